@@ -1,0 +1,61 @@
+# `make` lists the targets. PYTHON=/path/to/python picks the Python that makes the environment.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; \
+	done)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+NB ?=
+
+export PYTHONUTF8 := 1
+unexport TOKENIZERS_PARALLELISM
+ifdef DOMAIN
+export EMBKIT_DOMAIN := $(DOMAIN)
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help setup assets run lab test lint style bench full notebooks clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 19
+
+setup: $(STAMP) ## create .venv and install the pinned packages, once
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "embkit needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
+	@touch $@
+
+assets: $(STAMP)
+	@$(BIN)/python -m embkit assets
+
+run: assets ## run the course, then the leaderboard (NB=04 runs one, DOMAIN= picks another)
+	@$(BIN)/python -m embkit.course run $(if $(NB),--only $(NB))
+
+lab: assets ## open JupyterLab on the first notebook
+	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
+
+test: assets lint ## lint, then every test, notebooks included
+	$(BIN)/python -m pytest
+
+lint: $(STAMP) ## ruff and the type checker
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+style: $(STAMP) ## notebooks in step with their sources, and in style
+	@$(BIN)/python -m embkit.course check
+
+bench: assets ## compare speed with the stock trainer
+	@$(BIN)/python -m embkit.bench
+
+full: assets ## the main job at full size
+	@EMBKIT_PROFILE=full $(BIN)/python -m embkit.full
+
+notebooks: assets ## rebuild the notebooks from their sources and run them, outputs kept
+	@$(BIN)/python -m embkit.course build
+	@EMBKIT_PROFILE=workshop $(BIN)/python -m embkit.course run --write-back $(if $(NB),--only $(NB))
+
+clean: ## remove the environment and caches; runs/ stays
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	find embkit tests notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf

@@ -1,0 +1,7 @@
+"""The command line's door."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

@@ -1,0 +1,263 @@
+"""python -m embkit.bench: the engine against the stock trainer, in one process, in turn.
+
+The same recipe, weights, pairs, order and steps. A round runs each side once; a ratio is taken
+within a round, so that a machine that slows down slows both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import json
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from . import session
+from .domains import Domain, load_domain
+from .engine import efficient, embed, set_dropout
+from .evaluation import paired_test
+from .judge import rank, score
+from .objectives import make_loss
+from .recipes import Recipe
+from .report import write_atomic
+from .scripts import trainer_arguments
+from .search import load_model
+from .training import training_pairs
+from .watching import Memory
+
+BOUND = 0.01  # nDCG@10: the paired interval of the difference must lie within
+
+
+def say(*words: object) -> None:
+    sys.stdout.write(" ".join(map(str, words)) + "\n")
+    sys.stdout.flush()
+
+
+@dataclass
+class Side:
+    """One contender: how it is set up, and what was measured a round."""
+
+    name: str
+    packed: bool
+    dropout: float | None
+    flags: dict[str, Any] = field(default_factory=dict)
+    rates: list[float] = field(default_factory=list)
+    peak_mb: float = 0.0
+    model: Any = None
+
+
+def fit(side: Side, recipe: Recipe, domain: Domain, steps: int = -1) -> float:
+    """Trains with the stock trainer, inside the engine or not; returns pairs a second."""
+    from sentence_transformers import SentenceTransformerTrainer
+    from sentence_transformers import SentenceTransformerTrainingArguments as Arguments
+    from transformers.trainer_callback import PrinterCallback
+
+    side.model = None
+    gc.collect()
+    session.seed_everything(recipe.seed)
+    model = load_model(recipe.model)
+    set_dropout(model, side.dropout)
+    pairs = training_pairs(recipe, domain)
+    with tempfile.TemporaryDirectory() as folder, Memory() as memory:
+        arguments = Arguments(
+            output_dir=folder,
+            **trainer_arguments(recipe),
+            **side.flags,
+            max_steps=steps,
+            use_cpu=model.device.type == "cpu",
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+        )
+        trainer = SentenceTransformerTrainer(
+            model=model, args=arguments, train_dataset=pairs, loss=make_loss(recipe, model)
+        )
+        trainer.remove_callback(PrinterCallback)
+        with efficient(model) if side.packed else contextlib.nullcontext():
+            started = time.perf_counter()
+            trainer.train()
+            seconds = time.perf_counter() - started
+    side.model = model
+    side.peak_mb = max(side.peak_mb, memory.peak_mb)
+    seen = steps * recipe.batch_size if steps > 0 else len(pairs) * recipe.epochs
+    return seen / seconds
+
+
+def spread(values: list[float]) -> str:
+    """Median, least and most."""
+    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
+def ratios(mine: list[float], theirs: list[float]) -> list[float]:
+    return [a / b for a, b in zip(mine, theirs, strict=True)]
+
+
+def matmul_gflops(dtype: torch.dtype, size: int = 2048, rounds: int = 5) -> float:
+    """The best of a few square matrix products, in 10^9 operations a second."""
+    a = torch.randn(size, size).to(dtype)
+    best = float("inf")
+    for _ in range(rounds):
+        started = time.perf_counter()
+        a @ a
+        best = min(best, time.perf_counter() - started)
+    return 2 * size**3 / best / 1e9
+
+
+def tokens_a_pair(domain: Domain, recipe: Recipe) -> float:
+    """Mean tokens of an anchor and its positive, special tokens included."""
+    model = load_model(recipe.model)
+    pairs = training_pairs(recipe, domain)
+    texts = [*pairs["anchor"][:], *pairs["positive"][:]]
+    return sum(map(len, model.tokenizer(texts)["input_ids"])) / len(pairs)
+
+
+def bench_training(recipe: Recipe, domain: Domain, rounds: int, steps: int) -> dict[str, Any]:
+    native = session.precision()
+    flags = {} if native == "fp32" else {native: True}
+    engine = Side("engine", True, recipe.dropout, flags)
+    sides = [engine, Side("stock, same recipe", False, recipe.dropout)]
+    if recipe.dropout is not None:
+        sides.append(Side("stock, the model's own dropout", False, None))
+    if flags:
+        sides.append(Side(f"stock, {native}=True", False, recipe.dropout, flags))
+    for side in sides:  # the first steps of a process are slower: not counted
+        fit(side, recipe, domain, steps=1)
+    for number in range(rounds):
+        for side in sides:
+            side.rates.append(fit(side, recipe, domain, steps))
+        say(f"  training, round {number + 1}:", _line(sides))
+    _table("training, pairs a second", sides, "pairs/s")
+    if not flags:
+        fast, slow = matmul_gflops(torch.float32), matmul_gflops(torch.bfloat16, 256)
+        say(
+            f"  bf16 flag: not run. Matrix products here make {slow:.1f} GFLOP/s in bf16 and "
+            f"{fast:.0f} in fp32: the flag would slow the stock trainer, so its defaults are its "
+            "best."
+        )
+    model = engine.model
+    weights = sum(p.numel() for n, p in model.named_parameters() if "embeddings" not in n)
+    peak = matmul_gflops({"bf16": torch.bfloat16}.get(native, torch.float32))
+    used = 6 * weights * tokens_a_pair(domain, recipe) * statistics.median(engine.rates) / 1e9
+    say(
+        f"  the engine's training needs {used:.0f} GFLOP/s of matrix products without any padding:"
+        f" {used / peak:.0%} of the {peak:.0f} GFLOP/s that a 2048×2048 product reaches here"
+    )
+    return {
+        "pairs_per_second": {s.name: s.rates for s in sides},
+        "peak_memory_mb": {s.name: s.peak_mb for s in sides},
+        "ratio": {s.name: ratios(engine.rates, s.rates) for s in sides[1:]},
+        "share_of_matmul": used / peak,
+        "matmul_gflops": peak,
+    }
+
+
+def bench_quality(recipe: Recipe, domain: Domain) -> dict[str, Any]:
+    """Both sides over the whole recipe; the paired interval of the difference in nDCG@10."""
+    native = session.precision()
+    flags = {} if native == "fp32" else {native: True}
+    engine = Side("engine", True, recipe.dropout, flags)
+    stock = Side("stock", False, recipe.dropout)
+    tables: dict[str, dict[str, Any]] = {}
+    for side in (engine, stock):
+        fit(side, recipe, domain)
+        tables[side.name] = {
+            split: score(rank(side.model, domain, split, cache=False), domain, split)["ndcg@10"]
+            for split in domain.test_splits
+        }
+    found: dict[str, Any] = {}
+    say(f"\nthe same {recipe.epochs} epoch(s), nDCG@10")
+    for split in domain.test_splits:
+        mine, theirs = tables["engine"][split], tables["stock"][split]
+        test = paired_test(mine, theirs)
+        inside = -BOUND <= test.ci_low and test.ci_high <= BOUND
+        say(
+            f"  {split:>8}: engine {mine.mean():.4f}, stock {theirs.mean():.4f}, difference "
+            f"{test.delta:+.4f} [{test.ci_low:+.4f}, {test.ci_high:+.4f}], "
+            f"{'within' if inside else 'NOT within'} ±{BOUND}"
+        )
+        found[split] = {
+            "engine": float(mine.mean()),
+            "stock": float(theirs.mean()),
+            "difference": [test.delta, test.ci_low, test.ci_high],
+        }
+    return found
+
+
+def bench_encoding(model_name: str, domain: Domain, rounds: int, texts: int) -> dict[str, Any]:
+    model = load_model(model_name)
+    titles = list(domain.corpus.values())[:texts]
+    ways: dict[str, Callable[[], Any]] = {
+        "engine": lambda: embed(model, titles).numpy(),
+        "stock": lambda: model.encode(titles, show_progress_bar=False),
+    }
+    sides = [Side(name, name == "engine", None) for name in ways]
+    vectors = {}
+    for run in ways.values():
+        run()
+    for _ in range(rounds):
+        for side in sides:
+            started = time.perf_counter()
+            vectors[side.name] = ways[side.name]()
+            side.rates.append(len(titles) / (time.perf_counter() - started))
+    _table("encoding, titles a second", sides, "titles/s")
+    off = float(np.abs(vectors["engine"] - vectors["stock"]).max())
+    say(f"  largest difference of any entry of any vector: {off:.1e}")
+    return {
+        "titles_per_second": {s.name: s.rates for s in sides},
+        "ratio": {"stock": ratios(sides[0].rates, sides[1].rates)},
+        "largest_difference": off,
+    }
+
+
+def _line(sides: list[Side]) -> str:
+    return ", ".join(f"{side.name} {side.rates[-1]:.1f}" for side in sides)
+
+
+def _table(title: str, sides: list[Side], unit: str) -> None:
+    say(f"\n{title}: median (least to most) of {len(sides[0].rates)} rounds")
+    for side in sides:
+        ratio = "" if side is sides[0] else f"   engine ×{spread(ratios(sides[0].rates, side.rates))}"
+        memory = f"   peak {side.peak_mb:,.0f} MB" if side.peak_mb else ""
+        say(f"  {side.name:<32} {spread(side.rates):>26} {unit}{memory}{ratio}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m embkit.bench", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3, help="rounds, at least 3 to quote")
+    parser.add_argument("--steps", type=int, default=6, help="training steps a round")
+    parser.add_argument("--texts", type=int, default=2000, help="titles to encode a round")
+    parser.add_argument("--skip-quality", action="store_true", help="leave out the nDCG@10 part")
+    chosen = parser.parse_args()
+    session.quiet()
+    domain = load_domain("icd10cm")
+    recipe = Recipe(epochs=1)
+    say(
+        f"{platform.platform(terse=True)}, {session.device_name()}, {session.precision()}, "
+        f"{torch.get_num_threads()} threads"
+    )
+    say(f"recipe {recipe.hash}: {recipe.to_json()}")
+    found = {
+        "environment": session.environment(),
+        "recipe": json.loads(recipe.to_json()),
+        "encoding": bench_encoding(recipe.model, domain, chosen.rounds, chosen.texts),
+        "training": bench_training(recipe, domain, chosen.rounds, chosen.steps),
+    }
+    if not chosen.skip_quality:
+        found["quality"] = bench_quality(recipe, domain)
+    where = write_atomic(session.paths().runs / "bench.json", json.dumps(found, indent=1))
+    say(f"\nwritten: {where.name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,162 @@
+"""ICD-10-CM: from the phrase a clinician writes to the code's official title.
+
+Documents are the titles of codes. Queries are phrases that human coders wrote: a code's
+inclusion terms and Includes notes, and the phrases of Excludes notes (of all chapters), whose
+cited codes are the right ones and whose holder is a code that looks right and is not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import defaultdict
+
+from .base import Domain, normalise
+
+CHAPTERS = {
+    "smoke": ("D5", "D6", "D7", "D8"),  # blood and the immune mechanism
+    "workshop": tuple("ABCDEFG"),
+    "full": tuple("ABCDEFGHIJKLMNOPQRUZ"),  # all but injury and external causes (S, T, V–Y)
+}
+CITED = re.compile(r"^(?P<phrase>.+?)\s*\((?P<codes>[A-Z]\d[^()]*)\)\s*$")
+CODE = re.compile(r"^([A-Z]\d[\dA-Z](?:\.[\dA-Z]{1,4})?)\.?-?$")
+MOST_CITED = 4  # a note that cites more codes than this names a group rather than an answer
+NOVEL, NOVEL_DEV = 0.10, 0.04  # shares of the 3-character categories
+DEV, KNOWN = 0.04, 0.12  # shares of the queries that are left
+
+ABOUT = {
+    "title": "ICD-10-CM: from a clinician's phrase to a code's title",
+    "source": (
+        "International Classification of Diseases, Tenth Revision, Clinical Modification, "
+        "April 2026, as carried by the package simple-icd-10-cm 1.5.0"
+    ),
+    "terms": (
+        "ICD-10-CM is a publication of the United States government (National Center for Health "
+        "Statistics). ICD-10, on which it is based, is published by the World Health "
+        "Organization. The package is under the MIT licence."
+    ),
+    "limits": (
+        "Phrases are a coder's, not a patient's. Many titles differ by one word (side, episode, "
+        "with or without a complication). Only cited codes count as right: a near neighbour "
+        "may be acceptable in practice and still score 0. English only."
+    ),
+}
+
+
+def load(profile: str) -> Domain:
+    """Builds the domain; the same release and profile give the same content hash."""
+    corpus, home, parents = _corpus(CHAPTERS[profile])
+    phrases, negatives = _phrases(home)
+    titles = {normalise(text) for text in corpus.values()}
+    queries: dict[str, str] = {}
+    qrels: dict[str, dict[str, dict[str, int]]] = {s: {} for s in ("train", "dev", "known", "novel")}
+    human: dict[str, tuple[str, ...]] = {}
+    for key in sorted(set(phrases) - titles):
+        text, right = phrases[key]
+        query = "q" + hashlib.sha1(key.encode()).hexdigest()[:12]
+        split = _split(key, {code[:3] for code in right})
+        queries[query] = text
+        qrels[split][query] = dict.fromkeys(sorted(right), 1)
+        wrong = sorted(d for d in negatives.get(key, ()) if not _kin(d, right))
+        if wrong:
+            human[query] = tuple(wrong)
+    return Domain(
+        name="icd10cm",
+        profile=profile,
+        corpus=corpus,
+        queries=queries,
+        qrels=qrels,
+        test_splits=("known", "novel"),
+        groups={code: code[:3] for code in corpus},
+        held_out="novel",
+        parents=parents,
+        negatives=human,
+        about=ABOUT,
+    )
+
+
+def _corpus(prefixes: tuple[str, ...]) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+    """Titles by code; code -> the code that stands for its title; code -> parent."""
+    import simple_icd_10_cm as icd
+
+    corpus: dict[str, str] = {}
+    first: dict[str, str] = {}  # title -> the first code that bears it: twins are one document
+    home: dict[str, str] = {}
+    for code in icd.get_all_codes(True):
+        if not code.startswith(prefixes) or not icd.is_category_or_subcategory(code):
+            continue
+        title = " ".join(icd.get_description(code).split())
+        home[code] = first.setdefault(normalise(title), code)
+        corpus.setdefault(home[code], title)
+    parents = {
+        code: home[above]
+        for code in corpus
+        if len(code) > 3 and (above := icd.get_parent(code)) in home and home[above] != code
+    }
+    return corpus, home, parents
+
+
+def _phrases(home: dict[str, str]) -> tuple[dict[str, tuple[str, set[str]]], dict[str, set[str]]]:
+    """Normalised phrase -> (phrase, right codes), and -> codes whose Excludes note holds it."""
+    import simple_icd_10_cm as icd
+
+    right: dict[str, tuple[str, set[str]]] = {}
+    wrong: dict[str, set[str]] = defaultdict(set)
+
+    def add(phrase: str, code: str) -> str:
+        phrase = " ".join(phrase.split())
+        key = normalise(phrase)
+        right.setdefault(key, (phrase, set()))[1].add(home[code])
+        return key
+
+    for code in filter(icd.is_category_or_subcategory, icd.get_all_codes(True)):
+        if code in home:
+            for term in (*icd.get_inclusion_term(code), *icd.get_includes(code)):
+                if term.strip():
+                    add(term, code)
+        for note in (*icd.get_excludes1(code), *icd.get_excludes2(code)):
+            phrase, cited = _citation(note)
+            for answer in cited if all(c in home for c in cited) else ():
+                key = add(phrase, answer)
+                if code in home:
+                    wrong[key].add(home[code])
+    return right, wrong
+
+
+def _citation(note: str) -> tuple[str, list[str]]:
+    """An Excludes note's phrase and the codes it cites; none where it cites a range or a group.
+
+    Example:
+        >>> _citation("cellulitis of male external genital organs (N48.2, N49.-)")
+        ('cellulitis of male external genital organs', ['N48.2', 'N49'])
+    """
+    found = CITED.match(note)
+    if not found:
+        return note, []
+    codes = [CODE.match(part.strip()) for part in found["codes"].split(",")]
+    if len(codes) > MOST_CITED or not all(codes):
+        return found["phrase"], []
+    return found["phrase"], [code[1] for code in codes if code]
+
+
+def _share(key: str) -> float:
+    """A number in [0, 1) that depends on the text alone, so that splits nest across profiles."""
+    return int(hashlib.sha1(key.encode()).hexdigest()[:8], 16) / 2**32
+
+
+def _split(key: str, categories: set[str]) -> str:
+    """The split of a phrase. Dev holds both kinds of test: what it chooses must suit both."""
+    shares = [_share("category " + category) for category in sorted(categories)]
+    if all(share < NOVEL for share in shares):
+        return "novel"
+    if all(share < NOVEL + NOVEL_DEV for share in shares):
+        return "dev"
+    if any(share < NOVEL + NOVEL_DEV for share in shares):
+        return "known"  # right in a held-out category too: training must not see it
+    share = _share(key)
+    return "dev" if share < DEV else "known" if share < DEV + KNOWN else "train"
+
+
+def _kin(code: str, others: set[str]) -> bool:
+    """Whether a code is one of the others, or above or below one of them."""
+    return any(code.startswith(other) or other.startswith(code) for other in others)

@@ -1,0 +1,288 @@
+"""The same maths with less waste: precision that the device is good at, and no padding.
+
+A batch of short texts padded to its longest is mostly padding: on ICD-10-CM two thirds of the
+tokens that a stock forward pass computes are thrown away. Here every text of a batch is laid end
+to end, without padding, through the layers that work token by token (nearly all the work), and
+only attention is run text by text, for all texts of one length at once. The embeddings, the loss
+and the gradients are those of the padded batch, to rounding.
+
+transformers lets anyone register an attention function, and sentence-transformers' Pooling reads
+texts laid end to end (``cu_seq_lens_q``), so no model class is changed and nothing of this is
+saved with a model. A model that cannot be packed, which is found out by trying, is run in chunks
+of like length instead, which wastes a little more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from sentence_transformers import SentenceTransformer
+from torch import Tensor
+from transformers import AttentionInterface
+from transformers.masking_utils import AttentionMaskInterface
+
+from . import session
+
+ATTENTION = "embkit_packed"
+TOLERANCE = 1e-3  # largest difference of a unit vector's entries for packing to count as equal
+Features = dict[str, Any]
+
+
+def _attend(
+    module: torch.nn.Module,
+    query: Tensor,  # (1, heads, tokens, dim of a head)
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    cu_seq_lens_q: Tensor | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Attention within each text; texts come sorted by length, so each length is one call."""
+    assert cu_seq_lens_q is not None
+    heads, dim = query.shape[1], query.shape[3]
+    lengths = cu_seq_lens_q.diff().tolist()
+    groups = [(len(list(same)), length) for length, same in itertools.groupby(lengths)]
+    sizes = [texts * length for texts, length in groups]
+    flat = [t.transpose(1, 2).reshape(-1, heads * dim).split(sizes) for t in (query, key, value)]
+    outputs = []
+    for (texts, length), *parts in zip(groups, *flat, strict=True):
+        q, k, v = (p.view(texts, length, heads, dim).transpose(1, 2) for p in parts)
+        out = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scaling)
+        outputs.append(out.transpose(1, 2).reshape(texts * length, heads * dim))
+    return torch.cat(outputs).view(1, -1, heads, dim), None
+
+
+AttentionInterface.register(ATTENTION, _attend)
+AttentionMaskInterface.register(ATTENTION, lambda *args, **kwargs: None)
+
+
+def pack(features: Features) -> tuple[Features, Tensor]:
+    """Lays a padded batch end to end, shortest text first.
+
+    Args:
+        features: ``input_ids`` and ``attention_mask`` of shape (texts, longest); what else there
+            is of that shape is packed too, the rest is passed on.
+
+    Returns:
+        The packed features, with ``input_ids`` of shape (1, tokens), ``position_ids`` and
+        ``cu_seq_lens_q`` (where each text begins, and the end); and for each text of the
+        batch, in its order, its place among the packed ones.
+    """
+    mask = features["attention_mask"].bool()  # (texts, longest)
+    lengths = mask.sum(dim=1)
+    order = torch.argsort(lengths, stable=True)
+    place = torch.empty_like(order)
+    place[order] = torch.arange(len(order), device=order.device)
+    mask = mask[order]
+    packed: Features = {}
+    for name, value in features.items():
+        if isinstance(value, Tensor) and value.shape == mask.shape:
+            packed[name] = value[order][mask].unsqueeze(0)  # (1, tokens)
+        else:
+            packed[name] = value
+    del packed["attention_mask"]
+    packed["position_ids"] = (mask.cumsum(dim=1) - 1)[mask].unsqueeze(0)
+    packed["cu_seq_lens_q"] = F.pad(lengths[order].cumsum(0), (1, 0))
+    return packed, place
+
+
+def chunks(lengths: Tensor, waste: float = 1.15, smallest: int = 8) -> list[Tensor]:
+    """Row numbers in groups of like length: padded, a group has at most ``waste`` times its tokens.
+
+    Args:
+        lengths: tokens a text, shape (texts,).
+        waste: padded tokens over tokens that is allowed.
+        smallest: texts a group at least, so that products stay large.
+    """
+    order = torch.argsort(lengths, descending=True, stable=True)
+    found, start, tokens = [], 0, 0
+    sorted_lengths = lengths[order].tolist()
+    for i, length in enumerate(sorted_lengths):
+        rows = i - start
+        if rows >= smallest and sorted_lengths[start] * (rows + 1) > waste * (tokens + length):
+            found.append(order[start:i])
+            start, tokens = i, 0
+        tokens += length
+    found.append(order[start:])
+    return found
+
+
+def _text_batch(features: Features) -> bool:
+    ids, mask = features.get("input_ids"), features.get("attention_mask")
+    return isinstance(ids, Tensor) and ids.ndim == 2 and mask is not None and mask.shape == ids.shape
+
+
+@contextlib.contextmanager
+def efficient(model: SentenceTransformer) -> Iterator[SentenceTransformer]:
+    """Within the block, the model's forward pass wastes no padding; nothing else changes.
+
+    Works under any loss and trainer that call ``model(features)`` and read
+    ``sentence_embedding``. On a GPU the model is left as it is: there, padding costs less than
+    many small calls, and sentence-transformers packs by itself where FlashAttention is installed.
+
+    Example:
+        >>> with efficient(model):  # doctest: +SKIP
+        ...     trainer.train()
+    """
+    stock = model.forward
+    if model.device.type != "cpu" or "forward" in model.__dict__:
+        yield model
+        return
+    run = _packed_forward if can_pack(model) else _chunked_forward
+
+    def forward(features: Features, **kwargs: Any) -> Features:
+        if not _text_batch(features):
+            return stock(features, **kwargs)
+        return run(model, stock, features, **kwargs)
+
+    model.forward = forward  # type: ignore[method-assign]
+    try:
+        yield model
+    finally:
+        del model.forward
+
+
+def _packed_forward(model, stock, features: Features, **kwargs: Any) -> Features:
+    config = model[0].auto_model.config
+    packed, place = pack(features)
+    before = config._attn_implementation
+    config._attn_implementation = ATTENTION  # only while it runs: never saved
+    try:
+        out = stock(packed, **kwargs)
+    finally:
+        config._attn_implementation = before
+    features["sentence_embedding"] = out["sentence_embedding"][place]  # (texts, dim)
+    return features
+
+
+def _chunked_forward(model, stock, features: Features, **kwargs: Any) -> Features:
+    lengths = features["attention_mask"].sum(dim=1)
+    groups = chunks(lengths)
+    outputs = []
+    for rows in groups:
+        longest = int(lengths[rows].max())
+        part = {
+            name: value[rows][:, :longest]
+            if isinstance(value, Tensor) and value.shape == features["input_ids"].shape
+            else value
+            for name, value in features.items()
+        }
+        outputs.append(stock(part, **kwargs)["sentence_embedding"])
+    order = torch.cat(groups)
+    place = torch.empty_like(order)
+    place[order] = torch.arange(len(order))
+    features["sentence_embedding"] = torch.cat(outputs)[place]
+    return features
+
+
+def can_pack(model: SentenceTransformer) -> bool:
+    """Whether a model gives the same embeddings packed; tried once a model, on three texts."""
+    known = model.__dict__.get("_embkit_can_pack")
+    if known is None:
+        known = _try_packing(model)
+        model.__dict__["_embkit_can_pack"] = known
+    return known
+
+
+@torch.no_grad()
+def _try_packing(model: SentenceTransformer) -> bool:
+    network = getattr(model[0], "auto_model", None)
+    if network is None or not getattr(network, "is_backend_compatible", lambda: False)():
+        return False
+    training = model.training
+    model.eval()
+    try:
+        texts = ["a", "three little words", "a text of rather more than three words, to differ"]
+        features = model.preprocess(texts)
+        if not _text_batch(features):
+            return False
+        stock = SentenceTransformer.forward.__get__(model)
+        padded = stock(dict(features))["sentence_embedding"]
+        packed = _packed_forward(model, stock, dict(features))["sentence_embedding"]
+        same = F.normalize(padded, dim=-1) - F.normalize(packed, dim=-1)
+        return bool(same.abs().max() < TOLERANCE)
+    except Exception:  # any failure of the trial means: this model is not packed
+        return False
+    finally:
+        model.train(training)
+
+
+def set_dropout(model: SentenceTransformer, p: float | None) -> None:
+    """Sets every dropout probability of a model; ``None`` leaves the model's own."""
+    if p is None:
+        return
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = p
+
+
+@torch.inference_mode()
+def embed(
+    model: SentenceTransformer,
+    texts: list[str],
+    *,
+    prompt: str | None = None,
+    tokens: int | None = None,
+    progress: Any = None,
+) -> Tensor:
+    """Embeds texts, shortest with shortest, each distinct text once.
+
+    Args:
+        model: any text model of sentence-transformers.
+        texts: what to embed; order and repetitions are kept.
+        prompt: put before every text, as ``model.encode(prompt=...)`` does.
+        tokens: about how many tokens go through the model at once; default: as many as a
+            processor's cache likes (2,048), on a GPU 32,768.
+        progress: called with the number of distinct texts done so far.
+
+    Returns:
+        float32 tensor (texts, dim) on the processor.
+    """
+    tokens = tokens or (2048 if model.device.type == "cpu" else 32_768)
+    distinct = list(dict.fromkeys(texts))
+    number = {text: i for i, text in enumerate(distinct)}
+    order = sorted(range(len(distinct)), key=lambda i: len(distinct[i]))
+    out: Tensor | None = None
+    training = model.training
+    model.eval()
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(session.precision(model.device.type))
+    cast = torch.autocast(model.device.type, dtype=dtype, enabled=dtype is not None)
+    try:
+        with efficient(model), cast:
+            start = 0
+            while start < len(order):
+                rows = order[start : start + _rows(distinct, order, start, tokens)]
+                features = model.preprocess([distinct[i] for i in rows], prompt=prompt)
+                features = {
+                    name: value.to(model.device) if isinstance(value, Tensor) else value
+                    for name, value in features.items()
+                }
+                vectors = model(features)["sentence_embedding"].float().cpu()
+                if out is None:
+                    out = torch.empty(len(distinct), vectors.shape[1])
+                out[torch.tensor(rows)] = vectors
+                start += len(rows)
+                if progress:
+                    progress(start)
+    finally:
+        model.train(training)
+    if out is None:
+        return torch.empty(0, model.get_embedding_dimension() or 0)
+    return out[torch.tensor([number[text] for text in texts])]
+
+
+def _rows(texts: list[str], order: list[int], start: int, tokens: int) -> int:
+    """How many texts from ``start`` on make about that many tokens: a token has ~4 letters."""
+    longest = 0
+    for n, i in enumerate(order[start : start + tokens], start=1):
+        longest = max(longest, len(texts[i]) // 4 + 3)
+        if longest * n > tokens:
+            return max(1, n - 1)
+    return len(order) - start if len(order) - start <= tokens else tokens

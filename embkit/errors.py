@@ -1,0 +1,42 @@
+"""One kind of error for bad input: what was given, what was expected, what to type next."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class EmbkitError(ValueError):
+    """Bad input, said once and clearly.
+
+    Args:
+        given: what was given and why it cannot be used, in one sentence.
+        expected: what would have been right.
+        hint: what to type next.
+    """
+
+    def __init__(self, given: str, *, expected: str, hint: str) -> None:
+        self.given, self.expected, self.hint = given, expected, hint
+        super().__init__(f"{given}\n  expected: {expected}\n  try next: {hint}")
+
+    def __reduce__(self):  # keyword arguments survive pickling between processes
+        return _rebuild, (self.given, self.expected, self.hint)
+
+
+def _rebuild(given: str, expected: str, hint: str) -> EmbkitError:
+    return EmbkitError(given, expected=expected, hint=hint)
+
+
+def unknown(kind: str, given: object, known: Iterable[str], *, hint: str | None = None) -> EmbkitError:
+    """The error for a name that is not in a list, naming the nearest one that is.
+
+    Example:
+        >>> print(unknown("domain", "icd10", ["icd10cm", "folder"]).hint)
+        did you mean 'icd10cm'?
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(str(given), names, n=1, cutoff=0.3)
+    guess = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(names)}"
+    return EmbkitError(
+        f"unknown {kind} {given!r}", expected=f"one of: {', '.join(names)}", hint=hint or guess
+    )

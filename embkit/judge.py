@@ -1,0 +1,246 @@
+"""evaluate(model, domain) -> Scores: one way to rank and score, whatever is being judged."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .domains import Domain
+from .errors import EmbkitError
+from .evaluation import METRICS, Scores, compare, ranking_from_arrays, score_ranking
+from .report import Report
+from .runs import Run, store
+from .search import BM25, encode, load_model, search
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DEPTH = 100  # documents a query that are ranked and scored
+Ranking = dict[str, dict[str, float]]
+
+
+def rank(
+    model: Any,
+    domain: Domain,
+    split: str,
+    *,
+    documents: Sequence[str] | None = None,
+    k: int = DEPTH,
+    cache: bool = True,
+) -> Ranking:
+    """The k best documents of every query of a split.
+
+    Args:
+        model: a SentenceTransformer, a function ``list[str] -> (texts, dim)``, or ``"bm25"``.
+        domain: what is searched.
+        split: whose queries.
+        documents: ids to search; default: the whole corpus.
+        k: how deep.
+        cache: whether embeddings are read from and kept on disk.
+    """
+    ids = list(documents if documents is not None else domain.corpus)
+    texts = [domain.corpus[i] for i in ids]
+    queries = list(domain.split(split))
+    asked = [domain.queries[q] for q in queries]
+    if isinstance(model, str) and model == "bm25":
+        indices, scores = BM25(texts).search(asked, k)
+    else:
+        indices, scores = search(
+            encode(model, asked, cache=cache), encode(model, texts, cache=cache), k
+        )
+    return ranking_from_arrays(queries, ids, indices, scores)
+
+
+def score(
+    ranking: Ranking, domain: Domain, split: str, metrics: Sequence[str] = METRICS
+) -> pd.DataFrame:
+    """Metrics per query of a split."""
+    return score_ranking(ranking, domain.split(split), metrics)
+
+
+def evaluate(
+    what: Any,
+    domain: Domain,
+    *,
+    splits: Sequence[str] | None = None,
+    name: str | None = None,
+    save: bool = True,
+) -> Scores:
+    """Ranks the whole corpus for every test query and scores each query.
+
+    Args:
+        what: a Run, ``"bm25"``, a model's name or folder, a SentenceTransformer, or any
+            function ``list[str] -> (texts, dim)``, such as an API's client.
+        domain: on what.
+        splits: which; default: the domain's test splits.
+        name: what the leaderboard calls it.
+        save: whether the leaderboard keeps it.
+
+    Raises:
+        EmbkitError: the model cannot be had, or gives no usable embeddings.
+
+    Example:
+        >>> evaluate("bm25", load_domain(profile="smoke"), save=False).approach
+        'bm25'
+    """
+    splits = tuple(splits or domain.test_splits)
+    for split in splits:
+        domain.split(split)
+    key, approach, meta, model = _subject(what, name)
+    path = store(domain) / key / "scores.json"
+    whole = set(splits) == set(domain.test_splits)
+    if save and whole and path.is_file():
+        try:
+            return Scores.load(path)
+        except EmbkitError:
+            pass  # half-written by an older kill: scored again
+    model = model()
+    started = time.perf_counter()
+    per_query = {split: score(rank(model, domain, split), domain, split) for split in splits}
+    meta |= {"corpus": len(domain.corpus), "evaluate_seconds": time.perf_counter() - started}
+    if hasattr(model, "get_embedding_dimension"):
+        meta["dim"] = model.get_embedding_dimension()
+        meta["total_params"] = sum(p.numel() for p in model.parameters())
+    scores = Scores(
+        approach=approach,
+        domain=domain.name,
+        domain_hash=domain.hash,
+        base_model=meta.pop("base_model", None),
+        recipe_hash=meta.pop("recipe_hash", None),
+        per_query=per_query,
+        subsets={s: parts for s, parts in domain.subsets().items() if s in splits},
+        meta=meta,
+    )
+    if save and whole:
+        scores.save(path)
+    return scores
+
+
+def _subject(
+    what: Any, name: str | None
+) -> tuple[str, str, dict[str, Any], Callable[[], Any]]:
+    """(key in the store, approach, facts, how to get the model) of whatever is judged."""
+    if isinstance(what, Run):
+        recipe = what.recipe
+        copied = ("trainable_params", "total_params", "peak_memory_mb", "dim")
+        meta = {field: what.record[field] for field in copied}
+        meta |= {
+            "base_model": recipe.model,
+            "recipe_hash": recipe.hash,
+            "train_seconds": what.seconds,
+            "learning_rate": recipe.learning_rate,
+            "seed": recipe.seed,
+        }
+        return what.path.name, name or recipe.label, meta, what.model
+    if isinstance(what, str) and what == "bm25":
+        return "bm25", name or "bm25", {"trainable_params": 0}, lambda: "bm25"
+    if isinstance(what, str) or hasattr(what, "__fspath__"):
+        from .assets import fingerprint, resolve
+
+        meta = {"base_model": str(what), "trainable_params": 0}
+        key = f"base-{fingerprint(resolve(what))[:12]}"
+        return key, name or "base", meta, lambda: load_model(what)
+    if hasattr(what, "preprocess"):
+        from .search import fingerprint as weights
+
+        return f"model-{weights(what)[:12]}", name or "model", {}, lambda: what
+    if callable(what):
+        called = name or getattr(what, "__name__", type(what).__name__)
+        key = "function-" + hashlib.sha256(called.encode()).hexdigest()[:12]
+        return key, called, {"trainable_params": 0}, lambda: what
+    raise EmbkitError(
+        f"evaluate() was given {type(what).__name__}",
+        expected="a Run, a model, a model's name, 'bm25', or a function list[str] -> array",
+        hint="ek.evaluate('minilm', domain)",
+    )
+
+
+def leaderboard(domain: Domain, baseline: str = "base") -> Report:
+    """Everything evaluated so far on a domain, compared with the baseline.
+
+    Raises:
+        EmbkitError: nothing has been evaluated yet.
+    """
+    found = []
+    for path in sorted(store(domain).glob("*/scores.json")):
+        try:
+            found.append(Scores.load(path))
+        except EmbkitError:
+            continue  # half-written: evaluate() writes it again
+    if not found:
+        raise EmbkitError(
+            f"nothing has been evaluated on {domain.name!r} ({domain.profile}) yet",
+            expected="at least one evaluated model",
+            hint="ek.evaluate('minilm', domain)",
+        )
+    order = sorted(found, key=lambda s: float(np.mean([s.mean(k) for k in s.per_query])))
+    names = [s.approach for s in order]
+    return compare(order, baseline=baseline if baseline in names else names[0])
+
+
+def look(query: str, models: dict[str, Any], domain: Domain, k: int = 5) -> pd.DataFrame:
+    """One query, searched by several models side by side.
+
+    Args:
+        query: your own words.
+        models: column name -> SentenceTransformer, function or ``"bm25"``.
+        domain: what is searched.
+        k: rows.
+
+    Returns:
+        One row a rank; for each model the document's id and text, and its score.
+
+    Raises:
+        EmbkitError: an empty query.
+    """
+    import pandas as pd
+
+    if not query.strip():
+        raise EmbkitError("an empty query", expected="a few words", hint="'low iron in the blood'")
+    ids, texts = list(domain.corpus), list(domain.corpus.values())
+    columns: dict[str, list[Any]] = {}
+    for name, model in models.items():
+        if isinstance(model, str) and model == "bm25":
+            indices, scores = BM25(texts).search([query], k)
+        else:
+            indices, scores = search(encode(model, [query]), encode(model, texts), k)
+        columns[name] = [f"{ids[i]}  {texts[i]}" for i in indices[0]]
+        columns[f"{name}: score"] = [round(float(s), 3) for s in scores[0]]
+    return pd.DataFrame(columns, index=pd.RangeIndex(1, len(next(iter(columns.values()))) + 1, name="rank"))
+
+
+def moved(
+    query: str, before: Any, after: Any, domain: Domain, right: Sequence[str] = (), k: int = 10
+) -> list[dict[str, Any]]:
+    """Where each document stood before and stands after: the rows of ``plots.rank_change``.
+
+    Args:
+        query: what is asked.
+        before: a model or function, as in ``look``.
+        after: another.
+        domain: what is searched.
+        right: ids of the documents that answer the query.
+        k: documents among the first k of either list are kept, and every right one.
+
+    Returns:
+        One dict a document: ``text``, ``before`` and ``after`` (ranks from 1), ``relevant``.
+    """
+    ids, texts = list(domain.corpus), list(domain.corpus.values())
+    places = []
+    for model in (before, after):
+        order = search(encode(model, [query]), encode(model, texts), len(texts))[0][0]
+        places.append({ids[i]: place for place, i in enumerate(order, start=1)})
+    kept = [i for i in ids if i in right or min(places[0][i], places[1][i]) <= k]
+    return [
+        {
+            "text": domain.corpus[i],
+            "before": places[0][i],
+            "after": places[1][i],
+            "relevant": i in right,
+        }
+        for i in sorted(kept, key=lambda i: places[1][i])
+    ]

@@ -1,0 +1,135 @@
+"""Recipe: everything that decides a training run, in one frozen, hashable, printable value."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import json
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from typing import Any
+
+from .errors import EmbkitError, unknown
+
+APPROACHES = ("contrastive",)
+SCHEDULES = ("linear", "cosine", "constant_with_warmup")
+
+
+def _knob(default: Any, meaning: str, low: float | None = None, high: float | None = None) -> Any:
+    return field(default=default, metadata={"meaning": meaning, "low": low, "high": high})
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to try. Two recipes with the same values have the same hash and train the same model.
+
+    Raises:
+        EmbkitError: for a value outside its range, or a field that does not exist.
+
+    Example:
+        >>> Recipe(epochs=1).replace(temperature=0.02).diff(Recipe(epochs=1))
+        {'temperature': (0.05, 0.02)}
+    """
+
+    model: str = _knob("minilm", "the model to start from: a name, a folder or a hub id")
+    approach: str = _knob("contrastive", "how to fine-tune")
+    epochs: int = _knob(3, "passes over the training pairs", 1, 1000)
+    batch_size: int = _knob(128, "pairs a step; a pair's negatives are the others' positives", 2, 65536)
+    learning_rate: float = _knob(4e-4, "largest step size of AdamW", 1e-9, 1.0)
+    temperature: float = _knob(0.05, "divides the similarities: lower looks at harder negatives", 1e-4, 10)
+    warmup: float = _knob(0.1, "share of the steps in which the learning rate rises", 0.0, 1.0)
+    schedule: str = _knob("linear", "how the learning rate falls after that")
+    weight_decay: float = _knob(0.0, "AdamW's weight decay", 0.0, 1.0)
+    dropout: float | None = _knob(None, "dropout probability; None keeps the model's own", 0.0, 0.9)
+    max_length: int | None = _knob(None, "tokens a text at most; None keeps the model's own", 4, 32768)
+    max_pairs: int | None = _knob(None, "train on the first so many pairs, shuffled by the seed", 2, None)
+    shuffle_labels: bool = _knob(False, "control: every query gets another query's document")
+    seed: int = _knob(42, "of the order, the dropout and the shuffling", 0, 2**32 - 1)
+
+    def __post_init__(self) -> None:
+        if self.approach not in APPROACHES:
+            raise unknown("approach", self.approach, APPROACHES)
+        if self.schedule not in SCHEDULES:
+            raise unknown("schedule", self.schedule, SCHEDULES)
+        object.__setattr__(self, "model", str(self.model))
+        for knob in fields(self):
+            self._check(knob)
+
+    def _check(self, knob: Any) -> None:
+        value, low, high = getattr(self, knob.name), knob.metadata["low"], knob.metadata["high"]
+        wanted = type(knob.default) if knob.default is not None else (int, float)
+        wanted = (int, float) if wanted is float else wanted
+        fits = isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))
+        if value is None and knob.default is None:
+            return
+        if low is not None or high is not None:
+            fits = fits and (low is None or value >= low) and (high is None or value <= high)
+        if not fits:
+            limits = f" from {low} to {high}" if high is not None else ""
+            raise EmbkitError(
+                f"Recipe({knob.name}={value!r})",
+                expected=f"{knob.metadata['meaning']}{limits}, such as {knob.default!r}",
+                hint=f"recipe.replace({knob.name}={knob.default!r})",
+            )
+
+    def replace(self, **changes: Any) -> Recipe:
+        """A copy with some values changed; an unknown field names the nearest one."""
+        for name in changes:
+            if name not in FIELDS:
+                raise unknown("recipe field", name, FIELDS)
+        return replace(self, **changes)
+
+    def diff(self, other: Recipe) -> dict[str, tuple[Any, Any]]:
+        """Field -> (the other's value, this one's), where they differ."""
+        mine, theirs = asdict(self), asdict(other)
+        return {name: (theirs[name], mine[name]) for name in mine if mine[name] != theirs[name]}
+
+    @property
+    def hash(self) -> str:
+        """12 characters that two recipes share only if they are equal."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
+
+    @property
+    def label(self) -> str:
+        """How the leaderboard calls it."""
+        return f"{self.approach}, shuffled labels" if self.shuffle_labels else self.approach
+
+    def to_json(self) -> str:
+        """The recipe as JSON; numbers come back exactly."""
+        plain = {k: float(v) if FIELDS[k] is float else v for k, v in asdict(self).items()}
+        return json.dumps(plain, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Recipe:
+        """The recipe that ``to_json`` wrote.
+
+        Raises:
+            EmbkitError: for text that is no JSON object, or an unknown field.
+        """
+        try:
+            values = json.loads(text)
+            assert isinstance(values, dict)
+        except (ValueError, AssertionError) as error:
+            raise EmbkitError(
+                f"no recipe: {text[:60]!r}", expected="a JSON object", hint="recipe.to_json()"
+            ) from error
+        return cls().replace(**values)
+
+    def to_script(self) -> str:
+        """A stand-alone sentence-transformers script that trains the same model."""
+        from .scripts import stock_script
+
+        return stock_script(self)
+
+    def _repr_html_(self) -> str:
+        changed = self.diff(Recipe())
+        rows = "".join(
+            f"<tr><td style='text-align:left'>{'<b>' if knob.name in changed else ''}"
+            f"{knob.name}</td><td>{html.escape(str(getattr(self, knob.name)))}</td>"
+            f"<td style='text-align:left'>{knob.metadata['meaning']}</td></tr>"
+            for knob in fields(self)
+        )
+        return f"<table><tr><th>Recipe {self.hash}</th><th></th><th></th></tr>{rows}</table>"
+
+
+FIELDS: dict[str, type] = {knob.name: type(knob.default) for knob in fields(Recipe)}
+assert all(knob.default is not MISSING for knob in fields(Recipe))

@@ -1,0 +1,288 @@
+"""Report: one table of results that shows itself in a notebook, a terminal, a file."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import html
+import json
+import os
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from embkit.errors import EmbkitError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Row = dict[str, Any]
+Cell = tuple[str, bool]  # the text, and whether it is the best of its split
+
+BEST = "★"
+_NOTE = "nDCG@10 with its 95% bootstrap interval over queries."
+_NOTE_PAIRED = (
+    f"{_NOTE} Difference to the baseline and p from paired tests over the same queries (two-sided "
+    f"sign flips, not corrected for the number of rows). {BEST} marks the highest nDCG@10 of each "
+    "split."
+)
+
+
+def write_atomic(path: str | os.PathLike[str], data: str | bytes) -> Path:
+    """Write a whole file or nothing: a temporary file beside it, then a rename.
+
+    Args:
+        path: the file; its folder is made if need be.
+        data: text (written as UTF-8) or bytes.
+
+    Raises:
+        EmbkitError: when the disk is full or the folder cannot be written to.
+    """
+    target = Path(path)
+    part = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with open(part, "xb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, target)
+    except OSError as error:
+        raise EmbkitError(
+            f"cannot write {target}: {error.strerror or error}; nothing was left half-written",
+            expected="a folder that can be written to, with room on its disk",
+            hint=f"free some space, or choose a folder of your own in place of {target.parent}",
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):  # the folder is out of reach: nothing was made there
+            part.unlink(missing_ok=True)
+    return target
+
+
+@dataclass(frozen=True)
+class Report:
+    """Rows of results, one an approach and split, that show themselves.
+
+    Args:
+        rows: one dict a row, as `embkit.evaluation.compare` makes them; a value that does not
+            apply is None.
+        baseline: the approach that the differences are taken to.
+
+    Example:
+        >>> report = compare([base, contrastive], baseline="base")
+        >>> report.frame()[["approach", "split", "ndcg@10", "p_vs_base"]]
+    """
+
+    rows: list[Row]
+    baseline: str | None = None
+
+    def frame(self) -> pd.DataFrame:
+        """The rows as a data frame."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rows)
+
+    def to_text(self) -> str:
+        """A table for a terminal, one block a split."""
+        if not self.rows:
+            return "nothing evaluated yet"
+        headers, body = self._quality()
+        lines = [[_printable(text) for text in (headers[0], *headers[2:-1])]]
+        places = []
+        for cells in body:
+            texts = [_printable(text) + (f" {BEST}" if best else "") for text, best in cells]
+            lines.append([texts[0], *texts[2:-1]])
+            places.append(f"{texts[1]}, {texts[-1]} queries")
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        out = []
+        for number, line in enumerate(lines):
+            if number and (number == 1 or places[number - 1] != places[number - 2]):
+                out += ["", places[number - 1]]
+            first, *rest = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+            out.append("  ".join([f"  {first}", *rest]).rstrip())
+        return "\n".join(out)
+
+    def to_markdown(self) -> str:
+        """A table for a README."""
+        headers, body = self._quality()
+        lines = [
+            "| " + " | ".join(map(_markdown, headers)) + " |",
+            "|" + "|".join(["---", "---"] + ["---:"] * (len(headers) - 2)) + "|",
+        ]
+        for cells in body:
+            texts = [f"**{_markdown(t)}** {BEST}" if best else _markdown(t) for t, best in cells]
+            lines.append("| " + " | ".join(texts) + " |")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        if not self.rows:
+            return "<p>Nothing evaluated yet: <code>ek.evaluate(run, domain)</code></p>"
+        return _table(*self._quality(), caption=_NOTE_PAIRED if self.baseline else _NOTE)
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write `leaderboard.json` and `report.html` into a folder, each whole or not at all.
+
+        Args:
+            folder: made if it is not there.
+
+        Returns:
+            The folder.
+
+        Raises:
+            EmbkitError: when the folder cannot be written to.
+        """
+        folder = Path(folder)
+        try:
+            data = json.dumps(self.rows, indent=1, ensure_ascii=False, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise EmbkitError(
+                f"a row of the report does not fit JSON: {error}",
+                expected="numbers, texts, lists, or None where a value does not apply",
+                hint="replace NaN by None in the rows, then report.save(...) again",
+            ) from error
+        page = self._page()
+        write_atomic(folder / "leaderboard.json", data + "\n")
+        write_atomic(folder / "report.html", page)
+        return folder
+
+    def _quality(self) -> tuple[list[str], list[list[Cell]]]:
+        """Headers and cells of the table of scores."""
+        groups: dict[tuple[Any, Any], list[float]] = {}
+        for row in self.rows:
+            if row.get("ndcg@10") is not None:
+                groups.setdefault((row["split"], row["subset"]), []).append(row["ndcg@10"])
+        headers = ["approach", "split", "nDCG@10 [95%]"]
+        if self.baseline:
+            headers += [f"Δ {self.baseline} [95%]", "p"]
+        headers += ["MRR@10", "recall@10", "recall@100", "hit@1", "queries"]
+        body: list[list[Cell]] = []
+        for row in self.rows:
+            rivals = groups.get((row["split"], row["subset"]), [])
+            best = len(rivals) > 1 and row.get("ndcg@10") == max(rivals)
+            texts = [
+                row.get("label") or row["approach"],
+                row["split"] + (f" / {row['subset']}" if row["subset"] else ""),
+                _with_interval(row.get("ndcg@10"), row.get("ndcg@10_ci"), ".3f"),
+            ]
+            if self.baseline:
+                delta, interval = row.get("delta_vs_base"), row.get("delta_vs_base_ci")
+                texts += [_with_interval(delta, interval, "+.3f"), _p(row.get("p_vs_base"))]
+            for metric in ("mrr@10", "recall@10", "recall@100", "hit@1"):
+                texts.append(_number(row.get(metric), ".3f"))
+            texts.append(_number(row.get("queries"), ",d"))
+            body.append([(text, best and column == 2) for column, text in enumerate(texts)])
+        return headers, body
+
+    def _cost(self) -> tuple[list[str], list[list[Cell]]]:
+        """Headers and cells of the table of what each approach is and costs, one row each."""
+        headers = ["approach", "base model", "recipe", "learning rate", "seed", "trained", "of"]
+        headers += ["train s", "peak MB", "dim", "corpus"]
+        seen: dict[tuple[Any, ...], list[Cell]] = {}
+        for row in self.rows:
+            texts = (
+                row.get("label") or row["approach"],
+                row.get("base_model") or "",
+                (row.get("recipe_hash") or "")[:8],
+                _number(row.get("learning_rate"), "g"),
+                _number(row.get("seed"), "d"),
+                _number(row.get("trainable_params"), ",d"),
+                _number(row.get("total_params"), ",d"),
+                _number(row.get("train_seconds"), ",.1f"),
+                _number(row.get("peak_memory_mb"), ",.0f"),
+                _number(row.get("dim"), "d"),
+                _number(row.get("corpus"), ",d"),
+            )
+            seen[texts] = [(text, False) for text in texts]
+        return headers, list(seen.values())
+
+    def _page(self) -> str:
+        """The whole HTML page, with its picture inside."""
+        names = ", ".join(dict.fromkeys(str(row["domain"]) for row in self.rows)) or "no results"
+        body = [f"<h1>Leaderboard: {html.escape(names)}</h1>", self._repr_html_()]
+        if any(row.get("ndcg@10") is not None for row in self.rows):
+            from embkit import plots
+
+            figure = plots.metric_bars(self)
+            picture = base64.b64encode(plots.png(figure)).decode("ascii")
+            text = html.escape(plots.alt_text(figure), quote=True)
+            body.append(f'<img alt="{text}" src="data:image/png;base64,{picture}">')
+        if self.rows:
+            body += ["<h2>What each approach is, and what it cost</h2>", _table(*self._cost())]
+        title = html.escape(f"embkit leaderboard: {names}")
+        return _PAGE.format(title=title, body="\n".join(body))
+
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff;
+  max-width: 75rem; margin: 2rem auto; padding: 0 1rem; }}
+table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; display: block;
+  overflow-x: auto; }}
+th, td {{ padding: .3rem .7rem; border-bottom: 1px solid #ddd; }}
+thead th {{ border-bottom: 2px solid #555; }}
+caption {{ caption-side: bottom; text-align: left; color: #444; padding-top: .6rem; }}
+img {{ max-width: 100%; height: auto; margin: 1.5rem 0; }}
+</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""
+
+
+def _table(headers: Sequence[str], body: Sequence[Sequence[Cell]], caption: str = "") -> str:
+    """One HTML table; every text is escaped here and nowhere else."""
+    sides = ["left" if column < 2 else "right" for column in range(len(headers))]
+    style = ' style="text-align:{};white-space:nowrap"'
+    head = "".join(
+        f'<th scope="col"{style.format(side)}>{html.escape(text)}</th>'
+        for text, side in zip(headers, sides, strict=True)
+    )
+    lines = []
+    for cells in body:
+        line = []
+        for (text, best), side in zip(cells, sides, strict=True):
+            safe = html.escape(text, quote=True)
+            inner = f'<b title="best of its split">{safe} {BEST}</b>' if best else safe
+            line.append(f"<td{style.format(side)}>{inner}</td>")
+        lines.append(f"<tr>{''.join(line)}</tr>")
+    notes = f"<caption>{html.escape(caption)}</caption>" if caption else ""
+    return (
+        f"<table>{notes}<thead><tr>{head}</tr></thead>\n<tbody>\n"
+        + "\n".join(lines)
+        + "\n</tbody></table>"
+    )
+
+
+def _number(value: Any, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+def _with_interval(value: float | None, interval: Sequence[float] | None, form: str) -> str:
+    if value is None or interval is None:
+        return _number(value, form)
+    return f"{value:{form}} [{interval[0]:{form}}, {interval[1]:{form}}]"
+
+
+def _p(value: float | None) -> str:
+    return "<0.001" if value is not None and value < 0.001 else _number(value, ".3f")
+
+
+def _printable(text: str) -> str:
+    """No control character reaches a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def _markdown(text: str) -> str:
+    return html.escape(_printable(text), quote=False).replace("|", "\\|")

@@ -1,0 +1,124 @@
+"""Run: a folder on disk with everything about one training run; and the store of them."""
+
+from __future__ import annotations
+
+import html
+import json
+import shutil
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .domains import Domain
+from .errors import EmbkitError
+from .recipes import Recipe
+from .report import write_atomic
+from .session import paths
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+RECORD = "run.json"  # written last: a folder without it is not finished
+
+
+def store(domain: Domain) -> Path:
+    """The folder with everything made on a domain; another content hash is another folder."""
+    return paths().runs / "store" / f"{domain.name}-{domain.profile}-{domain.hash[:8]}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training run.
+
+    Its folder holds ``run.json`` (recipe, data hash, versions, device, history, cost), ``model/``
+    (a plain sentence-transformers folder), ``pairs.jsonl`` and ``script.py`` (the same training
+    without embkit), and ``scores.json`` once it has been evaluated.
+    """
+
+    path: Path
+    record: dict[str, Any]
+
+    @classmethod
+    def load(cls, path: str | Path) -> Run:
+        """Opens a run's folder.
+
+        Raises:
+            EmbkitError: the folder is missing, was not finished, or is damaged.
+        """
+        path = Path(path)
+        try:
+            record = json.loads((path / RECORD).read_text(encoding="utf-8"))
+            Recipe.from_json(json.dumps(record["recipe"]))
+        except (OSError, ValueError, KeyError) as error:
+            raise EmbkitError(
+                f"no finished run in {path.name!r}: {type(error).__name__}",
+                expected=f"a folder with a whole {RECORD}",
+                hint="call ek.train(recipe, domain) again: it goes on from the last checkpoint",
+            ) from error
+        return cls(path, record)
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        return Recipe.from_json(json.dumps(self.record["recipe"]))
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """What was logged: step, epoch, loss, learning_rate; dev_ndcg@10 after each epoch."""
+        return self.record["history"]
+
+    @property
+    def dev_score(self) -> float:
+        """nDCG@10 on dev, searched in the dev corpus, after the last step."""
+        return self.record["dev_score"]
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training, evaluation on dev included."""
+        return self.record["seconds"]
+
+    def model(self) -> SentenceTransformer:
+        """The trained model."""
+        from .search import load_model
+
+        return load_model(self.path / "model")
+
+    def delete(self) -> None:
+        """Removes the run's folder."""
+        shutil.rmtree(self.path)
+
+    def _repr_html_(self) -> str:
+        record = self.record
+        rows = {
+            "approach": self.recipe.label,
+            "recipe": self.recipe.hash,
+            "training pairs": f"{record['pairs']:,}",
+            "steps": f"{record['steps']:,}",
+            "seconds": f"{self.seconds:.0f}",
+            "pairs a second": f"{record['pairs_per_second']:.0f}",
+            "peak memory": f"{record['peak_memory_mb']:,.0f} MB",
+            "nDCG@10 on dev": f"{self.dev_score:.3f}",
+            "folder": self.path.name,
+        }
+        cells = "".join(
+            f"<tr><td style='text-align:left'>{html.escape(k)}</td><td>{html.escape(v)}</td></tr>"
+            for k, v in rows.items()
+        )
+        return f"<table>{cells}</table>"
+
+
+def finished(domain: Domain) -> list[Run]:
+    """The finished runs on a domain, oldest first; half-written folders are passed over."""
+    found = []
+    for record in sorted(store(domain).glob(f"*/{RECORD}"), key=lambda p: p.stat().st_mtime):
+        try:
+            found.append(Run.load(record.parent))
+        except EmbkitError:
+            continue
+    return found
+
+
+def save_record(path: Path, record: dict[str, Any]) -> Run:
+    """Writes ``run.json``, whole or not at all, and opens the run."""
+    write_atomic(path / RECORD, json.dumps(record, indent=1, sort_keys=True))
+    return Run.load(path)

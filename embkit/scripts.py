@@ -1,0 +1,91 @@
+"""What a recipe is in plain sentence-transformers: its trainer arguments and its script."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .recipes import Recipe
+
+SCRIPT = '''"""Trains one sentence-transformers model: python {name} pairs.jsonl MODEL OUTPUT
+
+pairs.jsonl holds one {{"anchor": ..., "positive": ...}} a line; a run folder has the file.
+MODEL is a folder or a hub id; for this recipe: {model}.
+"""
+
+import sys
+
+import torch
+from datasets import Dataset
+from sentence_transformers import (
+    SentenceTransformer,
+    SentenceTransformerTrainer,
+    SentenceTransformerTrainingArguments,
+)
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+
+pairs, start, output = sys.argv[1:4]
+model = SentenceTransformer(start{device})
+{settings}
+loss = MultipleNegativesRankingLoss(model, scale=1 / {temperature!r})
+arguments = SentenceTransformerTrainingArguments(
+    output_dir=output + "/checkpoints",
+    save_strategy="no",
+    report_to="none",
+    use_cpu={use_cpu},
+{arguments}
+)
+trainer = SentenceTransformerTrainer(
+    model=model, args=arguments, train_dataset=Dataset.from_json(pairs), loss=loss
+)
+trainer.train()
+model.save_pretrained(output)
+'''
+
+
+def trainer_arguments(recipe: Recipe) -> dict[str, Any]:
+    """The trainer's arguments that decide the model; embkit's run and the script share them."""
+    return {
+        "num_train_epochs": recipe.epochs,
+        "per_device_train_batch_size": recipe.batch_size,
+        "learning_rate": recipe.learning_rate,
+        "lr_scheduler_type": recipe.schedule,
+        "warmup_steps": recipe.warmup,
+        "weight_decay": recipe.weight_decay,
+        "batch_sampler": "no_duplicates",
+        "seed": recipe.seed,
+    }
+
+
+def stock_script(recipe: Recipe, *, on: str | None = None, precision: str | None = None) -> str:
+    """A script that trains the recipe's model with the stock trainer and no embkit.
+
+    Args:
+        recipe: what to train.
+        on: ``cpu``, ``cuda``, ...; default: the session's device.
+        precision: ``fp32``, ``bf16`` or ``fp16``; default: the session's.
+    """
+    from . import session
+
+    on = on or session.device()
+    chosen = trainer_arguments(recipe)
+    precision = precision or session.precision(on)
+    if precision != "fp32":
+        chosen[precision] = True
+    settings = []
+    if recipe.max_length is not None:
+        settings.append(f"model.max_seq_length = {recipe.max_length}")
+    if recipe.dropout is not None:
+        settings += [
+            "for module in model.modules():",
+            "    if isinstance(module, torch.nn.Dropout):",
+            f"        module.p = {recipe.dropout!r}",
+        ]
+    return SCRIPT.format(
+        name="script.py",
+        model=recipe.model,
+        device='' if on != "cpu" else ', device="cpu"',
+        use_cpu=on == "cpu",
+        settings="\n".join(settings) or f"torch.manual_seed({recipe.seed})",
+        temperature=recipe.temperature,
+        arguments="\n".join(f"    {name}={value!r}," for name, value in chosen.items()),
+    )

@@ -1,0 +1,259 @@
+"""Encode, search exactly, search by words (BM25)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import EmbkitError
+from .session import paths, precision
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+Vectors = np.ndarray  # (texts, dim), float32
+EmbedFunction = Callable[[list[str]], Any]
+
+
+def load_model(model: str | os.PathLike, **kwargs: Any) -> SentenceTransformer:
+    """A sentence-transformers model by name, folder or hub id, on the session's device.
+
+    ``trust_remote_code`` is never set: code that comes with a model is not run.
+
+    Raises:
+        EmbkitError: the model cannot be found, or the folder cannot be loaded.
+    """
+    from sentence_transformers import SentenceTransformer
+
+    from sentence_transformers.sentence_transformer.model_card import (
+        SentenceTransformerModelCardData,
+    )
+
+    from .assets import resolve
+    from .session import device, quiet
+
+    quiet()
+    folder = resolve(model)
+    kwargs.setdefault(
+        "model_card_data", SentenceTransformerModelCardData(generate_widget_examples=False)
+    )
+    try:
+        return SentenceTransformer(str(folder), device=device(), **kwargs)
+    except (OSError, ValueError, KeyError) as error:
+        raise EmbkitError(
+            f"{str(model)!r} cannot be loaded as a model: {str(error).splitlines()[0]}",
+            expected="a folder that SentenceTransformer(folder) can load",
+            hint="save it again with model.save_pretrained(folder)",
+        ) from error
+
+
+def encode(
+    model: SentenceTransformer | EmbedFunction,
+    texts: Sequence[str],
+    *,
+    prompt: str | None = None,
+    cache: bool = True,
+    progress: Any = None,
+) -> Vectors:
+    """Unit vectors of texts.
+
+    Those of a sentence-transformers model are cached on disk under the hash of the model's
+    weights, the precision, the prompt and the texts: the second time costs no model at all.
+
+    Args:
+        model: a sentence-transformers model, or any function ``list[str] -> (texts, dim)``,
+            such as an API's client.
+        texts: what to encode.
+        prompt: put before every text.
+        cache: whether to read and write the cache on disk.
+        progress: called with the number of texts done so far.
+
+    Returns:
+        float32 array of shape (texts, dim), each row of length 1.
+
+    Raises:
+        EmbkitError: an empty text, a row of another shape, NaN.
+    """
+    texts = list(texts)
+    empty = [i for i, text in enumerate(texts) if not isinstance(text, str) or not text.strip()]
+    if empty:
+        raise EmbkitError(
+            f"{len(empty)} of {len(texts)} texts are empty or no text, first at {empty[:3]}",
+            expected="a list of non-empty str",
+            hint="[t for t in texts if t.strip()]",
+        )
+    if not hasattr(model, "preprocess"):
+        return _checked(model(texts), len(texts))  # type: ignore[operator]
+    from .engine import embed
+
+    where = _cache_file(model, texts, prompt) if cache else None
+    if where and (found := _read(where)) is not None and len(found) == len(texts):
+        return found
+    vectors = _checked(embed(model, texts, prompt=prompt, progress=progress).numpy(), len(texts))
+    if where:
+        _write(where, vectors)
+    return vectors
+
+
+def _checked(vectors: Any, texts: int) -> Vectors:
+    vectors = np.asarray(vectors, dtype=np.float32)
+    if vectors.ndim != 2 or len(vectors) != texts:
+        raise EmbkitError(
+            f"an array of shape {vectors.shape} came back for {texts} texts",
+            expected=f"shape ({texts}, dim)",
+            hint="return one row a text, in the texts' order",
+        )
+    bad = ~np.isfinite(vectors).all(axis=1)
+    if bad.any():
+        raise EmbkitError(
+            f"{int(bad.sum())} of {texts} embeddings hold NaN or infinity, first at "
+            f"{int(np.flatnonzero(bad)[0])}",
+            expected="finite numbers",
+            hint="a training run that diverged gives these: lower the learning rate",
+        )
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+def fingerprint(model: SentenceTransformer) -> str:
+    """Hash of a model's weights, and of what else decides its embeddings."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(model.state_dict().items()):
+        digest.update(f"{name}{tuple(weight.shape)}{weight.dtype}".encode())
+        digest.update(weight.detach().float().cpu().numpy().tobytes())
+    settings = [str(model.max_seq_length), str(model.truncate_dim), repr(model)]
+    digest.update(json.dumps(settings).encode())
+    return digest.hexdigest()
+
+
+def _cache_file(model: SentenceTransformer, texts: list[str], prompt: str | None) -> Path:
+    digest = hashlib.sha256(fingerprint(model).encode())
+    digest.update(f"{precision(model.device.type)}\0{prompt}\0".encode())
+    for text in texts:
+        digest.update(text.encode(errors="surrogatepass") + b"\0")
+    return paths().cache / "embeddings" / f"{digest.hexdigest()[:32]}.npy"
+
+
+def _read(where: Path) -> Vectors | None:
+    try:
+        return np.load(where, allow_pickle=False)
+    except (OSError, ValueError, EOFError):  # not there, or cut off: encoded again
+        return None
+
+
+def _write(where: Path, vectors: Vectors) -> None:
+    """Whole or not at all. A cache that cannot be written is no error: the result is here."""
+    try:
+        where.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=where.parent, suffix=".tmp")
+    except OSError:
+        return
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            np.save(stream, vectors)
+        os.replace(temporary, where)
+    except OSError:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def search(
+    queries: Vectors, documents: Vectors, k: int = 10, *, block_mb: int = 256
+) -> tuple[np.ndarray, np.ndarray]:
+    """Exact search: the k documents with the largest dot product, in blocks of bounded memory.
+
+    Args:
+        queries: shape (queries, dim).
+        documents: shape (documents, dim); a memory-mapped array will do.
+        k: how many; more than there are documents gives them all.
+        block_mb: the largest score block, in MB.
+
+    Returns:
+        (indices, scores), both (queries, min(k, documents)), best first; ties by lower index.
+
+    Raises:
+        EmbkitError: k below 1, or different dimensions.
+    """
+    if k < 1:
+        raise EmbkitError(f"k={k}", expected="k of 1 or more", hint="k=10")
+    if queries.ndim != 2 or documents.ndim != 2 or queries.shape[1] != documents.shape[1]:
+        raise EmbkitError(
+            f"queries of shape {queries.shape} cannot be compared with documents of shape "
+            f"{documents.shape}",
+            expected="two arrays (n, dim) with the same dim",
+            hint="encode both with the same model and the same truncation",
+        )
+    k = min(k, len(documents))
+    width = min(len(documents), 65_536)
+    height = max(1, int(block_mb * 2**20 / 4 / max(1, width)))
+    indices = np.empty((len(queries), k), dtype=np.int64)
+    scores = np.empty((len(queries), k), dtype=np.float32)
+    for top in range(0, len(queries), height):
+        rows = slice(top, top + height)
+        best: tuple[np.ndarray, np.ndarray] | None = None
+        for left in range(0, len(documents), width):
+            block = queries[rows] @ np.asarray(documents[left : left + width], np.float32).T
+            found = _top(block, min(k, block.shape[1]))
+            found = (found[0] + left, found[1])
+            best = found if best is None else _merge(best, found, k)
+        assert best is not None
+        indices[rows], scores[rows] = best
+    return indices, scores
+
+
+def _top(block: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k best of each row, best first, ties by lower index."""
+    if k < block.shape[1]:
+        kth = np.partition(block, -k, axis=1)[:, -k, None]
+        above, level = block > kth, block == kth
+        room = k - above.sum(axis=1, keepdims=True)
+        keep = above | (level & (level.cumsum(axis=1) <= room))
+        indices = np.nonzero(keep)[1].reshape(len(block), k)
+    else:
+        indices = np.broadcast_to(np.arange(k), block.shape)
+    scores = np.take_along_axis(block, indices, axis=1)
+    order = np.argsort(-scores, axis=1, kind="stable")
+    return np.take_along_axis(indices, order, axis=1), np.take_along_axis(scores, order, axis=1)
+
+
+def _merge(a, b, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k best of two ranked lists; the first list's indices are the lower ones."""
+    indices = np.concatenate([a[0], b[0]], axis=1)
+    scores = np.concatenate([a[1], b[1]], axis=1)
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(indices, order, axis=1), np.take_along_axis(scores, order, axis=1)
+
+
+class BM25:
+    """Search by words: BM25 (bm25s, its Lucene variant), English stop words left out.
+
+    Example:
+        >>> BM25(["iron deficiency anemia", "whooping cough"]).search(["iron"], k=1)[0].tolist()
+        [[0]]
+    """
+
+    def __init__(self, texts: Sequence[str], *, k1: float = 1.5, b: float = 0.75) -> None:
+        import bm25s
+
+        if not len(texts):
+            raise EmbkitError("BM25 of no texts", expected="at least one text", hint="BM25(texts)")
+        self._size = len(texts)
+        self._tokens = lambda rows: bm25s.tokenize(
+            list(rows), stopwords="en", show_progress=False, return_ids=False
+        )
+        self._index = bm25s.BM25(k1=k1, b=b)
+        self._index.index(self._tokens(texts), show_progress=False)
+
+    def search(self, queries: Sequence[str], k: int = 10) -> tuple[np.ndarray, np.ndarray]:
+        """(indices, scores), both (queries, min(k, documents)), best first."""
+        if k < 1:
+            raise EmbkitError(f"k={k}", expected="k of 1 or more", hint="k=10")
+        found = self._index.retrieve(
+            self._tokens(queries), k=min(k, self._size), show_progress=False, n_threads=0
+        )
+        return np.asarray(found.documents, np.int64), np.asarray(found.scores, np.float32)

@@ -1,0 +1,237 @@
+"""One call at the top of a notebook: profile, seed, device, precision, threads and folders."""
+
+from __future__ import annotations
+
+import html
+import os
+import platform
+import random
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from .errors import EmbkitError, unknown
+
+PROFILES = ("smoke", "workshop", "full")
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where things lie: ``runs`` (made here), ``cache`` (can be made again), ``root`` (the clone)."""
+
+    root: Path
+    runs: Path
+    cache: Path
+    notebooks: Path
+    data: Path
+
+
+@dataclass(frozen=True)
+class Session:
+    """What ``setup()`` found and fixed; shows itself as a table."""
+
+    profile: str
+    seed: int
+    device: str
+    device_name: str
+    precision: str
+    threads: int
+    memory_gb: float
+    versions: dict[str, str]
+    runs: str
+
+    def rows(self) -> list[tuple[str, str]]:
+        """The table's rows: (what, value)."""
+        versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
+        return [
+            ("profile", self.profile),
+            ("device", f"{self.device} ({self.device_name})"),
+            ("precision", self.precision),
+            ("threads", str(self.threads)),
+            ("memory", f"{self.memory_gb:.0f} GB"),
+            ("seed", str(self.seed)),
+            ("runs are kept in", self.runs),
+            ("versions", versions),
+        ]
+
+    def _repr_html_(self) -> str:
+        cells = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(what)}</th>"
+            f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
+            for what, value in self.rows()
+        )
+        return f"<table>{cells}</table>"
+
+    def __str__(self) -> str:
+        return "\n".join(f"{what:>18}  {value}" for what, value in self.rows())
+
+
+def profile(name: str | None = None) -> str:
+    """The profile in force: the argument, else ``EMBKIT_PROFILE``, else ``workshop``."""
+    chosen = name or os.environ.get("EMBKIT_PROFILE") or "workshop"
+    if chosen not in PROFILES:
+        raise unknown("profile", chosen, PROFILES)
+    return chosen
+
+
+def paths() -> Paths:
+    """The folders in use. ``EMBKIT_RUNS`` and ``EMBKIT_CACHE`` move two of them."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / "notebooks").is_dir():  # installed without the clone: work where the user is
+        root = Path.cwd()
+    runs = Path(os.environ.get("EMBKIT_RUNS") or root / "runs").expanduser().absolute()
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    cache = Path(os.environ.get("EMBKIT_CACHE") or home / "embkit").expanduser().absolute()
+    return Paths(root, runs, cache, root / "notebooks", root / "data")
+
+
+def device() -> str:
+    """``cuda``, ``mps`` or ``cpu``: the best this machine has. ``EMBKIT_DEVICE`` overrules."""
+    import torch
+
+    if asked := os.environ.get("EMBKIT_DEVICE"):
+        return asked
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+@lru_cache
+def precision(on: str | None = None) -> str:
+    """The precision the device is fastest at without changing what is learnt.
+
+    On a GPU that is bf16 where supported, else fp16. On a processor it is bf16 only where
+    bf16 matrix products are native; elsewhere they are emulated, up to a hundred times
+    slower than fp32, so the choice is measured: two small products, a few milliseconds.
+    """
+    import torch
+
+    if asked := os.environ.get("EMBKIT_PRECISION"):
+        if asked not in PRECISIONS:
+            raise unknown("precision", asked, PRECISIONS)
+        return asked
+    on = on or device()
+    if on.startswith("cuda"):
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    if on != "cpu":
+        return "fp32"
+    return "bf16" if _matmul_seconds(torch.float32) > 1.5 * _matmul_seconds(torch.bfloat16) else "fp32"
+
+
+def _matmul_seconds(dtype, size: int = 256, rounds: int = 3) -> float:
+    import time
+
+    import torch
+
+    a = torch.ones(size, size, dtype=dtype)
+    best = float("inf")
+    for _ in range(rounds):
+        start = time.perf_counter()
+        a @ a
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds Python's, numpy's and torch's generators."""
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a result: Python and the libraries that compute it."""
+    from importlib.metadata import version
+
+    names = ("torch", "sentence-transformers", "transformers", "datasets", "numpy")
+    return {"python": platform.python_version()} | {name: version(name) for name in names}
+
+
+def device_name() -> str:
+    """The device's own name, for the record."""
+    import torch
+
+    if device().startswith("cuda"):
+        return torch.cuda.get_device_name()
+    cpu = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                cpu = line.split(":", 1)[1].strip()
+                break
+    except OSError:
+        pass
+    return cpu
+
+
+def setup(seed: int = 42, threads: int | None = None) -> Session:
+    """Fixes the seed, picks device and precision, sets the plot style, and returns a table.
+
+    Args:
+        seed: of every generator; each Recipe carries its own for training.
+        threads: torch's threads; default: all cores the process may use.
+
+    Raises:
+        EmbkitError: for an unknown profile, or a seed that is no whole number ≥ 0.
+    """
+    import psutil
+    import torch
+
+    if not isinstance(seed, int) or seed < 0:
+        raise EmbkitError(
+            f"seed={seed!r}", expected="a whole number ≥ 0", hint="ek.setup(seed=42)"
+        )
+    seed_everything(seed)
+    if threads:
+        torch.set_num_threads(threads)
+    quiet()
+    from .plots import apply_style
+
+    apply_style()
+    where = paths()
+    shown = where.runs.relative_to(where.root) if where.runs.is_relative_to(where.root) else where.runs
+    return Session(
+        profile=profile(),
+        seed=seed,
+        device=device(),
+        device_name=device_name(),
+        precision=precision(),
+        threads=torch.get_num_threads(),
+        memory_gb=psutil.virtual_memory().total / 2**30,
+        versions=versions(),
+        runs=str(shown),
+    )
+
+
+def quiet() -> None:
+    """Switches off the libraries' bars and notes; embkit shows one bar of its own."""
+    import logging
+
+    import datasets
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
+
+
+def environment() -> dict[str, object]:
+    """What a run records about the machine it was made on."""
+    import torch
+
+    return {
+        "device": device(),
+        "device_name": device_name(),
+        "precision": precision(),
+        "threads": torch.get_num_threads(),
+        "platform": platform.platform(terse=True),
+        "versions": versions(),
+    }
+
+
+__all__ = ["PROFILES", "Paths", "Session", "environment", "paths", "profile", "setup"]

@@ -1,0 +1,243 @@
+"""train(recipe, domain) -> Run: sentence-transformers' trainer, resumed, recorded, reused."""
+
+from __future__ import annotations
+
+import html
+import json
+import shutil
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import session
+from .domains import Domain
+from .errors import EmbkitError
+from .recipes import Recipe
+from .report import write_atomic
+from .runs import RECORD, Run, save_record, store
+from .scripts import stock_script, trainer_arguments
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from sentence_transformers import SentenceTransformer
+
+
+def training_pairs(recipe: Recipe, domain: Domain) -> Dataset:
+    """The pairs that a recipe trains on: the domain's, cut and shuffled as the recipe says."""
+    pairs = domain.pairs()
+    if recipe.max_pairs is not None and recipe.max_pairs < len(pairs):
+        pairs = pairs.shuffle(seed=recipe.seed).select(range(recipe.max_pairs))
+    if recipe.shuffle_labels:
+        order = np.random.default_rng(recipe.seed).permutation(len(pairs))
+        positives = pairs["positive"][:]
+        pairs = pairs.remove_columns("positive")
+        pairs = pairs.add_column("positive", [positives[i] for i in order])
+    if len(pairs) < 2:
+        raise EmbkitError(
+            f"{len(pairs)} training pair(s) in {domain.name!r}",
+            expected="at least two: a pair's negatives are the other pairs' positives",
+            hint="label more pairs, or load a larger profile",
+        )
+    return pairs.flatten_indices() if pairs._indices is not None else pairs
+
+
+def train(
+    recipe: Recipe, domain: Domain, *, stop: threading.Event | None = None, quiet: bool = False
+) -> Run:
+    """Fine-tunes a model, or returns the finished run of the same recipe, data and weights.
+
+    A run that was killed goes on from its last checkpoint, and ends as it would have ended.
+    Two processes that ask for the same run at once train it once.
+
+    Args:
+        recipe: what to train.
+        domain: on what; only its ``train`` and ``dev`` splits are read.
+        stop: when set, training stops after the step in hand, saves, and raises
+            KeyboardInterrupt; the next call goes on from there.
+        quiet: no progress bar.
+
+    Raises:
+        EmbkitError: the model cannot be had, or the store cannot be written.
+        KeyboardInterrupt: stopped by ``stop`` or by the keyboard.
+    """
+    from filelock import FileLock
+
+    from .assets import fingerprint, resolve
+
+    folder = resolve(recipe.model)
+    path = store(domain) / f"{recipe.approach}-{recipe.hash}-{fingerprint(folder)[:6]}"
+    if (path / RECORD).is_file():
+        return Run.load(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            if (path / RECORD).is_file():  # another process has just finished it
+                return Run.load(path)
+            return _train(recipe, domain, folder, path, stop or threading.Event(), quiet)
+    except OSError as error:
+        raise EmbkitError(
+            f"the run store {str(path.parent)!r} cannot be written: {error}",
+            expected="a folder you may write to, with about 1 GB free",
+            hint="EMBKIT_RUNS=/another/folder; what was saved so far is kept and will be resumed",
+        ) from error
+
+
+def _train(
+    recipe: Recipe, domain: Domain, folder: Path, path: Path, stop: threading.Event, quiet: bool
+) -> Run:
+    from sentence_transformers import SentenceTransformerTrainer
+    from sentence_transformers import SentenceTransformerTrainingArguments as Arguments
+
+    from .engine import efficient, set_dropout
+    from .objectives import make_loss
+    from .search import load_model
+    from .watching import DevScore, Watch
+
+    session.quiet()
+    pairs = training_pairs(recipe, domain)
+    pairs.to_json(path / "pairs.jsonl", force_ascii=False)
+    write_atomic(path / "script.py", stock_script(recipe))
+    session.seed_everything(recipe.seed)
+    model = load_model(folder)
+    set_dropout(model, recipe.dropout)
+    if recipe.max_length is not None:
+        model.max_seq_length = recipe.max_length
+    steps = -(-len(pairs) // recipe.batch_size)
+    chosen = session.precision(model.device.type)
+    arguments = Arguments(
+        output_dir=str(path / "checkpoints"),
+        **trainer_arguments(recipe),
+        bf16=chosen == "bf16",
+        fp16=chosen == "fp16",
+        use_cpu=model.device.type == "cpu",
+        eval_strategy="epoch",
+        save_strategy="steps",
+        save_steps=max(1, -(-steps // 2)),
+        save_total_limit=1,
+        logging_steps=max(1, steps // 20),
+        report_to="none",
+        disable_tqdm=True,
+    )
+    watch = Watch(path, total=steps * recipe.epochs, stop=stop, quiet=quiet, label=recipe.label)
+    trainer = SentenceTransformerTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=pairs,
+        loss=make_loss(recipe, model),
+        evaluator=DevScore(domain),
+        callbacks=[watch],
+    )
+    from transformers.trainer_callback import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)
+    with efficient(model), watch:
+        trainer.train(resume_from_checkpoint=_last_checkpoint(path / "checkpoints"))
+    if stop.is_set():
+        raise KeyboardInterrupt("training stopped; ek.train(recipe, domain) goes on from here")
+    history = [_log(row) for row in trainer.state.log_history]
+    dev = [row["dev_ndcg@10"] for row in history if "dev_ndcg@10" in row]
+    record = {
+        "recipe": json.loads(recipe.to_json()),
+        "recipe_hash": recipe.hash,
+        "domain": domain.name,
+        "domain_hash": domain.hash,
+        "pairs": len(pairs),
+        "steps": trainer.state.global_step,
+        "seconds": watch.seconds,
+        "pairs_per_second": recipe.epochs * len(pairs) / max(watch.seconds, 1e-9),
+        "peak_memory_mb": watch.peak_memory_mb,
+        "trainable_params": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "total_params": sum(p.numel() for p in model.parameters()),
+        "dim": model.get_embedding_dimension(),
+        "dev_score": dev[-1],
+        "history": history,
+        "environment": session.environment(),
+    }
+    _save_model(model, path)
+    run = save_record(path, record)
+    shutil.rmtree(path / "checkpoints", ignore_errors=True)
+    return run
+
+
+def _save_model(model: SentenceTransformer, path: Path) -> None:
+    """The model's folder appears whole or not at all."""
+    fresh = path / ".model-fresh"
+    shutil.rmtree(fresh, ignore_errors=True)
+    model.save_pretrained(str(fresh))
+    shutil.rmtree(path / "model", ignore_errors=True)
+    fresh.replace(path / "model")
+
+
+def _last_checkpoint(folder: Path) -> str | None:
+    """The newest whole checkpoint; what a kill cut off in the middle of writing is removed."""
+    whole = []
+    for checkpoint in folder.glob("checkpoint-*"):
+        try:  # the trainer writes its state last
+            step = json.loads((checkpoint / "trainer_state.json").read_text())["global_step"]
+            whole.append((step, str(checkpoint)))
+        except (OSError, ValueError, KeyError):
+            shutil.rmtree(checkpoint, ignore_errors=True)
+    return max(whole)[1] if whole else None
+
+
+def _log(row: dict[str, Any]) -> dict[str, float]:
+    names = {"eval_dev_ndcg@10": "dev_ndcg@10"}
+    keep = ("step", "epoch", "loss", "learning_rate", "grad_norm", "dev_ndcg@10")
+    renamed = {names.get(name, name): value for name, value in row.items()}
+    return {name: float(renamed[name]) for name in keep if name in renamed}
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Recipes that were tried, and what each scored on the dev split."""
+
+    field: str
+    runs: tuple[Run, ...]
+
+    @property
+    def best(self) -> Recipe:
+        """The recipe with the highest dev score; the test splits had no say."""
+        return max(self.runs, key=lambda run: run.dev_score).recipe
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dict a run: the value, nDCG@10 on dev, seconds."""
+        return [
+            {
+                self.field: getattr(run.recipe, self.field),
+                "dev nDCG@10": run.dev_score,
+                "seconds": run.seconds,
+                "best": run.recipe == self.best,
+            }
+            for run in self.runs
+        ]
+
+    def _repr_html_(self) -> str:
+        body = "".join(
+            f"<tr><td>{html.escape(str(row[self.field]))}</td>"
+            f"<td>{row['dev nDCG@10']:.3f}{' ★' if row['best'] else ''}</td>"
+            f"<td>{row['seconds']:.0f}</td></tr>"
+            for row in self.rows()
+        )
+        head = f"<th>{html.escape(self.field)}</th><th>dev nDCG@10</th><th>seconds</th>"
+        return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def choose(recipe: Recipe, domain: Domain, *, quiet: bool = False, **values: Sequence) -> Sweep:
+    """Trains a recipe with each value of one field and lets the dev split choose.
+
+    Example:
+        >>> choose(Recipe(epochs=1), domain, learning_rate=[1e-4, 4e-4]).best  # doctest: +SKIP
+    """
+    if len(values) != 1:
+        raise EmbkitError(
+            f"choose() was given {len(values)} fields: {sorted(values)}",
+            expected="one field with a list of values",
+            hint="ek.choose(recipe, domain, learning_rate=[1e-4, 4e-4])",
+        )
+    ((name, tried),) = values.items()
+    recipes = [recipe.replace(**{name: value}) for value in tried]
+    return Sweep(name, tuple(train(r, domain, quiet=quiet) for r in recipes))

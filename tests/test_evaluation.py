@@ -1,0 +1,584 @@
+"""Metrics, intervals, tests and reports, each against a truth from elsewhere."""
+
+from __future__ import annotations
+
+import html.parser
+import itertools
+import json
+import math
+import os
+import subprocess
+import sys
+import warnings
+
+import ir_measures
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from embkit.errors import EmbkitError
+from embkit.evaluation import (
+    METRICS,
+    Report,
+    Scores,
+    bootstrap_ci,
+    compare,
+    paired_test,
+    ranking_from_arrays,
+    score_ranking,
+)
+from embkit.report import write_atomic
+
+NAMES = ["ndcg@10", "ndcg@3", "ndcg", "mrr", "map", "map@5", "recall@10", "recall@1000"]
+NAMES += ["precision@5", "hit@1", "hit@5"]
+THEIRS = ["nDCG@10", "nDCG@3", "nDCG", "RR", "AP", "AP@5", "R@10", "R@1000"]
+THEIRS += ["P@5", "Success@1", "Success@5"]
+
+
+def one(ranking, grades, *metrics):
+    """The metrics of a single query."""
+    frame = score_ranking({"q": ranking}, {"q": grades}, metrics or METRICS)
+    return frame.loc["q"].to_dict()
+
+
+def make(approach="base", values=(0.2, 0.4, 0.6, 0.8), **changes):
+    queries = pd.Index([f"q{n}" for n in range(len(values))], name="query_id")
+    frame = pd.DataFrame({name: list(values) for name in METRICS}, index=queries, dtype=float)
+    frame.attrs["unanswerable"] = 1
+    given = {
+        "approach": approach,
+        "domain": "tiny",
+        "domain_hash": "0123456789abcdef",
+        "base_model": "minilm",
+        "recipe_hash": None,
+        "per_query": {"known": frame, "novel": frame.copy()},
+        "subsets": {"known": {"never_positive": ("q0", "q2")}},
+        "meta": {"corpus": 50, "dim": 384, "train_seconds": 1.5, "seed": 42},
+    }
+    return Scores(**(given | changes))
+
+
+# Metrics
+
+
+def test_a_case_worked_by_hand():
+    # found at ranks 2 (grade 1) and 4 (grade 3); a third one (grade 2) is never returned
+    ranking = {"a": 0.9, "b": 0.8, "c": 0.7, "d": 0.6}
+    got = one(ranking, {"b": 1, "d": 3, "z": 2, "a": 0})
+    gained = 1 / math.log2(3) + 3 / math.log2(5)
+    ideal = 3 / math.log2(2) + 2 / math.log2(3) + 1 / math.log2(4)
+    assert got["ndcg@10"] == pytest.approx(gained / ideal, abs=1e-12)
+    assert got["mrr@10"] == 0.5
+    assert got["map"] == pytest.approx((1 / 2 + 2 / 4) / 3, abs=1e-12)
+    assert got["recall@10"] == got["recall@100"] == pytest.approx(2 / 3, abs=1e-12)
+    assert got["hit@1"] == 0.0
+
+
+def test_cut_offs_count_ranks():
+    ranking = {f"d{rank}": 100.0 - rank for rank in range(1, 31)}
+    got = one(ranking, {"d11": 1}, "mrr@10", "mrr@11", "mrr", "hit@10", "hit@11", "recall@11")
+    assert got == {
+        "mrr@10": 0.0, "mrr@11": 1 / 11, "mrr": 1 / 11,
+        "hit@10": 0.0, "hit@11": 1.0, "recall@11": 1.0,
+    }  # fmt: skip
+
+
+def test_every_rank_is_kept_by_a_cut_off_at_it_and_lost_by_the_one_before():
+    for rank in [*range(2, 40), 999, 1000]:
+        ranking = {f"d{place}": float(-place) for place in range(1, 1001)}
+        at, before = f"mrr@{rank}", f"mrr@{rank - 1}"
+        assert one(ranking, {f"d{rank}": 1}, at, before) == {at: 1 / rank, before: 0.0}
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("ties", [False, True])
+def test_equal_to_ir_measures_on_random_runs(seed, ties):
+    rng = np.random.default_rng(seed)
+    docs = [f"d{n}" for n in range(40)]
+    qrels, ranking = {}, {}
+    for n in range(60):
+        chosen = rng.choice(docs, rng.integers(1, 9), replace=False)
+        qrels[f"q{n}"] = {doc: int(rng.integers(0, 4)) for doc in chosen}
+        if rng.random() < 0.85:  # the others have no ranking
+            returned = rng.choice(docs, rng.integers(0, 41), replace=False)
+            scores = rng.integers(0, 5, len(returned)) if ties else rng.normal(size=len(returned))
+            ranking[f"q{n}"] = {d: float(s) for d, s in zip(returned, scores, strict=True)}
+    ours = score_ranking(ranking, qrels, NAMES)
+    measures = [ir_measures.parse_measure(name) for name in THEIRS]
+    names = dict(zip(measures, NAMES, strict=True))
+    answerable = {q: g for q, g in qrels.items() if any(g.values())}
+    assert list(ours.index) == list(answerable)
+    assert ours.attrs["unanswerable"] == len(qrels) - len(answerable)
+    seen = 0
+    for query, measure, value in ir_measures.iter_calc(measures, answerable, ranking):
+        assert ours.loc[query, names[measure]] == pytest.approx(value, abs=1e-9)
+        seen += 1
+    assert seen == ours.size
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_mrr_with_a_cut_off_equals_ir_measures_where_nothing_ties(seed):
+    rng = np.random.default_rng(seed)
+    docs = [f"d{n}" for n in range(30)]
+    qrels = {f"q{n}": {str(rng.choice(docs)): 1} for n in range(50)}
+    ranking = {q: dict(zip(docs, rng.normal(size=30).tolist(), strict=True)) for q in qrels}
+    ours = score_ranking(ranking, qrels, ["mrr@10", "mrr@3"])
+    for name, measure in (("mrr@10", ir_measures.RR @ 10), ("mrr@3", ir_measures.RR @ 3)):
+        theirs = {m.query_id: m.value for m in ir_measures.iter_calc([measure], qrels, ranking)}
+        assert ours[name].to_dict() == pytest.approx(theirs, abs=1e-9)
+
+
+def test_ties_are_ordered_by_document_id_from_last_to_first_whatever_the_order_given():
+    for docs in itertools.permutations(["a", "b", "c"]):
+        ranking = dict.fromkeys(docs, 0.5)
+        assert [one(ranking, {d: 1}, "mrr@10")["mrr@10"] for d in "cba"] == [1.0, 0.5, 1 / 3]
+
+
+def test_scores_that_differ_beyond_float32_are_not_ties():
+    close = {"a": 1.0 + 1e-12, "b": 1.0}
+    assert np.float32(close["a"]) == np.float32(close["b"])
+    assert one(close, {"a": 1}, "mrr@10")["mrr@10"] == 1.0
+    assert one({"a": 1.0, "b": 1.0 + 1e-12}, {"b": 1}, "mrr@10")["mrr@10"] == 1.0
+    huge = {"a": 1e300, "b": 1e301, "c": -math.inf}  # float32 would make infinities of them
+    assert one(huge, {"b": 1}, "mrr@10")["mrr@10"] == 1.0
+
+
+def test_queries_without_an_answer_are_left_out_and_without_a_ranking_score_nothing():
+    qrels = {"a": {"x": 1}, "b": {"x": 0}, "c": {}, "d": {"x": 2}, "e": {"x": -1}}
+    frame = score_ranking({"a": {"x": 1.0}, "e": {"x": 1.0}, "other": {"x": 1.0}}, qrels)
+    assert list(frame.index) == ["a", "d"] and frame.index.name == "query_id"
+    assert list(frame.columns) == list(METRICS)
+    assert frame.attrs["unanswerable"] == 3
+    assert (frame.loc["a"] == 1.0).all() and (frame.loc["d"] == 0.0).all()
+
+
+def test_nothing_to_score():
+    assert score_ranking({}, {"q": {"x": 1}}).loc["q"].sum() == 0
+    empty = score_ranking({"q": {"x": 1.0}}, {"q": {"x": 0}})
+    assert empty.shape == (0, len(METRICS)) and empty.attrs["unanswerable"] == 1
+    assert one({}, {"x": 1})["ndcg@10"] == 0.0
+
+
+def test_grades_below_zero_and_numpy_grades():
+    ranking = {"a": 2.0, "b": 1.0}
+    assert one(ranking, {"a": -2, "b": 1}) == one(ranking, {"a": 0, "b": 1})
+    assert one(ranking, {"a": 0, "b": np.int64(2)}) == one(ranking, {"b": 2.0})
+    assert one({"a": np.float32(2), "b": 1}, {"a": True}, "hit@1")["hit@1"] == 1.0
+
+
+def test_a_cut_off_far_beyond_the_corpus():
+    names = ("recall@100000", "ndcg@99999999999999999999", "precision@0002")
+    assert one({"a": 1.0}, {"a": 1}, *names) == dict(zip(names, (1.0, 1.0, 0.5), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        ("ndgc@10", "did you mean 'ndcg@10'"),
+        ("NDCG@10", "did you mean 'ndcg@10'"),
+        ("ndcg@0", "no usable cut-off"),
+        ("ndcg@-1", "no usable cut-off"),
+        ("ndcg@1.5", "no usable cut-off"),
+        ("ndcg@", "no usable cut-off"),
+        ("recall", "recall@10"),
+        ("", "unknown metric"),
+    ],
+)
+def test_bad_metrics(metric, said):
+    with pytest.raises(EmbkitError, match=said):
+        one({"a": 1.0}, {"a": 1}, metric)
+
+
+@pytest.mark.parametrize(
+    ("ranking", "qrels", "said"),
+    [
+        ({"q": {"a": math.nan}}, {"q": {"a": 1}}, "NaN"),
+        ({"q": {"a": 1.0}}, {"q": {"a": 0.5}}, "whole number"),
+        ({"q": {"a": 1.0}}, {"q": {"a": 10**9}}, "at most 1,000,000"),
+        ({"q": {1: 1.0}}, {"q": {"a": 1}}, "cannot be the id"),
+        ({"q": {"a": 1.0}}, {1: {"a": 1}}, "cannot be the id"),
+        ({"q": {"a\0b": 1.0}}, {"q": {"a": 1}}, "NUL"),
+        ({"q": {"\ud800": 1.0}}, {"q": {"a": 1}}, "UTF-8"),
+        ({"p": {"a": 1.0}}, {"q": {"a": 1}}, "no query of the ranking"),
+    ],
+)
+def test_bad_rankings_and_qrels(ranking, qrels, said):
+    with pytest.raises(EmbkitError, match=said):
+        score_ranking(ranking, qrels)
+    with pytest.raises(EmbkitError, match="no metrics"):
+        score_ranking({}, {}, [])
+
+
+def test_arrays_become_a_ranking_without_loss():
+    indices = np.array([[2, 0], [1, -1]])
+    scores = np.array([[0.1, 1 / 3], [2.0, np.nan]])
+    got = ranking_from_arrays(["p", "q"], ["a", "b", "c"], indices, scores)
+    assert got == {"p": {"c": 0.1, "a": 1 / 3}, "q": {"b": 2.0}}
+    single = np.array([[0.1]], dtype=np.float32)
+    ranking = ranking_from_arrays(["p"], ["a"], np.array([[0]]), single)
+    assert ranking["p"]["a"] == float(single[0, 0])
+    assert ranking_from_arrays([], ["a"], np.empty((0, 5), int), np.empty((0, 5))) == {}
+    assert ranking_from_arrays(["p"], ["a"], np.empty((1, 0), int), np.empty((1, 0))) == {"p": {}}
+
+
+@pytest.mark.parametrize(
+    ("queries", "docs", "indices", "scores", "said"),
+    [
+        (["p"], ["a", "b"], [[0, 1]], [[1.0]], "shape"),
+        (["p", "q"], ["a", "b"], [[0, 1]], [[1.0, 2.0]], "shape"),
+        (["p"], ["a", "b"], [[0, 2]], [[1.0, 2.0]], "for 2 documents"),
+        (["p"], ["a", "b"], [[0, -2]], [[1.0, 2.0]], "for 2 documents"),
+        (["p"], ["a", "b"], [[0.0, 1.0]], [[1.0, 2.0]], "whole numbers"),
+        (["p"], ["a", "b"], [[1, 1]], [[1.0, 2.0]], "listed twice"),
+        (["p"], ["a", "a"], [[0, 1]], [[1.0, 2.0]], "document id 'a' is given twice"),
+        (["p", "p"], ["a"], [[0], [0]], [[1.0], [2.0]], "query id 'p' is given twice"),
+        (["p"], ["a", "b"], [[0, 1]], [[1.0, math.nan]], "NaN"),
+    ],
+)
+def test_bad_arrays(queries, docs, indices, scores, said):
+    with pytest.raises(EmbkitError, match=said):
+        ranking_from_arrays(queries, docs, np.array(indices), np.array(scores))
+
+
+# Intervals and paired tests
+
+
+def test_the_interval_of_a_normal_sample_is_the_textbook_one():
+    values = np.random.default_rng(0).normal(0.5, 0.1, 1500)
+    half = stats.norm.ppf(0.975) * values.std(ddof=1) / math.sqrt(len(values))
+    low, high = bootstrap_ci(values)
+    assert low == pytest.approx(values.mean() - half, abs=0.05 * half * 2)
+    assert high == pytest.approx(values.mean() + half, abs=0.05 * half * 2)
+    narrow = bootstrap_ci(values, level=0.5)
+    assert low < narrow[0] < values.mean() < narrow[1] < high
+
+
+def test_the_interval_holds_the_truth_about_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    inside = 0
+    for seed in range(200):
+        low, high = bootstrap_ci(rng.random(60), seed=seed, resamples=400)
+        inside += low <= 0.5 <= high
+    assert 0.89 <= inside / 200 <= 0.99
+
+
+def test_small_and_constant_samples_give_a_point_without_warnings():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert bootstrap_ci([0.3]) == (0.3, 0.3)
+        assert bootstrap_ci([0.7] * 50) == (0.7, 0.7)
+        assert bootstrap_ci([0.0, 1.0]) == bootstrap_ci([0.0, 1.0]) == (0.0, 1.0)
+
+
+def test_the_interval_does_not_depend_on_how_memory_is_split(monkeypatch):
+    values = np.random.default_rng(2).random(300)
+    whole = bootstrap_ci(values, seed=3)
+    monkeypatch.setattr("embkit.evaluation._BLOCK", 1000)
+    assert bootstrap_ci(values, seed=3) == whole
+    assert bootstrap_ci(values, seed=4) != whole
+
+
+@pytest.mark.parametrize(
+    ("values", "options"),
+    [([], {}), ([math.nan], {}), ([[0.1]], {}), ([0.1, 0.2], {"level": 1.0}),
+     ([0.1, 0.2], {"resamples": 0})],
+)  # fmt: skip
+def test_bad_samples(values, options):
+    with pytest.raises(EmbkitError):
+        bootstrap_ci(values, **options)
+
+
+def enumerated(differences):
+    """p over all sign patterns, one after another."""
+    seen = abs(sum(differences))
+    sums = [
+        abs(sum(s * d for s, d in zip(signs, differences, strict=True)))
+        for signs in itertools.product((1, -1), repeat=len(differences))
+    ]
+    return sum(total >= seen - 1e-9 for total in sums) / len(sums)
+
+
+@pytest.mark.parametrize("n", range(1, 11))
+def test_few_queries_give_the_exact_p(n):
+    rng = np.random.default_rng(n)
+    a, b = rng.random(n).round(1), rng.random(n).round(1)  # some differences are 0 or alike
+    assert paired_test(a, b).p == pytest.approx(enumerated(a - b), abs=1e-12)
+
+
+def test_random_flips_agree_with_scipy():
+    rng = np.random.default_rng(5)
+    a, b = rng.random(80), rng.random(80) * 0.9
+    theirs = stats.permutation_test(
+        (a - b,), np.mean, permutation_type="samples", n_resamples=20_000, rng=rng
+    )
+    ours = paired_test(a, b, resamples=20_000)
+    assert 0.02 < ours.p < 0.9 and ours.p == pytest.approx(theirs.pvalue, abs=0.02)
+    assert ours.p == paired_test(b, a, resamples=20_000).p == paired_test(a, b, resamples=20_000).p
+
+
+def test_p_is_uniform_when_both_are_alike():
+    rng = np.random.default_rng(6)
+    p = [paired_test(*rng.normal(size=(2, 40)), seed=n, resamples=500).p for n in range(300)]
+    assert stats.kstest(p, "uniform").pvalue > 0.01
+
+
+def test_the_blocks_of_the_test_hold_all_flips(monkeypatch):
+    rng = np.random.default_rng(8)
+    few, many = rng.normal(size=(2, 8)), rng.normal(0.1, 1, size=(2, 90))
+    exact, drawn = paired_test(*few).p, paired_test(*many).p
+    monkeypatch.setattr("embkit.evaluation._BLOCK", 700)
+    assert paired_test(*few).p == exact
+    assert paired_test(*many).p == pytest.approx(drawn, abs=0.03)
+
+
+def test_identical_and_clearly_different_inputs():
+    values = np.random.default_rng(7).random(500)
+    same = paired_test(values, values)
+    assert same == (0.0, 0.0, 0.0, 1.0, 0, 500, 0, 500)
+    better = paired_test(values + 0.1, values)
+    assert better.p == pytest.approx(1 / 10_001) and better.wins == better.queries == 500
+    assert [better.delta, better.ci_low, better.ci_high] == pytest.approx([0.1] * 3)
+
+
+def test_queries_are_matched_by_id():
+    a = pd.Series({"p": 0.9, "q": 0.1, "r": 0.5})
+    assert paired_test(a, a.iloc[::-1]).ties == 3
+    assert paired_test({"p": 1.0, "q": 0.0}, {"q": 0.0, "p": 0.5})[4:] == (1, 1, 0, 2)
+    for other in (a.rename({"r": "s"}), a.iloc[:2], pd.Series([0.1] * 3, index=["p", "p", "q"])):
+        with pytest.raises(EmbkitError, match="same queries"):
+            paired_test(a, other)
+    with pytest.raises(EmbkitError, match="3 values against 2"):
+        paired_test([1, 2, 3], [1, 2])
+
+
+# Scores
+
+
+def test_scores_come_back_from_json_bit_for_bit(tmp_path):
+    values = [*np.random.default_rng(0).random(50).tolist(), 5e-324, 0.1 + 0.2, 1 / 3, -0.0]
+    scores = make("<b>é", values, meta={"dim": np.int64(3), "x": math.nan, "label": "ü|$"})
+    back = Scores.load(scores.save(tmp_path / "a" / "scores.json"))
+    for split, frame in scores.per_query.items():
+        pd.testing.assert_frame_equal(back.per_query[split], frame, check_exact=True)
+        assert back.per_query[split].attrs == frame.attrs
+    assert back.subsets == scores.subsets and back.label == "ü|$"
+    assert back.meta == {"dim": 3, "x": None, "label": "ü|$"}
+    assert back.to_json() == scores.to_json()
+    assert [f.name for f in (tmp_path / "a").iterdir()] == ["scores.json"]
+
+
+def test_means_and_intervals_by_split_and_subset():
+    scores = make()
+    assert scores.mean("known") == 0.5
+    assert scores.mean("known", "map", "never_positive") == pytest.approx(0.4)
+    assert scores.ci("known") == bootstrap_ci([0.2, 0.4, 0.6, 0.8])
+    for given, said in [
+        (("knwon",), "did you mean 'known'"),
+        (("known", "ndcg@11"), "did you mean 'ndcg@10'"),
+        (("known", "map", "never_positve"), "did you mean 'never_positive'"),
+        (("novel", "map", "never_positive"), "unknown subset"),
+    ]:
+        with pytest.raises(EmbkitError, match=said):
+            scores.mean(*given)
+
+
+def test_rows_hold_none_where_nothing_applies():
+    scores = make(subsets={"known": {"nobody": ()}}, meta={"train_seconds": math.nan})
+    whole, nobody, _ = scores.rows()
+    assert (whole["split"], whole["subset"], nobody["subset"]) == ("known", None, "nobody")
+    assert whole["train_seconds"] is None and whole["corpus"] is None
+    assert nobody["queries"] == 0 and nobody["ndcg@10"] is nobody["ndcg@10_ci"] is None
+    assert math.isnan(scores.mean("known", "map", "nobody"))
+    json.dumps(scores.rows(), allow_nan=False)
+
+
+@pytest.mark.parametrize("keep", [0, 1, 50, -2])
+def test_a_half_written_file_says_so(tmp_path, keep):
+    text = make().to_json()
+    (tmp_path / "scores.json").write_text(text[:keep])
+    with pytest.raises(EmbkitError, match="not a whole file") as caught:
+        Scores.load(tmp_path / "scores.json")
+    assert "scores.json" in caught.value.given and "evaluate again" in caught.value.hint
+
+
+def test_other_files_are_refused(tmp_path):
+    file = tmp_path / "scores.json"
+    data = json.loads(make().to_json())
+    data["per_query"]["known"]["queries"].pop()
+    for text in ("[]", "{}", "null", json.dumps(data)):
+        file.write_text(text)
+        with pytest.raises(EmbkitError, match="not a whole file"):
+            Scores.load(file)
+    file.write_bytes(b"\xff\xfe")
+    for path in (file, tmp_path, tmp_path / "missing.json"):
+        with pytest.raises(EmbkitError, match="cannot read scores"):
+            Scores.load(path)
+
+
+def test_bad_scores_are_refused_at_construction():
+    frame = pd.DataFrame({"map": [0.1, math.nan]}, index=["p", "q"])
+    twice = pd.DataFrame({"map": [0.1, 0.2]}, index=["p", "p"])
+    for broken in (frame, twice, frame[[]]):
+        with pytest.raises(EmbkitError, match="repeat a query, hold NaN or have no metric"):
+            make(per_query={"known": broken}, subsets={})
+    with pytest.raises(EmbkitError, match="without a split"):
+        make(per_query={}, subsets={})
+    with pytest.raises(EmbkitError, match="2 queries that were not scored"):
+        make(subsets={"known": {"odd": ("q0", "x", "y")}})
+    assert make(subsets={"known": {"one unanswerable": ("q0", "x")}}).rows()[1]["queries"] == 1
+    with pytest.raises(EmbkitError, match="unknown split"):
+        make(subsets={"test": {}})
+
+
+# Comparison and report
+
+
+@pytest.fixture
+def report():
+    scores = [make(), make("contrastive", (0.3, 0.5, 0.7, 0.9), recipe_hash="f00ba4")]
+    return compare(scores)
+
+
+FIELDS = """approach domain split subset base_model recipe_hash ndcg@10 ndcg@10_ci mrr@10 map
+recall@10 recall@100 hit@1 queries corpus trainable_params total_params train_seconds
+peak_memory_mb dim p_vs_base delta_vs_base delta_vs_base_ci learning_rate seed""".split()
+
+
+def test_a_report_has_every_field_for_every_split_and_subset(report):
+    places = [(row["split"], row["subset"], row["approach"]) for row in report.rows]
+    splits = (("known", None), ("known", "never_positive"), ("novel", None))
+    assert places == [(*p, name) for p in splits for name in ("contrastive", "base")]
+    for row in report.rows:
+        assert set(FIELDS) <= row.keys()
+        low, high = row["ndcg@10_ci"]
+        assert low <= row["ndcg@10"] <= high
+        assert row["queries"] == (2 if row["subset"] else 4) and row["corpus"] == 50
+        paired = [row["p_vs_base"], row["delta_vs_base"], row["delta_vs_base_ci"]]
+        if row["approach"] == "base":
+            assert paired == [None, None, None]
+        else:
+            p = 0.5 if row["subset"] else 0.125  # 2 of 4 and 2 of 16 sign patterns
+            assert paired == [p, pytest.approx(0.1), pytest.approx([0.1, 0.1])]
+    assert list(report.frame()["approach"]) == [row["approach"] for row in report.rows]
+
+
+def test_a_saved_report_is_a_json_list_and_a_page_of_its_own(report, tmp_path):
+    folder = report.save(tmp_path / "runs")
+    assert sorted(f.name for f in folder.iterdir()) == ["leaderboard.json", "report.html"]
+    text = (folder / "leaderboard.json").read_text()
+    assert json.loads(text) == report.rows and "NaN" not in text
+    page = (folder / "report.html").read_text()
+    assert 'src="data:image/png;base64,iVBOR' in page and "<caption>" in page
+    assert "http" not in page and "<script" not in page
+    assert 'alt="Bar chart of nDCG@10. known: contrastive 0.600' in page
+
+
+def test_the_best_is_bold_and_marked(report):
+    assert report._repr_html_().count("<b ") == report._repr_html_().count("★</b>") == 3
+    assert report.to_text().count("★") == report.to_markdown().count("** ★") == 3
+    assert "known / never_positive, 2 queries" in report.to_text()
+    assert "0.600 [" in str(report) and "+0.100 [+0.100, +0.100]" in str(report)
+    assert "★</b>" not in make()._repr_html_() and "Δ" not in make()._repr_html_()
+
+
+class Tags(html.parser.HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.tags = set()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+
+
+def test_no_text_becomes_markup(tmp_path):
+    evil = '<script>alert("1")</script>|`\x1b[31m\n'
+    frames = {evil: make().per_query["known"]}
+    common = {"domain": evil, "base_model": evil, "per_query": frames}
+    common["subsets"] = {evil: {evil: ("q0",)}}
+    scores = [make(evil, recipe_hash=evil, meta={"label": n + evil}, **common) for n in "ab"]
+    report = compare(scores, baseline="a" + evil)
+    report.save(tmp_path)
+    for text in (report._repr_html_(), (tmp_path / "report.html").read_text()):
+        tags = Tags()
+        tags.feed(text)
+        assert "script" not in tags.tags and "table" in tags.tags
+        assert "&lt;script&gt;" in text
+    assert "\x1b" not in report.to_text() and "\x1b" not in report.to_markdown()
+    markdown = report.to_markdown().splitlines()
+    assert len(markdown) == 2 + len(report.rows) and "<script>" not in report.to_markdown()
+    assert all(line.replace("\\|", "").count("|") == 11 for line in markdown)
+
+
+def test_what_cannot_be_compared():
+    base = make()
+    with pytest.raises(EmbkitError, match="no scores"):
+        compare([])
+    with pytest.raises(EmbkitError, match="other queries or documents"):
+        compare([base, make("other", domain_hash="fedcba")])
+    with pytest.raises(EmbkitError, match="given twice"):
+        compare([base, make()])
+    with pytest.raises(EmbkitError, match=r"unknown baseline 'bsae'[^$]*did you mean 'base'"):
+        compare([base], baseline="bsae")
+    with pytest.raises(EmbkitError, match="'short' against 'base' on 'known': 3 queries"):
+        compare([base, make("short", (0.1, 0.2, 0.3))])
+    alone = {"known": base.per_query["known"]}
+    with pytest.raises(EmbkitError, match="unknown split 'novel'"):
+        compare([make(per_query=alone), make("more")])
+
+
+def test_each_approach_meets_the_baseline_of_its_own_model():
+    scores = [
+        make("base", (0.1,) * 4), make("base", (0.5,) * 4, base_model="bge"),
+        make("tuned", (0.2,) * 4), make("tuned", (0.9,) * 4, base_model="bge"),
+        make("bm25", (0.3,) * 4, base_model=None),
+    ]  # fmt: skip
+    got = {
+        (row["approach"], row["base_model"]): row["delta_vs_base"]
+        for row in compare(scores).rows
+        if row["split"] == "novel"
+    }
+    assert got == {
+        ("base", "minilm"): None, ("base", "bge"): None,
+        ("tuned", "minilm"): pytest.approx(0.1), ("tuned", "bge"): pytest.approx(0.4),
+        ("bm25", None): pytest.approx(0.2),
+    }  # fmt: skip
+
+
+def test_a_baseline_may_be_named_by_its_label():
+    scores = [make("base", meta={"label": "MiniLM"}), make("contrastive")]
+    assert compare(scores, baseline="MiniLM").rows == compare(scores).rows
+
+
+def test_a_report_without_rows(tmp_path):
+    assert "Nothing evaluated yet" in Report([])._repr_html_()
+    assert Report([]).to_text() == "nothing evaluated yet"
+    Report([]).save(tmp_path)
+    assert json.loads((tmp_path / "leaderboard.json").read_text()) == []
+
+
+def test_nothing_half_written_is_left(tmp_path, monkeypatch, report):
+    file = write_atomic(tmp_path / "x.json", "old")
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(EmbkitError, match="No space left"):
+        write_atomic(file, "new")
+    with pytest.raises(EmbkitError, match="No space left"):
+        make().save(tmp_path / "scores.json")
+    with pytest.raises(EmbkitError, match="No space left"):
+        report.save(tmp_path)
+    assert [f.name for f in tmp_path.iterdir()] == ["x.json"] and file.read_text() == "old"
+    with pytest.raises(EmbkitError, match="cannot write"):
+        write_atomic(file / "below" / "y.json", "a file is no folder")
+    with pytest.raises(EmbkitError, match="does not fit JSON"):
+        Report([dict(report.rows[0], map=math.nan)]).save(tmp_path)
+
+
+def test_importing_needs_no_torch():
+    code = "import sys, embkit.evaluation; print([m for m in sys.modules if m in "
+    code += "('torch', 'sentence_transformers', 'matplotlib', 'scipy.stats', 'pandas')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,85 @@
+"""evaluate(), the leaderboard and look(): one way to rank, whatever is judged."""
+
+import ir_measures
+import numpy as np
+import pytest
+
+import embkit as ek
+from embkit import judge
+from embkit.errors import EmbkitError
+
+
+def letters(texts):
+    """An embedding that anyone can recompute: how often each letter occurs."""
+    return np.array([[text.lower().count(c) for c in "abcdefghijklmnopqrstuvwxyz"] for text in texts])
+
+
+def test_a_function_is_judged_like_a_model_and_equal_to_ir_measures(store, tiny_domain):
+    scores = ek.evaluate(letters, tiny_domain, save=False)
+    ids = list(tiny_domain.corpus)
+    documents = letters(list(tiny_domain.corpus.values())).astype(np.float32)
+    documents /= np.linalg.norm(documents, axis=1, keepdims=True)
+    for split in tiny_domain.test_splits:
+        run = {}
+        for query in tiny_domain.qrels[split]:
+            vector = letters([tiny_domain.queries[query]])[0].astype(np.float32)
+            vector /= np.linalg.norm(vector)
+            run[query] = dict(zip(ids, (documents @ vector).tolist(), strict=True))
+        qrels = {q: dict(judged) for q, judged in tiny_domain.qrels[split].items()}
+        expected = ir_measures.calc_aggregate([ir_measures.nDCG @ 10], qrels, run)
+        assert scores.mean(split) == pytest.approx(expected[ir_measures.nDCG @ 10], abs=1e-6)
+
+
+def test_everything_that_can_be_judged_reaches_the_leaderboard(store, cache, tiny_domain, tiny_model):
+    recipe = ek.Recipe(model=str(tiny_model), epochs=1, batch_size=4)
+    run = ek.train(recipe, tiny_domain, quiet=True)
+    for what in ("bm25", str(tiny_model), run, letters):
+        ek.evaluate(what, tiny_domain)
+    rows = ek.leaderboard(tiny_domain).rows
+    assert {row["approach"] for row in rows} == {"bm25", "base", "contrastive", "letters"}
+    trained = next(r for r in rows if r["approach"] == "contrastive" and r["split"] == "known")
+    assert trained["recipe_hash"] == recipe.hash
+    assert trained["trainable_params"] == trained["total_params"] > 0
+    assert trained["train_seconds"] > 0 and trained["dim"] == 32
+    assert trained["corpus"] == len(tiny_domain.corpus)
+    assert trained["queries"] == len(tiny_domain.qrels["known"])
+
+
+def test_scores_are_kept_and_read_again(store, cache, tiny_domain, monkeypatch):
+    first = ek.evaluate("bm25", tiny_domain)
+    monkeypatch.setattr(judge, "rank", lambda *_, **__: pytest.fail("ranked again"))
+    again = ek.evaluate("bm25", tiny_domain)
+    assert all(again.mean(s) == first.mean(s) for s in tiny_domain.test_splits)
+
+
+def test_half_written_scores_are_scored_again(store, cache, tiny_domain):
+    first = ek.evaluate("bm25", tiny_domain)
+    (path,) = store.rglob("scores.json")
+    path.write_text(path.read_text()[:50])
+    assert ek.evaluate("bm25", tiny_domain).mean("known") == first.mean("known")
+
+
+def test_an_empty_leaderboard_says_what_to_type(store, tiny_domain):
+    with pytest.raises(EmbkitError, match="ek.evaluate"):
+        ek.leaderboard(tiny_domain)
+
+
+def test_what_cannot_be_judged_is_named(store, tiny_domain):
+    with pytest.raises(EmbkitError, match="int"):
+        ek.evaluate(7, tiny_domain)
+    with pytest.raises(EmbkitError, match="did you mean 'known'"):
+        ek.evaluate("bm25", tiny_domain, splits=["knwon"])
+
+
+def test_nan_from_a_function_is_one_clear_error(store, tiny_domain):
+    with pytest.raises(EmbkitError, match="NaN"):
+        ek.evaluate(lambda texts: np.full((len(texts), 3), np.nan), tiny_domain)
+
+
+def test_look_puts_models_side_by_side(tiny_domain):
+    query = next(iter(tiny_domain.corpus.values()))
+    table = ek.look(query, {"letters": letters, "words": "bm25"}, tiny_domain, k=3)
+    assert list(table.columns) == ["letters", "letters: score", "words", "words: score"]
+    assert len(table) == 3 and query in table["letters"].iloc[0]
+    with pytest.raises(EmbkitError, match="empty query"):
+        ek.look("  ", {"letters": letters}, tiny_domain)

@@ -1,0 +1,251 @@
+"""Training: reused, resumed bitwise, shared by processes, and the same as the plain script."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer
+
+from embkit import runs, training
+from embkit.errors import EmbkitError
+from embkit.recipes import Recipe
+
+
+@pytest.fixture
+def recipe(tiny_model):
+    return Recipe(model=str(tiny_model), epochs=4, batch_size=4, learning_rate=1e-3)
+
+
+def weights(run):
+    return load_file(run.path / "model" / "model.safetensors")
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_run_holds_all_that_is_needed_to_know_and_repeat_it(store, tiny_domain, recipe):
+    run = training.train(recipe, tiny_domain, quiet=True)
+    record = run.record
+    assert run.recipe == recipe
+    assert record["domain_hash"] == tiny_domain.hash
+    assert record["pairs"] == len(tiny_domain.pairs())
+    assert {"torch", "sentence-transformers", "python"} <= set(record["environment"]["versions"])
+    assert [row for row in run.history if "loss" in row]
+    assert len([row for row in run.history if "dev_ndcg@10" in row]) == recipe.epochs
+    assert 0 <= run.dev_score <= 1 and run.seconds > 0 and record["peak_memory_mb"] > 0
+    assert (run.path / "model" / "README.md").is_file()
+    assert not list(run.path.rglob("*checkpoint*"))
+    lines = (run.path / "pairs.jsonl").read_text().splitlines()
+    assert [json.loads(line)["anchor"] for line in lines] == tiny_domain.pairs()["anchor"][:]
+    assert "<script>" not in run._repr_html_()
+
+
+def test_a_finished_run_is_reused_and_another_recipe_is_not(
+    store, tiny_domain, recipe, monkeypatch
+):
+    first = training.train(recipe, tiny_domain, quiet=True)
+    monkeypatch.setattr(training, "_train", lambda *_: pytest.fail("trained again"))
+    assert training.train(recipe, tiny_domain, quiet=True).path == first.path
+    with pytest.raises(pytest.fail.Exception):
+        training.train(recipe.replace(seed=7), tiny_domain, quiet=True)
+
+
+@pytest.mark.parametrize("step", [1, 3, 6])
+def test_a_stopped_run_resumes_and_ends_bitwise_as_an_uninterrupted_one(
+    tmp_path, monkeypatch, tiny_domain, recipe, step
+):
+    monkeypatch.setenv("EMBKIT_RUNS", str(tmp_path / "whole"))
+    whole = training.train(recipe, tiny_domain, quiet=True)
+    monkeypatch.setenv("EMBKIT_RUNS", str(tmp_path / "halved"))
+    stop = threading.Event()
+    from embkit.watching import Watch
+
+    on_step_end = Watch.on_step_end
+
+    def stopping(self, args, state, control, **kwargs):
+        if state.global_step == step:
+            stop.set()
+        on_step_end(self, args, state, control, **kwargs)
+
+    monkeypatch.setattr(Watch, "on_step_end", stopping)
+    with pytest.raises(KeyboardInterrupt, match="goes on from here"):
+        training.train(recipe, tiny_domain, stop=stop, quiet=True)
+    with pytest.raises(EmbkitError, match="ek.train"):
+        runs.Run.load(runs.store(tiny_domain) / whole.path.name)
+    monkeypatch.setattr(Watch, "on_step_end", on_step_end)
+    resumed = training.train(recipe, tiny_domain, quiet=True)
+    assert same(weights(whole), weights(resumed))
+    assert [r.get("dev_ndcg@10") for r in resumed.history] == [
+        r.get("dev_ndcg@10") for r in whole.history
+    ]
+
+
+KILLED = """
+import os, sys
+from embkit import training, watching
+import pickle
+recipe, domain = pickle.load(open(sys.argv[1], "rb"))
+on_step_end = watching.Watch.on_step_end
+def die(self, args, state, control, **kwargs):
+    on_step_end(self, args, state, control, **kwargs)
+    if state.global_step == 5:
+        os.kill(os.getpid(), 9)
+watching.Watch.on_step_end = die
+training.train(recipe, domain, quiet=True)
+"""
+
+
+def test_a_killed_process_leaves_a_run_that_resumes_bitwise(
+    tmp_path, monkeypatch, tiny_domain, recipe
+):
+    import pickle
+
+    monkeypatch.setenv("EMBKIT_RUNS", str(tmp_path / "whole"))
+    whole = training.train(recipe, tiny_domain, quiet=True)
+    monkeypatch.setenv("EMBKIT_RUNS", str(tmp_path / "killed"))
+    (tmp_path / "job").write_bytes(pickle.dumps((recipe, tiny_domain)))
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "job")], check=False)
+    assert done.returncode == -9
+    left = runs.store(tiny_domain) / whole.path.name
+    assert list(left.glob("checkpoints/checkpoint-*")) and not (left / "run.json").exists()
+    assert same(weights(whole), weights(training.train(recipe, tiny_domain, quiet=True)))
+
+
+def test_a_checkpoint_cut_off_in_the_middle_is_not_used(tmp_path):
+    good, cut = tmp_path / "checkpoint-2", tmp_path / "checkpoint-4"
+    for folder, text in ((good, '{"global_step": 2}'), (cut, '{"global_st')):
+        folder.mkdir()
+        (folder / "trainer_state.json").write_text(text)
+    assert training._last_checkpoint(tmp_path) == str(good)
+    assert not cut.exists()
+    assert training._last_checkpoint(tmp_path / "nowhere") is None
+
+
+BOTH = """
+import pickle, sys, torch
+torch.set_num_threads(1)
+from embkit import training
+recipe, domain = pickle.load(open(sys.argv[1], "rb"))
+run = training.train(recipe, domain, quiet=True)
+print(run.record["seconds"])
+"""
+
+
+def test_two_processes_train_a_run_once(store, tmp_path, tiny_domain, recipe):
+    import pickle
+
+    (tmp_path / "job").write_bytes(pickle.dumps((recipe, tiny_domain)))
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", BOTH, str(tmp_path / "job")], stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=300)[0] for process in both]
+    assert all(process.returncode == 0 for process in both)
+    assert said[0] == said[1]  # the seconds of one training, read by both
+
+
+def test_the_script_trains_the_same_model_without_embkit(store, tmp_path, tiny_domain, recipe):
+    recipe = recipe.replace(dropout=0.0)
+    run = training.train(recipe, tiny_domain, quiet=True)
+    script = tmp_path / "script.py"
+    script.write_text(recipe.to_script())
+    assert "embkit" not in script.read_text()
+    output = tmp_path / "out"
+    subprocess.run(
+        [sys.executable, str(script), str(run.path / "pairs.jsonl"), recipe.model, str(output)],
+        check=True,
+        env=os.environ | {"PYTHONPATH": ""},
+        cwd=tmp_path,
+    )
+    texts = list(tiny_domain.corpus.values())
+    mine = run.model().encode(texts)
+    theirs = SentenceTransformer(str(output), device="cpu").encode(texts)
+    np.testing.assert_allclose(mine, theirs, atol=5e-3)
+    start = SentenceTransformer(recipe.model, device="cpu").encode(texts)
+    assert np.abs(start - theirs).max() > 0.05  # and training did change it
+
+
+def test_shuffled_labels_keep_the_texts_and_break_the_pairs(tiny_domain, recipe):
+    straight = training.training_pairs(recipe, tiny_domain)
+    shuffled = training.training_pairs(recipe.replace(shuffle_labels=True), tiny_domain)
+    assert shuffled["anchor"][:] == straight["anchor"][:]
+    assert sorted(shuffled["positive"][:]) == sorted(straight["positive"][:])
+    assert shuffled["positive"][:] != straight["positive"][:]
+
+
+def test_max_pairs_takes_a_seeded_part(tiny_domain, recipe):
+    few = training.training_pairs(recipe.replace(max_pairs=5), tiny_domain)
+    again = training.training_pairs(recipe.replace(max_pairs=5), tiny_domain)
+    other = training.training_pairs(recipe.replace(max_pairs=5, seed=1), tiny_domain)
+    assert few["anchor"][:] == again["anchor"][:] != other["anchor"][:]
+    assert set(few["anchor"][:]) <= set(tiny_domain.pairs()["anchor"][:]) and len(few) == 5
+
+
+def test_choose_takes_the_best_dev_score(store, tiny_domain, recipe):
+    sweep = training.choose(
+        recipe.replace(epochs=1), tiny_domain, quiet=True, learning_rate=[1e-6, 1e-3]
+    )
+    scores = {run.recipe.learning_rate: run.dev_score for run in sweep.runs}
+    assert sweep.best.learning_rate == max(scores, key=scores.get)
+    assert [row["best"] for row in sweep.rows()].count(True) == 1
+    with pytest.raises(EmbkitError, match="one field"):
+        training.choose(recipe, tiny_domain, seed=[1], epochs=[1])
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_store_is_one_clear_error(tmp_path, monkeypatch, tiny_domain, recipe):
+    (tmp_path / "ro").mkdir(mode=0o500)
+    monkeypatch.setenv("EMBKIT_RUNS", str(tmp_path / "ro" / "runs"))
+    with pytest.raises(EmbkitError, match="EMBKIT_RUNS"):
+        training.train(recipe, tiny_domain, quiet=True)
+
+
+def test_a_store_that_cannot_be_made_is_one_clear_error(
+    tmp_path, monkeypatch, tiny_domain, recipe
+):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("EMBKIT_RUNS", str(tmp_path / "file"))
+    with pytest.raises(EmbkitError, match="EMBKIT_RUNS"):
+        training.train(recipe, tiny_domain, quiet=True)
+
+
+def test_a_full_disk_leaves_nothing_half_written(
+    store, monkeypatch, tiny_domain, recipe
+):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(training, "_save_model", full)
+    with pytest.raises(EmbkitError, match="No space left"):
+        training.train(recipe, tiny_domain, quiet=True)
+    assert not list(store.rglob("run.json"))
+    assert not list(store.rglob("model.safetensors*")) or list(store.rglob("checkpoint-*"))
+    monkeypatch.undo()
+
+
+def test_one_pair_is_too_few(tiny_domain, recipe):
+    import dataclasses
+
+    query = next(iter(tiny_domain.qrels["train"]))
+    qrels = dict(tiny_domain.qrels) | {"train": {query: tiny_domain.qrels["train"][query]}}
+    with pytest.raises(EmbkitError, match="at least two"):
+        training.training_pairs(recipe, dataclasses.replace(tiny_domain, qrels=qrels))
+
+
+def test_damaged_and_missing_runs_are_one_clear_error(tmp_path):
+    for text in (None, "", "{", '{"recipe": {"epoch": 3}}'):
+        folder = tmp_path / str(text)[:3].strip('{"') if text else tmp_path / "none"
+        folder.mkdir(exist_ok=True)
+        if text is not None:
+            (folder / "run.json").write_text(text)
+        with pytest.raises(EmbkitError, match="no finished run"):
+            runs.Run.load(folder)
