@@ -11,14 +11,14 @@ _DOOR = {  # name -> the room it lives in; rooms are opened when they are first 
     "BM25": "search",
     "Domain": "domains",
     "EmbkitError": "errors",
-    "METRICS": "evaluation",
+    "METRICS": "metrics",
     "Recipe": "recipes",
     "Report": "report",
     "Run": "runs",
     "Scores": "evaluation",
     "Session": "session",
     "Sweep": "training",
-    "bootstrap_ci": "evaluation",
+    "bootstrap_ci": "metrics",
     "check_leakage": "domains",
     "choose": "training",
     "compare": "evaluation",
@@ -31,7 +31,7 @@ _DOOR = {  # name -> the room it lives in; rooms are opened when they are first 
     "load_model": "search",
     "look": "judge",
     "make_loss": "objectives",
-    "paired_test": "evaluation",
+    "paired_test": "metrics",
     "moved": "judge",
     "paths": "session",
     "profile": "session",
@@ -65,8 +65,9 @@ if TYPE_CHECKING:
     from .domains import Domain, check_leakage, load_domain
     from .engine import efficient
     from .errors import EmbkitError
-    from .evaluation import METRICS, Scores, bootstrap_ci, compare, paired_test
+    from .evaluation import Scores, compare
     from .judge import evaluate, leaderboard, look, moved, rank, score
+    from .metrics import METRICS, bootstrap_ci, paired_test
     from .objectives import make_loss
     from .recipes import Recipe
     from .report import Report

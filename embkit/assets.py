@@ -152,7 +152,9 @@ def _from_hub(name: str) -> Path:
             raise ConnectionError("HF_HUB_OFFLINE=1")
         return Path(snapshot_download(name, allow_patterns=wanted, etag_timeout=5))
     except Exception as error:
-        raise _unreachable(name, str(error).splitlines()[0] if str(error) else repr(error)) from error
+        raise _unreachable(
+            name, str(error).splitlines()[0] if str(error) else repr(error)
+        ) from error
 
 
 def _unreachable(name: str, why: str) -> EmbkitError:
@@ -280,7 +282,9 @@ def fetch(url: str, target: Path, digest: str, progress: Progress | None = None)
             raise
     if sha256(part) != digest:
         part.unlink()
-        raise ValueError(f"what arrived from the package index for {target.name} has another sha256")
+        raise ValueError(
+            f"what arrived from the package index for {target.name} has another sha256"
+        )
     os.replace(part, target)
 
 

@@ -25,8 +25,8 @@ import torch
 from . import session
 from .domains import Domain, load_domain
 from .engine import efficient, embed, set_dropout
-from .evaluation import paired_test
 from .judge import rank, score
+from .metrics import paired_test
 from .objectives import make_loss
 from .recipes import Recipe
 from .report import write_atomic
@@ -226,7 +226,9 @@ def _line(sides: list[Side]) -> str:
 def _table(title: str, sides: list[Side], unit: str) -> None:
     say(f"\n{title}: median (least to most) of {len(sides[0].rates)} rounds")
     for side in sides:
-        ratio = "" if side is sides[0] else f"   engine ×{spread(ratios(sides[0].rates, side.rates))}"
+        ratio = (
+            "" if side is sides[0] else f"   engine ×{spread(ratios(sides[0].rates, side.rates))}"
+        )
         memory = f"   peak {side.peak_mb:,.0f} MB" if side.peak_mb else ""
         say(f"  {side.name:<32} {spread(side.rates):>26} {unit}{memory}{ratio}")
 

@@ -98,7 +98,7 @@ def _train(chosen: argparse.Namespace) -> int:
         raise EmbkitError(
             f"{str(chosen.recipe)!r} cannot be read: {error.strerror}",
             expected="a JSON file that recipe.to_json() wrote",
-            hint="python -c \"import embkit as ek; print(ek.Recipe().to_json())\" > recipe.json",
+            hint='python -c "import embkit as ek; print(ek.Recipe().to_json())" > recipe.json',
         ) from error
     domain = load_domain(chosen.domain)
     evaluate(train(Recipe.from_json(text), domain), domain)

@@ -116,7 +116,9 @@ def chunks(lengths: Tensor, waste: float = 1.15, smallest: int = 8) -> list[Tens
 
 def _text_batch(features: Features) -> bool:
     ids, mask = features.get("input_ids"), features.get("attention_mask")
-    return isinstance(ids, Tensor) and ids.ndim == 2 and mask is not None and mask.shape == ids.shape
+    return (
+        isinstance(ids, Tensor) and ids.ndim == 2 and mask is not None and mask.shape == ids.shape
+    )
 
 
 @contextlib.contextmanager
@@ -252,7 +254,9 @@ def embed(
     out: Tensor | None = None
     training = model.training
     model.eval()
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(session.precision(model.device.type))
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(
+        session.precision(model.device.type)
+    )
     cast = torch.autocast(model.device.type, dtype=dtype, enabled=dtype is not None)
     try:
         with efficient(model), cast:

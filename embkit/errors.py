@@ -27,7 +27,9 @@ def _rebuild(given: str, expected: str, hint: str) -> EmbkitError:
     return EmbkitError(given, expected=expected, hint=hint)
 
 
-def unknown(kind: str, given: object, known: Iterable[str], *, hint: str | None = None) -> EmbkitError:
+def unknown(
+    kind: str, given: object, known: Iterable[str], *, hint: str | None = None
+) -> EmbkitError:
     """The error for a name that is not in a list, naming the nearest one that is.
 
     Example:

@@ -1,4 +1,4 @@
-"""Checks for the exercises: a cell says whether an answer is right, and never stops the notebook."""
+"""Checks for the exercises: a cell says whether an answer is right, and stops nothing."""
 
 from __future__ import annotations
 

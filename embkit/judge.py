@@ -11,7 +11,8 @@ import numpy as np
 
 from .domains import Domain
 from .errors import EmbkitError
-from .evaluation import METRICS, Scores, compare, ranking_from_arrays, score_ranking
+from .evaluation import Scores, compare
+from .metrics import METRICS, ranking_from_arrays, score_ranking
 from .report import Report
 from .runs import Run, store
 from .search import BM25, encode, load_model, search
@@ -120,9 +121,7 @@ def evaluate(
     return scores
 
 
-def _subject(
-    what: Any, name: str | None
-) -> tuple[str, str, dict[str, Any], Callable[[], Any]]:
+def _subject(what: Any, name: str | None) -> tuple[str, str, dict[str, Any], Callable[[], Any]]:
     """(key in the store, approach, facts, how to get the model) of whatever is judged."""
     if isinstance(what, Run):
         recipe = what.recipe
@@ -149,7 +148,7 @@ def _subject(
 
         return f"model-{weights(what)[:12]}", name or "model", {}, lambda: what
     if callable(what):
-        called = name or getattr(what, "__name__", type(what).__name__)
+        called = str(name or getattr(what, "__name__", type(what).__name__))
         key = "function-" + hashlib.sha256(called.encode()).hexdigest()[:12]
         return key, called, {"trainable_params": 0}, lambda: what
     raise EmbkitError(
@@ -210,7 +209,9 @@ def look(query: str, models: dict[str, Any], domain: Domain, k: int = 5) -> pd.D
             indices, scores = search(encode(model, [query]), encode(model, texts), k)
         columns[name] = [f"{ids[i]}  {texts[i]}" for i in indices[0]]
         columns[f"{name}: score"] = [round(float(s), 3) for s in scores[0]]
-    return pd.DataFrame(columns, index=pd.RangeIndex(1, len(next(iter(columns.values()))) + 1, name="rank"))
+    return pd.DataFrame(
+        columns, index=pd.RangeIndex(1, len(next(iter(columns.values()))) + 1, name="rank")
+    )
 
 
 def moved(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import html
 import json
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from .errors import EmbkitError, unknown
@@ -33,15 +33,23 @@ class Recipe:
     model: str = _knob("minilm", "the model to start from: a name, a folder or a hub id")
     approach: str = _knob("contrastive", "how to fine-tune")
     epochs: int = _knob(3, "passes over the training pairs", 1, 1000)
-    batch_size: int = _knob(128, "pairs a step; a pair's negatives are the others' positives", 2, 65536)
+    batch_size: int = _knob(
+        128, "pairs a step: the others' positives are a pair's negatives", 2, 65536
+    )
     learning_rate: float = _knob(4e-4, "largest step size of AdamW", 1e-9, 1.0)
-    temperature: float = _knob(0.05, "divides the similarities: lower looks at harder negatives", 1e-4, 10)
+    temperature: float = _knob(
+        0.05, "divides the similarities: lower looks at harder negatives", 1e-4, 10
+    )
     warmup: float = _knob(0.1, "share of the steps in which the learning rate rises", 0.0, 1.0)
     schedule: str = _knob("linear", "how the learning rate falls after that")
     weight_decay: float = _knob(0.0, "AdamW's weight decay", 0.0, 1.0)
-    dropout: float | None = _knob(None, "dropout probability; None keeps the model's own", 0.0, 0.9)
-    max_length: int | None = _knob(None, "tokens a text at most; None keeps the model's own", 4, 32768)
-    max_pairs: int | None = _knob(None, "train on the first so many pairs, shuffled by the seed", 2, None)
+    dropout: float | None = _knob(0.0, "dropout probability; None keeps the model's own", 0.0, 0.9)
+    max_length: int | None = _knob(
+        None, "tokens a text at most; None keeps the model's own", 4, 32768
+    )
+    max_pairs: int | None = _knob(
+        None, "train on the first so many pairs, shuffled by the seed", 2, None
+    )
     shuffle_labels: bool = _knob(False, "control: every query gets another query's document")
     seed: int = _knob(42, "of the order, the dropout and the shuffling", 0, 2**32 - 1)
 
@@ -56,11 +64,12 @@ class Recipe:
 
     def _check(self, knob: Any) -> None:
         value, low, high = getattr(self, knob.name), knob.metadata["low"], knob.metadata["high"]
-        wanted = type(knob.default) if knob.default is not None else (int, float)
-        wanted = (int, float) if wanted is float else wanted
-        fits = isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))
-        if value is None and knob.default is None:
+        if value is None and "None" in str(knob.type):
             return
+        wanted: Any = {"float": (int, float), "int": int, "str": str, "bool": bool}[
+            str(knob.type).split(" | ")[0]
+        ]
+        fits = isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))
         if low is not None or high is not None:
             fits = fits and (low is None or value >= low) and (high is None or value <= high)
         if not fits:
@@ -95,8 +104,11 @@ class Recipe:
 
     def to_json(self) -> str:
         """The recipe as JSON; numbers come back exactly."""
-        plain = {k: float(v) if FIELDS[k] is float else v for k, v in asdict(self).items()}
-        return json.dumps(plain, sort_keys=True)
+        values = asdict(self)
+        for name, kind in FIELDS.items():  # 1 and 1.0 are one value and one hash
+            if kind.startswith("float") and values[name] is not None:
+                values[name] = float(values[name])
+        return json.dumps(values, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
@@ -131,5 +143,4 @@ class Recipe:
         return f"<table><tr><th>Recipe {self.hash}</th><th></th><th></th></tr>{rows}</table>"
 
 
-FIELDS: dict[str, type] = {knob.name: type(knob.default) for knob in fields(Recipe)}
-assert all(knob.default is not MISSING for knob in fields(Recipe))
+FIELDS: dict[str, str] = {knob.name: str(knob.type) for knob in fields(Recipe)}

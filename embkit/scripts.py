@@ -83,7 +83,7 @@ def stock_script(recipe: Recipe, *, on: str | None = None, precision: str | None
     return SCRIPT.format(
         name="script.py",
         model=recipe.model,
-        device='' if on != "cpu" else ', device="cpu"',
+        device="" if on != "cpu" else ', device="cpu"',
         use_cpu=on == "cpu",
         settings="\n".join(settings) or f"torch.manual_seed({recipe.seed})",
         temperature=recipe.temperature,

@@ -31,7 +31,6 @@ def load_model(model: str | os.PathLike, **kwargs: Any) -> SentenceTransformer:
         EmbkitError: the model cannot be found, or the folder cannot be loaded.
     """
     from sentence_transformers import SentenceTransformer
-
     from sentence_transformers.sentence_transformer.model_card import (
         SentenceTransformerModelCardData,
     )

@@ -18,7 +18,7 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 
 @dataclass(frozen=True)
 class Paths:
-    """Where things lie: ``runs`` (made here), ``cache`` (can be made again), ``root`` (the clone)."""
+    """Where things lie: ``runs`` (made here), ``cache`` (can be made again), ``root``."""
 
     root: Path
     runs: Path
@@ -116,7 +116,9 @@ def precision(on: str | None = None) -> str:
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
     if on != "cpu":
         return "fp32"
-    return "bf16" if _matmul_seconds(torch.float32) > 1.5 * _matmul_seconds(torch.bfloat16) else "fp32"
+    return (
+        "bf16" if _matmul_seconds(torch.float32) > 1.5 * _matmul_seconds(torch.bfloat16) else "fp32"
+    )
 
 
 def _matmul_seconds(dtype, size: int = 256, rounds: int = 3) -> float:
@@ -182,9 +184,7 @@ def setup(seed: int = 42, threads: int | None = None) -> Session:
     import torch
 
     if not isinstance(seed, int) or seed < 0:
-        raise EmbkitError(
-            f"seed={seed!r}", expected="a whole number ≥ 0", hint="ek.setup(seed=42)"
-        )
+        raise EmbkitError(f"seed={seed!r}", expected="a whole number ≥ 0", hint="ek.setup(seed=42)")
     seed_everything(seed)
     if threads:
         torch.set_num_threads(threads)
@@ -193,7 +193,9 @@ def setup(seed: int = 42, threads: int | None = None) -> Session:
 
     apply_style()
     where = paths()
-    shown = where.runs.relative_to(where.root) if where.runs.is_relative_to(where.root) else where.runs
+    shown = (
+        where.runs.relative_to(where.root) if where.runs.is_relative_to(where.root) else where.runs
+    )
     return Session(
         profile=profile(),
         seed=seed,

@@ -95,7 +95,8 @@ def test_loss_and_every_gradient_equal_the_stock_ones(tiny_model, prepare):
             value = loss(columns, None)
         value.backward()
         found[name] = (
-            value.item(), {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+            value.item(),
+            {n: p.grad for n, p in model.named_parameters() if p.grad is not None},
         )
     assert found["engine"][0] == pytest.approx(found["stock"][0], abs=1e-5)
     assert found["engine"][1].keys() == found["stock"][1].keys()
@@ -160,18 +161,28 @@ def test_training_inside_the_engine_gives_the_stock_trainers_weights(tiny_model,
     from sentence_transformers import SentenceTransformerTrainer as Trainer
     from sentence_transformers import SentenceTransformerTrainingArguments as Arguments
 
-    pairs = Dataset.from_dict({"anchor": TEXTS[:6], "positive": [t + " disease" for t in TEXTS[:6]]})
+    pairs = Dataset.from_dict(
+        {"anchor": TEXTS[:6], "positive": [t + " disease" for t in TEXTS[:6]]}
+    )
     weights = []
     for packed in (False, True):
         model = SentenceTransformer(str(tiny_model), device="cpu")
         engine.set_dropout(model, 0.0)
         arguments = Arguments(
-            output_dir=str(tmp_path / json.dumps(packed)), num_train_epochs=3, use_cpu=True,
-            per_device_train_batch_size=3, learning_rate=1e-3, save_strategy="no", seed=1,
-            disable_tqdm=True, report_to="none",
+            output_dir=str(tmp_path / json.dumps(packed)),
+            num_train_epochs=3,
+            use_cpu=True,
+            per_device_train_batch_size=3,
+            learning_rate=1e-3,
+            save_strategy="no",
+            seed=1,
+            disable_tqdm=True,
+            report_to="none",
         )
         trainer = Trainer(
-            model=model, args=arguments, train_dataset=pairs,
+            model=model,
+            args=arguments,
+            train_dataset=pairs,
             loss=losses.MultipleNegativesRankingLoss(model),
         )
         if packed:

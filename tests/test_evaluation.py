@@ -18,12 +18,10 @@ import pytest
 from scipy import stats
 
 from embkit.errors import EmbkitError
-from embkit.evaluation import (
+from embkit.evaluation import Report, Scores, compare
+from embkit.metrics import (
     METRICS,
-    Report,
-    Scores,
     bootstrap_ci,
-    compare,
     paired_test,
     ranking_from_arrays,
     score_ranking,
@@ -274,7 +272,7 @@ def test_small_and_constant_samples_give_a_point_without_warnings():
 def test_the_interval_does_not_depend_on_how_memory_is_split(monkeypatch):
     values = np.random.default_rng(2).random(300)
     whole = bootstrap_ci(values, seed=3)
-    monkeypatch.setattr("embkit.evaluation._BLOCK", 1000)
+    monkeypatch.setattr("embkit.metrics._BLOCK", 1000)
     assert bootstrap_ci(values, seed=3) == whole
     assert bootstrap_ci(values, seed=4) != whole
 
@@ -327,7 +325,7 @@ def test_the_blocks_of_the_test_hold_all_flips(monkeypatch):
     rng = np.random.default_rng(8)
     few, many = rng.normal(size=(2, 8)), rng.normal(0.1, 1, size=(2, 90))
     exact, drawn = paired_test(*few).p, paired_test(*many).p
-    monkeypatch.setattr("embkit.evaluation._BLOCK", 700)
+    monkeypatch.setattr("embkit.metrics._BLOCK", 700)
     assert paired_test(*few).p == exact
     assert paired_test(*many).p == pytest.approx(drawn, abs=0.03)
 

@@ -118,7 +118,9 @@ class Domain:
         found: dict[str, dict[str, tuple[str, ...]]] = {}
         for split in self.test_splits:
             part = self.subset(split)
-            found[split] = {"never_positive": part} if 0 < len(part) < len(self.qrels[split]) else {}
+            found[split] = (
+                {"never_positive": part} if 0 < len(part) < len(self.qrels[split]) else {}
+            )
         return found
 
     def dev_corpus(self, limit: int = 2000, seed: int = 0) -> tuple[str, ...]:
@@ -185,7 +187,9 @@ def _check_texts(domain: Domain) -> None:
                 expected=f"at least one {kind} with text",
                 hint="check the source or the chapters that the profile chooses",
             )
-        empty = [key for key, text in texts.items() if not isinstance(text, str) or not text.strip()]
+        empty = [
+            key for key, text in texts.items() if not isinstance(text, str) or not text.strip()
+        ]
         if empty:
             raise EmbkitError(
                 f"{len(empty)} {kind} text(s) of {domain.name!r} are empty: {empty[:5]}",

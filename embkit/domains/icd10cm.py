@@ -49,7 +49,9 @@ def load(profile: str) -> Domain:
     phrases, negatives = _phrases(home)
     titles = {normalise(text) for text in corpus.values()}
     queries: dict[str, str] = {}
-    qrels: dict[str, dict[str, dict[str, int]]] = {s: {} for s in ("train", "dev", "known", "novel")}
+    qrels: dict[str, dict[str, dict[str, int]]] = {
+        s: {} for s in ("train", "dev", "known", "novel")
+    }
     human: dict[str, tuple[str, ...]] = {}
     for key in sorted(set(phrases) - titles):
         text, right = phrases[key]

@@ -1,0 +1,95 @@
+"""``import embkit as ek``: quick, and every name it offers is there, in any order."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import embkit
+
+HEAVY = ("torch", "transformers", "sentence_transformers", "datasets", "matplotlib", "pandas")
+
+
+def python(code):
+    """What a fresh Python prints as JSON."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(embkit.__file__).parent.parent,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_the_import_alone_opens_no_heavy_library():
+    code = f"import sys, json, embkit; print(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))"
+    assert python(code) == []
+
+
+def test_every_name_resolves_to_what_its_room_defines():
+    import importlib
+
+    for name, room in embkit._DOOR.items():
+        expected = getattr(importlib.import_module(f"embkit.{room}"), name)
+        assert getattr(embkit, name) is expected, name
+    for name in embkit._ROOMS:
+        assert getattr(embkit, name).__name__ == f"embkit.{name}"
+
+
+ORDER = """
+import json, importlib, embkit as ek
+for room in sorted(set(ek._DOOR.values())):
+    importlib.import_module(f"embkit.{room}")
+print(json.dumps({name: type(getattr(ek, name)).__name__ for name in ek._DOOR}))
+"""
+
+
+def test_no_name_is_hidden_by_a_room_that_was_opened_before():
+    # importing embkit.search puts the module under the name of the function ek.search
+    kinds = python(ORDER)
+    assert [name for name, kind in kinds.items() if kind == "module"] == []
+
+
+@pytest.mark.parametrize("before", ["ek.BM25", "ek.encode", "ek.load_model", "ek.judge"])
+def test_search_is_a_function_whatever_was_used_first(before):
+    code = f"""
+import embkit as ek, embkit.judge, json
+{before}
+import numpy as np
+one = np.eye(2, dtype=np.float32)
+print(json.dumps(ek.search(one, one, 1)[0].tolist()))
+"""
+    assert python(code) == [[0], [1]]
+
+
+def test_dir_and_all_list_what_can_be_had():
+    assert set(dir(embkit)) >= {"train", "evaluate", "compare", "search", "plots", "Recipe"}
+    assert sorted(embkit.__all__) == list(embkit.__all__)
+    assert all(hasattr(embkit, name) for name in embkit.__all__)
+
+
+def test_an_unknown_name_is_an_attribute_error_that_lists_the_names():
+    assert not hasattr(embkit, "finetune")
+    with pytest.raises(AttributeError, match="leaderboard"):
+        embkit.finetune  # noqa: B018
+
+
+def test_the_type_checker_sees_the_same_names():
+    tree = ast.parse(Path(embkit.__file__).read_text(encoding="utf-8"))
+    (block,) = [
+        node
+        for node in tree.body
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+    ]
+    seen = {
+        alias.asname or alias.name: line.module
+        for line in block.body
+        if isinstance(line, ast.ImportFrom)
+        for alias in line.names
+    }
+    assert seen == embkit._DOOR

@@ -1,0 +1,127 @@
+"""setup(): profile, folders, device, precision and seeds; each wrong value is one clear error."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from embkit import session
+from embkit.errors import EmbkitError
+
+
+@pytest.fixture(autouse=True)
+def fresh_precision():
+    """The choice of precision may be remembered within a process: not from test to test."""
+    forget = getattr(session.precision, "cache_clear", lambda: None)
+    forget()
+    yield
+    forget()
+
+
+def test_the_profile_is_the_argument_then_the_variable_then_workshop(monkeypatch):
+    monkeypatch.setenv("EMBKIT_PROFILE", "full")
+    assert session.profile() == "full"
+    assert session.profile("smoke") == "smoke"
+    monkeypatch.setenv("EMBKIT_PROFILE", "")
+    assert session.profile() == "workshop"
+    monkeypatch.delenv("EMBKIT_PROFILE")
+    assert session.profile() == "workshop"
+
+
+def test_an_unknown_profile_names_the_nearest(monkeypatch):
+    with pytest.raises(EmbkitError, match="did you mean 'workshop'"):
+        session.profile("workshp")
+    monkeypatch.setenv("EMBKIT_PROFILE", "smok")
+    with pytest.raises(EmbkitError, match="did you mean 'smoke'"):
+        session.setup()
+
+
+def test_two_variables_move_the_folders(monkeypatch, tmp_path):
+    monkeypatch.setenv("EMBKIT_RUNS", str(tmp_path / "a"))
+    monkeypatch.setenv("EMBKIT_CACHE", str(tmp_path / "b"))
+    assert (session.paths().runs, session.paths().cache) == (tmp_path / "a", tmp_path / "b")
+    assert not (tmp_path / "a").exists()  # asking where does not make it
+
+
+def test_the_folders_default_to_the_clone_and_the_users_cache(monkeypatch, tmp_path):
+    monkeypatch.delenv("EMBKIT_RUNS")
+    monkeypatch.delenv("EMBKIT_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    where = session.paths()
+    assert where.cache == tmp_path / "embkit"
+    assert where.runs == where.root / "runs" and (where.root / "embkit").is_dir()
+
+
+def test_folders_may_be_relative_and_may_begin_with_a_tilde(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EMBKIT_RUNS", "here/runs")
+    monkeypatch.setenv("EMBKIT_CACHE", "~/there")
+    assert session.paths().runs == tmp_path / "here" / "runs"
+    assert session.paths().cache == Path.home() / "there"
+
+
+def test_setup_seeds_python_numpy_and_torch():
+    def draw():
+        return random.random(), np.random.rand(), torch.rand(1).item()
+
+    session.setup(seed=7)
+    first = draw()
+    session.setup(seed=7)
+    assert draw() == first
+    session.setup(seed=8)
+    assert not set(draw()) & set(first)
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "42", None])
+def test_a_seed_that_is_no_whole_number_is_refused(seed):
+    with pytest.raises(EmbkitError, match="seed="):
+        session.setup(seed=seed)
+
+
+def test_the_table_tells_what_was_found_and_escapes_it(store):
+    made = session.setup(seed=3)
+    rows = dict(made.rows())
+    assert rows["profile"] == "smoke" and rows["seed"] == "3"
+    assert rows["runs are kept in"] == str(store)
+    assert f"torch {torch.__version__}" in rows["versions"]
+    assert made.threads == torch.get_num_threads() and made.memory_gb > 0
+    assert all(what in str(made) and value in str(made) for what, value in rows.items())
+    odd = session.Session("<b>", 1, "cpu", "a<b>&c", "fp32", 1, 1.0, {}, "runs")
+    assert "<b>" not in odd._repr_html_() and "a&lt;b&gt;&amp;c" in odd._repr_html_()
+
+
+def test_setup_leaves_the_threads_alone_unless_asked():
+    before = torch.get_num_threads()
+    session.setup()
+    assert torch.get_num_threads() == before
+    assert session.setup(threads=before).threads == before
+
+
+@pytest.mark.parametrize(
+    "fp32, bf16, chosen", [(4.0, 1.0, "bf16"), (1.0, 1.0, "fp32"), (1.0, 50.0, "fp32")]
+)
+def test_a_processor_gets_bf16_only_where_that_is_faster(monkeypatch, fp32, bf16, chosen):
+    monkeypatch.delenv("EMBKIT_PRECISION", raising=False)
+    seconds = {torch.float32: fp32, torch.bfloat16: bf16}
+    monkeypatch.setattr(session, "_matmul_seconds", lambda dtype: seconds[dtype])
+    assert session.precision("cpu") == chosen
+
+
+def test_the_precision_can_be_asked_for_at_any_time(monkeypatch):
+    for asked in ("bf16", "fp32"):
+        monkeypatch.setenv("EMBKIT_PRECISION", asked)
+        assert session.precision("cpu") == asked
+
+
+def test_an_unknown_precision_names_the_nearest(monkeypatch):
+    monkeypatch.setenv("EMBKIT_PRECISION", "fp23")
+    with pytest.raises(EmbkitError, match="did you mean 'fp32'"):
+        session.precision("cpu")
+
+
+def test_a_run_records_the_machine(monkeypatch):
+    made = session.environment()
+    assert made["device"] == "cpu" and made["precision"] == "fp32" and made["device_name"]
+    assert {"python", "torch", "sentence-transformers", "transformers"} <= set(made["versions"])
