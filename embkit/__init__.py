@@ -33,12 +33,13 @@ _DOOR = {  # name -> the room it lives in; rooms are opened when they are first 
     "make_loss": "objectives",
     "paired_test": "metrics",
     "moved": "judge",
+    "openai_embeddings": "clients",
     "paths": "session",
     "profile": "session",
     "rank": "judge",
     "resolve": "assets",
     "score": "judge",
-    "search": "search",
+    "exact_search": "search",
     "setup": "session",
     "train": "training",
     "training_pairs": "training",
@@ -62,6 +63,8 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from .assets import resolve
+    from .clients import openai_embeddings
     from .domains import Domain, check_leakage, load_domain
     from .engine import efficient
     from .errors import EmbkitError
@@ -72,6 +75,6 @@ if TYPE_CHECKING:
     from .recipes import Recipe
     from .report import Report
     from .runs import Run, finished
-    from .search import BM25, encode, load_model, search
+    from .search import BM25, encode, exact_search, load_model
     from .session import Session, paths, profile, setup
     from .training import Sweep, choose, train, training_pairs

@@ -94,6 +94,7 @@ def _execute(
     path: Path, folder: Path, runs: Path, label: str, solutions: bool
 ) -> tuple[NotebookNode, str]:
     """The executed notebook, and what went wrong ("" when nothing did)."""
+    import zmq
     from ipykernel.kernelspec import RESOURCES, get_kernel_dict
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
@@ -118,13 +119,14 @@ def _execute(
 
     env = {k: v for k, v in os.environ.items() if k not in ("MPLBACKEND", "EMBKIT_SOLUTIONS")}
     env |= {"EMBKIT_RUNS": str(runs.absolute())} | ({"EMBKIT_SOLUTIONS": "1"} if solutions else {})
+    encryption = "auto" if zmq.has("curve") else "disabled"
     client = NotebookClient(
         book,
         timeout=CELL_SECONDS,
         startup_timeout=180,
         kernel_manager_class=ThisPython,
         kernel_name="python3",
-        config=Config({"KernelManager": {"transport_encryption": "auto"}}),
+        config=Config({"KernelManager": {"transport_encryption": encryption}}),
         resources={"metadata": {"path": str(folder)}},
         record_timing=False,
         store_widget_state=False,
@@ -134,8 +136,12 @@ def _execute(
     say(label, end="")
     try:
         client.execute(env=env)
-    except (CellControlSignal, DeadKernelError) as error:
+    except (CellControlSignal, DeadKernelError, AssertionError) as error:
         cause = error.traceback if isinstance(error, CellExecutionError) else str(error)
+        if isinstance(error, DeadKernelError):
+            cause = "the kernel died: stopped from outside, or out of memory"
+        elif isinstance(error, AssertionError):  # how nbclient ends after an interrupt
+            cause = "interrupted"
         lines = re.sub(r"\x1b\[[0-9;]*m", "", cause).strip().splitlines()[-12:]
         return book, f"{path.stem}, cell {at} of {len(book.cells)}:\n  " + "\n  ".join(lines)
     finally:

@@ -15,7 +15,7 @@ from .evaluation import Scores, compare
 from .metrics import METRICS, ranking_from_arrays, score_ranking
 from .report import Report
 from .runs import Run, store
-from .search import BM25, encode, load_model, search
+from .search import BM25, encode, exact_search, load_model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +50,7 @@ def rank(
     if isinstance(model, str) and model == "bm25":
         indices, scores = BM25(texts).search(asked, k)
     else:
-        indices, scores = search(
+        indices, scores = exact_search(
             encode(model, asked, cache=cache), encode(model, texts, cache=cache), k
         )
     return ranking_from_arrays(queries, ids, indices, scores)
@@ -206,7 +206,7 @@ def look(query: str, models: dict[str, Any], domain: Domain, k: int = 5) -> pd.D
         if isinstance(model, str) and model == "bm25":
             indices, scores = BM25(texts).search([query], k)
         else:
-            indices, scores = search(encode(model, [query]), encode(model, texts), k)
+            indices, scores = exact_search(encode(model, [query]), encode(model, texts), k)
         columns[name] = [f"{ids[i]}  {texts[i]}" for i in indices[0]]
         columns[f"{name}: score"] = [round(float(s), 3) for s in scores[0]]
     return pd.DataFrame(
@@ -233,7 +233,7 @@ def moved(
     ids, texts = list(domain.corpus), list(domain.corpus.values())
     places = []
     for model in (before, after):
-        order = search(encode(model, [query]), encode(model, texts), len(texts))[0][0]
+        order = exact_search(encode(model, [query]), encode(model, texts), len(texts))[0][0]
         places.append({ids[i]: place for place, i in enumerate(order, start=1)})
     kept = [i for i in ids if i in right or min(places[0][i], places[1][i]) <= k]
     return [

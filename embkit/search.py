@@ -161,7 +161,7 @@ def _write(where: Path, vectors: Vectors) -> None:
         Path(temporary).unlink(missing_ok=True)
 
 
-def search(
+def exact_search(
     queries: Vectors, documents: Vectors, k: int = 10, *, block_mb: int = 256
 ) -> tuple[np.ndarray, np.ndarray]:
     """Exact search: the k documents with the largest dot product, in blocks of bounded memory.

@@ -16,15 +16,15 @@ os.environ |= {"no_proxy": "127.0.0.1,localhost", "NO_PROXY": "127.0.0.1,localho
 os.environ.setdefault("EMBKIT_DEVICE", "cpu")
 os.environ.setdefault("EMBKIT_PRECISION", "fp32")  # the same figures on every machine
 
-ORGANS = {  # the word of a title -> the word of a query
+ORGANS = {  # the word of a title -> the word of a query; chosen so that letter counts never tie
     "eye": "ocular",
     "ear": "aural",
     "skin": "cutaneous",
     "heart": "cardiac",
     "lung": "pulmonary",
     "bone": "osseous",
-    "kidney": "renal",
-    "stomach": "gastric",
+    "liver": "hepatic",
+    "brain": "cerebral",
 }
 CONDITIONS = {
     "infection": "sepsis",
@@ -33,7 +33,7 @@ CONDITIONS = {
     "swelling": "edema",
     "pain": "ache",
 }
-HELD_OUT = "stomach"
+HELD_OUT = "brain"
 
 
 @pytest.fixture(autouse=True)
@@ -135,7 +135,7 @@ def tiny_domain():
             elif number < 4:
                 ask("train", f"{adjective} {other}", **{document: 1})
         if organ == HELD_OUT:
-            ask("novel", f"{adjective} edema or ache", stomach3=1, stomach4=2)
+            ask("novel", f"{adjective} edema or ache", brain3=1, brain4=2)
             continue
         ask("dev", f"sepsis in one {organ}", **{f"{organ}0": 1})
         ask("known", f"{adjective} injury", **{f"{organ}1": 2, f"{organ}0": 0})

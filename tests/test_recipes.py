@@ -247,7 +247,7 @@ def test_the_script_sets_the_precision_that_is_asked_for(precision, flags):
 
 @pytest.mark.parametrize(
     "model",
-    ["C:\\Users\\new\\model", "/models/it's \"quoted\"", "models/x{}y", 'ends with "', "a\nb"],
+    ["C:\\Users\\new\\model", '/models/it\'s "quoted"', "models/x{}y", 'ends with "', "a\nb"],
 )
 def test_the_script_compiles_whatever_the_folder_is_called(model):
     compile(Recipe(model=model).to_script(), "script.py", "exec")
