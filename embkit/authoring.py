@@ -116,9 +116,10 @@ def build(notebooks: Path | None = None, *, check: bool = False) -> list[str]:
 
 
 def promise(book: NotebookNode) -> str:
-    """The first line of prose under a notebook's title."""
-    lines = book.cells[0].source.splitlines() if book.cells else []
-    return next((x.strip() for x in lines if x.strip() and not x.startswith("#")), "")
+    """The first paragraph under a notebook's title."""
+    text = book.cells[0].source if book.cells else ""
+    blocks = (block.strip() for block in text.split("\n\n"))
+    return next((" ".join(b.split()) for b in blocks if b and not b.startswith("#")), "")
 
 
 def texts(output: NotebookNode) -> Iterator[tuple[Any, Any, str]]:
@@ -146,7 +147,7 @@ def _source_breaches(book: NotebookNode) -> Iterator[str]:
     if not first.startswith("# "):
         yield "cell 1: is no Markdown with a title"
     if not promise(book):
-        yield "cell 1: no line under the title says what the notebook promises"
+        yield "cell 1: no paragraph under the title says what the notebook promises"
     yield from (f"cell 1: says no {part!r}" for part in PROMISES if part not in first)
     said = re.compile(r"\d.*minute|minute.*\d", re.I)
     minutes = [line for line in first.splitlines() if said.search(line)]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Scores:
     """What one approach scored on a domain, query by query.
 
@@ -44,6 +44,10 @@ class Scores:
     per_query: dict[str, pd.DataFrame]
     subsets: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        means = ", ".join(f"{split} {self.mean(split):.3f}" for split in self.per_query)
+        return f"Scores({self.label!r} on {self.domain!r}, nDCG@10: {means})"
 
     def __post_init__(self) -> None:
         if not self.per_query:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import html
 import json
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from .errors import EmbkitError, unknown
@@ -53,6 +53,12 @@ class Recipe:
     shuffle_labels: bool = _knob(False, "control: every query gets another query's document")
     seed: int = _knob(42, "of the order, the dropout and the shuffling", 0, 2**32 - 1)
 
+    def __new__(cls, *_: Any, **values: Any) -> Recipe:
+        for name in values:
+            if name not in FIELDS:
+                raise unknown("recipe field", name, FIELDS)
+        return super().__new__(cls)
+
     def __post_init__(self) -> None:
         if self.approach not in APPROACHES:
             raise unknown("approach", self.approach, APPROACHES)
@@ -73,7 +79,8 @@ class Recipe:
         if low is not None or high is not None:
             fits = fits and (low is None or value >= low) and (high is None or value <= high)
         if not fits:
-            limits = f" from {low} to {high}" if high is not None else ""
+            limits = "" if low is None else f", at least {low}"
+            limits += "" if high is None else f", at most {high}"
             raise EmbkitError(
                 f"Recipe({knob.name}={value!r})",
                 expected=f"{knob.metadata['meaning']}{limits}, such as {knob.default!r}",
@@ -82,10 +89,7 @@ class Recipe:
 
     def replace(self, **changes: Any) -> Recipe:
         """A copy with some values changed; an unknown field names the nearest one."""
-        for name in changes:
-            if name not in FIELDS:
-                raise unknown("recipe field", name, FIELDS)
-        return replace(self, **changes)
+        return type(self)(**(asdict(self) | changes))
 
     def diff(self, other: Recipe) -> dict[str, tuple[Any, Any]]:
         """Field -> (the other's value, this one's), where they differ."""

@@ -27,7 +27,7 @@ def store(domain: Domain) -> Path:
     return paths().runs / "store" / f"{domain.name}-{domain.profile}-{domain.hash[:8]}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A finished training run.
 
@@ -86,6 +86,9 @@ class Run:
     def delete(self) -> None:
         """Removes the run's folder."""
         shutil.rmtree(self.path)
+
+    def __repr__(self) -> str:
+        return f"Run({self.path.name!r}, {self.recipe.label}, dev nDCG@10 {self.dev_score:.3f})"
 
     def _repr_html_(self) -> str:
         record = self.record

@@ -9,8 +9,10 @@ from .recipes import Recipe
 SCRIPT = '''"""Trains one sentence-transformers model: python {name} pairs.jsonl MODEL OUTPUT
 
 pairs.jsonl holds one {{"anchor": ..., "positive": ...}} a line; a run folder has the file.
-MODEL is a folder or a hub id; for this recipe: {model}.
+MODEL is a folder or a hub id.
 """
+
+# made for a recipe that starts from {model!r}
 
 import sys
 

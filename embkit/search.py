@@ -45,7 +45,7 @@ def load_model(model: str | os.PathLike, **kwargs: Any) -> SentenceTransformer:
     )
     try:
         return SentenceTransformer(str(folder), device=device(), **kwargs)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # the libraries have many for a damaged folder
         raise EmbkitError(
             f"{str(model)!r} cannot be loaded as a model: {str(error).splitlines()[0]}",
             expected="a folder that SentenceTransformer(folder) can load",

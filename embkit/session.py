@@ -97,7 +97,6 @@ def device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-@lru_cache
 def precision(on: str | None = None) -> str:
     """The precision the device is fastest at without changing what is learnt.
 
@@ -116,9 +115,15 @@ def precision(on: str | None = None) -> str:
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
     if on != "cpu":
         return "fp32"
-    return (
-        "bf16" if _matmul_seconds(torch.float32) > 1.5 * _matmul_seconds(torch.bfloat16) else "fp32"
-    )
+    return _processor_precision()
+
+
+@lru_cache
+def _processor_precision() -> str:
+    import torch
+
+    faster = _matmul_seconds(torch.float32) > 1.5 * _matmul_seconds(torch.bfloat16)
+    return "bf16" if faster else "fp32"
 
 
 def _matmul_seconds(dtype, size: int = 256, rounds: int = 3) -> float:

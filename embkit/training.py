@@ -191,7 +191,7 @@ def _log(row: dict[str, Any]) -> dict[str, float]:
     return {name: float(renamed[name]) for name in keep if name in renamed}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Sweep:
     """Recipes that were tried, and what each scored on the dev split."""
 
@@ -214,6 +214,9 @@ class Sweep:
             }
             for run in self.runs
         ]
+
+    def __repr__(self) -> str:
+        return "\n".join(", ".join(f"{k} {v}" for k, v in row.items()) for row in self.rows())
 
     def _repr_html_(self) -> str:
         body = "".join(

@@ -70,6 +70,14 @@ def minilm():
         return resolve("minilm")
 
 
+@pytest.fixture
+def minilm_by_name(cache, minilm):
+    """The name "minilm" works in the test's own cache: its assets are those everyone uses."""
+    cache.mkdir(exist_ok=True)
+    (cache / "assets").symlink_to(minilm.parent, target_is_directory=True)
+    return minilm
+
+
 def _title(organ, condition):
     return f"{condition.capitalize()} of the {organ}"
 

@@ -14,7 +14,7 @@ from embkit.errors import EmbkitError
 @pytest.fixture(autouse=True)
 def fresh_precision():
     """The choice of precision may be remembered within a process: not from test to test."""
-    forget = getattr(session.precision, "cache_clear", lambda: None)
+    forget = session._processor_precision.cache_clear
     forget()
     yield
     forget()

@@ -149,13 +149,13 @@ known = rows["contrastive", "known", None]
 novel = rows["contrastive", "novel", None]
 Markdown(
     f"- a domain of {len(domain.corpus):,} documents, a recipe, a run of "
-    f"{run.seconds / 60:.1f} minutes, and scores for {known['queries'] + novel['queries']:,}"
-    " test queries\n"
+    f"{run.seconds / 60:.1f} minutes, and scores for "
+    f"{known['queries'] + novel['queries']:,} test queries\n"
     f"- on `known`, nDCG@10 changed by {known['delta_vs_base']:+.3f} to "
     f"{known['ndcg@10']:.3f} (p = {known['p_vs_base']:.2g})\n"
     f"- on `novel`, it changed by {novel['delta_vs_base']:+.3f} to "
-    f"{novel['ndcg@10']:.3f} (p = {novel['p_vs_base']:.2g}): what was learnt carries over "
-    "to new subjects in part at best"
+    f"{novel['ndcg@10']:.3f} (p = {novel['p_vs_base']:.2g}): what was learnt carries "
+    "over to new subjects in part at best"
 )
 
 # %% [markdown]

@@ -1,0 +1,282 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 01 · Where general models fail
+#
+# A model that learnt from the web meets words it has rarely read, and questions of a kind it
+# was not asked. Here you find its failures, look for their causes one by one, and let the
+# figures say which cause matters in this domain and which does not.
+#
+# **You will do**
+# - read queries whose right answer the general model ranks far down
+# - see how the tokenizer cuts domain words, and what their neighbours are
+# - compare short with long queries, and a phrase with the question that asks the same
+# - put word search (BM25) beside it, query by query
+#
+# **You will learn**
+# - to look at failures before explaining them
+# - that a cause is a claim, and that a paired figure can test it
+# - that word search still wins some queries, and which
+#
+# **You need** notebook 00.
+#
+# About 2 minutes on a 2-core CPU the first time; under 1 on a GPU.
+
+# %%
+import numpy as np
+import pandas as pd
+
+import embkit as ek
+
+ek.setup()
+domain = ek.load_domain("icd10cm")
+model = ek.load_model("minilm")
+
+# %% [markdown]
+# ## First the failures
+#
+# Queries of the `known` test split whose right title is not among the first ten, with what
+# came first instead.
+
+# %%
+base = ek.evaluate("minilm", domain)
+ranking = ek.rank(model, domain, "known")
+lost = base.per_query["known"].query("`recall@10` == 0").index
+
+
+def failure(query):
+    first = next(iter(ranking[query]))
+    right = next(iter(domain.qrels["known"][query]))
+    return domain.queries[query], domain.corpus[first], domain.corpus[right]
+
+
+columns = ["query", "ranked first", "right title"]
+pd.DataFrame([failure(q) for q in lost[:12]], columns=columns)
+
+# %%
+from IPython.display import Markdown
+
+share = len(lost) / len(base.per_query["known"])
+Markdown(f"**{share:.0%}** of the `known` queries have no right title in the top ten.")
+
+# %% [markdown]
+# Before any explanation: which of these could you have answered, and from what knowledge?
+# Eponyms, old names and abbreviations share no letters with the title. No embedding of
+# letters can know them; somebody has to tell it.
+#
+# ## Words in pieces
+#
+# The model reads word pieces from a fixed vocabulary of general English. A word that is not
+# in it is cut.
+
+# %%
+terms = ["fever", "anemia", "thrombocytopenia", "sphingolipidosis", "kwashiorkor"]
+pd.DataFrame({"pieces": [" ".join(model.tokenizer.tokenize(t)) for t in terms]}, terms)
+
+
+# %%
+def pieces_a_word(texts):
+    words = [word for text in texts for word in text.split()]
+    return [len(model.tokenizer.tokenize(word)) for word in words]
+
+
+general_english = [
+    "The train to the coast leaves at nine and takes about two hours.",
+    "She put the letters on the kitchen table and made a pot of tea.",
+    "Most shops in this street are closed on Sunday afternoon.",
+    "Our team lost the match because nobody wanted to defend.",
+    "The new phone is lighter than the old one but costs twice as much.",
+]
+
+# %%
+titles = list(domain.corpus.values())
+pieces = {"general English": pieces_a_word(general_english)}
+pieces["titles"] = pieces_a_word(titles)
+ek.plots.histogram(pieces, "pieces a word")
+
+# %% [markdown]
+# Is fragmentation what makes queries fail? Split the test queries into those with few and
+# with many pieces a word, and compare.
+
+# %%
+table = base.per_query["known"][["ndcg@10"]].copy()
+asked = {q: domain.queries[q] for q in table.index}
+table["pieces a word"] = [np.mean(pieces_a_word([text])) for text in asked.values()]
+table["words"] = [len(text.split()) for text in asked.values()]
+
+
+# %%
+def by(column, bins):
+    rows = []
+    groups = table.groupby(pd.cut(table[column], bins), observed=True)
+    for name, part in groups["ndcg@10"]:
+        low, high = ek.bootstrap_ci(part.to_numpy())
+        rows.append((str(name), len(part), part.mean(), low, high))
+    return pd.DataFrame(rows, columns=[column, "queries", "nDCG@10", "low", "high"])
+
+
+by("pieces a word", [0, 1.25, 2, 3, 99]).round(3)
+
+# %% [markdown]
+# ## The neighbours of a word
+#
+# What does the model hold to be near a term? Here are the nearest other one-word queries
+# and titles.
+
+# %%
+texts = [*titles, *domain.queries.values()]
+single = sorted({text.lower() for text in texts if " " not in text})
+vectors = ek.encode(model, single)
+picked = [t for t in ("fibrosis", "tetanus", "anemia", "thalassemia") if t in single]
+places, scores = ek.exact_search(ek.encode(model, picked), vectors, k=6)
+near = [[single[i] for i in row] for row in places]
+rows = {t: [n for n in row if n != t][:5] for t, row in zip(picked, near, strict=True)}
+pd.DataFrame(rows).T
+
+# %% [markdown]
+# Some neighbours share a meaning, some only an ending or a sound.
+#
+# ## Short queries
+#
+# A query of one or two words gives a model little to go by; a title has six in the median.
+
+# %%
+short = by("words", [0, 1, 2, 4, 7, 99])
+short.round(3)
+
+# %%
+ek.plots.lines(
+    list(range(1, len(short) + 1)),
+    {"nDCG@10": (short["nDCG@10"], short["low"], short["high"])},
+    "query length: " + ", ".join(short["words"]), "nDCG@10",
+)
+
+# %% [markdown]
+# ## A question is not a paraphrase
+#
+# General models learn that texts which say the same are near. A question and its answer do
+# not say the same. The same phrases, asked as questions:
+
+# %%
+def as_question(texts):
+    return [f"What is the diagnosis code for a patient with {text}?" for text in texts]
+
+
+known = domain.qrels["known"]
+ids = list(domain.corpus)
+questions = ek.encode(model, as_question([domain.queries[q] for q in known]))
+places, scores = ek.exact_search(questions, ek.encode(model, titles), k=100)
+from embkit.metrics import ranking_from_arrays
+
+asked_ranking = ranking_from_arrays(list(known), ids, places, scores)
+question = ek.score(asked_ranking, domain, "known")["ndcg@10"]
+cost = ek.paired_test(question, base.per_query["known"]["ndcg@10"])
+pd.Series(cost._asdict(), name="question less phrase").to_frame().round(4)
+
+# %% [markdown]
+# ## Word search beside it
+#
+# BM25 knows no meaning at all: it counts shared words, rare ones more.
+
+# %%
+words = ek.evaluate("bm25", domain)
+ek.compare([words, base], baseline="base")
+
+# %%
+ek.plots.before_after(words, base, "known")
+
+# %% [markdown]
+# Where does which win? The share of a query's words that occur in its right title decides
+# a good part of it.
+
+# %%
+def shared(query):
+    right = next(iter(known[query]))
+    title = set(domain.corpus[right].lower().split())
+    mine = set(domain.queries[query].lower().split())
+    return len(mine & title) / len(mine)
+
+
+table["shared words"] = [shared(q) for q in table.index]
+table["bm25"] = words.per_query["known"]["ndcg@10"].loc[table.index]
+bins = pd.cut(table["shared words"], [-0.01, 0, 0.34, 0.67, 1])
+overlap = table.groupby(bins, observed=True)[["ndcg@10", "bm25"]].agg(["mean", "size"])
+overlap = overlap.drop(columns=[("bm25", "size")]).round(3)
+overlap.rename(columns={"ndcg@10": "general model"})
+
+# %% [markdown]
+# ## What we saw
+
+# %%
+test = ek.paired_test(table["ndcg@10"], table["bm25"])
+apart = table["shared words"] == 0
+Markdown(
+    f"- {share:.0%} of the `known` queries have no right title in the first ten\n"
+    f"- titles are cut into {np.mean(pieces['titles']):.2f} pieces a word, general "
+    f"English into {np.mean(pieces['general English']):.2f}\n"
+    f"- asked as a question, nDCG@10 changes by {cost.delta:+.3f} "
+    f"[{cost.ci_low:+.3f}, {cost.ci_high:+.3f}]\n"
+    f"- against BM25 the general model wins {test.wins} queries, ties {test.ties}, "
+    f"loses {test.losses}\n"
+    f"- where query and title share no word ({apart.mean():.0%} of the queries), the "
+    f"model has nDCG@10 {table.loc[apart, 'ndcg@10'].mean():.3f}, BM25 "
+    f"{table.loc[apart, 'bm25'].mean():.3f}"
+)
+
+# %% [markdown]
+# ## Exercises
+#
+# **1.** Find a word of medicine that the tokenizer cuts into five pieces or more.
+
+# %% tags=["solution"]
+answer_1 = "pseudohypoparathyroidism"
+model.tokenizer.tokenize(answer_1)
+
+# %%
+ek.exercises.check(
+    "1", answer_1, lambda a: " " not in a and len(model.tokenizer.tokenize(a)) >= 5,
+    hint="long Greek compounds are a good place to look",
+)
+
+# %% [markdown]
+# **2.** For how many `known` queries is BM25 strictly better than the general model?
+
+# %% tags=["solution"]
+answer_2 = int((table["bm25"] > table["ndcg@10"]).sum())
+answer_2
+
+# %%
+ek.exercises.check(
+    "2", answer_2, lambda a: a == test.losses, hint="table has both columns",
+    right="a hybrid of both could use that; fine-tuning will have to beat it",
+)
+
+# %% [markdown]
+# **3.** What is the general model's mean nDCG@10 over the queries of one word? (`table` has
+# a column `words`.)
+
+# %% tags=["solution"]
+answer_3 = table.loc[table["words"] == 1, "ndcg@10"].mean()
+answer_3
+
+# %%
+ek.exercises.check(
+    "3", answer_3,
+    lambda a: abs(a - table.query("words == 1")["ndcg@10"].mean()) < 1e-6,
+    hint="table.loc[condition, column].mean()",
+)
+
+# %% [markdown]
+# ## Further reading
+#
+# - Thakur et al. 2021, *BEIR*, where BM25 beats many neural models outside their domain,
+#   <https://arxiv.org/abs/2104.08663>
+# - Gururangan et al. 2020, *Don't Stop Pretraining*, on domain vocabulary,
+#   <https://arxiv.org/abs/2004.10964>
+# - next: `02_measuring_retrieval`

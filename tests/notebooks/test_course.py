@@ -1,0 +1,370 @@
+"""The course: the builder and the runner on made-up notebooks, then every real notebook."""
+
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from embkit import authoring, course
+from embkit.errors import EmbkitError
+
+NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
+COURSE = sorted(path.stem for path in (NOTEBOOKS / "source").glob("[0-9][0-9]_*.py"))
+
+LESSON = """\
+# %% [markdown]
+# # Adding
+#
+# In a minute you will add
+# two numbers.
+#
+# **You will do** a sum. **You will learn** to add. **You need** two hands.
+#
+# 1 minute on a CPU, 1 on a GPU.
+
+# %%
+import pandas as pd
+
+pd.DataFrame({"sum": [1 + 1]})
+
+# %% tags=["hide"]
+assert 1 + 1 == 2
+
+# %% [markdown]
+# ## What we saw
+#
+# - sums
+
+# %% [markdown]
+# ## Exercises
+
+# %% tags=["solution"]
+helper = 2
+answer_1 = helper + 1
+
+# %% tags=["solution"]
+def answer_2(x):
+    return x + 1
+
+# %% tags=["solution"]
+answer_3, (answer_3b, other) = 1, (2, 3)
+
+# %% tags=["solution"]
+helper
+
+# %% [markdown] tags=["solution"]
+# Because it is so.
+
+# %% [markdown]
+# ## Further reading
+#
+# - a book
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder of notebooks with one source in it, 01_adding."""
+    (tmp_path / "notebooks" / "source").mkdir(parents=True)
+    write(tmp_path / "notebooks", "01_adding", LESSON)
+    return tmp_path / "notebooks"
+
+
+def write(folder, name, text):
+    (folder / "source" / f"{name}.py").write_text(text, encoding="utf-8")
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def run(folder, *only, **options):
+    return course.run(only, notebooks=folder, runs=folder.parent / "runs", **options)
+
+
+# ---- building
+
+
+def test_builds_both_notebooks_once(folder):
+    assert authoring.build(folder) == ["01_adding.ipynb", "solutions/01_adding.ipynb"]
+    assert authoring.build(folder) == []
+    assert authoring.build(folder, check=True) == []
+
+
+def test_solutions_become_placeholders(folder):
+    authoring.build(folder)
+    given = [c.source for c in read(folder / "01_adding.ipynb").cells if "solution" in str(c)]
+    assert given == [
+        "# Your code here\nanswer_1 = ...",
+        "# Your code here\nanswer_2 = ...",
+        "# Your code here\nanswer_3 = ...\nanswer_3b = ...",
+        "# Your code here",
+        "*Your answer here.*",
+    ]
+    text = (folder / "01_adding.ipynb").read_text(encoding="utf-8")
+    assert "helper" not in text and "Because" not in text
+    assert "helper + 1" in (folder / "solutions/01_adding.ipynb").read_text(encoding="utf-8")
+
+
+def test_a_placeholder_knows_magics_await_and_annotations():
+    solution = "%time 1\nanswer_1: int = 2\nanswer_2 = await f()\nanswer_1 = answer_4"
+    assert authoring.answers(solution) == ["answer_1", "answer_2"]
+
+
+def test_a_solution_that_is_no_python_is_named(folder):
+    write(folder, "02_bad", '# %% tags=["solution"]\nanswer = (\n')
+    with pytest.raises(EmbkitError, match=r"02_bad\.py, cell 1"):
+        authoring.build(folder)
+
+
+def test_ids_are_stable_and_told_apart(folder):
+    cells = "# %%\n1\n\n# %%\n2\n\n# %%\n1\n"
+    write(folder, "02_ids", cells)
+    write(folder, "03_ids", cells)
+    authoring.build(folder)
+    before = [c.id for c in read(folder / "02_ids.ipynb").cells]
+    assert len(set(before)) == 3
+    assert not set(before) & {c.id for c in read(folder / "03_ids.ipynb").cells}
+    write(folder, "02_ids", cells.replace("2", "2 + 2"))
+    authoring.build(folder)
+    after = [c.id for c in read(folder / "02_ids.ipynb").cells]
+    assert [a == b for a, b in zip(after, before, strict=True)] == [True, False, True]
+    solved = read(folder / "solutions/02_ids.ipynb")
+    assert [c.id for c in solved.cells] == after
+
+
+def test_metadata_is_minimal_and_hidden_cells_fold(folder):
+    authoring.build(folder)
+    book = read(folder / "01_adding.ipynb")
+    assert dict(book.metadata) == authoring.METADATA
+    hidden = next(c for c in book.cells if c.source.startswith("assert"))
+    assert hidden.metadata == {"tags": ["hide"], "jupyter": {"source_hidden": True}}
+    nbformat.validate(book)
+
+
+def test_outputs_stay_only_while_nothing_changes(folder):
+    authoring.build(folder)
+    book = read(folder / "01_adding.ipynb")
+    book.cells[1].outputs = [nbformat.v4.new_output("stream", text="kept")]
+    nbformat.write(book, folder / "01_adding.ipynb")
+    assert authoring.build(folder, check=True) == []
+    authoring.build(folder)
+    assert "kept" in (folder / "01_adding.ipynb").read_text(encoding="utf-8")
+    write(folder, "01_adding", LESSON.replace("assert 1", "assert 0 + 1"))
+    assert authoring.build(folder, check=True) == ["01_adding.ipynb", "solutions/01_adding.ipynb"]
+    assert "kept" in (folder / "01_adding.ipynb").read_text(encoding="utf-8")  # check writes nothing
+    authoring.build(folder)
+    assert "kept" not in (folder / "01_adding.ipynb").read_text(encoding="utf-8")
+
+
+def test_a_notebook_without_a_source_is_out_of_step(folder):
+    authoring.build(folder)
+    (folder / "source" / "01_adding.py").unlink()
+    found = ["01_adding.ipynb", "solutions/01_adding.ipynb"]
+    assert authoring.build(folder, check=True) == found
+    assert (folder / "01_adding.ipynb").exists()
+
+
+def test_an_empty_folder_is_in_step_and_in_style(tmp_path):
+    assert authoring.build(tmp_path) == authoring.check_style(tmp_path) == []
+    assert course.run(notebooks=tmp_path, runs=tmp_path / "runs") == 0
+
+
+# ---- style
+
+
+def breaches(folder, text, name="01_adding"):
+    write(folder, name, text)
+    authoring.build(folder)
+    return authoring.check_style(folder)
+
+
+LONG = "x = 1\n" * 16
+WIDE = f"x = '{'a' * 88}'"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("import pandas as pd\n", LONG, "cell 2: 18 lines; at most 15"),
+        ("import pandas as pd\n", WIDE, "cell 2: a line of 94 characters; at most 88"),
+        ("# # Adding", "# Adding", "cell 1: is no Markdown with a title"),
+        ("# In a minute you will add\n# two numbers.\n#\n", "", None),
+        ("**You need**", "Bring", "cell 1: says no 'You need'"),
+        ("1 on a GPU", "less elsewhere", "cell 1: gives no minutes on CPU and on GPU"),
+        ("## What we saw", "## Recap", "last cells: the last sections are"),
+        ("# ## Further reading", "# ## Books", "last cells: the last sections are"),
+        ('tags=["solution"]\nhelper = 2', "\nhelper = 2", None),
+        ("answer_3, (answer_3b, other)", "a, (b, c)", "no name that starts with 'answer'"),
+        ("def answer_2(x):\n    return x + 1", "%%bash (", "cell 6"),
+    ],
+)
+def test_a_breach_names_notebook_cell_and_rule(folder, old, new, expected):
+    assert old in LESSON
+    found = breaches(folder, LESSON.replace(old, new))
+    assert all(line.startswith("01_adding, ") for line in found)
+    if expected:
+        assert any(expected in line for line in found), found
+
+
+def test_three_exercises_and_a_low_median(folder):
+    fewer = LESSON.replace(' tags=["solution"]\nanswer_3', "\nanswer_3")
+    fewer = fewer.replace(' tags=["solution"]\nhelper\n', "\nhelper\n")
+    assert any("2 cells tagged 'solution'" in line for line in breaches(folder, fewer))
+    long = "".join("\n# %%\n" + "x = 1\n" * 10 for _ in range(7))
+    text = LESSON.replace("\n# %% [markdown]\n# ## What we saw", long + "\n# %% [markdown]\n# ## What we saw")
+    assert any("10 lines in the median; at most 8" in x for x in breaches(folder, text))
+
+
+def test_outputs_are_looked_at(folder):
+    clean = LESSON.replace('# %% tags=["solution"]\nhelper\n\n', "")
+    assert breaches(folder, clean) == [
+        "01_adding, outputs: no figure and no table is shown; make notebooks saves them"
+    ]
+    assert run(folder, write_back=True) == 0
+    assert authoring.check_style(folder) == []
+    book = read(folder / "01_adding.ipynb")
+    view = {authoring.WIDGET: {}, "text/html": "<table>", "text/plain": "in /home/ada/kit/a.py"}
+    book.cells[1].outputs = [
+        nbformat.v4.new_output("display_data", view),
+        nbformat.v4.new_output("error", ename="E", evalue="e", traceback=["x" * 1_000_000]),
+    ]
+    nbformat.write(book, folder / "01_adding.ipynb")
+    found = "\n".join(authoring.check_style(folder))
+    for part in ("at most 1,000,000", "is a widget", "is an error", "somebody's machine"):
+        assert part in found
+
+
+# ---- running
+
+
+def test_runs_in_order_and_leaves_pages(folder, capsys):
+    write(folder, "02_more", "# %% [markdown]\n# # More\n#\n# All < of it.\n\n# %%\n'mo' + 're'\n")
+    authoring.build(folder)
+    assert run(folder) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("[1/2] 01_adding … ") and "[2/2] 02_more … " in out
+    made = folder.parent / "runs" / "course"
+    index = (made / "index.html").read_text(encoding="utf-8")
+    assert 'href="01_adding.html"' in index and "add two numbers." in index
+    assert "All &lt; of it." in index and index.count("<td>ok</td>") == 2
+    page = (made / "02_more.html").read_text(encoding="utf-8")
+    assert "more" in page and "jupyter-widgets" not in page
+    executed = read(made / "02_more.ipynb")
+    assert executed.cells[1].outputs[0].data["text/plain"] == "'more'"
+    assert not read(folder / "02_more.ipynb").cells[1].outputs
+    assert run(folder, "02") == 0
+    assert capsys.readouterr().out.startswith("[1/1] 02_more")
+    assert (made / "index.html").read_text(encoding="utf-8").count("<tr>") == 2
+
+
+def test_a_failing_cell_leaves_the_executed_notebook_and_exits_with_1(folder, capsys):
+    write(folder, "00_fails", "# %% [markdown]\n# # Fails\n\n# %%\n'kept'\n\n# %%\n1 / 0\n\n# %%\n'no'\n")
+    authoring.build(folder)
+    assert run(folder) == 1
+    out = capsys.readouterr().out
+    assert "failed after" in out and "00_fails, cell 3 of 4:" in out and "ZeroDivisionError" in out
+    assert "01_adding" not in out, "later notebooks are not run"
+    made = folder.parent / "runs" / "course"
+    book = read(made / "00_fails.ipynb")
+    assert [len(c.outputs) for c in book.cells[1:]] == [1, 1, 0]
+    assert (made / "00_fails.html").exists()
+    assert "failed" in (made / "index.html").read_text(encoding="utf-8")
+
+
+def test_the_command_exits_with_1_when_a_cell_fails(folder, capsys, monkeypatch):
+    write(folder, "00_fails", "# %%\n1 / 0\n")
+    authoring.build(folder)
+    real = course.run
+    monkeypatch.setattr(course, "run", lambda only, **o: real(only, notebooks=folder, **o))
+    monkeypatch.setattr(course, "leaderboard", lambda: pytest.fail("no leaderboard after that"))
+    assert course.main(["run", "--only", "00"]) == 1
+    assert course.main(["run", "--only", "77"]) == 1
+    assert "unknown notebook '77'" in capsys.readouterr().out
+
+
+def test_a_dead_kernel_is_said(folder, capsys):
+    write(folder, "00_dies", "# %%\nimport os\n\nos._exit(3)\n")
+    authoring.build(folder)
+    assert run(folder, "00") == 1
+    assert "00_dies, cell 1 of 1:\n  the kernel died" in capsys.readouterr().out
+
+
+def test_the_kernel_is_this_python_in_the_notebooks_folder(folder, monkeypatch):
+    monkeypatch.setenv("EMBKIT_SOLUTIONS", "1")
+    write(
+        folder,
+        "00_where",
+        "# %%\nimport os, sys\n\n"
+        "open('where.txt', 'w').write(f'{sys.executable}|{os.environ.get(\"EMBKIT_SOLUTIONS\")}')\n",
+    )
+    authoring.build(folder)
+    assert run(folder, "00") == 0
+    assert (folder / "where.txt").read_text() == f"{sys.executable}|None"
+    assert run(folder, "00", solutions=True) == 0
+    assert (folder / "where.txt").read_text() == f"{sys.executable}|1"
+    assert (folder.parent / "runs/course/solutions/00_where.ipynb").exists()
+
+
+def test_written_back_outputs_hold_nothing_of_this_machine(folder):
+    write(
+        folder,
+        "00_here",
+        "# %%\nimport ipywidgets\n\nipywidgets.IntSlider()\n\n"
+        "# %%\nfrom pathlib import Path\n\nimport embkit.course\n\n"
+        "print(Path.home() / 'x', embkit.course.__file__)\n\n"
+        "# %%\nimport sys\nimport warnings\n\n"
+        "sys.stderr.write('\\r 50%|##  | 1/2 [00:01<00:01]\\r100%|####| 2/2 [00:02<00:00]\\n')\n"
+        "warnings.warn('careful')\n",
+    )
+    authoring.build(folder)
+    assert run(folder, "00", write_back=True) == 0
+    book = read(folder / "00_here.ipynb")
+    slider, where, noise = (cell.outputs for cell in book.cells)
+    assert slider == []
+    assert where[0].text == "~/x embkit/course.py\n"
+    assert [o.text.splitlines()[0] for o in noise] == ["cell.py:5: UserWarning: careful"]
+    assert dict(book.metadata) == authoring.METADATA
+    assert authoring.build(folder, check=True) == []
+
+
+def test_a_widget_with_a_picture_keeps_the_picture():
+    data = {authoring.WIDGET: {"model_id": "1"}, "image/png": "aGk=", "text/plain": "W()"}
+    cell = nbformat.v4.new_code_cell("w", outputs=[nbformat.v4.new_output("display_data", data)])
+    book = nbformat.v4.new_notebook(cells=[cell])
+    course.clean(book, Path("runs"))
+    assert set(book.cells[0].outputs[0].data) == {"image/png", "text/plain"}
+
+
+# ---- the real course
+
+
+def test_the_notebooks_are_in_step_with_their_sources():
+    assert authoring.build(NOTEBOOKS, check=True) == [], "make notebooks"
+
+
+@pytest.mark.parametrize("name", COURSE)
+def test_style(name):
+    assert [line for line in authoring.check_style(NOTEBOOKS) if line.startswith(name)] == []
+
+
+@pytest.fixture(scope="module")
+def shared(minilm, tmp_path_factory):
+    """One store and one cache for the whole course: a later notebook reuses an earlier's runs."""
+    folder = tmp_path_factory.mktemp("course")
+    (folder / "cache").mkdir()
+    if assets := next((p for p in minilm.parents if p.name == "assets"), None):
+        (folder / "cache" / "assets").symlink_to(assets, target_is_directory=True)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("solutions", [False, True], ids=["course", "solutions"])
+@pytest.mark.parametrize("name", COURSE)
+def test_runs_from_top_to_bottom(name, solutions, shared, monkeypatch, capsys):
+    monkeypatch.setenv("EMBKIT_CACHE", str(shared / "cache"))
+    for fixed_for_unit_tests in ("EMBKIT_PRECISION", "EMBKIT_DEVICE"):
+        monkeypatch.delenv(fixed_for_unit_tests, raising=False)
+    status = course.run([name], notebooks=NOTEBOOKS, runs=shared / "runs", solutions=solutions)
+    assert status == 0, capsys.readouterr().out

