@@ -153,7 +153,7 @@ def test_outputs_stay_only_while_nothing_changes(folder):
     assert "kept" in (folder / "01_adding.ipynb").read_text(encoding="utf-8")
     write(folder, "01_adding", LESSON.replace("assert 1", "assert 0 + 1"))
     assert authoring.build(folder, check=True) == ["01_adding.ipynb", "solutions/01_adding.ipynb"]
-    assert "kept" in (folder / "01_adding.ipynb").read_text(encoding="utf-8")  # check writes nothing
+    assert "kept" in (folder / "01_adding.ipynb").read_text(encoding="utf-8"), "check only looks"
     authoring.build(folder)
     assert "kept" not in (folder / "01_adding.ipynb").read_text(encoding="utf-8")
 
@@ -190,22 +190,17 @@ WIDE = f"x = '{'a' * 88}'"
         ("import pandas as pd\n", LONG, "cell 2: 18 lines; at most 15"),
         ("import pandas as pd\n", WIDE, "cell 2: a line of 94 characters; at most 88"),
         ("# # Adding", "# Adding", "cell 1: is no Markdown with a title"),
-        ("# In a minute you will add\n# two numbers.\n#\n", "", None),
         ("**You need**", "Bring", "cell 1: says no 'You need'"),
         ("1 on a GPU", "less elsewhere", "cell 1: gives no minutes on CPU and on GPU"),
         ("## What we saw", "## Recap", "last cells: the last sections are"),
         ("# ## Further reading", "# ## Books", "last cells: the last sections are"),
-        ('tags=["solution"]\nhelper = 2', "\nhelper = 2", None),
-        ("answer_3, (answer_3b, other)", "a, (b, c)", "no name that starts with 'answer'"),
-        ("def answer_2(x):\n    return x + 1", "%%bash (", "cell 6"),
+        ("answer_1 = ", "result = ", "cell 6: the solution gives no name that starts with"),
     ],
 )
 def test_a_breach_names_notebook_cell_and_rule(folder, old, new, expected):
     assert old in LESSON
     found = breaches(folder, LESSON.replace(old, new))
-    assert all(line.startswith("01_adding, ") for line in found)
-    if expected:
-        assert any(expected in line for line in found), found
+    assert any(line.startswith(f"01_adding, {expected}") for line in found), found
 
 
 def test_three_exercises_and_a_low_median(folder):
@@ -213,7 +208,7 @@ def test_three_exercises_and_a_low_median(folder):
     fewer = fewer.replace(' tags=["solution"]\nhelper\n', "\nhelper\n")
     assert any("2 cells tagged 'solution'" in line for line in breaches(folder, fewer))
     long = "".join("\n# %%\n" + "x = 1\n" * 10 for _ in range(7))
-    text = LESSON.replace("\n# %% [markdown]\n# ## What we saw", long + "\n# %% [markdown]\n# ## What we saw")
+    text = LESSON.replace('\n# %% tags=["hide"]', long + '\n# %% tags=["hide"]')
     assert any("10 lines in the median; at most 8" in x for x in breaches(folder, text))
 
 
@@ -260,7 +255,8 @@ def test_runs_in_order_and_leaves_pages(folder, capsys):
 
 
 def test_a_failing_cell_leaves_the_executed_notebook_and_exits_with_1(folder, capsys):
-    write(folder, "00_fails", "# %% [markdown]\n# # Fails\n\n# %%\n'kept'\n\n# %%\n1 / 0\n\n# %%\n'no'\n")
+    cells = ("# %% [markdown]\n# # Fails\n", "# %%\n'kept'\n", "# %%\n1 / 0\n", "# %%\n'no'\n")
+    write(folder, "00_fails", "\n".join(cells))
     authoring.build(folder)
     assert run(folder) == 1
     out = capsys.readouterr().out
@@ -296,8 +292,9 @@ def test_the_kernel_is_this_python_in_the_notebooks_folder(folder, monkeypatch):
     write(
         folder,
         "00_where",
-        "# %%\nimport os, sys\n\n"
-        "open('where.txt', 'w').write(f'{sys.executable}|{os.environ.get(\"EMBKIT_SOLUTIONS\")}')\n",
+        "# %%\nimport os\nimport sys\n\n"
+        "asked = os.environ.get('EMBKIT_SOLUTIONS')\n"
+        "open('where.txt', 'w').write(f'{sys.executable}|{asked}')\n",
     )
     authoring.build(folder)
     assert run(folder, "00") == 0
