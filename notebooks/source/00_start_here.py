@@ -10,12 +10,12 @@
 # # 00 · Start here
 #
 # A general embedding model has read the web, not your shelf. In a few minutes you will
-# search 7,000 disease codes with your own words, fine-tune a small model on phrases that
-# clinical coders wrote, run the same search again, and see whether the gain is real.
+# search a catalogue of diseases with your own words, fine-tune a small model on phrases
+# that clinical coders wrote, run the same search again, and see whether the gain is real.
 #
 # **You will do**
 # - check the machine
-# - search ICD-10-CM, a real catalogue of diseases, with a general model
+# - search ICD-10-CM, a real catalogue in daily use, with a general model
 # - fine-tune that model with one call
 # - search again, and measure the difference on queries that training never saw
 #
