@@ -269,6 +269,7 @@ def embed(
                     for name, value in features.items()
                 }
                 vectors = model(features)["sentence_embedding"].float().cpu()
+                vectors = vectors[:, : model.truncate_dim]
                 if out is None:
                     out = torch.empty(len(distinct), vectors.shape[1])
                 out[torch.tensor(rows)] = vectors

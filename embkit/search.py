@@ -80,13 +80,21 @@ def encode(
     Raises:
         EmbkitError: an empty text, a row of another shape, NaN.
     """
-    texts = list(texts)
+    texts = _listed(texts)
     empty = [i for i, text in enumerate(texts) if not isinstance(text, str) or not text.strip()]
     if empty:
         raise EmbkitError(
             f"{len(empty)} of {len(texts)} texts are empty or no text, first at {empty[:3]}",
             expected="a list of non-empty str",
             hint="[t for t in texts if t.strip()]",
+        )
+    if not hasattr(model, "preprocess") and not callable(model):
+        raise EmbkitError(
+            f"encode() was given {model!r} as its model",
+            expected="a SentenceTransformer, or a function list[str] -> (texts, dim)",
+            hint=f"ek.encode(ek.load_model({str(model)!r}), texts)"
+            if isinstance(model, str | os.PathLike)
+            else "ek.encode(ek.load_model('minilm'), texts)",
         )
     if not hasattr(model, "preprocess"):
         return _checked(model(texts), len(texts))  # type: ignore[operator]
@@ -101,12 +109,27 @@ def encode(
     return vectors
 
 
-def _checked(vectors: Any, texts: int) -> Vectors:
-    vectors = np.asarray(vectors, dtype=np.float32)
-    if vectors.ndim != 2 or len(vectors) != texts:
+def _listed(texts: Sequence[str]) -> list[str]:
+    if isinstance(texts, str):
         raise EmbkitError(
-            f"an array of shape {vectors.shape} came back for {texts} texts",
-            expected=f"shape ({texts}, dim)",
+            f"one text, {texts[:40]!r}, where a list of texts is wanted",
+            expected="a list of str",
+            hint=f"[{texts[:40]!r}]",
+        )
+    return list(texts)
+
+
+def _checked(vectors: Any, texts: int) -> Vectors:
+    try:
+        vectors = np.asarray(vectors, dtype=np.float32)
+        shape = f"an array of shape {vectors.shape}"
+        usable = vectors.ndim == 2 and len(vectors) == texts and (vectors.shape[1] or not texts)
+    except (TypeError, ValueError):
+        shape, usable = f"{type(vectors).__name__} that is no array of numbers", False
+    if not usable:
+        raise EmbkitError(
+            f"{shape} came back for {texts} texts",
+            expected=f"numbers of shape ({texts}, dim)",
             hint="return one row a text, in the texts' order",
         )
     bad = ~np.isfinite(vectors).all(axis=1)
@@ -126,16 +149,18 @@ def fingerprint(model: SentenceTransformer) -> str:
     for name, weight in sorted(model.state_dict().items()):
         digest.update(f"{name}{tuple(weight.shape)}{weight.dtype}".encode())
         digest.update(weight.detach().float().cpu().numpy().tobytes())
-    settings = [str(model.max_seq_length), str(model.truncate_dim), repr(model)]
+    settings: list[Any] = [str(model.max_seq_length), str(model.truncate_dim), repr(model)]
+    backend = getattr(getattr(model, "tokenizer", None), "backend_tokenizer", None)
+    if hasattr(backend, "to_str"):
+        pieces = json.loads(backend.to_str())
+        settings.append({k: v for k, v in pieces.items() if k not in ("truncation", "padding")})
     digest.update(json.dumps(settings).encode())
     return digest.hexdigest()
 
 
 def _cache_file(model: SentenceTransformer, texts: list[str], prompt: str | None) -> Path:
     digest = hashlib.sha256(fingerprint(model).encode())
-    digest.update(f"{precision(model.device.type)}\0{prompt}\0".encode())
-    for text in texts:
-        digest.update(text.encode(errors="surrogatepass") + b"\0")
+    digest.update(json.dumps([precision(model.device.type), prompt, texts]).encode())
     return paths().cache / "embeddings" / f"{digest.hexdigest()[:32]}.npy"
 
 
@@ -188,6 +213,8 @@ def exact_search(
             hint="encode both with the same model and the same truncation",
         )
     k = min(k, len(documents))
+    if k == 0:
+        return np.empty((len(queries), 0), np.int64), np.empty((len(queries), 0), np.float32)
     width = min(len(documents), 65_536)
     height = max(1, int(block_mb * 2**20 / 4 / max(1, width)))
     indices = np.empty((len(queries), k), dtype=np.int64)
@@ -197,6 +224,12 @@ def exact_search(
         best: tuple[np.ndarray, np.ndarray] | None = None
         for left in range(0, len(documents), width):
             block = queries[rows] @ np.asarray(documents[left : left + width], np.float32).T
+            if not np.isfinite(block).all():
+                raise EmbkitError(
+                    "a query or document vector holds NaN or infinity",
+                    expected="finite numbers",
+                    hint="ek.encode() refuses such vectors when they are made",
+                )
             found = _top(block, min(k, block.shape[1]))
             found = (found[0] + left, found[1])
             best = found if best is None else _merge(best, found, k)
@@ -239,20 +272,30 @@ class BM25:
     def __init__(self, texts: Sequence[str], *, k1: float = 1.5, b: float = 0.75) -> None:
         import bm25s
 
-        if not len(texts):
-            raise EmbkitError("BM25 of no texts", expected="at least one text", hint="BM25(texts)")
-        self._size = len(texts)
         self._tokens = lambda rows: bm25s.tokenize(
-            list(rows), stopwords="en", show_progress=False, return_ids=False
+            rows, stopwords="en", show_progress=False, return_ids=False
         )
+        tokens = self._tokens(_listed(texts)) if len(texts) else []
+        if not any(tokens):
+            raise EmbkitError(
+                f"BM25 of {len(texts)} texts without a single word to search by",
+                expected="at least one text with a word that is no stop word",
+                hint="BM25(list(domain.corpus.values()))",
+            )
         self._index = bm25s.BM25(k1=k1, b=b)
-        self._index.index(self._tokens(texts), show_progress=False)
+        self._index.index(tokens, show_progress=False)
 
     def search(self, queries: Sequence[str], k: int = 10) -> tuple[np.ndarray, np.ndarray]:
-        """(indices, scores), both (queries, min(k, documents)), best first."""
+        """(indices, scores), both (queries, min(k, documents)), best first; ties by lower index."""
         if k < 1:
             raise EmbkitError(f"k={k}", expected="k of 1 or more", hint="k=10")
-        found = self._index.retrieve(
-            self._tokens(queries), k=min(k, self._size), show_progress=False, n_threads=0
-        )
-        return np.asarray(found.documents, np.int64), np.asarray(found.scores, np.float32)
+        size = int(self._index.scores["num_docs"])
+        queries = _listed(queries)
+        indices = np.empty((len(queries), min(k, size)), np.int64)
+        scores = np.empty(indices.shape, np.float32)
+        for row, words in enumerate(self._tokens(queries) if queries else []):
+            known = [word for word in words if word in self._index.vocab_dict]
+            found = self._index.get_scores(known) if known else np.zeros(size)
+            best = _top(np.asarray(found, np.float32)[None], min(k, size))
+            indices[row], scores[row] = best[0][0], best[1][0]
+        return indices, scores
