@@ -151,7 +151,7 @@ def fingerprint(model: SentenceTransformer) -> str:
         digest.update(weight.detach().float().cpu().numpy().tobytes())
     settings: list[Any] = [str(model.max_seq_length), str(model.truncate_dim), repr(model)]
     backend = getattr(getattr(model, "tokenizer", None), "backend_tokenizer", None)
-    if hasattr(backend, "to_str"):
+    if backend is not None and hasattr(backend, "to_str"):
         pieces = json.loads(backend.to_str())
         settings.append({k: v for k, v in pieces.items() if k not in ("truncation", "padding")})
     digest.update(json.dumps(settings).encode())
