@@ -44,7 +44,7 @@ _DOOR = {  # name -> the room it lives in; rooms are opened when they are first 
     "train": "training",
     "training_pairs": "training",
 }
-_ROOMS = ("plots", "exercises", "widgets")
+_ROOMS = ("plots", "exercises")
 __all__ = sorted((*_DOOR, *_ROOMS))  # noqa: PLE0604
 
 
