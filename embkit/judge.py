@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,13 +16,20 @@ from .evaluation import Scores, compare
 from .metrics import METRICS, ranking_from_arrays, score_ranking
 from .report import Report
 from .runs import Run, store
-from .search import BM25, encode, exact_search, load_model
+from .search import BM25, Dense, load_model
 
 if TYPE_CHECKING:
     import pandas as pd
 
 DEPTH = 100  # documents a query that are ranked and scored
 Ranking = dict[str, dict[str, float]]
+
+
+def indexed(model: Any, texts: Sequence[str], *, cache: bool = True) -> BM25 | Dense:
+    """Documents made ready for a model (encoded) or for ``"bm25"`` (words counted), once."""
+    if isinstance(model, str) and model == "bm25":
+        return BM25(texts)
+    return Dense(model, texts, cache=cache)
 
 
 def rank(
@@ -36,7 +44,8 @@ def rank(
     """The k best documents of every query of a split.
 
     Args:
-        model: a SentenceTransformer, a function ``list[str] -> (texts, dim)``, or ``"bm25"``.
+        model: a SentenceTransformer, a function ``list[str] -> (texts, dim)``, ``"bm25"``, or
+            what ``indexed`` made of one and the documents.
         domain: what is searched.
         split: whose queries.
         documents: ids to search; default: the whole corpus.
@@ -44,15 +53,10 @@ def rank(
         cache: whether embeddings are read from and kept on disk.
     """
     ids = list(documents if documents is not None else domain.corpus)
-    texts = [domain.corpus[i] for i in ids]
+    if not isinstance(model, BM25 | Dense):
+        model = indexed(model, [domain.corpus[i] for i in ids], cache=cache)
     queries = list(domain.split(split))
-    asked = [domain.queries[q] for q in queries]
-    if isinstance(model, str) and model == "bm25":
-        indices, scores = BM25(texts).search(asked, k)
-    else:
-        indices, scores = exact_search(
-            encode(model, asked, cache=cache), encode(model, texts, cache=cache), k
-        )
+    indices, scores = model.search([domain.queries[q] for q in queries], k)
     return ranking_from_arrays(queries, ids, indices, scores)
 
 
@@ -91,23 +95,24 @@ def evaluate(
     splits = tuple(splits or domain.test_splits)
     for split in splits:
         domain.split(split)
-    key, approach, meta, model = _subject(what, name)
-    path = store(domain) / key / "scores.json"
+    subject = _subject(what, name)
+    path = store(domain) / subject.key / "scores.json"
     whole = set(splits) == set(domain.test_splits)
-    if save and whole and not key.startswith("function-") and path.is_file():
+    if save and whole and subject.by_content and path.is_file():
         try:
             return Scores.load(path)
         except EmbkitError:
             pass  # half-written by an older kill: scored again
-    model = model()
+    model, meta = subject.load(), dict(subject.meta)
     started = time.perf_counter()
-    per_query = {split: score(rank(model, domain, split), domain, split) for split in splits}
+    index = indexed(model, list(domain.corpus.values()))
+    per_query = {split: score(rank(index, domain, split), domain, split) for split in splits}
     meta |= {"corpus": len(domain.corpus), "evaluate_seconds": time.perf_counter() - started}
     if hasattr(model, "get_embedding_dimension"):
         meta["dim"] = model.get_embedding_dimension()
         meta["total_params"] = sum(p.numel() for p in model.parameters())
     scores = Scores(
-        approach=approach,
+        approach=subject.approach,
         domain=domain.name,
         domain_hash=domain.hash,
         base_model=meta.pop("base_model", None),
@@ -121,8 +126,18 @@ def evaluate(
     return scores
 
 
-def _subject(what: Any, name: str | None) -> tuple[str, str, dict[str, Any], Callable[[], Any]]:
-    """(key in the store, approach, facts, how to get the model) of whatever is judged."""
+@dataclass(frozen=True)
+class _Subject:
+    """Whatever is judged: its place in the store, its name, facts about it, and how to get it."""
+
+    key: str
+    approach: str
+    meta: dict[str, Any]
+    load: Callable[[], Any]
+    by_content: bool = True  # the key changes with what is judged, so kept scores still hold
+
+
+def _subject(what: Any, name: str | None) -> _Subject:
     if isinstance(what, Run):
         recipe = what.recipe
         copied = ("trainable_params", "total_params", "peak_memory_mb", "dim")
@@ -134,23 +149,23 @@ def _subject(what: Any, name: str | None) -> tuple[str, str, dict[str, Any], Cal
             "learning_rate": recipe.learning_rate,
             "seed": recipe.seed,
         }
-        return what.path.name, name or recipe.label, meta, what.model
+        return _Subject(what.path.name, name or recipe.label, meta, what.model)
     if isinstance(what, str) and what == "bm25":
-        return "bm25", name or "bm25", {"trainable_params": 0}, lambda: "bm25"
+        return _Subject("bm25", name or "bm25", {"trainable_params": 0}, lambda: "bm25")
     if isinstance(what, str) or hasattr(what, "__fspath__"):
         from .assets import fingerprint, resolve
 
         meta = {"base_model": str(what), "trainable_params": 0}
         key = f"base-{fingerprint(resolve(what))[:12]}"
-        return key, name or "base", meta, lambda: load_model(what)
+        return _Subject(key, name or "base", meta, lambda: load_model(what))
     if hasattr(what, "preprocess"):
         from .search import fingerprint as weights
 
-        return f"model-{weights(what)[:12]}", name or "model", {}, lambda: what
+        return _Subject(f"model-{weights(what)[:12]}", name or "model", {}, lambda: what)
     if callable(what):
         called = str(name or getattr(what, "__name__", type(what).__name__))
         key = "function-" + hashlib.sha256(called.encode()).hexdigest()[:12]
-        return key, called, {"trainable_params": 0}, lambda: what
+        return _Subject(key, called, {"trainable_params": 0}, lambda: what, by_content=False)
     raise EmbkitError(
         f"evaluate() was given {type(what).__name__}",
         expected="a Run, a model, a model's name, 'bm25', or a function list[str] -> array",
@@ -203,15 +218,11 @@ def look(query: str, models: dict[str, Any], domain: Domain, k: int = 5) -> pd.D
     ids, texts = list(domain.corpus), list(domain.corpus.values())
     columns: dict[str, list[Any]] = {}
     for name, model in models.items():
-        if isinstance(model, str) and model == "bm25":
-            indices, scores = BM25(texts).search([query], k)
-        else:
-            indices, scores = exact_search(encode(model, [query]), encode(model, texts), k)
+        indices, scores = indexed(model, texts).search([query], k)
         columns[name] = [f"{ids[i]}  {texts[i]}" for i in indices[0]]
         columns[f"{name}: score"] = [round(float(s), 3) for s in scores[0]]
-    return pd.DataFrame(
-        columns, index=pd.RangeIndex(1, len(next(iter(columns.values()))) + 1, name="rank")
-    )
+    table = pd.DataFrame(columns)
+    return table.set_index(pd.RangeIndex(1, len(table) + 1, name="rank"))
 
 
 def moved(
@@ -233,7 +244,7 @@ def moved(
     ids, texts = list(domain.corpus), list(domain.corpus.values())
     places = []
     for model in (before, after):
-        order = exact_search(encode(model, [query]), encode(model, texts), len(texts))[0][0]
+        order = indexed(model, texts).search([query], len(texts))[0][0]
         places.append({ids[i]: place for place, i in enumerate(order, start=1)})
     kept = [i for i in ids if i in right or min(places[0][i], places[1][i]) <= k]
     return [

@@ -261,6 +261,24 @@ def _merge(a, b, k: int) -> tuple[np.ndarray, np.ndarray]:
     return np.take_along_axis(indices, order, axis=1), np.take_along_axis(scores, order, axis=1)
 
 
+class Dense:
+    """Documents encoded once by one model, searched as often as you like.
+
+    Args:
+        model: as in ``encode``.
+        texts: the documents.
+        cache: whether embeddings are read from and kept on disk.
+    """
+
+    def __init__(self, model: Any, texts: Sequence[str], *, cache: bool = True) -> None:
+        self._encode = lambda rows: encode(model, rows, cache=cache)
+        self._documents = self._encode(texts)
+
+    def search(self, queries: Sequence[str], k: int = 10) -> tuple[np.ndarray, np.ndarray]:
+        """(indices, scores), both (queries, min(k, documents)), best first; ties by lower index."""
+        return exact_search(self._encode(queries), self._documents, k)
+
+
 class BM25:
     """Search by words: BM25 (bm25s, its Lucene variant), English stop words left out.
 

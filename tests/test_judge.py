@@ -85,3 +85,24 @@ def test_look_puts_models_side_by_side(tiny_domain):
     assert len(table) == 3 and query in table["letters"].iloc[0]
     with pytest.raises(EmbkitError, match="empty query"):
         ek.look("  ", {"letters": letters}, tiny_domain)
+
+
+def test_a_function_is_scored_anew_and_reads_the_corpus_once(store, tiny_domain):
+    asked = []
+
+    def better(texts):
+        asked.append(len(texts))
+        return letters(texts)
+
+    def twin(texts):
+        return letters([text[::-1] for text in texts])
+
+    first = ek.evaluate(better, tiny_domain, name="mine")
+    assert sorted(asked) == sorted(
+        [len(tiny_domain.corpus), *(len(tiny_domain.qrels[s]) for s in tiny_domain.test_splits)]
+    )
+    second = ek.evaluate(twin, tiny_domain, name="mine")  # same name, another function
+    assert any(
+        not first.values(s, "ndcg@10").equals(second.values(s, "ndcg@10"))
+        for s in tiny_domain.test_splits
+    )
