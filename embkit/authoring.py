@@ -19,7 +19,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from .errors import EmbkitError
-from .report import write_atomic
+from .files import write_atomic
 from .session import paths
 
 SOLUTION = "solution"  # a cell's tag: the participant's notebook holds a placeholder instead

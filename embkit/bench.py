@@ -25,11 +25,11 @@ import torch
 from . import session
 from .domains import Domain, load_domain
 from .engine import efficient, embed, set_dropout
+from .files import write_atomic
 from .judge import rank, score
 from .metrics import paired_test
 from .objectives import make_loss
 from .recipes import Recipe
-from .report import write_atomic
 from .scripts import trainer_arguments
 from .search import load_model
 from .training import training_pairs
@@ -102,15 +102,9 @@ def ratios(mine: list[float], theirs: list[float]) -> list[float]:
     return [a / b for a, b in zip(mine, theirs, strict=True)]
 
 
-def matmul_gflops(dtype: torch.dtype, size: int = 2048, rounds: int = 5) -> float:
+def matmul_gflops(dtype: torch.dtype, size: int = 2048) -> float:
     """The best of a few square matrix products, in 10^9 operations a second."""
-    a = torch.randn(size, size).to(dtype)
-    best = float("inf")
-    for _ in range(rounds):
-        started = time.perf_counter()
-        a @ a
-        best = min(best, time.perf_counter() - started)
-    return 2 * size**3 / best / 1e9
+    return 2 * size**3 / session.matmul_seconds(dtype, size, rounds=5) / 1e9
 
 
 def tokens_a_pair(domain: Domain, recipe: Recipe) -> float:

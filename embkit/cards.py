@@ -29,7 +29,7 @@ def card(name: str) -> str:
         "",
         "## Counts",
         "",
-        *_table("", {p: {k: f"{v:,}" for k, v in _counts(d).items()} for p, d in domains.items()}),
+        *_table({p: {k: f"{v:,}" for k, v in _counts(d).items()} for p, d in domains.items()}),
         "",
         "`known` asks unseen phrases of categories that were trained on; `novel` asks about whole",
         "3-character categories that training never saw; `dev` holds both kinds, and it alone",
@@ -38,7 +38,7 @@ def card(name: str) -> str:
         "",
         "## Lengths (words)",
         "",
-        *_table("", {p: _lengths(d) for p, d in domains.items()}),
+        *_table({p: _lengths(d) for p, d in domains.items()}),
         "",
         f"## Examples ({domains['workshop'].profile}, known)",
         "",
@@ -76,9 +76,9 @@ def _lengths(domain: Domain) -> dict[str, str]:
     return found
 
 
-def _table(corner: str, columns: dict[str, dict[str, str]]) -> Sequence[str]:
+def _table(columns: dict[str, dict[str, str]]) -> Sequence[str]:
     rows = list(next(iter(columns.values())))
-    lines = [f"| {corner} | {' | '.join(columns)} |", "|---|" + "---:|" * len(columns)]
+    lines = [f"|  | {' | '.join(columns)} |", "|---|" + "---:|" * len(columns)]
     return lines + [f"| {r} | {' | '.join(c[r] for c in columns.values())} |" for r in rows]
 
 

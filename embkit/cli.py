@@ -59,7 +59,7 @@ def _assets(_: argparse.Namespace) -> int:
 
 def _card(chosen: argparse.Namespace) -> int:
     from .cards import card
-    from .report import write_atomic
+    from .files import write_atomic
     from .session import paths
 
     where = paths().data / chosen.domain / "README.md"

@@ -21,7 +21,7 @@ from nbformat import NotebookNode
 
 from .authoring import HIDE, METADATA, WIDGET, build, check_style, promise, read, texts
 from .errors import EmbkitError, unknown
-from .report import write_atomic
+from .files import write_atomic
 from .session import paths
 
 CELL_SECONDS = 1800

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embkit.errors import EmbkitError, unknown
+from embkit.files import write_atomic
 from embkit.metrics import METRICS, bootstrap_ci, mean, paired_test
-from embkit.report import Report, Row, write_atomic
+from embkit.report import Report, Row
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from .domains import load_domain
+from .files import write_atomic
 from .judge import evaluate, moved
 from .plots import apply_style, png, rank_change
 from .recipes import Recipe
-from .report import write_atomic
 from .search import load_model
 from .session import paths
 from .training import train

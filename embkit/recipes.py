@@ -76,8 +76,7 @@ class Recipe:
             str(knob.type).split(" | ")[0]
         ]
         fits = isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))
-        if low is not None or high is not None:
-            fits = fits and (low is None or value >= low) and (high is None or value <= high)
+        fits = fits and (low is None or value >= low) and (high is None or value <= high)
         if not fits:
             limits = "" if low is None else f", at least {low}"
             limits += "" if high is None else f", at most {high}"

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import html
 import json
 import os
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embkit.errors import EmbkitError
+from embkit.files import write_atomic
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,37 +27,6 @@ _NOTE_PAIRED = (
     f"sign flips, not corrected for the number of rows). {BEST} marks the highest nDCG@10 of each "
     "split."
 )
-
-
-def write_atomic(path: str | os.PathLike[str], data: str | bytes) -> Path:
-    """Write a whole file or nothing: a temporary file beside it, then a rename.
-
-    Args:
-        path: the file; its folder is made if need be.
-        data: text (written as UTF-8) or bytes.
-
-    Raises:
-        EmbkitError: when the disk is full or the folder cannot be written to.
-    """
-    target = Path(path)
-    part = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "xb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, target)
-    except OSError as error:
-        raise EmbkitError(
-            f"cannot write {target}: {error.strerror or error}; nothing was left half-written",
-            expected="a folder that can be written to, with room on its disk",
-            hint=f"free some space, or choose a folder of your own in place of {target.parent}",
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):  # the folder is out of reach: nothing was made there
-            part.unlink(missing_ok=True)
-    return target
 
 
 @dataclass(frozen=True, repr=False)

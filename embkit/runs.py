@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from .domains import Domain
 from .errors import EmbkitError
+from .files import write_atomic
 from .recipes import Recipe
-from .report import write_atomic
 from .session import paths
 
 if TYPE_CHECKING:

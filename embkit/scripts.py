@@ -6,7 +6,7 @@ from typing import Any
 
 from .recipes import Recipe
 
-SCRIPT = '''"""Trains one sentence-transformers model: python {name} pairs.jsonl MODEL OUTPUT
+SCRIPT = '''"""Trains one sentence-transformers model: python script.py pairs.jsonl MODEL OUTPUT
 
 pairs.jsonl holds one {{"anchor": ..., "positive": ...}} a line; a run folder has the file.
 MODEL is a folder or a hub id.
@@ -83,7 +83,6 @@ def stock_script(recipe: Recipe, *, on: str | None = None, precision: str | None
             f"        module.p = {recipe.dropout!r}",
         ]
     return SCRIPT.format(
-        name="script.py",
         model=recipe.model,
         device="" if on != "cpu" else ', device="cpu"',
         use_cpu=on == "cpu",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import EmbkitError
+from .files import write_atomic
 from .session import paths, precision
 
 if TYPE_CHECKING:
@@ -172,18 +173,9 @@ def _read(where: Path) -> Vectors | None:
 
 
 def _write(where: Path, vectors: Vectors) -> None:
-    """Whole or not at all. A cache that cannot be written is no error: the result is here."""
-    try:
-        where.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=where.parent, suffix=".tmp")
-    except OSError:
-        return
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            np.save(stream, vectors)
-        os.replace(temporary, where)
-    except OSError:
-        Path(temporary).unlink(missing_ok=True)
+    """A cache that cannot be written is no error: the result is here."""
+    with contextlib.suppress(EmbkitError):
+        write_atomic(where, lambda stream: np.save(stream, vectors))
 
 
 def exact_search(

@@ -9,8 +9,12 @@ import random
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .errors import EmbkitError, unknown
+
+if TYPE_CHECKING:
+    import torch
 
 PROFILES = ("smoke", "workshop", "full")
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -122,11 +126,12 @@ def precision(on: str | None = None) -> str:
 def _processor_precision() -> str:
     import torch
 
-    faster = _matmul_seconds(torch.float32) > 1.5 * _matmul_seconds(torch.bfloat16)
+    faster = matmul_seconds(torch.float32) > 1.5 * matmul_seconds(torch.bfloat16)
     return "bf16" if faster else "fp32"
 
 
-def _matmul_seconds(dtype, size: int = 256, rounds: int = 3) -> float:
+def matmul_seconds(dtype: torch.dtype, size: int = 256, rounds: int = 3) -> float:
+    """Seconds of one square matrix product, the best of a few."""
     import time
 
     import torch

@@ -16,8 +16,8 @@ import numpy as np
 from . import session
 from .domains import Domain
 from .errors import EmbkitError
+from .files import write_atomic
 from .recipes import Recipe
-from .report import write_atomic
 from .runs import RECORD, Run, save_record, store
 from .scripts import stock_script, trainer_arguments
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import threading
 import time
@@ -94,7 +93,7 @@ class Watch(TrainerCallback):
             desc=self._label,
             unit="step",
             file=sys.stderr,
-            disable=self._quiet or bool(os.environ.get("EMBKIT_QUIET")),
+            disable=self._quiet,
             mininterval=1,
         )
         return self

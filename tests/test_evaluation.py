@@ -19,6 +19,7 @@ from scipy import stats
 
 from embkit.errors import EmbkitError
 from embkit.evaluation import Report, Scores, compare
+from embkit.files import write_atomic
 from embkit.metrics import (
     METRICS,
     bootstrap_ci,
@@ -26,7 +27,6 @@ from embkit.metrics import (
     ranking_from_arrays,
     score_ranking,
 )
-from embkit.report import write_atomic
 
 NAMES = ["ndcg@10", "ndcg@3", "ndcg", "mrr", "map", "map@5", "recall@10", "recall@1000"]
 NAMES += ["precision@5", "hit@1", "hit@5"]

@@ -105,7 +105,7 @@ def test_setup_leaves_the_threads_alone_unless_asked():
 def test_a_processor_gets_bf16_only_where_that_is_faster(monkeypatch, fp32, bf16, chosen):
     monkeypatch.delenv("EMBKIT_PRECISION", raising=False)
     seconds = {torch.float32: fp32, torch.bfloat16: bf16}
-    monkeypatch.setattr(session, "_matmul_seconds", lambda dtype: seconds[dtype])
+    monkeypatch.setattr(session, "matmul_seconds", lambda dtype: seconds[dtype])
     assert session.precision("cpu") == chosen
 
 

@@ -1,0 +1,48 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from .errors import EmbkitError
+
+
+def write_atomic(
+    path: str | os.PathLike[str], data: str | bytes | Callable[[BinaryIO], object]
+) -> Path:
+    """Write a whole file or nothing: a temporary file beside it, then a rename.
+
+    Args:
+        path: the file; its folder is made if need be.
+        data: text (written as UTF-8), bytes, or a function that writes to the open file.
+
+    Raises:
+        EmbkitError: when the disk is full or the folder cannot be written to.
+    """
+    target = Path(path)
+    part = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with open(part, "xb") as file:
+            if callable(data):
+                data(file)
+            else:
+                file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, target)
+    except OSError as error:
+        raise EmbkitError(
+            f"cannot write {target}: {error.strerror or error}; nothing was left half-written",
+            expected="a folder that can be written to, with room on its disk",
+            hint=f"free some space, or choose a folder of your own in place of {target.parent}",
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):  # the folder is out of reach: nothing was made there
+            part.unlink(missing_ok=True)
+    return target
