@@ -24,15 +24,13 @@ import torch
 
 from . import session
 from .domains import Domain, load_domain
-from .engine import efficient, embed, set_dropout
+from .engine import efficient, embed
 from .files import write_atomic
 from .judge import rank, score
 from .metrics import paired_test
-from .objectives import make_loss
 from .recipes import Recipe
-from .scripts import trainer_arguments
 from .search import load_model
-from .training import training_pairs
+from .training import make_trainer, training_pairs
 from .watching import Memory
 
 BOUND = 0.01  # nDCG@10: the paired interval of the difference must lie within
@@ -49,45 +47,27 @@ class Side:
 
     name: str
     packed: bool
-    dropout: float | None
+    recipe: Recipe
     flags: dict[str, Any] = field(default_factory=dict)
     rates: list[float] = field(default_factory=list)
     peak_mb: float = 0.0
     model: Any = None
 
 
-def fit(side: Side, recipe: Recipe, domain: Domain, steps: int = -1) -> float:
+def fit(side: Side, domain: Domain, steps: int = -1) -> float:
     """Trains with the stock trainer, inside the engine or not; returns pairs a second."""
-    from sentence_transformers import SentenceTransformerTrainer
-    from sentence_transformers import SentenceTransformerTrainingArguments as Arguments
-    from transformers.trainer_callback import PrinterCallback
-
-    side.model = None
+    recipe, side.model = side.recipe, None
     gc.collect()
-    session.seed_everything(recipe.seed)
-    model = load_model(recipe.model)
-    set_dropout(model, side.dropout)
     pairs = training_pairs(recipe, domain)
     with tempfile.TemporaryDirectory() as folder, Memory() as memory:
-        arguments = Arguments(
-            output_dir=folder,
-            **trainer_arguments(recipe),
-            **side.flags,
-            max_steps=steps,
-            use_cpu=model.device.type == "cpu",
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
+        trainer = make_trainer(
+            recipe, recipe.model, pairs, folder, **side.flags, max_steps=steps, save_strategy="no"
         )
-        trainer = SentenceTransformerTrainer(
-            model=model, args=arguments, train_dataset=pairs, loss=make_loss(recipe, model)
-        )
-        trainer.remove_callback(PrinterCallback)
-        with efficient(model) if side.packed else contextlib.nullcontext():
+        side.model = trainer.model
+        with efficient(side.model) if side.packed else contextlib.nullcontext():
             started = time.perf_counter()
             trainer.train()
             seconds = time.perf_counter() - started
-    side.model = model
     side.peak_mb = max(side.peak_mb, memory.peak_mb)
     seen = steps * recipe.batch_size if steps > 0 else len(pairs) * recipe.epochs
     return seen / seconds
@@ -116,19 +96,18 @@ def tokens_a_pair(domain: Domain, recipe: Recipe) -> float:
 
 
 def bench_training(recipe: Recipe, domain: Domain, rounds: int, steps: int) -> dict[str, Any]:
-    native = session.precision()
-    flags = {} if native == "fp32" else {native: True}
-    engine = Side("engine", True, recipe.dropout, flags)
-    sides = [engine, Side("stock, same recipe", False, recipe.dropout)]
+    native, flags = session.precision(), session.precision_flags()
+    engine = Side("engine", True, recipe, flags)
+    sides = [engine, Side("stock, same recipe", False, recipe)]
     if recipe.dropout is not None:
-        sides.append(Side("stock, the model's own dropout", False, None))
+        sides.append(Side("stock, the model's own dropout", False, recipe.replace(dropout=None)))
     if flags:
-        sides.append(Side(f"stock, {native}=True", False, recipe.dropout, flags))
+        sides.append(Side(f"stock, {native}=True", False, recipe, flags))
     for side in sides:  # the first steps of a process are slower: not counted
-        fit(side, recipe, domain, steps=1)
+        fit(side, domain, steps=1)
     for number in range(rounds):
         for side in sides:
-            side.rates.append(fit(side, recipe, domain, steps))
+            side.rates.append(fit(side, domain, steps))
         say(f"  training, round {number + 1}:", _line(sides))
     _table("training, pairs a second", sides, "pairs/s")
     if not flags:
@@ -157,19 +136,17 @@ def bench_training(recipe: Recipe, domain: Domain, rounds: int, steps: int) -> d
 
 def bench_quality(recipe: Recipe, domain: Domain) -> dict[str, Any]:
     """Both sides over the whole recipe; the paired interval of the difference in nDCG@10."""
-    native = session.precision()
-    flags = {} if native == "fp32" else {native: True}
-    engine = Side("engine", True, recipe.dropout, flags)
-    stock = Side("stock", False, recipe.dropout)
+    engine = Side("engine", True, recipe, session.precision_flags())
+    stock = Side("stock", False, recipe)
     tables: dict[str, dict[str, Any]] = {}
     for side in (engine, stock):
-        fit(side, recipe, domain)
+        fit(side, domain)
         tables[side.name] = {
             split: score(rank(side.model, domain, split, cache=False), domain, split)["ndcg@10"]
             for split in domain.test_splits
         }
     found: dict[str, Any] = {}
-    say(f"\nthe same {recipe.max_pairs} pairs and order, nDCG@10")
+    say(f"\nthe same {len(training_pairs(recipe, domain)):,} pairs and order, nDCG@10")
     for split in domain.test_splits:
         mine, theirs = tables["engine"][split], tables["stock"][split]
         test = paired_test(mine, theirs)
@@ -187,14 +164,14 @@ def bench_quality(recipe: Recipe, domain: Domain) -> dict[str, Any]:
     return found
 
 
-def bench_encoding(model_name: str, domain: Domain, rounds: int, texts: int) -> dict[str, Any]:
-    model = load_model(model_name)
+def bench_encoding(recipe: Recipe, domain: Domain, rounds: int, texts: int) -> dict[str, Any]:
+    model = load_model(recipe.model)
     titles = list(domain.corpus.values())[:texts]
     ways: dict[str, Callable[[], Any]] = {
         "engine": lambda: embed(model, titles).numpy(),
         "stock": lambda: model.encode(titles, show_progress_bar=False),
     }
-    sides = [Side(name, name == "engine", None) for name in ways]
+    sides = [Side(name, name == "engine", recipe) for name in ways]
     vectors = {}
     for run in ways.values():
         run()
@@ -245,7 +222,7 @@ def main() -> int:
     found = {
         "environment": session.environment(),
         "recipe": json.loads(recipe.to_json()),
-        "encoding": bench_encoding(recipe.model, domain, chosen.rounds, chosen.texts),
+        "encoding": bench_encoding(recipe, domain, chosen.rounds, chosen.texts),
         "training": bench_training(recipe, domain, chosen.rounds, chosen.steps),
     }
     if not chosen.skip_quality:

@@ -145,6 +145,12 @@ def matmul_seconds(dtype: torch.dtype, size: int = 256, rounds: int = 3) -> floa
     return best
 
 
+def precision_flags(on: str | None = None) -> dict[str, bool]:
+    """The trainer's flag for the precision in force: none for fp32."""
+    chosen = precision(on)
+    return {} if chosen == "fp32" else {chosen: True}
+
+
 def seed_everything(seed: int) -> None:
     """Seeds Python's, numpy's and torch's generators."""
     import numpy as np

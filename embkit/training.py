@@ -23,7 +23,7 @@ from .scripts import stock_script, trainer_arguments
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from sentence_transformers import SentenceTransformer
+    from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
 
 
 def training_pairs(recipe: Recipe, domain: Domain) -> Dataset:
@@ -89,51 +89,30 @@ def train(
 def _train(
     recipe: Recipe, domain: Domain, folder: Path, path: Path, stop: threading.Event, quiet: bool
 ) -> Run:
-    from sentence_transformers import SentenceTransformerTrainer
-    from sentence_transformers import SentenceTransformerTrainingArguments as Arguments
-
-    from .engine import efficient, set_dropout
-    from .objectives import make_loss
-    from .search import load_model
+    from .engine import efficient
     from .watching import DevScore, Watch
 
     session.quiet()
     pairs = training_pairs(recipe, domain)
     pairs.to_json(path / "pairs.jsonl", force_ascii=False)
     write_atomic(path / "script.py", stock_script(recipe))
-    session.seed_everything(recipe.seed)
-    model = load_model(folder)
-    set_dropout(model, recipe.dropout)
-    if recipe.max_length is not None:
-        model.max_seq_length = recipe.max_length
     steps = -(-len(pairs) // recipe.batch_size)
-    chosen = session.precision(model.device.type)
-    arguments = Arguments(
-        output_dir=str(path / "checkpoints"),
-        **trainer_arguments(recipe),
-        bf16=chosen == "bf16",
-        fp16=chosen == "fp16",
-        use_cpu=model.device.type == "cpu",
+    watch = Watch(path, total=steps * recipe.epochs, stop=stop, quiet=quiet, label=recipe.label)
+    trainer = make_trainer(
+        recipe,
+        folder,
+        pairs,
+        path / "checkpoints",
+        evaluator=DevScore(domain),
+        callbacks=[watch],
+        **session.precision_flags(),
         eval_strategy="epoch",
         save_strategy="steps",
         save_steps=max(1, -(-steps // 2)),
         save_total_limit=1,
         logging_steps=max(1, steps // 20),
-        report_to="none",
-        disable_tqdm=True,
     )
-    watch = Watch(path, total=steps * recipe.epochs, stop=stop, quiet=quiet, label=recipe.label)
-    trainer = SentenceTransformerTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=pairs,
-        loss=make_loss(recipe, model),
-        evaluator=DevScore(domain),
-        callbacks=[watch],
-    )
-    from transformers.trainer_callback import PrinterCallback
-
-    trainer.remove_callback(PrinterCallback)
+    model = trainer.model
     with efficient(model), watch:
         trainer.train(resume_from_checkpoint=_last_checkpoint(path / "checkpoints"))
     if stop.is_set():
@@ -161,6 +140,59 @@ def _train(
     run = save_record(path, record)
     shutil.rmtree(path / "checkpoints", ignore_errors=True)
     return run
+
+
+def make_trainer(
+    recipe: Recipe,
+    folder: str | Path,
+    pairs: Dataset,
+    output: str | Path,
+    *,
+    evaluator: Any = None,
+    callbacks: Sequence[Any] = (),
+    **arguments: Any,
+) -> SentenceTransformerTrainer:
+    """sentence-transformers' trainer, with its model seeded, loaded and set as the recipe says.
+
+    Args:
+        recipe: what to train.
+        folder: the model to start from: a name or a folder.
+        pairs: columns ``anchor`` and ``positive``.
+        output: the folder for checkpoints.
+        evaluator: called by the trainer, if it is told to evaluate.
+        callbacks: more callbacks.
+        arguments: more training arguments: how to log, save, evaluate, compute.
+    """
+    from sentence_transformers import SentenceTransformerTrainer as Trainer
+    from sentence_transformers import SentenceTransformerTrainingArguments as Arguments
+    from transformers.trainer_callback import PrinterCallback
+
+    from .engine import set_dropout
+    from .objectives import make_loss
+    from .search import load_model
+
+    session.seed_everything(recipe.seed)
+    model = load_model(folder)
+    set_dropout(model, recipe.dropout)
+    if recipe.max_length is not None:
+        model.max_seq_length = recipe.max_length
+    trainer = Trainer(
+        model=model,
+        args=Arguments(
+            output_dir=str(output),
+            **trainer_arguments(recipe),
+            **arguments,
+            use_cpu=model.device.type == "cpu",
+            report_to="none",
+            disable_tqdm=True,
+        ),
+        train_dataset=pairs,
+        loss=make_loss(recipe, model),
+        evaluator=evaluator,
+        callbacks=list(callbacks),
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
 
 
 def _save_model(model: SentenceTransformer, path: Path) -> None:
