@@ -7,16 +7,17 @@ import html
 import json
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import EmbkitError, unknown
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
+SHOWN = 300  # characters of a text in a table
 Qrels = Mapping[str, Mapping[str, int]]  # query id -> document id -> grade, > 0 is relevant
 
 
@@ -36,6 +37,7 @@ class Domain:
         parents: document id -> its parent's id, where documents form a tree.
         negatives: query id -> documents that people marked as looking right and being wrong.
         about: facts for the card: source, terms, limits.
+        report: of data of your own, how it was read: a ``LoadReport``.
 
     Raises:
         EmbkitError: empty texts, ids that do not exist, a query in two splits, a leak.
@@ -52,6 +54,7 @@ class Domain:
     parents: Mapping[str, str] = field(default_factory=dict)
     negatives: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     about: Mapping[str, str] = field(default_factory=dict)
+    report: Any = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         _check_texts(self)
@@ -63,7 +66,8 @@ class Domain:
         """Content hash: the same texts, qrels and splits give the same 16 characters."""
         digest = hashlib.sha256()
         for part in (self.corpus, self.queries, self.qrels, self.test_splits, self.negatives):
-            digest.update(json.dumps(part, sort_keys=True, ensure_ascii=False).encode())
+            for text in _json_pieces(part):
+                digest.update(text.encode())
             digest.update(b"\0")
         return digest.hexdigest()[:16]
 
@@ -97,6 +101,18 @@ class Domain:
             for judged in self.qrels.get("train", {}).values()
             for document, grade in judged.items()
             if grade > 0
+        )
+
+    @cached_property
+    def tested_groups(self) -> frozenset[str]:
+        """The groups that are held out for testing: no document of theirs may be trained on."""
+        if self.held_out is None:
+            return frozenset()
+        return frozenset(
+            self.groups[document]
+            for judged in self.split(self.held_out).values()
+            for document, grade in judged.items()
+            if grade > 0 and document in self.groups
         )
 
     def subset(self, split: str, name: str = "never_positive") -> tuple[str, ...]:
@@ -159,19 +175,32 @@ class Domain:
             for what, n in self.counts().items()
         )
         rows = "".join(
-            f"<tr><td style='text-align:left'>{html.escape(query)}</td>"
-            f"<td style='text-align:left'>{html.escape(document)}</td></tr>"
+            f"<tr><td style='text-align:left'>{html.escape(query[:SHOWN])}</td>"
+            f"<td style='text-align:left'>{html.escape(document[:SHOWN])}</td></tr>"
             for query, document in self.examples()
         )
         return (
             f"<b>{html.escape(self.name)}</b> ({self.profile}, content {self.hash})"
             f"<table>{counts}</table>"
             f"<table><tr><th>query</th><th>right document</th></tr>{rows}</table>"
+            + (self.report._repr_html_() if self.report else "")
         )
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{n:,} {what}" for what, n in self.counts().items())
         return f"Domain({self.name!r}, {self.profile}, {counts}, hash={self.hash})"
+
+
+def _json_pieces(part: Mapping | tuple, size: int = 10_000) -> Iterator[str]:
+    """``json.dumps`` of a part with its keys sorted, in pieces: a large corpus is not copied."""
+    if not isinstance(part, Mapping) or len(part) <= size:
+        yield json.dumps(part, sort_keys=True, ensure_ascii=False)
+        return
+    keys = sorted(part)
+    for start in range(0, len(keys), size):
+        some = {key: part[key] for key in keys[start : start + size]}
+        yield (", " if start else "{") + json.dumps(some, ensure_ascii=False, sort_keys=True)[1:-1]
+    yield "}"
 
 
 def normalise(text: str) -> str:

@@ -2,15 +2,18 @@
 
 Documents are the titles of codes. Queries are phrases that human coders wrote: a code's
 inclusion terms and Includes notes, and the phrases of Excludes notes (of all chapters), whose
-cited codes are the right ones and whose holder is a code that looks right and is not.
+cited codes are the right ones and whose holder is a code that looks right and is not. The test
+split ``lay`` asks in a patient's words, which a language model wrote.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections import defaultdict
 
+from ..session import paths
 from .base import Domain, normalise
 
 CHAPTERS = {
@@ -36,7 +39,8 @@ ABOUT = {
         "Organization. The package is under the MIT licence."
     ),
     "limits": (
-        "Phrases are a coder's, not a patient's. Many titles differ by one word (side, episode, "
+        "Phrases of `known` and `novel` are a coder's; `lay` has words as a patient would use them, "
+        "written by a language model and read by no clinician (lay.md). Many titles differ by one word (side, episode, "
         "with or without a complication). Only cited codes count as right: a near neighbour "
         "may be acceptable in practice and still score 0. English only."
     ),
@@ -50,7 +54,7 @@ def load(profile: str) -> Domain:
     titles = {normalise(text) for text in corpus.values()}
     queries: dict[str, str] = {}
     qrels: dict[str, dict[str, dict[str, int]]] = {
-        s: {} for s in ("train", "dev", "known", "novel")
+        s: {} for s in ("train", "dev", "known", "novel", "lay")
     }
     human: dict[str, tuple[str, ...]] = {}
     for key in sorted(set(phrases) - titles):
@@ -62,13 +66,17 @@ def load(profile: str) -> Domain:
         wrong = sorted(d for d in negatives.get(key, ()) if not _kin(d, right))
         if wrong:
             human[query] = tuple(wrong)
+    for key, (text, code) in _lay(home).items():
+        if key not in phrases and key not in titles:
+            query = "lay" + hashlib.sha1(key.encode()).hexdigest()[:12]
+            queries[query], qrels["lay"][query] = text, {code: 1}
     return Domain(
         name="icd10cm",
         profile=profile,
         corpus=corpus,
         queries=queries,
         qrels=qrels,
-        test_splits=("known", "novel"),
+        test_splits=("known", "novel", "lay"),
         groups={code: code[:3] for code in corpus},
         held_out="novel",
         parents=parents,
@@ -96,6 +104,19 @@ def _corpus(prefixes: tuple[str, ...]) -> tuple[dict[str, str], dict[str, str], 
         if len(code) > 3 and (above := icd.get_parent(code)) in home and home[above] != code
     }
     return corpus, home, parents
+
+
+def _lay(home: dict[str, str]) -> dict[str, tuple[str, str]]:
+    """Normalised query -> (query, code) of the test half of the lay queries, data/icd10cm/lay.md.
+
+    The other half, of other categories, is a source of training pairs: ``Recipe(pairs="lay")``.
+    """
+    found = {}
+    lines = (paths().data / "icd10cm" / "lay.jsonl").read_text(encoding="utf-8").splitlines()
+    for row in map(json.loads, lines):
+        if row["split"] == "test" and row["document"] in home:
+            found[normalise(row["query"])] = row["query"], home[row["document"]]
+    return found
 
 
 def _phrases(home: dict[str, str]) -> tuple[dict[str, tuple[str, set[str]]], dict[str, set[str]]]:
