@@ -12,12 +12,14 @@ _DOOR = {  # name -> the room it lives in; rooms are opened when they are first 
     "Domain": "domains",
     "EmbkitError": "errors",
     "METRICS": "metrics",
+    "Mined": "mining",
     "Recipe": "recipes",
     "Report": "report",
     "Run": "runs",
     "Scores": "evaluation",
     "Session": "session",
     "Sweep": "training",
+    "TrainingPairs": "pairs",
     "bootstrap_ci": "metrics",
     "check_leakage": "domains",
     "choose": "training",
@@ -31,6 +33,7 @@ _DOOR = {  # name -> the room it lives in; rooms are opened when they are first 
     "load_model": "search",
     "look": "judge",
     "make_loss": "objectives",
+    "mine": "mining",
     "paired_test": "metrics",
     "moved": "judge",
     "openai_embeddings": "clients",
@@ -42,7 +45,7 @@ _DOOR = {  # name -> the room it lives in; rooms are opened when they are first 
     "exact_search": "search",
     "setup": "session",
     "train": "training",
-    "training_pairs": "training",
+    "training_pairs": "pairs",
 }
 _ROOMS = ("plots", "exercises")
 __all__ = sorted((*_DOOR, *_ROOMS))  # noqa: PLE0604
@@ -71,10 +74,12 @@ if TYPE_CHECKING:
     from .evaluation import Scores, compare
     from .judge import evaluate, leaderboard, look, moved, rank, score
     from .metrics import METRICS, bootstrap_ci, paired_test
+    from .mining import Mined, mine
     from .objectives import make_loss
+    from .pairs import TrainingPairs, training_pairs
     from .recipes import Recipe
     from .report import Report
     from .runs import Run, finished
     from .search import BM25, encode, exact_search, load_model
     from .session import Session, paths, profile, setup
-    from .training import Sweep, choose, train, training_pairs
+    from .training import Sweep, choose, train

@@ -11,7 +11,13 @@ from typing import Any
 from .errors import EmbkitError, unknown
 
 APPROACHES = ("contrastive",)
-SCHEDULES = ("linear", "cosine", "constant_with_warmup")
+CHOICES = {
+    "approach": APPROACHES,
+    "schedule": ("linear", "cosine", "constant_with_warmup"),
+    "unique_in_batch": ("texts", "families"),
+    "miner": ("dense", "bm25", "random", "human"),
+    "sampling": ("top", "random"),
+}
 
 
 def _knob(default: Any, meaning: str, low: float | None = None, high: float | None = None) -> Any:
@@ -47,9 +53,26 @@ class Recipe:
     max_length: int | None = _knob(
         None, "tokens a text at most; None keeps the model's own", 4, 32768
     )
+    pairs: str = _knob(
+        "human", "where the pairs come from: human, a set of generated ones, or several with +"
+    )
     max_pairs: int | None = _knob(
         None, "train on the first so many pairs, shuffled by the seed", 2, None
     )
+    unique_in_batch: str = _knob(
+        "texts", "what may stand only once in a batch: texts, or families of documents"
+    )
+    hard_negatives: int = _knob(0, "mined negatives a pair, beside the batch's own", 0, 64)
+    miner: str = _knob(
+        "dense", "what finds them: dense (the start model), bm25, human, or random"
+    )
+    range_min: int = _knob(0, "skip so many of the best candidates", 0, 10_000)
+    range_max: int = _knob(50, "look no deeper than so many candidates", 1, 10_000)
+    relative_margin: float | None = _knob(
+        None, "remove candidates above the positive's score less this share of it", 0.0, 1.0
+    )
+    keep_kin: bool = _knob(False, "allow ancestors and descendants of the positive as negatives")
+    sampling: str = _knob("top", "which candidates of the window: top or random")
     shuffle_labels: bool = _knob(False, "control: every query gets another query's document")
     seed: int = _knob(42, "of the order, the dropout and the shuffling", 0, 2**32 - 1)
 
@@ -60,10 +83,9 @@ class Recipe:
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
-        if self.approach not in APPROACHES:
-            raise unknown("approach", self.approach, APPROACHES)
-        if self.schedule not in SCHEDULES:
-            raise unknown("schedule", self.schedule, SCHEDULES)
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise unknown(name, getattr(self, name), allowed)
         object.__setattr__(self, "model", str(self.model))
         for knob in fields(self):
             self._check(knob)
@@ -103,7 +125,14 @@ class Recipe:
     @property
     def label(self) -> str:
         """How the leaderboard calls it."""
-        return f"{self.approach}, shuffled labels" if self.shuffle_labels else self.approach
+        parts = [self.approach]
+        if self.pairs != "human":
+            parts.append(f"{self.pairs} pairs")
+        if self.hard_negatives:
+            parts.append(f"{self.hard_negatives} {self.miner} negatives")
+        if self.shuffle_labels:
+            parts.append("shuffled labels")
+        return ", ".join(parts)
 
     def to_json(self) -> str:
         """The recipe as JSON; numbers come back exactly."""

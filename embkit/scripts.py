@@ -8,7 +8,8 @@ from .recipes import Recipe
 
 SCRIPT = '''"""Trains one sentence-transformers model: python script.py pairs.jsonl MODEL OUTPUT
 
-pairs.jsonl holds one {{"anchor": ..., "positive": ...}} a line; a run folder has the file.
+pairs.jsonl holds one {{"anchor": ..., "positive": ...}} a line, with negative_1 and so on where
+negatives were mined; a run's folder has the file.
 MODEL is a folder or a hub id.
 """
 
@@ -23,10 +24,11 @@ from sentence_transformers import (
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
 )
-from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+{imports}from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
 pairs, start, output = sys.argv[1:4]
-model = SentenceTransformer(start{device})
+data = Dataset.from_json(pairs)
+{sampler}model = SentenceTransformer(start{device})
 {settings}
 loss = MultipleNegativesRankingLoss(model, scale=1 / {temperature!r})
 arguments = SentenceTransformerTrainingArguments(
@@ -37,11 +39,23 @@ arguments = SentenceTransformerTrainingArguments(
 {arguments}
 )
 trainer = SentenceTransformerTrainer(
-    model=model, args=arguments, train_dataset=Dataset.from_json(pairs), loss=loss
+    model=model, args=arguments, train_dataset=data, loss=loss
 )
 trainer.train()
 model.save_pretrained(output)
 '''
+
+
+SAMPLER_IMPORT = "from sentence_transformers.base.sampler import NoDuplicatesBatchSampler\n"
+SAMPLER = """keys = data  # rows that share a text or a family never meet in a batch
+data = data.remove_columns("family")
+
+
+def sampler(dataset, **options):
+    return NoDuplicatesBatchSampler(keys, **options)
+
+
+"""
 
 
 def trainer_arguments(recipe: Recipe) -> dict[str, Any]:
@@ -73,6 +87,9 @@ def stock_script(recipe: Recipe, *, on: str | None = None, precision: str | None
     precision = precision or session.precision(on)
     if precision != "fp32":
         chosen[precision] = True
+    families = recipe.unique_in_batch == "families"
+    written = {name: repr(value) for name, value in chosen.items()}
+    written |= {"batch_sampler": "sampler"} if families else {}
     settings = []
     if recipe.max_length is not None:
         settings.append(f"model.max_seq_length = {recipe.max_length}")
@@ -88,5 +105,7 @@ def stock_script(recipe: Recipe, *, on: str | None = None, precision: str | None
         use_cpu=on == "cpu",
         settings="\n".join(settings) or f"torch.manual_seed({recipe.seed})",
         temperature=recipe.temperature,
-        arguments="\n".join(f"    {name}={value!r}," for name, value in chosen.items()),
+        arguments="\n".join(f"    {name}={value}," for name, value in written.items()),
+        sampler=SAMPLER if families else "",
+        imports=SAMPLER_IMPORT if families else "",
     )

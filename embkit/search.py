@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -233,11 +233,14 @@ def exact_search(
 def _top(block: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k best of each row, best first, ties by lower index."""
     if k < block.shape[1]:
-        kth = np.partition(block, -k, axis=1)[:, -k, None]
-        above, level = block > kth, block == kth
-        room = k - above.sum(axis=1, keepdims=True)
-        keep = above | (level & (level.cumsum(axis=1) <= room))
-        indices = np.nonzero(keep)[1].reshape(len(block), k)
+        import torch
+
+        values, places = torch.topk(torch.from_numpy(block), k + 1, dim=1)
+        indices = np.sort(places[:, :k].numpy(), axis=1)
+        for row in np.flatnonzero((values[:, k - 1] == values[:, k]).numpy()):
+            kth = block[row, indices[row]].min()  # a tie at the border: the lower indices win
+            above, level = np.flatnonzero(block[row] > kth), np.flatnonzero(block[row] == kth)
+            indices[row] = np.sort(np.concatenate([above, level[: k - len(above)]]))
     else:
         indices = np.broadcast_to(np.arange(k), block.shape)
     scores = np.take_along_axis(block, indices, axis=1)
@@ -303,9 +306,20 @@ class BM25:
         queries = _listed(queries)
         indices = np.empty((len(queries), min(k, size)), np.int64)
         scores = np.empty(indices.shape, np.float32)
-        for row, words in enumerate(self._tokens(queries) if queries else []):
-            known = [word for word in words if word in self._index.vocab_dict]
-            found = self._index.get_scores(known) if known else np.zeros(size)
-            best = _top(np.asarray(found, np.float32)[None], min(k, size))
+        for row, found in enumerate(self._all_scores(queries)):
+            best = _top(found[None], min(k, size))
             indices[row], scores[row] = best[0][0], best[1][0]
         return indices, scores
+
+    def pair_scores(self, queries: Sequence[str], documents: Sequence[int]) -> np.ndarray:
+        """The scores of (query, document) pairs, shape (pairs,); documents by their place."""
+        rows = self._all_scores(_listed(queries))
+        return np.array([row[d] for row, d in zip(rows, documents, strict=True)], np.float32)
+
+    def _all_scores(self, queries: list[str]) -> Iterator[np.ndarray]:
+        """For each query, the score of every document, shape (documents,)."""
+        size = int(self._index.scores["num_docs"])
+        for words in self._tokens(queries) if queries else []:
+            known = [word for word in words if word in self._index.vocab_dict]
+            found = self._index.get_scores(known) if known else np.zeros(size)
+            yield np.asarray(found, np.float32)

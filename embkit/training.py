@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import html
 import json
 import shutil
@@ -11,38 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from . import session
 from .domains import Domain
 from .errors import EmbkitError
 from .files import write_atomic
+from .pairs import TrainingPairs, batch_sampler, source_hash, training_pairs
 from .recipes import Recipe
 from .runs import RECORD, Run, save_record, store
 from .scripts import stock_script, trainer_arguments
 
 if TYPE_CHECKING:
-    from datasets import Dataset
     from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
-
-
-def training_pairs(recipe: Recipe, domain: Domain) -> Dataset:
-    """The pairs that a recipe trains on: the domain's, cut and shuffled as the recipe says."""
-    pairs = domain.pairs()
-    if recipe.max_pairs is not None and recipe.max_pairs < len(pairs):
-        pairs = pairs.shuffle(seed=recipe.seed).select(range(recipe.max_pairs))
-    if recipe.shuffle_labels:
-        order = np.random.default_rng(recipe.seed).permutation(len(pairs))
-        positives = pairs["positive"][:]
-        pairs = pairs.remove_columns("positive")
-        pairs = pairs.add_column("positive", [positives[i] for i in order])
-    if len(pairs) < 2:
-        raise EmbkitError(
-            f"{len(pairs)} training pair(s) in {domain.name!r}",
-            expected="at least two: a pair's negatives are the other pairs' positives",
-            hint="label more pairs, or load a larger profile",
-        )
-    return pairs.flatten_indices() if pairs._indices is not None else pairs
 
 
 def train(
@@ -69,7 +49,9 @@ def train(
     from .assets import fingerprint, resolve
 
     folder = resolve(recipe.model)
-    path = store(domain) / f"{recipe.approach}-{recipe.hash}-{fingerprint(folder)[:6]}"
+    data = fingerprint(folder) + source_hash(domain, recipe.pairs)
+    data_hash = hashlib.sha256(data.encode()).hexdigest()[:6]
+    path = store(domain) / f"{recipe.approach}-{recipe.hash}-{data_hash}"
     if (path / RECORD).is_file():
         return Run.load(path)
     try:
@@ -94,7 +76,7 @@ def _train(
 
     session.quiet()
     pairs = training_pairs(recipe, domain)
-    pairs.to_json(path / "pairs.jsonl", force_ascii=False)
+    pairs.record().to_json(path / "pairs.jsonl", force_ascii=False)
     write_atomic(path / "script.py", stock_script(recipe))
     steps = -(-len(pairs) // recipe.batch_size)
     watch = Watch(path, total=steps * recipe.epochs, stop=stop, quiet=quiet, label=recipe.label)
@@ -125,6 +107,8 @@ def _train(
         "domain": domain.name,
         "domain_hash": domain.hash,
         "pairs": len(pairs),
+        "pairs_left_out": pairs.dropped,
+        "negatives": repr(pairs.mined) if pairs.mined else None,
         "steps": trainer.state.global_step,
         "seconds": watch.seconds,
         "pairs_per_second": recipe.epochs * len(pairs) / max(watch.seconds, 1e-9),
@@ -145,7 +129,7 @@ def _train(
 def make_trainer(
     recipe: Recipe,
     folder: str | Path,
-    pairs: Dataset,
+    pairs: TrainingPairs,
     output: str | Path,
     *,
     evaluator: Any = None,
@@ -157,7 +141,7 @@ def make_trainer(
     Args:
         recipe: what to train.
         folder: the model to start from: a name or a folder.
-        pairs: columns ``anchor`` and ``positive``.
+        pairs: what to train on.
         output: the folder for checkpoints.
         evaluator: called by the trainer, if it is told to evaluate.
         callbacks: more callbacks.
@@ -180,13 +164,13 @@ def make_trainer(
         model=model,
         args=Arguments(
             output_dir=str(output),
-            **trainer_arguments(recipe),
+            **trainer_arguments(recipe) | {"batch_sampler": batch_sampler(pairs)},
             **arguments,
             use_cpu=model.device.type == "cpu",
             report_to="none",
             disable_tqdm=True,
         ),
-        train_dataset=pairs,
+        train_dataset=pairs.dataset(),
         loss=make_loss(recipe, model),
         evaluator=evaluator,
         callbacks=list(callbacks),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from embkit.errors import EmbkitError
-from embkit.recipes import APPROACHES, SCHEDULES, Recipe
+from embkit.recipes import APPROACHES, CHOICES, Recipe
 from embkit.scripts import stock_script
 
 OUTSIDE = [
@@ -140,6 +140,15 @@ def test_each_field_changes_the_hash():
         "max_pairs": 100,
         "shuffle_labels": True,
         "seed": 43,
+        "pairs": "lay",
+        "unique_in_batch": "families",
+        "hard_negatives": 2,
+        "miner": "bm25",
+        "range_min": 5,
+        "range_max": 60,
+        "relative_margin": 0.05,
+        "keep_kin": True,
+        "sampling": "random",
     }
     names = {f.name for f in dataclasses.fields(Recipe)}
     assert other.keys() <= names
@@ -163,7 +172,7 @@ def test_a_whole_number_and_the_same_float_are_one_recipe(name, whole):
         Recipe(),
         Recipe(learning_rate=0.1 + 0.2, temperature=1 / 3, seed=2**32 - 1),
         Recipe(model="a folder/with 'quotes' and ünïcode", dropout=None, max_pairs=2),
-        Recipe(schedule=SCHEDULES[-1], shuffle_labels=True, max_length=32, dropout=0.1),
+        Recipe(schedule=CHOICES["schedule"][-1], shuffle_labels=True, max_length=32, dropout=0.1),
     ],
 )
 def test_json_gives_the_recipe_back(recipe):

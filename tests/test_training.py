@@ -14,6 +14,7 @@ from sentence_transformers import SentenceTransformer
 
 from embkit import runs, training
 from embkit.errors import EmbkitError
+from embkit.pairs import training_pairs
 from embkit.recipes import Recipe
 
 
@@ -175,17 +176,17 @@ def test_the_script_trains_the_same_model_without_embkit(store, tmp_path, tiny_d
 
 
 def test_shuffled_labels_keep_the_texts_and_break_the_pairs(tiny_domain, recipe):
-    straight = training.training_pairs(recipe, tiny_domain)
-    shuffled = training.training_pairs(recipe.replace(shuffle_labels=True), tiny_domain)
+    straight = training_pairs(recipe, tiny_domain).dataset()
+    shuffled = training_pairs(recipe.replace(shuffle_labels=True), tiny_domain).dataset()
     assert shuffled["anchor"][:] == straight["anchor"][:]
     assert sorted(shuffled["positive"][:]) == sorted(straight["positive"][:])
     assert shuffled["positive"][:] != straight["positive"][:]
 
 
 def test_max_pairs_takes_a_seeded_part(tiny_domain, recipe):
-    few = training.training_pairs(recipe.replace(max_pairs=5), tiny_domain)
-    again = training.training_pairs(recipe.replace(max_pairs=5), tiny_domain)
-    other = training.training_pairs(recipe.replace(max_pairs=5, seed=1), tiny_domain)
+    few = training_pairs(recipe.replace(max_pairs=5), tiny_domain).dataset()
+    again = training_pairs(recipe.replace(max_pairs=5), tiny_domain).dataset()
+    other = training_pairs(recipe.replace(max_pairs=5, seed=1), tiny_domain).dataset()
     assert few["anchor"][:] == again["anchor"][:] != other["anchor"][:]
     assert set(few["anchor"][:]) <= set(tiny_domain.pairs()["anchor"][:]) and len(few) == 5
 
@@ -226,7 +227,7 @@ def test_one_pair_is_too_few(tiny_domain, recipe):
     query = next(iter(tiny_domain.qrels["train"]))
     qrels = dict(tiny_domain.qrels) | {"train": {query: tiny_domain.qrels["train"][query]}}
     with pytest.raises(EmbkitError, match="at least two"):
-        training.training_pairs(recipe, dataclasses.replace(tiny_domain, qrels=qrels))
+        training_pairs(recipe, dataclasses.replace(tiny_domain, qrels=qrels))
 
 
 def test_damaged_and_missing_runs_are_one_clear_error(tmp_path):

@@ -1,0 +1,268 @@
+"""Training pairs: where they come from, what may meet in a batch, and the negatives beside them."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import session
+from .domains import Domain
+from .domains.base import normalise
+from .errors import EmbkitError, unknown
+from .mining import Family, Mined, Pair, mine
+from .recipes import Recipe
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+EVERYTHING = ":all"  # after a set's name: what its filters removed is kept, too
+FAMILY = "family"  # the column that says which rows may not meet in a batch
+
+
+@dataclass(frozen=True, repr=False)
+class TrainingPairs:
+    """What a recipe trains on, row by row.
+
+    Args:
+        domain: whose documents the positives are.
+        rows: (query id, anchor text, document id), in the order of training before shuffling.
+        mined: the hard negatives, one row a pair, where the recipe asks for some.
+        unique: ``texts``, or ``families``: what may stand only once in a batch.
+        dropped: why rows of a generated set were left out -> how many.
+    """
+
+    domain: Domain
+    rows: tuple[Pair, ...]
+    mined: Mined | None = None
+    unique: str = "texts"
+    dropped: dict[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def families(self) -> list[str]:
+        """Each row's family: its document's group, or the document where there are no groups."""
+        return [self.domain.groups.get(document, document) for _, _, document in self.rows]
+
+    def dataset(self) -> Dataset:
+        """Columns ``anchor``, ``positive``, ``negative_1`` and so on: what the loss reads."""
+        from datasets import Dataset
+
+        corpus = self.domain.corpus
+        columns = {
+            "anchor": [anchor for _, anchor, _ in self.rows],
+            "positive": [corpus[document] for _, _, document in self.rows],
+        }
+        mined = self.mined.negatives if self.mined else ()
+        for n, negatives in enumerate(zip(*mined, strict=True), start=1):
+            columns[f"negative_{n}"] = [corpus[document] for document in negatives]
+        return Dataset.from_dict(columns)
+
+    def record(self) -> Dataset:
+        """The data set as a run keeps it: with a column ``family`` where families matter."""
+        data = self.dataset()
+        return data.add_column(FAMILY, self.families) if self.unique == "families" else data
+
+    def __repr__(self) -> str:
+        beside = f", {self.mined!r}" if self.mined else ""
+        return f"TrainingPairs({len(self):,} pairs of {self.domain.name!r}{beside})"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td style='text-align:left'>{html.escape(anchor)}</td>"
+            f"<td style='text-align:left'>{html.escape(self.domain.corpus[document])}</td></tr>"
+            for _, anchor, document in self.rows[:5]
+        )
+        left = "".join(f"<li>{html.escape(why)}: {n:,}</li>" for why, n in self.dropped.items())
+        return (
+            f"<p>{len(self):,} training pairs of <b>{html.escape(self.domain.name)}</b></p>"
+            + (f"<p>left out</p><ul>{left}</ul>" if left else "")
+            + f"<table><tr><th>anchor</th><th>positive</th></tr>{rows}</table>"
+            + (self.mined._repr_html_() if self.mined else "")
+        )
+
+
+def training_pairs(recipe: Recipe, domain: Domain) -> TrainingPairs:
+    """The pairs that a recipe trains on: collected, cut, shuffled and mined as it says.
+
+    Raises:
+        EmbkitError: an unknown set of pairs, or fewer than two pairs.
+    """
+    rows, dropped = collect(domain, recipe.pairs)
+    if recipe.max_pairs is not None and recipe.max_pairs < len(rows):
+        order = np.random.default_rng(recipe.seed).permutation(len(rows))[: recipe.max_pairs]
+        rows = [rows[i] for i in order]
+    if recipe.shuffle_labels:
+        order = np.random.default_rng(recipe.seed).permutation(len(rows))
+        rows = [(q, anchor, rows[i][2]) for (q, anchor, _), i in zip(rows, order, strict=True)]
+    if len(rows) < 2:
+        raise EmbkitError(
+            f"{len(rows)} training pair(s) in {domain.name!r}",
+            expected="at least two: a pair's negatives are the other pairs' positives",
+            hint="label more pairs, or load a larger profile",
+        )
+    mined = None
+    if recipe.hard_negatives:
+        mined = mine(
+            domain,
+            rows,
+            recipe.hard_negatives,
+            miner=recipe.miner,
+            model=recipe.model,
+            range_min=recipe.range_min,
+            range_max=recipe.range_max,
+            relative_margin=recipe.relative_margin,
+            keep_kin=recipe.keep_kin,
+            sampling=recipe.sampling,
+            seed=recipe.seed,
+        )
+    return TrainingPairs(domain, tuple(rows), mined, recipe.unique_in_batch, dropped)
+
+
+def collect(domain: Domain, source: str) -> tuple[list[Pair], dict[str, int]]:
+    """The rows of one source of pairs, or of several joined by ``+``, and what was left out.
+
+    ``human`` is the domain's own training split. Any other name is a set of generated queries,
+    ``data/<domain>/<name>.jsonl``; with ``:all`` after it, what its filters removed comes too.
+    Of a set, rows are left out whose document the domain's profile does not hold or belongs to a
+    group held out for testing, and queries that are asked in a test or dev split.
+    """
+    rows: list[Pair] = []
+    dropped: dict[str, int] = {}
+    for name in source.split("+"):
+        if name == "human":
+            rows += [
+                (query, domain.queries[query], document)
+                for query, judged in domain.split("train").items()
+                for document, grade in judged.items()
+                if grade > 0
+            ]
+        else:
+            rows += _from_set(domain, name, dropped)
+    return rows, dropped
+
+
+def sets(domain: Domain) -> list[str]:
+    """The names of a domain's sets of generated queries."""
+    return sorted(path.stem for path in (session.paths().data / domain.name).glob("*.jsonl"))
+
+
+def _from_set(domain: Domain, name: str, dropped: dict[str, int]) -> Iterable[Pair]:
+    from .generation import read_set
+
+    everything = name.endswith(EVERYTHING)
+    name = name.removesuffix(EVERYTHING)
+    if name not in sets(domain):
+        raise unknown("source of pairs", name, ["human", *sets(domain)])
+    asked = {
+        normalise(domain.queries[query])
+        for split, judged in domain.qrels.items()
+        if split != "train"
+        for query in judged
+    }
+    tested = domain.tested_groups
+    rows = []
+
+    def drop(why: str) -> None:
+        dropped[why] = dropped.get(why, 0) + 1
+
+    for place, row in enumerate(read_set(session.paths().data / domain.name / f"{name}.jsonl")):
+        document = row["document"]
+        if row.get("split", "train") != "train" or not (everything or row.get("kept", True)):
+            continue
+        if document not in domain.corpus:
+            drop(f"{name}: document not in this profile")
+        elif domain.groups.get(document) in tested:
+            drop(f"{name}: document of a group held out for testing")
+        elif normalise(row["query"]) in asked:
+            drop(f"{name}: query asked in a dev or test split")
+        else:
+            rows.append((f"{name}-{place}", row["query"], document))
+    return rows
+
+
+def source_hash(domain: Domain, source: str) -> str:
+    """Hash of the generated sets that a source names; empty for the domain's own pairs."""
+    digest = hashlib.sha256()
+    for name in sorted(source.split("+")):
+        path = session.paths().data / domain.name / f"{name.removesuffix(EVERYTHING)}.jsonl"
+        if name != "human" and path.is_file():
+            digest.update(path.read_bytes())
+    return digest.hexdigest() if source != "human" else ""
+
+
+def in_batch_false_negatives(
+    pairs: TrainingPairs, batches: Iterable[Sequence[int]]
+) -> dict[str, int]:
+    """Counts in-batch negatives that are not negatives, over batches of row numbers.
+
+    Returns:
+        ``negatives`` (all of them), ``same document`` (the negative is the row's own positive),
+        ``known positive`` (right for the same query text in another row), ``kin`` (an ancestor
+        or descendant of a right document), ``same family`` (of the same group, kin or not).
+    """
+    right: dict[str, set[str]] = {}
+    for _, anchor, document in pairs.rows:
+        right.setdefault(anchor, set()).add(document)
+    family, tree, families = {}, Family(pairs.domain.parents), pairs.families
+    for _, _, document in pairs.rows:
+        family[document] = set(tree.kin(document))
+    found = dict.fromkeys(("negatives", "same document", "known positive", "kin", "same family"), 0)
+    for batch in batches:
+        for i in batch:
+            _, anchor, own = pairs.rows[i]
+            for j in batch:
+                if i == j:
+                    continue
+                other = pairs.rows[j][2]
+                found["negatives"] += 1
+                found["same document"] += other == own
+                found["known positive"] += other != own and other in right[anchor]
+                found["kin"] += other in family[own]
+                found["same family"] += families[i] == families[j]
+    return found
+
+
+def batches(
+    pairs: TrainingPairs, batch_size: int, seed: int, unique: str | None
+) -> list[list[int]]:
+    """The batches of the first epoch, as row numbers.
+
+    Args:
+        pairs: what is trained on.
+        batch_size: rows a batch.
+        seed: of the order.
+        unique: ``texts``, ``families``, or None for plain shuffling.
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    if unique is None:
+        order = torch.randperm(len(pairs), generator=generator).tolist()
+        return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    keys = replace(pairs, unique=unique).record()
+    options = {"batch_size": batch_size, "drop_last": False, "seed": seed}
+    return list(_without_duplicates(keys, keys, generator=generator, **options))
+
+
+def batch_sampler(pairs: TrainingPairs) -> str | Callable[..., Any]:
+    """What the trainer asks for batches: sentence-transformers' sampler without duplicates.
+
+    It compares the texts of a row's columns. With families it is shown the column ``family``, too.
+    """
+    if pairs.unique == "texts":
+        return "no_duplicates"
+    return partial(_without_duplicates, pairs.record())
+
+
+def _without_duplicates(keys: Dataset, dataset: Dataset, **options: Any) -> Any:
+    from sentence_transformers.base.sampler import NoDuplicatesBatchSampler
+
+    return NoDuplicatesBatchSampler(keys, **options)
