@@ -47,7 +47,7 @@ _DOOR = {  # name -> the room it lives in; rooms are opened when they are first 
     "train": "training",
     "training_pairs": "pairs",
 }
-_ROOMS = ("plots", "exercises")
+_ROOMS = ("plots", "exercises", "experiments")
 __all__ = sorted((*_DOOR, *_ROOMS))  # noqa: PLE0604
 
 

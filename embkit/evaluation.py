@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +82,10 @@ class Scores:
     def label(self) -> str:
         """The name shown in tables: the label in `meta`, else the approach."""
         return str(self.meta.get("label") or self.approach)
+
+    def labelled(self, label: str) -> Scores:
+        """The same scores under another name in tables."""
+        return replace(self, meta=self.meta | {"label": label})
 
     def values(self, split: str, metric: str = "ndcg@10", subset: str | None = None) -> pd.Series:
         """One metric of each query of a split, or of a subset of it.

@@ -11,7 +11,7 @@ from .judge import evaluate, leaderboard
 from .recipes import Recipe
 from .training import train
 
-RECIPE = Recipe(epochs=2)  # what about ten minutes of two cores allow
+RECIPE = Recipe(epochs=3)
 
 
 def main() -> int:

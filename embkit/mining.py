@@ -118,6 +118,7 @@ def mine(
     keep_kin: bool = False,
     veto: CrossEncoderScores | None = None,
     sampling: str = "top",
+    hidden_positives: float = 0.0,
     seed: int = 42,
 ) -> Mined:
     """Finds n hard negatives for every training pair.
@@ -149,6 +150,8 @@ def mine(
             least as high as the positive is removed (RocketQA's denoising, with the positive
             as the bound, https://arxiv.org/abs/2010.08191).
         sampling: ``top`` takes the best of the window, ``random`` any of it.
+        hidden_positives: a control: for this share of the anchors, the miner is not told what is
+            right, as with labels that nobody made; it may then take the positive as a negative.
         seed: of the random choices.
 
     Raises:
@@ -168,8 +171,9 @@ def mine(
     found, scores, right = _candidates(domain, pairs, anchors, rows, miner, model, depth, rng)
 
     sieve = _Sieve(found, scores)
+    told = np.random.default_rng(seed).random(len(anchors)) >= hidden_positives
     for rule, wrong in known.rules(np.arange(len(anchors)), found, keep_kin).items():
-        sieve.remove(rule, wrong)
+        sieve.remove(rule, wrong & told[:, None])
     bound = np.full(len(anchors), np.inf)
     np.fmin.at(bound, rows, right)  # with several positives, the least similar one is the bound
     bound = bound[:, None]
@@ -322,9 +326,7 @@ class _Sieve:
         some = np.linspace(0, len(rows) - 1, min(3, len(rows))).astype(int)
         self.examples[rule] = [(int(rows[i]), int(places[i])) for i in some]
 
-    def window(
-        self, low: int, high: int, rng: np.random.Generator | None
-    ) -> list[list[int]]:
+    def window(self, low: int, high: int, rng: np.random.Generator | None) -> list[list[int]]:
         """For each row, the places left within the window, in the order they are to be taken."""
         rank = self.left.cumsum(axis=1) - 1
         inside = self.left & (rank >= low) & (rank < high)

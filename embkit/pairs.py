@@ -121,6 +121,7 @@ def training_pairs(recipe: Recipe, domain: Domain) -> TrainingPairs:
             relative_margin=recipe.relative_margin,
             keep_kin=recipe.keep_kin,
             sampling=recipe.sampling,
+            hidden_positives=recipe.hidden_positives,
             seed=recipe.seed,
         )
     return TrainingPairs(domain, tuple(rows), mined, recipe.unique_in_batch, dropped)

@@ -73,6 +73,9 @@ class Recipe:
     )
     keep_kin: bool = _knob(False, "allow ancestors and descendants of the positive as negatives")
     sampling: str = _knob("top", "which candidates of the window: top or random")
+    hidden_positives: float = _knob(
+        0.0, "control: share of the queries whose right document the miner does not know", 0.0, 1.0
+    )
     shuffle_labels: bool = _knob(False, "control: every query gets another query's document")
     seed: int = _knob(42, "of the order, the dropout and the shuffling", 0, 2**32 - 1)
 
@@ -128,8 +131,14 @@ class Recipe:
         parts = [self.approach]
         if self.pairs != "human":
             parts.append(f"{self.pairs} pairs")
+        if self.unique_in_batch != "texts":
+            parts.append(f"{self.unique_in_batch} apart")
         if self.hard_negatives:
-            parts.append(f"{self.hard_negatives} {self.miner} negatives")
+            parts.append(f"+ {self.hard_negatives} {self.miner}")
+            parts += ["kin kept"] if self.keep_kin else []
+            parts += [f"{self.relative_margin:.0%} margin"] if self.relative_margin else []
+            hidden = self.hidden_positives
+            parts += [f"{hidden:.0%} of positives hidden"] if hidden else []
         if self.shuffle_labels:
             parts.append("shuffled labels")
         return ", ".join(parts)

@@ -101,6 +101,12 @@ def test_every_positive_of_the_same_text_is_spared(line):
     assert strict.negatives == (("d3", "d4"), ("d3", "d4"))
 
 
+def test_a_hidden_positive_is_taken_as_a_negative_unless_the_margin_catches_it(line):
+    assert found(line, n=3, hidden_positives=1.0).negatives == (("d0", "d1", "d2"),)
+    caught = found(line, n=2, hidden_positives=1.0, relative_margin=0.05)
+    assert caught.negatives == (("d4", "d5"),)
+
+
 def test_the_veto_removes_what_the_cross_encoder_prefers_and_asks_for_no_more_than_it_needs(line):
     asked = []
 

@@ -149,6 +149,7 @@ def test_each_field_changes_the_hash():
         "relative_margin": 0.05,
         "keep_kin": True,
         "sampling": "random",
+        "hidden_positives": 0.1,
     }
     names = {f.name for f in dataclasses.fields(Recipe)}
     assert other.keys() <= names

@@ -39,10 +39,10 @@ ABOUT = {
         "Organization. The package is under the MIT licence."
     ),
     "limits": (
-        "Phrases of `known` and `novel` are a coder's; `lay` has words as a patient would use them, "
-        "written by a language model and read by no clinician (lay.md). Many titles differ by one word (side, episode, "
-        "with or without a complication). Only cited codes count as right: a near neighbour "
-        "may be acceptable in practice and still score 0. English only."
+        "Phrases of `known` and `novel` are a coder's. `lay` has words as a patient would use "
+        "them, written by a language model and read by no clinician (lay.md). Many titles differ "
+        "by one word (side, episode, with or without a complication). Only cited codes count as "
+        "right: a near neighbour may be acceptable in practice and still score 0. English only."
     ),
 }
 

@@ -1,0 +1,149 @@
+"""Comparisons that need many runs: arms of one cost, each with its own learning rate from dev."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .domains import Domain
+from .errors import EmbkitError
+from .evaluation import Scores, compare
+from .judge import evaluate
+from .pairs import collect
+from .recipes import Recipe
+from .report import Report
+from .training import Sweep, choose
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RATES = (2e-4, 4e-4, 8e-4)
+SOURCES: dict[str, dict[str, Any]] = {  # what the training data is made of -> a recipe's changes
+    "human, in-batch": {},
+    "small LLM, unfiltered": {"pairs": "smollm2:all"},
+    "small LLM, filtered": {"pairs": "smollm2"},
+    "strong LLM, lay words": {"pairs": "lay"},
+    "human + random": {"hard_negatives": 1, "miner": "random"},
+    "human + BM25": {"hard_negatives": 1, "miner": "bm25"},
+    "human + dense, unfiltered": {"hard_negatives": 1, "miner": "dense", "keep_kin": True},
+    "human + dense, filtered": {"hard_negatives": 1, "miner": "dense", "relative_margin": 0.05},
+    "human + Excludes": {"hard_negatives": 1, "miner": "human"},
+}
+
+
+@dataclass(frozen=True, repr=False)
+class Comparison:
+    """Arms trained at equal cost, and what each scored.
+
+    Args:
+        pairs: training pairs of every arm.
+        sweeps: arm -> the runs among which dev chose the learning rate.
+        scores: arm -> test scores of the chosen run.
+        baseline: the arm that the others are tested against.
+    """
+
+    pairs: int
+    sweeps: dict[str, Sweep]
+    scores: dict[str, Scores]
+    baseline: str
+
+    @property
+    def report(self) -> Report:
+        """Every arm and split with its interval, and p against the baseline arm."""
+        return compare(list(self.scores.values()), baseline=self.baseline)
+
+    def frame(self) -> pd.DataFrame:
+        """One row an arm: nDCG@10 and its difference to the baseline on each split."""
+        import pandas as pd
+
+        rows: dict[str, dict[str, Any]] = {arm: {} for arm in self.scores}
+        for row in self.report.rows:
+            if row["subset"]:
+                continue
+            arm, split = row["label"], row["split"]
+            rows[arm][split] = row["ndcg@10"]
+            rows[arm][f"{split}: difference"] = row["delta_vs_base"]
+            rows[arm][f"{split}: p"] = row["p_vs_base"]
+        for arm, sweep in self.sweeps.items():
+            best = max(sweep.runs, key=lambda run: run.dev_score)
+            rows[arm] |= {"learning rate": best.recipe.learning_rate, "dev": best.dev_score}
+            rows[arm]["seconds"] = best.seconds
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("trained on")
+
+    def __repr__(self) -> str:
+        return self.report.to_text()
+
+    def _repr_html_(self) -> str:
+        splits = list(dict.fromkeys(r["split"] for r in self.report.rows if not r["subset"]))
+        frame = self.frame()
+        rows = ""
+        for arm, row in frame.iterrows():
+            cells = "".join(f"<td>{_cell(row, split)}</td>" for split in splits)
+            rows += (
+                f"<tr><td style='text-align:left'>{html.escape(str(arm))}</td>{cells}"
+                f"<td>{row.get('learning rate', float('nan')):g}</td>"
+                f"<td>{row.get('seconds', float('nan')):.0f}</td></tr>"
+            )
+        heads = "".join(f"<th>{html.escape(s)}</th>" for s in splits)
+        return (
+            f"<table><caption style='caption-side:bottom;text-align:left'>nDCG@10; in brackets the "
+            f"difference to <i>{html.escape(self.baseline)}</i>, with * where p &lt; 0.05 and ** "
+            f"where p &lt; 0.01 (paired test). {self.pairs:,} pairs each; the learning rate was "
+            f"chosen on dev.</caption><tr><th>trained on</th>{heads}<th>learning rate</th>"
+            f"<th>s</th></tr>{rows}</table>"
+        )
+
+
+def _cell(row: Any, split: str) -> str:
+    delta, p = row[f"{split}: difference"], row[f"{split}: p"]
+    if delta is None or delta != delta:
+        return f"{row[split]:.3f}"
+    stars = "**" if p < 0.01 else "*" if p < 0.05 else ""
+    return f"{row[split]:.3f} ({delta:+.3f}{stars})"
+
+
+def equal_cost(
+    recipe: Recipe,
+    domain: Domain,
+    arms: Mapping[str, Mapping[str, Any]],
+    *,
+    baseline: str | None = None,
+    rates: Sequence[float] = RATES,
+    references: Sequence[str] = ("bm25", "minilm"),
+    quiet: bool = False,
+) -> Comparison:
+    """Trains each arm on as many pairs as the arm with the fewest has, and compares them.
+
+    Every arm starts from the same model, sees the same number of pairs in the same number of
+    steps, and gets the learning rate that scored best on dev. The test splits choose nothing.
+
+    Args:
+        recipe: what all arms share; ``max_pairs`` caps the number of pairs.
+        domain: on what.
+        arms: name -> the arm's changes to the recipe.
+        baseline: the arm to test against; default: the first.
+        rates: learning rates to try for each arm.
+        references: what is scored beside the arms without any training.
+        quiet: no progress bars.
+
+    Raises:
+        EmbkitError: no arm, or an arm without pairs.
+    """
+    if not arms:
+        raise EmbkitError(
+            "no arm to compare", expected="name -> changes", hint="arms=ek.experiments.SOURCES"
+        )
+    recipes = {arm: recipe.replace(**changes) for arm, changes in arms.items()}
+    sizes = {arm: len(collect(domain, r.pairs)[0]) for arm, r in recipes.items()}
+    pairs = min([*sizes.values(), *([recipe.max_pairs] if recipe.max_pairs else [])])
+    sweeps, scores = {}, {}
+    for arm, changed in recipes.items():
+        same = changed.replace(max_pairs=pairs)
+        sweeps[arm] = choose(same, domain, quiet=quiet, learning_rate=list(rates))
+        best = max(sweeps[arm].runs, key=lambda run: run.dev_score)
+        scores[arm] = evaluate(best, domain).labelled(arm)
+    for name in references:
+        scores[name] = evaluate(name, domain).labelled(name)
+    return Comparison(pairs, sweeps, scores, baseline or next(iter(arms)))
