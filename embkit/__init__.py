@@ -8,46 +8,59 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _DOOR = {  # name -> the room it lives in; rooms are opened when they are first asked for
+    "annotator_agreement": "agreement",
+    "Audit": "auditing",
+    "audit": "auditing",
+    "batches": "pairs",
     "BM25": "search",
-    "Domain": "domains",
-    "EmbkitError": "errors",
-    "METRICS": "metrics",
-    "Mined": "mining",
-    "Recipe": "recipes",
-    "Report": "report",
-    "Run": "runs",
-    "Scores": "evaluation",
-    "Session": "session",
-    "Sweep": "training",
-    "TrainingPairs": "pairs",
     "bootstrap_ci": "metrics",
+    "candidates": "annotation",
     "check_leakage": "domains",
     "choose": "training",
     "compare": "evaluation",
+    "Domain": "domains",
     "efficient": "engine",
+    "EmbkitError": "errors",
     "encode": "search",
     "evaluate": "judge",
+    "exact_search": "search",
+    "false_negatives": "denoising",
     "finished": "runs",
+    "in_batch_false_negatives": "pairs",
+    "labels_to_pairs": "annotation",
+    "LabelStore": "annotation",
     "leaderboard": "judge",
+    "load_cross_encoder": "rerank",
     "load_domain": "domains",
     "load_model": "search",
     "look": "judge",
     "make_loss": "objectives",
+    "METRICS": "metrics",
     "mine": "mining",
-    "paired_test": "metrics",
+    "Mined": "mining",
     "moved": "judge",
     "openai_embeddings": "clients",
+    "paired_test": "metrics",
     "paths": "session",
     "profile": "session",
+    "queue": "annotation",
     "rank": "judge",
+    "Recipe": "recipes",
+    "Report": "report",
     "resolve": "assets",
+    "Run": "runs",
     "score": "judge",
-    "exact_search": "search",
+    "score_pairs": "rerank",
+    "Scores": "evaluation",
+    "Session": "session",
     "setup": "session",
+    "Sweep": "training",
     "train": "training",
     "training_pairs": "pairs",
+    "TrainingPairs": "pairs",
+    "with_labels": "annotation",
 }
-_ROOMS = ("plots", "exercises", "experiments")
+_ROOMS = ("plots", "exercises", "experiments", "widgets")
 __all__ = sorted((*_DOOR, *_ROOMS))  # noqa: PLE0604
 
 
@@ -66,8 +79,12 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from .agreement import annotator_agreement
+    from .annotation import LabelStore, candidates, labels_to_pairs, queue, with_labels
     from .assets import resolve
+    from .auditing import Audit, audit
     from .clients import openai_embeddings
+    from .denoising import false_negatives
     from .domains import Domain, check_leakage, load_domain
     from .engine import efficient
     from .errors import EmbkitError
@@ -76,9 +93,10 @@ if TYPE_CHECKING:
     from .metrics import METRICS, bootstrap_ci, paired_test
     from .mining import Mined, mine
     from .objectives import make_loss
-    from .pairs import TrainingPairs, training_pairs
+    from .pairs import TrainingPairs, batches, in_batch_false_negatives, training_pairs
     from .recipes import Recipe
     from .report import Report
+    from .rerank import load_cross_encoder, score_pairs
     from .runs import Run, finished
     from .search import BM25, encode, exact_search, load_model
     from .session import Session, paths, profile, setup

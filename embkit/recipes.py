@@ -50,6 +50,15 @@ class Recipe:
     schedule: str = _knob("linear", "how the learning rate falls after that")
     weight_decay: float = _knob(0.0, "AdamW's weight decay", 0.0, 1.0)
     dropout: float | None = _knob(0.0, "dropout probability; None keeps the model's own", 0.0, 0.9)
+    lora_rank: int = _knob(
+        0, "rank of LoRA's update of each target layer; 0 trains every weight", 0, 1024
+    )
+    lora_alpha: float | None = _knob(
+        None, "LoRA's update is scaled by alpha / rank; None: alpha is twice the rank", 0.01, 8192
+    )
+    lora_targets: str = _knob(
+        "query,key,value,dense", "LoRA's target layers: the ends of their names, with commas"
+    )
     max_length: int | None = _knob(
         None, "tokens a text at most; None keeps the model's own", 4, 32768
     )
@@ -129,6 +138,8 @@ class Recipe:
     def label(self) -> str:
         """How the leaderboard calls it."""
         parts = [self.approach]
+        if self.lora_rank:
+            parts.append(f"LoRA r{self.lora_rank}")
         if self.pairs != "human":
             parts.append(f"{self.pairs} pairs")
         if self.unique_in_batch != "texts":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .adapters import lora_settings
 from .recipes import Recipe
 
 SCRIPT = '''"""Trains one sentence-transformers model: python script.py pairs.jsonl MODEL OUTPUT
@@ -19,7 +20,7 @@ import sys
 
 import torch
 from datasets import Dataset
-from sentence_transformers import (
+{lora_import}from sentence_transformers import (
     SentenceTransformer,
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
@@ -28,7 +29,8 @@ from sentence_transformers import (
 
 pairs, start, output = sys.argv[1:4]
 data = Dataset.from_json(pairs)
-{sampler}model = SentenceTransformer(start{device})
+{sampler}torch.manual_seed({seed})
+model = SentenceTransformer(start{device})
 {settings}
 loss = MultipleNegativesRankingLoss(model, scale=1 / {temperature!r})
 arguments = SentenceTransformerTrainingArguments(
@@ -42,10 +44,16 @@ trainer = SentenceTransformerTrainer(
     model=model, args=arguments, train_dataset=data, loss=loss
 )
 trainer.train()
-model.save_pretrained(output)
+{merge}model.save_pretrained(output)
 '''
 
 
+LORA_IMPORT = "from peft import LoraConfig, PeftModel\n"
+MERGE = """model.save_pretrained(output + "/adapter")  # the adapter alone
+model = SentenceTransformer(start{device})
+adapted = PeftModel.from_pretrained(model[0].auto_model, output + "/adapter")
+model[0].auto_model = adapted.merge_and_unload()
+"""
 SAMPLER_IMPORT = "from sentence_transformers.base.sampler import NoDuplicatesBatchSampler\n"
 SAMPLER = """keys = data  # rows that share a text or a family never meet in a batch
 data = data.remove_columns("family")
@@ -83,6 +91,7 @@ def stock_script(recipe: Recipe, *, on: str | None = None, precision: str | None
     from . import session
 
     on = on or session.device()
+    device = ', device="cpu"' if on == "cpu" else ""
     chosen = trainer_arguments(recipe)
     precision = precision or session.precision(on)
     if precision != "fp32":
@@ -99,13 +108,24 @@ def stock_script(recipe: Recipe, *, on: str | None = None, precision: str | None
             "    if isinstance(module, torch.nn.Dropout):",
             f"        module.p = {recipe.dropout!r}",
         ]
+    if recipe.lora_rank:
+        settings += [
+            "model.add_adapter(",
+            "    LoraConfig(",
+            *(f"        {name}={value!r}," for name, value in lora_settings(recipe).items()),
+            "    )",
+            ")",
+        ]
     return SCRIPT.format(
         model=recipe.model,
-        device="" if on != "cpu" else ', device="cpu"',
+        device=device,
         use_cpu=on == "cpu",
-        settings="\n".join(settings) or f"torch.manual_seed({recipe.seed})",
+        seed=recipe.seed,
+        settings="\n".join(settings),
         temperature=recipe.temperature,
         arguments="\n".join(f"    {name}={value}," for name, value in written.items()),
         sampler=SAMPLER if families else "",
         imports=SAMPLER_IMPORT if families else "",
+        lora_import=LORA_IMPORT if recipe.lora_rank else "",
+        merge=MERGE.format(device=device) if recipe.lora_rank else "",
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import session
+from .adapters import ADAPTER, add_lora, merge
 from .domains import Domain
 from .errors import EmbkitError
 from .files import write_atomic
@@ -120,7 +121,7 @@ def _train(
         "history": history,
         "environment": session.environment(),
     }
-    _save_model(model, path)
+    _save_model(recipe, model, folder, path)
     run = save_record(path, record)
     shutil.rmtree(path / "checkpoints", ignore_errors=True)
     return run
@@ -160,6 +161,8 @@ def make_trainer(
     set_dropout(model, recipe.dropout)
     if recipe.max_length is not None:
         model.max_seq_length = recipe.max_length
+    if recipe.lora_rank:
+        add_lora(model, recipe)
     trainer = Trainer(
         model=model,
         args=Arguments(
@@ -179,13 +182,20 @@ def make_trainer(
     return trainer
 
 
-def _save_model(model: SentenceTransformer, path: Path) -> None:
-    """The model's folder appears whole or not at all."""
-    fresh = path / ".model-fresh"
+def _save_model(recipe: Recipe, model: SentenceTransformer, start: Path, path: Path) -> None:
+    """The plain model's folder, and an adapter's own: each appears whole or not at all."""
+    if recipe.lora_rank:
+        _save_whole(model, path / ADAPTER)  # with an adapter, this writes the adapter alone
+        model = merge(start, path / ADAPTER)
+    _save_whole(model, path / "model")
+
+
+def _save_whole(model: SentenceTransformer, target: Path) -> None:
+    fresh = target.with_name(f".{target.name}-fresh")
     shutil.rmtree(fresh, ignore_errors=True)
     model.save_pretrained(str(fresh))
-    shutil.rmtree(path / "model", ignore_errors=True)
-    fresh.replace(path / "model")
+    shutil.rmtree(target, ignore_errors=True)
+    fresh.replace(target)
 
 
 def _last_checkpoint(folder: Path) -> str | None:

@@ -150,6 +150,9 @@ def test_each_field_changes_the_hash():
         "keep_kin": True,
         "sampling": "random",
         "hidden_positives": 0.1,
+        "lora_rank": 4,
+        "lora_alpha": 16.0,
+        "lora_targets": "query",
     }
     names = {f.name for f in dataclasses.fields(Recipe)}
     assert other.keys() <= names

@@ -88,6 +88,14 @@ def test_a_stopped_run_resumes_and_ends_bitwise_as_an_uninterrupted_one(
     ]
 
 
+VARIANTS = {
+    "every weight": {},
+    "hard negatives": {"hard_negatives": 2},
+    "families apart": {"unique_in_batch": "families", "batch_size": 4},
+    "LoRA": {"lora_rank": 2, "lora_targets": "query,value", "learning_rate": 5e-2},
+}
+
+
 KILLED = """
 import os, sys
 from embkit import training, watching
@@ -103,11 +111,13 @@ training.train(recipe, domain, quiet=True)
 """
 
 
+@pytest.mark.parametrize("changes", [{}, VARIANTS["LoRA"]], ids=["every weight", "LoRA"])
 def test_a_killed_process_leaves_a_run_that_resumes_bitwise(
-    tmp_path, monkeypatch, tiny_domain, recipe
+    tmp_path, monkeypatch, tiny_domain, recipe, changes
 ):
     import pickle
 
+    recipe = recipe.replace(**changes)
     monkeypatch.setenv("EMBKIT_RUNS", str(tmp_path / "whole"))
     whole = training.train(recipe, tiny_domain, quiet=True)
     monkeypatch.setenv("EMBKIT_RUNS", str(tmp_path / "killed"))
@@ -154,8 +164,11 @@ def test_two_processes_train_a_run_once(store, tmp_path, tiny_domain, recipe):
     assert said[0] == said[1]  # the seconds of one training, read by both
 
 
-def test_the_script_trains_the_same_model_without_embkit(store, tmp_path, tiny_domain, recipe):
-    recipe = recipe.replace(dropout=0.0)
+@pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
+def test_the_script_trains_the_same_model_without_embkit(
+    store, tmp_path, tiny_domain, recipe, changes
+):
+    recipe = recipe.replace(dropout=0.0, **changes)
     run = training.train(recipe, tiny_domain, quiet=True)
     script = tmp_path / "script.py"
     script.write_text(recipe.to_script())

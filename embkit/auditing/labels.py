@@ -1,0 +1,210 @@
+"""Checks of the labels: how many, which cannot be answered, how evenly they are spread.
+
+Every threshold is a rule of thumb; each sentence gives the figure behind its verdict.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+
+import numpy as np
+
+from ..errors import EmbkitError
+from .base import (
+    LOOK,
+    NO_ANSWER,
+    OK,
+    PROBLEM,
+    TEXTS,
+    Finding,
+    Material,
+    lines,
+    of,
+    percent,
+    quote,
+    sentence,
+    some_of,
+)
+
+PLAUSIBLE_SD = 0.45  # of nDCG@10 over queries, where nothing has been scored
+NARROW, WIDE = 0.05, 0.125  # half an interval's width: up to here ok, from here a problem
+DEPTH = 100  # documents among which a right one should be
+
+
+def sizes(m: Material) -> Finding:
+    """How much there is, and how far a test's result can be trusted."""
+    counts = {split: len(judged) for split, judged in m.qrels.items()}
+    right = [found for of_split in m.right.values() for found in of_split.values()]
+    ever = len(set().union(*right))
+    widths = {split: _half_width(m, split) for split in m.tests if counts.get(split)}
+    missing = [s for s in ("train", "dev", *(m.tests or ("test",))) if not counts.get(s)]
+    left_out = {cause: ids for cause, ids in m.left_out.items() if cause != NO_ANSWER}
+    widest = max(widths, key=lambda split: widths[split], default="")
+    width = widths.get(widest, math.inf)
+    parts = [
+        f"{len(m.corpus):,} documents; queries: "
+        + ", ".join(f"{n:,} {split}" for split, n in counts.items()),
+        f"{np.mean([len(found) for found in right]):.2f} right documents a query" if right else "",
+        f"{of(ever, len(m.corpus))} of the documents are ever right",
+    ]
+    if widths:
+        told = ", ".join(f"±{w:.3f} on {split}" for split, w in widths.items())
+        parts.append(f"nDCG@10 would be known to {told}")
+    if missing:
+        parts.append(f"no queries in {', '.join(missing)}")
+    if left_out:
+        told = ", ".join(f"{len(ids):,} {cause}" for cause, ids in left_out.items())
+        parts.append(f"left out: {told}")
+    todo = []
+    if left_out:
+        todo.append("mend or drop what was left out, and say so in the card")
+    if NARROW < width < math.inf:
+        enough = math.ceil(counts[widest] * (width / NARROW) ** 2)
+        todo.append(
+            f"label more test queries ({enough:,} would bring {widest} to ±{NARROW}): "
+            "until then small gains cannot be told from chance"
+        )
+    if missing:
+        todo.append("give each split queries: train teaches, dev chooses, a test reports")
+    bad = width >= WIDE or not counts.get("train") or left_out
+    return Finding(
+        "sizes",
+        PROBLEM if bad else LOOK if todo else OK,
+        sentence(parts),
+        tuple(f"{cause}: {quote(i)}" for cause, ids in left_out.items() for i in ids[:3]),
+        "; ".join(todo),
+        {"documents": len(m.corpus), "ever right": ever}
+        | {f"{split} queries": n for split, n in counts.items()}
+        | {f"{split} half-width": w for split, w in widths.items()}
+        | {cause: len(ids) for cause, ids in left_out.items()},
+    )
+
+
+def _half_width(m: Material, split: str) -> float:
+    """Half the 95% interval of mean nDCG@10: from scores where there are some, else 1.96 sd/√n."""
+    if m.scores is not None and split in m.scores.per_query:
+        from ..metrics import bootstrap_ci
+
+        low, high = bootstrap_ci(m.scores.per_query[split]["ndcg@10"], seed=m.seed)
+        return (high - low) / 2
+    return 1.96 * PLAUSIBLE_SD / math.sqrt(len(m.qrels[split]))
+
+
+def unanswerable(m: Material) -> Finding | None:
+    """Queries without a right document, or whose right document nothing finds."""
+    chosen = m.some(m.asked, m.sample)
+    without = m.left_out.get(NO_ANSWER, [])
+    right = {q: m.right[m.asked[q]][q] for q in chosen}
+    parts = ["every query has a right document"]
+    if without:
+        parts = [f"{some_of(len(without), 'query has', 'queries have')} no right document"]
+    examples = [f"no right document: {quote(text)}" for text in without[:3]]
+    numbers = {"no right document": len(without), "sampled": len(chosen)}
+    todo = ["find these queries' documents, or drop the queries"] if without else []
+    if chosen:
+        wanted = set().union(*right.values())
+        kept = wanted | set(m.some((d for d in m.corpus if d not in wanted), TEXTS))
+        ids = [d for d in m.corpus if d in kept]  # the whole corpus, unless it is very large
+        texts = [m.corpus[d] for d in ids]
+        depth = min(DEPTH, max(10, len(ids) // 20))  # all of a small corpus would say nothing
+        found = _by_words(texts, [m.queries[q] for q in chosen], depth)
+        lost = _lost(chosen, found, ids, right)
+        missed, who = len(lost), "word search (BM25)"
+        if m.model is not None:
+            from ..search import exact_search
+
+            who += " or of the model"
+            rows = exact_search(m.encode([m.queries[q] for q in lost]), m.encode(texts), depth)[0]
+            lost = _lost(lost, rows.tolist(), ids, right)
+        numbers |= {"lost": len(lost), "missed by words": missed, "depth": depth}
+        sampled = "" if len(chosen) == len(m.asked) else " sampled"
+        within = "" if len(ids) == len(m.corpus) else f" when {len(ids):,} documents are searched"
+        parts.append(
+            f"{of(len(lost), len(chosen))}{sampled} queries have none of theirs among the first "
+            f"{depth} of {who}{within}"
+        )
+        if m.model is not None:
+            parts.append(f"word search alone misses {percent(missed / len(chosen))}")
+        if len(lost) >= (0.02 if m.model is not None else 0.1) * len(chosen) and lost:
+            todo.append(
+                "read some: a wrong label, a missing document, or the hard case that training is "
+                "for" + ("" if m.model is not None else "; model= tells which a model finds")
+            )
+        shown = lost[:: max(1, len(lost) // 5)][:5]  # from all over, not the first in the alphabet
+        examples += [f"{quote(m.queries[q])} → {quote(m.corpus[min(right[q])])}" for q in shown]
+    return Finding(
+        "unanswerable queries",
+        PROBLEM if without else LOOK if todo else OK,
+        sentence(parts),
+        tuple(examples),
+        "; ".join(todo),
+        numbers,
+    )
+
+
+def _by_words(texts: list[str], queries: list[str], depth: int) -> list[list[int]]:
+    """For each query the documents, of the first so many, that have a word of it."""
+    from ..search import BM25
+
+    try:
+        indices, scores = BM25(texts).search(queries, depth)
+    except EmbkitError:  # no text has a word to search by
+        return [[] for _ in queries]
+    return [row[score > 0].tolist() for row, score in zip(indices, scores, strict=True)]
+
+
+def _lost(
+    queries: list[str], rows: list[list[int]], ids: list[str], right: Mapping[str, set[str]]
+) -> list[str]:
+    return [
+        q for q, row in zip(queries, rows, strict=True) if right[q].isdisjoint(ids[i] for i in row)
+    ]
+
+
+def balance(m: Material) -> Finding | None:
+    """Whether a few documents have most of the labels, and what has none."""
+    counts = Counter(d for found in m.right.get("train", {}).values() for d in found)
+    if not counts:
+        return None
+    pairs = np.sort(np.fromiter(counts.values(), float))[::-1]
+    n, total = len(pairs), pairs.sum()
+    top = float(pairs[: max(1, round(n / 10))].sum() / total)
+    gini = float(((n + 1 - 2 * np.arange(1, n + 1)) * pairs).sum() / (n * total))
+    judged = [found for of_split in m.qrels.values() for found in of_split.values()]
+    grades = Counter(grade for found in judged for grade in found.values())
+    tested = set().union(*m.right.get(m.held_out or "", {}).values())
+    groups = set(m.groups.values()) - {m.groups[d] for d in tested if d in m.groups}
+    bare = sorted(groups - {m.groups[d] for d in m.trained if d in m.groups})
+    parts = [
+        f"{total:,.0f} training pairs over {n:,} documents, Gini {gini:.2f}: the most frequent "
+        f"10% have {percent(top)} of the pairs"
+    ]
+    if groups:
+        apart = "groups that are not held out" if m.held_out else "groups"
+        parts.append(f"{of(len(bare), len(groups))} {apart} have no training pair")
+    parts.append("grades: " + ", ".join(f"{g} ({c:,})" for g, c in sorted(grades.items())))
+    todo, examples = [], []
+    if top > 0.5:
+        todo.append("label queries for rarer documents, or take fewer pairs of the frequent ones")
+        examples += [f"{c:,} pairs: {quote(m.corpus[d])}" for d, c in counts.most_common(3)]
+    if len(bare) > 0.25 * len(groups):
+        todo.append("label a few queries in the groups that have none")
+        examples.append(f"no training pair: {', '.join(map(str, bare[:8]))}")
+    places = np.linspace(0, 1, 21)
+    reached = np.interp(places, np.arange(n + 1) / n, np.concatenate([[0], pairs.cumsum() / total]))
+    return Finding(
+        "label balance",
+        PROBLEM if top > 0.9 and n >= 10 else LOOK if todo else OK,
+        sentence(parts),
+        tuple(examples),
+        "; ".join(todo),
+        {"gini": gini, "top tenth": top, "groups without a pair": len(bare)},
+        lines(
+            places,
+            {"these labels": reached, "all alike": places},
+            "share of the labelled documents, the most frequent first",
+            "share of the training pairs",
+        ),
+    )

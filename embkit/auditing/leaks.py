@@ -1,0 +1,225 @@
+"""Checks of what must not stand twice: duplicates, near-duplicates, groups in two splits.
+
+Every threshold is a rule of thumb; each sentence gives the figure behind its verdict.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+
+import numpy as np
+
+from .. import textcheck
+from ..domains.base import normalise
+from .base import (
+    LOOK,
+    OK,
+    PROBLEM,
+    Finding,
+    Material,
+    histogram,
+    of,
+    quote,
+    sentence,
+    some_of,
+)
+
+LETTERS, COSINE = 0.8, 0.9  # from here on two queries are near-duplicates
+FRESH = 30  # queries about what training has not seen, for a test of it
+
+
+def duplicates(m: Material) -> Finding:
+    """Texts that are the same but for case and spaces."""
+    documents, queries = _same(m.corpus), _same({q: m.queries[q] for q in m.asked})
+    splits: dict[str, Counter[str]] = defaultdict(Counter)
+    for split, judged in m.qrels.items():  # an id may be in two splits, as a text may
+        for q in judged:
+            splits[normalise(m.queries[q])][split] += 1
+    across = [text for text, found in splits.items() if len(found) > 1]
+    within = [text for text, found in splits.items() if max(found.values()) > 1]
+    twins = [ids for ids in documents.values() if len(ids) > 1]
+    extra = sum(len(ids) - 1 for ids in twins)
+    own: list[str] = []
+    other: list[str] = []
+    for text, ids in queries.items():
+        for q in ids if text in documents else ():
+            marked = m.right[m.asked[q]][q] & set(documents[text])
+            (own if marked else other).append(q)
+    parts = [
+        f"{some_of(extra, 'document repeats', 'documents repeat')} another's text"
+        if extra
+        else "no document repeats another's text",
+        f"{some_of(len(across), 'query text stands', 'query texts stand')} in two splits"
+        if across
+        else "no query text stands in two splits",
+    ]
+    todo, examples = [], []
+    if across:
+        todo.append("keep each query text in one split: what training asked is no test")
+        for text in across[:3]:
+            examples.append(f"{', '.join(splits[text])}: {quote(m.queries[queries[text][0]])}")
+    if within:
+        parts.append(f"{some_of(len(within), 'text is', 'texts are')} asked twice in a split")
+        todo.append("merge queries with the same text and join their right documents")
+        examples += [f"queries {', '.join(queries[t][:3])}: {quote(t)}" for t in within[:2]]
+    if extra:
+        todo.append("merge documents with the same text: the twin of a right one scores 0")
+        examples += [f"documents {', '.join(i[:3])}: {quote(m.corpus[i[0]])}" for i in twins[:3]]
+    if own:
+        kind = some_of(len(own), "query is its", "queries are their")
+        parts.append(f"{kind} right document's text")
+        todo.append("drop queries that are their document's text: they teach and test nothing")
+        examples += [f"query {q}: {quote(m.queries[q])}" for q in own[:2]]
+    if other:
+        parts.append(f"{some_of(len(other), 'query is', 'queries are')} another document's text")
+        todo.append("mark documents that a query quotes as right, or a perfect answer scores 0")
+        examples += [f"query {q}, not marked right: {quote(m.queries[q])}" for q in other[:2]]
+    bad = across or extra > 0.05 * len(m.corpus) or len(other) > 0.01 * len(m.asked)
+    return Finding(
+        "duplicates",
+        PROBLEM if bad else LOOK if todo else OK,
+        sentence(parts),
+        tuple(examples),
+        "; ".join(todo),
+        {
+            "documents": extra,
+            "within a split": len(within),
+            "across splits": len(across),
+            "query is its document": len(own),
+            "query is another document": len(other),
+        },
+    )
+
+
+def _same(texts: Mapping[str, str]) -> dict[str, list[str]]:
+    """Normalised text -> the ids that have it."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for key, text in texts.items():
+        found[normalise(text)].append(key)
+    return found
+
+
+def near_duplicates(m: Material) -> Finding | None:
+    """Queries that training nearly asked, and how many of these memory would answer."""
+    splits = {split: m.of(split) for split in m.splits if m.qrels[split]}
+    if not m.right.get("train") or not splits:
+        return None
+    by_letters, (by_cosine, nearest) = _twins_by_letters(m, splits), _twins_by_cosine(m, splits)
+    parts, examples = [], []
+    numbers: dict[str, float] = {}
+    shares = np.zeros(3)  # the worst split's: near at all, same answer, same answer by letters
+    for split, ids in splits.items():
+        twins = {q: by_cosine[q] | by_letters[q] for q in ids if by_cosine[q] or by_letters[q]}
+        memory: dict[str, str] = {}  # query -> its closest twin with the same answer
+        for q, found in twins.items():
+            same = [t for t in found if m.right["train"][t] & m.right[split][q]]
+            if same:
+                memory[q] = max(same, key=found.__getitem__)
+        letters = sum(bool(by_letters[q]) for q in ids)
+        close = sum(bool(by_cosine[q]) for q in ids)
+        copied = sum(t in by_letters[q] for q, t in memory.items())
+        shares = np.maximum(shares, np.array([len(twins), len(memory), copied]) / len(ids))
+        numbers |= {f"{split}, letters": letters, f"{split}, same answer": len(memory)}
+        told = f"{of(letters, len(ids))} by letters"
+        if m.model is not None:
+            numbers[f"{split}, cosine"] = close
+            told += f", {of(close, len(ids))} by cosine"
+        parts.append(f"{split}: {told}, {of(len(memory), len(ids))} with the same answer")
+        for q in sorted(twins, key=lambda q: (q not in memory, -max(twins[q].values())))[:2]:
+            t = memory.get(q) or max(twins[q], key=twins[q].__getitem__)
+            examples.append(
+                f"{split}: {quote(m.queries[q])} ~ train: {quote(m.queries[t])}, "
+                f"{twins[q][t]:.2f}, {'the same' if q in memory else 'another'} answer"
+            )
+    verdict = (
+        PROBLEM if shares[1] >= 0.25 or shares[2] >= 0.1 else LOOK if shares[0] >= 0.01 else OK
+    )
+    rule = f"5-character pieces, Jaccard ≥ {LETTERS}"
+    rule += f"; cosine ≥ {COSINE}" if m.model is not None else ""
+    return Finding(
+        "near-duplicates across splits",
+        verdict,
+        sentence([f"queries with a near twin in training ({rule}): {parts[0]}", *parts[1:]]),
+        tuple(examples),
+        ""
+        if verdict == OK
+        else "report these queries apart, or move them into train: memory answers those with the "
+        "same answer; those with another answer are hard cases, worth reading",
+        numbers,
+        histogram(nearest, "cosine to the nearest training query"),
+    )
+
+
+Twins = dict[str, dict[str, float]]  # query -> training query -> closeness
+
+
+def _twins_by_letters(m: Material, splits: Mapping[str, list[str]]) -> Twins:
+    mine, train = [q for ids in splits.values() for q in ids], m.of("train")
+    asked = [m.queries[q] for q in train]
+    twins: Twins = defaultdict(dict)
+    for i, j, similarity in textcheck.near_pairs([m.queries[q] for q in mine], asked, LETTERS):
+        twins[mine[i]][train[j]] = similarity
+    return twins
+
+
+def _twins_by_cosine(
+    m: Material, splits: Mapping[str, list[str]]
+) -> tuple[Twins, dict[str, np.ndarray]]:
+    """The twins, and for each split the cosine of each query to its nearest training query."""
+    from ..search import exact_search
+
+    twins: Twins = defaultdict(dict)
+    nearest: dict[str, np.ndarray] = {}
+    if m.model is None:
+        return twins, nearest
+    train = m.of("train")
+    vectors = m.encode([m.queries[q] for q in train])
+    for split, ids in splits.items():
+        indices, scores = exact_search(m.encode([m.queries[q] for q in ids]), vectors, k=10)
+        nearest[split] = scores[:, 0]
+        for i, j in np.argwhere(scores >= COSINE):
+            twins[ids[i]][train[indices[i, j]]] = float(scores[i, j])
+    return twins, nearest
+
+
+def leakage(m: Material) -> Finding | None:
+    """How much of each split asks for what training has seen."""
+    if not m.trained or not m.splits:
+        return None
+    home = m.groups or {d: d for d in m.corpus}
+    what = "group" if m.groups else "document"
+    seen = {home[d] for d in m.trained if d in home}
+    shares, numbers, examples = [], {}, []
+    fresh = leaks = 0
+    for split in m.splits:
+        right = m.right[split]
+        known = [q for q, found in right.items() if any(home.get(d) in seen for d in found)]
+        numbers[f"{split}, seen"] = len(known)
+        shares.append(f"{split} {of(len(known), len(right))}")
+        if split in m.tests:
+            fresh = max(fresh, len(right) - len(known))
+        if split == m.held_out:
+            leaks = len(known)
+            for q in known[:3]:
+                d = next(d for d in sorted(right[q]) if home.get(d) in seen)
+                examples.append(f"{split}: {quote(m.queries[q])} → {d}, {what} {home[d]}")
+    parts = [f"queries whose right document is in a group that training saw: {', '.join(shares)}"]
+    if not m.groups:
+        parts = [f"queries whose right document training saw: {', '.join(shares)}"]
+        parts.append("no groups are given, so each document stands for itself")
+    if m.held_out:
+        parts.append(f"{m.held_out} is held out: it must have none")
+    todo = ""
+    if leaks:
+        todo = f"move these queries out of {m.held_out}, or their {what}s out of training"
+    elif fresh < FRESH:
+        todo = f"hold some {what}s out: no test split has {FRESH} queries about what is new"
+    return Finding(
+        "leakage by group",
+        PROBLEM if leaks else LOOK if todo else OK,
+        sentence(parts),
+        tuple(examples),
+        todo,
+        numbers,
+    )

@@ -1,0 +1,231 @@
+"""Checks of the texts themselves: lengths, copying, languages, damage, tokens.
+
+Every threshold is a rule of thumb; each sentence gives the figure behind its verdict.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+
+from .. import textcheck
+from .base import (
+    LOOK,
+    OK,
+    PROBLEM,
+    Finding,
+    Material,
+    histogram,
+    lines,
+    of,
+    percent,
+    quote,
+    sentence,
+)
+
+COPY = 0.8  # share of a query's words in its document that makes it a copy
+ASYMMETRY = 10  # times as long
+TELLING = 20  # texts whose language can be told, before their shares say anything
+_BROKEN = ("mojibake", "replacement character", "NUL", "control character")
+
+
+def lengths(m: Material) -> Finding:
+    """How long texts are, and how many a model would cut off."""
+    texts = {kind: found for kind, found in m.texts.items() if found}
+    counts = {k: np.array([len(textcheck.words(t)) for t in found]) for k, found in texts.items()}
+    middle = {kind: float(np.median(n)) for kind, n in counts.items()}
+    ratio = middle["documents"] / max(middle.get("queries", 1.0), 1.0)
+    parts = [
+        f"{kind} have {middle[kind]:g} words (median), 1 in 100 has {np.percentile(n, 99):.0f} or "
+        "more"
+        for kind, n in counts.items()
+    ]
+    numbers = {f"{kind}, words": n for kind, n in middle.items()} | {"ratio": ratio}
+    examples: list[str] = []
+    todo, cut, unit = [], 0.0, "words"
+    if m.tokenizer is not None:
+        unit = "tokens"
+        counts = {k: textcheck.token_lengths(m.tokenizer, found) for k, found in texts.items()}
+        told = " and ".join(f"{np.median(n):g} ({kind})" for kind, n in counts.items())
+        parts.append(f"in tokens {told}")
+        if window := getattr(m.model, "max_seq_length", None):
+            over = {kind: float((n > window).mean()) for kind, n in counts.items()}
+            cut = max(over.values())
+            numbers |= {f"{kind}, over the window": share for kind, share in over.items()}
+            told = " and ".join(f"{percent(share)} of the {kind}" for kind, share in over.items())
+            parts.append(f"the model reads {window} tokens and would cut {told}")
+            for kind, n in counts.items():
+                longest = [i for i in np.argsort(-n, kind="stable")[:2] if n[i] > window]
+                examples += [f"{n[i]:,} tokens: {quote(texts[kind][i])}" for i in longest]
+    if cut > 0.01:
+        todo.append("cut long texts into passages, or take a model with a longer window")
+    if ratio >= ASYMMETRY:
+        parts.append(f"documents are {ratio:.0f} times as long as queries")
+        todo.append("short questions for long documents: try prompts, and passages for documents")
+    return Finding(
+        "lengths",
+        PROBLEM if cut > 0.2 else LOOK if todo else OK,
+        sentence(parts),
+        tuple(examples),
+        "; ".join(todo),
+        numbers,
+        histogram(counts, f"{unit} a text (the longest 1% at the right edge)"),
+    )
+
+
+def copies(m: Material) -> Finding | None:
+    """Queries whose words stand in their right document already."""
+    shares: dict[str, np.ndarray] = {}
+    examples: list[str] = []
+    for split in m.qrels:
+        found = []
+        for q in m.of(split):
+            right = sorted(m.right[split][q])[:20]
+            share, d = max((textcheck.containment(m.queries[q], m.corpus[d]), d) for d in right)
+            found.append(share)
+            if share >= COPY and sum(e.startswith(split) for e in examples) < 2:
+                examples.append(f"{split}: {quote(m.queries[q])} → {quote(m.corpus[d])}")
+        if found:
+            shares[split] = np.array(found)
+    if not shares:
+        return None
+    high = {split: int((values >= COPY).sum()) for split, values in shares.items()}
+    worst = max(high[split] / len(shares[split]) for split in shares)
+    verdict = PROBLEM if worst >= 0.6 else LOOK if worst >= 0.2 else OK
+    told = ", ".join(f"{split} {of(n, len(shares[split]))}" for split, n in high.items())
+    middle = float(np.median(np.concatenate(list(shares.values()))))
+    return Finding(
+        "queries that copy their document",
+        verdict,
+        sentence(
+            [
+                f"queries with at least {COPY:.0%} of their words in their right document: {told}",
+                f"the median is {middle:.0%}",
+            ]
+        ),
+        () if verdict == OK else tuple(examples),
+        ""
+        if verdict == OK
+        else "compare with BM25 before you train: word search answers these; then ask for queries "
+        "in people's own words",
+        {f"{split}, copies": n for split, n in high.items()} | {"median": middle},
+        histogram(shares, "share of a query's words that its right document has", bins=10),
+    )
+
+
+def languages(m: Material) -> Finding:
+    """Which scripts and languages, and whether queries and documents agree."""
+    scripts = {kind: textcheck.scripts(found) for kind, found in m.texts.items() if found}
+    votes = {kind: textcheck.languages(m.texts[kind]) for kind in scripts}
+    votes = {kind: told for kind, told in votes.items() if told.total() >= TELLING}
+    parts: list[str] = []
+    numbers: dict[str, float] = {}
+    examples: list[str] = []
+    mixed = False
+    for kind, shares in scripts.items():
+        text = ", ".join(f"{name} {percent(s)}" for name, s in list(shares.items())[:3])
+        numbers |= {f"{kind}, {name}": share for name, share in shares.items()}
+        if told := votes.get(kind):
+            first = [f"{percent(n / told.total())} {name}" for name, n in told.most_common(2)]
+            text += f", and {' and '.join(first)} of the {told.total():,} that can be told"
+            mixed |= told[told.most_common(1)[0][0]] < 0.95 * told.total()
+        parts.append(f"{kind}: {text or 'no letters'}")
+        if shares and max(shares.values()) < 0.95:
+            mixed = True
+            for found in m.texts[kind][:5_000]:
+                own = next(iter(textcheck.scripts([found])), None)
+                if own not in (None, next(iter(shares))) and len(examples) < 4:
+                    examples.append(f"{kind}, {own}: {quote(found)}")
+    main = {next(iter(shares)) for shares in scripts.values() if shares}
+    spoken = {told.most_common(1)[0][0] for told in votes.values()}
+    todo = ""
+    if len(main) > 1 or len(spoken) > 1:
+        todo = "queries and documents are in different languages: take a multilingual model"
+    elif mixed:
+        todo = "several languages: take a model that knows them, and report each apart"
+    return Finding(
+        "languages", LOOK if todo else OK, sentence(parts), tuple(examples), todo, numbers
+    )
+
+
+def encoding(m: Material) -> Finding:
+    """Texts that were damaged on their way here."""
+    counts: Counter[str] = Counter()
+    examples: dict[str, str] = {}
+    read = broken = 0
+    for kind, found in m.texts.items():
+        for text in found:
+            read += 1
+            odd = textcheck.oddities(text)
+            counts.update(odd)
+            broken += any(name in _BROKEN for name in odd)
+            for name in odd:
+                examples.setdefault(name, f"{name}, {kind}: {quote(text)}")
+    told = ", ".join(f"{name} in {n:,}" for name, n in counts.most_common())
+    return Finding(
+        "encoding",
+        PROBLEM if broken > 0.01 * read else LOOK if counts else OK,
+        f"{read:,} texts read: {told or 'no damage seen'}.",
+        tuple(examples.values()),
+        "read the source as what it is (most often UTF-8), take out tags and invisible characters, "
+        "bring all to NFC; keep what is meant, such as tags in texts about HTML"
+        if counts
+        else "",
+        dict(counts),
+    )
+
+
+def fragmentation(m: Material) -> Finding | None:
+    """How many pieces the model's tokenizer makes of the domain's words."""
+    if m.tokenizer is None:
+        return None
+    texts = [text for found in m.texts.values() for text in found]
+    samples = {"this domain": texts, "everyday English": [textcheck.EVERYDAY]}
+    rows = {
+        name: textcheck.pieces(m.tokenizer, textcheck.letter_words(found))
+        for name, found in samples.items()
+    }
+    if not rows["this domain"]:
+        return None
+    mean, split, spread = {}, {}, {}
+    for name, found in rows.items():
+        counts = np.array([count for _, count, _, _ in found], float)
+        made = np.array([max(n, 1) for _, _, n, _ in found])
+        weights = counts / counts.sum()
+        mean[name] = float((weights * made).sum())
+        split[name] = float(weights[made >= 3].sum())
+        spread[name] = np.bincount(np.minimum(made, 8), weights=weights, minlength=9)[1:]
+    here, there = mean.values()
+    words = rows["this domain"]
+    unknown = sum(n for _, n, _, lost in words if lost) / sum(n for _, n, _, _ in words)
+    worst = [row for row in words if row[3]] if unknown > 0.05 else [r for r in words if r[2] >= 3]
+    worst = sorted(worst, key=lambda row: (-row[1], row[0]))[:8]
+    todo = ""
+    if unknown > 0.05:
+        todo = "the tokenizer cannot read these words: take a model of this language or script"
+    elif here >= 1.3 * there:
+        todo = "nothing to mend: expect to need more pairs, or try a model of this field"
+    parts = [
+        f"{here:.2f} pieces a word, against {there:.2f} in everyday English",
+        f"{percent(split['this domain'])} of the words are split in three or more, against "
+        f"{percent(split['everyday English'])}",
+        f"{percent(unknown)} of the words are unknown to the tokenizer" if unknown else "",
+    ]
+    return Finding(
+        "tokenizer fragmentation",
+        PROBLEM if unknown > 0.05 else LOOK if todo else OK,
+        sentence(parts),
+        tuple(
+            f"{quote(word, 30)} {n:,} times: {' '.join(m.tokenizer.tokenize(word)[:12])}"
+            for word, n, _, _ in worst
+        ),
+        todo,
+        {
+            "pieces a word": here,
+            "everyday English": there,
+            "split in three": split["this domain"],
+            "unknown": unknown,
+        },
+        lines(range(1, 9), spread, "pieces a word (8: or more)", "share of the words"),
+    )

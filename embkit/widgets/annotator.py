@@ -1,0 +1,198 @@
+"""A panel to judge documents with three keys. Python decides everything; the page sends keys."""
+
+from __future__ import annotations
+
+import html
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import anywidget
+import traitlets
+
+from ..annotation import GRADES, MEANINGS, LabelStore, Task, annotator_name
+from ..errors import EmbkitError
+
+KEYS = {str(grade): f"{name}: {MEANINGS[grade]}" for grade, name in GRADES.items()}
+KEYS |= {"Backspace": "undo: back, and the grade taken back", "ArrowRight": "skip: it comes again"}
+DOUBLE_PRESS = 0.25  # seconds within which nobody has read the next document
+
+# Text reaches the page as textContent, never as markup. Keys stop at the panel: in JupyterLab's
+# command mode 1 makes a cell a heading and 0 0 restarts the kernel.
+ESM = """
+export default { render({ model, el }) {
+  const make = (tag, parent, attributes = {}, text = "") => {
+    const node = parent.appendChild(document.createElement(tag));
+    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+    return Object.assign(node, { textContent: text });
+  };
+  const send = (key) => model.send({ key, item: model.get("position") });
+  const root = make("div", el, { class: "embkit-annotator", tabindex: 0, role: "group",
+    "aria-label": "Judge documents. Keys 2, 1, 0 grade, Backspace undoes, right arrow skips." });
+  const progress = make("progress", root, { "aria-label": "judged" });
+  const count = make("span", root);
+  const item = make("div", root, { "aria-live": "polite", "aria-atomic": "true" });
+  const [query, text] = ["query", "document"].map((name) => {
+    make("small", item, {}, name);
+    return make("p", item, { class: `embkit-${name}`, dir: "auto" });
+  });
+  const bar = make("div", root, { class: "embkit-keys" });
+  const buttons = model.get("buttons");
+  for (const [key, meaning] of buttons) {
+    const button = make("button", bar, { title: meaning, "aria-keyshortcuts": key });
+    make("kbd", button, {}, { Backspace: "⌫", ArrowRight: "→" }[key] ?? key);
+    button.append(" " + meaning.split(":")[0]);
+    button.addEventListener("click", () => send(key));
+  }
+  for (const [key, meaning] of buttons.slice(0, 3)) make("small", root, {}, `${key} ${meaning}`);
+  make("small", root, { class: "embkit-hint" }, "Click here or Tab to here: then the keys work.");
+  const message = make("p", root, { role: "status" });
+  root.addEventListener("keydown", (event) => {
+    const { key } = event;
+    if (event.ctrlKey || event.metaKey || event.altKey || ["Escape", "Tab"].includes(key) ||
+      (key === "Enter" && event.shiftKey)) return;  // these are JupyterLab's
+    event.stopPropagation();
+    const known = key.length === 1 || buttons.some(([name]) => name === key);
+    if (key === " " || !known) return;  // a button's own key, or one that scrolls
+    event.preventDefault();
+    if (!event.repeat) send(key);  // a key held down is one
+  });
+  const update = () => {
+    query.textContent = model.get("query");
+    text.textContent = model.get("document");
+    text.scrollTop = 0;
+    Object.assign(progress, { max: model.get("total"), value: model.get("done") });
+    count.textContent = `${progress.value} of ${progress.max} · ${model.get("annotator")}`;
+    message.textContent = model.get("message");
+  };
+  update();
+  model.on("change", update);
+  return () => model.off("change", update);
+} };
+"""
+
+CSS = """
+.embkit-annotator { max-width: 46em; padding: 12px; border-radius: 4px;
+  border: 1px solid var(--jp-border-color1, #8888); background: var(--jp-layout-color1, none);
+  color: var(--jp-ui-font-color1, inherit); font: 14px/1.4 var(--jp-ui-font-family, sans-serif);
+  &:focus, & button:focus-visible { outline: 2px solid var(--jp-brand-color1, Highlight); }
+  &:focus { outline-offset: -2px; }
+  & progress { margin-right: 8px; accent-color: var(--jp-brand-color1, Highlight); }
+  & small { display: block; color: var(--jp-ui-font-color2, inherit); }
+  & p { min-height: 1.4em; max-height: 16em; margin: 0 0 8px; overflow: auto;
+    white-space: pre-wrap; overflow-wrap: anywhere; }
+  & .embkit-keys { display: flex; flex-wrap: wrap; gap: 6px; margin: 12px 0; }
+  & button { padding: 4px 10px; border: 1px solid; border-radius: 4px; cursor: pointer;
+    color: inherit; background: var(--jp-layout-color2, transparent); font: inherit; }
+  & .embkit-query { font-weight: 600; } &:focus-within .embkit-hint { visibility: hidden; } }
+"""
+
+
+class Annotator(anywidget.AnyWidget):
+    """Shows one document after the other beside its query; keys 2, 1 and 0 grade it.
+
+    It goes on where this annotator stopped. From code, ``press`` does what a key does. What goes
+    wrong is shown in ``message`` (the error itself is kept in ``error``), and the item stays.
+
+    Args:
+        tasks: what is to be judged, from ``candidates``.
+        store: where decisions are kept.
+        annotator: who judges.
+
+    Raises:
+        EmbkitError: no tasks, no store, or no name.
+
+    Example:
+        >>> Annotator(tasks, LabelStore(domain), annotator="ann").press("2")  # doctest: +SKIP
+    """
+
+    _esm, _css = ESM, CSS
+    error: Exception | None = None
+    query, document, message, annotator = (traitlets.Unicode().tag(sync=True) for _ in range(4))
+    position, done, total = (traitlets.Int().tag(sync=True) for _ in range(3))  # from 0 to total
+    buttons = traitlets.List(list(map(list, KEYS.items()))).tag(sync=True)
+
+    def __init__(self, tasks: Sequence[Task], store: LabelStore, annotator: str = "me") -> None:
+        if not isinstance(store, LabelStore) or not tasks:
+            given = f"Annotator() was given {len(tasks or ())} tasks and {type(store).__name__}"
+            hint = "Annotator(candidates(domain, 'train', models), LabelStore(domain))"
+            raise EmbkitError(given, expected="tasks from candidates() and a LabelStore", hint=hint)
+        super().__init__(annotator=annotator_name(annotator), total=len(tasks))
+        self.tasks, self.store = tuple(tasks), store
+        place = {task.pair: i for i, task in enumerate(self.tasks)}
+        self._steps = [(place[pair], True) for pair in self._judged() if pair in place]
+        self._show(self._open_after(-1), "", since=float("-inf"))
+        self.on_msg(self._heard)
+
+    def press(self, key: str) -> None:
+        """Does what the key does: ``"2"``, ``"1"``, ``"0"``, ``"Backspace"``, ``"ArrowRight"``."""
+        try:
+            self.error = None
+            self._press(str(key))
+        except Exception as error:  # a callback's error would vanish: the panel shows it
+            self.error = error
+            self.message = f"Not done. {error if isinstance(error, EmbkitError) else repr(error)}"
+
+    def _press(self, key: str) -> None:
+        at = self.position
+        if key not in KEYS:
+            self.message = f"{key!r} does nothing. Keys: {', '.join(KEYS)}"
+        elif key == "Backspace" and not self._steps:
+            self.message = "There is nothing to take back."
+        elif key == "Backspace":
+            before, graded = self._steps[-1]
+            if graded:
+                self.store.label(*self.tasks[before].pair, None, annotator=self.annotator)
+            self._steps.pop()
+            self._show(before, "Taken back." if graded else "Back.", since=float("-inf"))
+        elif at == self.total:
+            self.message = "All are judged. Backspace takes the last one back."
+        elif key == "ArrowRight":
+            self._steps.append((at, False))
+            self._show(self._open_after(at), "Skipped: it comes again after the others.")
+        else:
+            self.store.label(*self.tasks[at].pair, int(key), annotator=self.annotator)
+            self._steps.append((at, True))
+            self._show(self._open_after(at), f"Kept: {GRADES[int(key)]}. Backspace takes it back.")
+
+    def _heard(self, _: Any, content: Any, __: Any) -> None:
+        """A key from the page, with the item that was on the screen when it was pressed."""
+        item, key = content.get("item"), str(content.get("key"))
+        soon = time.monotonic() - self._shown < DOUBLE_PRESS and key.isdigit()
+        if soon or item != self.position:
+            self.message = "Two keys at once: the second is not counted."
+        else:
+            self.press(key)
+
+    def _judged(self) -> dict[tuple[str, str], int]:
+        return self.store.labels().get(self.annotator, {})
+
+    def _open_after(self, position: int) -> int:
+        """The next item that this annotator has not judged; from the start again; else the end."""
+        judged, order = self._judged(), (*range(position + 1, self.total), *range(position + 1))
+        return next((i for i in order if self.tasks[i].pair not in judged), self.total)
+
+    def _show(self, position: int, message: str, since: float | None = None) -> None:
+        judged, item = self._judged(), self.tasks[position] if position < self.total else None
+        with self.hold_sync():
+            self.position, self.message = position, message
+            self.done = sum(task.pair in judged for task in self.tasks)
+            self.query = item.query_text if item else f"All {self.total} are judged."
+            self.document = item.document_text if item else ""
+        self._shown = time.monotonic() if since is None else since
+
+    def still(self) -> str:
+        """The panel as plain HTML, for readers without a kernel."""
+        keys = "".join(f"<br><b>{key}</b> {html.escape(text)}" for key, text in KEYS.items())
+        who, query, document = map(html.escape, (self.annotator, self.query, self.document))
+        return (
+            f"<div style='border:1px solid;padding:1em'>{self.done} of {self.total} judged by {who}"
+            f"<p><b>{query}</b></p><p style='white-space:pre-wrap'>{document}</p>Keys:{keys}</div>"
+        )
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
+        return data | {"text/html": self.still()}, metadata
+
+    def __repr__(self) -> str:
+        return f"Annotator({self.done} of {self.total} judged by {self.annotator})"

@@ -1,0 +1,648 @@
+"""People's labels: nothing acknowledged is lost, what counts, agreement, and labels out."""
+
+import dataclasses
+import errno
+import itertools
+import json
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+from collections import Counter
+
+import numpy as np
+import pytest
+from filelock import FileLock
+from sklearn.metrics import cohen_kappa_score
+
+from embkit import annotation
+from embkit.agreement import annotator_agreement, cohen_kappa
+from embkit.annotation import LabelStore, candidates, labels_to_pairs, queue, with_labels
+from embkit.domains import Domain
+from embkit.errors import EmbkitError
+from embkit.judge import rank
+
+WRITER = """
+import sys
+from embkit.annotation import LabelStore
+from embkit.domains import Domain
+size = 20
+domain = Domain(
+    name="grid", profile="smoke", test_splits=(),
+    corpus={f"d{i}": f"document {i}" for i in range(size)},
+    queries={f"q{i}": f"query {i}" for i in range(size)},
+    qrels={"train": {}, "dev": {}},
+)
+path, name, count, grade = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+store = LabelStore(domain, path)
+print("ready", flush=True)
+sys.stdin.readline()
+for i in range(count):
+    done = store.label(f"q{i // size % size}", f"d{i % size}", grade, annotator=name)
+    print(done.id, flush=True)
+"""
+
+
+def writer(path, name, count=200, grade=2):
+    """Another process that labels, and says the id of each decision once it is kept."""
+    command = [sys.executable, "-c", textwrap.dedent(WRITER), str(path), name, str(count)]
+    process = subprocess.Popen(
+        [*command, str(grade)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def go(process):
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "labels.jsonl"
+
+
+@pytest.fixture
+def labels(tiny_domain, path):
+    return LabelStore(tiny_domain, path)
+
+
+def lines(path):
+    return path.read_bytes().split(b"\n")
+
+
+# -- nothing acknowledged is lost --
+
+
+def test_what_was_acknowledged_survives_a_kill_at_any_time(path, tiny_domain):
+    kept = []
+    for count in (1, 7, 30):
+        process = writer(path, f"round{count}")
+        go(process)
+        kept += [process.stdout.readline().strip() for _ in range(count)]
+        os.kill(process.pid, signal.SIGKILL)
+        kept += process.stdout.read().split()  # acknowledged before the signal arrived
+        process.wait()
+    store = LabelStore(tiny_domain, path)
+    ids = [decision.id for decision in store.decisions]
+    assert set(kept) <= set(ids) and len(ids) == len(set(ids))
+    assert len(kept) >= 38 and len(ids) - len(kept) <= 3  # at most the one in flight, each round
+
+
+def test_two_processes_write_whole_lines(path, tiny_domain):
+    processes = [writer(path, name) for name in ("ann", "bob")]
+    for process in processes:
+        go(process)
+    ids = [process.communicate()[0].split() for process in processes]
+    *rows, rest = lines(path)
+    found = [json.loads(row) for row in rows]
+    assert rest == b"" and len(found) == 400
+    assert Counter(row["annotator"] for row in found) == {"ann": 200, "bob": 200}
+    assert {row["id"] for row in found} == {*ids[0], *ids[1]}
+    # they did write at once, not one after the other
+    assert len(list(itertools.groupby(row["annotator"] for row in found))) > 2
+    assert LabelStore(tiny_domain, path).damaged == ()
+
+
+def test_the_same_decisions_from_two_processes_at_once_are_kept_once(path):
+    processes = [writer(path, "ann") for _ in range(2)]
+    for process in processes:
+        go(process)
+    said = [process.communicate()[0].split() for process in processes]
+    found = [json.loads(row)["id"] for row in lines(path)[:-1]]
+    assert said[0] == said[1] == found and len(set(found)) == 200
+
+
+def test_a_line_cut_off_at_any_byte_is_set_aside_and_stays(path, tiny_domain, labels):
+    labels.label("q00", "eye0", 2, annotator="ann")
+    labels.label("q01", "eye1", 0, annotator="ann")
+    first, second, _ = lines(path)
+    for cut in range(1, len(second), 7):
+        path.write_bytes(first + b"\n" + second[:cut])
+        store = LabelStore(tiny_domain, path)
+        assert [d.query for d in store.decisions] == ["q00"]
+        assert store.damaged == ((2, second[:cut].decode()),)
+        assert "1 damaged line(s)" in repr(store)
+        store.label("q02", "eye2", 1, annotator="ann")
+        assert [d.query for d in LabelStore(tiny_domain, path).decisions] == ["q00", "q02"]
+        assert lines(path)[1] == second[:cut] and len(store.damaged) == 1
+
+
+def test_a_last_line_that_only_misses_its_newline_is_whole(path, tiny_domain, labels):
+    labels.label("q00", "eye0", 2)
+    path.write_bytes(path.read_bytes()[:-1])
+    store = LabelStore(tiny_domain, path)
+    assert len(store.decisions) == 1 and store.damaged == ()
+    store.label("q01", "eye1", 0)
+    store.label("q01", "eye2", 0)
+    for reader in (store, LabelStore(tiny_domain, path)):
+        assert len(reader.decisions) == 3 and reader.damaged == ()
+
+
+GOOD = dict(query="q00", document="eye0", grade=1, annotator="ann", time="t", id="1")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"{",
+        b"null",
+        b"[]",
+        b"\xff\xfe\x00",
+        b"[" * 100_000,
+        *(
+            json.dumps(GOOD | change).encode()
+            for change in (
+                {"grade": 3},
+                {"grade": True},
+                {"grade": 1.0},
+                {"grade": "2"},
+                {"query": 7},
+                {"annotator": ""},
+                {"more": 1},
+            )
+        ),
+        json.dumps({k: v for k, v in GOOD.items() if k != "document"}).encode(),
+    ],
+    ids=lambda line: line[:60].decode(errors="replace"),
+)
+def test_a_line_that_is_no_decision_is_counted_and_passed_over(path, labels, line):
+    good = json.dumps(GOOD).encode()
+    path.write_bytes(b"\xef\xbb\xbf" + good + b"\r\n\r\n" + line + b"\n" + good + b"\n")
+    assert [d.id for d in labels.decisions] == ["1"]  # the same line twice is one decision
+    assert [number for number, _ in labels.damaged] == [3]
+    labels.label("q01", "eye1", 0)
+    assert len(labels.decisions) == 2 and line in path.read_bytes()
+
+
+def test_a_disk_that_fails_is_told_and_leaves_nothing_half_written(path, labels, monkeypatch):
+    labels.label("q00", "eye0", 2)
+    before = path.read_bytes()
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(annotation.os, "fsync", full)
+        with pytest.raises(EmbkitError, match="not kept.*No space left"):
+            labels.label("q01", "eye1", 0)
+    assert path.read_bytes() == before
+    assert labels.label("q01", "eye1", 0).grade == 0
+    assert len(labels.decisions) == 2
+
+
+def test_every_decision_is_synced(labels, monkeypatch):
+    synced = []
+    monkeypatch.setattr(annotation.os, "fsync", lambda file: synced.append(os.fstat(file).st_size))
+    labels.label("q00", "eye0", 2)
+    labels.label("q00", "eye0", 1)
+    assert synced[0] < synced[1] == labels.path.stat().st_size
+
+
+def test_a_lock_that_is_never_let_go_is_an_error(path, labels, monkeypatch):
+    monkeypatch.setattr(annotation, "LOCK_SECONDS", 0.05)
+    with FileLock(f"{path}.lock"), pytest.raises(EmbkitError, match="not kept"):
+        labels.label("q00", "eye0", 2)
+    assert labels.label("q00", "eye0", 2).grade == 2
+
+
+def test_a_folder_in_the_files_place_is_an_error(tmp_path, tiny_domain):
+    with pytest.raises(EmbkitError, match="cannot be read"):
+        LabelStore(tiny_domain, tmp_path).labels()
+
+
+def test_a_file_that_was_replaced_is_read_anew(path, labels):
+    labels.label("q00", "eye0", 2)
+    labels.label("q01", "eye0", 2)
+    path.write_text(json.dumps(GOOD) + "\n")
+    assert labels.labels() == {"ann": {("q00", "eye0"): 1}}
+    path.unlink()
+    assert labels.labels() == {}
+
+
+def test_the_default_file_is_named_after_the_domain(store, tiny_domain):
+    LabelStore(tiny_domain).label("q00", "eye0", 2)
+    assert (store / "labels" / "tiny.jsonl").is_file()
+
+
+# -- what counts --
+
+
+def test_the_latest_decision_counts_and_the_same_again_is_one(path, labels):
+    first = labels.label("q00", "eye0", 2, annotator="ann")
+    assert labels.label("q00", "eye0", 2, annotator=" ann ") == first
+    assert len(labels.decisions) == 1
+    labels.label("q00", "eye0", 0, annotator="bob")
+    labels.label("q00", "eye0", 1, annotator="ann")
+    labels.label("q00", "eye0", 2, annotator="ann")
+    assert [d.grade for d in labels.decisions] == [2, 0, 1, 2]
+    assert list(labels.labels()) == ["bob", "ann"]  # by the decisions that count, oldest first
+    assert labels.labels() == {"ann": {("q00", "eye0"): 2}, "bob": {("q00", "eye0"): 0}}
+
+
+def test_the_same_decision_from_two_stores_on_one_file_is_one(path, tiny_domain, labels):
+    other = LabelStore(tiny_domain, path)
+    first = labels.label("q00", "eye0", 2)
+    assert other.label("q00", "eye0", 2) == first
+    other.label("q00", "eye0", 0)
+    assert labels.labels() == {"me": {("q00", "eye0"): 0}}
+    assert len(lines(path)) == 2 + 1
+
+
+def test_a_grade_can_be_taken_back(labels):
+    labels.label("q00", "eye0", 2)
+    taken = labels.label("q00", "eye0", None)
+    assert labels.label("q00", "eye0", None) == taken
+    assert labels.labels() == {} and labels.qrels() == {}
+    assert [d.grade for d in labels.decisions] == [2, None]
+    labels.label("q00", "eye0", 2)
+    assert labels.qrels() == {"q00": {"eye0": 2}}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("q00", "eye0", 3), "grade=3"),
+        (("q00", "eye0", True), "grade=True"),
+        (("q00", "eye0", "2"), "grade='2'"),
+        (("q000", "eye0", 2), "unknown query id 'q000'.*did you mean 'q00'"),
+        (("q00", "eyes0", 2), "unknown document id 'eyes0'.*did you mean 'eye0'"),
+        ((["q00"], "eye0", 2), "unknown query id"),
+        (("q00", "eye0", 2, ""), "annotator=''"),
+        (("q00", "eye0", 2, "  "), "annotator='  '"),
+        (("q00", "eye0", 2, None), "annotator=None"),
+        (("q00", "eye0", 2, "a\nb"), "on one line"),
+        (("q00", "eye0", 2, "majority"), "other than majority"),
+        (("q00", "eye0", None), "has not judged"),
+    ],
+)
+def test_bad_input_is_one_clear_error_and_writes_nothing(path, labels, arguments, words):
+    with pytest.raises(EmbkitError, match=f"(?s){words}"):
+        labels.label(*arguments)
+    assert not path.exists()
+
+
+def test_qrels_by_majority_by_the_strictest_and_by_one_person(labels):
+    given = {"eye0": (2, 2, 0), "eye1": (2, 1, 0), "eye2": (1, 1, 2), "eye3": (2, 0), "eye4": (2,)}
+    for document, grades in given.items():
+        for name, grade in zip(("ann", "bob", "cat"), grades, strict=False):
+            labels.label("q00", document, grade, annotator=name)
+    assert labels.qrels() == {"q00": {"eye0": 2, "eye1": 0, "eye2": 1, "eye3": 0, "eye4": 2}}
+    assert labels.qrels("strictest") == {
+        "q00": {"eye0": 0, "eye1": 0, "eye2": 1, "eye3": 0, "eye4": 2}
+    }
+    assert labels.qrels("cat") == {"q00": {"eye0": 0, "eye1": 0, "eye2": 2}}
+    with pytest.raises(EmbkitError, match="did you mean 'bob'"):
+        labels.qrels("bobby")
+
+
+def test_labels_on_what_the_domain_does_not_have_are_kept_apart(path, tiny_domain, labels):
+    labels.label("q00", "eye0", 2)
+    smaller = dataclasses.replace(
+        tiny_domain,
+        corpus={"lung0": "x"},
+        queries={"q00": "y"},
+        qrels={"train": {}, "dev": {}},
+        test_splits=(),
+        held_out=None,
+    )
+    store = LabelStore(smaller, path)
+    assert store.labels() == {} and len(store.decisions) == 1
+    assert "1 label(s) on ids that 'tiny' does not have" in repr(store)
+
+
+def test_names_and_texts_are_data_never_markup(labels):
+    labels.label("q00", "eye0", 2, annotator="<b>&'\"")
+    shown = labels._repr_html_()
+    assert "&lt;b&gt;&amp;" in shown and "<b>" not in shown
+
+
+# -- what to judge --
+
+
+def letters(texts):
+    """A stand-in for a model: how often each letter occurs."""
+    return np.array(
+        [[text.lower().count(c) + 0.01 for c in "abcdefghijklmnopst"] for text in texts]
+    )
+
+
+def test_candidates_are_the_union_of_what_is_found_and_what_is_known(tiny_domain):
+    tasks = candidates(tiny_domain, "known", {"bm25": "bm25", "model": letters}, k=3)
+    rankings = {
+        name: rank(model, tiny_domain, "known", k=3)
+        for name, model in (("bm25", "bm25"), ("model", letters))
+    }
+    for query, judged in tiny_domain.qrels["known"].items():
+        by_words = {d for d, score in rankings["bm25"][query].items() if score > 0}
+        by_model, right = set(rankings["model"][query]), {d for d, g in judged.items() if g > 0}
+        mine = {t.document: set(t.found_by) for t in tasks if t.query == query}
+        assert set(mine) == by_words | by_model | right
+        assert {d for d, names in mine.items() if "bm25" in names} == by_words
+        assert {d for d, names in mine.items() if "model" in names} == by_model
+        assert {d for d, names in mine.items() if "known" in names} == right
+    assert len({(t.query, t.document) for t in tasks}) == len(tasks)
+    assert list(dict.fromkeys(t.query for t in tasks)) == list(tiny_domain.qrels["known"])
+    assert tasks[0].query_text == tiny_domain.queries[tasks[0].query]
+    assert tasks[0].document_text == tiny_domain.corpus[tasks[0].document]
+    assert "found_by" not in repr(tasks[0])
+
+
+def test_the_order_says_nothing_about_who_found_what(tiny_domain):
+    def order(models, **options):
+        tasks = candidates(tiny_domain, ["q00", "q05"], models, k=40, **options)
+        return [(t.query, t.document) for t in tasks]
+
+    def backwards(texts):
+        return -letters(texts)
+
+    one = order({"model": letters})
+    assert len(one) == 80
+    assert order({"model": backwards}) == one  # ranks turned round, the same documents
+    assert order({"bm25": "bm25", "model": letters}) == one
+    assert order({"model": letters}, seed=1) != one
+    assert [d for q, d in one if q == "q00"] != [d for q, d in one if q == "q05"]
+
+
+def test_a_draw_of_queries_is_seeded(tiny_domain):
+    def drawn(seed, n=4):
+        tasks = candidates(tiny_domain, "train", {"bm25": "bm25"}, n=n, seed=seed)
+        return {t.query for t in tasks}
+
+    assert len(drawn(0)) == 4 and drawn(0) == drawn(0) != drawn(1)
+    assert drawn(0, n=99) == set(tiny_domain.qrels["train"])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"queries": "trian"}, "did you mean 'train'"),
+        ({"queries": ["q00", "q9999"]}, "unknown query id 'q9999'"),
+        ({"queries": []}, "1 or more queries"),
+        ({"models": {}}, "systems by name"),
+        ({"models": "bm25"}, "systems by name"),
+        ({"k": 0}, "k and n of 1 or more"),
+        ({"n": 0}, "k and n of 1 or more"),
+    ],
+)
+def test_candidates_of_bad_input(tiny_domain, change, words):
+    with pytest.raises(EmbkitError, match=words):
+        candidates(**{"domain": tiny_domain, "queries": "train", "models": {"a": letters}} | change)
+
+
+def test_the_queue_goes_on_where_an_annotator_stopped(path, tiny_domain, labels):
+    tasks = candidates(tiny_domain, ["q00", "q01"], {"model": letters}, k=4)
+    for task in (tasks[0], tasks[3]):
+        labels.label(task.query, task.document, 0, annotator="ann")
+    again = LabelStore(tiny_domain, path)
+    assert queue(tasks, again, "ann") == [t for i, t in enumerate(tasks) if i not in (0, 3)]
+    assert queue(tasks, again, "bob") == tasks
+    again.label(tasks[0].query, tasks[0].document, None, annotator="ann")
+    assert queue(tasks, again, "ann")[0] == tasks[0]
+
+
+# -- agreement --
+
+
+def test_kappa_worked_by_hand():
+    # 10 pairs, 8 the same. Grades 2, 1, 0 given by the first 5, 3, 2 times, by the second 4, 3, 3.
+    first = [2, 2, 2, 2, 2, 1, 1, 1, 0, 0]
+    second = [2, 2, 2, 2, 1, 1, 1, 0, 0, 0]
+    assert cohen_kappa(first, second) == pytest.approx((0.8 - 0.35) / (1 - 0.35))
+    # Weighted: apart by 1 twice; by chance 20 + 9 + 9 + 6 pairs of 100 by 1, 15 + 8 by 2.
+    by_chance = (5 * 3 + 3 * 4 + 3 * 3 + 2 * 3 + 2 * (5 * 3 + 2 * 4)) / 100
+    assert cohen_kappa(first, second, weighted=True) == pytest.approx(1 - 0.2 / by_chance)
+
+
+def test_kappa_is_that_of_scikit_learn():
+    draw = random.Random(0)
+    for _ in range(50):
+        n = draw.randint(2, 30)
+        first = [draw.choice((0, 1, 2)) for _ in range(n)]
+        second = [g if draw.random() < 0.6 else draw.choice((0, 1, 2)) for g in first]
+        if len({*first, *second}) == 1:
+            continue
+        for weighted, weights in ((False, None), (True, "linear")):
+            theirs = cohen_kappa_score(first, second, labels=[0, 1, 2], weights=weights)
+            assert cohen_kappa(first, second, weighted=weighted) == pytest.approx(theirs)
+
+
+@pytest.mark.filterwarnings("error")
+def test_kappa_at_its_ends():
+    assert cohen_kappa([2, 0, 1], [2, 0, 1]) == 1
+    assert cohen_kappa([0, 2], [2, 0]) == -1
+    assert cohen_kappa([2, 2, 0, 0], [2, 0, 2, 0]) == 0
+    assert math.isnan(cohen_kappa([2, 2], [2, 2])) and math.isnan(cohen_kappa([], []))
+    assert cohen_kappa([2, 2], [0, 0]) == 0  # one grade each, not the same one
+    for bad in (([2], [2, 1]), ([3], [2])):
+        with pytest.raises(EmbkitError, match="the same length"):
+            cohen_kappa(*bad)
+
+
+def judge(store, name, grades):
+    """Grades of the documents ``eye0``… and ``ear0``… for two queries, in turn."""
+    for i, grade in enumerate(grades):
+        if grade is not None:
+            store.label(f"q0{i % 2}", f"{('eye', 'ear')[i % 2]}{i // 2}", grade, annotator=name)
+
+
+def test_agreement_of_each_two_annotators(tiny_domain, labels):
+    ann, bob = [2, 2, 1, 0, 0, 2, 0], [2, 0, 1, 0, 1, None, 0]
+    judge(labels, "ann", ann)
+    judge(labels, "bob", bob)
+    judge(labels, "cat", [2])
+    found = annotator_agreement(labels)
+    assert [(p.first, p.second, p.items) for p in found.pairs] == [
+        ("ann", "bob", 6),
+        ("ann", "cat", 1),
+        ("bob", "cat", 1),
+    ]
+    pair = found.pairs[0]
+    shared = [(a, b) for a, b in zip(ann, bob, strict=True) if b is not None]
+    assert pair.raw == pytest.approx(4 / 6) and pair.queries == 2
+    assert pair.kappa == pytest.approx(cohen_kappa_score(*zip(*shared, strict=True)))
+    assert pair.weighted_kappa == pytest.approx(
+        cohen_kappa_score(*zip(*shared, strict=True), weights="linear")
+    )
+    apart = [(d.query, d.document, d.grades) for d in found.disagreements]
+    assert apart == [  # the widest first
+        ("q01", "ear0", {"ann": 2, "bob": 0}),
+        ("q00", "eye2", {"ann": 0, "bob": 1}),
+    ]
+    first = found.disagreements[0]
+    assert first.query_text == tiny_domain.queries["q01"]
+    assert first.document_text == tiny_domain.corpus["ear0"]
+
+
+def test_an_undefined_kappa_is_said_so(labels):
+    judge(labels, "ann", [2, 2, 2])
+    judge(labels, "bob", [2, 2, 2])
+    found = annotator_agreement(labels)
+    assert math.isnan(found.pairs[0].kappa) and math.isnan(found.pairs[0].weighted_kappa)
+    assert math.isnan(found.pairs[0].interval[0]) and found.pairs[0].raw == 1
+    assert "undefined (one grade only)" in found._repr_html_() and "undefined" in repr(found)
+
+
+def test_the_interval_of_kappa_resamples_queries(tiny_domain, path):
+    draw, queries = random.Random(3), list(tiny_domain.queries)[:25]
+    store, grades = LabelStore(tiny_domain, path), {}
+    for query in queries:
+        for document in ("eye0", "eye1", "eye2"):
+            first = draw.choice((0, 1, 2))
+            grades[query, document] = (first, first if draw.random() < 0.7 else 0)
+    rows = [
+        json.dumps(GOOD | dict(query=q, document=d, grade=g, annotator=name, id=f"{q}{d}{name}"))
+        for (q, d), pair in grades.items()
+        for name, g in zip(("ann", "bob"), pair, strict=True)
+    ]
+    path.write_text("\n".join(rows) + "\n")
+    low, high = annotator_agreement(store).pairs[0].interval
+    resampled = []
+    for _ in range(1000):
+        chosen = draw.choices(queries, k=len(queries))
+        pairs = [grades[q, d] for q in chosen for d in ("eye0", "eye1", "eye2")]
+        resampled.append(cohen_kappa(*zip(*pairs, strict=True)))
+    assert (low, high) == pytest.approx(np.percentile(resampled, [2.5, 97.5]), abs=0.03)
+
+
+def test_one_query_gives_no_interval_and_nobody_in_common_no_agreement(labels):
+    labels.label("q00", "eye0", 2, annotator="ann")
+    labels.label("q00", "eye1", 0, annotator="bob")
+    with pytest.raises(EmbkitError, match="at least two annotators"):
+        annotator_agreement(labels)
+    for document, grade in (("eye0", 2), ("eye1", 0)):
+        labels.label("q00", document, grade, annotator="bob")
+        labels.label("q00", document, grade, annotator="ann")
+    found = annotator_agreement(labels).pairs[0]
+    assert found.kappa == 1 and math.isnan(found.interval[0])
+
+
+def test_disagreements_show_texts_as_text(tiny_domain, path):
+    marked = dataclasses.replace(
+        tiny_domain, corpus={**tiny_domain.corpus, "eye0": "<script>alert(1)</script>"}
+    )
+    store = LabelStore(marked, path)
+    judge(store, "ann", [2])
+    judge(store, "<i>bob", [0])
+    shown = annotator_agreement(store)._repr_html_()
+    assert "&lt;script&gt;" in shown and "<script" not in shown and "<i>" not in shown
+
+
+# -- labels out --
+
+
+LABELS = {
+    "q00": {"eye0": 2, "eye1": 0, "eye2": 0, "eye3": 1},
+    "q01": {"eye1": 2, "ear1": 2, "eye0": 0},
+    "q03": {"eye4": 0},  # a query of train with nothing relevant found
+}
+
+
+def test_labels_become_pairs_and_hard_negatives(tiny_domain):
+    found = labels_to_pairs(tiny_domain, LABELS)
+    assert found.positives == (("q00", "eye0"), ("q01", "eye1"), ("q01", "ear1"))
+    assert found.negatives == (("q00", "eye1"), ("q00", "eye2"), ("q01", "eye0"))
+    both = labels_to_pairs(tiny_domain, LABELS, partly=True)
+    assert ("q00", "eye3") in both.positives and len(both.positives) == 4
+    assert "3 positives and 3 hard negatives of 2 queries" in repr(found)
+    assert tiny_domain.corpus["eye2"] in found._repr_html_()
+
+
+def test_pairs_become_columns(tiny_domain):
+    corpus, queries = tiny_domain.corpus, tiny_domain.queries
+    found = labels_to_pairs(tiny_domain, LABELS)
+    plain, one, two = (found.to_dataset(n) for n in (0, 1, 2))
+    assert plain.column_names == ["anchor", "positive"] and len(plain) == 3
+    assert one.to_list()[2] == {
+        "anchor": queries["q01"],
+        "positive": corpus["ear1"],
+        "negative_1": corpus["eye0"],
+    }
+    assert two.column_names == ["anchor", "positive", "negative_1", "negative_2"]
+    assert two["negative_2"][:] == [corpus["eye2"]]  # q01 has one negative only: left out
+    for n in (3, -1):
+        with pytest.raises(EmbkitError, match="from 0 to 2 negatives"):
+            found.to_dataset(n)
+    with pytest.raises(EmbkitError, match="some pairs"):
+        labels_to_pairs(tiny_domain, {"q03": {"eye4": 0}}).to_dataset()
+
+
+@pytest.mark.parametrize("use", [labels_to_pairs, with_labels])
+def test_labels_out_checks_ids_and_grades(tiny_domain, use):
+    for labels, words in (
+        ({"q77": {"eye0": 2}}, "unknown query id"),
+        ({"q00": {"eye9": 2}}, "unknown document id"),
+        ({"q00": {"eye0": 3}}, "grade 3"),
+    ):
+        with pytest.raises(EmbkitError, match=words):
+            use(tiny_domain, labels)
+
+
+def test_a_domain_with_labels(tiny_domain):
+    before = tiny_domain.hash
+    found = with_labels(tiny_domain, {q: LABELS[q] for q in ("q00", "q01")})
+    train = found.qrels["train"]
+    assert train["q00"] == {"eye0": 2, "eye1": 0, "eye2": 0}
+    assert train["q01"] == {"eye1": 2, "ear1": 2, "eye0": 0}
+    assert found.negatives["q00"] == ("eye1", "eye2") and found.negatives["q01"] == ("eye0",)
+    assert found.hash != before == tiny_domain.hash and tiny_domain.qrels["train"]["q00"] == {
+        "eye0": 1
+    }
+    assert len(found.pairs()) == len(tiny_domain.pairs()) + 1
+    assert "6 pairs judged" in found.about["labels of train"]
+    partly = with_labels(tiny_domain, {"q00": LABELS["q00"]}, partly=True)
+    assert partly.qrels["train"]["q00"]["eye3"] == 1
+
+
+def test_a_domain_that_knows_no_grade_above_1_keeps_its_scale(tiny_domain):
+    plain = {
+        split: {q: {d: min(g, 1) for d, g in judged.items()} for q, judged in qrels.items()}
+        for split, qrels in tiny_domain.qrels.items()
+    }
+    found = with_labels(dataclasses.replace(tiny_domain, qrels=plain), {"q00": {"ear0": 2}})
+    assert found.qrels["train"]["q00"] == {"eye0": 1, "ear0": 1}
+
+
+def test_a_query_of_no_split_joins_one_when_it_has_a_positive(tiny_domain):
+    asked = dataclasses.replace(
+        tiny_domain, queries={**tiny_domain.queries, "new": "my eye hurts", "other": "so what"}
+    )
+    found = with_labels(asked, {"new": {"eye4": 2, "ear4": 0}, "other": {"eye0": 0}}, "dev")
+    assert found.qrels["dev"]["new"] == {"eye4": 2, "ear4": 0}
+    assert found.negatives["new"] == ("ear4",)
+    assert "other" not in found.qrels["dev"] and "other" not in found.negatives
+
+
+def test_a_negative_found_relevant_is_no_negative_any_more(tiny_domain):
+    (query, wrong), *_ = tiny_domain.negatives.items()
+    found = with_labels(tiny_domain, {query: {wrong[0]: 2, "eye0": 0}})
+    assert found.negatives[query] == (*wrong[1:], "eye0")
+
+
+def test_the_domain_still_refuses_leaks_and_empty_queries(tiny_domain):
+    tested = next(iter(tiny_domain.qrels["known"]))
+    with pytest.raises(EmbkitError, match="leak"):
+        with_labels(tiny_domain, {tested: {"eye0": 2}})
+    with pytest.raises(EmbkitError, match="held out"):
+        with_labels(tiny_domain, {"q00": {"brain0": 2}})
+    with pytest.raises(EmbkitError, match="no right document"):
+        with_labels(tiny_domain, {"q00": {"eye0": 0}})
+    with pytest.raises(EmbkitError, match="did you mean 'train'"):
+        with_labels(tiny_domain, LABELS, "trian")
+
+
+def test_from_the_queue_to_a_domain(tiny_domain, path):
+    """All of it once: candidates, labels by one who knows, a domain with new hard negatives."""
+    store = LabelStore(tiny_domain, path)
+    for task in candidates(tiny_domain, "train", {"model": letters}, k=3):
+        right = tiny_domain.qrels["train"][task.query]
+        store.label(task.query, task.document, 2 if right.get(task.document) else 0)
+    found = with_labels(tiny_domain, store.qrels())
+    assert isinstance(found, Domain) and len(found.pairs()) == len(tiny_domain.pairs())
+    for query, wrong in found.negatives.items():
+        assert not set(wrong) & {d for d, g in found.qrels["train"][query].items() if g > 0}
+    assert len(found.negatives) == len(tiny_domain.qrels["train"])
