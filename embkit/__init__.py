@@ -24,6 +24,7 @@ _DOOR = {  # name -> the room it lives in; rooms are opened when they are first 
     "encode": "search",
     "evaluate": "judge",
     "exact_search": "search",
+    "export_model": "export",
     "false_negatives": "denoising",
     "finished": "runs",
     "in_batch_false_negatives": "pairs",
@@ -33,6 +34,7 @@ _DOOR = {  # name -> the room it lives in; rooms are opened when they are first 
     "load_cross_encoder": "rerank",
     "load_domain": "domains",
     "load_model": "search",
+    "LoadReport": "domains",
     "look": "judge",
     "make_loss": "objectives",
     "METRICS": "metrics",
@@ -55,6 +57,9 @@ _DOOR = {  # name -> the room it lives in; rooms are opened when they are first 
     "Session": "session",
     "setup": "session",
     "Sweep": "training",
+    "to_beir": "export",
+    "to_datasets": "export",
+    "to_parquet": "export",
     "train": "training",
     "training_pairs": "pairs",
     "TrainingPairs": "pairs",
@@ -85,10 +90,11 @@ if TYPE_CHECKING:
     from .auditing import Audit, audit
     from .clients import openai_embeddings
     from .denoising import false_negatives
-    from .domains import Domain, check_leakage, load_domain
+    from .domains import Domain, LoadReport, check_leakage, load_domain
     from .engine import efficient
     from .errors import EmbkitError
     from .evaluation import Scores, compare
+    from .export import export_model, to_beir, to_datasets, to_parquet
     from .judge import evaluate, leaderboard, look, moved, rank, score
     from .metrics import METRICS, bootstrap_ci, paired_test
     from .mining import Mined, mine

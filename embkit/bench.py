@@ -10,12 +10,13 @@ import argparse
 import contextlib
 import gc
 import json
+import os
 import platform
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,11 +29,14 @@ from .engine import efficient, embed
 from .files import write_atomic
 from .judge import rank, score
 from .metrics import paired_test
+from .mining import mine
+from .pairs import training_pairs
 from .recipes import Recipe
 from .search import load_model
-from .training import make_trainer, training_pairs
+from .training import make_trainer
 from .watching import Memory
 
+PARTS = ("encoding", "training", "quality", "mining")
 BOUND = 0.01  # nDCG@10: the paired interval of the difference must lie within
 
 
@@ -91,7 +95,7 @@ def tokens_a_pair(domain: Domain, recipe: Recipe) -> float:
     """Mean tokens of an anchor and its positive, special tokens included."""
     model = load_model(recipe.model)
     pairs = training_pairs(recipe, domain)
-    texts = [*pairs["anchor"][:], *pairs["positive"][:]]
+    texts = [text for _, a, d in pairs.rows for text in (a, domain.corpus[d])]
     return sum(map(len, model.tokenizer(texts)["input_ids"])) / len(pairs)
 
 
@@ -190,6 +194,69 @@ def bench_encoding(recipe: Recipe, domain: Domain, rounds: int, texts: int) -> d
     }
 
 
+def bench_mining(rounds: int, queries: int) -> dict[str, Any]:
+    """Two hard negatives a pair from the full corpus, embeddings included, nothing cached."""
+    from sentence_transformers import mine_hard_negatives
+
+    domain = load_domain("icd10cm", profile="full")
+    recipe = Recipe(max_pairs=queries)
+    pairs, model = training_pairs(recipe, domain), load_model(recipe.model)
+    data, texts = pairs.dataset(), list(domain.corpus.values())
+    rules: dict[str, Any] = {"range_max": 50, "relative_margin": 0.05}
+
+    def engine() -> set[tuple[str, ...]]:
+        with tempfile.TemporaryDirectory() as empty, _cache(empty):
+            mined = mine(domain, pairs.rows, 2, model=model, keep_kin=True, **rules)
+        corpus, scored = domain.corpus, ~np.isnan(mined.scores).any(axis=1)
+        rows = zip(mined.anchors, mined.positives, mined.negatives, scored, strict=True)
+        return {(a, corpus[p], *(corpus[d] for d in n)) for a, p, n, whole in rows if whole}
+
+    def stock() -> set[tuple[str, ...]]:
+        found = mine_hard_negatives(
+            data,
+            model,
+            corpus=texts,
+            num_negatives=2,
+            output_format="n-tuple",
+            verbose=False,
+            **rules,
+        )
+        return set(zip(*(found[c][:] for c in found.column_names), strict=True))
+
+    sides = [Side("engine", True, recipe), Side("stock", False, recipe)]
+    found = {}
+    for number in range(rounds):
+        for side, run in zip(sides, (engine, stock), strict=True):
+            started = time.perf_counter()
+            found[side.name] = run()
+            side.rates.append(len(pairs) / (time.perf_counter() - started))
+        say(f"  mining, round {number + 1}:", _line(sides))
+    same = len(found["engine"] & found["stock"]) / max(1, len(found["stock"]))
+    title = f"mining for {len(pairs):,} pairs in {len(texts):,} documents, pairs a second"
+    _table(title, sides, "pairs/s")
+    say(
+        f"  {same:.1%} of the stock miner's rows are found with the same two negatives in the same "
+        f"order; it drops {len(pairs) - len(found['stock']):,} pairs that are short of negatives"
+    )
+    return {
+        "pairs_per_second": {s.name: s.rates for s in sides},
+        "ratio": {"stock": ratios(sides[0].rates, sides[1].rates)},
+        "same_rows": same,
+    }
+
+
+@contextlib.contextmanager
+def _cache(folder: str) -> Iterator[None]:
+    before = os.environ.get("EMBKIT_CACHE")
+    os.environ["EMBKIT_CACHE"] = folder
+    try:
+        yield
+    finally:
+        os.environ.pop("EMBKIT_CACHE")
+        if before is not None:
+            os.environ["EMBKIT_CACHE"] = before
+
+
 def _line(sides: list[Side]) -> str:
     return ", ".join(f"{side.name} {side.rates[-1]:.1f}" for side in sides)
 
@@ -207,9 +274,10 @@ def _table(title: str, sides: list[Side], unit: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m embkit.bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="rounds, at least 3 to quote")
-    parser.add_argument("--steps", type=int, default=4, help="training steps a round")
+    parser.add_argument("--steps", type=int, default=8, help="training steps a round")
     parser.add_argument("--texts", type=int, default=2000, help="titles to encode a round")
-    parser.add_argument("--skip-quality", action="store_true", help="leave out the nDCG@10 part")
+    parser.add_argument("--queries", type=int, default=10_000, help="pairs to mine for")
+    parser.add_argument("--only", choices=PARTS, help="one part alone")
     chosen = parser.parse_args()
     session.quiet()
     domain = load_domain("icd10cm")
@@ -219,14 +287,17 @@ def main() -> int:
         f"{torch.get_num_threads()} threads"
     )
     say(f"recipe {recipe.hash}: {recipe.to_json()}")
-    found = {
+    parts: dict[str, Callable[[], dict[str, Any]]] = {
+        "encoding": lambda: bench_encoding(recipe, domain, chosen.rounds, chosen.texts),
+        "training": lambda: bench_training(recipe, domain, chosen.rounds, chosen.steps),
+        "quality": lambda: bench_quality(recipe.replace(max_pairs=1536), domain),
+        "mining": lambda: bench_mining(chosen.rounds, chosen.queries),
+    }
+    found: dict[str, Any] = {
         "environment": session.environment(),
         "recipe": json.loads(recipe.to_json()),
-        "encoding": bench_encoding(recipe, domain, chosen.rounds, chosen.texts),
-        "training": bench_training(recipe, domain, chosen.rounds, chosen.steps),
     }
-    if not chosen.skip_quality:
-        found["quality"] = bench_quality(recipe.replace(max_pairs=1536), domain)
+    found |= {part: parts[part]() for part in ([chosen.only] if chosen.only else PARTS)}
     where = write_atomic(session.paths().runs / "bench.json", json.dumps(found, indent=1))
     say(f"\nwritten: {where.name}")
     return 0

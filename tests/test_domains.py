@@ -181,7 +181,8 @@ def test_splits_nest_from_profile_to_profile():
 
 def test_the_shares_of_the_splits_are_about_what_they_should_be():
     workshop = load_domain("icd10cm", profile="workshop")
-    sizes = {split: len(qrels) / len(workshop.queries) for split, qrels in workshop.qrels.items()}
+    phrases = sum(len(qrels) for split, qrels in workshop.qrels.items() if split != "lay")
+    sizes = {split: len(qrels) / phrases for split, qrels in workshop.qrels.items()}
     assert 0.65 < sizes["train"] < 0.85
     assert 0.05 < sizes["dev"] < 0.10
     assert 0.07 < sizes["known"] < 0.14 and 0.07 < sizes["novel"] < 0.15
@@ -195,6 +196,29 @@ def test_a_phrase_that_is_right_in_a_held_out_category_is_never_trained_on(smoke
         assert _split(f"phrase {n}", {novel, trained}) == "known"
     found = {_split(f"phrase {n}", {trained}) for n in range(200)}
     assert found == {"train", "dev", "known"}
+
+
+def test_the_lay_queries_are_tested_on_categories_that_their_training_half_lacks(smoke):
+    import json
+
+    from embkit.session import paths
+
+    lines = (paths().data / "icd10cm" / "lay.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    halves = {
+        split: [row for row in rows if row["split"] == split] for split in ("train", "test")
+    }
+    assert len(rows) == sum(map(len, halves.values())) >= 1500
+    assert len({row["document"] for row in rows}) >= 1000
+    categories = {s: {row["document"][:3] for row in half} for s, half in halves.items()}
+    assert not categories["train"] & categories["test"]
+    full = load_domain("icd10cm", profile="full")
+    assert full.tested_groups and not full.tested_groups & categories["train"]
+    asked = {normalise(row["query"]): row["document"] for row in halves["test"]}
+    for query, judged in full.qrels["lay"].items():
+        (code,) = judged
+        title = full.corpus[asked[normalise(full.queries[query])]]
+        assert full.corpus[code] == title
 
 
 # -- notes that cite codes --
@@ -412,9 +436,13 @@ def test_never_positive_by_brute_force(tiny_domain, smoke):
         for split in domain.test_splits:
             expected = brute_force_never_positive(domain, split)
             assert set(domain.subset(split)) == expected
-        part = domain.subset("known")
-        assert 0 < len(part) < len(domain.qrels["known"])
-        assert domain.subsets() == {"known": {"never_positive": part}, "novel": {}}
+        parts = {split: domain.subset(split) for split in domain.test_splits}
+        assert parts.keys() == {"known", "novel"} | ({"lay"} if domain is smoke else set())
+        assert 0 < len(parts["known"]) < len(domain.qrels["known"])
+        assert domain.subsets() == {
+            split: {} if split == "novel" else {"never_positive": part}
+            for split, part in parts.items()
+        }
         assert set(domain.subset("novel")) == set(domain.qrels["novel"])
 
 

@@ -3,32 +3,67 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 from .. import session
-from ..errors import unknown
-from . import icd10cm
+from ..errors import EmbkitError, unknown
+from . import folder, icd10cm
 from .base import Domain, check_leakage
+from .loading import LoadReport
+from .pairs import Columns
 
 SOURCES = {"icd10cm": icd10cm.load}
 
 
-def load_domain(name: str = "icd10cm", *, profile: str | None = None) -> Domain:
-    """Loads a domain by name, in the size that the profile asks for.
+def load_domain(
+    source: Any = "icd10cm",
+    *,
+    profile: str | None = None,
+    columns: Columns | None = None,
+    encoding: str | None = None,
+    subset: str | None = None,
+) -> Domain:
+    """Loads a domain: one that comes with embkit, by name, or data of your own.
 
     Args:
-        name: ``icd10cm``.
-        profile: ``smoke``, ``workshop`` or ``full``; default: the profile in force.
+        source: a name (``icd10cm``); a folder in BEIR's layout (corpus.jsonl, queries.jsonl,
+            qrels/*.tsv); a CSV, TSV, JSON Lines or Parquet file of pairs or triplets; a
+            ``datasets.Dataset`` or ``DatasetDict``, the folder it was saved to, or its hub id
+            (``owner/name``).
+        profile: ``smoke``, ``workshop`` or ``full``; default: the profile in force. Data of your
+            own is cut to about 400 documents in ``smoke`` and whole in the others.
+        columns: of pairs, which column is what: ``{"anchor": "q", "positive": "a"}``, also
+            ``"negative"`` (one column or several) and ``"score"``. Default: guessed from common
+            names and shown in ``domain.report``. Numbers from 0 for a file without a header.
+        encoding: of text files that are neither UTF-8 nor UTF-16, such as ``cp1252``.
+        subset: the configuration of a hub data set, such as ``pair``.
+
+    Returns:
+        The domain. Of data of your own, ``domain.report`` says what was read, how it was split
+        and which rows were put aside, and why; they lie in ``runs/quarantine/``.
 
     Raises:
-        EmbkitError: for an unknown name (it names the nearest) or profile.
+        EmbkitError: an unknown name (it names the nearest) or profile, nothing usable in the
+            source, or columns that cannot be told apart.
 
     Example:
         >>> load_domain("icd10cm", profile="smoke").name
         'icd10cm'
+        >>> load_domain("faq.csv", columns={"anchor": "ask", "positive": "reply"})  # doctest: +SKIP
     """
-    if name not in SOURCES:
-        raise unknown("domain", name, SOURCES)
-    return _load(name, session.profile(profile))
+    size = session.profile(profile)
+    options = {"columns": columns, "encoding": encoding, "subset": subset}
+    if isinstance(source, str) and source in SOURCES:
+        if given := [name for name, value in options.items() if value is not None]:
+            raise EmbkitError(
+                f"{given[0]}= with the domain {source!r}, which embkit builds itself",
+                expected=f"{given[0]}= with a file, a folder or a data set of your own",
+                hint=f"load_domain({source!r}), or load_domain('./{source}') for a folder",
+            )
+        return _load(source, size)
+    if isinstance(source, str) and folder.is_bare_name(source):
+        raise unknown("domain", source, SOURCES)
+    return folder.load(source, size, columns=columns, encoding=encoding, subset=subset)
 
 
 @lru_cache(maxsize=4)
@@ -36,4 +71,4 @@ def _load(name: str, profile: str) -> Domain:
     return SOURCES[name](profile)
 
 
-__all__ = ["SOURCES", "Domain", "check_leakage", "load_domain"]
+__all__ = ["SOURCES", "Domain", "LoadReport", "check_leakage", "load_domain"]

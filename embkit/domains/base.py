@@ -191,7 +191,7 @@ class Domain:
         return f"Domain({self.name!r}, {self.profile}, {counts}, hash={self.hash})"
 
 
-def _json_pieces(part: Mapping | tuple, size: int = 10_000) -> Iterator[str]:
+def _json_pieces(part: Mapping | tuple, size: int = 1000) -> Iterator[str]:
     """``json.dumps`` of a part with its keys sorted, in pieces: a large corpus is not copied."""
     if not isinstance(part, Mapping) or len(part) <= size:
         yield json.dumps(part, sort_keys=True, ensure_ascii=False)
