@@ -1,0 +1,86 @@
+"""Estimates of false negatives, against a witness whose errors are known."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from embkit.denoising import FalseNegatives, false_negatives
+from embkit.errors import EmbkitError
+from embkit.mining import mine
+from embkit.pairs import collect
+
+
+@pytest.fixture
+def mined(tiny_domain):
+    return mine(tiny_domain, collect(tiny_domain, "human")[0], 2, miner="random")
+
+
+def estimate(suspected, false_alarms):
+    return FalseNegatives((), suspected, (0.0, 1.0), false_alarms, 10, 0.0).rate
+
+
+@pytest.mark.parametrize(
+    ("suspected", "alarms", "rate"),
+    [(0.1, 0.1, 0.0), (0.3, 0.1, 0.5), (0.5, 0.0, 1.0), (0.05, 0.1, 0.0), (0.3, 0.5, None)],
+)
+def test_the_estimate_corrects_for_misses_and_false_alarms(suspected, alarms, rate):
+    assert estimate(suspected, alarms) == (rate if rate is None else pytest.approx(rate))
+
+
+def test_a_planted_share_is_recovered_from_a_noisy_witness():
+    """1,000 negatives, 30% really right; the witness notices half and suspects 20% of the rest."""
+    rng = np.random.default_rng(0)
+    right = rng.random(1000) < 0.3
+    suspected = np.where(right, rng.random(1000) < 0.5, rng.random(1000) < 0.2).mean()
+    assert estimate(float(suspected), 0.2) == pytest.approx(0.3, abs=0.1)
+
+
+def test_suspects_are_those_that_score_as_high_as_the_positive(tiny_domain, mined):
+    suspicious = tiny_domain.corpus[mined.negatives[0][0]]
+
+    def score(pairs):
+        positives = {(a, tiny_domain.corpus[p]) for a, p in zip(mined.anchors, mined.positives)}
+        return [3.0 if p in positives or p[1] == suspicious else 0.0 for p in pairs]
+
+    found = false_negatives(mined, tiny_domain, score, sample=1000)
+    places = [d for negatives in mined.negatives for d in negatives]
+    share = np.mean([tiny_domain.corpus[d] == suspicious for d in places])
+    assert len(found.sample) == len(places)
+    assert found.suspected == pytest.approx(share) and 0 < share < 1
+    assert found.sample[0].reasons[0] == "the cross-encoder prefers it"
+    assert found.sample[-1].negative_score < found.sample[-1].positive_score
+    low, high = found.suspected_ci
+    assert low <= found.suspected <= high
+
+
+def test_people_are_the_second_witness(tiny_domain, mined):
+    query = next(iter(tiny_domain.negatives))
+    marked = tiny_domain.negatives[query]
+    alarmed = tiny_domain.corpus[marked[0]]
+    found = false_negatives(
+        mined, tiny_domain, lambda pairs: [2.0 if p[1] == alarmed else 1.0 for p in pairs]
+    )
+    assert found.marked == len(marked) == 2
+    assert (
+        found.false_alarms == 1.0
+    )  # 2 > 1 for the one, and 1 ties with the positive for the other
+    assert found.rate is None and "No estimate" in found.verdict()
+    nobody = dataclasses.replace(tiny_domain, negatives={})
+    silent = false_negatives(mined, nobody, lambda pairs: np.arange(len(pairs)))
+    assert silent.false_alarms is None and silent.rate is None
+
+
+def test_it_shows_texts_as_text(tiny_domain, mined):
+    row = dataclasses.replace(mined, corpus=mined.corpus)
+    domain = dataclasses.replace(
+        tiny_domain, corpus=tiny_domain.corpus | {mined.negatives[0][0]: "<script>x</script>"}
+    )
+    shown = false_negatives(row, domain, lambda pairs: [len(p[1]) for p in pairs], sample=500)
+    assert "<script>" not in shown._repr_html_()
+
+
+def test_nothing_mined_is_refused(tiny_domain, mined):
+    empty = dataclasses.replace(mined, negatives=())
+    with pytest.raises(EmbkitError, match="no mined negatives"):
+        false_negatives(empty, tiny_domain, lambda pairs: [])

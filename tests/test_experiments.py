@@ -1,0 +1,69 @@
+"""Arms of one cost: the same number of pairs, the rate from dev, p against the first arm."""
+
+import pytest
+
+from embkit import evaluation, experiments
+from embkit.errors import EmbkitError
+from embkit.pairs import collect
+from embkit.recipes import Recipe
+
+ARMS = {"in-batch": {}, "random": {"hard_negatives": 1, "miner": "random"}}
+
+
+@pytest.fixture
+def recipe(tiny_model):
+    return Recipe(model=str(tiny_model), epochs=1, batch_size=8)
+
+
+@pytest.fixture
+def compared(store, tiny_domain, recipe):
+    return experiments.equal_cost(
+        recipe, tiny_domain, ARMS, rates=(1e-4, 3e-3), references=("bm25",), quiet=True
+    )
+
+
+def test_every_arm_sees_as_many_pairs_and_dev_chooses_its_rate(compared, tiny_domain):
+    assert compared.pairs == len(collect(tiny_domain, "human")[0])
+    for sweep in compared.sweeps.values():
+        assert {run.recipe.learning_rate for run in sweep.runs} == {1e-4, 3e-3}
+        assert {run.record["pairs"] for run in sweep.runs} == {compared.pairs}
+        assert {run.record["steps"] for run in sweep.runs} == {-(-compared.pairs // 8)}
+    frame = compared.frame()
+    for arm, sweep in compared.sweeps.items():
+        best = max(sweep.runs, key=lambda run: run.dev_score)
+        assert frame.loc[arm, "learning rate"] == best.recipe.learning_rate
+
+
+def test_p_and_difference_are_against_the_first_arm(compared):
+    frame = compared.frame()
+    assert list(frame.index) == ["in-batch", "random", "bm25"]
+    assert (
+        frame.loc["in-batch", "known: difference"] is None
+        or frame.isna().loc["in-batch", "known: difference"]
+    )
+    first, second = (compared.scores[arm] for arm in ("in-batch", "random"))
+    delta = second.mean("known") - first.mean("known")
+    assert frame.loc["random", "known: difference"] == pytest.approx(delta)
+    report = evaluation.compare([first, second], baseline="in-batch")
+    (row,) = (
+        r for r in report.rows if (r["label"], r["split"], r["subset"]) == ("random", "known", None)
+    )
+    assert frame.loc["random", "known: p"] == row["p_vs_base"]
+    assert "known" in compared._repr_html_() and "in-batch" in repr(compared)
+
+
+def test_the_arm_with_the_fewest_pairs_sets_the_number(store, tiny_domain, recipe):
+    found = experiments.equal_cost(
+        recipe.replace(max_pairs=12),
+        tiny_domain,
+        {"a": {}},
+        rates=(1e-3,),
+        references=(),
+        quiet=True,
+    )
+    assert found.pairs == 12 and found.sweeps["a"].runs[0].record["pairs"] == 12
+
+
+def test_no_arm_is_refused(tiny_domain, recipe):
+    with pytest.raises(EmbkitError, match="no arm"):
+        experiments.equal_cost(recipe, tiny_domain, {})
