@@ -15,7 +15,7 @@ from . import session
 from .domains import Domain
 from .domains.base import normalise
 from .errors import EmbkitError, unknown
-from .mining import Family, Mined, Pair, mine
+from .mining import CrossEncoderScores, Family, Mined, Pair, mine
 from .recipes import Recipe
 
 if TYPE_CHECKING:
@@ -120,11 +120,19 @@ def training_pairs(recipe: Recipe, domain: Domain) -> TrainingPairs:
             range_max=recipe.range_max,
             relative_margin=recipe.relative_margin,
             keep_kin=recipe.keep_kin,
+            veto=_scores_of(recipe.veto) if recipe.veto else None,
             sampling=recipe.sampling,
             hidden_positives=recipe.hidden_positives,
             seed=recipe.seed,
         )
     return TrainingPairs(domain, tuple(rows), mined, recipe.unique_in_batch, dropped)
+
+
+def _scores_of(cross_encoder: str) -> CrossEncoderScores:
+    from .rerank import load_cross_encoder, score_pairs
+
+    model = load_cross_encoder(cross_encoder)
+    return lambda texts: score_pairs(model, texts)
 
 
 def collect(domain: Domain, source: str) -> tuple[list[Pair], dict[str, int]]:

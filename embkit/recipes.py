@@ -80,6 +80,9 @@ class Recipe:
     relative_margin: float | None = _knob(
         None, "remove candidates above the positive's score less this share of it", 0.0, 1.0
     )
+    veto: str | None = _knob(
+        None, "a cross-encoder that removes candidates it scores as high as the positive"
+    )
     keep_kin: bool = _knob(False, "allow ancestors and descendants of the positive as negatives")
     sampling: str = _knob("top", "which candidates of the window: top or random")
     hidden_positives: float = _knob(
@@ -148,6 +151,7 @@ class Recipe:
             parts.append(f"+ {self.hard_negatives} {self.miner}")
             parts += ["kin kept"] if self.keep_kin else []
             parts += [f"{self.relative_margin:.0%} margin"] if self.relative_margin else []
+            parts += ["veto"] if self.veto else []
             hidden = self.hidden_positives
             parts += [f"{hidden:.0%} of positives hidden"] if hidden else []
         if self.shuffle_labels:

@@ -148,6 +148,7 @@ def test_each_field_changes_the_hash():
         "range_max": 60,
         "relative_margin": 0.05,
         "keep_kin": True,
+        "veto": "reranker",
         "sampling": "random",
         "hidden_positives": 0.1,
         "lora_rank": 4,
