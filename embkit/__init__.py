@@ -20,13 +20,16 @@ _DOOR = {  # name -> the room it lives in; rooms are opened when they are first 
     "compare": "evaluation",
     "Domain": "domains",
     "efficient": "engine",
+    "eligible_documents": "query_sets",
     "EmbkitError": "errors",
     "encode": "search",
     "evaluate": "judge",
     "exact_search": "search",
     "export_model": "export",
     "false_negatives": "denoising",
+    "filter_generated": "filtering",
     "finished": "runs",
+    "generate": "generation",
     "in_batch_false_negatives": "pairs",
     "labels_to_pairs": "annotation",
     "LabelStore": "annotation",
@@ -37,16 +40,21 @@ _DOOR = {  # name -> the room it lives in; rooms are opened when they are first 
     "LoadReport": "domains",
     "look": "judge",
     "make_loss": "objectives",
+    "make_set": "query_sets",
     "METRICS": "metrics",
     "mine": "mining",
     "Mined": "mining",
     "moved": "judge",
     "openai_embeddings": "clients",
+    "OpenAIBackend": "llms",
     "paired_test": "metrics",
     "paths": "session",
     "profile": "session",
+    "Prompt": "prompts",
+    "PROMPTS": "prompts",
     "queue": "annotation",
     "rank": "judge",
+    "read_set": "generation",
     "Recipe": "recipes",
     "Report": "report",
     "resolve": "assets",
@@ -63,7 +71,9 @@ _DOOR = {  # name -> the room it lives in; rooms are opened when they are first 
     "train": "training",
     "training_pairs": "pairs",
     "TrainingPairs": "pairs",
+    "TransformersBackend": "local_llm",
     "with_labels": "annotation",
+    "write_set": "query_sets",
 }
 _ROOMS = ("plots", "exercises", "experiments", "widgets")
 __all__ = sorted((*_DOOR, *_ROOMS))  # noqa: PLE0604
@@ -95,11 +105,17 @@ if TYPE_CHECKING:
     from .errors import EmbkitError
     from .evaluation import Scores, compare
     from .export import export_model, to_beir, to_datasets, to_parquet
+    from .filtering import filter_generated
+    from .generation import generate, read_set
     from .judge import evaluate, leaderboard, look, moved, rank, score
+    from .llms import OpenAIBackend
+    from .local_llm import TransformersBackend
     from .metrics import METRICS, bootstrap_ci, paired_test
     from .mining import Mined, mine
     from .objectives import make_loss
     from .pairs import TrainingPairs, batches, in_batch_false_negatives, training_pairs
+    from .prompts import PROMPTS, Prompt
+    from .query_sets import eligible_documents, make_set, write_set
     from .recipes import Recipe
     from .report import Report
     from .rerank import load_cross_encoder, score_pairs

@@ -19,7 +19,7 @@ from .training import Sweep, choose
 if TYPE_CHECKING:
     import pandas as pd
 
-RATES = (2e-4, 4e-4, 8e-4)
+RATES = (1e-4, 2e-4, 4e-4)
 SOURCES: dict[str, dict[str, Any]] = {  # what the training data is made of -> a recipe's changes
     "human, in-batch": {},
     "small LLM, unfiltered": {"pairs": "smollm2:all"},

@@ -1,0 +1,531 @@
+"""Queries by a language model: prompts, what counts as an answer, the cache, retries, budgets."""
+
+import itertools
+import json
+import re
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from embkit.answers import clean, plain
+from embkit.asking import PATIENCE, Cache
+from embkit.errors import EmbkitError
+from embkit.generation import Generated, generate, read_set
+from embkit.llms import Failure
+from embkit.prompts import PROMPTS, Prompt
+
+PROMPT = Prompt(
+    "test",
+    "After each title stands {what}.",
+    {"keyword": ("Key words", "key words"), "layman": ("Patient", "what a patient says")},
+    {
+        "keyword": (("Heat stroke", "hot sun faint"),),
+        "layman": (("Heat stroke", "fainted in the hot sun"),),
+    },
+    label="Title",
+)
+
+
+def titles(n):
+    return {f"d{i:03d}": f"Pain of rib number {i}" for i in range(n)}
+
+
+def asked_for(prompt):
+    """The document of a rendered prompt."""
+    return re.findall(r"Title: (.*)\n", prompt)[-1]
+
+
+class Echo:
+    """Answers each document with words of its own; counts and remembers."""
+
+    def __init__(self, name="echo", batch_size=1, workers=1, answer=None):
+        self.name, self.batch_size, self.workers = name, batch_size, workers
+        self.calls, self.prompts = [], []
+        self._count = itertools.count(1)  # one thread at a time
+        self._answer = answer or (lambda document, n: f"it hurts there, {document.lower()}")
+
+    def generate(self, prompts, *, max_tokens, temperature, seed):
+        self.calls.append({"n": len(prompts), "temperature": temperature, "seed": seed})
+        answers = []
+        for prompt in prompts:
+            self.prompts.append(prompt)
+            answers.append(self._answer(asked_for(prompt), next(self._count)))
+        return answers
+
+
+def run(documents, backend, **options):
+    waits = []
+    options = {"kinds": ["layman"], "progress": False, "sleep": waits.append} | options
+    return generate(documents, backend, PROMPT, **options), waits
+
+
+# Prompts
+
+
+def test_a_prompt_reads_as_it_is_sent():
+    assert PROMPT.render("  Gout,\n acute ", "layman") == (
+        "After each title stands what a patient says.\n\n"
+        "Title: Heat stroke\nPatient: fainted in the hot sun\n\n"
+        "Title: Gout, acute\nPatient:"
+    )
+    assert "fainted in the hot sun" in repr(PROMPT) and "hot sun faint" in str(PROMPT)
+    assert PROMPT.render("x" * 5000, "keyword").count("x") == 2000
+
+
+def test_a_prompt_can_be_changed():
+    other = PROMPT.replace(label="Code", longest=3)
+    assert other.render("Gouty", "layman").endswith("Code: Gou\nPatient:")
+    assert other.hash != PROMPT.hash and PROMPT.replace().hash == PROMPT.hash
+    assert Prompt(**json.loads(json.dumps(PROMPT.to_dict()))) == PROMPT
+    with pytest.raises(EmbkitError, match="unknown prompt field 'lable'"):
+        PROMPT.replace(lable="Code")
+    with pytest.raises(EmbkitError, match="unknown kind of query 'laymen'"):
+        PROMPT.render("Gout", "laymen")
+
+
+def test_a_prompts_page_is_escaped():
+    assert "<script>" not in PROMPT.replace(instruction="<script>", name="<script>")._repr_html_()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"kinds": {}}, {"kinds": {"keyword": "Key words"}}, {"examples": {"keyword": ()}}]
+    + [{"examples": {"keyword": ["one"], "layman": []}}],
+)
+def test_a_prompt_of_another_shape(change):
+    with pytest.raises(EmbkitError, match="kinds|examples"):
+        PROMPT.replace(**change)
+
+
+def test_no_example_of_the_medical_prompt_is_a_title_or_a_query_of_the_domain():
+    from embkit.domains import load_domain
+    from embkit.domains.base import normalise
+
+    domain, prompt = load_domain("icd10cm", profile="full"), PROMPTS["icd10cm"]
+    known = {normalise(text) for text in (*domain.corpus.values(), *domain.queries.values())}
+    queries = {normalise(query) for pairs in prompt.examples.values() for _, query in pairs}
+    assert len(prompt.documents) == 11 and not known & (prompt.documents | queries)
+    assert set(prompt.kinds) == set(PROMPTS["general"].kinds) == {"keyword", "question", "layman"}
+
+
+# Answers
+
+
+@pytest.mark.parametrize(
+    ("raw", "query"),
+    [
+        ("my ear rings", "my ear rings"),
+        (' "My ear rings."\nTitle: Gout\nPatient: toe', "My ear rings."),
+        ("\n\n- **Patient:** my ear rings", "my ear rings"),
+        ("1. Key words: ear ringing,", "ear ringing"),
+        ("2 ears ring", "2 ears ring"),
+        ("<think>hm, Latin\nwords</think>\nmy ear rings", "my ear rings"),
+        ('{"query": "my ear rings"}', "my ear rings"),
+        ('```json\n{"id": "7", "layman": "my ear rings"}\n```', "my ear rings"),
+        ('["my ear rings", "toe"]', "my ear rings"),
+        ("β-thalassemia in the family", "β-thalassemia in the family"),
+        ("why does it ring, ring, and never stop ringing", None),
+    ],
+)
+def test_an_answer_is_cleaned(raw, query):
+    expected = raw if query is None else query
+    assert clean(raw, "Tinnitus", PROMPT, "layman") == expected
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        ("", "an empty answer"),
+        (" \n - \n", "an empty answer"),
+        ('{"query": "my ea', "half JSON"),
+        ('{"query": ["x"]}', "half JSON"),
+        ("[]", "half JSON"),
+        ("в ухе звенит", "another language: the document is in Latin letters"),
+        ("耳が鳴る", "another language"),
+        ("das klingelt in dem Ohr und hört nicht auf", "another language: German"),
+        (" ".join("abcdefghijklmnopqrstuvwxy"), "too many words: 25, at most 24"),
+        ("#### $$$ 12 a", "garbage"),
+        ("my ear \ufffd rings", "garbage"),
+        ("ear ear ear", "it repeats itself"),
+        ("cancer of the skin and cancer of the ear, cancer of the toe", "it repeats itself"),
+        ("As an AI, I have no ears", "a refusal"),
+        ("Fainted in the hot sun!", "an example of the prompt"),
+    ],
+)
+def test_what_is_no_answer(raw, reason):
+    found = clean(raw, "Tinnitus", PROMPT, "layman", ["English"])
+    assert isinstance(found, Failure) and found.reason.startswith(reason) and not found.silent
+
+
+def test_a_document_in_another_script_may_be_answered_in_it():
+    assert clean("звенит в ухе", "Шум в ушах", PROMPT, "layman") == "звенит в ухе"
+
+
+def test_a_corpus_in_another_language_may_be_answered_in_it():
+    documents = {str(i): f"Schmerzen in der Rippe Nummer {i} und in dem Arm" for i in range(5)}
+    echo = Echo(answer=lambda document, _: f"es tut weh und der Arm brennt, {document[:26]}")
+    found, _ = run(documents, echo)
+    assert not found.failed and len(found.rows) == 5
+
+
+def test_end_marks_and_case_make_no_other_query():
+    assert plain("Why  me?") == plain("why me")
+
+
+# Asking
+
+
+def test_every_document_and_kind_is_asked_once(cache):
+    echo = Echo()
+    found, _ = run(titles(3), echo, kinds=None)
+    assert {(row.document, row.kind) for row in found.rows} == {
+        (document, kind) for document in titles(3) for kind in ("keyword", "layman")
+    }
+    assert len(echo.prompts) == len(set(echo.prompts)) == 6
+    assert found.counts["queries asked for"] == found.counts["prompts sent"] == 6
+    again, _ = run(titles(3), echo, kinds=None)
+    assert again.rows == found.rows and len(echo.prompts) == 6
+    assert again.counts["from the cache"] == 6 and again.counts["prompts sent"] == 0
+
+
+def test_another_model_prompt_or_setting_is_asked_anew():
+    echo = Echo()
+    for options in ({}, {"temperature": 0.5}, {"seed": 1}, {"max_tokens": 8}, {"per_document": 2}):
+        before = len(echo.prompts)
+        run(titles(1), echo, **options)
+        assert len(echo.prompts) > before, options
+    before = len(echo.prompts)
+    generate(titles(1), echo, PROMPT.replace(label="Title", name="b"), kinds=["layman"])
+    run({"d000": "Title changed"}, echo)
+    assert len(echo.prompts) == before + 2
+    other = Echo("other")
+    run(titles(1), other)
+    assert len(other.prompts) == 1
+
+
+def test_several_queries_of_a_kind_are_drawn_apart():
+    echo = Echo(answer=lambda document, n: f"rib pain of {n} days, {document}")
+    found, _ = run(titles(2), echo, per_document=3)
+    assert len({row.query for row in found.rows}) == 6
+    assert sorted(row.n for row in found.rows) == [0, 0, 1, 1, 2, 2]
+    assert len({call["seed"] for call in echo.calls}) == 3
+    assert {call["temperature"] for call in echo.calls} == {0.7}
+
+
+def test_batches_hold_one_kind_and_similar_lengths():
+    documents = {str(i): f"Pain{' and more pain' * (i % 7)} of rib {i}" for i in range(40)}
+    echo = Echo(batch_size=10, answer=lambda *_: "it hurts")
+    run(documents, echo, kinds=None)
+    assert [call["n"] for call in echo.calls] == [10] * 8
+    spreads, labels = [], []
+    for start in range(0, 80, 10):
+        batch = echo.prompts[start : start + 10]
+        lengths = [len(prompt) for prompt in batch]
+        spreads.append(max(lengths) - min(lengths))
+        labels.append({prompt.rsplit("\n", 1)[1] for prompt in batch})
+    assert all(len(kinds) == 1 for kinds in labels)
+    assert sum(spreads) / len(spreads) < 50  # unsorted: about 80
+
+
+def test_a_larger_limit_holds_the_smaller():
+    small, _ = run(titles(50), Echo(), limit=5)
+    large, _ = run(titles(50), Echo(), limit=12)
+    assert len(large.rows) == 12 and set(small.rows) < set(large.rows)
+    other, _ = run(titles(50), Echo(), limit=5, seed=7)
+    assert {row.document for row in other.rows} != {row.document for row in small.rows}
+
+
+def test_the_examples_own_documents_are_left_out_and_counted():
+    echo = Echo()
+    found, _ = run(titles(2) | {"x": "heat  STROKE"}, echo)
+    assert "x" not in {row.document for row in found.rows} and len(echo.prompts) == 2
+    assert found.counts["documents left out: examples of the prompt"] == 1
+
+
+@pytest.mark.parametrize("text", ["", "  \n", "—?! ...", "()"])
+def test_a_document_with_nothing_to_ask_about_is_reported_and_not_asked(text):
+    echo = Echo()
+    found, _ = run({"x": text} | titles(1), echo)
+    assert [(row.document, row.reason.split(":")[0]) for row in found.failed] == [
+        ("x", "nothing to ask about")
+    ]
+    assert len(found.rows) == len(echo.prompts) == 1
+
+
+def test_killed_in_the_middle_the_next_call_asks_only_the_rest():
+    def dies(document, n):
+        if n == 5:
+            raise KeyboardInterrupt
+        return f"it hurts, {document}"
+
+    with pytest.raises(KeyboardInterrupt):
+        run(titles(9), Echo(answer=dies))
+    rest = Echo()
+    found, _ = run(titles(9), rest)
+    assert len(rest.prompts) == 5 and len(found.rows) == 9
+    assert found.counts["from the cache"] == 4
+
+
+def test_killed_among_several_workers():
+    def dies(document, n):
+        if n == 5:
+            raise KeyboardInterrupt
+        return f"it hurts, {document}"
+
+    broken = Echo(answer=dies, workers=3)
+    with pytest.raises(KeyboardInterrupt):
+        run(titles(30), broken)
+    rest = Echo()
+    found, _ = run(titles(30), rest)
+    assert len(found.rows) == 30 and len(rest.prompts) == 30 - (len(broken.prompts) - 1)
+
+
+def test_a_process_that_is_killed_loses_nothing(cache):
+    code = (
+        "import time\n"
+        "from tests.test_generation import Echo, run, titles\n"
+        "run(titles(50), Echo(answer=lambda d, _: time.sleep(0.02) or f'it hurts, {d}'))\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent.parent)
+    deadline, lines = time.monotonic() + 60, 0
+    while lines < 5 and time.monotonic() < deadline:
+        time.sleep(0.01)
+        lines = sum(path.read_bytes().count(b"\n") for path in cache.rglob("*.jsonl"))
+    process.kill()
+    process.wait()
+    kept = sum(path.read_bytes().count(b"\n") for path in cache.rglob("*.jsonl"))
+    echo = Echo()
+    found, _ = run(titles(50), echo)
+    assert 5 <= kept < 50 and len(echo.prompts) == 50 - kept and len(found.rows) == 50
+
+
+def test_a_line_that_was_cut_off_is_asked_again(cache):
+    run(titles(4), Echo())
+    (file,) = (cache / "generated").glob("*.jsonl")
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-20])
+    echo = Echo()
+    found, _ = run(titles(4), echo)
+    assert len(echo.prompts) == 1 and len(found.rows) == 4
+    lines = file.read_bytes().splitlines()
+    assert len(lines) == 5  # three whole ones, the piece, and the new one on a line of its own
+    assert json.loads(lines[4]) == json.loads(whole.splitlines()[3])
+    echo = Echo()
+    run(titles(4), echo)
+    assert not echo.prompts
+
+
+@pytest.mark.parametrize("junk", [b"[1]\n", b"null\n", b'{"key": 1}\n', b"\xff\n", b"{}\n\n"])
+def test_lines_that_are_no_answer_are_passed_over(cache, junk):
+    run(titles(2), Echo())
+    (file,) = (cache / "generated").glob("*.jsonl")
+    file.write_bytes(junk + file.read_bytes())
+    echo = Echo()
+    run(titles(2), echo)
+    assert not echo.prompts
+
+
+def test_two_processes_share_a_cache(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from embkit.asking import Cache\n"
+        "cache = Cache(Path(sys.argv[1]))\n"
+        "for i in range(60):\n"
+        "    cache.add([{'key': f'{sys.argv[2]}{i}', 'query': 'x' * (i * 50)}])\n"
+        "    cache.add([{'key': f'both{i}', 'query': sys.argv[2]}])\n"
+    )
+    path = tmp_path / "cache.jsonl"
+    both = [subprocess.Popen([sys.executable, "-c", code, path, name]) for name in "ab"]
+    assert [process.wait(60) for process in both] == [0, 0]
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len(rows) == len({row["key"] for row in rows}) == 180
+
+
+def test_the_first_answer_to_a_key_is_everyones(tmp_path):
+    one, two = Cache(tmp_path / "c.jsonl"), Cache(tmp_path / "c.jsonl")
+    one.add([{"key": "k", "query": "first"}])
+    two.add([{"key": "k", "query": "second"}])
+    assert one.get("k") == two.get("k") == "first"
+
+
+def test_threads_share_a_cache():
+    results = []
+
+    def work():
+        results.append(run(titles(12), Echo(workers=2))[0])
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 3 and all(found.rows == results[0].rows for found in results)
+
+
+def test_a_cache_that_cannot_be_written(cache):
+    cache.mkdir()
+    (cache / "generated").write_text("a file where a folder should be")
+    with pytest.raises(EmbkitError, match="answers cannot be kept"):
+        run(titles(1), Echo())
+
+
+# Failing
+
+
+def test_an_exception_is_retried_with_growing_waits_and_never_warmer():
+    def flaky(document, n):
+        if n < 4:
+            raise TimeoutError("the model went away")
+        return "it hurts"
+
+    echo = Echo(answer=flaky)
+    found, waits = run(titles(1), echo)
+    assert waits == [1, 2, 4] and len(found.rows) == 1
+    assert [call["temperature"] for call in echo.calls] == [0, 0, 0, 0]
+    found, waits = run(titles(1), Echo("b", answer=lambda *_: 1 / 0), retries=2)
+    assert waits == [1, 2] and "ZeroDivisionError" in found.failed[0].reason
+    assert isinstance(found, Generated) and "failed: ZeroDivisionError" in repr(found)
+
+
+def test_no_answer_at_all_is_asked_again_warmer_and_at_once():
+    echo = Echo(answer=lambda _, n: "" if n < 3 else "it hurts")
+    found, waits = run(titles(1), echo)
+    assert not waits and len(found.rows) == 1
+    assert [round(call["temperature"], 6) for call in echo.calls] == [0, 0.3, 0.6]
+    assert len({call["seed"] for call in echo.calls}) == 3
+
+
+def test_one_poisoned_document_does_not_take_its_batch_along():
+    def poison(document, _):
+        if document.endswith("number 2"):
+            raise RuntimeError("out of memory")
+        return f"it hurts, {document}"
+
+    found, _ = run(titles(8), Echo(answer=poison, batch_size=4), retries=1)
+    assert [row.document for row in found.failed] == ["d002"] and len(found.rows) == 7
+    assert "out of memory" in found.failed[0].reason
+
+
+@pytest.mark.parametrize("answers", ["text", ["only one"], [None] * 3, [b"bytes"] * 3])
+def test_a_backend_that_gives_something_else(answers):
+    class Odd:
+        name = "odd"
+        batch_size = 3
+
+        def generate(self, prompts, **_):
+            return answers if isinstance(answers, str) else answers[: max(1, len(prompts))]
+
+    found, _ = run(titles(3), Odd(), retries=0)
+    if answers == ["only one"]:  # right where one is asked
+        assert len(found.rows) == 3
+    else:
+        assert len(found.failed) == 3
+
+
+def test_what_never_answers_is_given_up(cache):
+    echo = Echo(answer=lambda *_: 1 / 0)
+    found, _ = run(titles(40), echo, retries=1)
+    assert (len(found.failed), len(found.left)) == (PATIENCE, 40 - PATIENCE)
+    assert f"{PATIENCE} items in a row" in found.stopped and len(echo.prompts) == 2 * PATIENCE
+
+
+def test_bad_answers_in_a_row_are_no_reason_to_stop():
+    found, _ = run(titles(40), Echo(answer=lambda *_: ""), retries=0)
+    assert len(found.failed) == 40 and found.stopped is None
+
+
+@pytest.mark.parametrize("budget", [0, 3])
+def test_the_budget_stops_the_call_and_the_next_goes_on(budget):
+    echo = Echo()
+    found, _ = run(titles(8), echo, budget=budget)
+    assert (len(found.rows), len(found.left)) == (budget, 8 - budget)
+    assert len(echo.prompts) == budget and f"budget of {budget} prompts" in found.stopped
+    assert f"{budget} done, {8 - budget} left" in repr(found)
+    assert f"{budget} done, {8 - budget} left" in found._repr_html_()
+    found, _ = run(titles(8), echo)
+    assert len(found.rows) == len(echo.prompts) == 8
+
+
+def test_retries_are_paid_from_the_budget():
+    echo = Echo(answer=lambda *_: "")
+    found, _ = run(titles(8), echo, budget=6, retries=3)
+    assert len(echo.prompts) == found.counts["prompts sent"] == 6
+    assert len(found.failed) + len(found.left) == 8 and len(found.failed) == 1
+
+
+def test_bad_input_of_a_backend_is_raised_as_it_is():
+    def refuses(*_):
+        raise EmbkitError("no such model", expected="another", hint="look")
+
+    with pytest.raises(EmbkitError, match="no such model"):
+        run(titles(3), Echo(answer=refuses))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"limit": 0}, {"per_document": 0}, {"retries": -1}, {"budget": -1}, {"seed": -1}]
+    + [{"max_tokens": 0}, {"limit": 2.5}, {"kinds": ["laymen"]}],
+)
+def test_bad_numbers(options):
+    with pytest.raises(EmbkitError, match=next(iter(options)).replace("kinds", "kind of query")):
+        run(titles(2), Echo(), **options)
+
+
+def test_bad_input():
+    for documents in ({}, ["a text"], {"a": None}, {1: "text"}):
+        with pytest.raises(EmbkitError, match="documents|id or text"):
+            run(documents, Echo())
+    with pytest.raises(EmbkitError, match="str as its backend"):
+        run(titles(1), "smollm2")
+    with pytest.raises(EmbkitError, match="str as its prompt"):
+        generate(titles(1), Echo(), "icd10cm")
+
+
+# What comes of it
+
+
+def test_a_result_shows_itself_and_survives_its_file(tmp_path):
+    echo = Echo(answer=lambda d, _: "" if d.endswith("3") else f"<b>it hurts</b>, {d}")
+    found, _ = run(titles(6), echo, budget=7)
+    page = found._repr_html_()
+    assert "&lt;b&gt;it hurts" in page and "<b>it" not in page
+    assert "failed: an empty answer" in repr(found)
+    path = found.save(tmp_path / "queries.jsonl")
+    again = Generated.load(path)
+    assert again == found and path.name == "queries.jsonl"
+    assert again.pairs()["anchor"][0] == found.rows[0].query
+    assert again.pairs()["positive"][0] == titles(6)[found.rows[0].document]
+
+
+def test_a_result_too_small_to_train_on():
+    found, _ = run(titles(1), Echo())
+    with pytest.raises(EmbkitError, match="1 generated queries"):
+        found.pairs()
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"generated": 2}', '{"query": "x"}', "\x00", "{"])
+def test_a_file_that_holds_no_result(tmp_path, text):
+    (tmp_path / "x.jsonl").write_text(text)
+    with pytest.raises(EmbkitError, match="no generated queries"):
+        Generated.load(tmp_path / "x.jsonl")
+    with pytest.raises(EmbkitError, match="no generated queries"):
+        Generated.load(tmp_path / "missing.jsonl")
+
+
+def test_a_set_is_read_and_checked(tmp_path):
+    path = tmp_path / "set.jsonl"
+    good = [{"query": "a b", "document": "d", "split": "train"}, {"query": "c", "document": "e"}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in good))
+    assert read_set(path) == good
+    for line in ('{"query": "x"}', '{"query": " ", "document": "d"}', "[]", '{"query', '"x"', ""):
+        path.write_text(json.dumps(good[0]) + "\n" + line + "\n")
+        with pytest.raises(EmbkitError, match="line 2 of set.jsonl"):
+            read_set(path)
+    path.write_text('{"query": "x", "document": "d", "kept": "yes"}\n')
+    with pytest.raises(EmbkitError, match="line 1"):
+        read_set(path)
+    with pytest.raises(EmbkitError, match="cannot be read"):
+        read_set(tmp_path / "none.jsonl")

@@ -1,0 +1,394 @@
+"""Filters, published sets and their cards: what is kept, what is not, and what is never asked."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from embkit import query_sets, session
+from embkit.errors import EmbkitError
+from embkit.filtering import RULES, filter_generated
+from embkit.generation import Generated, Row, read_set
+from embkit.prompts import PROMPTS
+from embkit.query_sets import eligible_documents, make_set, write_set
+
+
+@pytest.fixture
+def data(monkeypatch, tmp_path):
+    """The folder that stands for the clone's ``data``."""
+    found = dataclasses.replace(session.paths(), data=tmp_path / "data")
+    monkeypatch.setattr(query_sets, "paths", lambda: found)
+    return tmp_path / "data"
+
+
+def letters(texts):
+    """Letter counts: a stand-in for a general model."""
+    return np.array([[t.lower().count(c) for c in "abcdefghijklmnopqrstuvwxyz"] for t in texts])
+
+
+def written(domain, *rows):
+    """Generated with (document, query) rows; a tuple of three has a kind."""
+    rows = tuple(Row(row[0], row[1], *row[2:]) if row[2:] else Row(*row, "layman") for row in rows)
+    return Generated(
+        rows=rows,
+        failed=(),
+        left=(),
+        stopped=None,
+        texts=dict(domain.corpus),
+        backend="by hand",
+        prompt=PROMPTS["general"],
+        settings={"seed": 1},
+        counts={"queries": len(rows)},
+    )
+
+
+def removed(filtered):
+    return {rule: [row.query for row, _ in rows] for rule, rows in filtered.removed.items() if rows}
+
+
+def test_documents_held_out_for_testing_may_not_be_asked_about(tiny_domain):
+    found = eligible_documents(tiny_domain)
+    assert set(found) == {d for d, g in tiny_domain.groups.items() if g != "brain"}
+    assert found["eye0"] == tiny_domain.corpus["eye0"]
+
+
+def test_nor_those_of_groups_that_dev_alone_asks_about(tiny_domain):
+    qrels = {s: dict(judged) for s, judged in tiny_domain.qrels.items()}
+    for query, judged in tiny_domain.qrels["train"].items():
+        if any(document.startswith("eye") for document in judged):
+            del qrels["train"][query]
+    domain = dataclasses.replace(tiny_domain, qrels=qrels)
+    assert {domain.groups[d] for d in eligible_documents(domain)} == {
+        "ear",
+        "skin",
+        "heart",
+        "lung",
+        "bone",
+        "liver",
+    }
+
+
+def test_a_domain_without_groups_may_be_asked_about_everything(tiny_domain):
+    domain = dataclasses.replace(tiny_domain, groups={}, held_out=None)
+    assert eligible_documents(domain) == domain.corpus
+
+
+def test_each_rule_removes_its_own(tiny_domain):
+    own = dict(tiny_domain.corpus)
+    generated = written(
+        tiny_domain,
+        ("eye4", "Ocular  ACHE?"),  # asked in known
+        ("ear0", "sepsis in one ear"),  # asked in dev
+        ("ear0", "my ear is infected"),
+        ("ear1", "My ear is infected!"),  # the same text again
+        ("ear2", "aural growth"),  # a query of train
+        ("skin0", own["skin0"].upper() + "."),  # the title
+        ("skin1", "the injury of skin"),  # 4 of its 4 words
+        ("heart3", "swelling of heart and leg"),  # 3 of 6
+        ("lung4", "zzzz"),  # leads elsewhere
+        ("bone4", "bone hurts"),
+    )
+    found = filter_generated(
+        generated,
+        tiny_domain,
+        retriever=letters,
+        top_k=20,
+        cross_encoder_score=lambda pairs: [0.1 if "leg" in query else 0.9 for query, _ in pairs],
+        min_score=0.5,
+    )
+    assert list(found.removed) == list(RULES)
+    assert removed(found) == {
+        "copy": [own["skin0"].upper() + ".", "the injury of skin"],
+        "test query": ["Ocular  ACHE?", "sepsis in one ear"],
+        "duplicate": ["My ear is infected!", "aural growth"],
+        "round trip": ["zzzz"],
+        "cross-encoder": ["swelling of heart and leg"],
+    }
+    assert [row.query for row in found.rows] == ["my ear is infected", "bone hurts"]
+    why = {row.query: why for rows in found.removed.values() for row, why in rows}
+    assert why["Ocular  ACHE?"] == "a query of 'known'" and "'dev'" in why["sepsis in one ear"]
+    assert why["My ear is infected!"] == "already written for ear0 (layman)"
+    assert why["aural growth"] == "a query of 'train'"
+    assert why["the injury of skin"] == "100% of their words are the same"
+    assert why["zzzz"].startswith("not among the first 20; its first is")
+    assert why["swelling of heart and leg"] == "score 0.10, below 0.5"
+
+
+def test_the_counts_are_of_what_reached_a_rule(tiny_domain):
+    generated = written(
+        tiny_domain,
+        ("eye4", "ocular ache"),
+        ("ear0", "my ear"),
+        ("ear1", "my ear"),
+        ("ear2", "my ears"),
+    )
+    found = filter_generated(generated, tiny_domain, retriever=None)
+    assert [(c["rule"], c["before"], c["removed"], c["left"]) for c in found.counts()] == [
+        ("test query", 4, 1, 3),
+        ("duplicate", 3, 1, 2),
+        ("copy", 2, 0, 2),
+    ]
+    assert found.counts()[1]["share"] == pytest.approx(1 / 3)
+    assert "duplicate: 1 of 3 removed (33%)" in repr(found) and found.note == ""
+    assert found.examples("duplicate")[0][0].query == "my ear"
+    with pytest.raises(EmbkitError, match="unknown rule 'copies'"):
+        found.examples("copies")
+    assert found.pairs()["positive"] == [tiny_domain.corpus["ear0"], tiny_domain.corpus["ear2"]]
+
+
+def test_the_round_trip_agrees_with_a_search_by_hand(tiny_domain):
+    rng = np.random.default_rng(0)
+    ids = list(tiny_domain.corpus)
+    rows = [
+        (ids[i], f"query {chr(97 + n)} {ids[i]}") for n, i in enumerate(rng.integers(0, 40, 25))
+    ]
+    generated = written(tiny_domain, *rows)
+    found = filter_generated(generated, tiny_domain, retriever=letters, top_k=3, copy_overlap=1.0)
+    documents = letters(tiny_domain.corpus.values()).astype(float)
+    documents /= np.linalg.norm(documents, axis=1, keepdims=True)
+    kept = []
+    for document, query in rows:
+        scores = documents @ letters([query])[0]
+        better = (scores > scores[ids.index(document)] + 1e-6).sum()
+        kept += [query] if better < 3 else []
+    assert 0 < len(kept) < 25 and [row.query for row in found.rows] == kept
+
+
+def test_a_twin_of_the_document_is_as_good(tiny_domain):
+    documents = {"a": "pain of the rib", "b": "Pain of the rib", "c": "itching"}
+    generated = dataclasses.replace(
+        written(tiny_domain, ("b", "my rib hurts"), ("c", "my rib itches")), texts=documents
+    )
+    found = filter_generated(generated, documents, retriever="bm25", top_k=1, copy_overlap=1)
+    assert [row.document for row in found.rows] == ["b"], "by words alone, the first twin wins"
+
+
+def test_a_named_model_and_a_loaded_one_do_the_same(tiny_domain, tiny_model):
+    from embkit.search import load_model
+
+    generated = written(tiny_domain, ("eye0", "ocular sepsis here"), ("ear1", "injury one ear"))
+    by_name = filter_generated(generated, tiny_domain, retriever=tiny_model, top_k=5)
+    loaded = filter_generated(generated, tiny_domain, retriever=load_model(tiny_model), top_k=5)
+    assert by_name.rows == loaded.rows and removed(by_name) == removed(loaded)
+
+
+def test_nothing_and_one_left(tiny_domain, data):
+    generated = written(tiny_domain, ("ear0", "my ear"), ("ear1", "my ear"), ("ear2", "aural pus"))
+    options = {"retriever": None, "min_score": 0.5}
+    none = filter_generated(
+        generated, tiny_domain, cross_encoder_score=lambda p: np.zeros(len(p)), **options
+    )
+    assert none.rows == () and "No query of 3 is left" in none.note
+    assert "'cross-encoder' removed the most" in none.note
+    assert none.note in repr(none) and "No query of 3" in none._repr_html_()
+    with pytest.raises(EmbkitError, match="an empty set: No query of 3 is left"):
+        write_set(none, tiny_domain, "empty")
+    one = filter_generated(
+        generated, tiny_domain, cross_encoder_score=lambda p: [1.0, 0.0], **options
+    )
+    assert len(one) == 1 and "1 query of 3 is left" in repr(one)
+    for too_few in (none, one):
+        with pytest.raises(EmbkitError, match="at least two"):
+            too_few.pairs()
+    assert len(read_set(write_set(one, tiny_domain, "one"))) == 3
+    nothing = filter_generated(written(tiny_domain), tiny_domain, retriever=letters)
+    assert nothing.note.startswith("No query of 0") and not nothing.rows
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"top_k": 0}, {"copy_overlap": 0}, {"copy_overlap": 1.5}, {"min_score": 0.5}]
+    + [{"cross_encoder_score": len}],
+)
+def test_bad_bounds(tiny_domain, options):
+    with pytest.raises(EmbkitError, match=next(iter(options))):
+        filter_generated(written(tiny_domain), tiny_domain, retriever=None, **options)
+
+
+@pytest.mark.parametrize("scores", [[1.0], [[1.0, 2.0]], [float("nan"), 1.0]])
+def test_scores_of_another_shape(tiny_domain, scores):
+    generated = written(tiny_domain, ("ear0", "my ear"), ("ear1", "an ear"))
+    with pytest.raises(EmbkitError, match="cross_encoder_score gave"):
+        filter_generated(
+            generated,
+            tiny_domain,
+            retriever=None,
+            cross_encoder_score=lambda _: scores,
+            min_score=0.0,
+        )
+
+
+def test_queries_of_another_domain(tiny_domain):
+    with pytest.raises(EmbkitError, match="1 queries are of documents that are not searched"):
+        filter_generated(written(tiny_domain, ("nose0", "my nose")), tiny_domain, retriever=None)
+
+
+def test_a_page_is_escaped(tiny_domain):
+    generated = written(tiny_domain, ("ear0", "<script>ear"), ("ear1", "<i>x"), ("ear2", "<i>x"))
+    page = filter_generated(generated, tiny_domain, retriever=None)._repr_html_()
+    assert "&lt;script&gt;" in page and "<script>" not in page and "<i>" not in page
+
+
+# Files
+
+
+def test_a_set_holds_what_was_removed_too(tiny_domain, data):
+    generated = written(
+        tiny_domain,
+        ("ear0", "my | ear"),
+        ("ear1", "aural ache"),
+        ("ear2", "another ear", "keyword"),
+    )
+    path = write_set(
+        filter_generated(generated, tiny_domain, retriever=None),
+        tiny_domain,
+        "mine",
+        command="python -m embkit generate tiny --limit 3",
+        notes="Written *by hand*.",
+    )
+    assert path == data / "tiny" / "mine.jsonl"
+    assert read_set(path) == [
+        {"query": "my | ear", "document": "ear0", "kind": "layman", "kept": True}
+        | {"removed_by": None},
+        {"query": "aural ache", "document": "ear1", "kind": "layman", "kept": False}
+        | {"removed_by": "test query"},
+        {"query": "another ear", "document": "ear2", "kind": "keyword", "kept": True}
+        | {"removed_by": None},
+    ]
+    card = path.with_suffix(".md").read_text()
+    for part in (
+        "`python -m embkit generate tiny --limit 3`",
+        "| model | by hand |",
+        "| seed | 1 |",
+        "| kept | 2 queries for 2 documents |",
+        "| layman | 2 | 1 | 50% |",
+        "| test query | asked word for word in a test split or in dev | 1 | 33.3% | 2 |",
+        "| test query | aural ache | Injury of the ear | a query of 'known' |",
+        "my \\| ear",
+        "Written *by hand*.",
+        PROMPTS["general"].render("{document}", "layman"),
+        PROMPTS["general"].render("{document}", "keyword"),
+        f"content {tiny_domain.hash}",
+    ):
+        assert part in card, part
+    assert PROMPTS["general"].render("{document}", "question") not in card, "was not asked"
+
+
+def test_unfiltered_queries_can_be_written(tiny_domain, data):
+    path = write_set(written(tiny_domain, ("ear0", "an ear")), tiny_domain, "raw")
+    assert [row["kept"] for row in read_set(path)] == [True]
+    assert "## Filters" not in path.with_suffix(".md").read_text()
+
+
+@pytest.mark.parametrize("name", ["", "human", "a b", "../x", "x.jsonl", "smollm2:all"])
+def test_bad_names(tiny_domain, data, name):
+    with pytest.raises(EmbkitError, match="a set named"):
+        write_set(written(tiny_domain, ("ear0", "an ear")), tiny_domain, name)
+
+
+def test_queries_for_a_held_out_document_are_refused(tiny_domain, data):
+    generated = written(tiny_domain, ("ear0", "an ear"), ("brain0", "my brain"))
+    with pytest.raises(EmbkitError, match=r"held out for testing.*brain0"):
+        write_set(generated, tiny_domain, "leak")
+    assert not data.exists()
+
+
+def test_a_set_that_people_made_is_not_overwritten(tiny_domain, data):
+    generated = written(tiny_domain, ("ear0", "an ear"))
+    path = write_set(generated, tiny_domain, "mine")
+    write_set(generated, tiny_domain, "mine")  # its own may be made again
+    path.with_suffix(".md").write_text("# Written by people")
+    path.write_text("precious")
+    for _ in range(2):
+        with pytest.raises(EmbkitError, match="made in another way"):
+            write_set(generated, tiny_domain, "mine")
+        path.with_suffix(".md").unlink(missing_ok=True)
+    assert path.read_text() == "precious"
+
+
+# All of it
+
+
+class Patient:
+    """A backend that says where it hurts; counts what it is asked."""
+
+    name = "patient 1.0"
+    batch_size = 4
+
+    def __init__(self, dies_at=None):
+        self.prompts, self.dies_at = [], dies_at
+
+    def generate(self, prompts, **_):
+        self.prompts += prompts
+        if self.dies_at and len(self.prompts) >= self.dies_at:
+            raise KeyboardInterrupt
+        titles = [prompt.split("Document: ")[-1].split("\n")[0] for prompt in prompts]
+        return [f"help, {title.split()[-1]} {title.split()[0].lower()}" for title in titles]
+
+
+def make(domain, backend, **options):
+    options = {"limit": 20, "retriever": letters, "progress": False} | options
+    return make_set(domain, backend, **options)
+
+
+def test_a_set_is_made_whole(tiny_domain, data):
+    patient = Patient()
+    path, filtered = make(tiny_domain, patient, top_k=5)
+    assert path.name == "patient.jsonl" and len(patient.prompts) == 60
+    assert not [prompt for prompt in patient.prompts if "brain" in prompt]
+    rows = read_set(path)
+    assert len(rows) == 60 and sum(row["kept"] for row in rows) == len(filtered.rows) == 20
+    assert {row["removed_by"] for row in rows} == {None, "duplicate"}, "three kinds, one answer"
+    assert not {row["document"] for row in rows} & {f"brain{i}" for i in range(5)}
+    before = {file.name: file.read_bytes() for file in path.parent.iterdir()}
+    again = Patient()
+    make(tiny_domain, again, top_k=5)
+    assert not again.prompts, "all of it was answered already"
+    assert {file.name: file.read_bytes() for file in path.parent.iterdir()} == before
+    card = before["patient.md"].decode()
+    assert "python -m embkit generate tiny --limit 20 --profile smoke  # and make_set(..., " in card
+
+
+def test_a_set_is_never_written_in_part(tiny_domain, data):
+    with pytest.raises(KeyboardInterrupt):
+        make(tiny_domain, Patient(dies_at=20))
+    with pytest.raises(EmbkitError, match=r"budget of 4 prompts.*20 queries done.*40 left"):
+        make(tiny_domain, Patient(), budget=4)
+    assert not data.exists()
+    rest = Patient()
+    make(tiny_domain, rest)
+    assert len(rest.prompts) == 40
+
+
+def test_a_part_of_the_kinds_under_a_name(tiny_domain, data):
+    path, _ = make(tiny_domain, Patient(), kinds=["keyword"], name="words", seed=3)
+    assert path.name == "words.jsonl" and {row["kind"] for row in read_set(path)} == {"keyword"}
+    card = path.with_suffix(".md").read_text()
+    assert "--seed 3 --name words  # and make_set(..., kinds=['keyword']" in card
+
+
+def test_the_domains_own_prompt_is_taken(tiny_domain, data):
+    domain = dataclasses.replace(tiny_domain, name="icd10cm")
+    patient = Patient()
+    path, _ = make(domain, patient, limit=2, kinds=["layman"])
+    assert patient.prompts[0].startswith(PROMPTS["icd10cm"].render("x", "layman")[:50])
+    assert path.parent.name == "icd10cm"
+
+
+def test_what_a_recipe_reads_is_what_was_written(tiny_domain, data, monkeypatch):
+    from embkit import pairs as training
+
+    monkeypatch.setattr(training.session, "paths", query_sets.paths)
+    path, filtered = make(tiny_domain, Patient())
+    rows, dropped = training.collect(tiny_domain, path.stem)
+    assert [(anchor, document) for _, anchor, document in rows] == [
+        (row.query, row.document) for row in filtered.rows
+    ]
+    assert not dropped and len(training.collect(tiny_domain, "patient:all")[0]) == 60
+
+
+def test_each_line_is_json_of_its_own(tiny_domain, data):
+    path, _ = make(tiny_domain, Patient(), limit=2)
+    keys = [list(json.loads(line)) for line in path.read_text().splitlines()]
+    assert keys == [["query", "document", "kind", "kept", "removed_by"]] * 6
