@@ -218,7 +218,7 @@ def _refused(error: Any) -> Failure:
     """What an HTTP error means for the item that met it, and for the others."""
     status, code = error.status_code, str(error.code or "")
     reason = f"HTTP {status}: {' '.join(str(error.message).split())[:200]}"
-    if status in (401, 403, 404) :
+    if status in (401, 403, 404) or code == "insufficient_quota":
         return Failure(reason, "raise")
     if status in (408, 409, 425, 429) or status >= 500:
         wait = 0.0

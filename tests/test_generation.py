@@ -432,6 +432,14 @@ def test_what_never_answers_is_given_up(cache):
     assert f"{PATIENCE} items in a row" in found.stopped and len(echo.prompts) == 2 * PATIENCE
 
 
+def test_an_answer_now_and_then_is_reason_to_go_on():
+    def rare(document, n):
+        return f"it hurts, {document}" if n % PATIENCE == 0 else 1 / 0
+
+    found, _ = run(titles(40), Echo(answer=rare), retries=0)
+    assert (len(found.rows), len(found.failed), len(found.left)) == (4, 36, 0)
+
+
 def test_bad_answers_in_a_row_are_no_reason_to_stop():
     found, _ = run(titles(40), Echo(answer=lambda *_: ""), retries=0)
     assert len(found.failed) == 40 and found.stopped is None
