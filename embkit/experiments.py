@@ -11,7 +11,7 @@ from .domains import Domain
 from .errors import EmbkitError
 from .evaluation import Scores, compare
 from .judge import evaluate
-from .pairs import collect
+from .pairs import collect, sets
 from .recipes import Recipe
 from .report import Report
 from .training import Sweep, choose
@@ -31,6 +31,17 @@ SOURCES: dict[str, dict[str, Any]] = {  # what the training data is made of -> a
     "human + dense, filtered": {"hard_negatives": 1, "miner": "dense", "relative_margin": 0.05},
     "human + Excludes": {"hard_negatives": 1, "miner": "human"},
 }
+
+
+def available(domain: Domain) -> dict[str, dict[str, Any]]:
+    """The arms of ``SOURCES`` that a domain has the data for."""
+    has = {"human", *sets(domain)}
+    return {
+        arm: changes
+        for arm, changes in SOURCES.items()
+        if changes.get("pairs", "human").removesuffix(":all") in has
+        and (changes.get("miner") != "human" or domain.negatives)
+    }
 
 
 @dataclass(frozen=True, repr=False)
@@ -110,7 +121,7 @@ def equal_cost(
     arms: Mapping[str, Mapping[str, Any]],
     *,
     baseline: str | None = None,
-    rates: Sequence[float] = RATES,
+    rates: Sequence[float] | None = None,
     references: Sequence[str] = ("bm25", "minilm"),
     quiet: bool = False,
 ) -> Comparison:
@@ -124,7 +135,7 @@ def equal_cost(
         domain: on what.
         arms: name -> the arm's changes to the recipe.
         baseline: the arm to test against; default: the first.
-        rates: learning rates to try for each arm.
+        rates: learning rates to try for each arm; default: ``RATES``, in ``smoke`` the middle one.
         references: what is scored beside the arms without any training.
         quiet: no progress bars.
 
@@ -135,6 +146,8 @@ def equal_cost(
         raise EmbkitError(
             "no arm to compare", expected="name -> changes", hint="arms=ek.experiments.SOURCES"
         )
+    if rates is None:
+        rates = RATES[1:2] if domain.profile == "smoke" else RATES
     recipes = {arm: recipe.replace(**changes) for arm, changes in arms.items()}
     sizes = {arm: len(collect(domain, r.pairs)[0]) for arm, r in recipes.items()}
     pairs = min([*sizes.values(), *([recipe.max_pairs] if recipe.max_pairs else [])])
