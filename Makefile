@@ -14,7 +14,7 @@ export EMBKIT_DOMAIN := $(DOMAIN)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup assets run lab test lint style bench full notebooks clean
+.PHONY: help setup assets run lab test lint style bench full sources notebooks clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 19
@@ -51,6 +51,9 @@ bench: assets ## compare speed with the stock trainer
 
 full: assets ## the main job at full size
 	@EMBKIT_PROFILE=full $(BIN)/python -m embkit.full
+
+sources: assets ## training data of every kind, compared at equal cost
+	@$(BIN)/python -m embkit sources
 
 notebooks: assets ## rebuild the notebooks from their sources and run them, outputs kept
 	@$(BIN)/python -m embkit.course build

@@ -38,7 +38,8 @@ class FalseNegatives:
     it notices only about half of the truly right ones, since of two right documents either may
     score higher. The estimate corrects for both (Rogan and Gladen 1978,
     https://doi.org/10.1093/oxfordjournals.aje.a112510):
-    (suspected - false alarms) / (1/2 - false alarms), cut to [0, 1].
+    (suspected - false alarms) / (1/2 - false alarms), cut to [0, 1]. It is an upper bound where
+    the marked documents are easier than the mined ones: then it expects too few false alarms.
 
     Args:
         sample: the negatives looked at, most suspect first.
@@ -80,7 +81,11 @@ class FalseNegatives:
         said += f". People had marked {self.confirmed:.1%} of all mined negatives as wrong. "
         if self.rate is None:
             return said + "No estimate: this witness cannot tell right from wrong here."
-        return said + f"Corrected for both errors: about {self.rate:.0%} are false negatives."
+        return (
+            said + f"Corrected for both errors, {self.rate:.0%} are false negatives at the most: "
+            "documents that people marked are easier than mined ones, so among those the "
+            "cross-encoder raises more false alarms."
+        )
 
     def __repr__(self) -> str:
         return f"FalseNegatives({self.verdict()})"

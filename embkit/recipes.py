@@ -143,8 +143,9 @@ class Recipe:
         parts = [self.approach]
         if self.lora_rank:
             parts.append(f"LoRA r{self.lora_rank}")
-        if self.pairs != "human":
-            parts.append(f"{self.pairs} pairs")
+        if self.max_pairs or self.pairs != "human":
+            many = f"{self.max_pairs:,} " if self.max_pairs else ""
+            parts.append(f"{many}{self.pairs} pairs")
         if self.unique_in_batch != "texts":
             parts.append(f"{self.unique_in_batch} apart")
         if self.hard_negatives:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 from typing import Any
 
 from .. import session
 from ..errors import EmbkitError, unknown
-from . import folder, icd10cm
+from . import folder, icd10cm, python_code
 from .base import Domain, check_leakage
 from .loading import LoadReport
 from .pairs import Columns
 
-SOURCES = {"icd10cm": icd10cm.load}
+SOURCES = {"icd10cm": icd10cm.load, "python_code": python_code.load}
 
 
 def load_domain(
-    source: Any = "icd10cm",
+    source: Any = None,
     *,
     profile: str | None = None,
     columns: Columns | None = None,
@@ -26,10 +27,10 @@ def load_domain(
     """Loads a domain: one that comes with embkit, by name, or data of your own.
 
     Args:
-        source: a name (``icd10cm``); a folder in BEIR's layout (corpus.jsonl, queries.jsonl,
-            qrels/*.tsv); a CSV, TSV, JSON Lines or Parquet file of pairs or triplets; a
-            ``datasets.Dataset`` or ``DatasetDict``, the folder it was saved to, or its hub id
-            (``owner/name``).
+        source: a name (``icd10cm``, ``python_code``); a folder in BEIR's layout (corpus.jsonl,
+            queries.jsonl, qrels/*.tsv); a CSV, TSV, JSON Lines or Parquet file of pairs or
+            triplets; a ``datasets.Dataset`` or ``DatasetDict``, the folder it was saved to, or its
+            hub id (``owner/name``). Default: what ``EMBKIT_DOMAIN`` names, else ``icd10cm``.
         profile: ``smoke``, ``workshop`` or ``full``; default: the profile in force. Data of your
             own is cut to about 400 documents in ``smoke`` and whole in the others.
         columns: of pairs, which column is what: ``{"anchor": "q", "positive": "a"}``, also
@@ -52,6 +53,8 @@ def load_domain(
         >>> load_domain("faq.csv", columns={"anchor": "ask", "positive": "reply"})  # doctest: +SKIP
     """
     size = session.profile(profile)
+    if source is None:
+        source = os.environ.get("EMBKIT_DOMAIN") or "icd10cm"
     options = {"columns": columns, "encoding": encoding, "subset": subset}
     if isinstance(source, str) and source in SOURCES:
         if given := [name for name, value in options.items() if value is not None]:
