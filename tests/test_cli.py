@@ -243,6 +243,7 @@ def plain(monkeypatch):
 
 
 def test_a_plan_suits_the_size(plain, tiny_domain):
+    assert plan(sized(tiny_domain, 200, 100, 10)).contrastive.batch_size == 16
     small = plan(sized(tiny_domain, 500, 300, 10))
     assert (small.contrastive.epochs, small.contrastive.batch_size) == (3, 32)
     middle = plan(sized(tiny_domain, 5000, 700, 95))  # what a folder of 5k documents is like

@@ -21,6 +21,7 @@ KNOWN_RATES = {"icd10cm": (4e-4,)}  # chosen on that domain's dev before
 LORA_RANK, LORA_FACTOR = 16, 10  # LoRA wants a learning rate about ten times as high
 LONGEST = 256  # tokens of a text, at most
 SAMPLE = 2_000  # texts whose tokens are counted; pairs of the runs that try a learning rate
+BATCHES = ((200, 16), (1_000, 32), (3_000, 64))  # below so many pairs; few steps teach nothing
 QUICK = 1_000  # training pairs of a quick look
 FEW = 30  # dev queries below which dev can choose nothing
 SPEED = 12_000  # tokens a second through MiniLM on two ordinary cores, in fp32
@@ -108,7 +109,7 @@ def plan(
     recipe = Recipe(
         model=model,
         epochs=many,
-        batch_size=32 if used < 1_000 else 64 if used < 3_000 else 128,
+        batch_size=next((size for most, size in BATCHES if used < most), 128),
         learning_rate=rates[0],
         max_length=length,
         max_pairs=used if used < pairs else None,

@@ -18,7 +18,7 @@
 # - look at random, BM25, dense and human negatives of the same query
 # - mine with rules that are counted, and compare with sentence-transformers' own miner
 # - estimate how many mined negatives are right answers that nobody labelled
-# - hide labels on purpose, and see which rule repairs the damage
+# - hide labels on purpose, and see what that costs and what a margin brings
 # - train on each kind with equal pairs and steps, the learning rate chosen on dev for each
 #
 # **You will learn**
@@ -169,9 +169,11 @@ pd.Series(trained, name="dev nDCG@10").to_frame().round(3)
 # ## What a false negative does
 #
 # Now with labels missing on purpose: for a share of the queries, the miner is not told which
-# document is right, and happily hands it back as the hardest negative. The loss then pushes a query
-# away from its own answer. The margin repairs it: what scores about as high as the positive is left
-# out, whether anybody labelled it or not.
+# document is right, and may hand it back as the hardest negative. How much does that cost? Such a
+# negative stands in the denominator with the same score as the positive itself, so it cancels part of
+# its pull and cannot reverse it. Read down a column for the cost of missing labels; read across a
+# row for what a margin brings: it leaves out whatever scores about as high as the positive, be it
+# the hidden answer or a neighbour that is as good.
 
 # %%
 damage = []
