@@ -438,7 +438,7 @@ def test_sources_compares_the_arms_that_there_are(trained, folder, monkeypatch, 
     arguments = ["sources", "--domain", folder, "--pairs", 20, "--epochs", 1]
     shown = printed(capsys, *arguments)
     assert "human, in-batch" in shown and "30 pairs each" in shown
-    assert seen["recipe"] == Recipe(epochs=1, max_pairs=20)
+    assert seen["recipe"] == Recipe(epochs=1, batch_size=64, max_pairs=20)
     assert "human + BM25" in seen["arms"] and "strong LLM, lay words" not in seen["arms"]
     assert (shared / "runs" / "sources" / "leaderboard.json").is_file()
     printed(capsys, *arguments, "--arms", "human + BM25", "--json")

@@ -75,8 +75,8 @@ def add(commands: Commands) -> None:
     )
     domain_options(parser)
     parser.add_argument("--arms", nargs="+", metavar="ARM", help="which (default: all there are)")
-    parser.add_argument("--pairs", type=int, help="training pairs of each arm, at most")
-    parser.add_argument("--epochs", type=int, default=3, help="passes over the pairs (3)")
+    parser.add_argument("--pairs", type=int, default=2000, help="pairs of each arm, at most (2000)")
+    parser.add_argument("--epochs", type=int, default=1, help="passes over the pairs (1)")
     json_option(parser)
 
 
@@ -209,7 +209,7 @@ def sources(chosen: argparse.Namespace) -> int:
     arms = {arm: SOURCES[arm] for arm in chosen.arms or there}
     if missing := [arm for arm in SOURCES if arm not in there]:
         note(f"left out, because {domain.name} has no data for them: {'; '.join(missing)}")
-    recipe = Recipe(epochs=chosen.epochs, max_pairs=chosen.pairs)
+    recipe = Recipe(epochs=chosen.epochs, batch_size=64, max_pairs=chosen.pairs)
     found = equal_cost(recipe, domain, arms)
     report = found.report
     folder = report.save(paths().runs / "sources")

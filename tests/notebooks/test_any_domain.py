@@ -1,0 +1,60 @@
+"""The course on data that it has never seen: every notebook of NOTEBOOKS runs on a folder."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from embkit import authoring, course, load_domain
+from embkit.errors import EmbkitError
+from tests.make_folder import make_beir_folder
+
+SOURCES = Path(__file__).resolve().parents[2] / "notebooks" / "source"
+NOTEBOOKS = ("00", "01", "02", "04")
+
+
+@pytest.fixture(scope="module")
+def place(minilm, tmp_path_factory):
+    """The notebooks built anew, a folder of another field, one store and one cache for all."""
+    place = tmp_path_factory.mktemp("any-domain")
+    shutil.copytree(SOURCES, place / "notebooks" / "source")
+    authoring.build(place / "notebooks")
+    make_beir_folder(place / "folder", documents=120, pairs=100)
+    (place / "cache").mkdir()
+    if assets := next((p for p in minilm.parents if p.name == "assets"), None):
+        (place / "cache" / "assets").symlink_to(assets, target_is_directory=True)
+    return place
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_and_its_solutions_run_on_a_folder(name, place, monkeypatch, capsys):
+    monkeypatch.setenv("EMBKIT_DOMAIN", str(place / "folder"))
+    monkeypatch.setenv("EMBKIT_CACHE", str(place / "cache"))
+    for fixed_for_unit_tests in ("EMBKIT_PRECISION", "EMBKIT_DEVICE"):
+        monkeypatch.delenv(fixed_for_unit_tests, raising=False)
+    books, runs = place / "notebooks", place / "runs"
+    status = course.run([name], notebooks=books, runs=runs, solutions=True)
+    assert status == 0, capsys.readouterr().out
+    (executed,) = (runs / "course" / "solutions").glob(f"{name}_*.ipynb")
+    cells = [cell for cell in authoring.read(executed).cells if cell.cell_type == "code"]
+    outputs = [output for cell in cells for output in cell.outputs]
+    assert not [output for output in outputs if output.output_type == "error"]
+    text = " ".join(str(text) for output in outputs for _, _, text in authoring.texts(output))
+    tested = set(re.findall(r"(\w+), \d+ queries\n", text))
+    assert tested == {"test"}, "the folder's own split, not those of ICD-10-CM"
+
+
+def test_no_argument_means_the_environment_s_domain(tmp_path, monkeypatch):
+    monkeypatch.delenv("EMBKIT_DOMAIN", raising=False)
+    assert load_domain().name == "icd10cm"
+    monkeypatch.setenv("EMBKIT_DOMAIN", "")
+    assert load_domain().name == "icd10cm"
+    monkeypatch.setenv("EMBKIT_DOMAIN", str(make_beir_folder(tmp_path / "mine", 60, 30)))
+    domain = load_domain()
+    assert (domain.name, domain.test_splits) == ("mine", ("test",))
+    assert load_domain("icd10cm").name == "icd10cm", "an argument wins"
+    monkeypatch.setenv("EMBKIT_DOMAIN", "icd10")
+    with pytest.raises(EmbkitError, match="icd10cm"):
+        load_domain()
