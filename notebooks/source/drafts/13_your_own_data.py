@@ -28,7 +28,7 @@
 #
 # **You need** notebooks 00 and 05.
 #
-# About 5 minutes on a 2-core CPU the first time, seconds after that; under 1 on a GPU.
+# Minutes on a 2-core CPU: to be measured when this draft is run at workshop size.
 
 # %%
 import json
@@ -298,7 +298,8 @@ doubts.head(8)
 # %%
 models = {"before": general, "after": tuned}
 tasks = ek.candidates(domain, list(doubts.index[:3]), models, k=3)
-pd.DataFrame([(t.query_text, t.document_text[:80]) for t in tasks])
+shown = [(t.query_text, " ".join(t.document_text.split())[:90]) for t in tasks]
+pd.DataFrame(shown, columns=["query", "is this an answer?"])
 
 # %% [markdown]
 # ## Out again
