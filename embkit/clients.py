@@ -4,10 +4,46 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from .errors import EmbkitError
+
+KEY = "OPENAI_API_KEY"
+
+
+def openai_library() -> Any:
+    """The openai package.
+
+    Raises:
+        EmbkitError: it is not installed.
+    """
+    try:
+        import openai
+    except ImportError as error:
+        raise EmbkitError(
+            "the openai client is not installed",
+            expected="the optional extra 'openai'",
+            hint="pip install 'embkit[openai]', or pip install openai",
+        ) from error
+    return openai
+
+
+def api_key() -> str:
+    """The endpoint's key, from the environment.
+
+    Raises:
+        EmbkitError: there is none.
+    """
+    key = os.environ.get(KEY)
+    if not key:
+        raise EmbkitError(
+            f"{KEY} is not set",
+            expected="the endpoint's key in the environment (any text for a local endpoint)",
+            hint=f"export {KEY}=... in the shell that starts Python or JupyterLab",
+        )
+    return key
 
 
 def openai_embeddings(
@@ -30,20 +66,8 @@ def openai_embeddings(
     Example:
         >>> scores = evaluate(openai_embeddings("text-embedding-3-small"), domain)  # doctest: +SKIP
     """
-    try:
-        import openai
-    except ImportError as error:
-        raise EmbkitError(
-            "the openai client is not installed",
-            expected="the optional extra 'openai'",
-            hint="pip install 'embkit[openai]', or pip install openai",
-        ) from error
-    if not os.environ.get("OPENAI_API_KEY"):
-        raise EmbkitError(
-            "OPENAI_API_KEY is not set",
-            expected="the endpoint's key in the environment (any text for a local endpoint)",
-            hint="export OPENAI_API_KEY=... in the shell that starts Python or JupyterLab",
-        )
+    openai = openai_library()
+    api_key()
     client = openai.OpenAI(base_url=base_url, max_retries=retries)
 
     def embed(texts: list[str]) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from .domains import Domain
@@ -60,7 +61,7 @@ class Comparison:
     scores: dict[str, Scores]
     baseline: str
 
-    @property
+    @cached_property  # its paired tests take seconds
     def report(self) -> Report:
         """Every arm and split with its interval, and p against the baseline arm."""
         return compare(list(self.scores.values()), baseline=self.baseline)
@@ -78,7 +79,7 @@ class Comparison:
             rows[arm][f"{split}: difference"] = row["delta_vs_base"]
             rows[arm][f"{split}: p"] = row["p_vs_base"]
         for arm, sweep in self.sweeps.items():
-            best = max(sweep.runs, key=lambda run: run.dev_score)
+            best = sweep.best_run
             rows[arm] |= {"learning rate": best.recipe.learning_rate, "dev": best.dev_score}
             rows[arm]["seconds"] = best.seconds
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("trained on")
@@ -155,8 +156,7 @@ def equal_cost(
     for arm, changed in recipes.items():
         same = changed.replace(max_pairs=pairs)
         sweeps[arm] = choose(same, domain, quiet=quiet, learning_rate=list(rates))
-        best = max(sweeps[arm].runs, key=lambda run: run.dev_score)
-        scores[arm] = evaluate(best, domain).labelled(arm)
+        scores[arm] = evaluate(sweeps[arm].best_run, domain).labelled(arm)
     for name in references:
         scores[name] = evaluate(name, domain).labelled(name)
     return Comparison(pairs, sweeps, scores, baseline or next(iter(arms)))

@@ -16,9 +16,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 from urllib.parse import urlsplit
 
+from .clients import KEY, api_key, openai_library
 from .errors import EmbkitError
-
-KEY = "OPENAI_API_KEY"
 
 
 @dataclass(frozen=True)
@@ -97,14 +96,7 @@ class OpenAIBackend:
         extra: Mapping[str, Any] | None = None,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        try:
-            import openai
-        except ImportError as error:
-            raise EmbkitError(
-                "the openai client is not installed",
-                expected="the optional extra 'openai'",
-                hint="pip install 'embkit[openai]', or pip install openai",
-            ) from error
+        openai = openai_library()
         limits = {"workers": workers, "requests_a_minute": requests_a_minute, "timeout": timeout}
         limits |= {"max_requests": max_requests, "max_total_tokens": max_total_tokens}
         for name, value in limits.items():
@@ -112,7 +104,7 @@ class OpenAIBackend:
                 raise EmbkitError(
                     f"{name}={value!r}", expected="more than 0", hint=f"leave {name} out"
                 )
-        _key()
+        api_key()
         self._url = base_url or os.environ.get("OPENAI_BASE_URL")
         where = urlsplit(self._url or "https://api.openai.com").netloc
         if "@" in where:
@@ -146,7 +138,7 @@ class OpenAIBackend:
 
         if spent := self._spent():
             return Failure(spent, "stop")
-        key = _key()
+        key = api_key()
         client = openai.OpenAI(
             api_key=key, base_url=self._url, http_client=self._pool, max_retries=0
         )
@@ -196,17 +188,6 @@ class OpenAIBackend:
         if choice.finish_reason == "length":
             return Failure("cut off at max_tokens", silent=False)
         return content if isinstance(content, str) else Failure("the reply holds no text")
-
-
-def _key() -> str:
-    key = os.environ.get(KEY)
-    if not key:
-        raise EmbkitError(
-            f"{KEY} is not set",
-            expected="the endpoint's key in the environment (any text for a local endpoint)",
-            hint=f"export {KEY}=... in the shell that starts Python or JupyterLab",
-        )
-    return key
 
 
 def _without(key: str, text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -11,12 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import EmbkitError
-from .search import _read, _write
-from .session import paths, precision
+from .search import cache_file, read_array, write_array
+from .session import precision
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from sentence_transformers import CrossEncoder
 
 Pairs = Sequence[tuple[str, str]]  # (query, document)
@@ -109,15 +106,15 @@ def score_pairs(
         )
     if not pairs:
         return np.empty(0, np.float32)
-    where = _cache_file(model, pairs) if cache else None
-    if where and (found := _read(where)) is not None and found.shape == (len(pairs),):
+    where = cache_file(model, "scores", pairs) if cache else None
+    if where and (found := read_array(where)) is not None and found.shape == (len(pairs),):
         return found
     distinct = list(dict.fromkeys(pairs))
     scores = _checked_scores(model, distinct, _scores(model, distinct, batch_tokens, progress))
     number = {pair: i for i, pair in enumerate(distinct)}
     scores = scores[[number[pair] for pair in pairs]]
     if where:
-        _write(where, scores)
+        write_array(where, scores)
     return scores
 
 
@@ -274,23 +271,3 @@ def _batches(lengths: np.ndarray, tokens: int) -> Iterator[np.ndarray]:
             yield order[start:i]
             start = i
     yield order[start:]
-
-
-def _fingerprint(model: Any) -> str:
-    """Hash of a cross-encoder's weights, and of what else decides its scores."""
-    digest = hashlib.sha256(f"{model.max_seq_length} {model!r}".encode())
-    for name, weight in sorted(model.state_dict().items()):
-        digest.update(f"{name}{tuple(weight.shape)}{weight.dtype}".encode())
-        digest.update(weight.detach().float().cpu().numpy().tobytes())
-    backend = getattr(model.tokenizer, "backend_tokenizer", None)
-    if backend is not None and hasattr(backend, "to_str"):
-        pieces = json.loads(backend.to_str())
-        kept = {k: v for k, v in pieces.items() if k not in ("truncation", "padding")}
-        digest.update(json.dumps(kept).encode())
-    return digest.hexdigest()
-
-
-def _cache_file(model: Any, pairs: list[tuple[str, str]]) -> Path:
-    digest = hashlib.sha256(_fingerprint(model).encode())
-    digest.update(json.dumps([precision(model.device.type), pairs]).encode())
-    return paths().cache / "scores" / f"{digest.hexdigest()[:32]}.npy"

@@ -17,7 +17,7 @@ from .files import write_atomic
 from .session import paths, precision
 
 if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
+    from sentence_transformers import CrossEncoder, SentenceTransformer
 
 Vectors = np.ndarray  # (texts, dim), float32
 EmbedFunction = Callable[[list[str]], Any]
@@ -101,12 +101,12 @@ def encode(
         return _checked(model(texts), len(texts))  # type: ignore[operator]
     from .engine import embed
 
-    where = _cache_file(model, texts, prompt) if cache else None
-    if where and (found := _read(where)) is not None and len(found) == len(texts):
+    where = cache_file(model, "embeddings", prompt, texts) if cache else None
+    if where and (found := read_array(where)) is not None and len(found) == len(texts):
         return found
     vectors = _checked(embed(model, texts, prompt=prompt, progress=progress).numpy(), len(texts))
     if where:
-        _write(where, vectors)
+        write_array(where, vectors)
     return vectors
 
 
@@ -144,13 +144,14 @@ def _checked(vectors: Any, texts: int) -> Vectors:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
-def fingerprint(model: SentenceTransformer) -> str:
-    """Hash of a model's weights, and of what else decides its embeddings."""
+def fingerprint(model: SentenceTransformer | CrossEncoder) -> str:
+    """Hash of a model's weights, and of what else decides its embeddings or scores."""
     digest = hashlib.sha256()
     for name, weight in sorted(model.state_dict().items()):
         digest.update(f"{name}{tuple(weight.shape)}{weight.dtype}".encode())
         digest.update(weight.detach().float().cpu().numpy().tobytes())
-    settings: list[Any] = [str(model.max_seq_length), str(model.truncate_dim), repr(model)]
+    truncated = getattr(model, "truncate_dim", None)  # a cross-encoder has none
+    settings: list[Any] = [str(model.max_seq_length), str(truncated), repr(model)]
     backend = getattr(getattr(model, "tokenizer", None), "backend_tokenizer", None)
     if backend is not None and hasattr(backend, "to_str"):
         pieces = json.loads(backend.to_str())
@@ -159,23 +160,25 @@ def fingerprint(model: SentenceTransformer) -> str:
     return digest.hexdigest()
 
 
-def _cache_file(model: SentenceTransformer, texts: list[str], prompt: str | None) -> Path:
+def cache_file(model: SentenceTransformer | CrossEncoder, folder: str, *inputs: Any) -> Path:
+    """Where what a model makes of its inputs is kept: the inputs decide, and all that it is."""
     digest = hashlib.sha256(fingerprint(model).encode())
-    digest.update(json.dumps([precision(model.device.type), prompt, texts]).encode())
-    return paths().cache / "embeddings" / f"{digest.hexdigest()[:32]}.npy"
+    digest.update(json.dumps([precision(model.device.type), *inputs]).encode())
+    return paths().cache / folder / f"{digest.hexdigest()[:32]}.npy"
 
 
-def _read(where: Path) -> Vectors | None:
+def read_array(where: Path) -> np.ndarray | None:
+    """A kept array; None where there is none, or only a part of one."""
     try:
         return np.load(where, allow_pickle=False)
     except (OSError, ValueError, EOFError):  # not there, or cut off: encoded again
         return None
 
 
-def _write(where: Path, vectors: Vectors) -> None:
+def write_array(where: Path, array: np.ndarray) -> None:
     """A cache that cannot be written is no error: the result is here."""
     with contextlib.suppress(EmbkitError):
-        write_atomic(where, lambda stream: np.save(stream, vectors))
+        write_atomic(where, lambda stream: np.save(stream, array))
 
 
 def exact_search(

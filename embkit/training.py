@@ -225,9 +225,14 @@ class Sweep:
     runs: tuple[Run, ...]
 
     @property
+    def best_run(self) -> Run:
+        """The run with the highest dev score; the test splits had no say."""
+        return max(self.runs, key=lambda run: run.dev_score)
+
+    @property
     def best(self) -> Recipe:
-        """The recipe with the highest dev score; the test splits had no say."""
-        return max(self.runs, key=lambda run: run.dev_score).recipe
+        """The recipe of the best run."""
+        return self.best_run.recipe
 
     def rows(self) -> list[dict[str, Any]]:
         """One dict a run: the value, nDCG@10 on dev, seconds."""

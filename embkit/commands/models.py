@@ -30,10 +30,10 @@ def assets(chosen: argparse.Namespace) -> int:
     from ..assets import CATALOGUE, resolve, state
     from ..errors import unknown
 
-    given = getattr(chosen, "names", None) or list(CATALOGUE)
+    given = chosen.names or list(CATALOGUE)
     if strange := [name for name in given if name not in CATALOGUE]:
         raise unknown("asset", strange[0], CATALOGUE)
-    if getattr(chosen, "list", False):
+    if chosen.list:
         for asset in map(CATALOGUE.__getitem__, given):
             say(f"{asset.name:<10} {asset.title}")
             sizes = f"{asset.package.size / 1e6:.0f} MB to fetch, {asset.size / 1e6:.0f} MB on disk"
