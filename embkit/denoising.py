@@ -82,9 +82,9 @@ class FalseNegatives:
         if self.rate is None:
             return said + "No estimate: this witness cannot tell right from wrong here."
         return (
-            said + f"Corrected for both errors, {self.rate:.0%} are false negatives at the most: "
-            "documents that people marked are easier than mined ones, so among those the "
-            "cross-encoder raises more false alarms."
+            said + f"Corrected for both errors, {self.rate:.0%} are false negatives: at the most, "
+            "where what people marked is easier than what was mined, since the cross-encoder then "
+            "raises more false alarms among the mined ones."
         )
 
     def __repr__(self) -> str:
