@@ -298,7 +298,8 @@ def main() -> int:
         "recipe": json.loads(recipe.to_json()),
     }
     found |= {part: parts[part]() for part in ([chosen.only] if chosen.only else PARTS)}
-    where = write_atomic(session.paths().runs / "bench.json", json.dumps(found, indent=1))
+    name = f"bench-{chosen.only}.json" if chosen.only else "bench.json"
+    where = write_atomic(session.paths().runs / name, json.dumps(found, indent=1))
     say(f"\nwritten: {where.name}")
     return 0
 

@@ -15,6 +15,7 @@ of like length instead, which wastes a little more.
 from __future__ import annotations
 
 import contextlib
+import copy
 import itertools
 from collections.abc import Iterator
 from typing import Any
@@ -29,6 +30,8 @@ from transformers.masking_utils import AttentionMaskInterface
 from . import session
 
 ATTENTION = "embkit_packed"
+WINDOW = 32  # batches that are read at once, to be cut by their texts' true lengths
+FEW = 512  # texts: for fewer, a copy of the model with cast weights does not pay
 TOLERANCE = 1e-3  # largest difference of a unit vector's entries for packing to count as equal
 Features = dict[str, Any]
 
@@ -177,13 +180,7 @@ def _chunked_forward(model, stock, features: Features, **kwargs: Any) -> Feature
     groups = chunks(lengths)
     outputs = []
     for rows in groups:
-        longest = int(lengths[rows].max())
-        part = {
-            name: value[rows][:, :longest]
-            if isinstance(value, Tensor) and value.shape == features["input_ids"].shape
-            else value
-            for name, value in features.items()
-        }
+        part = _part(features, rows, int(lengths[rows].max()))
         outputs.append(stock(part, **kwargs)["sentence_embedding"])
     order = torch.cat(groups)
     place = torch.empty_like(order)
@@ -259,38 +256,79 @@ def embed(
     number = {text: i for i, text in enumerate(distinct)}
     order = sorted(range(len(distinct)), key=lambda i: len(distinct[i]))
     out: Tensor | None = None
-    training = model.training
+    given, training = model, model.training
     model.eval()
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(
         session.precision(model.device.type)
     )
     if tokens is None and model.device.type == "cpu":
-        tokens = 2048 if dtype is None else 4096  # each batch casts all weights anew
+        tokens = 2048 if dtype is None else 4096
     tokens = tokens or 32_768
+    if dtype is not None and model.device.type == "cpu" and len(distinct) > FEW:
+        model = _cast_once(model, dtype)
     cast = torch.autocast(model.device.type, dtype=dtype, enabled=dtype is not None)
     try:
         with efficient(model), cast:
-            start = 0
+            start = done = 0
             while start < len(order):
-                rows = order[start : start + _rows(distinct, order, start, tokens)]
-                features = model.preprocess([distinct[i] for i in rows], prompt=prompt)
-                features = {
-                    name: value.to(model.device) if isinstance(value, Tensor) else value
-                    for name, value in features.items()
-                }
-                vectors = model(features)["sentence_embedding"].float().cpu()
-                vectors = vectors[:, : model.truncate_dim]
-                if out is None:
-                    out = torch.empty(len(distinct), vectors.shape[1])
-                out[torch.tensor(rows)] = vectors
+                rows = order[start : start + _rows(distinct, order, start, WINDOW * tokens)]
+                read = model.preprocess([distinct[i] for i in rows], prompt=prompt)
+                for part, features in _batches(read, len(rows), tokens):
+                    features = {
+                        name: value.to(model.device) if isinstance(value, Tensor) else value
+                        for name, value in features.items()
+                    }
+                    vectors = model(features)["sentence_embedding"].float().cpu()
+                    vectors = vectors[:, : model.truncate_dim]
+                    if out is None:
+                        out = torch.empty(len(distinct), vectors.shape[1])
+                    out[torch.tensor(rows)[part]] = vectors
+                    done += len(part)
+                    if progress:
+                        progress(done)
                 start += len(rows)
-                if progress:
-                    progress(start)
     finally:
-        model.train(training)
+        given.train(training)
     if out is None:
         return torch.empty(0, model.get_embedding_dimension() or 0)
     return out[torch.tensor([number[text] for text in texts])]
+
+
+def _cast_once(model: SentenceTransformer, dtype: torch.dtype) -> SentenceTransformer:
+    """A copy whose linear layers' weights are what autocast would make of them at every batch."""
+    if "forward" in model.__dict__:  # in the middle of its training: its forward is not ours
+        return model
+    model = copy.deepcopy(model)
+    for module in model.modules():
+        if type(module) is torch.nn.Linear:  # not those that hold their weights packed
+            module.to(dtype)
+    return model
+
+
+def _batches(features: Features, texts: int, tokens: int) -> Iterator[tuple[Tensor, Features]]:
+    """Cuts what was read at once into batches, shortest first: the rows of each, and its part."""
+    if not _text_batch(features):  # no tokens to count, such as a bag of static vectors
+        yield torch.arange(texts), features
+        return
+    lengths = features["attention_mask"].sum(dim=1)
+    order = torch.argsort(lengths, stable=True)
+    counted, start = lengths[order].tolist(), 0
+    for end in range(1, texts + 1):
+        if end == texts or counted[end] * (end + 1 - start) > tokens:
+            rows = order[start:end]
+            yield rows, _part(features, rows, counted[end - 1])
+            start = end
+
+
+def _part(features: Features, rows: Tensor, longest: int) -> Features:
+    """Some rows of a padded batch, cut to their own longest."""
+    shape = features["input_ids"].shape
+    return {
+        name: value[rows][:, :longest]
+        if isinstance(value, Tensor) and value.shape == shape
+        else value
+        for name, value in features.items()
+    }
 
 
 def _rows(texts: list[str], order: list[int], start: int, tokens: int) -> int:

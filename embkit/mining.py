@@ -280,6 +280,10 @@ class _Known:
         }
         return masks if keep_kin else masks | {"kin of a positive": np.isin(codes, self._kin)}
 
+    def forbidden(self, rows: np.ndarray, found: np.ndarray, keep_kin: bool) -> np.ndarray:
+        """Mask of ``found``, shape (rows, depth): what any rule forbids."""
+        return np.logical_or.reduce(list(self.rules(rows, found, keep_kin).values()))
+
 
 class Family:
     """Ancestors and descendants in a tree given as child -> parent."""
@@ -411,11 +415,15 @@ def _fill(
 ) -> np.ndarray:
     """Puts random documents where none was found; returns how many a row."""
     empty = (chosen < 0).sum(axis=1)
-    for row in np.flatnonzero(empty):
-        order = rng.permutation(len(known.ids))[:500]
-        masks = known.rules(np.array([row]), order[None], keep_kin)
-        wrong = np.any([mask[0] for mask in masks.values()], axis=0) | np.isin(order, chosen[row])
-        spare, want = order[~wrong], int(empty[row])
+    rows = np.flatnonzero(empty)
+    few = rng.integers(len(known.ids), size=(len(rows), 32 + int(empty.max(initial=0))))
+    for row, drawn, wrong in zip(rows, few, known.forbidden(rows, few, keep_kin), strict=True):
+        want = int(empty[row])
+        spare = _unused(drawn[~wrong], chosen[row])
+        if len(spare) < want:  # a small corpus, or many that are kin: look at all of it
+            drawn = rng.permutation(len(known.ids))
+            wrong = known.forbidden(np.array([row]), drawn[None], keep_kin)[0]
+            spare = _unused(drawn[~wrong], chosen[row])
         if len(spare) < want:
             raise EmbkitError(
                 f"{want} more negative(s) are wanted for a query, and only {len(spare)} of the "
@@ -425,3 +433,9 @@ def _fill(
             )
         chosen[row, -want:] = spare[:want]
     return empty
+
+
+def _unused(drawn: np.ndarray, taken: np.ndarray) -> list[int]:
+    """What was drawn, each document once, without those that are taken."""
+    used = set(taken.tolist())
+    return [d for d in dict.fromkeys(drawn.tolist()) if d not in used]
