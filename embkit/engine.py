@@ -31,7 +31,7 @@ from . import session
 
 ATTENTION = "embkit_packed"
 WINDOW = 32  # batches that are read at once, to be cut by their texts' true lengths
-FEW = 512  # texts: for fewer, a copy of the model with cast weights does not pay
+FEW = 1024  # texts: for fewer, a copy of the model with cast weights does not pay
 TOLERANCE = 1e-3  # largest difference of a unit vector's entries for packing to count as equal
 Features = dict[str, Any]
 
@@ -298,11 +298,12 @@ def _cast_once(model: SentenceTransformer, dtype: torch.dtype) -> SentenceTransf
     """A copy whose linear layers' weights are what autocast would make of them at every batch."""
     if "forward" in model.__dict__:  # in the middle of its training: its forward is not ours
         return model
-    model = copy.deepcopy(model)
-    for module in model.modules():
+    can_pack(model)  # found out before, so that every copy knows
+    fast = copy.deepcopy(model, {id(model.tokenizer): model.tokenizer})
+    for module in fast.modules():
         if type(module) is torch.nn.Linear:  # not those that hold their weights packed
             module.to(dtype)
-    return model
+    return fast
 
 
 def _batches(features: Features, texts: int, tokens: int) -> Iterator[tuple[Tensor, Features]]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 EVERYTHING = ":all"  # after a set's name: what its filters removed is kept, too
+NONE = -1  # in a row of places: nothing more
 FAMILY = "family"  # the column that says which rows may not meet in a batch
 
 
@@ -35,6 +36,7 @@ class TrainingPairs:
         mined: the hard negatives, one row a pair, where the recipe asks for some.
         unique: ``texts``, or ``families``: what may stand only once in a batch.
         dropped: why rows of a generated set were left out -> how many.
+        corpus_labels: whether the data set says which places of the corpus are right.
     """
 
     domain: Domain
@@ -42,6 +44,7 @@ class TrainingPairs:
     mined: Mined | None = None
     unique: str = "texts"
     dropped: dict[str, int] = field(default_factory=dict)
+    corpus_labels: bool = False
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -56,14 +59,32 @@ class TrainingPairs:
         from datasets import Dataset
 
         corpus = self.domain.corpus
-        columns = {
+        columns: dict[str, list[Any]] = {
             "anchor": [anchor for _, anchor, _ in self.rows],
             "positive": [corpus[document] for _, _, document in self.rows],
         }
         mined = self.mined.negatives if self.mined else ()
         for n, negatives in enumerate(zip(*mined, strict=True), start=1):
             columns[f"negative_{n}"] = [corpus[document] for document in negatives]
+        if self.corpus_labels:
+            columns["label"] = self.places()
         return Dataset.from_dict(columns)
+
+    def places(self) -> list[list[int]]:
+        """Each row's positive as its place in the corpus, then what else is right for its anchor.
+
+        All rows are as long as the longest; -1 fills them up.
+        """
+        number = {document: i for i, document in enumerate(self.domain.corpus)}
+        right: dict[str, dict[int, None]] = {}
+        for _, anchor, document in self.rows:
+            right.setdefault(anchor, {})[number[document]] = None
+        width = max(map(len, right.values()))
+        found = []
+        for _, anchor, document in self.rows:
+            row = [number[document], *(d for d in right[anchor] if d != number[document])]
+            found.append(row + [NONE] * (width - len(row)))
+        return found
 
     def record(self) -> Dataset:
         """The data set as a run keeps it: with a column ``family`` where families matter."""
@@ -125,7 +146,8 @@ def training_pairs(recipe: Recipe, domain: Domain) -> TrainingPairs:
             hidden_positives=recipe.hidden_positives,
             seed=recipe.seed,
         )
-    return TrainingPairs(domain, tuple(rows), mined, recipe.unique_in_batch, dropped)
+    whole = recipe.approach == "corpus"
+    return TrainingPairs(domain, tuple(rows), mined, recipe.unique_in_batch, dropped, whole)
 
 
 def _scores_of(cross_encoder: str) -> CrossEncoderScores:

@@ -10,7 +10,7 @@ from typing import Any
 
 from .errors import EmbkitError, unknown
 
-APPROACHES = ("contrastive",)
+APPROACHES = ("contrastive", "symmetric", "cached", "gist", "triplet", "corpus")
 CHOICES = {
     "approach": APPROACHES,
     "schedule": ("linear", "cosine", "constant_with_warmup"),
@@ -20,8 +20,17 @@ CHOICES = {
 }
 
 
-def _knob(default: Any, meaning: str, low: float | None = None, high: float | None = None) -> Any:
-    return field(default=default, metadata={"meaning": meaning, "low": low, "high": high})
+def _knob(
+    default: Any,
+    meaning: str,
+    low: float | None = None,
+    high: float | None = None,
+    *,
+    later: bool = False,
+) -> Any:
+    """``later``: the field came after the first recipes; at its default it changes no hash."""
+    about = {"meaning": meaning, "low": low, "high": high, "later": later}
+    return field(default=default, metadata=about)
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,7 @@ class Recipe:
     """
 
     model: str = _knob("minilm", "the model to start from: a name, a folder or a hub id")
-    approach: str = _knob("contrastive", "how to fine-tune")
+    approach: str = _knob("contrastive", "the loss: contrastive over the batch, or a relative")
     epochs: int = _knob(3, "passes over the training pairs", 1, 1000)
     batch_size: int = _knob(
         128, "pairs a step: the others' positives are a pair's negatives", 2, 65536
@@ -46,6 +55,27 @@ class Recipe:
     temperature: float = _knob(
         0.05, "divides the similarities: lower looks at harder negatives", 1e-4, 10
     )
+    hardness: float = _knob(
+        0.0, "weighs a batch's negatives by how near they lie; 0: all alike", 0.0, 100, later=True
+    )
+    margin: float = _knob(
+        0.2, "triplet: how much nearer the positive must be, as cosine", 0.0, 2.0, later=True
+    )
+    guide: str = _knob("minilm", "gist: the model that says which negatives look right", later=True)
+    in_batch: float = _knob(
+        0.5, "corpus: share of the loss over the batch, the rest over all", 0.0, 1.0, later=True
+    )
+    refresh: int = _knob(
+        1, "corpus: times an epoch that all documents are encoded anew", 1, 1000, later=True
+    )
+    corpus_sample: int | None = _knob(
+        None, "corpus: compare with so many documents a step; None: all", 1, None, later=True
+    )
+    matryoshka: str | None = _knob(
+        None, "sizes that the vectors can be cut to, with commas: 384,256,128,64,32", later=True
+    )
+    query_prompt: str | None = _knob(None, "put before every query", later=True)
+    document_prompt: str | None = _knob(None, "put before every document", later=True)
     warmup: float = _knob(0.1, "share of the steps in which the learning rate rises", 0.0, 1.0)
     schedule: str = _knob("linear", "how the learning rate falls after that")
     weight_decay: float = _knob(0.0, "AdamW's weight decay", 0.0, 1.0)
@@ -72,9 +102,7 @@ class Recipe:
         "texts", "what may stand only once in a batch: texts, or families of documents"
     )
     hard_negatives: int = _knob(0, "mined negatives a pair, beside the batch's own", 0, 64)
-    miner: str = _knob(
-        "dense", "what finds them: dense (the start model), bm25, human, or random"
-    )
+    miner: str = _knob("dense", "what finds them: dense (the start model), bm25, human, or random")
     range_min: int = _knob(0, "skip so many of the best candidates", 0, 10_000)
     range_max: int = _knob(50, "look no deeper than so many candidates", 1, 10_000)
     relative_margin: float | None = _knob(
@@ -104,6 +132,30 @@ class Recipe:
         object.__setattr__(self, "model", str(self.model))
         for knob in fields(self):
             self._check(knob)
+        _ = self.sizes
+        if self.approach == "triplet" and self.hard_negatives != 1:
+            raise EmbkitError(
+                f"Recipe(approach='triplet') with {self.hard_negatives} mined negatives a pair",
+                expected="one: anchor, positive and negative are the triplet",
+                hint="recipe.replace(approach='triplet', hard_negatives=1)",
+            )
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The sizes that Matryoshka training holds the vectors to; none without it."""
+        if self.matryoshka is None:
+            return ()
+        try:
+            found = tuple(int(part) for part in self.matryoshka.split(","))
+        except ValueError:
+            found = ()
+        if not found or min(found) < 1 or list(found) != sorted(set(found), reverse=True):
+            raise EmbkitError(
+                f"Recipe(matryoshka={self.matryoshka!r})",
+                expected="sizes of 1 or more, largest first, with commas",
+                hint="recipe.replace(matryoshka='384,256,128,64,32')",
+            )
+        return found
 
     def _check(self, knob: Any) -> None:
         value, low, high = getattr(self, knob.name), knob.metadata["low"], knob.metadata["high"]
@@ -135,12 +187,24 @@ class Recipe:
     @property
     def hash(self) -> str:
         """12 characters that two recipes share only if they are equal."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
+        values = json.loads(self.to_json())
+        for knob in fields(self):
+            if knob.metadata["later"] and values[knob.name] == knob.default:
+                del values[knob.name]
+        written = json.dumps(values, sort_keys=True)
+        return hashlib.sha256(written.encode()).hexdigest()[:12]
 
     @property
     def label(self) -> str:
         """How the leaderboard calls it."""
         parts = [self.approach]
+        if self.matryoshka:
+            parts.append(f"Matryoshka {self.sizes[0]}–{self.sizes[-1]}")
+        if self.query_prompt or self.document_prompt:
+            asked, shown = bool(self.query_prompt), bool(self.document_prompt)
+            parts.append(
+                f"prompt on {'both' if asked and shown else 'queries' if asked else 'documents'}"
+            )
         if self.lora_rank:
             parts.append(f"LoRA r{self.lora_rank}")
         if self.max_pairs or self.pairs != "human":

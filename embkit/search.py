@@ -262,6 +262,9 @@ def _merge(a, b, k: int) -> tuple[np.ndarray, np.ndarray]:
 class Dense:
     """Documents encoded once by one model, searched as often as you like.
 
+    Queries and documents get the prompts that the model was saved with, as ``encode_query`` and
+    ``encode_document`` give them.
+
     Args:
         model: as in ``encode``.
         texts: the documents.
@@ -269,12 +272,15 @@ class Dense:
     """
 
     def __init__(self, model: Any, texts: Sequence[str], *, cache: bool = True) -> None:
-        self._encode = lambda rows: encode(model, rows, cache=cache)
-        self._documents = self._encode(texts)
+        prompts = getattr(model, "prompts", None) or {}
+        self._encode = lambda rows, kind: encode(
+            model, rows, prompt=prompts.get(kind) or None, cache=cache
+        )
+        self._documents = self._encode(texts, "document")
 
     def search(self, queries: Sequence[str], k: int = 10) -> tuple[np.ndarray, np.ndarray]:
         """(indices, scores), both (queries, min(k, documents)), best first; ties by lower index."""
-        return exact_search(self._encode(queries), self._documents, k)
+        return exact_search(self._encode(queries, "query"), self._documents, k)
 
 
 class BM25:

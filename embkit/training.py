@@ -20,7 +20,7 @@ from .files import write_atomic
 from .pairs import TrainingPairs, batch_sampler, source_hash, training_pairs
 from .recipes import Recipe
 from .runs import RECORD, Run, save_record, store
-from .scripts import stock_script, trainer_arguments
+from .scripts import saved_prompts, stock_script, trainer_arguments
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
@@ -77,8 +77,7 @@ def _train(
 
     session.quiet()
     pairs = training_pairs(recipe, domain)
-    pairs.record().to_json(path / "pairs.jsonl", force_ascii=False)
-    write_atomic(path / "script.py", stock_script(recipe))
+    _for_the_script(recipe, pairs, path)
     steps = -(-len(pairs) // recipe.batch_size)
     watch = Watch(path, total=steps * recipe.epochs, stop=stop, quiet=quiet, label=recipe.label)
     trainer = make_trainer(
@@ -127,6 +126,16 @@ def _train(
     return run
 
 
+def _for_the_script(recipe: Recipe, pairs: TrainingPairs, path: Path) -> None:
+    pairs.record().to_json(path / "pairs.jsonl", force_ascii=False)
+    if pairs.corpus_labels:
+        rows = [
+            json.dumps({"document": d}, ensure_ascii=False) for d in pairs.domain.corpus.values()
+        ]
+        write_atomic(path / "documents.jsonl", "\n".join(rows) + "\n")
+    write_atomic(path / "script.py", stock_script(recipe))
+
+
 def make_trainer(
     recipe: Recipe,
     folder: str | Path,
@@ -152,17 +161,29 @@ def make_trainer(
     from sentence_transformers import SentenceTransformerTrainingArguments as Arguments
     from transformers.trainer_callback import PrinterCallback
 
-    from .engine import set_dropout
+    from .corpus_softmax import KeptDocuments
+    from .engine import embed, set_dropout
     from .objectives import make_loss
     from .search import load_model
 
     session.seed_everything(recipe.seed)
     model = load_model(folder)
+    model.prompts |= saved_prompts(recipe)
     set_dropout(model, recipe.dropout)
     if recipe.max_length is not None:
         model.max_seq_length = recipe.max_length
     if recipe.lora_rank:
         add_lora(model, recipe)
+    loss = make_loss(recipe, model)
+    if pairs.corpus_labels:
+        documents = list(pairs.domain.corpus.values())
+        steps = -(-len(pairs) // recipe.batch_size)
+        kept = KeptDocuments(
+            getattr(loss, "loss", loss),  # within MatryoshkaLoss, the inner one
+            lambda: embed(model, documents, prompt=recipe.document_prompt).clone(),
+            every=max(1, steps // recipe.refresh),
+        )
+        callbacks = [kept, *callbacks]
     trainer = Trainer(
         model=model,
         args=Arguments(
@@ -174,7 +195,7 @@ def make_trainer(
             disable_tqdm=True,
         ),
         train_dataset=pairs.dataset(),
-        loss=make_loss(recipe, model),
+        loss=loss,
         evaluator=evaluator,
         callbacks=list(callbacks),
     )

@@ -154,12 +154,22 @@ def test_each_field_changes_the_hash():
         "lora_rank": 4,
         "lora_alpha": 16.0,
         "lora_targets": "query",
+        "hardness": 1.0,
+        "margin": 0.3,
+        "guide": "another",
+        "in_batch": 0.25,
+        "refresh": 3,
+        "corpus_sample": 1000,
+        "matryoshka": "64,32",
+        "query_prompt": "ask: ",
+        "document_prompt": "code: ",
     }
     names = {f.name for f in dataclasses.fields(Recipe)}
     assert other.keys() <= names
-    assert names - other.keys() <= {"approach"} or len(APPROACHES) > 1
+    assert names - other.keys() == {"approach"}
     hashes = {Recipe().hash} | {Recipe(**{name: value}).hash for name, value in other.items()}
-    assert len(hashes) == len(other) + 1
+    hashes |= {Recipe(approach=name).hash for name in APPROACHES if name != "triplet"}
+    assert len(hashes) == len(other) + len(APPROACHES) - 1
     assert all(len(h) == 12 and int(h, 16) >= 0 for h in hashes)
 
 
@@ -246,7 +256,7 @@ def test_the_script_compiles_needs_no_embkit_and_holds_the_values(recipe):
     assert found["lr_scheduler_type"] == recipe.schedule
     assert found["weight_decay"] == recipe.weight_decay
     assert found["seed"] == recipe.seed
-    assert f"scale=1 / {recipe.temperature!r}" in script
+    assert f"scale={1 / recipe.temperature!r}" in script
     assert ("max_seq_length" in script) == (recipe.max_length is not None)
     assert ("module.p" in script) == (recipe.dropout is not None)
 
@@ -270,3 +280,19 @@ def test_the_script_compiles_whatever_the_folder_is_called(model):
 def test_the_table_marks_what_was_changed_and_escapes():
     page = Recipe(model="<script>", epochs=7)._repr_html_()
     assert "<script>" not in page and "<b>epochs" in page and "<b>seed" not in page
+
+
+def test_a_field_that_came_later_leaves_older_hashes_as_they_were():
+    assert Recipe(epochs=1).hash == "2452d626c8e2"  # before there was any field marked `later`
+    assert Recipe(epochs=1, refresh=2).hash != "2452d626c8e2"
+
+
+@pytest.mark.parametrize("sizes", ["", "32,64", "64,64", "64,0", "many"])
+def test_matryoshka_sizes_fall_from_the_largest(sizes):
+    with pytest.raises(EmbkitError, match="384,256,128,64,32"):
+        Recipe(matryoshka=sizes)
+
+
+def test_a_triplet_has_one_negative():
+    with pytest.raises(EmbkitError, match="hard_negatives=1"):
+        Recipe(approach="triplet")

@@ -93,6 +93,16 @@ VARIANTS = {
     "hard negatives": {"hard_negatives": 2},
     "families apart": {"unique_in_batch": "families", "batch_size": 4},
     "LoRA": {"lora_rank": 2, "lora_targets": "query,value", "learning_rate": 5e-2},
+    "symmetric, hardness": {"approach": "symmetric", "hardness": 2.0},
+    "cached": {"approach": "cached", "batch_size": 8},
+    "triplet": {"approach": "triplet", "hard_negatives": 1, "margin": 0.5},
+    "whole corpus": {"approach": "corpus", "refresh": 2, "hard_negatives": 1},
+    "Matryoshka, prompts": {
+        "matryoshka": "32,8",
+        "query_prompt": "ask: ",
+        "document_prompt": "code: ",
+    },
+    "whole corpus at two sizes": {"approach": "corpus", "matryoshka": "32,8", "in_batch": 0.0},
 }
 
 
@@ -111,13 +121,13 @@ training.train(recipe, domain, quiet=True)
 """
 
 
-@pytest.mark.parametrize("changes", [{}, VARIANTS["LoRA"]], ids=["every weight", "LoRA"])
+@pytest.mark.parametrize("name", ["every weight", "LoRA", "whole corpus"])
 def test_a_killed_process_leaves_a_run_that_resumes_bitwise(
-    tmp_path, monkeypatch, tiny_domain, recipe, changes
+    tmp_path, monkeypatch, tiny_domain, recipe, name
 ):
     import pickle
 
-    recipe = recipe.replace(**changes)
+    recipe = recipe.replace(**VARIANTS[name])
     monkeypatch.setenv("EMBKIT_RUNS", str(tmp_path / "whole"))
     whole = training.train(recipe, tiny_domain, quiet=True)
     monkeypatch.setenv("EMBKIT_RUNS", str(tmp_path / "killed"))
@@ -174,8 +184,9 @@ def test_the_script_trains_the_same_model_without_embkit(
     script.write_text(recipe.to_script())
     assert "embkit" not in script.read_text()
     output = tmp_path / "out"
+    given = [str(run.path / "pairs.jsonl"), recipe.model, str(output)]
     subprocess.run(
-        [sys.executable, str(script), str(run.path / "pairs.jsonl"), recipe.model, str(output)],
+        [sys.executable, str(script), *given, str(run.path / "documents.jsonl")],
         check=True,
         env=os.environ | {"PYTHONPATH": ""},
         cwd=tmp_path,
@@ -184,8 +195,22 @@ def test_the_script_trains_the_same_model_without_embkit(
     mine = run.model().encode(texts)
     theirs = SentenceTransformer(str(output), device="cpu").encode(texts)
     np.testing.assert_allclose(mine, theirs, atol=5e-3)
+    assert run.model().prompts == SentenceTransformer(str(output), device="cpu").prompts
     start = SentenceTransformer(recipe.model, device="cpu").encode(texts)
     assert np.abs(start - theirs).max() > 0.05  # and training did change it
+
+
+def test_a_prompt_is_trained_with_saved_and_searched_with(store, tiny_domain, recipe):
+    from embkit.search import Dense
+
+    run = training.train(recipe.replace(epochs=1, query_prompt="ask: "), tiny_domain, quiet=True)
+    model, texts = run.model(), list(tiny_domain.corpus.values())
+    assert model.prompts["query"] == "ask: "
+    by_library = model.encode_query(texts[:3]) @ model.encode_document(texts).T
+    _, scores = Dense(model, texts, cache=False).search(texts[:3], 5)
+    np.testing.assert_allclose(scores, -np.sort(-by_library, axis=1)[:, :5], atol=1e-5)
+    plain = training.train(recipe.replace(epochs=1), tiny_domain, quiet=True)
+    assert not same(weights(run), weights(plain))
 
 
 def test_shuffled_labels_keep_the_texts_and_break_the_pairs(tiny_domain, recipe):

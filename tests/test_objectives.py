@@ -1,0 +1,112 @@
+"""Losses: the library's classes with a recipe's settings; the corpus' softmax by hand."""
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers.sentence_transformer import losses
+
+from embkit import corpus_softmax
+from embkit.errors import EmbkitError
+from embkit.objectives import make_loss
+from embkit.pairs import training_pairs
+from embkit.recipes import Recipe
+from embkit.search import load_model
+
+DIM, T = 6, 0.1
+
+
+class Table(torch.nn.Module):
+    """A model whose embeddings are its inputs."""
+
+    def forward(self, features):
+        return {"sentence_embedding": features["x"]}
+
+
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+@pytest.fixture
+def some():
+    rng = np.random.default_rng(3)
+    queries, positives = rng.normal(size=(4, DIM)), rng.normal(size=(4, DIM))
+    corpus = rng.normal(size=(9, DIM))
+    labels = np.array([[0, 5, -1], [3, -1, -1], [8, 1, 2], [5, 0, -1]])
+    return queries, positives, corpus, labels
+
+
+def corpus_loss(some, **options):
+    queries, positives, corpus, labels = (torch.tensor(part) for part in some)
+    loss = corpus_softmax.CorpusSoftmaxLoss(Table(), T, **options)
+    loss.documents = corpus.float()
+    return loss([{"x": queries}, {"x": positives}], labels).item()
+
+
+def test_the_loss_over_the_corpus_is_the_formula(some):
+    queries, _, corpus, labels = some
+    similarity = unit(queries) @ unit(corpus).T
+    by_hand = []
+    for row, (positive, *others) in zip(similarity, labels, strict=True):
+        right = [d for d in others if d >= 0]  # right too: no negatives
+        among = np.delete(row, right)
+        by_hand.append(-np.log(np.exp(row[positive] / T) / np.exp(among / T).sum()))
+    assert corpus_loss(some, in_batch=0.0) == pytest.approx(np.mean(by_hand), abs=1e-5)
+
+
+def test_its_share_of_the_batch_is_the_library_s_loss(some):
+    queries, positives, _, _ = (torch.tensor(part).float() for part in some)
+    library = losses.MultipleNegativesRankingLoss(Table(), scale=1 / T)
+    wanted = library.compute_loss_from_embeddings([queries, positives], None).item()
+    assert corpus_loss(some, in_batch=1.0) == pytest.approx(wanted, abs=1e-5)
+    half = (wanted + corpus_loss(some, in_batch=0.0)) / 2
+    assert corpus_loss(some, in_batch=0.5) == pytest.approx(half, abs=1e-5)
+
+
+def test_a_sample_of_the_corpus_keeps_what_is_right(some):
+    whole = corpus_loss(some, in_batch=0.0)
+    assert corpus_loss(some, in_batch=0.0, sample=100) == pytest.approx(whole)
+    torch.manual_seed(0)
+    part = [corpus_loss(some, in_batch=0.0, sample=2) for _ in range(20)]
+    assert max(part) <= whole + 1e-6 and min(part) < whole  # fewer wrong ones: an easier task
+
+
+def test_truncated_queries_meet_truncated_documents(some):
+    queries, positives, corpus, labels = some
+    cut = (queries[:, :3], positives[:, :3], corpus[:, :3], labels)
+    short = (queries[:, :3], positives[:, :3], corpus, labels)
+    assert corpus_loss(short) == pytest.approx(corpus_loss(cut))
+
+
+def test_places_name_the_positive_first_then_what_else_is_right(tiny_domain):
+    pairs = training_pairs(Recipe(approach="corpus"), tiny_domain)
+    ids = list(tiny_domain.corpus)
+    for (_, anchor, document), row in zip(pairs.rows, pairs.dataset()["label"][:], strict=True):
+        right = {d for _, a, d in pairs.rows if a == anchor}
+        assert ids[row[0]] == document
+        assert {ids[place] for place in row if place >= 0} == right
+
+
+@pytest.mark.parametrize(
+    "recipe, kind",
+    [
+        (Recipe(), losses.MultipleNegativesRankingLoss),
+        (Recipe(approach="cached"), losses.CachedMultipleNegativesRankingLoss),
+        (Recipe(approach="triplet", hard_negatives=1), losses.TripletLoss),
+        (Recipe(approach="corpus"), corpus_softmax.CorpusSoftmaxLoss),
+        (Recipe(approach="corpus", matryoshka="32,16"), losses.MatryoshkaLoss),
+    ],
+    ids=lambda value: getattr(value, "approach", ""),
+)
+def test_each_approach_is_its_class(recipe, kind, tiny_model):
+    assert isinstance(make_loss(recipe, load_model(tiny_model)), kind)
+
+
+def test_gist_is_given_its_guide(tiny_model):
+    model = load_model(tiny_model)
+    loss = make_loss(Recipe(approach="gist", guide=str(tiny_model)), model)
+    assert isinstance(loss, losses.GISTEmbedLoss) and loss.guide is not model
+
+
+def test_a_size_beyond_the_model_is_one_clear_error(tiny_model):
+    with pytest.raises(EmbkitError, match="4096"):
+        make_loss(Recipe(matryoshka="4096,8"), load_model(tiny_model))
