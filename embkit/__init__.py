@@ -29,6 +29,7 @@ _DOOR = {  # name -> the room it lives in; rooms are opened when they are first 
     "false_negatives": "denoising",
     "filter_generated": "filtering",
     "finished": "runs",
+    "general_probe": "forgetting",
     "generate": "generation",
     "in_batch_false_negatives": "pairs",
     "labels_to_pairs": "annotation",
@@ -41,6 +42,7 @@ _DOOR = {  # name -> the room it lives in; rooms are opened when they are first 
     "look": "judge",
     "make_loss": "objectives",
     "make_set": "query_sets",
+    "merge_weights": "forgetting",
     "METRICS": "metrics",
     "mine": "mining",
     "Mined": "mining",
@@ -49,6 +51,8 @@ _DOOR = {  # name -> the room it lives in; rooms are opened when they are first 
     "OpenAIBackend": "llms",
     "paired_test": "metrics",
     "paths": "session",
+    "preset": "presets",
+    "PRESETS": "presets",
     "profile": "session",
     "Prompt": "prompts",
     "PROMPTS": "prompts",
@@ -106,6 +110,7 @@ if TYPE_CHECKING:
     from .evaluation import Scores, compare
     from .export import export_model, to_beir, to_datasets, to_parquet
     from .filtering import filter_generated
+    from .forgetting import general_probe, merge_weights
     from .generation import generate, read_set
     from .judge import evaluate, leaderboard, look, moved, rank, score
     from .llms import OpenAIBackend
@@ -114,6 +119,7 @@ if TYPE_CHECKING:
     from .mining import Mined, mine
     from .objectives import make_loss
     from .pairs import TrainingPairs, batches, in_batch_false_negatives, training_pairs
+    from .presets import PRESETS, preset
     from .prompts import PROMPTS, Prompt
     from .query_sets import eligible_documents, make_set, write_set
     from .recipes import Recipe

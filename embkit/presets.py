@@ -1,0 +1,37 @@
+"""Presets: one recipe an approach, named as the leaderboard names it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .errors import unknown
+from .recipes import Recipe
+
+# name -> what it changes in Recipe(); sorted by the lesson that teaches it
+PRESETS: dict[str, dict[str, Any]] = {
+    # 04: the contrastive family
+    "contrastive": {},
+    "symmetric": {"approach": "symmetric"},
+    "cached": {"approach": "cached", "batch_size": 512},  # a large batch in the memory of 32
+    "gist": {"approach": "gist"},
+    "corpus": {"approach": "corpus"},  # softmax over all documents
+    # 05: hard negatives
+    "hard negatives": {"hard_negatives": 1, "relative_margin": 0.05},
+    "triplet": {"approach": "triplet", "hard_negatives": 1, "relative_margin": 0.05},
+    "hardness": {"hardness": 1.0},  # near negatives weigh more
+}
+
+
+def preset(name: str, **changes: Any) -> Recipe:
+    """The recipe of an approach, with changes of your own.
+
+    Raises:
+        EmbkitError: an unknown preset (names the nearest), or an unknown field.
+
+    Example:
+        >>> preset("corpus", epochs=1).approach
+        'corpus'
+    """
+    if name not in PRESETS:
+        raise unknown("preset", name, PRESETS)
+    return Recipe(**(PRESETS[name] | changes))
