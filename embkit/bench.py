@@ -1,7 +1,8 @@
 """python -m embkit.bench: the engine against the stock trainer, in one process, in turn.
 
 The same recipe, weights, pairs, order and steps. A round runs each side once; a ratio is taken
-within a round, so that a machine that slows down slows both.
+within a round, so that a machine that slows down slows both. The part ``size`` has no contender: it
+shows how time and memory grow with a folder of one's own (see ``bench_size``).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import numpy as np
 import torch
 
 from . import session
+from .bench_size import bench_size
 from .domains import Domain, load_domain
 from .engine import efficient, embed
 from .files import write_atomic
@@ -36,7 +38,7 @@ from .search import load_model
 from .training import make_trainer
 from .watching import Memory
 
-PARTS = ("encoding", "training", "quality", "mining")
+PARTS = ("encoding", "training", "quality", "mining", "size")
 BOUND = 0.01  # nDCG@10: the paired interval of the difference must lie within
 
 
@@ -292,6 +294,7 @@ def main() -> int:
         "training": lambda: bench_training(recipe, domain, chosen.rounds, chosen.steps),
         "quality": lambda: bench_quality(recipe.replace(max_pairs=1536), domain),
         "mining": lambda: bench_mining(chosen.rounds, chosen.queries),
+        "size": lambda: bench_size(say),
     }
     found: dict[str, Any] = {
         "environment": session.environment(),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Vectors = np.ndarray  # (texts, dim), float32
 EmbedFunction = Callable[[list[str]], Any]
+LARGE = 100_000  # texts: the vectors of more are made in shards and stay on disk
 
 
 def load_model(model: str | os.PathLike, **kwargs: Any) -> SentenceTransformer:
@@ -59,36 +60,60 @@ def encode(
     texts: Sequence[str],
     *,
     prompt: str | None = None,
+    task: str | None = None,
     cache: bool = True,
+    dtype: str = "float32",
     progress: Any = None,
 ) -> Vectors:
     """Unit vectors of texts.
 
     Those of a sentence-transformers model are cached on disk under the hash of the model's
-    weights, the precision, the prompt and the texts: the second time costs no model at all.
+    weights, the precision, the prompt and the texts: the second time costs no model at all. Of
+    more than ``LARGE`` texts they are made in shards that survive a kill, and stay on disk: what
+    comes back is memory-mapped (see ``shards.encode_shards``).
 
     Args:
         model: a sentence-transformers model, or any function ``list[str] -> (texts, dim)``,
             such as an API's client.
         texts: what to encode.
         prompt: put before every text.
+        task: ``query`` or ``document``: the way through a model that has several (a ``Router``).
         cache: whether to read and write the cache on disk.
+        dtype: ``float32``, or ``float16`` for half the memory.
         progress: called with the number of texts done so far.
 
     Returns:
-        float32 array of shape (texts, dim), each row of length 1.
+        Array of shape (texts, dim), each row of length 1.
 
     Raises:
-        EmbkitError: an empty text, a row of another shape, NaN.
+        EmbkitError: an empty text, a row of another shape, NaN, a prompt that fills the window,
+            an unknown dtype; of more than ``LARGE`` texts, a disk without room for their vectors.
     """
-    texts = _listed(texts)
-    empty = [i for i, text in enumerate(texts) if not isinstance(text, str) or not text.strip()]
-    if empty:
-        raise EmbkitError(
-            f"{len(empty)} of {len(texts)} texts are empty or no text, first at {empty[:3]}",
-            expected="a list of non-empty str",
-            hint="[t for t in texts if t.strip()]",
-        )
+    from .shards import checked_dtype, encode_shards
+
+    texts, dtype = checked_texts(texts), checked_dtype(dtype)
+    checked_model(model)
+    if not hasattr(model, "preprocess"):
+        return checked_vectors(model(texts), len(texts)).astype(dtype, copy=False)  # type: ignore
+    from .engine import embed, routed
+
+    check_prompt(model, prompt)
+    way = [task] if task and routed(model) else []  # type: ignore[arg-type]
+    if cache and len(texts) > LARGE:
+        options: dict[str, Any] = {"prompt": prompt, "dtype": dtype, "progress": progress}
+        return encode_shards(model, texts, task=way[0] if way else None, **options)
+    where = cache_file(model, "embeddings", prompt, texts, *way) if cache else None  # type: ignore[arg-type]
+    if where and (found := read_array(where)) is not None and len(found) == len(texts):
+        return found.astype(dtype, copy=False)
+    vectors = embed(model, texts, prompt=prompt, task=task, progress=progress).numpy()
+    vectors = checked_vectors(vectors, len(texts))
+    if where:
+        write_array(where, vectors)
+    return vectors.astype(dtype, copy=False)
+
+
+def checked_model(model: Any) -> None:
+    """Fails for what can encode nothing."""
     if not hasattr(model, "preprocess") and not callable(model):
         raise EmbkitError(
             f"encode() was given {model!r} as its model",
@@ -97,17 +122,53 @@ def encode(
             if isinstance(model, str | os.PathLike)
             else "ek.encode(ek.load_model('minilm'), texts)",
         )
-    if not hasattr(model, "preprocess"):
-        return _checked(model(texts), len(texts))  # type: ignore[operator]
-    from .engine import embed
 
-    where = cache_file(model, "embeddings", prompt, texts) if cache else None
-    if where and (found := read_array(where)) is not None and len(found) == len(texts):
-        return found
-    vectors = _checked(embed(model, texts, prompt=prompt, progress=progress).numpy(), len(texts))
-    if where:
-        write_array(where, vectors)
-    return vectors
+
+def checked_texts(texts: Sequence[str]) -> list[str]:
+    """The texts as a list; fails for an empty one, and for one text in place of a list."""
+    texts = _listed(texts)
+    empty = [i for i, text in enumerate(texts) if not isinstance(text, str) or not text.strip()]
+    if empty:
+        raise EmbkitError(
+            f"{len(empty)} of {len(texts)} texts are empty or no text, first at {empty[:3]}",
+            expected="a list of non-empty str",
+            hint="[t for t in texts if t.strip()]",
+        )
+    return texts
+
+
+def encode_as(model: Any, texts: Sequence[str], kind: str, *, cache: bool = True) -> Vectors:
+    """Unit vectors of texts as queries or documents, (texts, dim): what a search compares.
+
+    Args:
+        model: as in ``encode``.
+        texts: what to encode.
+        kind: ``query`` or ``document``: decides the prompt, of those that the model was saved with,
+            and the way through a model that has several.
+        cache: whether to read and write the cache on disk.
+    """
+    if hasattr(model, "vectors"):  # a Teacher: each of its members has prompts of its own
+        return model.vectors(texts, kind)
+    prompts = getattr(model, "prompts", None) or {}
+    return encode(model, texts, prompt=prompts.get(kind) or None, task=kind, cache=cache)
+
+
+def check_prompt(model: Any, prompt: str | None) -> None:
+    """Refuses a prompt that leaves no room for a text: all texts would get one vector.
+
+    Raises:
+        EmbkitError: naming the prompt's tokens and the model's window.
+    """
+    tokenizer, window = getattr(model, "tokenizer", None), getattr(model, "max_seq_length", None)
+    if not prompt or window is None or not callable(tokenizer):
+        return
+    tokens = len(tokenizer(prompt)["input_ids"])  # those that begin and end a text among them
+    if tokens >= window:
+        raise EmbkitError(
+            f"a prompt of {tokens} tokens, {prompt[:40]!r}, for a model that reads {window}",
+            expected=f"a prompt that leaves room for the text: fewer than {window} tokens",
+            hint="a few words, such as query_prompt='query: '",
+        )
 
 
 def _listed(texts: Sequence[str]) -> list[str]:
@@ -120,7 +181,8 @@ def _listed(texts: Sequence[str]) -> list[str]:
     return list(texts)
 
 
-def _checked(vectors: Any, texts: int) -> Vectors:
+def checked_vectors(vectors: Any, texts: int) -> Vectors:
+    """What came back for so many texts, as float32 rows of length 1; fails for what is none."""
     try:
         vectors = np.asarray(vectors, dtype=np.float32)
         shape = f"an array of shape {vectors.shape}"
@@ -156,8 +218,18 @@ def fingerprint(model: SentenceTransformer | CrossEncoder) -> str:
     if backend is not None and hasattr(backend, "to_str"):
         pieces = json.loads(backend.to_str())
         settings.append({k: v for k, v in pieces.items() if k not in ("truncation", "padding")})
+    settings += _adapters_in_use(model)
     digest.update(json.dumps(settings).encode())
     return digest.hexdigest()
+
+
+def _adapters_in_use(model: SentenceTransformer | CrossEncoder) -> list[str]:
+    """Which of a model's adapters are switched on, layer by layer; none for a model without."""
+    return [
+        f"{name}: {getattr(layer, 'disable_adapters', None)} {layer.active_adapters}"
+        for name, layer in model.named_modules()
+        if isinstance(getattr(layer, "active_adapters", None), list)
+    ]
 
 
 def cache_file(model: SentenceTransformer | CrossEncoder, folder: str, *inputs: Any) -> Path:
@@ -262,8 +334,8 @@ def _merge(a, b, k: int) -> tuple[np.ndarray, np.ndarray]:
 class Dense:
     """Documents encoded once by one model, searched as often as you like.
 
-    Queries and documents get the prompts that the model was saved with, as ``encode_query`` and
-    ``encode_document`` give them.
+    Queries and documents get the prompts that the model was saved with, and go the ways that it
+    has for them, as with ``encode_query`` and ``encode_document``.
 
     Args:
         model: as in ``encode``.
@@ -272,10 +344,7 @@ class Dense:
     """
 
     def __init__(self, model: Any, texts: Sequence[str], *, cache: bool = True) -> None:
-        prompts = getattr(model, "prompts", None) or {}
-        self._encode = lambda rows, kind: encode(
-            model, rows, prompt=prompts.get(kind) or None, cache=cache
-        )
+        self._encode = lambda rows, kind: encode_as(model, rows, kind, cache=cache)
         self._documents = self._encode(texts, "document")
 
     def search(self, queries: Sequence[str], k: int = 10) -> tuple[np.ndarray, np.ndarray]:

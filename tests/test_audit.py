@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import random
+import re
 import unicodedata
 import zlib
 from collections import Counter
@@ -15,8 +17,8 @@ import pandas as pd
 import pytest
 
 from embkit import plots, textcheck
-from embkit.auditing import audit
-from embkit.auditing.base import percent, quote
+from embkit.auditing import audit, base, labels, leaks
+from embkit.auditing.base import Material, percent, quote
 from embkit.auditing.report import CHECKS
 from embkit.domains import Domain
 from embkit.errors import EmbkitError
@@ -560,3 +562,49 @@ def test_shares_and_quotes_read_as_what_they_are():
     ]  # fmt: skip
     assert quote("a" * 100) == "“" + "a" * 79 + "…”"
     assert quote("a\u200b\n b\0") == "“a\\u200b b\\x00”"
+
+
+# Large domains
+
+
+def test_a_large_domain_is_sampled_and_the_report_says_so(monkeypatch):
+    """Limits of a few hundred stand for those of 50,000; damage and copies are still counted."""
+    monkeypatch.setattr(base, "TEXTS", 300)
+    monkeypatch.setattr(labels, "TEXTS", 300)
+    monkeypatch.setattr(Material.some, "__defaults__", (300,))
+    monkeypatch.setattr(Material.of, "__defaults__", (300,))
+    monkeypatch.setattr(leaks, "NEAR", 50)
+    monkeypatch.setattr(base, "NEAR", 50)
+    corpus = clean()["corpus"]
+    twin = {"twin": corpus["d899"].upper()}
+    found = audit(clean(corpus=corpus | twin), sample=100)
+    assert found.sampled == (
+        "Sampled: lengths, languages and encoding read 300 of 901 documents and 300 of 900 "
+        "queries; copies were looked for in 300 of 420 train queries and 300 of 380 test queries; "
+        "near-duplicates were looked for in 50 of 100 dev queries and 50 of 380 test queries; "
+        "near-duplicates were compared with 300 of 420 train queries. Labels "
+        "and equal texts are counted in full."
+    )
+    assert found.note.startswith("No model was given") and found.note.endswith(found.sampled)
+    assert found.sampled in " ".join(found.to_text().split())
+    assert html.escape(found.sampled) in found._repr_html_()
+    assert json.loads(found.to_json())["note"] == found.note
+    assert "600 texts read" in found["encoding"].sentence
+    assert "dev: 0 of 50" in found["near-duplicates across splits"].sentence
+    assert found["duplicates"].numbers["documents"] == 1  # however far apart they stand
+    assert found["sizes"].numbers["documents"] == 901
+
+
+def test_a_query_with_very_many_right_documents_does_not_make_its_sample_the_corpus(monkeypatch):
+    monkeypatch.setattr(labels, "TEXTS", 300)
+    monkeypatch.setattr(Material.some, "__defaults__", (300,))
+    parts = clean()
+    parts["qrels"]["train"]["q0"] = dict.fromkeys(parts["corpus"], 1)
+    said = audit(parts, sample=1)["unanswerable queries"].sentence
+    searched = int(re.search(r"when (\d+) documents are searched", said)[1])
+    assert 300 <= searched <= 320 and "0 of 1 " in said
+
+
+def test_nothing_is_said_of_samples_where_all_was_read():
+    found = audit(clean(), model=by_letters)
+    assert found.sampled == found.note == ""

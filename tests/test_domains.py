@@ -1,13 +1,14 @@
 """Domains: what they hold, how they are split, and that nothing leaks from test to training."""
 
 import dataclasses
+import json
 import pickle
 import re
 
 import pytest
 import simple_icd_10_cm as icd
 
-from embkit.domains import Domain, check_leakage, load_domain
+from embkit.domains import Domain, base, check_leakage, load_domain
 from embkit.domains.base import normalise
 from embkit.domains.icd10cm import _citation, _kin, _split, load
 from embkit.errors import EmbkitError
@@ -205,9 +206,7 @@ def test_the_lay_queries_are_tested_on_categories_that_their_training_half_lacks
 
     lines = (paths().data / "icd10cm" / "lay.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
-    halves = {
-        split: [row for row in rows if row["split"] == split] for split in ("train", "test")
-    }
+    halves = {split: [row for row in rows if row["split"] == split] for split in ("train", "test")}
     assert len(rows) == sum(map(len, halves.values())) >= 1500
     assert len({row["document"] for row in rows}) >= 1000
     categories = {s: {row["document"][:3] for row in half} for s, half in halves.items()}
@@ -219,6 +218,16 @@ def test_the_lay_queries_are_tested_on_categories_that_their_training_half_lacks
         (code,) = judged
         title = full.corpus[asked[normalise(full.queries[query])]]
         assert full.corpus[code] == title
+
+
+def test_without_the_lay_queries_one_error_says_where_they_come_from(monkeypatch, tmp_path):
+    from embkit import session
+
+    elsewhere = dataclasses.replace(session.paths(), data=tmp_path)
+    monkeypatch.setattr("embkit.domains.icd10cm.paths", lambda: elsewhere)
+    with pytest.raises(EmbkitError, match="lay queries") as raised:
+        load("smoke")
+    assert "clone" in raised.value.hint
 
 
 # -- notes that cite codes --
@@ -299,6 +308,13 @@ def test_the_hash_changes_with_any_text_judgement_or_split(tiny_domain):
         changed(first, negatives={}),
     ]
     assert len({d.hash for d in others} | {first.hash}) == len(others) + 1
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 1000])
+def test_the_hash_is_read_in_pieces_of_one_whole(tiny_domain, size):
+    for part in (tiny_domain.corpus, tiny_domain.qrels, tiny_domain.negatives, {}, ("a", "é")):
+        whole = json.dumps(part, sort_keys=True, ensure_ascii=False)
+        assert "".join(base._json_pieces(part, size)) == whole
 
 
 def test_the_hash_does_not_depend_on_the_order(tiny_domain):

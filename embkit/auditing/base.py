@@ -15,6 +15,7 @@ from ..errors import EmbkitError
 
 OK, LOOK, PROBLEM = "ok", "look", "problem"
 TEXTS = 50_000  # texts of a kind that one of the slower checks reads; larger sets are sampled
+NEAR = 10_000  # queries of a split that are compared with those of training
 NO_ANSWER = "queries without a right document"
 
 
@@ -96,9 +97,28 @@ class Material:
             return keys
         return [keys[i] for i in sorted(random.Random(self.seed).sample(range(len(keys)), most))]
 
-    def of(self, split: str) -> list[str]:
+    def of(self, split: str, most: int = TEXTS) -> list[str]:
         """Query ids of a split, in the order in which ``evaluate`` encodes them."""
-        return self.some(self.qrels.get(split, ()))
+        return self.some(self.qrels.get(split, ()), most)
+
+    @property
+    def sampled(self) -> str:
+        """Which checks read a part, and how many of how many; empty where all was read."""
+        kinds = {"documents": len(self.corpus), "queries": len(self.asked)}
+        splits = {f"{split} queries": len(judged) for split, judged in self.qrels.items()}
+        near = {kind: n for kind, n in splits.items() if kind != "train queries"}
+        train = {kind: n for kind, n in splits.items() if kind == "train queries"}
+        slower = "lengths, languages and encoding"
+        if self.tokenizer is not None:
+            slower = "lengths, languages, encoding and tokenizer fragmentation"
+        parts = [
+            _shares(f"{slower} read", kinds, TEXTS),
+            _shares("copies were looked for in", splits, TEXTS),
+            _shares("near-duplicates were looked for in", near, NEAR),
+            _shares("near-duplicates were compared with", train, TEXTS),
+        ]
+        found = "; ".join(part for part in parts if part)
+        return f"Sampled: {found}. Labels and equal texts are counted in full." if found else ""
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Unit vectors (texts, dim), from the cache that evaluation shares."""
@@ -183,6 +203,11 @@ def _texts(given: Mapping[str, Any], cause: str, left_out: dict[str, list[str]])
 
 
 # How findings speak
+
+
+def _shares(what: str, sizes: Mapping[str, int], most: int) -> str:
+    parts = [f"{most:,} of {n:,} {kind}" for kind, n in sizes.items() if n > most]
+    return f"{what} {' and '.join(parts)}" if parts else ""
 
 
 def sentence(parts: Iterable[str]) -> str:

@@ -31,6 +31,7 @@ from .base import (
 PLAUSIBLE_SD = 0.45  # of nDCG@10 over queries, where nothing has been scored
 NARROW, WIDE = 0.05, 0.125  # half an interval's width: up to here ok, from here a problem
 DEPTH = 100  # documents among which a right one should be
+ENOUGH = 20  # right documents of a query that are searched for in a sample of a large corpus
 
 
 def sizes(m: Material) -> Finding:
@@ -104,7 +105,10 @@ def unanswerable(m: Material) -> Finding | None:
     numbers = {"no right document": len(without), "sampled": len(chosen)}
     todo = ["find these queries' documents, or drop the queries"] if without else []
     if chosen:
-        wanted = set().union(*right.values())
+        large = len(m.corpus) > TEXTS
+        wanted = {
+            d for found in right.values() for d in (sorted(found)[:ENOUGH] if large else found)
+        }
         kept = wanted | set(m.some((d for d in m.corpus if d not in wanted), TEXTS))
         ids = [d for d in m.corpus if d in kept]  # the whole corpus, unless it is very large
         texts = [m.corpus[d] for d in ids]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from hashlib import blake2b
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from .. import textcheck
 from ..domains.base import normalise
 from .base import (
     LOOK,
+    NEAR,
     OK,
     PROBLEM,
     Finding,
@@ -32,19 +34,25 @@ FRESH = 30  # queries about what training has not seen, for a test of it
 def duplicates(m: Material) -> Finding:
     """Texts that are the same but for case and spaces."""
     documents, queries = _same(m.corpus), _same({q: m.queries[q] for q in m.asked})
-    splits: dict[str, Counter[str]] = defaultdict(Counter)
+    digests = {q: text for text, ids in queries.items() for q in ids}
+    first: dict[bytes, str] = {}  # text -> the split that asks it first
+    again: dict[bytes, Counter[str]] = {}  # of texts that are asked more than once
     for split, judged in m.qrels.items():  # an id may be in two splits, as a text may
         for q in judged:
-            splits[normalise(m.queries[q])][split] += 1
-    across = [text for text, found in splits.items() if len(found) > 1]
-    within = [text for text, found in splits.items() if max(found.values()) > 1]
+            text = digests[q]
+            if text not in first:
+                first[text] = split
+            else:
+                again.setdefault(text, Counter({first[text]: 1}))[split] += 1
+    across = [text for text, found in again.items() if len(found) > 1]
+    within = [text for text, found in again.items() if max(found.values()) > 1]
     twins = [ids for ids in documents.values() if len(ids) > 1]
     extra = sum(len(ids) - 1 for ids in twins)
     own: list[str] = []
     other: list[str] = []
     for text, ids in queries.items():
         for q in ids if text in documents else ():
-            marked = m.right[m.asked[q]][q] & set(documents[text])
+            marked = m.right[m.asked[q]][q].intersection(documents[text])
             (own if marked else other).append(q)
     parts = [
         f"{some_of(extra, 'document repeats', 'documents repeat')} another's text"
@@ -58,11 +66,13 @@ def duplicates(m: Material) -> Finding:
     if across:
         todo.append("keep each query text in one split: what training asked is no test")
         for text in across[:3]:
-            examples.append(f"{', '.join(splits[text])}: {quote(m.queries[queries[text][0]])}")
+            examples.append(f"{', '.join(again[text])}: {quote(m.queries[queries[text][0]])}")
     if within:
         parts.append(f"{some_of(len(within), 'text is', 'texts are')} asked twice in a split")
         todo.append("merge queries with the same text and join their right documents")
-        examples += [f"queries {', '.join(queries[t][:3])}: {quote(t)}" for t in within[:2]]
+        for text in within[:2]:
+            ids = queries[text][:3]
+            examples.append(f"queries {', '.join(ids)}: {quote(m.queries[ids[0]])}")
     if extra:
         todo.append("merge documents with the same text: the twin of a right one scores 0")
         examples += [f"documents {', '.join(i[:3])}: {quote(m.corpus[i[0]])}" for i in twins[:3]]
@@ -92,17 +102,18 @@ def duplicates(m: Material) -> Finding:
     )
 
 
-def _same(texts: Mapping[str, str]) -> dict[str, list[str]]:
-    """Normalised text -> the ids that have it."""
-    found: dict[str, list[str]] = defaultdict(list)
+def _same(texts: Mapping[str, str]) -> dict[bytes, list[str]]:
+    """Hash of the normalised text (the texts would be a second corpus) -> the ids that have it."""
+    found: dict[bytes, list[str]] = {}
     for key, text in texts.items():
-        found[normalise(text)].append(key)
+        plain = normalise(text).encode("utf-8", "surrogatepass")
+        found.setdefault(blake2b(plain, digest_size=16).digest(), []).append(key)
     return found
 
 
 def near_duplicates(m: Material) -> Finding | None:
     """Queries that training nearly asked, and how many of these memory would answer."""
-    splits = {split: m.of(split) for split in m.splits if m.qrels[split]}
+    splits = {split: m.of(split, NEAR) for split in m.splits if m.qrels[split]}
     if not m.right.get("train") or not splits:
         return None
     by_letters, (by_cosine, nearest) = _twins_by_letters(m, splits), _twins_by_cosine(m, splits)

@@ -44,6 +44,7 @@ class Audit:
         findings: one a check, in a fixed order.
         without_model: whether the checks that need a model were left out.
         domain_hash: content hash of what was audited; None where there was no Domain.
+        sampled: which checks read a part of a large domain, and how many of how many.
 
     Example:
         >>> found = audit(load_domain("icd10cm"), model="minilm")
@@ -55,6 +56,7 @@ class Audit:
     findings: tuple[Finding, ...]
     without_model: bool = False
     domain_hash: str | None = None
+    sampled: str = ""
 
     def __getitem__(self, name: str) -> Finding:
         """A finding by its name.
@@ -82,13 +84,12 @@ class Audit:
 
     @property
     def note(self) -> str:
-        """What was not looked at."""
-        if not self.without_model:
-            return ""
-        return (
+        """What was not looked at, or only in part."""
+        missing = (
             "No model was given, so these were not looked at: tokens and the model's window, "
             "near-duplicates by cosine, what the model finds, tokenizer fragmentation."
         )
+        return " ".join(filter(None, [missing if self.without_model else "", self.sampled]))
 
     def figures(self) -> dict[str, Any]:
         """Finding's name -> its matplotlib Figure, for the findings that have one."""
@@ -175,7 +176,8 @@ def audit(
 
     Counts of labels and equal texts take everything in. Slower checks read 50,000 texts of a kind
     at most, and search for ``sample`` queries among at most 50,000 documents beside their right
-    ones. Embeddings come from ``encode`` and its cache.
+    ones; near-duplicates are looked for in 10,000 queries of a split at most. ``note`` says where
+    that was less than all. Embeddings come from ``encode`` and its cache.
 
     Args:
         domain: a Domain, or a mapping with ``corpus``, ``queries`` and ``qrels`` that a Domain
@@ -203,4 +205,4 @@ def audit(
         model = load_model(model)
     read = material(domain, model=model, scores=scores, sample=sample, seed=seed)
     findings = tuple(found for check in CHECKS if (found := check(read)) is not None)
-    return Audit(read.name, findings, model is None, getattr(domain, "hash", None))
+    return Audit(read.name, findings, model is None, getattr(domain, "hash", None), read.sampled)

@@ -101,10 +101,10 @@ def add(commands: Commands) -> None:
 def check(chosen: argparse.Namespace) -> int:
     """Prints how the data was read and the audit; 1 when something is a problem."""
     from ..auditing import audit
-    from ..auditing.base import PROBLEM
+    from ..auditing.base import PROBLEM, TEXTS
 
     domain = the_domain(chosen)
-    if chosen.model:
+    if chosen.model and len(domain.corpus) <= TEXTS:  # of a larger one the audit reads a part
         _encoded(chosen.model, list(domain.corpus.values()))
     found = audit(domain, model=chosen.model)
     if chosen.json:

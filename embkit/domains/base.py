@@ -193,10 +193,19 @@ class Domain:
 
 def _json_pieces(part: Mapping | tuple, size: int = 1000) -> Iterator[str]:
     """``json.dumps`` of a part with its keys sorted, in pieces: a large corpus is not copied."""
-    if not isinstance(part, Mapping) or len(part) <= size:
+    if not isinstance(part, Mapping):
         yield json.dumps(part, sort_keys=True, ensure_ascii=False)
         return
     keys = sorted(part)
+    if any(isinstance(part[key], Mapping) and len(part[key]) > size for key in keys):
+        for number, key in enumerate(keys):  # the splits of qrels
+            yield (", " if number else "{") + json.dumps(key, ensure_ascii=False) + ": "
+            yield from _json_pieces(part[key], size)
+        yield "}"
+        return
+    if len(part) <= size:
+        yield json.dumps(part, sort_keys=True, ensure_ascii=False)
+        return
     for start in range(0, len(keys), size):
         some = {key: part[key] for key in keys[start : start + size]}
         yield (", " if start else "{") + json.dumps(some, ensure_ascii=False, sort_keys=True)[1:-1]

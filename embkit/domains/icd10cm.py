@@ -13,6 +13,7 @@ import json
 import re
 from collections import defaultdict
 
+from ..errors import EmbkitError
 from ..session import paths
 from .base import Domain, normalise
 
@@ -112,7 +113,16 @@ def _lay(home: dict[str, str]) -> dict[str, tuple[str, str]]:
     The other half, of other categories, is a source of training pairs: ``Recipe(pairs="lay")``.
     """
     found = {}
-    lines = (paths().data / "icd10cm" / "lay.jsonl").read_text(encoding="utf-8").splitlines()
+    file = paths().data / "icd10cm" / "lay.jsonl"
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise EmbkitError(
+            f"the lay queries of icd10cm cannot be read: no {file}",
+            expected="data/icd10cm/lay.jsonl, which comes with the project's folder",
+            hint="work in a clone of the project, or on data of your own: "
+            "load_domain('path/to/your/folder')",
+        ) from error
     for row in map(json.loads, lines):
         if row["split"] == "test" and row["document"] in home:
             found[normalise(row["query"])] = row["query"], home[row["document"]]
