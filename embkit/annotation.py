@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import hashlib
 import html
 import json
 import os
@@ -52,6 +53,7 @@ class Decision:
     annotator: str
     time: str  # UTC, ISO 8601
     id: str
+    texts: str = ""  # hash of what was judged: the two ids may bear other texts one day
 
 
 class LabelStore:
@@ -108,7 +110,7 @@ class LabelStore:
             with FileLock(f"{self.path}.lock", timeout=LOCK_SECONDS, poll_interval=0.01):
                 self._read()
                 last = self._latest.get((name, query, document))
-                if last is not None and last.grade == grade:
+                if last is not None and last.grade == grade and self._still(last):
                     return last
                 if last is None and grade is None:
                     raise EmbkitError(
@@ -117,7 +119,8 @@ class LabelStore:
                         hint="store.labels() lists what has been judged",
                     )
                 now = datetime.now(UTC).isoformat(timespec="milliseconds")
-                decision = Decision(query, document, grade, name, now, secrets.token_hex(8))
+                key, texts = secrets.token_hex(8), self._texts(query, document)
+                decision = Decision(query, document, grade, name, now, key, texts)
                 _append(self.path, json.dumps(asdict(decision)).encode())
                 self._read()
         except (OSError, Timeout) as error:
@@ -144,15 +147,25 @@ class LabelStore:
     def labels(self) -> dict[str, dict[Pair, int]]:
         """Annotator -> (query, document) -> grade: the decisions that count, oldest first.
 
-        Decisions on ids that this domain does not have stay in the file and are left out here.
+        Decisions on ids that this domain does not have, or under which it has other texts than
+        those that were judged, stay in the file and are left out here.
         """
         self._read()
         found: dict[str, dict[Pair, int]] = {}
         for (name, query, document), decision in self._latest.items():
-            known = query in self.domain.queries and document in self.domain.corpus
-            if decision.grade is not None and known:
+            if decision.grade is not None and self._still(decision):
                 found.setdefault(name, {})[query, document] = decision.grade
         return found
+
+    def _texts(self, query: str, document: str) -> str:
+        texts = json.dumps([self.domain.queries[query], self.domain.corpus[document]])
+        return hashlib.sha256(texts.encode()).hexdigest()[:16]
+
+    def _still(self, decision: Decision) -> bool:
+        """Whether the domain has both ids, and under them the texts that were judged."""
+        query, document = decision.query, decision.document
+        known = query in self.domain.queries and document in self.domain.corpus
+        return known and decision.texts in ("", self._texts(query, document))
 
     def qrels(self, resolve: str = "majority") -> Labels:
         """The labels as qrels, one grade a pair.
@@ -222,6 +235,7 @@ class LabelStore:
             decision = Decision(**json.loads(line))
             texts = (decision.query, decision.document, decision.annotator, decision.id)
             whole = all(isinstance(text, str) and text for text in texts)
+            whole = whole and isinstance(decision.texts, str)
             if not whole or not _is_grade(decision.grade):
                 return False
         except (ValueError, TypeError, RecursionError):
@@ -240,7 +254,7 @@ class LabelStore:
         parts = [f"{len(judged)} pairs judged by {len(labels)} annotator(s)"]
         counted = sum(d.grade is not None for d in self._latest.values())
         if elsewhere := counted - sum(map(len, labels.values())):
-            parts.append(f"{elsewhere} label(s) on ids that {self.domain.name!r} does not have")
+            parts.append(f"{elsewhere} label(s) on ids or texts that {self.domain.name!r} lacks")
         if damaged := self.damaged:
             parts.append(f"{len(damaged)} damaged line(s), kept")
         return f"LabelStore({self.path.name!r}: {'; '.join(parts)})"

@@ -18,13 +18,18 @@ from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
-PACKAGES = ("numpy", "scipy", "sklearn", "pandas", "matplotlib", "torch")
+PACKAGES = ("numpy", "scipy", "sklearn", "pandas", "matplotlib", "torch", "sympy", "networkx")
+PACKAGES += ("transformers", "datasets", "sentence_transformers", "peft", "accelerate")
 LONGEST = 400  # characters of a document
 SHARES = {"test": 0.2, "dev": 0.1}  # of the pairs; the rest is train
 
 
 def make_beir_folder(
-    path: str | Path, documents: int = 5000, pairs: int = 1000, seed: int = 0
+    path: str | Path,
+    documents: int = 5000,
+    pairs: int = 1000,
+    seed: int = 0,
+    longest: int = LONGEST,
 ) -> Path:
     """Writes corpus.jsonl, queries.jsonl and qrels/{train,dev,test}.tsv.
 
@@ -33,6 +38,7 @@ def make_beir_folder(
         documents: how many documents.
         pairs: how many of them are asked for, by one query each.
         seed: of which documents are asked for, and in which split.
+        longest: characters of a document at most.
 
     Returns:
         The folder. The same arguments and the same packages give the same bytes.
@@ -40,7 +46,7 @@ def make_beir_folder(
     Raises:
         ValueError: more pairs than documents, or more documents than there are docstrings.
     """
-    entries = _entries(documents)
+    entries = _entries(documents, longest)
     if not 0 < pairs <= documents or len(entries) < documents:
         raise ValueError(f"{documents=}, {pairs=}, and {len(entries)} docstrings found")
     asked = random.Random(seed).sample(range(documents), pairs)
@@ -65,7 +71,7 @@ def make_beir_folder(
 
 
 @lru_cache(maxsize=4)
-def _entries(limit: int) -> tuple[tuple[str, str, str], ...]:
+def _entries(limit: int, longest: int) -> tuple[tuple[str, str, str], ...]:
     """The first so many (module, summary, rest): no summary and no rest occurs twice."""
     found: list[tuple[str, str, str]] = []
     seen: set[str] = set()
@@ -73,8 +79,8 @@ def _entries(limit: int) -> tuple[tuple[str, str, str], ...]:
         summary, _, rest = docstring.partition("\n\n")
         summary = " ".join(summary.split())
         rest = " ".join(re.sub(r"[-=~^]{3,}|>>>|`{1,2}", " ", rest).split())
-        if len(rest) > LONGEST:
-            rest = rest[:LONGEST].rsplit(" ", 1)[0]
+        if len(rest) > longest:
+            rest = rest[:longest].rsplit(" ", 1)[0]
         sentence = summary.casefold().rstrip(".")
         if not 5 <= len(summary.split()) <= 30 or len(rest.split()) < 15:
             continue

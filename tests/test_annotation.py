@@ -312,7 +312,22 @@ def test_labels_on_what_the_domain_does_not_have_are_kept_apart(path, tiny_domai
     )
     store = LabelStore(smaller, path)
     assert store.labels() == {} and len(store.decisions) == 1
-    assert "1 label(s) on ids that 'tiny' does not have" in repr(store)
+    assert "1 label(s) on ids or texts that 'tiny' lacks" in repr(store)
+
+
+def test_a_label_holds_for_the_texts_that_were_judged(path, tiny_domain, labels):
+    labels.label("q00", "eye0", 2)
+    labels.label("q00", "eye1", 0)
+    corpus = {**tiny_domain.corpus, "eye0": "a page that was rewritten"}
+    later = LabelStore(dataclasses.replace(tiny_domain, corpus=corpus), path)
+    assert later.labels() == {"me": {("q00", "eye1"): 0}}
+    assert "1 label(s) on ids or texts that 'tiny' lacks" in repr(later)
+    later.label("q00", "eye0", 2)  # the same grade of another text is another decision
+    assert len(later.decisions) == 3 and later.labels()["me"]["q00", "eye0"] == 2
+    older = json.loads(lines(path)[0])
+    del older["texts"]  # a line from before texts were noted
+    path.write_text(json.dumps(older) + "\n")
+    assert LabelStore(later.domain, path).labels() == {"me": {("q00", "eye0"): 2}}
 
 
 def test_names_and_texts_are_data_never_markup(labels):

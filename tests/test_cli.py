@@ -244,22 +244,41 @@ def plain(monkeypatch):
 
 def test_a_plan_suits_the_size(plain, tiny_domain):
     assert plan(sized(tiny_domain, 200, 100, 10)).contrastive.batch_size == 16
-    small = plan(sized(tiny_domain, 500, 300, 10))
+    small = plan(sized(tiny_domain, 900, 700, 10))
     assert (small.contrastive.epochs, small.contrastive.batch_size) == (3, 32)
-    middle = plan(sized(tiny_domain, 5000, 700, 95))  # what a folder of 5k documents is like
+    middle = plan(sized(tiny_domain, 5000, 1000, 95))  # what a folder of 5k documents is like
     assert middle.contrastive.epochs == 1 and middle.rates == planning.RATES
     assert middle.trial == middle.contrastive  # the trial is the run
-    assert middle.work / planning.SPEED < 8 * 60
-    large = plan(sized(tiny_domain, 19_000, 14_000, 95))
-    assert large.contrastive.batch_size == 128 and large.contrastive.max_pairs is None
-    assert large.trial.max_pairs == 2000 and large.trial.epochs == 1
-    assert "14,000 pairs" in str(large) and "minutes" in str(large)
+    assert middle.minutes < 9 and middle.why == ""
+
+
+def test_few_pairs_are_passed_over_more_often(plain, tiny_domain):
+    few = sized(tiny_domain, 200, 100, 10)
+    assert plan(few).contrastive.epochs == plan(few, quick=True).contrastive.epochs == 3
+    assert plan(few, epochs=2).contrastive.epochs == 2
+
+
+def test_a_large_folder_is_cut_to_about_fifteen_minutes_and_says_so(plain, tiny_domain):
+    large = sized(tiny_domain, 19_000, 14_000, 40)  # and five words a query
+    cut = plan(large)
+    assert 10_000 < cut.contrastive.max_pairs < 14_000 and cut.contrastive.epochs == 1
+    assert cut.contrastive.batch_size == 128 and cut.trial.max_pairs == 2000
+    assert cut.minutes <= 17
+    assert f"{cut.contrastive.max_pairs:,} of 14,000 pairs" in str(cut)
+    assert "--pairs 14000 takes them" in str(cut)
+    whole = plan(large, max_pairs=14_000)
+    assert whole.contrastive.max_pairs is None and "takes them" not in str(whole)
+    assert whole.minutes > cut.minutes
+    longer = plan(sized(tiny_domain, 19_000, 14_000, 95)).contrastive
+    assert longer.max_pairs == planning.LEAST_PAIRS, "never fewer than are worth the encoding"
+    assert plan(large, max_pairs=300).contrastive.max_pairs == 300
 
 
 def test_a_quick_look_a_small_dev_and_a_known_domain_choose_no_rate(plain, tiny_domain):
     quick = plan(sized(tiny_domain, 3000, 2500, 10), quick=True)
     assert len(quick.rates) == 1 and quick.contrastive.epochs == 1
     assert quick.contrastive.max_pairs == quick.trial.max_pairs == 1000
+    assert "1,000 of 2,500 pairs" in str(quick) and "a first look" in str(quick)
     assert plan(sized(tiny_domain, 500, 300, 10, dev=29)).rates == (1e-4,)
     assert len(plan(sized(tiny_domain, 500, 300, 10, dev=30)).rates) == 2
     assert plan(sized(tiny_domain, 500, 300, 10, name="icd10cm")).rates == (4e-4,)

@@ -26,6 +26,8 @@ QUICK = 1_000  # training pairs of a quick look
 FEW = 30  # dev queries below which dev can choose nothing
 SPEED = 12_000  # tokens a second through MiniLM on two ordinary cores, in fp32
 AIM = 5_000_000  # tokens to go through the model: about seven minutes at that speed
+MOST = 10_000_000  # tokens above which pairs are left out: about fifteen minutes
+LEAST_PAIRS = 5_000  # as many are trained on all the same, if there are so many
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,14 @@ class Plan:
         rates: its learning rates to try on dev; one means that there is nothing to try.
         pairs: how many training pairs there are.
         work: tokens that go through the model in all, a training step counting three times.
+        why: why not all the pairs are trained on; empty where they are.
     """
 
     contrastive: Recipe
     rates: tuple[float, ...]
     pairs: int
     work: int
+    why: str = ""
 
     @property
     def trial(self) -> Recipe:
@@ -61,15 +65,22 @@ class Plan:
     def __str__(self) -> str:
         recipe = self.contrastive
         pairs = min(self.pairs, recipe.max_pairs or self.pairs)
+        of = f" of {self.pairs:,}" if pairs < self.pairs else ""
         rates = " or ".join(f"{rate:g}" for rate in self.rates)
         chosen = f"{rates} (dev chooses)" if len(self.rates) > 1 else rates
         length = f", {recipe.max_length} tokens a text" if recipe.max_length else ""
-        return (
-            f"{pairs:,} pairs with {recipe.hard_negatives} hard negative each, {recipe.epochs} "
+        text = (
+            f"{pairs:,}{of} pairs with {recipe.hard_negatives} hard negative each, {recipe.epochs} "
             f"epoch{'s' * (recipe.epochs > 1)} in batches of {recipe.batch_size}{length}, learning "
-            f"rate {chosen}; about {math.ceil((self.work / SPEED + 60) / 60)} minutes for a model "
-            "like MiniLM on two cores, less with bf16 or a GPU"
+            f"rate {chosen}; about {self.minutes} minutes for a model like MiniLM on two cores, "
+            "less with bf16 or a GPU"
         )
+        return text + (f"; {self.why}" if self.why else "")
+
+    @property
+    def minutes(self) -> int:
+        """What it takes with a model like MiniLM on two ordinary cores, in fp32."""
+        return math.ceil((self.work / SPEED + 60) / 60)
 
 
 def plan(
@@ -78,6 +89,7 @@ def plan(
     *,
     epochs: int | None = None,
     max_length: int | None = None,
+    max_pairs: int | None = None,
     quick: bool = False,
 ) -> Plan:
     """Recipes that suit a domain's size and lengths.
@@ -88,35 +100,46 @@ def plan(
         epochs: default: as many as keep the work near ``AIM``, from 1 to 3.
         max_length: tokens a text; default: the 95th percentile, where it is above 128 and below
             what the model reads anyway, and 256 at most.
-        quick: at most 1,000 pairs, one epoch, and no choice of the learning rate.
+        max_pairs: pairs to train on at most; default: as many as keep the work below ``MOST``,
+            but no fewer than ``LEAST_PAIRS``.
+        quick: at most 1,000 pairs, one epoch if there are so many, and no choice of the
+            learning rate.
     """
     from ..pairs import collect
 
     pairs = len(collect(domain, "human")[0])
-    used = min(pairs, QUICK) if quick else pairs
     documents, queries, window = _lengths(domain, model)
     length = max_length or _max_length(documents, window)
     rates = KNOWN_RATES.get(domain.name, RATES)
     if quick or len(domain.split("dev")) < FEW:
         rates = rates[:1]
     document, query = (float(np.minimum(n, length or window).mean()) for n in (documents, queries))
+    pair = 3 * (query + 2 * document)  # with its negative; a step costs three forward passes
     dev = len(domain.dev_corpus()) * document
-    epoch = 3 * used * (query + 2 * document) + dev
-    trials = len(rates) * (3 * min(used, SAMPLE) * (query + 2 * document) + dev)
-    fixed = 3 * len(domain.corpus) * document + (trials if len(rates) > 1 else 0)
-    many = int(np.clip((AIM - fixed) // (2 * epoch), 1, 3))
-    many = epochs or (1 if quick else many)
+    corpus = 3 * len(domain.corpus) * document
+    trials = len(rates) * (min(pairs, SAMPLE) * pair + dev) if len(rates) > 1 else 0
+    room = int((MOST - corpus - trials - 2 * dev) / (2 * pair) // 100 * 100)
+    used, why = min(pairs, max(room, LEAST_PAIRS)), ""
+    if max_pairs or quick:
+        used, why = min(pairs, max_pairs or QUICK), "" if max_pairs else "a first look"
+    elif used < pairs:
+        why = f"all the pairs would take longer: --pairs {pairs} takes them"
+    trials = len(rates) * (min(used, SAMPLE) * pair + dev) if len(rates) > 1 else 0
+    batch_size = next((size for most, size in BATCHES if used < most), 128)
+    many = int(np.clip((AIM - corpus - trials) // (2 * (used * pair + dev)), 1, 3))
+    many = epochs or (1 if quick and used >= QUICK else many)
     recipe = Recipe(
         model=model,
         epochs=many,
-        batch_size=next((size for most, size in BATCHES if used < most), 128),
+        batch_size=batch_size,
         learning_rate=rates[0],
         max_length=length,
         max_pairs=used if used < pairs else None,
         hard_negatives=1,
         relative_margin=0.05,
     )
-    return Plan(recipe, rates, pairs, int(fixed + 2 * many * epoch))
+    work = corpus + trials + 2 * many * (used * pair + dev)
+    return Plan(recipe, rates, pairs, int(work), why if used < pairs else "")
 
 
 def _lengths(domain: Domain, model: str) -> tuple[np.ndarray, np.ndarray, int]:

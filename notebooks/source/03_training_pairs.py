@@ -170,6 +170,7 @@ ek.plots.metric_bars(table.report)
 
 # %%
 sizes = [n for n in (125, 250, 500, 1000, 2000) if n <= counts["human"]]
+sizes = sizes or [counts["human"]]
 curve = [ek.train(recipe.replace(max_pairs=n), domain).dev_score for n in sizes]
 ek.plots.lines(
     sizes, {"human pairs": curve}, "training pairs", "dev nDCG@10", logx=True

@@ -8,10 +8,11 @@ import pytest
 
 from embkit import authoring, course, load_domain
 from embkit.errors import EmbkitError
+from embkit.pairs import sets
 from tests.make_folder import make_beir_folder
 
 SOURCES = Path(__file__).resolve().parents[2] / "notebooks" / "source"
-NOTEBOOKS = ("00", "01", "02", "04")
+NOTEBOOKS = ("00", "01", "02", "03", "04", "05", "13")
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,7 @@ def place(minilm, tmp_path_factory):
     place = tmp_path_factory.mktemp("any-domain")
     shutil.copytree(SOURCES, place / "notebooks" / "source")
     authoring.build(place / "notebooks")
-    make_beir_folder(place / "folder", documents=120, pairs=100)
+    make_beir_folder(place / "folder", documents=120, pairs=100, longest=150)
     (place / "cache").mkdir()
     if assets := next((p for p in minilm.parents if p.name == "assets"), None):
         (place / "cache" / "assets").symlink_to(assets, target_is_directory=True)
@@ -58,3 +59,21 @@ def test_no_argument_means_the_environment_s_domain(tmp_path, monkeypatch):
     monkeypatch.setenv("EMBKIT_DOMAIN", "icd10")
     with pytest.raises(EmbkitError, match="icd10cm"):
         load_domain()
+
+
+def test_the_example_folder_is_what_its_readme_says(monkeypatch, tmp_path):
+    monkeypatch.setenv("EMBKIT_RUNS", str(tmp_path))
+    domain = load_domain("data/example", profile="workshop")
+    assert domain.report.quarantined == {"query without a right document": 34}
+    assert (len(domain.corpus), len(domain.queries), domain.test_splits) == (144, 252, ("test",))
+    readme = (SOURCES.parents[1] / "data" / "example" / "README.md").read_text(encoding="utf-8")
+    for said in ("144 answers", "286 questions", "252 of the questions", "other 34", "MIT"):
+        assert said in " ".join(readme.split())
+    assert sets(domain) == [], "the folder's own files are no sets of generated queries"
+    answers = " ".join(domain.corpus.values())
+    questions = " ".join(domain.queries.values())
+    names = "Bertha Otto Wanda Sisters Jonah Fridge Aquarium Nelly Heron Luna Shell Grandpa Shed"
+    for name in (*names.split(), "Atlas", "Pip"):
+        assert f"{name} " in questions and not re.search(rf"\b{name}\b", answers)
+    smoke = load_domain("data/example", profile="smoke")
+    assert smoke.hash == domain.hash, "small enough to be whole in smoke"
