@@ -5,6 +5,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
+LAB := $(VENV)/share/jupyter/lab/settings
+QUIET_LAB := {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
 NB ?=
 
 export PYTHONUTF8 := 1
@@ -14,7 +16,7 @@ export EMBKIT_DOMAIN := $(DOMAIN)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup assets run lab test lint style bench full sources notebooks clean
+.PHONY: help setup assets run lab test lint style bench full sources approaches notebooks clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 19
@@ -25,6 +27,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "embkit needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
+	@mkdir -p $(LAB) && echo '$(QUIET_LAB)' > $(LAB)/overrides.json
 	@touch $@
 
 assets: $(STAMP)
@@ -54,6 +57,9 @@ full: assets ## the main job at full size
 
 sources: assets ## training data of every kind, compared at equal cost
 	@$(BIN)/python -m embkit sources
+
+approaches: assets ## every approach with three seeds, compared (minutes a preset)
+	@$(BIN)/python -m embkit approaches
 
 notebooks: assets ## rebuild the notebooks from their sources and run them, outputs kept
 	@$(BIN)/python -m embkit.course build
