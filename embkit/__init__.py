@@ -18,19 +18,27 @@ _DOOR = {  # name -> the room it lives in; rooms are opened when they are first 
     "check_leakage": "domains",
     "choose": "training",
     "compare": "evaluation",
+    "cut": "tiered",
     "Domain": "domains",
     "efficient": "engine",
     "eligible_documents": "query_sets",
     "EmbkitError": "errors",
     "encode": "search",
+    "encode_speeds": "students",
     "evaluate": "judge",
+    "evaluate_sizes": "truncation",
     "exact_search": "search",
     "export_model": "export",
     "false_negatives": "denoising",
     "filter_generated": "filtering",
     "finished": "runs",
+    "fit_head": "heads",
+    "Footprint": "memory",
+    "footprint": "memory",
     "general_probe": "forgetting",
     "generate": "generation",
+    "Head": "heads",
+    "HeadSettings": "heads",
     "in_batch_false_negatives": "pairs",
     "labels_to_pairs": "annotation",
     "LabelStore": "annotation",
@@ -38,10 +46,13 @@ _DOOR = {  # name -> the room it lives in; rooms are opened when they are first 
     "load_cross_encoder": "rerank",
     "load_domain": "domains",
     "load_model": "search",
+    "load_quantized": "quantized",
+    "load_teacher": "distillation",
     "LoadReport": "domains",
     "look": "judge",
     "make_loss": "objectives",
     "make_set": "query_sets",
+    "merge_adapter": "adapters",
     "merge_weights": "forgetting",
     "METRICS": "metrics",
     "mine": "mining",
@@ -61,6 +72,7 @@ _DOOR = {  # name -> the room it lives in; rooms are opened when they are first 
     "read_set": "generation",
     "Recipe": "recipes",
     "Report": "report",
+    "rescaled": "distillation",
     "resolve": "assets",
     "Run": "runs",
     "score": "judge",
@@ -68,14 +80,22 @@ _DOOR = {  # name -> the room it lives in; rooms are opened when they are first 
     "Scores": "evaluation",
     "Session": "session",
     "setup": "session",
+    "Sizes": "truncation",
     "Sweep": "training",
+    "Teacher": "distillation",
+    "TieredIndex": "tiered",
+    "TieredSearch": "tiered",
     "to_beir": "export",
     "to_datasets": "export",
     "to_parquet": "export",
+    "together": "distillation",
     "train": "training",
     "training_pairs": "pairs",
     "TrainingPairs": "pairs",
     "TransformersBackend": "local_llm",
+    "tune_cross_encoder": "reader_training",
+    "UntrainedSize": "truncation",
+    "weight_bytes": "quantized",
     "with_labels": "annotation",
     "write_set": "query_sets",
 }
@@ -98,12 +118,14 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from .adapters import merge_adapter
     from .agreement import annotator_agreement
     from .annotation import LabelStore, candidates, labels_to_pairs, queue, with_labels
     from .assets import resolve
     from .auditing import Audit, audit
     from .clients import openai_embeddings
     from .denoising import false_negatives
+    from .distillation import Teacher, load_teacher, rescaled, together
     from .domains import Domain, LoadReport, check_leakage, load_domain
     from .engine import efficient
     from .errors import EmbkitError
@@ -112,20 +134,27 @@ if TYPE_CHECKING:
     from .filtering import filter_generated
     from .forgetting import general_probe, merge_weights
     from .generation import generate, read_set
+    from .heads import Head, HeadSettings, fit_head
     from .judge import evaluate, leaderboard, look, moved, rank, score
     from .llms import OpenAIBackend
     from .local_llm import TransformersBackend
+    from .memory import Footprint, footprint
     from .metrics import METRICS, bootstrap_ci, paired_test
     from .mining import Mined, mine
     from .objectives import make_loss
     from .pairs import TrainingPairs, batches, in_batch_false_negatives, training_pairs
     from .presets import PRESETS, preset
     from .prompts import PROMPTS, Prompt
+    from .quantized import load_quantized, weight_bytes
     from .query_sets import eligible_documents, make_set, write_set
+    from .reader_training import tune_cross_encoder
     from .recipes import Recipe
     from .report import Report
     from .rerank import load_cross_encoder, score_pairs
     from .runs import Run, finished
     from .search import BM25, encode, exact_search, load_model
     from .session import Session, paths, profile, setup
+    from .students import encode_speeds
+    from .tiered import TieredIndex, TieredSearch, cut
     from .training import Sweep, choose, train
+    from .truncation import Sizes, UntrainedSize, evaluate_sizes

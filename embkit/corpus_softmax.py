@@ -4,12 +4,16 @@ A batch of 128 shows a query 127 wrong documents; the corpus holds thousands. En
 every step is out of reach, but their vectors of a little while ago are not. The positive is taken
 from the same kept vectors: a fresh one beside stale negatives would be told apart by its freshness.
 
-The two classes stand on torch, transformers and sentence-transformers alone: a recipe's stand-alone
+A teacher can say what the softmax should be, for texts that nobody labelled, too; or what a text's
+vector should be.
+
+The classes stand on torch, transformers and sentence-transformers alone: a recipe's stand-alone
 script carries their source.
 """
 
 import torch
 import torch.nn.functional as F
+from sentence_transformers.sentence_transformer import losses
 from transformers import TrainerCallback
 
 NONE = -1  # fills up a row of labels
@@ -69,6 +73,92 @@ class CorpusSoftmaxLoss(torch.nn.Module):
         with torch.autocast(queries.device.type, enabled=False):
             logits = queries @ documents.T / self.temperature  # (batch, documents of the batch)
         return F.cross_entropy(logits, torch.arange(len(queries), device=logits.device))
+
+
+class CorpusDistillLoss(CorpusSoftmaxLoss):
+    """KL( softmax of the teacher's cosines / t' || softmax of the student's / t ), over the corpus.
+
+    A row's labels are the place of its text among the teacher's queries, then what
+    ``CorpusSoftmaxLoss`` wants; of a text without labels, nothing but ``NONE``. Such a text learns
+    from the teacher alone. Every row weighs the same.
+
+    Args:
+        model: the student.
+        queries: the teacher's unit vectors of the anchors, (texts, teacher's dim).
+        documents: the teacher's unit vectors of the corpus, (corpus, teacher's dim).
+        temperature: divides the student's similarities.
+        teacher_temperature: divides the teacher's.
+        teacher_share: share of the teacher, 0 to 1; the rest is what the labels say.
+        in_batch: share of the labels' loss over the batch, as in ``CorpusSoftmaxLoss``.
+    """
+
+    taught_queries: torch.Tensor
+    taught_documents: torch.Tensor
+
+    def __init__(
+        self,
+        model,
+        queries,
+        documents,
+        temperature=0.05,
+        teacher_temperature=0.05,
+        teacher_share=0.5,
+        in_batch=0.5,
+    ):
+        super().__init__(model, temperature, in_batch)
+        self.register_buffer("taught_queries", queries.float(), persistent=False)
+        self.register_buffer("taught_documents", documents.float(), persistent=False)
+        self.teacher_temperature, self.teacher_share = teacher_temperature, teacher_share
+
+    def forward(self, sentence_features, labels):
+        features = list(sentence_features)
+        queries = self._embed(features[0])  # (batch, dim)
+        asked, labels = labels[:, 0], labels[:, 1:]
+        known = labels[:, 0] != NONE
+        weight = known.float().mean()
+        loss = self.teacher_share * self._from_teacher(queries, asked)
+        if known.any() and self.teacher_share < 1:
+            labelled = self._over_corpus(queries[known], labels[known])
+            loss = loss + (1 - self.teacher_share) * weight * labelled
+        loss = (1 - self.share) * loss
+        if known.any() and self.share:
+            columns = [self._rows(part, known) for part in features[1:]]
+            loss = loss + self.share * weight * self._over_batch(queries[known], columns)
+        return loss
+
+    @staticmethod
+    def _rows(features, chosen):
+        return {k: v[chosen] if torch.is_tensor(v) else v for k, v in features.items()}
+
+    def _from_teacher(self, queries, asked):
+        documents = F.normalize(self.documents[:, : queries.shape[1]], dim=-1)
+        with torch.autocast(queries.device.type, enabled=False):
+            taught = self.taught_queries[asked] @ self.taught_documents.T  # (batch, corpus)
+            wanted = torch.softmax(taught / self.teacher_temperature, dim=-1)
+            given = torch.log_softmax(queries @ documents.T / self.temperature, dim=-1)
+        return F.kl_div(given, wanted, reduction="batchmean")
+
+
+class VectorsLoss(losses.EmbedDistillLoss):
+    """EmbedDistillLoss whose labels are places in a table of the vectors to copy.
+
+    Args:
+        model: the student.
+        vectors: what to copy, (texts, student's dim).
+        distance_metric: ``cosine``, which for unit vectors is the mean squared error but for a
+            factor, or another of EmbedDistillLoss.
+    """
+
+    def __init__(self, model, vectors, distance_metric="cosine"):
+        super().__init__(model, distance_metric)
+        self.register_buffer("vectors", vectors.float(), persistent=False)
+
+    def forward(self, sentence_features, labels):
+        return super().forward(sentence_features, self.vectors[labels])
+
+    def compute_loss_from_embeddings(self, embeddings, teacher_embeddings):
+        exact = [vectors.float() for vectors in embeddings]  # 16 bits are few for a distance
+        return super().compute_loss_from_embeddings(exact, teacher_embeddings)
 
 
 class KeptDocuments(TrainerCallback):

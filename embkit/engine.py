@@ -221,6 +221,11 @@ def _try_packing(model: SentenceTransformer) -> bool:
         model.train(training)
 
 
+def routed(model: SentenceTransformer) -> bool:
+    """Whether queries and documents may go different ways through a model."""
+    return "task" in getattr(model, "get_model_kwargs", list)()
+
+
 def set_dropout(model: SentenceTransformer, p: float | None) -> None:
     """Sets every dropout probability of a model; ``None`` leaves the model's own."""
     if p is None:
@@ -236,6 +241,7 @@ def embed(
     texts: list[str],
     *,
     prompt: str | None = None,
+    task: str | None = None,
     tokens: int | None = None,
     progress: Any = None,
 ) -> Tensor:
@@ -245,6 +251,7 @@ def embed(
         model: any text model of sentence-transformers.
         texts: what to embed; order and repetitions are kept.
         prompt: put before every text, as ``model.encode(prompt=...)`` does.
+        task: ``query`` or ``document``: the way through a model that has several.
         tokens: about how many tokens go through the model at once; default: as many as a
             processor's cache likes (2,048; 4,096 in bf16), on a GPU 32,768.
         progress: called with the number of distinct texts done so far.
@@ -267,18 +274,19 @@ def embed(
     if dtype is not None and model.device.type == "cpu" and len(distinct) > FEW:
         model = _cast_once(model, dtype)
     cast = torch.autocast(model.device.type, dtype=dtype, enabled=dtype is not None)
+    route = {"task": task} if task and routed(model) else {}
     try:
         with efficient(model), cast:
             start = done = 0
             while start < len(order):
                 rows = order[start : start + _rows(distinct, order, start, WINDOW * tokens)]
-                read = model.preprocess([distinct[i] for i in rows], prompt=prompt)
+                read = model.preprocess([distinct[i] for i in rows], prompt=prompt, **route)
                 for part, features in _batches(read, len(rows), tokens):
                     features = {
                         name: value.to(model.device) if isinstance(value, Tensor) else value
                         for name, value in features.items()
                     }
-                    vectors = model(features)["sentence_embedding"].float().cpu()
+                    vectors = model(features, **route)["sentence_embedding"].float().cpu()
                     vectors = vectors[:, : model.truncate_dim]
                     if out is None:
                         out = torch.empty(len(distinct), vectors.shape[1])

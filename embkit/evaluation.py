@@ -34,7 +34,8 @@ class Scores:
         per_query: split → data frame of `score_ranking`.
         subsets: split → name → query ids, reported as rows of their own.
         meta: corpus (number of documents), trainable_params, total_params, train_seconds,
-            peak_memory_mb, dim, learning_rate, seed, label (shown in place of the approach).
+            peak_memory_mb, dim, learning_rate, seed, general_ndcg@10 (on ``general_probe``), label
+            (shown in place of the approach).
     """
 
     approach: str
@@ -143,7 +144,7 @@ class Scores:
         meta = _plain(self.meta)
         for name in ("corpus", "trainable_params", "total_params", "train_seconds"):
             row[name] = meta.get(name)
-        for name in ("peak_memory_mb", "dim", "learning_rate", "seed"):
+        for name in ("peak_memory_mb", "dim", "learning_rate", "seed", "general_ndcg@10"):
             row[name] = meta.get(name)
         row.update(p_vs_base=None, delta_vs_base=None, delta_vs_base_ci=None)
         return row

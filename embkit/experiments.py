@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from .domains import Domain
 from .errors import EmbkitError
 from .evaluation import Scores, compare
+from .forgetting import PROBE, general_probe
 from .judge import evaluate
 from .pairs import collect, sets
+from .presets import preset
 from .recipes import Recipe
 from .report import Report
-from .training import Sweep, choose
+from .training import Sweep, choose, train
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,6 +36,9 @@ SOURCES: dict[str, dict[str, Any]] = {  # what the training data is made of -> a
 }
 
 
+FACTORS = (0.5, 1.0, 2.0)  # of a preset's learning rate, for dev to choose among
+
+
 def available(domain: Domain) -> dict[str, dict[str, Any]]:
     """The arms of ``SOURCES`` that a domain has the data for."""
     has = {"human", *sets(domain)}
@@ -50,7 +55,7 @@ class Comparison:
     """Arms trained at equal cost, and what each scored.
 
     Args:
-        pairs: training pairs of every arm.
+        pairs: training pairs of an arm, at most.
         sweeps: arm -> the runs among which dev chose the learning rate.
         scores: arm -> test scores of the chosen run.
         baseline: the arm that the others are tested against.
@@ -160,3 +165,75 @@ def equal_cost(
     for name in references:
         scores[name] = evaluate(name, domain).labelled(name)
     return Comparison(pairs, sweeps, scores, baseline or next(iter(arms)))
+
+
+def approaches(
+    domain: Domain,
+    names: Sequence[str],
+    *,
+    seeds: Sequence[int] = (42, 43, 44),
+    baseline: str = "base",
+    references: Sequence[str] = ("bm25", "minilm"),
+    quiet: bool = False,
+    **changes: Any,
+) -> Comparison:
+    """Trains presets with several seeds each, and compares their means over the seeds.
+
+    For each preset, dev chooses among half, once and twice its learning rate, with the first
+    seed; the chosen recipe is then trained with every seed. A query's score is its mean over the
+    seeds, so that intervals and tests are over queries, and no seed is picked. Each run is also
+    judged on ``general_probe``: what was forgotten stands in the leaderboard.
+
+    Args:
+        domain: on what.
+        names: which of ``PRESETS``.
+        seeds: of the runs; three or more for a row that a claim rests on.
+        baseline: the name to test against: a preset, or ``base``.
+        references: what is judged beside them without any training.
+        quiet: no progress bars.
+        changes: to every recipe, such as ``epochs=1``.
+
+    Raises:
+        EmbkitError: an unknown preset (names the nearest), no seed.
+    """
+    if not seeds:
+        raise EmbkitError("no seed", expected="at least one", hint="seeds=(42, 43, 44)")
+    recipes = {name: preset(name, **changes) for name in names}
+    sweeps, scores, pairs = {}, {}, 0
+    for name in references:
+        found = _judged([name], domain)
+        scores[found.approach] = found.labelled(found.approach)
+    for name, recipe in recipes.items():
+        first = recipe.replace(seed=seeds[0])
+        rates = [recipe.learning_rate * factor for factor in FACTORS]
+        sweeps[name] = choose(first, domain, quiet=quiet, learning_rate=rates)
+        best = sweeps[name].best
+        runs = [train(best.replace(seed=seed), domain, quiet=quiet) for seed in seeds]
+        scores[name] = _judged(runs, domain).labelled(name)
+        pairs = max(pairs, *(run.record["pairs"] for run in runs))
+    return Comparison(pairs, sweeps, scores, baseline)
+
+
+def _judged(subjects: Sequence[Any], domain: Domain) -> Scores:
+    """The mean scores of several runs, and their mean on the general probe beside them."""
+    found = mean_scores([evaluate(subject, domain) for subject in subjects])
+    general = mean_scores([evaluate(subject, general_probe()) for subject in subjects])
+    return replace(found, meta=found.meta | {"general_ndcg@10": general.mean(PROBE)})
+
+
+def mean_scores(scores: Sequence[Scores]) -> Scores:
+    """Each query's mean over several runs of one recipe, as one Scores.
+
+    Raises:
+        EmbkitError: no scores.
+    """
+    if not scores:
+        raise EmbkitError("no scores", expected="at least one", hint="[ek.evaluate(run, domain)]")
+    first = scores[0]
+    per_query = {}
+    for split, frame in first.per_query.items():
+        mean = sum(s.per_query[split].loc[frame.index] for s in scores) / len(scores)
+        mean.attrs |= frame.attrs
+        per_query[split] = mean
+    meta = first.meta | {"seeds": [s.meta.get("seed") for s in scores]}
+    return replace(first, per_query=per_query, meta=meta)

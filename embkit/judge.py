@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +15,8 @@ import numpy as np
 from .domains import Domain
 from .errors import EmbkitError
 from .evaluation import Scores, compare
+from .forgetting import PROBE
+from .heads import Head
 from .metrics import METRICS, ranking_from_arrays, score_ranking
 from .report import Report
 from .runs import Run, store
@@ -78,7 +82,7 @@ def evaluate(
     """Ranks the whole corpus for every test query and scores each query.
 
     Args:
-        what: a Run, ``"bm25"``, a model's name or folder, a SentenceTransformer, or any
+        what: a Run, a Head, ``"bm25"``, a model's name or folder, a SentenceTransformer, or any
             function ``list[str] -> (texts, dim)``, such as an API's client.
         domain: on what.
         splits: which; default: the domain's test splits.
@@ -150,6 +154,16 @@ def _subject(what: Any, name: str | None) -> _Subject:
             "seed": recipe.seed,
         }
         return _Subject(what.path.name, name or recipe.label, meta, what.model)
+    if isinstance(what, Head):
+        meta = {
+            "base_model": what.record["model"],
+            "trainable_params": what.record["trainable_params"],
+            "recipe_hash": what.settings.hash,
+            "train_seconds": what.seconds,
+            "learning_rate": what.settings.learning_rate,
+            "seed": what.settings.seed,
+        }
+        return _Subject(what.path.name, name or what.label, meta, what.model)
     if isinstance(what, str) and what == "bm25":
         return _Subject("bm25", name or "bm25", {"trainable_params": 0}, lambda: "bm25")
     if isinstance(what, str) or hasattr(what, "__fspath__"):
@@ -161,7 +175,13 @@ def _subject(what: Any, name: str | None) -> _Subject:
     if hasattr(what, "preprocess"):
         from .search import fingerprint as weights
 
-        return _Subject(f"model-{weights(what)[:12]}", name or "model", {}, lambda: what)
+        prompts = {k: p for k, p in (getattr(what, "prompts", None) or {}).items() if p}
+        told = hashlib.sha256(json.dumps(prompts, sort_keys=True).encode()).hexdigest()[:6]
+        key = f"model-{weights(what)[:12]}" + (f"-{told}" if prompts else "")
+        return _Subject(key, name or "model", {}, lambda: what)
+    if hasattr(what, "vectors"):  # a Teacher
+        called = str(name or f"teacher: {what.name}")
+        return _Subject(f"teacher-{what.fingerprint()[:12]}", called, {}, lambda: what)
     if callable(what):
         called = str(name or getattr(what, "__name__", type(what).__name__))
         key = "function-" + hashlib.sha256(called.encode()).hexdigest()[:12]
@@ -182,7 +202,7 @@ def leaderboard(domain: Domain, baseline: str = "base") -> Report:
     found = []
     for path in sorted(store(domain).glob("*/scores.json")):
         try:
-            found.append(Scores.load(path))
+            found.append(_with_general(Scores.load(path), path))
         except EmbkitError:
             continue  # half-written: evaluate() writes it again
     if not found:
@@ -194,6 +214,14 @@ def leaderboard(domain: Domain, baseline: str = "base") -> Report:
     order = sorted(found, key=lambda s: float(np.mean([s.mean(k) for k in s.per_query])))
     names = [s.approach for s in order]
     return compare(order, baseline=baseline if baseline in names else names[0])
+
+
+def _with_general(scores: Scores, path: Path) -> Scores:
+    """The scores, and beside them what the same subject scored on ``general_probe``, if it did."""
+    for kept in path.parents[2].glob(f"{PROBE}-*/{path.parent.name}/scores.json"):
+        general = Scores.load(kept)
+        return replace(scores, meta=scores.meta | {"general_ndcg@10": general.mean(PROBE)})
+    return scores
 
 
 def look(query: str, models: dict[str, Any], domain: Domain, k: int = 5) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from .errors import EmbkitError
 from .recipes import Recipe
 
 if TYPE_CHECKING:
+    import numpy as np
     from sentence_transformers import SentenceTransformer
     from torch import nn
 
@@ -27,6 +29,18 @@ class Named:
     name: str
 
 
+@dataclass(frozen=True)
+class Cosine:
+    """sentence-transformers' pairwise cosine, in place of a loss's dot product."""
+
+
+@dataclass(frozen=True)
+class FromTeacher:
+    """A table of a teacher's vectors, by its name in a run's ``teacher.npz``."""
+
+    table: str
+
+
 def loss_settings(recipe: Recipe) -> tuple[str, dict[str, Any]]:
     """The name of a recipe's loss class and what it is given beside the model.
 
@@ -41,12 +55,20 @@ def loss_settings(recipe: Recipe) -> tuple[str, dict[str, Any]]:
       (Solatorio 2024, https://arxiv.org/abs/2402.16829).
     - ``triplet``: max(0, margin - cos(q, d+) + cos(q, d-)), on mined negatives.
     - ``corpus``: ``CorpusSoftmaxLoss``: the softmax over all documents.
+    - ``distill``: ``CorpusDistillLoss``: a teacher's softmax over all documents, and the labels.
+    - ``kl``: DistillKLDivLoss, the same over a list of candidates, scored by a teacher
+      (Lin et al. 2020, https://arxiv.org/abs/2010.11386).
+    - ``margin_mse``: MarginMSELoss, (cos(q, d+) - cos(q, d-) - teacher's margin)^2
+      (Hofstätter et al. 2020, https://arxiv.org/abs/2010.02666).
+    - ``embedding_mse``: ``VectorsLoss``, EmbedDistillLoss towards a teacher's vectors
+      (Kim et al. 2023, https://arxiv.org/abs/2301.12005).
     """
     scale = 1 / recipe.temperature
     ranking = "MultipleNegativesRankingLoss"
     weighed = {"hardness_mode": "all_negatives", "hardness_strength": recipe.hardness}
     weighed = weighed if recipe.hardness else {}
     both = {"directions": ("query_to_doc", "doc_to_query"), "partition_mode": "per_direction"}
+    cosine = {"similarity_fct": Cosine()}
     losses: dict[str, tuple[str, dict[str, Any]]] = {
         "contrastive": (ranking, {"scale": scale, **weighed}),
         "symmetric": (ranking, {"scale": scale, **both, **weighed}),
@@ -70,20 +92,50 @@ def loss_settings(recipe: Recipe) -> tuple[str, dict[str, Any]]:
                 "sample": recipe.corpus_sample,
             },
         ),
+        "distill": (
+            "CorpusDistillLoss",
+            {
+                "queries": FromTeacher("queries"),
+                "documents": FromTeacher("documents"),
+                "temperature": recipe.temperature,
+                "teacher_temperature": recipe.teacher_temperature,
+                "teacher_share": recipe.teacher_share,
+                "in_batch": recipe.in_batch,
+            },
+        ),
+        "kl": (
+            "DistillKLDivLoss",
+            {
+                **cosine,
+                "student_temperature": recipe.temperature,
+                "teacher_temperature": recipe.teacher_temperature,
+            },
+        ),
+        "margin_mse": ("MarginMSELoss", cosine),
+        "embedding_mse": ("VectorsLoss", {"vectors": FromTeacher("vectors")}),
     }
     return losses[recipe.approach]
 
 
-def make_loss(recipe: Recipe, model: SentenceTransformer) -> nn.Module:
+def make_loss(
+    recipe: Recipe, model: SentenceTransformer, taught: Mapping[str, np.ndarray] | None = None
+) -> nn.Module:
     """The loss that a recipe asks for, within MatryoshkaLoss where it asks for several sizes
     (Kusupati et al. 2022, https://arxiv.org/abs/2205.13147).
+
+    Args:
+        recipe: whose loss.
+        model: what is trained.
+        taught: the teacher's tables of vectors, where the loss reads some.
 
     Raises:
         EmbkitError: a size that is larger than the model's vectors.
     """
     from operator import attrgetter
 
+    import torch
     from sentence_transformers.sentence_transformer import losses
+    from sentence_transformers.util import pairwise_cos_sim
 
     from . import corpus_softmax
     from .search import load_model
@@ -95,6 +147,10 @@ def make_loss(recipe: Recipe, model: SentenceTransformer) -> nn.Module:
             given[key] = load_model(value.model)
         if isinstance(value, Named):
             given[key] = attrgetter(value.name)(losses)
+        if isinstance(value, Cosine):
+            given[key] = pairwise_cos_sim
+        if isinstance(value, FromTeacher):
+            given[key] = torch.from_numpy((taught or {})[value.table])
     kind = getattr(corpus_softmax, name, None) or getattr(losses, name)
     loss = kind(model, **given)
     if not recipe.sizes:

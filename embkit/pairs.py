@@ -16,10 +16,12 @@ from .domains import Domain
 from .domains.base import normalise
 from .errors import EmbkitError, unknown
 from .mining import CrossEncoderScores, Family, Mined, Pair, mine
-from .recipes import Recipe
+from .recipes import TAUGHT, Recipe
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+    from .distillation import Taught
 
 EVERYTHING = ":all"  # after a set's name: what its filters removed is kept, too
 NONE = -1  # in a row of places: nothing more
@@ -37,6 +39,7 @@ class TrainingPairs:
         unique: ``texts``, or ``families``: what may stand only once in a batch.
         dropped: why rows of a generated set were left out -> how many.
         corpus_labels: whether the data set says which places of the corpus are right.
+        taught: what a teacher says about the rows, and about texts beside them.
     """
 
     domain: Domain
@@ -45,14 +48,16 @@ class TrainingPairs:
     unique: str = "texts"
     dropped: dict[str, int] = field(default_factory=dict)
     corpus_labels: bool = False
+    taught: Taught | None = None
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return self.taught.rows if self.taught else len(self.rows)
 
     @property
     def families(self) -> list[str]:
         """Each row's family: its document's group, or the document where there are no groups."""
-        return [self.domain.groups.get(document, document) for _, _, document in self.rows]
+        found = [self.domain.groups.get(document, document) for _, _, document in self.rows]
+        return [*found, *(self.taught.texts if self.taught else ())]
 
     def dataset(self) -> Dataset:
         """Columns ``anchor``, ``positive``, ``negative_1`` and so on: what the loss reads."""
@@ -68,7 +73,7 @@ class TrainingPairs:
             columns[f"negative_{n}"] = [corpus[document] for document in negatives]
         if self.corpus_labels:
             columns["label"] = self.places()
-        return Dataset.from_dict(columns)
+        return Dataset.from_dict(self.taught.columns(columns) if self.taught else columns)
 
     def places(self) -> list[list[int]]:
         """Each row's positive as its place in the corpus, then what else is right for its anchor.
@@ -146,8 +151,14 @@ def training_pairs(recipe: Recipe, domain: Domain) -> TrainingPairs:
             hidden_positives=recipe.hidden_positives,
             seed=recipe.seed,
         )
-    whole = recipe.approach == "corpus"
-    return TrainingPairs(domain, tuple(rows), mined, recipe.unique_in_batch, dropped, whole)
+    whole = recipe.approach in ("corpus", "distill")
+    unique = "texts" if recipe.approach == "embedding_mse" else recipe.unique_in_batch
+    found = TrainingPairs(domain, tuple(rows), mined, unique, dropped, whole)
+    if recipe.approach in TAUGHT:
+        from .distillation import teach
+
+        found = replace(found, taught=teach(recipe, found))
+    return found
 
 
 def _scores_of(cross_encoder: str) -> CrossEncoderScores:
@@ -182,7 +193,8 @@ def collect(domain: Domain, source: str) -> tuple[list[Pair], dict[str, int]]:
 
 def sets(domain: Domain) -> list[str]:
     """The names of a domain's sets of generated queries."""
-    return sorted(path.stem for path in (session.paths().data / domain.name).glob("*.jsonl"))
+    found = {path.stem for path in (session.paths().data / domain.name).glob("*.jsonl")}
+    return sorted(found - {"corpus", "queries"})  # of a folder in BEIR's layout that lies there
 
 
 def _from_set(domain: Domain, name: str, dropped: dict[str, int]) -> Iterable[Pair]:

@@ -7,6 +7,17 @@ from typing import Any
 from .errors import unknown
 from .recipes import Recipe
 
+LORA = {
+    "lora_rank": 5,
+    "lora_targets": "query,key,value,output.dense,intermediate.dense",
+    "learning_rate": 2e-3,
+    "lora_plus": 8.0,
+}
+TAUGHT = {
+    "approach": "distill",
+    "teacher": "corpus+corpus, bge-small",
+    "unlabelled": "documents",
+}
 # name -> what it changes in Recipe(); sorted by the lesson that teaches it
 PRESETS: dict[str, dict[str, Any]] = {
     # 04: the contrastive family
@@ -19,6 +30,16 @@ PRESETS: dict[str, dict[str, Any]] = {
     "hard negatives": {"hard_negatives": 1, "relative_margin": 0.05},
     "triplet": {"approach": "triplet", "hard_negatives": 1, "relative_margin": 0.05},
     "hardness": {"hardness": 1.0},  # near negatives weigh more
+    # 06: distillation; the two that teach are trained first where they are not there yet
+    "corpus, bge-small": {"model": "bge-small", "approach": "corpus", "learning_rate": 2e-4},
+    "distilled": TAUGHT,
+    "distilled, 3 layers": TAUGHT | {"layers": 3},
+    # 08: prompts
+    "query prompt": {"query_prompt": "query: "},
+    "both prompts": {"query_prompt": "query: ", "document_prompt": "document: "},
+    # 09: an adapter on the encoder's linear layers, of 0.91% of minilm's parameters
+    "LoRA": LORA,
+    "QLoRA": LORA | {"quantize": "nf4"},  # the frozen weights in four bits
 }
 
 

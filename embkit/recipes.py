@@ -10,13 +10,17 @@ from typing import Any
 
 from .errors import EmbkitError, unknown
 
-APPROACHES = ("contrastive", "symmetric", "cached", "gist", "triplet", "corpus")
+TAUGHT = ("distill", "kl", "margin_mse", "embedding_mse")  # these have a teacher
+APPROACHES = ("contrastive", "symmetric", "cached", "gist", "triplet", "corpus", *TAUGHT)
 CHOICES = {
     "approach": APPROACHES,
     "schedule": ("linear", "cosine", "constant_with_warmup"),
     "unique_in_batch": ("texts", "families"),
     "miner": ("dense", "bm25", "random", "human"),
     "sampling": ("top", "random"),
+    "lora_variant": ("plain", "rslora", "dora"),
+    "lora_init": ("default", "gaussian", "orthogonal", "pissa", "olora"),
+    "quantize": ("none", "nf4"),
 }
 
 
@@ -71,6 +75,23 @@ class Recipe:
     corpus_sample: int | None = _knob(
         None, "corpus: compare with so many documents a step; None: all", 1, None, later=True
     )
+    teacher: str | None = _knob(
+        None, "distilling: who teaches: models or runs, several with +", later=True
+    )
+    teacher_temperature: float = _knob(
+        0.05, "distill, kl: divides the teacher's similarities", 1e-4, 10, later=True
+    )
+    teacher_share: float = _knob(
+        0.5, "distill: share of the teacher in the loss, the rest are the labels", 0, 1, later=True
+    )
+    unlabelled: str | None = _knob(
+        None,
+        "distill, embedding_mse: texts for the teacher alone: documents, words or sets, with +",
+        later=True,
+    )
+    layers: int | None = _knob(
+        None, "keep so many of the encoder's layers, evenly spaced; None: all", 1, 1000, later=True
+    )
     matryoshka: str | None = _knob(
         None, "sizes that the vectors can be cut to, with commas: 384,256,128,64,32", later=True
     )
@@ -88,6 +109,16 @@ class Recipe:
     )
     lora_targets: str = _knob(
         "query,key,value,dense", "LoRA's target layers: the ends of their names, with commas"
+    )
+    lora_variant: str = _knob(
+        "plain", "plain, rslora (scaled by alpha / sqrt(rank)), dora (lengths apart)", later=True
+    )
+    lora_init: str = _knob("default", "how LoRA's matrices start; default: B is zero", later=True)
+    lora_plus: float = _knob(
+        1.0, "LoRA+: how many times A's learning rate is B's", 1.0, None, later=True
+    )
+    quantize: str = _knob(
+        "none", "the frozen weights under LoRA: none, or nf4 (four bits: QLoRA)", later=True
     )
     max_length: int | None = _knob(
         None, "tokens a text at most; None keeps the model's own", 4, 32768
@@ -133,12 +164,82 @@ class Recipe:
         for knob in fields(self):
             self._check(knob)
         _ = self.sizes
+        self._check_teaching()
+        self._check_lora()
         if self.approach == "triplet" and self.hard_negatives != 1:
             raise EmbkitError(
                 f"Recipe(approach='triplet') with {self.hard_negatives} mined negatives a pair",
                 expected="one: anchor, positive and negative are the triplet",
                 hint="recipe.replace(approach='triplet', hard_negatives=1)",
             )
+
+    def _check_lora(self) -> None:
+        """Settings of LoRA without LoRA, and what four-bit weights cannot have."""
+        knobs = [k for k in fields(self) if k.name in ("lora_variant", "lora_init", "lora_plus")]
+        set_alone = [k.name for k in knobs if getattr(self, k.name) != k.default]
+        set_alone += ["quantize"] if self.quantize != "none" else []
+        if set_alone and not self.lora_rank:
+            name = set_alone[-1]
+            raise EmbkitError(
+                f"Recipe(lora_rank=0, {name}={getattr(self, name)!r}): without LoRA",
+                expected="a rank of 1 or more, for a setting of LoRA to have something to set",
+                hint=f"recipe.replace(lora_rank=4, {name}={getattr(self, name)!r})",
+            )
+        if self.quantize != "none" and self.lora_init in ("pissa", "olora"):
+            raise EmbkitError(
+                f"Recipe(quantize={self.quantize!r}, lora_init={self.lora_init!r})",
+                expected="an initialisation that leaves the frozen weights as they are",
+                hint="recipe.replace(lora_init='default')",
+            )
+
+    def _check_teaching(self) -> None:
+        """What a teacher needs, and what cannot be had together."""
+        lists, vectors = self.approach in ("kl", "margin_mse"), self.approach == "embedding_mse"
+        prompts = self.query_prompt or self.document_prompt
+        for wrong, given, expected, changes in (
+            (
+                self.approach in TAUGHT and not self.teacher,
+                "without a teacher",
+                "who teaches: names, folders or runs, several with +",
+                "teacher='bge-small'",
+            ),
+            (
+                lists and not self.hard_negatives,
+                "without mined negatives",
+                "hard_negatives of 1 or more: with the positive, they are the list that is scored",
+                "hard_negatives=4",
+            ),
+            (
+                self.unlabelled and (lists or self.approach not in TAUGHT),
+                f"with unlabelled={self.unlabelled!r}",
+                "an approach that learns from a teacher alone: distill or embedding_mse",
+                "approach='distill', teacher='bge-small'",
+            ),
+            (
+                vectors and (self.matryoshka or prompts or self.hard_negatives),
+                "with Matryoshka sizes, prompts or mined negatives",
+                "none of them: every text has one vector to copy",
+                "matryoshka=None, query_prompt=None, document_prompt=None, hard_negatives=0",
+            ),
+            (
+                self.approach == "distill" and self.corpus_sample,
+                f"with corpus_sample={self.corpus_sample}",
+                "None: the teacher's softmax is over all documents",
+                "corpus_sample=None",
+            ),
+            (
+                self.layers and self.lora_rank,
+                f"with layers={self.layers} and lora_rank={self.lora_rank}",
+                "one of them: an adapter is merged into the whole model",
+                "lora_rank=0",
+            ),
+        ):
+            if wrong:
+                raise EmbkitError(
+                    f"Recipe(approach={self.approach!r}) {given}",
+                    expected=expected,
+                    hint=f"recipe.replace({changes})",
+                )
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -198,6 +299,11 @@ class Recipe:
     def label(self) -> str:
         """How the leaderboard calls it."""
         parts = [self.approach]
+        if self.approach in TAUGHT:
+            parts += [f"taught by {len(str(self.teacher).split('+'))}"]
+            parts += [f"unlabelled {self.unlabelled}"] if self.unlabelled else []
+        if self.layers:
+            parts.append(f"{self.layers} layers")
         if self.matryoshka:
             parts.append(f"Matryoshka {self.sizes[0]}–{self.sizes[-1]}")
         if self.query_prompt or self.document_prompt:
@@ -206,7 +312,7 @@ class Recipe:
                 f"prompt on {'both' if asked and shown else 'queries' if asked else 'documents'}"
             )
         if self.lora_rank:
-            parts.append(f"LoRA r{self.lora_rank}")
+            parts += self._lora_label()
         if self.max_pairs or self.pairs != "human":
             many = f"{self.max_pairs:,} " if self.max_pairs else ""
             parts.append(f"{many}{self.pairs} pairs")
@@ -222,6 +328,14 @@ class Recipe:
         if self.shuffle_labels:
             parts.append("shuffled labels")
         return ", ".join(parts)
+
+    def _lora_label(self) -> list[str]:
+        kinds = {"plain": "LoRA", "rslora": "rsLoRA", "dora": "DoRA"}
+        kind = "Q" * (self.quantize != "none") + kinds[self.lora_variant]
+        parts = [f"{kind} r{self.lora_rank}"]
+        parts += [f"{self.lora_init} start"] if self.lora_init != "default" else []
+        parts += [f"B ×{self.lora_plus:g}"] if self.lora_plus != 1 else []
+        return parts
 
     def to_json(self) -> str:
         """The recipe as JSON; numbers come back exactly."""

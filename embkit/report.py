@@ -152,7 +152,7 @@ class Report:
     def _cost(self) -> tuple[list[str], list[list[Cell]]]:
         """Headers and cells of the table of what each approach is and costs, one row each."""
         headers = ["approach", "base model", "recipe", "learning rate", "seed", "trained", "of"]
-        headers += ["train s", "peak MB", "dim", "corpus"]
+        headers += ["train s", "peak MB", "dim", "corpus", "general nDCG@10"]
         seen: dict[tuple[Any, ...], list[Cell]] = {}
         for row in self.rows:
             texts = (
@@ -167,6 +167,7 @@ class Report:
                 _number(row.get("peak_memory_mb"), ",.0f"),
                 _number(row.get("dim"), "d"),
                 _number(row.get("corpus"), ",d"),
+                _number(row.get("general_ndcg@10"), ".3f"),
             )
             seen[texts] = [(text, False) for text in texts]
         return headers, list(seen.values())

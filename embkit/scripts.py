@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from .adapters import lora_settings
-from .objectives import Named, Other, loss_settings
+from .adapters import lora_plus_settings, lora_settings
+from .objectives import Cosine, FromTeacher, Named, Other, loss_settings
+from .quantized import nf4_settings
 from .recipes import Recipe
 
 SCRIPT = '''"""Trains one sentence-transformers model: python script.py FILES
@@ -21,7 +22,7 @@ MODEL is a folder or a hub id.
 
 import sys
 
-import torch
+{numpy}import torch
 from datasets import Dataset
 {lora_import}from sentence_transformers import (
     SentenceTransformer,
@@ -29,13 +30,13 @@ from datasets import Dataset
     SentenceTransformerTrainingArguments,
 )
 {imports}from sentence_transformers.sentence_transformer import losses
-{classes}
+{quantized_import}{cosine}{classes}
 pairs, start, output = sys.argv[1:4]
 data = Dataset.from_json(pairs)
 {sampler}torch.manual_seed({seed})
-model = SentenceTransformer(start{device})
+{quantized}model = SentenceTransformer(start{device})
 {settings}
-loss = {loss}
+{tables}loss = {loss}
 arguments = SentenceTransformerTrainingArguments(
     output_dir=output + "/checkpoints",
     save_strategy="no",
@@ -44,23 +45,41 @@ arguments = SentenceTransformerTrainingArguments(
 {arguments}
 )
 trainer = SentenceTransformerTrainer(
-    model=model, args=arguments, train_dataset=data, loss=loss
+    model=model, args=arguments, train_dataset=data, loss=loss{optimizers}
 )
 {kept}trainer.train()
 {merge}model.save_pretrained(output)
 '''
 
 
+OWN = {  # approach -> the classes that are not sentence-transformers'
+    "corpus": ("CorpusSoftmaxLoss", "KeptDocuments"),
+    "distill": ("CorpusSoftmaxLoss", "CorpusDistillLoss", "KeptDocuments"),
+    "embedding_mse": ("VectorsLoss",),
+}
 KEPT = """documents = Dataset.from_json(sys.argv[4])["document"][:]
 kept = KeptDocuments(
     {inner}, lambda: model.encode(documents, prompt={prompt!r}), every={every}
 )
 trainer.add_callback(kept)
 """
+TABLES = """arrays = np.load(sys.argv[-1])
+taught = {name: torch.from_numpy(arrays[name]) for name in arrays}
+"""
+COSINE_IMPORT = "from sentence_transformers.util import pairwise_cos_sim\n"
 LORA_IMPORT = "from peft import LoraConfig, PeftModel\n"
+LORA_PLUS_IMPORT = "from peft.optimizers import create_loraplus_optimizer\n"
+QUANTIZED_IMPORT = "from transformers import BitsAndBytesConfig\n"
+QUANTIZED = """four_bits = BitsAndBytesConfig(
+{settings}
+)
+"""
+UNPACKED = """for module in model.modules():
+    if hasattr(module, "support_avx512bf16_for_cpu"):  # what it packs has no gradient
+        module.support_avx512bf16_for_cpu = False"""
 MERGE = """model.save_pretrained(output + "/adapter")  # the adapter alone
 model = SentenceTransformer(start{device})
-adapted = PeftModel.from_pretrained(model[0].auto_model, output + "/adapter")
+{dequantize}adapted = PeftModel.from_pretrained(model[0].auto_model, output + "/adapter")
 model[0].auto_model = adapted.merge_and_unload()
 """
 SAMPLER_IMPORT = "from sentence_transformers.base.sampler import NoDuplicatesBatchSampler\n"
@@ -75,14 +94,21 @@ def sampler(dataset, **options):
 """
 
 
-def trainer_arguments(recipe: Recipe) -> dict[str, Any]:
-    """The trainer's arguments that decide the model; embkit's run and the script share them."""
+def trainer_arguments(recipe: Recipe, pairs: int | None = None) -> dict[str, Any]:
+    """The trainer's arguments that decide the model; embkit's run and the script share them.
+
+    Args:
+        recipe: what to train.
+        pairs: rows of the data set. Where they make a single step there is no warm-up, whose
+            first step has a learning rate of 0; None: more than one step.
+    """
+    single = pairs is not None and recipe.epochs == 1 and pairs <= recipe.batch_size
     return {
         "num_train_epochs": recipe.epochs,
         "per_device_train_batch_size": recipe.batch_size,
         "learning_rate": recipe.learning_rate,
         "lr_scheduler_type": recipe.schedule,
-        "warmup_steps": recipe.warmup,
+        "warmup_steps": 0.0 if single else recipe.warmup,
         "weight_decay": recipe.weight_decay,
         "batch_sampler": "no_duplicates",
         "seed": recipe.seed,
@@ -123,8 +149,24 @@ def stock_script(recipe: Recipe, *, on: str | None = None, precision: str | None
     families = recipe.unique_in_batch == "families"
     written = {name: repr(value) for name, value in chosen.items()}
     written |= {"batch_sampler": "sampler"} if families else {}
-    corpus = recipe.approach == "corpus"
-    settings = []
+    if recipe.epochs == 1 and recipe.warmup:
+        several = f"len(data) > {recipe.batch_size}"
+        written["warmup_steps"] = f"{recipe.warmup!r} if {several} else 0.0"
+    own = OWN.get(recipe.approach, ())
+    files = ["documents.jsonl"] * ("KeptDocuments" in own)
+    files += ["teacher.npz"] * (recipe.approach in ("distill", "embedding_mse"))
+    settings, four_bits = [], recipe.quantize != "none"
+    start = device + ", model_kwargs={'quantization_config': four_bits}" * four_bits
+    settings += [UNPACKED] if four_bits else []
+    if recipe.layers:
+        settings += [
+            "network = model[0].auto_model",
+            "layers = network.encoder.layer",
+            f"last, kept = len(layers) - 1, {recipe.layers}",
+            "spaced = [round(i * last / max(1, kept - 1)) for i in range(kept)]",
+            "network.encoder.layer = torch.nn.ModuleList(layers[i] for i in spaced)",
+            "network.config.num_hidden_layers = kept",
+        ]
     if prompts := saved_prompts(recipe):
         settings.append(f"model.prompts |= {prompts!r}")
     if recipe.max_length is not None:
@@ -143,34 +185,70 @@ def stock_script(recipe: Recipe, *, on: str | None = None, precision: str | None
             "    )",
             ")",
         ]
+        if four_bits:
+            settings += [
+                "for weight in model.parameters():",
+                "    if weight.requires_grad:",
+                "        weight.data = weight.data.float()",
+            ]
+    if recipe.lora_plus != 1:
+        settings += [
+            "optimizer = create_loraplus_optimizer(",
+            "    model,",
+            "    torch.optim.AdamW,",
+            *(f"    {name}={value!r}," for name, value in lora_plus_settings(recipe).items()),
+            ")",
+        ]
     return SCRIPT.format(
         model=recipe.model,
-        device=device,
+        device=start,
         use_cpu=on == "cpu",
         seed=recipe.seed,
         settings="\n".join(settings),
         loss=_loss(recipe, device),
-        usage=" documents.jsonl" if corpus else "",
-        files=", as it has documents.jsonl" if corpus else "",
-        classes=_classes() if corpus else "",
-        kept=_kept(recipe) if corpus else "",
+        usage="".join(f" {file}" for file in files),
+        files=f", as it has {' and '.join(files)}" if files else "",
+        numpy="import numpy as np\n" if "teacher.npz" in files else "",
+        tables=TABLES if "teacher.npz" in files else "",
+        cosine=COSINE_IMPORT if recipe.approach in ("kl", "margin_mse") else "",
+        classes=_classes(own) if own else "",
+        kept=_kept(recipe) if "KeptDocuments" in own else "",
         arguments="\n".join(f"    {name}={value}," for name, value in written.items()),
         sampler=SAMPLER if families else "",
         imports=SAMPLER_IMPORT if families else "",
-        lora_import=LORA_IMPORT if recipe.lora_rank else "",
-        merge=MERGE.format(device=device) if recipe.lora_rank else "",
+        lora_import=(LORA_IMPORT if recipe.lora_rank else "")
+        + (LORA_PLUS_IMPORT if recipe.lora_plus != 1 else ""),
+        optimizers=", optimizers=(optimizer, None)" if recipe.lora_plus != 1 else "",
+        quantized_import=QUANTIZED_IMPORT if four_bits else "",
+        quantized=_quantized(precision) if four_bits else "",
+        merge=_merge(start, four_bits) if recipe.lora_rank else "",
     )
+
+
+def _quantized(precision: str) -> str:
+    settings = [f"    {name}={value!r}," for name, value in nf4_settings(precision).items()]
+    return QUANTIZED.format(settings="\n".join(settings))
+
+
+def _merge(start: str, four_bits: bool) -> str:
+    network = "model[0].auto_model"
+    written_out = f"{network} = {network}.dequantize()\n" if four_bits else ""
+    return MERGE.format(device=start, dequantize=written_out)
 
 
 def _loss(recipe: Recipe, device: str) -> str:
     name, given = loss_settings(recipe)
-    own = name == "CorpusSoftmaxLoss"
+    own = recipe.approach in OWN
     written = ["model"]
     for key, value in given.items():
         if isinstance(value, Other):
             shown = f"SentenceTransformer({value.model!r}{device})"
         elif isinstance(value, Named):
             shown = f"losses.{value.name}"
+        elif isinstance(value, Cosine):
+            shown = "pairwise_cos_sim"
+        elif isinstance(value, FromTeacher):
+            shown = f"taught[{value.table!r}]"
         else:
             shown = repr(value)
         written.append(f"{key}={shown}")
@@ -178,12 +256,14 @@ def _loss(recipe: Recipe, device: str) -> str:
     return f"losses.MatryoshkaLoss(model, {loss}, {list(recipe.sizes)})" if recipe.sizes else loss
 
 
-def _classes() -> str:
-    """The source of the loss over the corpus: the package's own, word for word."""
+def _classes(names: tuple[str, ...]) -> str:
+    """The source of the package's own losses and of what goes with them, word for word."""
     from . import corpus_softmax
 
     source = inspect.getsource(corpus_softmax)
-    return "\n" + source[source.index("import torch\n") :]
+    head = source[source.index("import torch\n") : source.index("\n\nclass ")]
+    parts = [inspect.getsource(getattr(corpus_softmax, name)) for name in names]
+    return "\n" + "\n\n".join([head, *parts])
 
 
 def _kept(recipe: Recipe) -> str:

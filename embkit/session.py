@@ -229,13 +229,15 @@ def quiet() -> None:
     """Switches off the libraries' bars and notes; embkit shows one bar of its own."""
     import logging
 
+    for library in ("sentence_transformers", "bitsandbytes"):  # before one imports the other
+        logging.getLogger(library).setLevel(logging.ERROR)
+
     import datasets
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     datasets.disable_progress_bars()
-    logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
 
 
 def environment() -> dict[str, object]:

@@ -12,13 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from . import session
-from .adapters import ADAPTER, add_lora, merge
+from .adapters import (
+    ADAPTER,
+    add_lora,
+    load_matrices,
+    make_optimizer,
+    merge_adapter,
+    record_base,
+)
 from .domains import Domain
 from .errors import EmbkitError
 from .files import write_atomic
 from .pairs import TrainingPairs, batch_sampler, source_hash, training_pairs
-from .recipes import Recipe
+from .recipes import TAUGHT, Recipe
 from .runs import RECORD, Run, save_record, store
 from .scripts import saved_prompts, stock_script, trainer_arguments
 
@@ -51,6 +60,10 @@ def train(
 
     folder = resolve(recipe.model)
     data = fingerprint(folder) + source_hash(domain, recipe.pairs)
+    if recipe.approach in TAUGHT:
+        from .distillation import teaching_hash
+
+        data += teaching_hash(recipe, domain)
     data_hash = hashlib.sha256(data.encode()).hexdigest()[:6]
     path = store(domain) / f"{recipe.approach}-{recipe.hash}-{data_hash}"
     if (path / RECORD).is_file():
@@ -133,6 +146,9 @@ def _for_the_script(recipe: Recipe, pairs: TrainingPairs, path: Path) -> None:
             json.dumps({"document": d}, ensure_ascii=False) for d in pairs.domain.corpus.values()
         ]
         write_atomic(path / "documents.jsonl", "\n".join(rows) + "\n")
+    if pairs.taught and pairs.taught.arrays:
+        arrays: dict[str, Any] = dict(pairs.taught.arrays)
+        write_atomic(path / "teacher.npz", lambda stream: np.savez(stream, **arrays))
     write_atomic(path / "script.py", stock_script(recipe))
 
 
@@ -164,17 +180,22 @@ def make_trainer(
     from .corpus_softmax import KeptDocuments
     from .engine import embed, set_dropout
     from .objectives import make_loss
-    from .search import load_model
+    from .quantized import load_quantized
+    from .search import check_prompt, load_model
+    from .students import keep_layers
 
     session.seed_everything(recipe.seed)
-    model = load_model(folder)
+    model = load_model(folder) if recipe.quantize == "none" else load_quantized(folder)
+    keep_layers(model, recipe.layers)
     model.prompts |= saved_prompts(recipe)
     set_dropout(model, recipe.dropout)
     if recipe.max_length is not None:
         model.max_seq_length = recipe.max_length
+    for prompt in saved_prompts(recipe).values():
+        check_prompt(model, prompt)
     if recipe.lora_rank:
         add_lora(model, recipe)
-    loss = make_loss(recipe, model)
+    loss = make_loss(recipe, model, pairs.taught.arrays if pairs.taught else None)
     if pairs.corpus_labels:
         documents = list(pairs.domain.corpus.values())
         steps = -(-len(pairs) // recipe.batch_size)
@@ -188,7 +209,7 @@ def make_trainer(
         model=model,
         args=Arguments(
             output_dir=str(output),
-            **trainer_arguments(recipe) | {"batch_sampler": batch_sampler(pairs)},
+            **trainer_arguments(recipe, len(pairs)) | {"batch_sampler": batch_sampler(pairs)},
             **arguments,
             use_cpu=model.device.type == "cpu",
             report_to="none",
@@ -198,8 +219,11 @@ def make_trainer(
         loss=loss,
         evaluator=evaluator,
         callbacks=list(callbacks),
+        optimizers=(make_optimizer(model, recipe), None),
     )
     trainer.remove_callback(PrinterCallback)
+    if recipe.quantize != "none":
+        trainer._load_from_checkpoint = lambda folder: load_matrices(model, folder)
     return trainer
 
 
@@ -207,7 +231,8 @@ def _save_model(recipe: Recipe, model: SentenceTransformer, start: Path, path: P
     """The plain model's folder, and an adapter's own: each appears whole or not at all."""
     if recipe.lora_rank:
         _save_whole(model, path / ADAPTER)  # with an adapter, this writes the adapter alone
-        model = merge(start, path / ADAPTER)
+        record_base(path / ADAPTER, recipe.model, start)
+        model = merge_adapter(start, path / ADAPTER, quantized=recipe.quantize != "none")
     _save_whole(model, path / "model")
 
 

@@ -116,6 +116,22 @@ def tiny_model(tmp_path_factory):
     return folder / "model"
 
 
+@pytest.fixture(scope="session")
+def tiny_teacher(tiny_model, tmp_path_factory):
+    """A folder with the tiny model's like, of other weights: it says other things."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(tiny_model), device="cpu")
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += 0.1 * torch.randn(weight.shape, generator=generator)
+    folder = tmp_path_factory.mktemp("teacher") / "model"
+    model.save_pretrained(str(folder))
+    return folder
+
+
 @pytest.fixture
 def tiny_domain():
     """40 titles in 8 groups, 30 training pairs; all of one group is held out for ``novel``.

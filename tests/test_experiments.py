@@ -1,8 +1,10 @@
 """Arms of one cost: the same number of pairs, the rate from dev, p against the first arm."""
 
+from dataclasses import replace
+
 import pytest
 
-from embkit import evaluation, experiments
+from embkit import evaluation, experiments, judge, training
 from embkit.errors import EmbkitError
 from embkit.pairs import collect
 from embkit.recipes import Recipe
@@ -67,3 +69,54 @@ def test_the_arm_with_the_fewest_pairs_sets_the_number(store, tiny_domain, recip
 def test_no_arm_is_refused(tiny_domain, recipe):
     with pytest.raises(EmbkitError, match="no arm"):
         experiments.equal_cost(recipe, tiny_domain, {})
+
+
+@pytest.fixture
+def probe(monkeypatch, tiny_domain):
+    """A tiny stand-in for the general probe."""
+    asked = tiny_domain.qrels["known"]
+    tiny = replace(
+        tiny_domain,
+        name="general",
+        queries={query: tiny_domain.queries[query] for query in asked},
+        qrels={"train": {}, "dev": {}, "general": asked},
+        test_splits=("general",),
+        held_out=None,
+        negatives={},
+    )
+    monkeypatch.setattr(experiments, "general_probe", lambda: tiny)
+    return tiny
+
+
+def test_approaches_take_the_mean_over_seeds_and_tell_what_was_forgotten(
+    store, tiny_domain, tiny_model, probe
+):
+    found = experiments.approaches(
+        tiny_domain,
+        ["contrastive", "corpus"],
+        seeds=(1, 2),
+        baseline="contrastive",
+        references=("bm25",),
+        quiet=True,
+        model=str(tiny_model),
+        epochs=1,
+        batch_size=8,
+    )
+    assert list(found.scores) == ["bm25", "contrastive", "corpus"]
+    best = found.sweeps["corpus"].best
+    assert best.seed == 1
+    runs = [training.train(best.replace(seed=seed), tiny_domain, quiet=True) for seed in (1, 2)]
+    for split in tiny_domain.test_splits:
+        each = [judge.evaluate(run, tiny_domain).mean(split) for run in runs]
+        assert found.scores["corpus"].mean(split) == pytest.approx(sum(each) / 2)
+    general = [judge.evaluate(run, probe).mean("general") for run in runs]
+    told = {row["label"]: row["general_ndcg@10"] for row in found.report.rows}
+    assert told["corpus"] == pytest.approx(sum(general) / 2)
+    kept = {
+        row["recipe_hash"]: row["general_ndcg@10"] for row in judge.leaderboard(tiny_domain).rows
+    }
+    assert [kept[run.recipe.hash] for run in runs] == pytest.approx(general)
+    with pytest.raises(EmbkitError, match="did you mean 'corpus'"):
+        experiments.approaches(tiny_domain, ["corps"], quiet=True)
+    with pytest.raises(EmbkitError, match="seed"):
+        experiments.approaches(tiny_domain, ["corpus"], seeds=(), quiet=True)

@@ -172,8 +172,14 @@ def test_the_same_negatives_as_sentence_transformers(tiny_domain, rows, model, r
     mined = mine(tiny_domain, rows, 2, model=model, keep_kin=True, **rules)
     data = collect_dataset(tiny_domain, rows)
     theirs = mine_hard_negatives(
-        data, model, corpus=texts, num_negatives=2, output_format="n-tuple",
-        output_scores=True, verbose=False, **rules,
+        data,
+        model,
+        corpus=texts,
+        num_negatives=2,
+        output_format="n-tuple",
+        output_scores=True,
+        verbose=False,
+        **rules,
     )
     kept = {
         (anchor, positive): ([first, second], scores)

@@ -65,6 +65,8 @@ def test_a_set_gives_its_kept_rows_and_all_of_them_when_asked(data, tiny_domain)
     both = collect(tiny_domain, "human+made")[0]
     assert len(both) == len(collect(tiny_domain, "human")[0]) + 1
     assert sets(tiny_domain) == ["made"]
+    write_set(data, tiny_domain, [], name="corpus")  # a folder in BEIR's layout may lie there
+    assert sets(tiny_domain) == ["made"]
 
 
 def test_no_row_of_a_set_leaks_a_test_into_training(data, tiny_domain):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from embkit.errors import EmbkitError
-from embkit.recipes import APPROACHES, CHOICES, Recipe
+from embkit.recipes import APPROACHES, CHOICES, TAUGHT, Recipe
 from embkit.scripts import stock_script
 
 OUTSIDE = [
@@ -163,13 +163,25 @@ def test_each_field_changes_the_hash():
         "matryoshka": "64,32",
         "query_prompt": "ask: ",
         "document_prompt": "code: ",
+        "teacher": "another",
+        "teacher_temperature": 0.1,
+        "teacher_share": 0.25,
+        "layers": 3,
     }
     names = {f.name for f in dataclasses.fields(Recipe)}
     assert other.keys() <= names
-    assert names - other.keys() == {"approach"}
+    lora = {"lora_variant": "rslora", "lora_init": "pissa", "lora_plus": 16.0, "quantize": "nf4"}
+    assert names - other.keys() == {"approach", "unlabelled", *lora}
     hashes = {Recipe().hash} | {Recipe(**{name: value}).hash for name, value in other.items()}
-    hashes |= {Recipe(approach=name).hash for name in APPROACHES if name != "triplet"}
-    assert len(hashes) == len(other) + len(APPROACHES) - 1
+    need = {"triplet": {"hard_negatives": 1}} | dict.fromkeys(
+        TAUGHT, {"teacher": "another", "unlabelled": "documents"}
+    )
+    lists = {"teacher": "another", "hard_negatives": 1}
+    need |= {"kl": lists, "margin_mse": lists}
+    hashes |= {Recipe(approach=name, **need.get(name, {})).hash for name in APPROACHES}
+    hashes.add(Recipe(approach="distill", teacher="another").hash)
+    hashes |= {Recipe(lora_rank=4, **{name: value}).hash for name, value in lora.items()}
+    assert len(hashes) == len(other) + len(lora) + len(APPROACHES) + 1
     assert all(len(h) == 12 and int(h, 16) >= 0 for h in hashes)
 
 
@@ -296,3 +308,22 @@ def test_matryoshka_sizes_fall_from_the_largest(sizes):
 def test_a_triplet_has_one_negative():
     with pytest.raises(EmbkitError, match="hard_negatives=1"):
         Recipe(approach="triplet")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"lora_variant": "dora"}, {"lora_init": "pissa"}, {"lora_plus": 4.0}]
+)
+def test_a_setting_of_lora_wants_lora(changes):
+    (name,) = changes
+    with pytest.raises(EmbkitError, match=f"lora_rank=0, {name}") as caught:
+        Recipe(**changes)
+    assert "lora_rank=4" in caught.value.hint
+    assert Recipe(lora_rank=4, **changes).label != Recipe(lora_rank=4).label
+
+
+def test_four_bits_cannot_be_trained_without_lora_nor_taken_apart():
+    with pytest.raises(EmbkitError, match="lora_rank=0, quantize='nf4'"):
+        Recipe(quantize="nf4")
+    with pytest.raises(EmbkitError, match="lora_init='default'"):
+        Recipe(lora_rank=4, quantize="nf4", lora_init="pissa")
+    assert "QLoRA r4" in Recipe(lora_rank=4, quantize="nf4").label

@@ -91,8 +91,30 @@ def test_a_stopped_run_resumes_and_ends_bitwise_as_an_uninterrupted_one(
 VARIANTS = {
     "every weight": {},
     "hard negatives": {"hard_negatives": 2},
+    "a single step": {"epochs": 1, "batch_size": 512, "learning_rate": 2e-2},
     "families apart": {"unique_in_batch": "families", "batch_size": 4},
     "LoRA": {"lora_rank": 2, "lora_targets": "query,value", "learning_rate": 5e-2},
+    "DoRA, LoRA+": {
+        "lora_rank": 2,
+        "lora_variant": "dora",
+        "lora_plus": 4.0,
+        "learning_rate": 2e-2,
+        "lora_targets": "query,dense,word_embeddings",
+    },
+    "PiSSA": {"lora_rank": 2, "lora_init": "pissa", "learning_rate": 1e-2},
+    "QLoRA, rsLoRA": {
+        "lora_rank": 2,
+        "quantize": "nf4",
+        "lora_variant": "rslora",
+        "learning_rate": 2e-2,
+    },
+    "QLoRA, whole corpus": {
+        "approach": "corpus",
+        "refresh": 2,
+        "lora_rank": 2,
+        "quantize": "nf4",
+        "learning_rate": 2e-2,
+    },
     "symmetric, hardness": {"approach": "symmetric", "hardness": 2.0},
     "cached": {"approach": "cached", "batch_size": 8},
     "triplet": {"approach": "triplet", "hard_negatives": 1, "margin": 0.5},
@@ -101,6 +123,20 @@ VARIANTS = {
         "matryoshka": "32,8",
         "query_prompt": "ask: ",
         "document_prompt": "code: ",
+    },
+    "distilled over the corpus": {
+        "approach": "distill",
+        "teacher": "another",
+        "unlabelled": "documents",
+        "layers": 1,
+    },
+    "distilled at two sizes": {"approach": "distill", "teacher": "another", "matryoshka": "32,8"},
+    "distilled over lists": {"approach": "kl", "teacher": "another", "hard_negatives": 3},
+    "distilled margins": {"approach": "margin_mse", "teacher": "another", "hard_negatives": 2},
+    "distilled vectors": {
+        "approach": "embedding_mse",
+        "teacher": "another",
+        "unlabelled": "documents+words",
     },
     "whole corpus at two sizes": {"approach": "corpus", "matryoshka": "32,8", "in_batch": 0.0},
 }
@@ -121,7 +157,7 @@ training.train(recipe, domain, quiet=True)
 """
 
 
-@pytest.mark.parametrize("name", ["every weight", "LoRA", "whole corpus"])
+@pytest.mark.parametrize("name", ["every weight", "LoRA", "QLoRA, rsLoRA", "whole corpus"])
 def test_a_killed_process_leaves_a_run_that_resumes_bitwise(
     tmp_path, monkeypatch, tiny_domain, recipe, name
 ):
@@ -176,17 +212,19 @@ def test_two_processes_train_a_run_once(store, tmp_path, tiny_domain, recipe):
 
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
 def test_the_script_trains_the_same_model_without_embkit(
-    store, tmp_path, tiny_domain, recipe, changes
+    store, tmp_path, tiny_domain, tiny_teacher, recipe, changes
 ):
-    recipe = recipe.replace(dropout=0.0, **changes)
+    taught = {"teacher": str(tiny_teacher)} if "teacher" in changes else {}
+    recipe = recipe.replace(dropout=0.0, **(changes | taught))
     run = training.train(recipe, tiny_domain, quiet=True)
     script = tmp_path / "script.py"
     script.write_text(recipe.to_script())
     assert "embkit" not in script.read_text()
     output = tmp_path / "out"
     given = [str(run.path / "pairs.jsonl"), recipe.model, str(output)]
+    more = [run.path / name for name in ("documents.jsonl", "teacher.npz")]
     subprocess.run(
-        [sys.executable, str(script), *given, str(run.path / "documents.jsonl")],
+        [sys.executable, str(script), *given, *(str(file) for file in more if file.is_file())],
         check=True,
         env=os.environ | {"PYTHONPATH": ""},
         cwd=tmp_path,

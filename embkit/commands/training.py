@@ -44,6 +44,9 @@ def add(commands: Commands) -> None:
     parser.add_argument("--model", default="minilm", help="the model to start from (minilm)")
     parser.add_argument("--epochs", type=int, help="passes over the pairs (default: by size)")
     parser.add_argument(
+        "--pairs", type=int, help="pairs at most (default: as many as about 15 minutes allow)"
+    )
+    parser.add_argument(
         "--max-length", type=int, help="tokens a text while training (default: by the lengths)"
     )
     parser.add_argument(
@@ -77,6 +80,28 @@ def add(commands: Commands) -> None:
     parser.add_argument("--arms", nargs="+", metavar="ARM", help="which (default: all there are)")
     parser.add_argument("--pairs", type=int, default=2000, help="pairs of each arm, at most (2000)")
     parser.add_argument("--epochs", type=int, default=1, help="passes over the pairs (1)")
+    parser.add_argument(
+        "--rates",
+        nargs="+",
+        type=float,
+        metavar="RATE",
+        help="learning rates that dev chooses among",
+    )
+    json_option(parser)
+
+    parser = command(
+        commands,
+        "approaches",
+        approaches,
+        "train every approach with several seeds, each with its best learning rate on dev",
+        "approaches --only contrastive corpus --seeds 42 43 44 --against contrastive",
+        "Leaderboard and report are left in runs/approaches/.",
+    )
+    domain_options(parser)
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="which (default: all presets)")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[42, 43, 44], metavar="SEED")
+    parser.add_argument("--against", default="base", metavar="NAME", help="tested against (base)")
+    parser.add_argument("--epochs", type=int, help="passes over the pairs (as the presets say)")
     json_option(parser)
 
 
@@ -99,6 +124,7 @@ def run(chosen: argparse.Namespace) -> int:
         chosen.model,
         epochs=chosen.epochs,
         max_length=chosen.max_length,
+        max_pairs=chosen.pairs,
         quick=chosen.quick,
     )
     scores = [scored("bm25", domain), scored(chosen.model, domain)]
@@ -210,7 +236,7 @@ def sources(chosen: argparse.Namespace) -> int:
     if missing := [arm for arm in SOURCES if arm not in there]:
         note(f"left out, because {domain.name} has no data for them: {'; '.join(missing)}")
     recipe = Recipe(epochs=chosen.epochs, batch_size=64, max_pairs=chosen.pairs)
-    found = equal_cost(recipe, domain, arms)
+    found = equal_cost(recipe, domain, arms, rates=chosen.rates)
     report = found.report
     folder = report.save(paths().runs / "sources")
     show(report, chosen.json)
@@ -218,5 +244,30 @@ def sources(chosen: argparse.Namespace) -> int:
         rates = found.frame()["learning rate"].dropna()
         told = "; ".join(f"{arm} {rate:g}" for arm, rate in rates.items())
         say(f"\n{found.pairs:,} pairs each; learning rates that dev chose: {told}")
+        say(f"written: {folder / 'leaderboard.json'} and report.html")
+    return OK
+
+
+def approaches(chosen: argparse.Namespace) -> int:
+    """Compares presets, each over several seeds."""
+    from ..experiments import approaches as compared
+    from ..presets import PRESETS
+    from ..session import paths
+
+    domain = the_domain(chosen)
+    names = chosen.only or list(PRESETS)
+    if chosen.against not in ("base", "bm25", *names):
+        raise unknown("approach", chosen.against, ["base", "bm25", *names])
+    changes = {} if chosen.epochs is None else {"epochs": chosen.epochs}
+    found = compared(domain, names, seeds=chosen.seeds, baseline=chosen.against, **changes)
+    folder = found.report.save(paths().runs / "approaches")
+    show(found.report, chosen.json)
+    if not chosen.json:
+        rates = found.frame()["learning rate"].dropna()
+        told = "; ".join(f"{name} {rate:g}" for name, rate in rates.items())
+        say(f"\nseeds {', '.join(map(str, chosen.seeds))}; learning rates that dev chose: {told}")
+        general = {s.label: s.meta.get("general_ndcg@10") for s in found.scores.values()}
+        told = "; ".join(f"{name} {value:.3f}" for name, value in general.items() if value)
+        say(f"nDCG@10 on the general probe, mean over the seeds: {told}")
         say(f"written: {folder / 'leaderboard.json'} and report.html")
     return OK
