@@ -364,3 +364,12 @@ def test_speed_and_size_are_measured_side_by_side(tiny_model):
     assert table.loc["2 layers", "speed"] == 1.0 and (table["texts/s"] > 0).all()
     assert table.loc["1 layer", "parameters"] < table.loc["2 layers", "parameters"]
     assert table.loc["1 layer", "MB"] == pytest.approx(table.loc["1 layer", "parameters"] * 4 / 1e6)
+
+
+def test_the_presets_of_the_lesson_name_presets_as_their_teachers():
+    from embkit.presets import PRESETS, preset
+
+    for name in ("distilled", "distilled, 3 layers"):
+        recipe = preset(name)
+        assert set(str(recipe.teacher).split("+")) <= PRESETS.keys()
+    assert preset("distilled").label != preset("distilled, 3 layers").label

@@ -1,0 +1,438 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 06 · Distillation
+#
+# A better model may be too large or too slow to serve. It can still teach: it says of any text,
+# labelled or not, what is near it, and a small model learns to say the same. Here you look for a
+# teacher that is better than its student, let it teach in four ways, and measure how much of its
+# lead the student takes, and what a student of half the layers keeps.
+#
+# **You will do**
+# - let a cross-encoder re-rank, as it comes and tuned, and see whether it is fit to teach
+# - put two tuned encoders together, and check that their cosine is the mean of two cosines
+# - compute two losses by hand, equal to the library's classes
+# - give a margin loss scores of another scale, and let a bad teacher teach
+# - teach a student of six layers, and one of three
+#
+# **You will learn**
+# - that a teacher must be shown to be better before it teaches
+# - what margins, lists and vectors pass on, and why unlabelled texts can be used
+# - what a smaller encoder costs in quality and gains in speed
+#
+# **You need** notebook 04; of 05, what a mined negative is.
+#
+# About 9 minutes on a 2-core CPU the first time, seconds after that; under 2 on a GPU.
+
+# %%
+import numpy as np
+import pandas as pd
+import torch
+from IPython.display import Markdown
+
+import embkit as ek
+
+ek.setup()
+domain = ek.load_domain()  # or: ek.load_domain("path/to/your/folder")
+split = domain.test_splits[0]
+
+# %% [markdown]
+# ## First the result
+#
+# Three models. The student alone is the run of notebook 04 with a softmax over the whole corpus.
+# The teacher is that run and `bge-small` together, an encoder with twice as many layers, tuned in
+# the same way. The last is a student as small as the first. Half of what it learns are labels, half
+# is what the teacher says, and the documents' own texts are queries that only the teacher answers.
+
+# %%
+alone_recipe = ek.Recipe(approach="corpus")
+alone_run = ek.train(alone_recipe, domain)
+larger_run = ek.train(
+    ek.Recipe(model="bge-small", approach="corpus", learning_rate=2e-4), domain
+)
+teacher_name = ek.together(alone_run, larger_run)
+teacher = ek.load_teacher(teacher_name, domain)
+
+# %%
+taught_recipe = ek.Recipe(
+    approach="distill", teacher=teacher_name, unlabelled="documents"
+)
+taught_run = ek.train(taught_recipe, domain)
+
+# %%
+alone = ek.evaluate(alone_run, domain).labelled("student alone")
+leader = ek.evaluate(teacher, domain, name="teacher").labelled("teacher")
+taught = ek.evaluate(taught_run, domain).labelled("student, taught")
+report = ek.compare([alone, leader, taught], baseline="student alone")
+report
+
+# %% [markdown]
+# ## Who is fit to teach? A cross-encoder
+#
+# A cross-encoder reads query and document together, which should make it a better judge than two
+# vectors can be. Let it re-rank what the student finds. Choosing a teacher is a choice, so the dev
+# split decides, not a test.
+
+# %%
+tuned = alone_run.model()
+found = ek.rank(tuned, domain, "dev", documents=domain.dev_corpus(), k=20)
+
+
+def reranked(reader):
+    pairs = [
+        (domain.queries[q], domain.corpus[d]) for q, row in found.items() for d in row
+    ]
+    scores = iter(ek.score_pairs(reader, pairs).tolist())
+    return {q: {d: next(scores) for d in row} for q, row in found.items()}
+
+
+def dev_score(ranking):
+    return ek.score(ranking, domain, "dev")["ndcg@10"].mean()
+
+
+# %% [markdown]
+# As it comes, it has learnt from the web's questions. Tuned in the domain, it learns from lists: a
+# training query, its right document, and wrong ones that the student ranks high. The loss is the
+# library's `ListNetLoss`, a softmax over each list. The part of the pairs used here fits a lesson;
+# more pairs, negatives and epochs are an argument each.
+
+# %%
+lists = ek.training_pairs(alone_recipe.replace(max_pairs=400), domain)
+mined = ek.mine(domain, lists.rows, 3, model=tuned, range_max=30, sampling="random")
+reader = ek.tune_cross_encoder(domain, mined)
+reader
+
+# %%
+judges = {"student alone": found}
+judges["cross-encoder"] = reranked(ek.load_cross_encoder())
+judges["cross-encoder, tuned"] = reranked(reader.model())
+for name, judge in {"larger": larger_run.model(), "two encoders": teacher}.items():
+    judges[name] = ek.rank(judge, domain, "dev", documents=domain.dev_corpus(), k=20)
+on_dev = pd.Series({name: dev_score(r) for name, r in judges.items()})
+on_dev.rename("dev nDCG@10").to_frame().round(3)
+
+# %%
+best_reader = on_dev.filter(like="cross").max()
+fit = on_dev.filter(like="cross").idxmax()
+chosen = "two encoders" if on_dev["two encoders"] >= best_reader else fit
+Markdown(
+    f"On dev, the better cross-encoder reaches {best_reader:.3f}, two encoders "
+    f"together {on_dev['two encoders']:.3f}, "
+    f"the student alone {on_dev['student alone']:.3f}. "
+    f"Of the two kinds, the better teacher here: *{chosen}*. What follows is taught "
+    "by two encoders, which can do more than score: they have vectors."
+)
+
+# %% [markdown]
+# ## Two encoders as one
+#
+# Unit vectors put end to end and divided by $\sqrt{2}$ are a unit vector again, and the cosine of
+# two such vectors is the mean of the two cosines. So several encoders are one encoder with longer
+# vectors: it can search, be evaluated, and teach.
+
+# %%
+texts = list(domain.corpus.values())[:5]
+single = [ek.encode(model, texts) for model in teacher.models]  # each (5, dim)
+mean_of_cosines = np.mean([vectors @ vectors.T for vectors in single], axis=0)
+cosines = teacher.vectors(texts) @ teacher.vectors(texts).T  # (5, 5)
+float(np.abs(cosines - mean_of_cosines).max())
+
+# %% tags=["hide"]
+assert np.allclose(cosines, mean_of_cosines, atol=1e-5)
+
+# %% [markdown]
+# ## Vectors to copy
+#
+# The teacher's vectors are longer than the student's. They are cut to its size in the directions in
+# which they spread most (singular values), and turned as a whole to where the student starts, which
+# changes no cosine. What is lost by the cut:
+
+# %%
+copying = taught_recipe.replace(approach="embedding_mse")
+pairs = ek.training_pairs(copying, domain)
+target = pairs.taught.arrays["vectors"]  # (texts, dim of the student)
+some = list(pairs.taught.texts[:300])
+whole = teacher.vectors(some) @ teacher.vectors(some).T
+lost = np.abs(target[:300] @ target[:300].T - whole).mean()
+dims = teacher.vectors(some[:1]).shape[1]
+{"texts": len(target), "dimensions": f"{target.shape[1]} of {dims}",
+ "mean change of a cosine": round(float(lost), 4)}
+
+# %% [markdown]
+# The loss of a text is 1 − cos(student, teacher), for unit vectors the squared distance but for a
+# factor. Its class is the library's `EmbedDistillLoss`, here with a table to look the vectors up in.
+# No label is needed, so every document's text can be learnt from, too.
+
+# %%
+general = ek.load_model("minilm")
+general.eval()
+start = ek.encode(general, some[:4])  # (4, dim)
+vector_loss = (1 - (start * target[:4]).sum(axis=1)).mean()
+loss = ek.make_loss(copying, general, pairs.taught.arrays)
+by_library = loss([general.preprocess(some[:4])], torch.arange(4)).item()
+type(loss).__mro__[1].__name__, by_library, float(vector_loss)
+
+# %% tags=["hide"]
+assert abs(by_library - vector_loss) < 0.01, (by_library, vector_loss)
+
+# %% [markdown]
+# ## Lists to copy
+#
+# Another way passes on scores. A label says: this document, none other. A teacher says how good
+# each of a list is. With $p$ the teacher's softmax over the list and $s$ the student's, the loss is
+# the Kullback–Leibler divergence (the library multiplies it by the student's temperature squared):
+#
+# $$\mathrm{KL}(p \,\|\, s) = \sum_d p_d \log \frac{p_d}{s_d}$$
+
+# %%
+one = 0
+listed = [domain.corpus[d] for d in (mined.positives[one], *mined.negatives[one])]
+asked, shown = ek.encode(general, [mined.anchors[one]]), ek.encode(general, listed)
+student_scores = asked @ shown.T  # (1, list)
+teacher_scores = teacher.scores([mined.anchors[one]], [listed])
+t = 0.05
+
+
+def softmax(scores):
+    exp = np.exp((scores - scores.max()) / t)
+    return exp / exp.sum()
+
+
+p, s = softmax(teacher_scores), softmax(student_scores)
+pd.DataFrame({"document": listed, "teacher": p[0], "student": s[0]}).round(3)
+
+# %%
+from sentence_transformers.sentence_transformer.losses import DistillKLDivLoss
+from sentence_transformers.util import pairwise_cos_sim
+
+kl_loss = DistillKLDivLoss(general, similarity_fct=pairwise_cos_sim, temperature=t)
+columns = [torch.tensor(asked), *torch.tensor(shown).unsqueeze(1)]
+kl_library = kl_loss.compute_loss_from_embeddings(
+    columns, torch.tensor(teacher_scores)
+).item()
+kl_by_hand = float((p * np.log(p / s)).sum() * t**2)
+kl_by_hand, kl_library
+
+# %% tags=["hide"]
+assert abs(kl_by_hand - kl_library) < 1e-4, (kl_by_hand, kl_library)
+
+# %% [markdown]
+# The student at the top learnt from the longest list there is: with vectors, the teacher scores every
+# document at once. The corpus' vectors under the student are kept and refreshed, as in notebook 04.
+#
+# ## Scores of another scale
+#
+# A failure on purpose. A margin is how much better the right document is than a wrong one, and
+# `MarginMSELoss` asks the student for the teacher's. A cross-encoder's scores are logits; two cosines
+# never differ by more than 2. The library's default, the dot product, has no such bound, but models
+# that are searched by cosine do.
+
+# %%
+both = [(mined.anchors[i], domain.corpus[d]) for i in range(len(mined))
+        for d in (mined.positives[i], mined.negatives[i][0])]
+logits = ek.score_pairs(reader.model(), both).reshape(-1, 2)
+sides = [ek.encode(general, list(side)) for side in zip(*both, strict=True)]
+cosines = (sides[0] * sides[1]).sum(axis=1).reshape(-1, 2)
+margins = logits[:, 0] - logits[:, 1]
+out_of_reach = float(np.mean(np.abs(margins) > 2))
+widest = np.abs(margins).max()
+f"{out_of_reach:.0%} of the margins lie beyond 2, the widest is {widest:.1f}"
+
+# %% [markdown]
+# So they are moved and stretched to the mean and spread of the student's cosines; the order stays.
+# The loss of the untrained student, with both:
+
+# %%
+from sentence_transformers.sentence_transformer.losses import MarginMSELoss
+
+margin_loss = MarginMSELoss(general, similarity_fct=pairwise_cos_sim)
+queries, right, wrong = sides[0][::2], sides[1][::2], sides[1][1::2]
+columns = [torch.tensor(part) for part in (queries, right, wrong)]
+scales = {"as they are": logits, "rescaled": ek.rescaled(logits, cosines)}
+{
+    name: margin_loss.compute_loss_from_embeddings(columns, torch.tensor(s)).item()
+    for name, s in scales.items()
+}
+
+# %% [markdown]
+# ## Four ways to teach
+#
+# The same teacher, a part of the pairs, one epoch, scored on dev. *Margins* and *lists* see a pair's
+# document and four mined negatives; *vectors* copies vectors; *corpus* is the list of all documents,
+# half of it the labels' softmax. None of them has unlabelled texts here.
+
+# %%
+few = alone_recipe.replace(max_pairs=500, epochs=1)
+taught_by = {"teacher": teacher_name}
+ways = {
+    "labels, batch": {"approach": "contrastive"},
+    "labels, corpus": {},
+    "margins": {"approach": "margin_mse", "hard_negatives": 4, **taught_by},
+    "lists": {"approach": "kl", "hard_negatives": 4, **taught_by},
+    "vectors": {"approach": "embedding_mse", **taught_by},
+    "corpus": {"approach": "distill", **taught_by},
+}
+on_few = {
+    name: ek.train(few.replace(**changes), domain, quiet=True).dev_score
+    for name, changes in ways.items()
+}
+
+# %%
+on_few = pd.Series(on_few, name="dev nDCG@10").sort_values()
+on_few.to_frame().round(3)
+
+# %% [markdown]
+# ## A student believes its teacher
+#
+# The control of notebook 04 learnt from shuffled labels. It can teach, too. Nothing in the loss asks
+# whether the teacher is right.
+
+# %%
+control = ek.train(ek.Recipe(shuffle_labels=True, epochs=1), domain)
+misled = ek.train(
+    few.replace(approach="embedding_mse", teacher=ek.together(control)),
+    domain, quiet=True,
+)
+pd.Series(
+    {"bad teacher": control.dev_score, "its student": misled.dev_score,
+     "the same student, good teacher": on_few["vectors"]},
+    name="dev nDCG@10",
+).to_frame().round(3)
+
+# %% [markdown]
+# ## Half of the layers
+#
+# A student need not be as deep. This one starts from the first layer, the last and some evenly
+# between, and has the same teacher.
+
+# %%
+layers = len(general[0].auto_model.encoder.layer)
+small_run = ek.train(taught_recipe.replace(layers=layers // 2), domain)
+small = ek.evaluate(small_run, domain).labelled("half the layers, taught")
+sizes = {f"{layers} layers": taught_run.model(),
+         f"{layers // 2} layers": small_run.model()}
+speeds = ek.encode_speeds(sizes, list(domain.corpus.values())[:1000])
+speeds.round(2)
+
+# %%
+halves = ek.compare([taught, small], baseline="student, taught")
+halves
+
+# %% [markdown]
+# ## How much of the lead?
+#
+# The share of the teacher's lead that the student took, with an interval over resampled queries. A
+# lead near zero makes a share of it mean little, so the lead comes first.
+
+# %%
+rng = np.random.default_rng(0)
+
+
+def lead_and_share(name):
+    base, best, now = (s.values(name).to_numpy() for s in (alone, leader, taught))
+    drawn = rng.integers(len(base), size=(2000, len(base)))
+    lead, gain = (best - base)[drawn].mean(1), (now - base)[drawn].mean(1)
+    low, high = np.quantile(gain / np.where(lead == 0, np.nan, lead), [0.025, 0.975])
+    lead, gain = (best - base).mean(), (now - base).mean()
+    return {"lead": lead, "taken": gain, "share": gain / lead if lead else np.nan,
+            "from": low, "to": high}
+
+
+shares = pd.DataFrame({name: lead_and_share(name) for name in domain.test_splits}).T
+shares.round(3)
+
+# %%
+ek.plots.metric_bars(ek.compare([alone, leader, taught, small], "student alone"))
+
+# %% [markdown]
+# ## What we saw
+
+# %%
+row, speed = shares.loc[split], speeds["speed"].iloc[1]
+kept = small.mean(split) / taught.mean(split)
+told = {(r["label"], r["split"]): r for r in report.rows if not r["subset"]}
+p_lead, p_taken = (
+    told[name, split]["p_vs_base"] for name in ("teacher", "student, taught")
+)
+
+# %%
+Markdown(
+    f"- dev: cross-encoder {best_reader:.3f}, two encoders "
+    f"{on_dev['two encoders']:.3f}\n"
+    f"- on `{split}` the teacher leads by {row['lead']:+.3f} (p = {p_lead:.2g}); the "
+    f"student gained {row['taken']:+.3f} (p = {p_taken:.2g}), "
+    f"{row['share']:.0%} of it\n"
+    f"- on part of the pairs, dev preferred *{on_few.idxmax()}*\n"
+    f"- half of the layers: {speed:.2f} times the speed, {kept:.1%} of the nDCG@10 "
+    f"of the taught student on `{split}`"
+)
+
+# %% [markdown]
+# ## Exercises
+#
+# **1.** A teacher of three encoders gives two texts the cosines 0.9, 0.6 and 0.3. What is the
+# teacher's cosine?
+
+# %% tags=["solution"]
+answer_1 = (0.9 + 0.6 + 0.3) / 3
+answer_1
+
+# %%
+ek.exercises.check(
+    "1", answer_1, lambda a: abs(a - 0.6) < 1e-6,
+    hint="unit vectors end to end, divided by the root of their number",
+    right="each member counts alike, however sure it is",
+)
+
+# %% [markdown]
+# **2.** For how many queries of the first test split is the taught student better than its teacher?
+
+# %% tags=["solution"]
+answer_2 = int((taught.values(split) > leader.values(split)).sum())
+answer_2
+
+# %%
+ek.exercises.check(
+    "2", answer_2,
+    lambda a: a == int((taught.values(split) > leader.values(split)).sum()),
+    hint="scores.values(split) is a series of nDCG@10, query by query",
+    right="a mean hides that each model has queries of its own",
+)
+
+# %% [markdown]
+# **3.** What share of the margins lies beyond 2 after rescaling?
+
+# %% tags=["solution"]
+near = ek.rescaled(logits, cosines)
+answer_3 = float(np.mean(np.abs(near[:, 0] - near[:, 1]) > 2))
+answer_3
+
+
+# %%
+def beyond(answer):
+    scores = ek.rescaled(logits, cosines)
+    return abs(answer - np.mean(np.abs(scores[:, 0] - scores[:, 1]) > 2)) < 1e-6
+
+
+ek.exercises.check(
+    "3", answer_3, beyond, hint="ek.rescaled(logits, cosines), then as above",
+    right="a teacher of another scale must be brought to the student's first",
+)
+
+# %% [markdown]
+# ## Further reading
+#
+# - Hinton et al. 2015, *Distilling the Knowledge in a Neural Network*,
+#   <https://arxiv.org/abs/1503.02531>
+# - Hofstätter et al. 2020, *Cross-Architecture Knowledge Distillation*, margin MSE,
+#   <https://arxiv.org/abs/2010.02666>
+# - Kim et al. 2023, *EmbedDistill*, vectors to copy, <https://arxiv.org/abs/2301.12005>
+# - Sanh et al. 2019, *DistilBERT*, a student from some of the layers,
+#   <https://arxiv.org/abs/1910.01108>
+# - next: `07_matryoshka`

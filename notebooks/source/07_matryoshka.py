@@ -1,0 +1,329 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 07 · Matryoshka vectors and search in two tiers
+#
+# A vector of 384 numbers is 1.5 kB; a million of them do not fit where sixty-four numbers each
+# would. Cut a model's vectors short and it loses much, unless it was trained to be cut. Here you
+# train one that was, measure what each size keeps, and then use it for what it is good for: a
+# shortlist from small vectors in memory, ranked by the whole vectors that stay on disk.
+#
+# **You will do**
+# - cut the vectors of three models to five sizes, with intervals
+# - compute `MatryoshkaLoss` by hand, equal to the library's
+# - ask a model for a size it was not trained for, and read what that costs
+# - search in two tiers: memory, shortlist, recall; a byte or a bit a number beside it
+#
+# **You will learn**
+# - where a model keeps what it knows, and how a loss can move it to the front
+# - what the small sizes cost the whole one
+# - that a shortlist need not be good, only long enough
+#
+# **You need** notebooks 02 and 04.
+#
+# About 4 minutes on a 2-core CPU the first time, seconds after that; under 2 on a GPU.
+
+# %%
+import warnings
+
+import numpy as np
+import pandas as pd
+
+import embkit as ek
+
+ek.setup()
+warnings.simplefilter("ignore", ek.UntrainedSize)  # shown on purpose further down
+domain = ek.load_domain()  # or: ek.load_domain("path/to/your/folder")
+split = domain.test_splits[0]
+
+# %% [markdown]
+# ## First the result
+#
+# The contrastive model of notebook 04, and the same recipe with one field more. Each is encoded
+# once; its vectors are cut to their first numbers and brought to length 1 again.
+
+# %%
+plain = ek.train(ek.Recipe(), domain)
+nested = ek.train(ek.Recipe(matryoshka="384,256,128,64,32"), domain)
+
+# %%
+sizes = nested.recipe.sizes
+tables = {
+    "trained for every size": ek.evaluate_sizes(nested, domain),
+    "trained for the whole": ek.evaluate_sizes(plain, domain, sizes),
+    "general model": ek.evaluate_sizes("minilm", domain, sizes),
+}
+tables["trained for every size"]
+
+# %%
+ek.plots.lines(
+    sizes, {name: table.band(split) for name, table in tables.items()},
+    "dimensions", f"nDCG@10 on {split}", logx=True,
+)
+
+# %% [markdown]
+# ## The loss by hand
+#
+# A Matryoshka loss is any loss, taken once for each size $m$ on vectors that end after $m$ numbers,
+# and summed with weights $w_m$, here all 1:
+#
+# $$\mathcal{L} = \sum_{m} w_m \; \mathcal{L}_{\mathrm{contrastive}}(q_{1:m},\, d_{1:m})$$
+#
+# So the first 32 numbers take part in every term, and the last 128 in one alone. Four pairs again:
+
+# %%
+general = ek.load_model("minilm")
+batch = ek.training_pairs(plain.recipe, domain).dataset()[:4]
+queries = general.encode(batch["anchor"])  # (4, dim)
+documents = general.encode(batch["positive"])  # (4, dim)
+
+
+def contrastive(q, d, t=0.05):
+    q, d = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (q, d))
+    scaled = q @ d.T / t  # (4, 4)
+    softmax = np.exp(scaled) / np.exp(scaled).sum(axis=1, keepdims=True)
+    return -np.log(np.diag(softmax)).mean()
+
+
+# %%
+terms = {m: contrastive(queries[:, :m], documents[:, :m]) for m in sizes}
+by_hand = sum(terms.values())
+pd.Series(terms, name="loss").rename_axis("dimensions").to_frame()
+
+# %% [markdown]
+# sentence-transformers wraps a loss of its own in another; `Recipe(matryoshka=...)` does this for
+# every approach.
+
+# %%
+from sentence_transformers.sentence_transformer.losses import (
+    MatryoshkaLoss,
+    MultipleNegativesRankingLoss,
+)
+
+inner = MultipleNegativesRankingLoss(general, scale=1 / 0.05)
+loss = MatryoshkaLoss(general, inner, matryoshka_dims=list(sizes))
+general.eval()
+columns = [general.preprocess(batch[name]) for name in ("anchor", "positive")]
+by_library = loss(columns, None).item()
+by_hand, by_library
+
+# %% tags=["hide"]
+assert abs(by_hand - by_library) < 1e-3, (by_hand, by_library)
+
+# %% [markdown]
+# ## Where a model keeps what it knows
+#
+# The share of the vectors' squared length that lies in their first numbers. Where all numbers
+# weigh alike, the line is straight; what training for every size does is to bend it.
+
+# %%
+corpus = list(domain.corpus.values())
+models = {"every size": nested.model(), "the whole": plain.model(), "general": general}
+vectors = {name: ek.encode(model, corpus) for name, model in models.items()}
+front = {
+    name: [(v[:, :m] ** 2).sum(axis=1).mean() for m in sizes]
+    for name, v in vectors.items()
+}
+pd.DataFrame(front, index=pd.Index(sizes, name="dimensions")).round(3)
+
+# %% [markdown]
+# ## What it costs the whole vectors
+#
+# The small sizes pull on the same weights as the whole one. At each size, the paired difference
+# between training for every size and training for the whole; above 0, every size is better.
+
+# %%
+both = tables["trained for every size"].scores, tables["trained for the whole"].scores
+rows = []
+for size in sizes:
+    for name in domain.test_splits:
+        a, b = (scores[size].values(name) for scores in both)
+        test = ek.paired_test(a, b)
+        rows.append({"dimensions": size, "split": name, "difference": test.delta,
+                     "from": test.ci_low, "to": test.ci_high, "p": test.p})
+differences = pd.DataFrame(rows).set_index(["dimensions", "split"])
+differences.round(3)
+
+# %% [markdown]
+# ## A size that nobody trained for
+#
+# Nothing stops you from cutting any model's vectors. `evaluate_sizes` does it, and warns with what
+# it measured:
+
+# %%
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    ek.evaluate_sizes(plain, domain, [32])
+said = [w for w in caught if w.category is ek.UntrainedSize]
+print("UntrainedSize:", said[0].message)
+
+# %% [markdown]
+# ## What it is for: search in two tiers
+#
+# A search reads every document's vector. With small ones it has less to read and to hold; what it
+# finds is a shortlist, which is then ranked by the whole vectors. Those are read from disk, a few
+# hundred a query. The **hot tier** is what must be in memory, the **cold tier** what may lie on
+# disk.
+
+# %%
+documents = vectors["every size"]  # (documents, dim)
+dev_queries = [domain.queries[q] for q in domain.split("dev")]
+asked = ek.encode(models["every size"], dev_queries)  # (queries, dim)
+tiers = ek.TieredIndex(documents, size=64, shortlist=100)
+tiers
+
+# %% [markdown]
+# How good must a shortlist be? It must hold what the whole vectors would rank first, anywhere in
+# it. Here is the share of exact search's first ten that two tiers find, by the shortlist's length,
+# for queries of the dev split.
+
+# %%
+lengths = [10, 20, 50, 100, 200, 500]
+indexes = {size: ek.TieredIndex(documents, size=size) for size in (128, 64, 32)}
+curves = {
+    f"{size} dimensions": [index.replace(shortlist=n).recall(asked) for n in lengths]
+    for size, index in indexes.items()
+}
+ek.plots.lines(
+    lengths, curves, "documents ranked by their whole vectors", "recall@10", logx=True
+)
+
+# %% [markdown]
+# `needed` finds the shortest shortlist that reaches a recall: on the dev split, since it is a
+# choice. The other models' vectors, cut to the same sizes, need a longer one for the same result.
+
+# %%
+needed = {}
+for name, model in models.items():
+    dev = ek.encode(model, dev_queries)
+    for size in (128, 64, 32):
+        index = ek.TieredIndex(vectors[name], size=size)
+        needed[name, size] = index.needed(dev, recall=0.99, deepest=len(corpus))
+pd.Series(needed).unstack().rename_axis("trained for", axis=0)[[128, 64, 32]]
+
+# %% [markdown]
+# ## Smaller still: a byte, a bit, a list, a graph
+#
+# The hot tier takes other forms as well. `SQ8` is a byte a number; `binary` a bit, compared by
+# how many differ; `IVF` sorts documents into lists and looks through a few of them; `HNSW` walks a
+# graph of neighbours. The strings are faiss' own. Each gets the shortlist that it needs on dev, and
+# is measured on test: recall of the exact result, and nDCG@10.
+
+# %%
+lists = int(len(corpus) ** 0.5)
+forms = {
+    "64 numbers": {"size": 64},
+    "64 bytes": {"size": 64, "index": "SQ8"},
+    "64 bits": {"size": 64, "index": "binary"},
+    "384 bits": {"size": 384, "index": "binary"},
+    "64 bytes, lists": {"size": 64, "index": f"IVF{lists},SQ8", "effort": 16},
+    "64 numbers, graph": {"size": 64, "index": "HNSW16", "effort": 200},
+}
+
+
+# %%
+def measured(options):
+    tiers = ek.TieredSearch(models["every size"], corpus, **options)
+    test = [domain.queries[q] for q in domain.split(split)]
+    needs = tiers.needed(dev_queries, deepest=len(corpus)) or len(corpus)
+    tiers = tiers.replace(shortlist=needs)
+    ndcg = ek.score(ek.rank(tiers, domain, split, k=10), domain, split)["ndcg@10"]
+    share = tiers.hot_bytes / documents.nbytes
+    return {"hot kB": tiers.hot_bytes / 1000, "share of exact's": share,
+            "shortlist": needs, "recall@10": tiers.recall(test), "nDCG@10": ndcg.mean()}
+
+
+# %%
+exact = tables["trained for every size"].scores[sizes[0]].mean(split)
+found = {name: measured(options) for name, options in forms.items()}
+found["exact, whole vectors"] = {
+    "hot kB": documents.nbytes / 1000, "share of exact's": 1.0,
+    "shortlist": len(corpus), "recall@10": 1.0, "nDCG@10": exact,
+}
+pd.DataFrame(found).T.round(3)
+
+# %% [markdown]
+# ## What we saw
+
+# %%
+from IPython.display import Markdown
+
+every, whole = (tables[f"trained for {name}"] for name in ("every size", "the whole"))
+cost, bytes_ = differences.loc[(sizes[0], split)], found["64 bytes"]
+told = [f"- a sum over sizes: {by_hand:.4f} by hand, {by_library:.4f} by the library"]
+told += [
+    f"- on `{split}`, {size} dimensions keep {every.kept(size, split):.1%}; "
+    f"without such training {whole.kept(size, split):.1%}"
+    for size in sizes[-2:]
+]
+told.append(f"- at the whole size, training for every size changes nDCG@10 by "
+            f"{cost['difference']:+.3f} [{cost['from']:+.3f}, {cost['to']:+.3f}]")
+told.append(f"- two tiers, 64 bytes a document, {bytes_['shortlist']:,} ranked again: "
+            f"{bytes_['recall@10']:.1%} of exact search's first ten")
+Markdown("\n".join(told))
+
+# %% [markdown]
+# ## Exercises
+#
+# **1.** `MatryoshkaLoss` takes weights. What is the loss of the four pairs if the whole size weighs
+# 4 and the others 1?
+
+# %% tags=["solution"]
+answer_1 = by_hand + 3 * terms[sizes[0]]
+answer_1
+
+
+# %%
+def weighted(a):
+    weights = [4, *[1] * (len(sizes) - 1)]
+    library = MatryoshkaLoss(general, inner, list(sizes), matryoshka_weights=weights)
+    return abs(a - library(columns, None).item()) < 1e-2
+
+
+ek.exercises.check("1", answer_1, weighted, hint="terms[m] is the loss at size m")
+
+# %% [markdown]
+# **2.** How many times less memory do a million vectors take with 64 dimensions as bytes than with
+# 384 as float32? Take the codes alone.
+
+# %% tags=["solution"]
+answer_2 = (384 * 4) / (64 * 1)
+answer_2
+
+# %%
+ek.exercises.check(
+    "2", answer_2, lambda a: abs(a - 24) < 0.5, hint="a float32 has four bytes",
+    right="the target of a quarter is met long before",
+)
+
+# %% [markdown]
+# **3.** With 32 dimensions, how long must the shortlist be on dev for a recall of 0.95?
+
+# %% tags=["solution"]
+answer_3 = indexes[32].needed(asked, recall=0.95)
+answer_3
+
+# %%
+ek.exercises.check(
+    "3", answer_3,
+    lambda a: indexes[32].replace(shortlist=max(10, a)).recall(asked) >= 0.95
+    and (a == 10 or indexes[32].replace(shortlist=a - 1).recall(asked) < 0.95),
+    hint="indexes[32].needed(asked, recall=...)",
+)
+
+# %% [markdown]
+# ## Further reading
+#
+# - Kusupati et al. 2022, *Matryoshka Representation Learning*, the loss, and adaptive retrieval,
+#   <https://arxiv.org/abs/2205.13147>
+# - Douze et al. 2024, *The Faiss library*, <https://arxiv.org/abs/2401.08281>
+# - Jégou, Douze and Schmid 2011, *Product Quantization for Nearest Neighbor Search*,
+#   <https://doi.org/10.1109/TPAMI.2010.57>
+# - Malkov and Yashunin 2018, *HNSW*, <https://arxiv.org/abs/1603.09320>
+# - next: `08_prefixes_and_heads`
