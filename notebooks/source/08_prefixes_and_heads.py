@@ -20,9 +20,9 @@
 # - look apart at the queries whose right document was never trained on
 #
 # **You will learn**
-# - that a prefix is part of the model: saved with it, and missed when it is left out
+# - that a prefix is part of the model and saved with it, and what it costs to leave it out
 # - what a head can and cannot do, and what it costs to put into service
-# - why a head is held to the identity
+# - what it brings to hold a head to the identity
 #
 # **You need** notebook 04.
 #
@@ -70,8 +70,8 @@ general.tokenizer.tokenize("query: " + texts[0]), float(np.abs(by_name - by_hand
 assert np.abs(by_name - by_hand).max() < 1e-4
 
 # %% [markdown]
-# To a model that was not trained with it, a prefix is noise, and the same noise in every text.
-# It moves all vectors towards one another:
+# A model that was not trained with it reads the same few tokens in every text. How far do they
+# move a vector, and do they bring different texts nearer to one another?
 
 # %%
 plain, prefixed = ek.encode(general, texts), ek.encode(general, texts, prompt="query: ")
@@ -132,9 +132,9 @@ ek.compare([base, *trained.values()], baseline=trained["none"].label)
 # %% [markdown]
 # ## Trained with it, served without it
 #
-# The commonest mistake: somebody loads the model elsewhere and calls `encode`, which knows no
-# query from a document. And the opposite mistake: a prefix from a model card, put before a
-# model that was never trained with it.
+# One mistake: somebody loads the model elsewhere and calls `encode`, which knows no query from
+# a document. The opposite one: a prefix from a model card, put before a model that was never
+# trained with it.
 
 # %%
 def served(model, **prompts):
