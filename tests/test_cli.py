@@ -444,11 +444,11 @@ def test_sources_compares_the_arms_that_there_are(trained, folder, monkeypatch, 
     domain = load_domain(folder)
     run = finished(domain)[0]
 
-    def equal_cost(recipe, domain, arms):
+    def equal_cost(recipe, domain, arms, rates):
         from embkit.experiments import Comparison
         from embkit.training import Sweep
 
-        seen.update(recipe=recipe, arms=arms)
+        seen.update(recipe=recipe, arms=arms, rates=rates)
         sweep, found = Sweep("learning_rate", (run,)), ek.evaluate(run, domain)
         first, *_ = arms
         return Comparison(30, {first: sweep}, {first: found.labelled(first)}, first)
@@ -458,10 +458,11 @@ def test_sources_compares_the_arms_that_there_are(trained, folder, monkeypatch, 
     shown = printed(capsys, *arguments)
     assert "human, in-batch" in shown and "30 pairs each" in shown
     assert seen["recipe"] == Recipe(epochs=1, batch_size=64, max_pairs=20)
+    assert seen["rates"] is None
     assert "human + BM25" in seen["arms"] and "strong LLM, lay words" not in seen["arms"]
     assert (shared / "runs" / "sources" / "leaderboard.json").is_file()
-    printed(capsys, *arguments, "--arms", "human + BM25", "--json")
-    assert list(seen["arms"]) == ["human + BM25"]
+    printed(capsys, *arguments, "--arms", "human + BM25", "--json", "--rates", 1e-4, 2e-4)
+    assert list(seen["arms"]) == ["human + BM25"] and seen["rates"] == [1e-4, 2e-4]
     assert "did you mean" in refused(capsys, *arguments, "--arms", "human + bm")
 
 

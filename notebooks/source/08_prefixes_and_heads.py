@@ -26,7 +26,7 @@
 #
 # **You need** notebook 04.
 #
-# About 5 minutes on a 2-core CPU the first time, seconds after that; under 2 on a GPU.
+# About 7 minutes on a 2-core CPU the first time, seconds after that; under 2 on a GPU.
 
 # %%
 import numpy as np
@@ -354,9 +354,8 @@ float(np.abs(asked - adapted_model.encode_query(texts[:4])).max())
 # %% [markdown]
 # ## Held to the identity
 #
-# $W$ starts as the identity. Left alone it runs far from there: it learns the documents that it
-# was shown as answers, and pushes all others away. `decay` pulls it back after every step. How
-# strongly, dev says; and dev says after which epoch to stop.
+# $W$ starts as the identity, and training takes it away from there. `decay` pulls it back after
+# every step. How strongly, and whether at all, dev says; and dev says after which epoch to stop.
 
 # %%
 decays = [0.0, 3.0, 10.0, 30.0]
