@@ -323,8 +323,9 @@ by_hand
 # Its model here is the library's `Dense` module alone.
 
 # %%
-from embkit.corpus_softmax import CorpusSoftmaxLoss
 from sentence_transformers.base.modules import Dense
+
+from embkit.corpus_softmax import CorpusSoftmaxLoss
 
 matrix = Dense(
     *W.shape, bias=False, activation_function=None, init_weight=torch.tensor(W).float()
