@@ -19,10 +19,10 @@ import numpy as np
 from .assets import fingerprint, names, resolve
 from .domains import Domain
 from .errors import EmbkitError
-from .pairs import collect, sets, source_hash
+from .pairs import NONE, collect, sets, source_hash
 from .recipes import Recipe
 from .runs import RECORD, Run, store
-from .search import Vectors, encode_as, load_model
+from .search import Vectors, encode_as, load_model, unit
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 DOCUMENTS, WORDS = "documents", "words"  # unlabelled texts that need no set of queries
 LEFT_OUT = 0.4  # share of the words that such a text goes without
-NONE = -1
 
 
 @dataclass(frozen=True, repr=False)
@@ -335,7 +334,7 @@ def shortened(vectors: Vectors, dim: int) -> Vectors:
     if vectors.shape[1] > dim:
         _, axes = np.linalg.eigh(vectors.T @ vectors)  # the largest come last
         vectors = vectors @ axes[:, -dim:]
-        vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        vectors = unit(vectors)
     return np.pad(vectors, ((0, 0), (0, dim - vectors.shape[1]))).astype(np.float32)
 
 

@@ -176,17 +176,26 @@ def _packed_forward(model, stock, features: Features, **kwargs: Any) -> Features
 
 
 def _chunked_forward(model, stock, features: Features, **kwargs: Any) -> Features:
+    features["sentence_embedding"] = in_chunks(stock, features, "sentence_embedding", **kwargs)
+    return features
+
+
+def in_chunks(forward: Any, features: Features, output: str, **kwargs: Any) -> Tensor:
+    """What a forward pass gives for a padded batch, run in groups of like length: less padding.
+
+    Args:
+        forward: ``features -> features``, with ``output`` among them.
+        features: ``input_ids`` and ``attention_mask`` of shape (texts, longest), and the rest.
+        output: which of the results, one row a text.
+        kwargs: passed on.
+    """
     lengths = features["attention_mask"].sum(dim=1)
     groups = chunks(lengths)
-    outputs = []
-    for rows in groups:
-        part = _part(features, rows, int(lengths[rows].max()))
-        outputs.append(stock(part, **kwargs)["sentence_embedding"])
-    order = torch.cat(groups)
-    place = torch.empty_like(order)
-    place[order] = torch.arange(len(order))
-    features["sentence_embedding"] = torch.cat(outputs)[place]
-    return features
+    found = [
+        forward(_part(features, rows, int(lengths[rows].max())), **kwargs)[output]
+        for rows in groups
+    ]
+    return torch.cat(found)[torch.argsort(torch.cat(groups))]
 
 
 def can_pack(model: SentenceTransformer) -> bool:

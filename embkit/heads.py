@@ -12,7 +12,6 @@ A fitted head is two ways behind a model: sentence-transformers' ``Router`` with
 from __future__ import annotations
 
 import hashlib
-import html
 import json
 import os
 import shutil
@@ -31,6 +30,7 @@ from .files import write_atomic
 from .metrics import ranking_from_arrays, score_ranking
 from .runs import store
 from .search import encode_as, exact_search, load_model
+from .tables import facts
 
 if TYPE_CHECKING:
     import torch
@@ -167,11 +167,7 @@ class Head:
             "seconds": f"{self.seconds:.1f}",
             "nDCG@10 on dev": f"{self.dev_score:.3f}",
         }
-        cells = "".join(
-            f"<tr><td style='text-align:left'>{html.escape(k)}</td><td>{html.escape(v)}</td></tr>"
-            for k, v in rows.items()
-        )
-        return f"<table>{cells}</table>"
+        return facts(rows)
 
 
 def fit_head(

@@ -7,13 +7,13 @@ optimizer's state, and what the forward pass keeps for the backward one.
 
 from __future__ import annotations
 
-import html
 import tempfile
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from .domains import Domain
 from .recipes import Recipe
+from .tables import facts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,11 +57,7 @@ class Footprint:
         return f"Footprint({self.label}: {parts})"
 
     def _repr_html_(self) -> str:
-        cells = "".join(
-            f"<tr><td style='text-align:left'>{html.escape(name)}, MB</td><td>{value:.1f}</td></tr>"
-            for name, value in self.row().items()
-        )
-        return f"<table><caption>{html.escape(self.label)}</caption>{cells}</table>"
+        return facts({f"{name}, MB": f"{v:.1f}" for name, v in self.row().items()}, self.label)
 
 
 def footprint(recipe: Recipe, domain: Domain) -> Footprint:

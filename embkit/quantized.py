@@ -8,7 +8,6 @@ no linear ones, such as the table of word pieces, stay as they are.
 
 from __future__ import annotations
 
-import html
 import importlib
 import os
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import EmbkitError
 from .session import device as best_device
 from .session import precision, quiet
+from .tables import facts
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -137,11 +137,7 @@ class WeightBytes:
             "the same in fp32, MB": f"{self.fp32 / 1e6:.2f}",
             "ratio": f"{self.ratio:.3f}",
         }
-        cells = "".join(
-            f"<tr><td style='text-align:left'>{html.escape(k)}</td><td>{v}</td></tr>"
-            for k, v in rows.items()
-        )
-        return f"<table>{cells}</table>"
+        return facts(rows)
 
 
 def weight_bytes(model: SentenceTransformer) -> WeightBytes:

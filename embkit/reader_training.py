@@ -144,20 +144,12 @@ def _train(mined: Mined, model: str, settings: dict[str, Any], path: Path) -> No
 @contextlib.contextmanager
 def _chunked(reader: Any) -> Iterator[None]:
     """Within the block, pairs go through the model in groups of like length: less padding."""
-    import torch
-
-    from .engine import _part, chunks
+    from .engine import in_chunks
 
     stock = reader.forward
 
     def forward(features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        lengths = features["attention_mask"].sum(dim=1)
-        groups, scores = chunks(lengths), []
-        for rows in groups:
-            part = _part(features, rows, int(lengths[rows].max()))
-            scores.append(stock(part, **kwargs)["scores"])
-        place = torch.argsort(torch.cat(groups))
-        return features | {"scores": torch.cat(scores)[place]}
+        return features | {"scores": in_chunks(stock, features, "scores", **kwargs)}
 
     reader.forward = forward
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import shutil
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from .errors import EmbkitError
 from .files import write_atomic
 from .recipes import Recipe
 from .session import paths
+from .tables import facts
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -103,11 +103,7 @@ class Run:
             "nDCG@10 on dev": f"{self.dev_score:.3f}",
             "folder": self.path.name,
         }
-        cells = "".join(
-            f"<tr><td style='text-align:left'>{html.escape(k)}</td><td>{html.escape(v)}</td></tr>"
-            for k, v in rows.items()
-        )
-        return f"<table>{cells}</table>"
+        return facts(rows)
 
 
 def finished(domain: Domain) -> list[Run]:

@@ -203,6 +203,11 @@ def checked_vectors(vectors: Any, texts: int) -> Vectors:
             expected="finite numbers",
             hint="a training run that diverged gives these: lower the learning rate",
         )
+    return unit(vectors)
+
+
+def unit(vectors: Vectors) -> Vectors:
+    """Each row brought to length 1; a row of zeros stays."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .errors import EmbkitError, unknown
-from .search import Dense, Vectors, exact_search
+from .search import Dense, Vectors, exact_search, unit
 from .session import paths
 
 EXACT, BINARY = "exact", "binary"
@@ -45,8 +45,7 @@ def cut(vectors: Vectors, size: int) -> Vectors:
             expected=f"1 to {dim}",
             hint=f"size={min(64, max(1, dim // 2))}",
         )
-    small = np.array(vectors[:, :size], np.float32)
-    return small / np.maximum(np.linalg.norm(small, axis=1, keepdims=True), 1e-12)
+    return unit(np.array(vectors[:, :size], np.float32))
 
 
 class TieredIndex:
