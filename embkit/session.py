@@ -7,7 +7,6 @@ import os
 import platform
 import random
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -101,12 +100,16 @@ def device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+NATIVE_BF16 = ("amx_bf16", "avx512_bf16", "arm_bf16", "bf16")  # as torch names what a CPU has
+
+
 def precision(on: str | None = None) -> str:
     """The precision the device is fastest at without changing what is learnt.
 
     On a GPU that is bf16 where supported, else fp16. On a processor it is bf16 only where
     bf16 matrix products are native; elsewhere they are emulated, up to a hundred times
-    slower than fp32, so the choice is measured: two small products, a few milliseconds.
+    slower than fp32. The processor says what it has: a choice by stop-watch could fall
+    otherwise in the next process, and the same run would have other figures there.
     """
     import torch
 
@@ -119,15 +122,8 @@ def precision(on: str | None = None) -> str:
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
     if on != "cpu":
         return "fp32"
-    return _processor_precision()
-
-
-@lru_cache
-def _processor_precision() -> str:
-    import torch
-
-    faster = matmul_seconds(torch.float32) > 1.5 * matmul_seconds(torch.bfloat16)
-    return "bf16" if faster else "fp32"
+    has = torch.cpu.get_capabilities()
+    return "bf16" if any(has.get(name) for name in NATIVE_BF16) else "fp32"
 
 
 def matmul_seconds(dtype: torch.dtype, size: int = 256, rounds: int = 3) -> float:

@@ -11,15 +11,6 @@ from embkit import session
 from embkit.errors import EmbkitError
 
 
-@pytest.fixture(autouse=True)
-def fresh_precision():
-    """The choice of precision may be remembered within a process: not from test to test."""
-    forget = session._processor_precision.cache_clear
-    forget()
-    yield
-    forget()
-
-
 def test_the_profile_is_the_argument_then_the_variable_then_workshop(monkeypatch):
     monkeypatch.setenv("EMBKIT_PROFILE", "full")
     assert session.profile() == "full"
@@ -100,12 +91,17 @@ def test_setup_leaves_the_threads_alone_unless_asked():
 
 
 @pytest.mark.parametrize(
-    "fp32, bf16, chosen", [(4.0, 1.0, "bf16"), (1.0, 1.0, "fp32"), (1.0, 50.0, "fp32")]
+    "has, chosen",
+    [
+        ({"avx512_bf16": True, "avx2": True}, "bf16"),
+        ({"amx_bf16": True, "avx512_bf16": False}, "bf16"),
+        ({"avx512_bf16": False, "avx2": True}, "fp32"),
+        ({"architecture": "aarch64"}, "fp32"),
+    ],
 )
-def test_a_processor_gets_bf16_only_where_that_is_faster(monkeypatch, fp32, bf16, chosen):
+def test_a_processor_gets_bf16_only_where_it_is_native(monkeypatch, has, chosen):
     monkeypatch.delenv("EMBKIT_PRECISION", raising=False)
-    seconds = {torch.float32: fp32, torch.bfloat16: bf16}
-    monkeypatch.setattr(session, "matmul_seconds", lambda dtype: seconds[dtype])
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
     assert session.precision("cpu") == chosen
 
 

@@ -57,7 +57,8 @@ domain.queries[query], {d: domain.corpus[d][:200] for d in list(qrels[query])[:5
 # %%
 def relevance(query):
     """The ranked documents' grades, best rank first; 0 for what nobody judged."""
-    order = sorted(ranking[query], key=ranking[query].get, reverse=True)
+    scores = ranking[query]  # equal ones: by id, last to first, as trec_eval does
+    order = sorted(scores, key=lambda doc: (scores[doc], doc), reverse=True)
     return np.array([max(qrels[query].get(d, 0), 0) for d in order])
 
 
