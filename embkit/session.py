@@ -8,12 +8,8 @@ import platform
 import random
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from .errors import EmbkitError, unknown
-
-if TYPE_CHECKING:
-    import torch
 
 PROFILES = ("smoke", "workshop", "full")
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -124,21 +120,6 @@ def precision(on: str | None = None) -> str:
         return "fp32"
     has = torch.cpu.get_capabilities()
     return "bf16" if any(has.get(name) for name in NATIVE_BF16) else "fp32"
-
-
-def matmul_seconds(dtype: torch.dtype, size: int = 256, rounds: int = 3) -> float:
-    """Seconds of one square matrix product, the best of a few."""
-    import time
-
-    import torch
-
-    a = torch.ones(size, size, dtype=dtype)
-    best = float("inf")
-    for _ in range(rounds):
-        start = time.perf_counter()
-        a @ a
-        best = min(best, time.perf_counter() - start)
-    return best
 
 
 def precision_flags(on: str | None = None) -> dict[str, bool]:

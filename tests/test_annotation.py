@@ -100,7 +100,9 @@ def test_two_processes_write_whole_lines(path, tiny_domain):
     for process in processes:
         go(process)
     ids = [[process.stdout.readline().strip() for _ in range(100)] for process in processes]
-    for process, said in zip(processes, ids, strict=True):  # the second halves, when both wrote one
+    for process in processes:  # the second halves, when both wrote one
+        go(process)
+    for process, said in zip(processes, ids, strict=True):
         said += process.communicate()[0].split()
     *rows, rest = lines(path)
     found = [json.loads(row) for row in rows]
