@@ -1,0 +1,199 @@
+"""A search box over pictures: type words and see pictures; pick one and read the nearest words."""
+
+from __future__ import annotations
+
+import contextlib
+import html
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import anywidget
+import numpy as np
+import traitlets
+
+from ..domains import Domain
+from ..domains.pictured import TO_IMAGE
+from ..errors import EmbkitError
+from ..images import data_url, is_picture
+from ..search import encode, exact_search
+
+WORDS = 5  # captions that are shown for a picked picture
+
+# Text reaches the page as textContent, never as markup. A picture is a button: Tab goes from one to
+# the next, the arrows too, Enter picks. Keys stop here: JupyterLab's command mode has its own.
+ESM = """
+export default { render({ model, el }) {
+  const make = (tag, parent, attributes = {}, text = "") => {
+    const node = parent.appendChild(document.createElement(tag));
+    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+    return Object.assign(node, { textContent: text });
+  };
+  const root = make("div", el, { class: "embkit-gallery", role: "search" });
+  const label = make("label", root, {}, "Search pictures with words ");
+  const box = make("input", label, { type: "search", placeholder: "words, then Enter" });
+  const message = make("p", root, { role: "status" }), rows = make("div", root);
+  box.addEventListener("change", () => model.send({ search: box.value }));
+  root.addEventListener("keydown", (event) => {
+    const { key } = event;
+    if (event.ctrlKey || event.metaKey || event.altKey || ["Tab", "Escape"].includes(key)) return;
+    event.stopPropagation();
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[key];
+    const buttons = [...rows.querySelectorAll("button")], at = buttons.indexOf(event.target);
+    if (step && at >= 0) {
+      buttons[Math.min(buttons.length - 1, Math.max(0, at + step))].focus();
+      event.preventDefault();
+    }
+  });
+  const update = () => {
+    if (document.activeElement !== box) box.value = model.get("query");
+    message.textContent = model.get("message");
+    const kept = rows.contains(document.activeElement) && document.activeElement.dataset.place;
+    rows.replaceChildren();
+    for (const [name, found] of model.get("found")) {
+      make("h4", rows, {}, name);
+      const line = make("div", rows, { class: "embkit-line", role: "list" });
+      found.forEach(({ picture, caption, score, right }, i) => {
+        const item = make("div", line, { role: "listitem" }), place = `${name}/${i}`;
+        const button = make("button", item, { title: caption, "data-place": place });
+        make("img", button, { src: picture, alt: caption, width: 56, height: 56 });
+        make("small", button, {}, `${i + 1}. ${caption} ${right ? "✓ " : ""}${score}`);
+        button.addEventListener("click", () => model.send({ pick: i, row: name }));
+        if (place === kept) button.focus();
+      });
+    }
+    const words = make("p", rows, { "aria-live": "polite" });
+    for (const [name, captions] of model.get("words"))
+      make("div", words, {}, `${name}: ${captions.join(" · ")}`);
+  };
+  update(), model.on("change", update);
+  return () => model.off("change", update);
+} };
+"""
+CSS = """
+.embkit-gallery { max-width: 60em; padding: 12px; border: 1px solid var(--jp-border-color1, #8888);
+  font: 14px/1.4 var(--jp-ui-font-family, sans-serif); color: var(--jp-ui-font-color1, inherit);
+  & h4 { margin: 8px 0 4px; } & .embkit-line { display: flex; flex-wrap: wrap; gap: 6px; }
+  & button { width: 92px; min-height: 108px; padding: 4px; cursor: pointer; color: #222;
+    background: #fff; border: 1px solid #8888; border-radius: 4px; overflow-wrap: anywhere; }
+  & button:focus-visible { outline: 3px solid var(--jp-brand-color1, Highlight); }
+  & small { display: block; } & img { display: block; margin: auto; } }
+"""
+
+
+class Gallery(anywidget.AnyWidget):
+    """Searches a domain's held-out pictures with your words, by several models, one row each.
+
+    Pick a picture, and each model says which of the held-out captions lie nearest to it. What goes
+    wrong is shown in ``message``; the error itself is kept in ``error``.
+
+    Args:
+        models: row's name -> a model that reads texts and pictures.
+        domain: whose pictures.
+        query: the first search; default: a caption of the domain's own.
+        k: pictures a row.
+
+    Raises:
+        EmbkitError: no models, or a domain without pictures.
+
+    Example:
+        >>> Gallery({"tuned": run.model()}, domain, "coffee cup")  # doctest: +SKIP
+    """
+
+    _esm, _css = ESM, CSS
+    error: Exception | None = None
+    query, message = (traitlets.Unicode().tag(sync=True) for _ in range(2))
+    found: Any = traitlets.List().tag(sync=True)
+    words: Any = traitlets.List().tag(sync=True)
+
+    def __init__(
+        self, models: Mapping[str, Any], domain: Domain, query: str | None = None, *, k: int = 8
+    ) -> None:
+        if not models or TO_IMAGE not in domain.qrels:
+            given = f"Gallery() was given {len(models)} models and {domain.name!r}"
+            hint = "Gallery({'tuned': run.model()}, ek.load_domain('icons'))"
+            raise EmbkitError(given, expected="a model, and a domain with pictures", hint=hint)
+        super().__init__()
+        self.models, self.k = dict(models), k
+        self._captions: dict[str, list[str]] = {}
+        for asked, judged in domain.split(TO_IMAGE).items():
+            for document in judged:
+                self._captions.setdefault(domain.corpus[document], []).append(domain.queries[asked])
+        self._pictures = list(self._captions)
+        self._texts = list(dict.fromkeys(c for some in self._captions.values() for c in some))
+        shown = (encode(m, self._pictures) for m in self.models.values())
+        self._seen = dict(zip(self.models, shown, strict=True))
+        self.on_msg(self._heard)
+        self.search(self._texts[0] if query is None else query)
+
+    def search(self, text: str) -> None:
+        """Shows the pictures that lie nearest to a text, for each model."""
+        with self._told():
+            self.query, self.words = text.strip(), []
+            if not self.query or is_picture(self.query):
+                raise EmbkitError("an empty search", expected="a few words", hint="coffee cup")
+            self.found = [[name, self._row(name, m)] for name, m in self.models.items()]
+            self.message = f"{len(self._pictures):,} pictures that training never saw."
+
+    def pick(self, name: str, place: int) -> None:
+        """Shows the captions nearest to a picture: the one at a place (from 0) of a row."""
+        with self._told():
+            row = dict((n, r) for n, r in self.found)[name]
+            at = row[place]["at"]
+            self.words = [[n, self._nearest(n, m, at)] for n, m in self.models.items()]
+            self.message = f"The words nearest to the picture of “{row[place]['caption']}”:"
+
+    def _nearest(self, name: str, model: Any, at: int) -> list[str]:
+        best = exact_search(self._seen[name][[at]], encode(model, self._texts), WORDS)[0][0]
+        return [self._texts[i] for i in best]
+
+    def _row(self, name: str, model: Any) -> list[dict[str, Any]]:
+        asked: np.ndarray = encode(model, [self.query], cache=False)
+        places, scores = exact_search(asked, self._seen[name], self.k)
+        return [
+            {
+                "picture": data_url(self._pictures[i]),
+                "caption": ", ".join(self._captions[self._pictures[i]]),
+                "score": f"{score:.2f}",
+                "right": self.query in self._captions[self._pictures[i]],
+                "at": int(i),
+            }
+            for i, score in zip(places[0], scores[0], strict=True)
+        ]
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """A callback's error would vanish: the gallery shows it."""
+        self.error = None
+        try:
+            yield
+        except Exception as error:
+            self.error = error
+            told = error.given if isinstance(error, EmbkitError) else repr(error)
+            self.message = f"Not done: {told}"
+
+    def _heard(self, _: Any, content: Any, __: Any) -> None:
+        if "search" in content:
+            self.search(str(content["search"]))
+        else:
+            self.pick(str(content.get("row")), int(content.get("pick", 0)))
+
+    def still(self) -> str:
+        """The gallery as plain HTML, for readers without a kernel."""
+        rows = [f"<p><b>{html.escape(n)}</b></p>{''.join(map(_cell, r))}" for n, r in self.found]
+        said = [html.escape(f"{name}: {' · '.join(texts)}") for name, texts in self.words]
+        below = "<br>".join([html.escape(self.message), *said])
+        return f"<div><b>🔍 {html.escape(self.query)}</b>{''.join(rows)}<p>{below}</p></div>"
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
+        return data | {"text/html": self.still()}, metadata
+
+    def __repr__(self) -> str:
+        return f"Gallery({self.query!r}, {len(self._pictures):,} pictures)"
+
+
+def _cell(item: Mapping[str, Any]) -> str:
+    caption, mark = html.escape(str(item["caption"])), "✓ " if item["right"] else ""
+    box = "display:inline-block;width:92px;vertical-align:top;text-align:center"
+    image = f"<img src='{item['picture']}' width='56' alt='{caption}'>"
+    return f"<div style='{box}'>{image}<br><small>{mark}{caption}</small></div>"

@@ -1,0 +1,183 @@
+"""A training as it goes: loss, learning rate and dev score, time left, and a Stop that keeps."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import time
+from collections.abc import Sequence
+
+import ipywidgets
+import traitlets
+from matplotlib.figure import Figure
+
+from ..domains.base import Domain
+from ..live import DEV, Job, Progress, Stopped
+from ..plots import loss_curve
+from ..recipes import Recipe
+from ..runs import Run
+from .base import Panel, listing
+
+WIDE, HIGH = 260, 80  # pixels of a small chart
+CHARTS = {"loss": "loss", "learning rate": "learning_rate", "dev nDCG@10": DEV}
+
+
+class LiveTraining(Panel):
+    """Trains one recipe, shows it as it goes, and stops at a click.
+
+    From code, ``await panel.train()`` does what Train does, and ``panel.stop()`` what Stop does.
+
+    Args:
+        recipe: what to train.
+        domain: on what.
+
+    Example:
+        >>> panel = LiveTraining(recipe, domain)  # doctest: +SKIP
+        >>> run = await panel.train()  # doctest: +SKIP
+    """
+
+    step = traitlets.Int(help="steps done")
+    steps = traitlets.Int(help="steps in all")
+    running = traitlets.Bool(help="whether it trains now")
+    progress: Progress = Progress()
+    result: Run | Stopped | None = None
+
+    def __init__(self, recipe: Recipe, domain: Domain) -> None:
+        self.recipe, self.domain = recipe, domain
+        self._job: Job | None = None
+        self._task: asyncio.Task | None = None
+        self.train_button = ipywidgets.Button(description="Train", icon="play")
+        self.stop_button = ipywidgets.Button(description="Stop", icon="stop", disabled=True)
+        self.train_button.add_class("embkit-train")
+        self.stop_button.add_class("embkit-stop")
+        self.bar = ipywidgets.FloatProgress(min=0, max=1, layout={"width": "60%"})
+        self.facts, self.charts = ipywidgets.HTML(), ipywidgets.HTML()
+        super().__init__()
+        bar = ipywidgets.HBox([self.train_button, self.stop_button, self.bar])
+        self.children = [bar, self.facts, self.charts, self.status]
+        self.train_button.on_click(self.guarded(lambda _: self.start()))
+        self.stop_button.on_click(self.guarded(lambda _: self.stop()))
+        self.observe(lambda _: self._switch(), "running")
+        self._hear(Progress())
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """What was logged so far, as in ``Run.history``."""
+        return list(self.progress.history)
+
+    def start(self) -> None:
+        """Begins to train, and returns at once; needs an event loop, as a notebook has."""
+        if self.running or (self._task and not self._task.done()):
+            self.tell("It is training already: Stop ends it, and keeps the best so far.")
+            return
+        self._task = asyncio.get_running_loop().create_task(self._clicked())
+
+    async def _clicked(self) -> None:
+        try:
+            await self.train()
+        except Exception as error:  # nobody awaits a click's task: the panel shows the error
+            self.fail(error)
+
+    def stop(self) -> None:
+        """Stops after the step in hand, and keeps the best so far."""
+        if self._job is None:
+            self.tell("Nothing is training here.")
+            return
+        self._job.stop()
+        self.tell("Stopping after the step in hand; then dev is scored once more.")
+
+    async def train(self) -> Run | Stopped:
+        """Trains to the end or to Stop.
+
+        Raises:
+            EmbkitError: another training is under way; or as ``ek.train`` raises.
+        """
+        started = time.perf_counter()
+        job = Job(self.recipe, self.domain, self._hear)
+        self.tell("Getting ready: pairs, weights.")
+        self._job, self.running = job, True
+        try:
+            self.result = await job.run()
+        except asyncio.CancelledError:
+            self.tell("Interrupted. What was trained is kept: Train goes on from there.")
+            raise
+        except Exception as error:
+            self.fail(error)
+            raise
+        finally:
+            self._job, self.running = None, False
+        self._end(self.result, time.perf_counter() - started)
+        return self.result
+
+    def _end(self, result: Run | Stopped, seconds: float) -> None:
+        if isinstance(result, Stopped):
+            self._hear(result.progress)
+            best = "" if result.dev_score is None else f" nDCG@10 on dev {result.dev_score:.3f}."
+            self.tell(f"Stopped. The best so far is kept.{best} Train goes on from here.")
+            return
+        trained = bool(self.progress.steps)
+        steps = int(result.record["steps"])
+        speed = self.progress.pairs_per_second or result.record["pairs_per_second"]
+        self._hear(Progress(steps, steps, tuple(result.history), speed))
+        said = f"Done in {seconds:.0f} s." if trained else "It was trained before: nothing to do."
+        self.tell(f"{said} nDCG@10 on dev {result.dev_score:.3f}. Kept as {result.path.name}.")
+
+    def _switch(self) -> None:
+        self.train_button.disabled, self.stop_button.disabled = self.running, not self.running
+
+    def _hear(self, progress: Progress) -> None:
+        new = progress.history != self.progress.history
+        self.progress = progress
+        if progress.step and self.message.startswith("Getting ready"):
+            self.tell("")
+        with self.hold_trait_notifications():
+            self.step, self.steps = progress.step, progress.steps
+        self.bar.value = progress.step / max(1, progress.steps)
+        self.facts.value = f"<div class='embkit-facts'>{html.escape(self._facts())}</div>"
+        if new:
+            series = {name: self._points(key) for name, key in CHARTS.items()}
+            drawn = "".join(chart(name, points) for name, points in series.items() if points)
+            self.charts.value = f"<div style='display:flex;flex-wrap:wrap'>{drawn}</div>"
+
+    def _points(self, key: str) -> list[tuple[float, float]]:
+        return [(row["step"], row[key]) for row in self.progress.history if key in row]
+
+    def _facts(self) -> str:
+        now = self.progress
+        parts = [self.recipe.label]
+        if now.steps:
+            parts.append(f"step {now.step:,} of {now.steps:,}")
+        if now.pairs_per_second:
+            parts.append(f"{now.pairs_per_second:.0f} pairs/s")
+        if now.step < now.steps:
+            parts.append(f"{now.seconds_left:.0f} s left")
+        return " · ".join(parts)
+
+    def picture(self) -> Figure:
+        if self.progress.history:
+            return loss_curve(self.progress.history)
+        return listing(f"{self.recipe.label}: not trained yet", {})
+
+    def __repr__(self) -> str:
+        return f"LiveTraining({self._facts()})"
+
+
+def chart(name: str, points: Sequence[tuple[float, float]]) -> str:
+    """A small line chart as SVG, its last value written beside its name."""
+    xs, ys = zip(*points, strict=True)
+    low, high = min(ys), max(ys)
+    across, up = max(xs[-1] - xs[0], 1e-12), max(high - low, 1e-12)
+    path = " ".join(
+        f"{4 + (x - xs[0]) / across * (WIDE - 8):.1f},{HIGH - 4 - (y - low) / up * (HIGH - 8):.1f}"
+        for x, y in points
+    )
+    last = f"{ys[-1]:.4g}"
+    x, y = path.split(" ")[-1].split(",")
+    return (
+        f"<figure style='margin:4px 12px 4px 0'><figcaption>{html.escape(name)} <b>{last}</b>"
+        f" <small>({low:.4g} to {high:.4g})</small></figcaption>"
+        f"<svg width='{WIDE}' height='{HIGH}' role='img' aria-label='{html.escape(name)}: {last}'>"
+        f"<rect width='{WIDE}' height='{HIGH}' fill='none' stroke='currentColor' opacity='.2'/>"
+        f"<polyline points='{path}' fill='none' stroke='#1845fb' stroke-width='2'/>"
+        f"<circle cx='{x}' cy='{y}' r='3' fill='#1845fb'/></svg></figure>"
+    )

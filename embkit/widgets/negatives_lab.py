@@ -1,0 +1,195 @@
+"""Sliders for the rules of mining; the triplets that come out; what each rule threw out."""
+
+from __future__ import annotations
+
+import html
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import ipywidgets
+import numpy as np
+import traitlets
+from matplotlib.figure import Figure
+
+from ..domains.base import Domain
+from ..errors import EmbkitError
+from ..mining import Mined, Pair, mine
+from ..search import encode
+from .base import Panel, listing, ready_model, table
+
+DEEPEST = 200  # the window's end, at most
+SHOWN = 100  # characters of a text in a row
+TRIPLETS = 6
+
+
+class NegativesLab(Panel):
+    """Move the window and the margin: ``mine`` runs anew at every step of a slider.
+
+    The vectors are made once. Settings are traits: set them from code as the sliders do.
+
+    Args:
+        domain: whose corpus is searched.
+        pairs: (query id, anchor, document id) rows, such as ``training_pairs(...).rows``.
+        model: what ranks: a model, a Run, or a name.
+        n: negatives a pair.
+        most: so many of the pairs, evenly spaced; the rest is left out, so that a slider answers
+            at once.
+
+    Raises:
+        EmbkitError: no pairs, or no such model.
+
+    Example:
+        >>> lab = NegativesLab(domain, pairs.rows)  # doctest: +SKIP
+        >>> lab.margin = 0.1; lab.mined.removed["relative margin"]  # doctest: +SKIP
+    """
+
+    range_min = traitlets.Int(0, help="skip so many of the best candidates that are left")
+    range_max = traitlets.Int(50, help="look no deeper than so many candidates that are left")
+    margin = traitlets.Float(0.0, help="relative margin: 0.05 keeps what is at most 95% as near")
+    keep_kin = traitlets.Bool(False, help="keep ancestors and descendants of the positive")
+    mined: Mined | None = None
+    milliseconds = 0.0  # of the last mining
+
+    def __init__(
+        self,
+        domain: Domain,
+        pairs: Sequence[Pair],
+        *,
+        model: Any = "minilm",
+        n: int = 1,
+        most: int = 300,
+        **settings: Any,
+    ) -> None:
+        if not pairs:
+            raise EmbkitError(
+                "NegativesLab() was given no pairs",
+                expected="(query id, anchor, document id) rows",
+                hint="NegativesLab(domain, ek.training_pairs(recipe, domain).rows)",
+            )
+        self.domain, self.n, self.pairs_given = domain, n, len(pairs)
+        chosen = np.linspace(0, len(pairs) - 1, min(most, len(pairs))).astype(int)
+        self.pairs = [pairs[i] for i in chosen]
+        self._vectors = _Kept(ready_model(model), domain, [anchor for _, anchor, _ in self.pairs])
+        self._ends = ipywidgets.IntRangeSlider(
+            description="ranks", min=0, max=min(DEEPEST, len(domain.corpus)), **_LOOK
+        )
+        self._margin = ipywidgets.FloatSlider(
+            description="relative margin", min=0, max=0.5, step=0.01, **_LOOK
+        )
+        self._kin = ipywidgets.Checkbox(description="keep kin of the positive")
+        for name, control in (("ranks", self._ends), ("margin", self._margin), ("kin", self._kin)):
+            control.add_class(f"embkit-{name}")
+        self.results = ipywidgets.HTML()
+        super().__init__(**settings)
+        self.children = [self._ends, self._margin, self._kin, self.status, self.results]
+        self.range_max = min(self.range_max, self._ends.max)
+        self._ends.value = (self.range_min, self.range_max)
+        traitlets.link((self, "margin"), (self._margin, "value"))
+        traitlets.link((self, "keep_kin"), (self._kin, "value"))
+        self._ends.observe(self.guarded(lambda change: self._window(*change["new"])), "value")
+        names = ["range_min", "range_max", "margin", "keep_kin"]
+        self.observe(self.guarded(lambda _: self._mine()), names)
+        self.guarded(self._mine)()
+
+    def _window(self, low: int, high: int) -> None:
+        with self.hold_trait_notifications():
+            self.range_min, self.range_max = low, high
+
+    def _mine(self) -> None:
+        """Mines anew; if the rules leave no window, what was mined before stays."""
+        started = time.perf_counter()
+        if self.range_min <= self.range_max:
+            self._ends.value = (self.range_min, self.range_max)
+        self.mined = mine(
+            self.domain,
+            self.pairs,
+            self.n,
+            model=self._vectors,
+            range_min=self.range_min,
+            range_max=self.range_max,
+            relative_margin=self.margin or None,
+            keep_kin=self.keep_kin,
+        )
+        self.results.value = self._html(self.mined)
+        self.milliseconds = 1000 * (time.perf_counter() - started)
+        few = f" {len(self.pairs):,} of {self.pairs_given:,} pairs are mined for here."
+        self.tell(few.strip() if len(self.pairs) < self.pairs_given else "")
+
+    def rows(self, mined: Mined) -> list[tuple[str, ...]]:
+        """A few triplets, with the similarity of anchor to positive and to negative."""
+        some = np.linspace(0, len(mined) - 1, min(TRIPLETS, len(mined))).astype(int)
+        return [
+            (
+                mined.anchors[i][:SHOWN],
+                f"{mined.corpus[mined.positives[i]][:SHOWN]} ({mined.positive_scores[i]:.2f})",
+                f"{mined.corpus[mined.negatives[i][0]][:SHOWN]} ({_score(mined.scores[i, 0])})",
+            )
+            for i in some
+        ]
+
+    def _html(self, mined: Mined) -> str:
+        removed = [
+            (rule, f"{count:,}", f"{count / max(1, mined.candidates):.1%}", _example(mined, rule))
+            for rule, count in mined.removed.items()
+        ]
+        rules = table(("rule", "threw out", "of the candidates", "such as"), removed)
+        triplets = table(("anchor", "positive", "hardest negative"), self.rows(mined))
+        return f"<p class='embkit-mined'>{html.escape(self._summary(mined))}</p>{rules}{triplets}"
+
+    def _summary(self, mined: Mined) -> str:
+        scores = mined.scores[:, 0]
+        near = np.nanmean(scores) if np.isfinite(scores).any() else np.nan
+        return (
+            f"{mined.candidates:,} candidates; the hardest negative is {near:.3f} similar on the "
+            f"mean, the positive {np.nanmean(mined.positive_scores):.3f}; {mined.filled:,} places "
+            "had no candidate left, and took a random document"
+        )
+
+    def picture(self) -> Figure:
+        mined = self.mined
+        if mined is None:
+            return listing("Negatives lab: nothing was mined", {}, self.message)
+        rows = self.rows(mined)
+        columns = {
+            name: [(row[i], False) for row in rows]
+            for i, name in enumerate(("anchor", "positive", "hardest negative"))
+        }
+        gone = ", ".join(f"{rule} {count:,}" for rule, count in mined.removed.items())
+        kin = ", kin kept" if self.keep_kin else ""
+        title = f"ranks {self.range_min} to {self.range_max}, margin {self.margin:.0%}{kin}"
+        notes = self._summary(mined).replace("; ", "\n") + f"\nthrown out: {gone}"
+        return listing(title, columns, notes, width=11)
+
+    def __repr__(self) -> str:
+        return f"NegativesLab({self.mined!r})"
+
+
+class _Kept:
+    """A model's vectors of the corpus and of the anchors, given back without encoding anew."""
+
+    def __init__(self, model: Any, domain: Domain, anchors: Sequence[str]) -> None:
+        self._asked, documents = list(dict.fromkeys(anchors)), list(domain.corpus.values())
+        self._anchors, self._documents = encode(model, self._asked), encode(model, documents)
+
+    def __call__(self, texts: list[str]) -> np.ndarray:
+        return self._anchors if texts == self._asked else self._documents
+
+
+_LOOK: dict[str, Any] = {
+    "style": {"description_width": "9em"},
+    "layout": {"width": "40em"},
+    "continuous_update": True,
+}
+
+
+def _score(value: float) -> str:
+    return "at random" if np.isnan(value) else f"{value:.2f}"
+
+
+def _example(mined: Mined, rule: str) -> str:
+    found = mined.examples.get(rule)
+    if not found:
+        return ""
+    query, right, gone = (text[:SHOWN] for text in found[0])
+    return f"{query} → {right}: not {gone}"

@@ -1,0 +1,266 @@
+"""Every field of a Recipe as a control with its meaning and range: made from the fields alone."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+import ipywidgets
+import numpy as np
+import traitlets
+from matplotlib.figure import Figure
+
+from ..domains.base import Domain
+from ..errors import EmbkitError
+from ..presets import PRESETS, preset
+from ..recipes import CHOICES, Recipe
+from ..runs import finished
+from .base import Panel, listing, table
+from .live_training import LiveTraining
+
+KNOBS = {knob.name: knob for knob in fields(Recipe)}
+NONE = "none"  # how None is written in a text field
+PAGES = {  # what is asked for first; every other field lies on the last page
+    "Training": (
+        "model approach epochs batch_size learning_rate warmup schedule weight_decay dropout "
+        "max_length layers seed"
+    ),
+    "Loss": (
+        "temperature hardness margin guide in_batch refresh corpus_sample matryoshka "
+        "query_prompt document_prompt"
+    ),
+    "Pairs": "pairs max_pairs unique_in_batch shuffle_labels",
+    "Negatives": (
+        "hard_negatives miner range_min range_max relative_margin veto keep_kin sampling "
+        "hidden_positives"
+    ),
+    "Teacher": "teacher teacher_temperature teacher_share unlabelled",
+    "LoRA": "lora_rank lora_alpha lora_targets lora_variant lora_init lora_plus quantize",
+}
+SPEED = 12_000  # tokens a second through MiniLM on two ordinary cores
+SAMPLE = 200  # texts whose words are counted for the estimate
+
+
+class RecipeEditor(Panel):
+    """Turn the knobs of a recipe: what differs from a preset, the script, the minutes; Train.
+
+    ``recipe`` always holds the last valid recipe, and may be set from code; what is not valid is
+    named in ``message`` and changes nothing.
+
+    Args:
+        domain: what would be trained on.
+        recipe: to begin with; default: the preset's.
+        preset: what it is compared with.
+
+    Raises:
+        EmbkitError: an unknown preset.
+
+    Example:
+        >>> editor = RecipeEditor(domain, preset="corpus")  # doctest: +SKIP
+        >>> editor.set(epochs=1); editor.recipe.epochs  # doctest: +SKIP
+        1
+    """
+
+    recipe = traitlets.Instance(Recipe, help="the last valid recipe")
+    preset = traitlets.Unicode(help="what it is compared with")
+
+    def __init__(
+        self, domain: Domain, recipe: Recipe | None = None, *, preset: str = "contrastive"
+    ) -> None:
+        start = _preset(preset)
+        self.domain, self._busy = domain, False
+        self._draft: dict[str, Any] = {}  # what was turned since the last valid recipe
+        self.controls = {name: _control(knob) for name, knob in KNOBS.items()}
+        self._words, self._speeds = _mean_words(domain), _speeds(domain)
+        self.presets = ipywidgets.Dropdown(options=list(PRESETS), description="preset")
+        self.presets.add_class("embkit-preset")
+        self.pages = ipywidgets.Tab([_page(names, self.controls) for names in _pages().values()])
+        self.pages.titles = tuple(_pages())
+        self.summary, self.script = ipywidgets.HTML(), ipywidgets.HTML()
+        self.live = LiveTraining(start, domain)
+        super().__init__(recipe=recipe or start, preset=preset)
+        self.children = [self.presets, self.pages, self.status, self.summary, self.script]
+        self.children += (self.live,)
+        for name, control in self.controls.items():
+            control.observe(self.guarded(lambda c, n=name: self._turned(n, c["new"])), "value")
+        traitlets.link((self, "preset"), (self.presets, "value"))
+        self.observe(self.guarded(lambda c: self._choose(c["new"])), "preset")
+        self.observe(self.guarded(lambda _: self._show()), "recipe")
+        self._show()
+
+    def set(self, **values: Any) -> None:
+        """Changes fields; what is not valid is shown in ``message`` and changes nothing."""
+        self.guarded(lambda: setattr(self, "recipe", self.recipe.replace(**values)))()
+
+    @property
+    def diff(self) -> dict[str, tuple[Any, Any]]:
+        """Field -> (the preset's value, the recipe's), where they differ."""
+        return self.recipe.diff(_preset(self.preset))
+
+    @property
+    def minutes(self) -> float:
+        """About how long it would train here: at the speed of the domain's newest run of this
+        model, or, before the first, at that of MiniLM on two ordinary cores."""
+        recipe = self.recipe
+        pairs = self.domain.counts()["training pairs"]
+        pairs = recipe.epochs * min(pairs, recipe.max_pairs or pairs)
+        texts = 2 + recipe.hard_negatives
+        if recipe.model in self._speeds:
+            return pairs * texts / self._speeds[recipe.model] / 60
+        return 3 * pairs * texts * self._words * 1.4 / SPEED / 60
+
+    def _choose(self, name: str) -> None:
+        self.recipe = _preset(name)
+        self._show()
+
+    def _turned(self, name: str, value: Any) -> None:
+        if self._busy:
+            return
+        self._draft[name] = _read(KNOBS[name], value)
+        changed = self.recipe.replace(**self._draft)  # some fields are valid only together
+        self.recipe = changed
+        self._show()
+
+    def _show(self) -> None:
+        self._draft = {}
+        self._busy = True  # controls follow the recipe, not the other way round
+        try:
+            for name, control in self.controls.items():
+                _write(control, getattr(self.recipe, name))
+        finally:
+            self._busy = False
+        if not self.live.running:
+            self.live.recipe = self.recipe
+        self.tell("")
+        rows = [(name, str(was), str(now)) for name, (was, now) in self.diff.items()]
+        head = (f"differs from {self.preset!r}", "there", "here")
+        same = f"<p>The same as the preset {html.escape(self.preset)!r}.</p>"
+        self.summary.value = (
+            f"<div class='embkit-diff'>{table(head, rows) if rows else same}"
+            f"<p>About {_time(self.minutes)} on this machine. Recipe {self.recipe.hash}.</p></div>"
+        )
+        try:
+            script = self.recipe.to_script()
+        except EmbkitError as error:  # not every recipe has a script
+            script = str(error)
+        self.script.value = (
+            "<details><summary>The same without embkit</summary><pre class='embkit-script' "
+            f"style='line-height:1.3'>{html.escape(script)}</pre></details>"
+        )
+
+    def picture(self) -> Figure:
+        rows = [(f"{name}: {was} → {now}", False) for name, (was, now) in self.diff.items()]
+        columns = {f"differs from {self.preset!r}": rows or [("nothing", False)]}
+        columns["the recipe"] = [
+            (f"{name}: {getattr(self.recipe, name)}", False)
+            for name in "model approach epochs batch_size learning_rate temperature".split()
+        ]
+        notes = f"about {_time(self.minutes)} on this machine"
+        return listing(f"Recipe editor: {self.recipe.label}", columns, notes)
+
+    def __repr__(self) -> str:
+        return f"RecipeEditor({self.recipe.label}, {len(self.diff)} fields differ)"
+
+
+def _preset(name: str) -> Recipe:
+    return preset(name)
+
+
+def _pages() -> dict[str, Sequence[str]]:
+    pages: dict[str, Sequence[str]] = {
+        title: [name for name in names.split() if name in KNOBS] for title, names in PAGES.items()
+    }
+    placed = {name for names in pages.values() for name in names}
+    rest = [name for name in KNOBS if name not in placed]
+    return pages | ({"More": rest} if rest else {})
+
+
+def _page(names: Sequence[str], controls: dict[str, Any]) -> ipywidgets.Widget:
+    rows = []
+    for name in names:
+        meaning = ipywidgets.HTML(f"<small>{html.escape(_about(KNOBS[name]))}</small>")
+        rows.append(ipywidgets.HBox([controls[name], meaning]))
+    return ipywidgets.VBox(rows)
+
+
+def _about(knob: Any) -> str:
+    low, high = knob.metadata["low"], knob.metadata["high"]
+    limits = "" if low is None else f" From {low:g}" + ("." if high is None else f" to {high:g}.")
+    return f"{knob.metadata['meaning']}.{limits}"
+
+
+def _control(knob: Any) -> Any:
+    """The control that fits a field's type and range."""
+    low, high = knob.metadata["low"], knob.metadata["high"]
+    kind = str(knob.type)
+    look: dict[str, Any] = {
+        "description": knob.name,
+        "tooltip": _about(knob),
+        "style": {"description_width": "11em"},
+        "layout": {"width": "27em"},
+    }
+    if knob.name in CHOICES:
+        found: Any = ipywidgets.Dropdown(options=CHOICES[knob.name], **look)
+    elif kind == "bool":
+        found = ipywidgets.Checkbox(**look)
+    elif kind == "int":
+        most = high if high is not None else 2**31
+        found = ipywidgets.BoundedIntText(min=low, max=most, **look)
+    elif kind == "float":
+        most = high if high is not None else 1e9  # no slider: it rounds in the page what it shows
+        found = ipywidgets.BoundedFloatText(min=low, max=most, step=None, **look)
+    else:  # a text, or a number that may be None
+        found = ipywidgets.Text(placeholder=NONE, continuous_update=False, **look)
+    found.add_class(f"embkit-knob-{knob.name}")
+    return found
+
+
+def _read(knob: Any, value: Any) -> Any:
+    """A control's value as the field's.
+
+    Raises:
+        EmbkitError: text where a number is wanted.
+    """
+    kind = str(knob.type)
+    if not isinstance(value, str) or knob.name in CHOICES:
+        return value
+    if "None" in kind and value.strip().lower() in ("", NONE):
+        return None
+    if kind.startswith("str"):
+        return value
+    try:
+        return int(value) if kind.startswith("int") else float(value)
+    except ValueError as error:
+        raise EmbkitError(
+            f"{knob.name}: {value[:60]!r} is no number",
+            expected=_about(knob),
+            hint=f"a number, or {NONE!r}",
+        ) from error
+
+
+def _write(control: Any, value: Any) -> None:
+    if isinstance(control, ipywidgets.Text):
+        value = "" if value is None else str(value)
+    if control.value != value:
+        control.value = value
+
+
+def _mean_words(domain: Domain) -> float:
+    """Words of a text, on the mean of a few queries and documents."""
+    some = [*list(domain.corpus.values())[:SAMPLE], *list(domain.queries.values())[:SAMPLE]]
+    return float(np.mean([len(text.split()) for text in some]))
+
+
+def _speeds(domain: Domain) -> dict[str, float]:
+    """Model -> texts a second that its newest run on the domain was trained at."""
+    return {
+        run.recipe.model: max(run.record["pairs_per_second"], 1e-9)
+        * (2 + run.recipe.hard_negatives)
+        for run in finished(domain)
+    }
+
+
+def _time(minutes: float) -> str:
+    return f"{60 * minutes:.0f} seconds" if minutes < 2 else f"{minutes:.0f} minutes"

@@ -1,0 +1,199 @@
+"""The leaderboard to sort and sift. Python decides what is shown; the page sends what is wished."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable
+from typing import Any
+
+import anywidget
+import traitlets
+
+from ..errors import EmbkitError, unknown
+from ..report import Report, Row, _p, _with_interval
+
+STILL = 20  # rows of the still picture
+Shown = Callable[[Row], str]
+COLUMNS: dict[str, tuple[str, Shown]] = {  # heading -> what it is sorted by, and how it is shown
+    "approach": ("label", lambda r: str(r.get("label") or r["approach"])),
+    "nDCG@10 [95%]": ("ndcg@10", lambda r: _with_interval(r["ndcg@10"], r["ndcg@10_ci"], ".3f")),
+    "difference": (
+        "delta_vs_base",
+        lambda r: _with_interval(r["delta_vs_base"], r["delta_vs_base_ci"], "+.3f"),
+    ),
+    "p Holm": ("p_holm", lambda r: _p(r.get("p_holm"))),
+    "win / tie / loss": (
+        "wins",
+        lambda r: "" if r["wins"] is None else f"{r['wins']} / {r['ties']} / {r['losses']}",
+    ),
+    "trained": ("trainable_params", lambda r: _count(r["trainable_params"])),
+    "seconds": ("train_seconds", lambda r: _count(r["train_seconds"])),
+    "bytes": ("bytes_per_embedding", lambda r: _count(r["bytes_per_embedding"])),
+    "general": ("general_ndcg@10", lambda r: _with_interval(r["general_ndcg@10"], None, ".3f")),
+}
+
+ESM = """
+export default { render({ model, el }) {
+  const make = (tag, parent, attributes = {}, text = "") => {
+    const node = parent.appendChild(document.createElement(tag));
+    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+    return Object.assign(node, { textContent: text });
+  };
+  const wish = (name, value) => { model.set(name, value); model.save_changes(); };
+  const root = make("div", el, { class: "embkit-runs" });
+  const bar = make("div", root);
+  const split = make("select", make("label", bar, {}, "split "));
+  for (const name of model.get("splits")) make("option", split, { value: name }, name);
+  split.addEventListener("change", () => wish("split", split.value));
+  const find = make("input", make("label", bar, {}, " name has "), { type: "search" });
+  find.addEventListener("input", () => wish("find", find.value));
+  const count = make("span", bar, { role: "status" });
+  const table = make("table", make("div", root, { class: "embkit-scroll", tabindex: 0 }));
+  const update = () => {
+    split.value = model.get("split");
+    if (find.value !== model.get("find")) find.value = model.get("find");
+    table.replaceChildren();
+    const head = make("tr", make("thead", table));
+    for (const name of model.get("columns")) {
+      const mine = name === model.get("sort"), down = model.get("descending");
+      const cell = make("th", head, { scope: "col",
+        "aria-sort": mine ? (down ? "descending" : "ascending") : "none" });
+      const button = make("button", cell, {}, name + (mine ? (down ? " ▼" : " ▲") : ""));
+      button.addEventListener("click", () => model.send({ sort: name }));
+    }
+    const body = make("tbody", table), chosen = model.get("chosen");
+    for (const cells of model.get("rows")) {
+      const row = make("tr", body, { "aria-selected": chosen.includes(cells[0]) });
+      for (const text of cells) make("td", row, {}, text);
+      row.addEventListener("click", () => model.send({ choose: cells[0] }));
+    }
+    count.textContent = ` ${model.get("rows").length} approaches, ${chosen.length} chosen. ` +
+      model.get("message");
+  };
+  update();
+  model.on("change", update);
+  return () => model.off("change", update);
+} };
+"""
+
+CSS = """
+.embkit-runs { font: 13px/1.4 var(--jp-ui-font-family, sans-serif); color: inherit;
+  & .embkit-scroll { max-height: 26em; overflow: auto; margin-top: 6px; }
+  & table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+  & th { position: sticky; top: 0; background: Canvas; }
+  & th button { font: inherit; border: 0; background: none; color: inherit; cursor: pointer; }
+  & td { padding: 2px 8px; text-align: right; white-space: nowrap; cursor: pointer; }
+  & td:first-child { text-align: left; }
+  & tr[aria-selected=true] td { outline: 1px solid; font-weight: 600; } }
+"""
+
+
+class RunTable(anywidget.AnyWidget):
+    """A report's rows of one split, sorted by any column, sifted by name; a click chooses a row.
+
+    What is clicked can be typed: ``table.split = "novel"``, ``table.find = "LoRA"``,
+    ``table.by("seconds")``, ``table.choose("base")``. ``table.chosen`` names what was chosen, and
+    ``table.report`` is the report of it alone. What goes wrong is shown in ``message`` (the error
+    itself is kept in ``error``).
+
+    Args:
+        report: of ``compare`` or ``leaderboard``.
+
+    Raises:
+        EmbkitError: no report, or one without rows.
+
+    Example:
+        >>> RunTable(ek.leaderboard(domain)).by("seconds")  # doctest: +SKIP
+    """
+
+    _esm, _css = ESM, CSS
+    error: Exception | None = None
+    split, find, sort, message = (traitlets.Unicode().tag(sync=True) for _ in range(4))
+    descending = traitlets.Bool(True).tag(sync=True)
+    _lists: Any = [traitlets.List().tag(sync=True) for _ in range(4)]
+    splits, columns, rows, chosen = _lists
+
+    def __init__(self, report: Report) -> None:
+        if not isinstance(report, Report) or not report.rows:
+            raise EmbkitError(
+                f"RunTable() was given {type(report).__name__} without rows",
+                expected="a report with rows",
+                hint="ek.widgets.RunTable(ek.leaderboard(domain))",
+            )
+        self._all = report
+        places = list(dict.fromkeys(_place(row) for row in report.rows))
+        first = {"split": places[0], "sort": "nDCG@10 [95%]"}
+        super().__init__(splits=places, columns=list(COLUMNS), **first)
+        self.observe(self._shown, ["split", "find"])
+        self._shown()
+        self.on_msg(self._heard)
+
+    def by(self, column: str) -> RunTable:
+        """Sorts by a column; by the same again, the other way round."""
+        if column not in COLUMNS:
+            raise unknown("column", column, COLUMNS)
+        self.descending = not self.descending if column == self.sort else column != "approach"
+        self.sort = column
+        self._shown()
+        return self
+
+    def choose(self, label: str) -> RunTable:
+        """Chooses an approach, or lets it go again."""
+        names = [COLUMNS["approach"][1](row) for row in self._all.rows]
+        if label not in names:
+            raise unknown("approach", label, dict.fromkeys(names))
+        left = [name for name in self.chosen if name != label]
+        self.chosen = left if label in self.chosen else [*self.chosen, label]
+        return self
+
+    @property
+    def report(self) -> Report:
+        """The report of what was chosen, all of its splits; of everything while nothing is."""
+        shown = COLUMNS["approach"][1]
+        rows = [r for r in self._all.rows if not self.chosen or shown(r) in self.chosen]
+        return Report(rows, baseline=self._all.baseline)
+
+    def _heard(self, _: Any, content: Any, __: Any) -> None:
+        try:
+            self.error, self.message = None, ""
+            if "sort" in content:
+                self.by(str(content["sort"]))
+            if "choose" in content:
+                self.choose(str(content["choose"]))
+        except Exception as error:  # a callback's error would vanish: the table shows it
+            self.error = error
+            self.message = f"Not done. {error if isinstance(error, EmbkitError) else repr(error)}"
+
+    def _shown(self, *_: Any) -> None:
+        key, wanted = COLUMNS[self.sort][0], self.find.casefold()
+        found = [r for r in self._all.rows if _place(r) == self.split]
+        found = [r for r in found if wanted in COLUMNS["approach"][1](r).casefold()]
+        known = [r for r in found if r.get(key) is not None]
+        known.sort(key=lambda row: row[key], reverse=self.descending)
+        known += [r for r in found if r.get(key) is None]  # at the end, either way
+        self.rows = [[shown(row) for _, shown in COLUMNS.values()] for row in known]
+
+    def still(self) -> str:
+        """The first rows as plain HTML, for readers without a kernel."""
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in self.columns)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in cells) + "</tr>"
+            for cells in self.rows[:STILL]
+        )
+        note = f"{min(STILL, len(self.rows))} of {len(self.rows)} on {self.split}, by {self.sort}"
+        return f"<table><caption>{html.escape(note)}</caption><tr>{head}</tr>{body}</table>"
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
+        return data | {"text/html": self.still()}, metadata
+
+    def __repr__(self) -> str:
+        return f"RunTable({len(self.rows)} approaches on {self.split}, by {self.sort})"
+
+
+def _place(row: Row) -> str:
+    return row["split"] + (f" / {row['subset']}" if row.get("subset") else "")
+
+
+def _count(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f}"
