@@ -1,0 +1,281 @@
+"""Several processes as one: batches, negatives, vectors and search shared among them.
+
+``torchrun --nproc-per-node 4 -m embkit train recipe.json`` (or ``accelerate launch``) trains one
+recipe on four devices, of one machine or of several that see the same run store. The recipe's
+batch is the global one: each process takes its part, and gathers the others' documents as
+negatives, so that the loss and its gradient are those of one process.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from .errors import EmbkitError
+from .search import Vectors, encode_as, exact_search
+
+T = TypeVar("T")
+LOSSES = ("MultipleNegativesRankingLoss", "CachedMultipleNegativesRankingLoss", "GISTEmbedLoss")
+ALONE = ("corpus", "distill", "clip")  # approaches that need all of a step in one process
+
+
+@dataclass(frozen=True)
+class Team:
+    """This process among those that were launched together.
+
+    Args:
+        rank: its number, from 0.
+        size: how many there are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes files and prints."""
+        return self.rank == 0
+
+    def tell(self, value: T) -> T:
+        """The first process's value, in every process. It must go through pickle."""
+        if self.size == 1:
+            return value
+        import torch.distributed as dist
+
+        given: list[Any] = [value]
+        dist.broadcast_object_list(given, src=0)
+        return given[0]
+
+    def gather(self, value: T) -> list[T]:
+        """Every process's value, by rank, in every process."""
+        if self.size == 1:
+            return [value]
+        import torch.distributed as dist
+
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, value)
+        return found
+
+    def wait(self) -> None:
+        """Goes on when every process has come here."""
+        self.gather(None)
+
+    def agree(self, what: str, value: Any) -> None:
+        """Fails in every process unless all have the same value.
+
+        Raises:
+            EmbkitError: they differ.
+        """
+        found = self.gather(value)
+        if odd := [rank for rank, one in enumerate(found) if one != found[0]]:
+            raise EmbkitError(
+                f"processes disagree on {what}: {found[0]!r} in process 0, {found[odd[0]]!r} in "
+                f"process {odd[0]}",
+                expected="the same recipe, data and weights in every process",
+                hint="start all of them with one command: torchrun --nproc-per-node 2 -m embkit "
+                "train recipe.json",
+            )
+
+    def part(self, things: int) -> slice:
+        """Which of so many things are this process's: parts of a length, give or take one."""
+        size, rest = divmod(things, self.size)
+        start = self.rank * size + min(self.rank, rest)
+        return slice(start, start + size + (self.rank < rest))
+
+
+def team() -> Team:
+    """The processes launched together by torchrun or accelerate; one alone, if nobody launched.
+
+    Raises:
+        EmbkitError: the launcher's other processes cannot be reached.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1 or "RANK" not in os.environ:
+        return Team()
+    import torch
+    import torch.distributed as dist
+
+    from .session import device
+
+    if not dist.is_initialized():
+        on_gpu = device().startswith("cuda")
+        if on_gpu:
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        try:
+            dist.init_process_group("nccl" if on_gpu else "gloo")
+        except (RuntimeError, ValueError) as error:
+            raise EmbkitError(
+                f"process {os.environ['RANK']} of {size} cannot reach the others: {error}",
+                expected="processes started by one torchrun or accelerate launch",
+                hint="torchrun --nproc-per-node 2 -m embkit train recipe.json",
+            ) from error
+    return Team(dist.get_rank(), dist.get_world_size())
+
+
+def check_recipe(recipe: Any, members: Team) -> None:
+    """Fails for a recipe that these processes cannot train as one.
+
+    Raises:
+        EmbkitError: the batch cannot be divided, or the approach is for one process.
+    """
+    if members.size == 1:
+        return
+    if recipe.batch_size % members.size:
+        raise EmbkitError(
+            f"a batch of {recipe.batch_size} for {members.size} processes",
+            expected=f"a multiple of {members.size}: the recipe's batch is that of all together",
+            hint=f"recipe.replace(batch_size={recipe.batch_size // members.size * members.size})",
+        )
+    if recipe.approach in ALONE:
+        raise EmbkitError(
+            f"approach={recipe.approach!r} in {members.size} processes",
+            expected="an approach whose loss can gather its negatives",
+            hint="python -m embkit train recipe.json, in one process",
+        )
+
+
+def gathering(loss: str, members: Team) -> dict[str, bool]:
+    """What a loss class is told so that its negatives come from every process."""
+    return {"gather_across_devices": True} if members.size > 1 and loss in LOSSES else {}
+
+
+def ignore_unused(model: Any) -> list[str]:
+    """Tells DistributedDataParallel which weights have no gradient, such as BERT's unused pooler.
+
+    It would wait for theirs, and share nothing until it came; and it cannot look for them itself
+    where a step runs the model several times. They stay in the optimizer, which leaves them as
+    they are, so that one process can go on from where several were.
+
+    Args:
+        model: a sentence-transformers model.
+
+    Returns:
+        Their names.
+    """
+    from torch.nn.parallel import DistributedDataParallel
+
+    features = model.preprocess(["one", "a few words more"])
+    moved = {k: v.to(model.device) if hasattr(v, "to") else v for k, v in features.items()}
+    model(moved)["sentence_embedding"].sum().backward()
+    unused = [n for n, w in model.named_parameters() if w.requires_grad and w.grad is None]
+    model.zero_grad(set_to_none=True)
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, unused)
+    return unused
+
+
+class Sliced:
+    """Global batches in slices, one a process: accelerate hands every process each n-th of them.
+
+    A last batch that cannot be divided loses the rows that are over, fewer than there are
+    processes, for gathering needs parts of one length.
+
+    Args:
+        batches: a batch sampler of global batches.
+        size: how many processes.
+    """
+
+    batch_size = None  # slices vary in length: accelerate passes on whatever comes
+    drop_last = False
+
+    def __init__(self, batches: Any, size: int) -> None:
+        self.batches, self.size = batches, size
+
+    def __len__(self) -> int:
+        return len(self.batches) * self.size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in self.batches:
+            rows = list(batch)
+            part = len(rows) // self.size
+            for rank in range(self.size) if part else ():
+                yield rows[rank * part : (rank + 1) * part]
+
+    def set_epoch(self, epoch: int) -> None:
+        """For samplers that shuffle by the epoch."""
+        self.batches.set_epoch(epoch)
+
+
+def encode_across(
+    model: Any, texts: Sequence[str], members: Team | None = None, **options: Any
+) -> Vectors:
+    """Unit vectors of texts, each process encoding its part; every process gets all of them.
+
+    Args:
+        model: as ``encode`` takes it, the same in every process.
+        texts: the same in every process.
+        members: default: the processes launched together.
+        options: of ``encode``.
+
+    Returns:
+        Array of shape (texts, dim).
+    """
+    from .search import encode
+
+    members = members or team()
+    mine = encode(model, list(texts)[members.part(len(texts))], **options) if texts else None
+    parts = [part for part in members.gather(mine) if part is not None and len(part)]
+    return np.concatenate(parts) if parts else np.empty((0, 0), np.float32)
+
+
+class DenseAcross:
+    """An index in parts: each process encodes, keeps and searches its own documents.
+
+    Args:
+        model: the same in every process.
+        texts: all documents, the same in every process.
+        members: default: the processes launched together.
+        cache: whether embeddings are read from and kept on disk.
+    """
+
+    def __init__(
+        self, model: Any, texts: Sequence[str], members: Team | None = None, *, cache: bool = True
+    ) -> None:
+        self.model, self.members, self.cache = model, members or team(), cache
+        self.documents = len(texts)
+        self._mine = self.members.part(len(texts))
+        own = list(texts)[self._mine]
+        self.vectors = encode_as(model, own, "document", cache=cache) if own else None
+
+    def search(self, queries: Sequence[str], k: int = 10) -> tuple[np.ndarray, np.ndarray]:
+        """The k best documents of all processes; the same answer in every process.
+
+        Args:
+            queries: the same in every process.
+            k: how many.
+
+        Returns:
+            (indices, scores), both (queries, min(k, documents)), best first; ties by lower index.
+        """
+        asked = encode_as(self.model, list(queries), "query", cache=self.cache)
+        return search_across(asked, self.vectors, self._mine.start, k, self.members)
+
+
+def search_across(
+    queries: Vectors, mine: Vectors | None, start: int, k: int, members: Team
+) -> tuple[np.ndarray, np.ndarray]:
+    """Exact search in documents that lie in parts: each process's best, merged.
+
+    Args:
+        queries: shape (queries, dim), the same in every process.
+        mine: this process's documents, shape (own documents, dim); None without any.
+        start: the place of its first document among all.
+        k: how many.
+        members: the processes.
+    """
+    if mine is None:
+        found = (np.empty((len(queries), 0), np.int64), np.empty((len(queries), 0), np.float32))
+    else:
+        places, scores = exact_search(queries, mine, k)
+        found = (places + start, scores)
+    parts = members.gather(found)
+    indices = np.concatenate([part[0] for part in parts], axis=1)  # (queries, ≤ k · processes)
+    scores = np.concatenate([part[1] for part in parts], axis=1)
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]  # parts lie in order: ties hold
+    return np.take_along_axis(indices, order, axis=1), np.take_along_axis(scores, order, axis=1)
+
+
+__all__ = ["DenseAcross", "Team", "encode_across", "search_across", "team"]
