@@ -16,7 +16,8 @@ export EMBKIT_DOMAIN := $(DOMAIN)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup assets run lab test lint style bench full sources approaches notebooks clean
+.PHONY: help setup assets run lab page test lint style bench full sources approaches pictures \
+	notebooks clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 19
@@ -39,6 +40,9 @@ run: assets ## run the course, then the leaderboard (NB=04 runs one, DOMAIN= pic
 lab: assets ## open JupyterLab on the first notebook
 	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
 
+page: assets ## the front page with Voila: search before and after, maps, leaderboard
+	$(BIN)/voila --Voila.ip=127.0.0.1 notebooks/front_page.ipynb
+
 test: assets lint ## lint, then every test, notebooks included
 	$(BIN)/python -m pytest
 
@@ -58,8 +62,11 @@ full: assets ## the main job at full size
 sources: assets ## training data of every kind, compared at equal cost
 	@$(BIN)/python -m embkit sources
 
-approaches: assets ## every approach with three seeds, compared (minutes a preset)
-	@$(BIN)/python -m embkit approaches
+approaches: assets ## every approach with three seeds, compared (ARGS="--only corpus LoRA" some)
+	@$(BIN)/python -m embkit approaches $(ARGS)
+
+pictures: assets ## pictures and words: trained towers and baselines (ARGS="--all" more rows)
+	@$(BIN)/python -m embkit.picture_table $(ARGS)
 
 notebooks: assets ## rebuild the notebooks from their sources and run them, outputs kept
 	@$(BIN)/python -m embkit.course build

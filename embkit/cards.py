@@ -74,7 +74,12 @@ def _section(title: str, text: str) -> list[str]:
 def _splits(domain: Domain) -> str:
     """What each split is for, as far as the domain itself says it."""
     told = []
-    if domain.held_out:
+    if domain.searched:
+        told.append(
+            "Every test split asks about groups that training never saw, and searches their "
+            "documents alone."
+        )
+    elif domain.held_out:
         told.append(
             f"`{domain.held_out}` asks only about groups that training never saw, and other test "
             "splits about documents of any group."

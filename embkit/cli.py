@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from .commands import data, models, results, training
+from .commands import advising, data, models, results, training
 from .commands.models import assets as _assets
 from .commands.terminal import BAD_INPUT, EXITS, INTERRUPTED, note
 from .errors import EmbkitError
@@ -16,6 +16,7 @@ from .errors import EmbkitError
 ABOUT = "Learn and do the fine-tuning of embedding models: the notebooks' functions, typed."
 FIRST_STEPS = """first steps:
   python -m embkit check my_folder       is the data fit to train on?
+  python -m embkit advise my_folder      is it worth fine-tuning at all?
   python -m embkit run my_folder         baseline, fine-tuning, LoRA, and a verdict
   python -m embkit search "a query"      what is found, before and after
   python -m embkit COMMAND --help        each command's options, with an example
@@ -31,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for room in (data, training, results, models):
+    for room in (data, advising, training, results, models):
         room.add(commands)
     return made
 

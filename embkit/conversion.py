@@ -52,6 +52,18 @@ def cross_encoder(source: Path, target: Path, *, heads: int) -> None:
         _save_model(model, target)
 
 
+def two_towers(source: Path, target: Path) -> None:
+    """Makes the folder of untrained towers from the image tower's weights (a pickle of tensors).
+
+    Args:
+        source: holds the weights as they came.
+        target: an empty folder.
+    """
+    from .towers import start_folder
+
+    start_folder(source, target)
+
+
 def text_encoder(source: Path, target: Path, *, heads: int, pooling: str) -> None:
     """Makes a folder for ``SentenceTransformer(folder)`` from a quantised BERT: unit vectors.
 

@@ -28,9 +28,11 @@ from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
 from . import session
+from .images import is_picture
 
 ATTENTION = "embkit_packed"
 WINDOW = 32  # batches that are read at once, to be cut by their texts' true lengths
+PICTURES = 256  # that are decoded at once
 FEW = 1024  # texts: for fewer, a copy of the model with cast weights does not pay
 TOLERANCE = 1e-3  # largest difference of a unit vector's entries for packing to count as equal
 Features = dict[str, Any]
@@ -289,6 +291,7 @@ def embed(
             start = done = 0
             while start < len(order):
                 rows = order[start : start + _rows(distinct, order, start, WINDOW * tokens)]
+                rows = rows[: _alike([distinct[i] for i in rows])]
                 read = model.preprocess([distinct[i] for i in rows], prompt=prompt, **route)
                 for part, features in _batches(read, len(rows), tokens):
                     features = {
@@ -347,6 +350,13 @@ def _part(features: Features, rows: Tensor, longest: int) -> Features:
         else value
         for name, value in features.items()
     }
+
+
+def _alike(texts: list[str]) -> int:
+    """How many from the first on are all texts, or all pictures and few enough to be decoded."""
+    picture = is_picture(texts[0])
+    same = itertools.takewhile(lambda text: is_picture(text) == picture, texts)
+    return min(sum(1 for _ in same), PICTURES if picture else len(texts))
 
 
 def _rows(texts: list[str], order: list[int], start: int, tokens: int) -> int:

@@ -14,11 +14,13 @@ import numpy as np
 
 from embkit.errors import EmbkitError, unknown
 from embkit.files import write_atomic
-from embkit.metrics import METRICS, bootstrap_ci, mean, paired_test
+from embkit.metrics import METRICS, bootstrap_ci, holm, mean, paired_test
 from embkit.report import Report, Row
 
 if TYPE_CHECKING:
     import pandas as pd
+
+FLIPS, TESTS = 10_000, 50  # sign flips of a test: at least so many, and so many a test
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -34,8 +36,9 @@ class Scores:
         per_query: split → data frame of `score_ranking`.
         subsets: split → name → query ids, reported as rows of their own.
         meta: corpus (number of documents), trainable_params, total_params, train_seconds,
-            peak_memory_mb, dim, learning_rate, seed, general_ndcg@10 (on ``general_probe``), label
-            (shown in place of the approach).
+            peak_memory_mb, dim, learning_rate, seed, general_ndcg@10 (on ``general_probe``),
+            encode_per_second (documents, on the machine that scored), label (shown in place of
+            the approach).
     """
 
     approach: str
@@ -140,13 +143,17 @@ class Scores:
             row[metric] = self.mean(split, metric, subset) if scored else None
             if metric == "ndcg@10":
                 row["ndcg@10_ci"] = list(self.ci(split, metric, subset)) if scored else None
+        row["direction"] = (self.meta.get("directions") or {}).get(split)
         row["queries"] = queries
         meta = _plain(self.meta)
         for name in ("corpus", "trainable_params", "total_params", "train_seconds"):
             row[name] = meta.get(name)
         for name in ("peak_memory_mb", "dim", "learning_rate", "seed", "general_ndcg@10"):
             row[name] = meta.get(name)
-        row.update(p_vs_base=None, delta_vs_base=None, delta_vs_base_ci=None)
+        row["bytes_per_embedding"] = 4 * row["dim"] if row["dim"] else None  # float32
+        row["encode_per_second"] = meta.get("encode_per_second")
+        row.update(p_vs_base=None, p_holm=None, delta_vs_base=None, delta_vs_base_ci=None)
+        row.update(wins=None, ties=None, losses=None)
         return row
 
     def _frame(self, split: str) -> pd.DataFrame:
@@ -260,6 +267,8 @@ def compare(scores: Sequence[Scores], baseline: str = "base") -> Report:
 
     Returns:
         A report with one row an approach, split and subset; the highest nDCG@10 of each first.
+        ``p_vs_base`` is each test's own p, ``p_holm`` the same corrected for all tests of the
+        report (Holm), ``wins``, ``ties`` and ``losses`` count queries.
 
     Raises:
         EmbkitError: for no scores, the same scores twice, scores of different domains, a missing
@@ -295,13 +304,15 @@ def compare(scores: Sequence[Scores], baseline: str = "base") -> Report:
         raise unknown("baseline", baseline, [s.label for s in scores])
 
     rows = []
+    tests = sum(len(s.per_query) + sum(map(len, s.subsets.values())) for s in scores)
+    flips = max(FLIPS, TESTS * tests)  # the least p that many flips can show must survive Holm
     for one in scores:
         base = next((b for b in bases if b.base_model == one.base_model), bases[0])
         for row in one.rows():
             if one is not base and row["queries"]:
                 place = (row["split"], "ndcg@10", row["subset"])
                 try:
-                    test = paired_test(one.values(*place), base.values(*place))
+                    test = paired_test(one.values(*place), base.values(*place), resamples=flips)
                 except EmbkitError as error:
                     given = f"{one.label!r} against {base.label!r} on {row['split']!r}: "
                     raise EmbkitError(
@@ -309,7 +320,11 @@ def compare(scores: Sequence[Scores], baseline: str = "base") -> Report:
                     ) from error
                 row["p_vs_base"], row["delta_vs_base"] = test.p, test.delta
                 row["delta_vs_base_ci"] = [test.ci_low, test.ci_high]
+                row["wins"], row["ties"], row["losses"] = test.wins, test.ties, test.losses
             rows.append(row)
+    tested = [row for row in rows if row["p_vs_base"] is not None]
+    for row, p in zip(tested, holm([row["p_vs_base"] for row in tested]), strict=True):
+        row["p_holm"] = p
     order = {split: place for place, split in enumerate(first.per_query)}
     subsets = list(dict.fromkeys(row["subset"] for row in rows if row["subset"]))
     rows.sort(

@@ -173,14 +173,15 @@ def approaches(
     *,
     seeds: Sequence[int] = (42, 43, 44),
     baseline: str = "base",
+    factors: Sequence[float] = FACTORS,
     references: Sequence[str] = ("bm25", "minilm"),
     quiet: bool = False,
     **changes: Any,
 ) -> Comparison:
     """Trains presets with several seeds each, and compares their means over the seeds.
 
-    For each preset, dev chooses among half, once and twice its learning rate, with the first
-    seed; the chosen recipe is then trained with every seed. A query's score is its mean over the
+    For each preset, dev chooses among its learning rate times each factor, with the first seed;
+    the chosen recipe is then trained with every seed. A query's score is its mean over the
     seeds, so that intervals and tests are over queries, and no seed is picked. Each run is also
     judged on ``general_probe``: what was forgotten stands in the leaderboard.
 
@@ -189,15 +190,21 @@ def approaches(
         names: which of ``PRESETS``.
         seeds: of the runs; three or more for a row that a claim rests on.
         baseline: the name to test against: a preset, or ``base``.
+        factors: of a preset's learning rate; ``(1,)`` takes the presets' own, which the lessons
+            chose on dev.
         references: what is judged beside them without any training.
         quiet: no progress bars.
         changes: to every recipe, such as ``epochs=1``.
 
     Raises:
-        EmbkitError: an unknown preset (names the nearest), no seed.
+        EmbkitError: an unknown preset (names the nearest), no seed, no factor or one of 0 or less.
     """
     if not seeds:
         raise EmbkitError("no seed", expected="at least one", hint="seeds=(42, 43, 44)")
+    if not factors or min(factors) <= 0:
+        raise EmbkitError(
+            f"factors={tuple(factors)}", expected="numbers above 0", hint="factors=(0.5, 1, 2)"
+        )
     recipes = {name: preset(name, **changes) for name in names}
     sweeps, scores, pairs = {}, {}, 0
     for name in references:
@@ -205,7 +212,7 @@ def approaches(
         scores[found.approach] = found.labelled(found.approach)
     for name, recipe in recipes.items():
         first = recipe.replace(seed=seeds[0])
-        rates = [recipe.learning_rate * factor for factor in FACTORS]
+        rates = [recipe.learning_rate * factor for factor in factors]
         sweeps[name] = choose(first, domain, quiet=quiet, learning_rate=rates)
         best = sweeps[name].best
         runs = [train(best.replace(seed=seed), domain, quiet=quiet) for seed in seeds]

@@ -20,6 +20,7 @@ from .errors import EmbkitError
 from .files import write_atomic
 
 if TYPE_CHECKING:
+    from .report import Report
     from .runs import Run
 
 Folder = str | os.PathLike[str]
@@ -207,13 +208,16 @@ def to_parquet(
     return write_atomic(file, write)
 
 
-def export_model(run: Run, folder: Folder, *, replace: bool = False) -> Path:
+def export_model(
+    run: Run, folder: Folder, *, replace: bool = False, report: Report | None = None
+) -> Path:
     """Copies a run's model as a plain sentence-transformers folder, which needs no embkit.
 
     Args:
         run: a finished run.
         folder: where; it is made.
         replace: whether a model in this folder may be overwritten.
+        report: what the model card will tell of the evaluation, under a heading of its own.
 
     Returns:
         The folder, which ``SentenceTransformer(folder)`` opens.
@@ -233,7 +237,28 @@ def export_model(run: Run, folder: Folder, *, replace: bool = False) -> Path:
         )
     with _fresh(folder, replace, mark="modules.json") as fresh:
         shutil.copytree(model, fresh, dirs_exist_ok=True)
+        if report is not None:
+            card = fresh / "README.md"
+            told = card.read_text(encoding="utf-8") if card.is_file() else "# A model\n"
+            card.write_text(f"{told.rstrip()}\n\n{_evaluated(run, report)}", encoding="utf-8")
     return Path(folder)
+
+
+def _evaluated(run: Run, report: Report) -> str:
+    """The card's section on the evaluation: on what, how, the table, what it was trained with."""
+    record, recipe = run.record, run.recipe
+    return "\n".join(
+        [
+            f"## Evaluation on {record['domain']}\n",
+            f"Content hash {record['domain_hash']}. nDCG@10 with 95% bootstrap intervals over "
+            "queries; p from paired sign-flip tests, and corrected for their number (Holm). The "
+            "learning rate and everything else was chosen on dev.\n",
+            report.to_markdown(),
+            f"\nThis model: {recipe.label}, from {recipe.model}; recipe {recipe.hash}, seed "
+            f"{recipe.seed}; {record['pairs']:,} pairs, {run.seconds:,.0f} s, dev nDCG@10 "
+            f"{run.dev_score:.3f}.\n",
+        ]
+    )
 
 
 @contextlib.contextmanager

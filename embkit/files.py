@@ -1,10 +1,11 @@
-"""Files that appear whole or not at all."""
+"""Files and folders that appear whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import secrets
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -46,3 +47,20 @@ def write_atomic(
         with contextlib.suppress(OSError):  # the folder is out of reach: nothing was made there
             part.unlink(missing_ok=True)
     return target
+
+
+def replace_folder(target: Path, write: Callable[[str], object]) -> None:
+    """Write a whole folder, in place of an older one: a folder beside it, then a rename.
+
+    What a kill leaves beside it is removed by the next call. Two processes need a lock.
+
+    Args:
+        target: the folder; its parent is made if need be.
+        write: fills the folder that it is given, such as ``model.save_pretrained``.
+    """
+    fresh = target.with_name(f".{target.name}-fresh")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    write(str(fresh))
+    shutil.rmtree(target, ignore_errors=True)
+    fresh.replace(target)

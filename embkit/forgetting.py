@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from .domains import Domain, load_domain
 from .errors import EmbkitError
+from .session import profile
 
 if TYPE_CHECKING:
+    import pandas as pd
     from sentence_transformers import SentenceTransformer
 
 PROBE = "general"  # the probe's name as a domain, and of its test split
 DOCUMENTS = 1_500
+SHARES = (0.5, 0.6, 0.7, 0.8, 0.9)
 
 
-@lru_cache(maxsize=1)
-def general_probe(documents: int = DOCUMENTS, seed: int = 0) -> Domain:
+def general_probe(
+    documents: int | None = None, queries: int | None = None, seed: int = 0
+) -> Domain:
     """A general task that needs no download: what a function does, in words, to its code.
 
     Queries and functions are those of the test splits of ``python_code`` in its workshop size,
@@ -26,18 +32,30 @@ def general_probe(documents: int = DOCUMENTS, seed: int = 0) -> Domain:
     that was tuned to code it is no such probe.
 
     Args:
-        documents: functions to search, at least as many as are right.
-        seed: of which others stand beside the right ones.
+        documents: functions to search, never fewer than are right; default: 1,500, in ``smoke`` no
+            more than are right.
+        queries: how many are asked; default: all, in ``smoke`` 60.
+        seed: of which others stand beside the right ones, and of which queries are asked.
 
     Returns:
         A Domain with one test split, ``general``: ``ek.evaluate(run, ek.general_probe())``.
     """
+    small = profile() == "smoke"
+    documents = (0 if small else DOCUMENTS) if documents is None else documents
+    return _probe(documents, 60 if small and queries is None else queries, seed)
+
+
+@lru_cache(maxsize=2)
+def _probe(documents: int, queries: int | None, seed: int) -> Domain:
     code = load_domain("python_code", profile="workshop")
     asked = {
         query: dict(code.qrels[split][query])
         for split in code.test_splits
         for query in code.qrels[split]
     }
+    if queries is not None and queries < len(asked):
+        some = random.Random(seed).sample(sorted(asked), queries)
+        asked = {query: asked[query] for query in some}
     right = {document for judged in asked.values() for document in judged}
     rest = sorted(set(code.corpus) - right)
     random.Random(seed).shuffle(rest)
@@ -94,6 +112,80 @@ def merge_weights(tuned: Any, start: Any, share: float = 0.5) -> SentenceTransfo
             }
         )
     return merged
+
+
+@dataclass(frozen=True)
+class MergeChoice:
+    """Merged models of several shares, and what each scores on dev.
+
+    Args:
+        dev: share of the tuned weights -> nDCG@10 on dev; 1 is the tuned model itself.
+        cost: nDCG@10 on dev that may be given up.
+    """
+
+    dev: dict[float, float]
+    cost: float
+
+    @property
+    def best(self) -> float:
+        """The smallest share, so the one that forgets least, within the cost on dev."""
+        return min(s for s, value in self.dev.items() if value >= self.dev[1.0] - self.cost)
+
+    def frame(self) -> pd.DataFrame:
+        """One row a share."""
+        import pandas as pd
+
+        rows = [
+            {"share": s, "dev nDCG@10": v, "within the cost": v >= self.dev[1.0] - self.cost}
+            for s, v in sorted(self.dev.items())
+        ]
+        return pd.DataFrame(rows).set_index("share")
+
+    def __repr__(self) -> str:
+        return f"{self.frame().round(4)}\nsmallest share within {self.cost:g} on dev: {self.best:g}"
+
+    def _repr_html_(self) -> str:
+        said = f"<p>smallest share within {self.cost:g} on dev: {self.best:g}</p>"
+        return self.frame().round(4).to_html() + said
+
+
+def choose_share(
+    tuned: Any,
+    start: Any,
+    domain: Domain,
+    *,
+    shares: Sequence[float] = SHARES,
+    cost: float = 0.01,
+) -> MergeChoice:
+    """How far a tuned model can be merged with its start before dev loses more than a cost.
+
+    Args:
+        tuned: as in ``merge_weights``.
+        start: likewise.
+        domain: whose dev split decides; the test splits choose nothing.
+        shares: of the tuned weights, each above 0 and below 1.
+        cost: nDCG@10 on dev that may be given up, 0 or more.
+
+    Raises:
+        EmbkitError: no share, or one outside 0 to 1; a cost below 0.
+
+    Example:
+        >>> share = ek.choose_share(run, "minilm", domain).best  # doctest: +SKIP
+    """
+    from .judge import rank, score
+
+    if not shares or cost < 0:
+        raise EmbkitError(
+            f"shares={tuple(shares)}, cost={cost:g}",
+            expected="at least one share, and a cost of 0 or more",
+            hint=f"shares={SHARES}, cost=0.01",
+        )
+    models = {share: merge_weights(tuned, start, share) for share in shares} | {1.0: _fresh(tuned)}
+    dev = {}
+    for share, model in models.items():
+        ranking = rank(model, domain, "dev", documents=domain.dev_corpus())
+        dev[float(share)] = float(score(ranking, domain, "dev")["ndcg@10"].mean())
+    return MergeChoice(dev, cost)
 
 
 def _fresh(model: Any) -> SentenceTransformer:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import time
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
@@ -26,7 +25,7 @@ import numpy as np
 from . import session
 from .domains import Domain
 from .errors import EmbkitError, unknown
-from .files import write_atomic
+from .files import replace_folder, write_atomic
 from .metrics import ranking_from_arrays, score_ranking
 from .runs import store
 from .search import encode_as, exact_search, load_model
@@ -189,6 +188,8 @@ def fit_head(
     Example:
         >>> ek.evaluate(ek.fit_head("linear", domain), domain)  # doctest: +SKIP
     """
+    from filelock import FileLock
+
     from .assets import fingerprint, resolve
     from .pairs import training_pairs
     from .recipes import Recipe
@@ -206,14 +207,16 @@ def fit_head(
             hint="move some training queries to the split 'dev'",
         )
     path = store(domain) / f"head-{chosen.hash}-{fingerprint(resolve(model))[:6]}"
-    if not (path / RECORD).is_file():
-        base = load_model(model)
-        places = pairs.places()
-        vectors = _Vectors.of(base, domain, [anchor for _, anchor, _ in pairs.rows], places)
-        router, record = _fit(chosen, vectors, domain)
-        _save(router, path)
-        record |= {"model": str(model), "pairs": len(pairs), "settings": asdict(chosen)}
-        write_atomic(path / RECORD, json.dumps(record, indent=1))
+    path.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):  # two that ask for the same head fit it once
+        if not (path / RECORD).is_file():
+            base = load_model(model)
+            anchors = [anchor for _, anchor, _ in pairs.rows]
+            vectors = _Vectors.of(base, domain, anchors, pairs.places())
+            router, record = _fit(chosen, vectors, domain)
+            replace_folder(path / MODULE, router.save)
+            record |= {"model": str(model), "pairs": len(pairs), "settings": asdict(chosen)}
+            write_atomic(path / RECORD, json.dumps(record, indent=1))
     return Head(path, json.loads((path / RECORD).read_text(encoding="utf-8")))
 
 
@@ -346,12 +349,3 @@ def _state(
     ranking = ranking_from_arrays(queries, ids, *exact_search(asked, shown, 10))
     table = score_ranking(ranking, domain.split("dev"), ("ndcg@10",))
     return {"epoch": epoch, "loss": loss, "dev_ndcg@10": float(table["ndcg@10"].mean())}
-
-
-def _save(router: Router, path: Path) -> None:
-    """The modules' folder, whole or not at all."""
-    fresh = path / f".{MODULE}-{os.getpid()}"
-    fresh.mkdir(parents=True, exist_ok=True)
-    router.save(str(fresh))
-    shutil.rmtree(path / MODULE, ignore_errors=True)
-    fresh.replace(path / MODULE)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DEPTH = 100  # documents a query that are ranked and scored
+TIMED = 256  # documents whose encoding is timed
 Ranking = dict[str, dict[str, float]]
 
 
@@ -56,7 +57,7 @@ def rank(
         k: how deep.
         cache: whether embeddings are read from and kept on disk.
     """
-    ids = list(documents if documents is not None else domain.corpus)
+    ids = list(documents if documents is not None else domain.documents(split))
     if not isinstance(model, BM25 | Dense):
         model = indexed(model, [domain.corpus[i] for i in ids], cache=cache)
     queries = list(domain.split(split))
@@ -109,12 +110,16 @@ def evaluate(
             pass  # half-written by an older kill: scored again
     model, meta = subject.load(), dict(subject.meta)
     started = time.perf_counter()
-    index = indexed(model, list(domain.corpus.values()))
+    index = model if domain.searched else indexed(model, list(domain.corpus.values()))
     per_query = {split: score(rank(index, domain, split), domain, split) for split in splits}
-    meta |= {"corpus": len(domain.corpus), "evaluate_seconds": time.perf_counter() - started}
+    corpus = max(len(domain.documents(split)) for split in splits)
+    directions = {split: domain.direction(split) for split in splits if domain.searched}
+    meta |= {"directions": directions} if any(directions.values()) else {}
+    meta |= {"corpus": corpus, "evaluate_seconds": time.perf_counter() - started}
     if hasattr(model, "get_embedding_dimension"):
         meta["dim"] = model.get_embedding_dimension()
         meta["total_params"] = sum(p.numel() for p in model.parameters())
+        meta["encode_per_second"] = _encode_speed(model, list(domain.corpus.values())[:TIMED])
     scores = Scores(
         approach=subject.approach,
         domain=domain.name,
@@ -128,6 +133,16 @@ def evaluate(
     if save and whole:
         scores.save(path)
     return scores
+
+
+def _encode_speed(model: Any, documents: list[str]) -> float:
+    """Documents a second on this machine, as it was just then; nothing comes from the cache."""
+    from .engine import embed
+
+    embed(model, documents[:16])  # the first call makes ready what the next finds there
+    started = time.perf_counter()
+    embed(model, documents)
+    return len(documents) / (time.perf_counter() - started)
 
 
 @dataclass(frozen=True)
@@ -199,21 +214,54 @@ def leaderboard(domain: Domain, baseline: str = "base") -> Report:
     Raises:
         EmbkitError: nothing has been evaluated yet.
     """
-    found = []
+    found, keys = [], []
     for path in sorted(store(domain).glob("*/scores.json")):
         try:
             found.append(_with_general(Scores.load(path), path))
         except EmbkitError:
             continue  # half-written: evaluate() writes it again
+        keys.append(path.parent.name)
     if not found:
         raise EmbkitError(
             f"nothing has been evaluated on {domain.name!r} ({domain.profile}) yet",
             expected="at least one evaluated model",
             hint="ek.evaluate('minilm', domain)",
         )
+    found = _told_apart(found, keys)
     order = sorted(found, key=lambda s: float(np.mean([s.mean(k) for k in s.per_query])))
     names = [s.approach for s in order]
     return compare(order, baseline=baseline if baseline in names else names[0])
+
+
+def _told_apart(scores: Sequence[Scores], keys: Sequence[str]) -> list[Scores]:
+    """The scores, those of one name with what tells them apart in brackets.
+
+    That is the first that differs for all of them: the model they started from, the learning
+    rate, the seed; else a piece of the name of their folder in the store.
+    """
+    same: dict[str, list[int]] = {}
+    for place, one in enumerate(scores):
+        same.setdefault(one.label, []).append(place)
+    found = list(scores)
+    for label, places in same.items():
+        if len(places) == 1:
+            continue
+        named = (
+            [scores[p].base_model for p in places],
+            [_meta(scores[p], "learning rate {:g}", "learning_rate") for p in places],
+            [_meta(scores[p], "seed {}", "seed") for p in places],
+            [keys[p].split("-", 1)[-1][:6] for p in places],
+            [keys[p] for p in places],
+        )
+        tell = next(n for n in named if None not in n and len(set(n)) == len(n))
+        for place, what in zip(places, tell, strict=True):
+            found[place] = scores[place].labelled(f"{label} ({what})")
+    return found
+
+
+def _meta(scores: Scores, form: str, name: str) -> str | None:
+    value = scores.meta.get(name)
+    return None if value is None else form.format(value)
 
 
 def _with_general(scores: Scores, path: Path) -> Scores:

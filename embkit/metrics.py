@@ -117,7 +117,8 @@ def ranking_from_arrays(
         scores: (n, k) higher is better.
 
     Returns:
-        query id → document id → score, as `score_ranking` takes it.
+        query id → document id → score, as `score_ranking` takes it: best first, equal scores by
+        document id from last to first.
 
     Raises:
         EmbkitError: for shapes that do not match, indices outside the corpus, a document twice
@@ -160,8 +161,14 @@ def ranking_from_arrays(
         found = {doc_ids[p]: v for p, v in zip(places, values, strict=True) if p >= 0}
         if any(v != v for v in found.values()):
             raise _nan(query)
-        ranking[query] = found
+        ranking[query] = _in_order(found)
     return ranking
+
+
+def _in_order(scores: dict[str, float]) -> dict[str, float]:
+    """Best first, and equal ones as trec_eval has them: what is shown is what is scored."""
+    order = sorted(scores, reverse=True)
+    return {document: scores[document] for document in sorted(order, key=lambda d: -scores[d])}
 
 
 def _measure(name: str) -> tuple[Any, int | None]:
@@ -377,6 +384,31 @@ def _sign_flip_p(differences: np.ndarray, seed: int, resamples: int) -> float:
         sums = 2 * (bits @ moved) - total  # (rows,): signs are 2·bit - 1
         extreme += int((np.abs(sums) >= least).sum())
     return extreme / flips if exact else (extreme + 1) / (flips + 1)
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """p values corrected for their number: the k-th smallest of m, times m + 1 - k, never falling.
+
+    The chance that any true null hypothesis among them is rejected stays below the level.
+
+    Args:
+        values: p values of one family of tests.
+
+    Returns:
+        The corrected ones, in the same order, 1 at most.
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
+
+    Paper: Holm, A simple sequentially rejective multiple test procedure, 1979.
+    """
+    order = sorted(range(len(values)), key=values.__getitem__)
+    adjusted, highest = [0.0] * len(values), 0.0
+    for rank, place in enumerate(order):
+        highest = max(highest, min(1.0, (len(values) - rank) * values[place]))
+        adjusted[place] = highest
+    return adjusted
 
 
 def _ids(values: Any) -> list[Any] | None:

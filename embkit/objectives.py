@@ -56,6 +56,8 @@ def loss_settings(recipe: Recipe) -> tuple[str, dict[str, Any]]:
     - ``triplet``: max(0, margin - cos(q, d+) + cos(q, d-)), on mined negatives.
     - ``corpus``: ``CorpusSoftmaxLoss``: the softmax over all documents.
     - ``distill``: ``CorpusDistillLoss``: a teacher's softmax over all documents, and the labels.
+    - ``clip``: ``SharedSpaceLoss``: of texts and pictures, symmetric, its temperature learned
+      (Radford et al. 2021, https://arxiv.org/abs/2103.00020).
     - ``kl``: DistillKLDivLoss, the same over a list of candidates, scored by a teacher
       (Lin et al. 2020, https://arxiv.org/abs/2010.11386).
     - ``margin_mse``: MarginMSELoss, (cos(q, d+) - cos(q, d-) - teacher's margin)^2
@@ -103,6 +105,7 @@ def loss_settings(recipe: Recipe) -> tuple[str, dict[str, Any]]:
                 "in_batch": recipe.in_batch,
             },
         ),
+        "clip": ("SharedSpaceLoss", {"temperature": recipe.temperature}),
         "kl": (
             "DistillKLDivLoss",
             {
@@ -137,7 +140,8 @@ def make_loss(
     from sentence_transformers.sentence_transformer import losses
     from sentence_transformers.util import pairwise_cos_sim
 
-    from . import corpus_softmax
+    from . import corpus_softmax, towers
+    from .distributed import gathering, team
     from .search import load_model
 
     name, settings = loss_settings(recipe)
@@ -151,7 +155,9 @@ def make_loss(
             given[key] = pairwise_cos_sim
         if isinstance(value, FromTeacher):
             given[key] = torch.from_numpy((taught or {})[value.table])
-    kind = getattr(corpus_softmax, name, None) or getattr(losses, name)
+    given |= gathering(name, team())
+    own = getattr(corpus_softmax, name, None) or getattr(towers, name, None)
+    kind = own or getattr(losses, name)
     loss = kind(model, **given)
     if not recipe.sizes:
         return loss

@@ -39,6 +39,7 @@ class TrainingPairs:
         unique: ``texts``, or ``families``: what may stand only once in a batch.
         dropped: why rows of a generated set were left out -> how many.
         corpus_labels: whether the data set says which places of the corpus are right.
+        right_labels: the same, for a loss over the batch: what is right beside a row's positive.
         taught: what a teacher says about the rows, and about texts beside them.
     """
 
@@ -48,6 +49,7 @@ class TrainingPairs:
     unique: str = "texts"
     dropped: dict[str, int] = field(default_factory=dict)
     corpus_labels: bool = False
+    right_labels: bool = False
     taught: Taught | None = None
 
     def __len__(self) -> int:
@@ -71,7 +73,7 @@ class TrainingPairs:
         mined = self.mined.negatives if self.mined else ()
         for n, negatives in enumerate(zip(*mined, strict=True), start=1):
             columns[f"negative_{n}"] = [corpus[document] for document in negatives]
-        if self.corpus_labels:
+        if self.corpus_labels or self.right_labels:
             columns["label"] = self.places()
         return Dataset.from_dict(self.taught.columns(columns) if self.taught else columns)
 
@@ -153,7 +155,8 @@ def training_pairs(recipe: Recipe, domain: Domain) -> TrainingPairs:
         )
     whole = recipe.approach in ("corpus", "distill")
     unique = "texts" if recipe.approach == "embedding_mse" else recipe.unique_in_batch
-    found = TrainingPairs(domain, tuple(rows), mined, unique, dropped, whole)
+    several = recipe.approach == "clip" and len({anchor for _, anchor, _ in rows}) < len(rows)
+    found = TrainingPairs(domain, tuple(rows), mined, unique, dropped, whole, several)
     if recipe.approach in TAUGHT:
         from .distillation import teach
 
@@ -303,6 +306,22 @@ def batch_sampler(pairs: TrainingPairs) -> str | Callable[..., Any]:
     if pairs.unique == "texts":
         return "no_duplicates"
     return partial(_without_duplicates, pairs.record())
+
+
+def shared_sampler(pairs: TrainingPairs, batch_size: int, processes: int) -> Callable[..., Any]:
+    """The same for several processes: the global batches of one, each cut into their parts."""
+    kept = pairs.record() if pairs.unique != "texts" else None
+    return partial(_slices, kept, processes, batch_size)
+
+
+def _slices(
+    keys: Dataset | None, processes: int, together: int, dataset: Dataset, **options: Any
+) -> Any:
+    from .distributed import Sliced
+
+    options |= {"batch_size": together, "drop_last": False}  # of all processes, to the last row
+    whole = _without_duplicates(dataset if keys is None else keys, dataset, **options)
+    return Sliced(whole, processes)
 
 
 def _without_duplicates(keys: Dataset, dataset: Dataset, **options: Any) -> Any:

@@ -18,6 +18,7 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
@@ -52,6 +53,17 @@ _STYLE: Any = {
 }
 
 Draw = TypeVar("Draw", bound=Callable[..., Figure])
+
+_SPACE = ("space_maps", "space_arrows", "map_settings", "matryoshka_curve", "batch_softmax")
+
+
+def __getattr__(name: str) -> Any:
+    """Figures of the space, of cut vectors and of a batch lie in ``plots_space``."""
+    if name not in _SPACE:
+        raise AttributeError(f"embkit.plots has no {name!r}")
+    from embkit import plots_space
+
+    return getattr(plots_space, name)
 
 
 class Picture(Figure):
@@ -156,6 +168,46 @@ def metric_bars(report: Any, metric: str = "ndcg@10") -> Figure:
         values = [f"{_name(row)} {row[metric]:.3f}" for row in rows if _place(row) == group]
         parts.append(f"{' / '.join(group.splitlines())}: {', '.join(values)}")
     return alt(figure, f"Bar chart of {_metric(metric)}. {'; '.join(parts)}.")
+
+
+@_styled
+def intervals(report: Any, metric: str = "ndcg@10", baseline: str = "base") -> Figure:
+    """A dot with its interval an approach, one panel a split: readable for any number of them.
+
+    Args:
+        report: a Report, or its rows; the order is that of the first split's best.
+        metric: a column of the rows; its interval is the column `<metric>_ci`.
+        baseline: the label at whose value a line is drawn, where it is among the rows.
+    """
+    rows = [row for row in getattr(report, "rows", report) if row.get(metric) is not None]
+    rows = [row for row in rows if not row.get("subset")]
+    _some(rows, f"rows with {metric!r}", "report = ek.compare([...])")
+    groups = list(dict.fromkeys(_place(row) for row in rows))
+    first = {_name(row): row[metric] for row in reversed(rows) if _place(row) == groups[0]}
+    names = sorted({_name(row) for row in rows}, key=lambda name: first.get(name, -1.0))
+    figure = _figure(3.4 + 2.4 * len(groups), 1.1 + 0.24 * len(names))
+    panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
+    told = []
+    for axes, group in zip(panels, groups, strict=True):
+        mine = {_name(row): row for row in rows if _place(row) == group}
+        for place, name in enumerate(names):
+            if name not in mine:
+                continue
+            value = mine[name][metric]
+            low, high = mine[name].get(f"{metric}_ci") or (value, value)
+            spread = [[max(value - low, 0.0)], [max(high - value, 0.0)]]
+            color = "#222222" if name == baseline else _color(0)
+            mark = MARKERS[1 if name == baseline else 0]
+            axes.errorbar(value, place, xerr=spread, marker=mark, color=color, ms=5, lw=1.2)
+        if baseline in mine:
+            axes.axvline(mine[baseline][metric], color="#222222", ls=":", lw=1, zorder=1)
+        axes.set_title(_plain(group))
+        axes.set_xlabel(_metric(metric))
+        best = max(mine.values(), key=lambda row: row[metric])
+        told.append(f"{group}: best of {len(mine)} {_name(best)} {best[metric]:.3f}")
+    panels[0].set_yticks(range(len(names)), [_plain(_short(name, 48)) for name in names])
+    panels[0].set_ylim(-0.7, len(names) - 0.3)
+    return alt(figure, f"{_metric(metric)} of each approach with its interval. {'; '.join(told)}.")
 
 
 @_styled
@@ -358,6 +410,106 @@ def temperature_softmax(
     panels[0].set_ylabel("softmax weight")
     panels[0].set_ylim(0, 1.08)
     return alt(figure, f"Softmax of the same similarities: {'; '.join(parts)}.")
+
+
+@_styled
+def pareto(
+    report: Any, cost: str = "train_seconds", metric: str = "ndcg@10", split: str | None = None
+) -> Figure:
+    """Quality against cost, one mark an approach; the front that nothing beats is joined, named.
+
+    Args:
+        report: a Report, or its rows.
+        cost: a column, drawn on a scale of logarithms; what costs nothing stands at the left,
+            what has no known cost is left out and counted.
+        metric: a column; its interval is the column `<metric>_ci`.
+        split: the test split that is shown; default: the first.
+    """
+    from embkit.contrast import pareto_front, priced
+
+    rows = priced(report, cost, metric, split)
+    _some(rows, f"rows with {metric!r}", "report = ek.compare([...])")
+    front = pareto_front(rows, cost, metric, rows[0]["split"])
+    figure, axes = _axes(10.5, 4.8)
+    least = min((row[cost] for row in rows if row[cost]), default=1.0)
+    places = {id(row): row[cost] or least / 3 for row in rows}
+    on_front = [row for row in rows if row in front]
+    for row in rows:
+        first = row in on_front
+        low, high = row.get(f"{metric}_ci") or (row[metric], row[metric])
+        spread = [[max(row[metric] - low, 0.0)], [max(high - row[metric], 0.0)]]
+        axes.errorbar(
+            places[id(row)], row[metric], spread, marker=MARKERS[0 if first else 1], ls="",
+            color=_color(0) if first else "#999999", lw=1, ms=14 if first else 5,
+            zorder=3 if first else 2,
+        )  # fmt: skip
+    on_front.sort(key=lambda row: row[cost])
+    axes.plot(
+        [places[id(row)] for row in on_front], [row[metric] for row in on_front],
+        drawstyle="steps-post", color=_color(0), lw=1.4,
+    )  # fmt: skip
+    for number, row in enumerate(on_front, 1):
+        axes.annotate(
+            str(number), (places[id(row)], row[metric]), ha="center", va="center_baseline",
+            color="white", fontsize=9, fontweight="bold", zorder=4,
+        )  # fmt: skip
+    names = [f"{n}  {_short(_name(row), 40)}" for n, row in enumerate(on_front, 1)]
+    _legend(axes, [Line2D([], [], ls="")] * len(names), names)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xlabel(f"{_plain(cost.replace('_', ' '))} (at the left end: none)")
+    axes.set_ylabel(f"{_metric(metric)} on {_plain(rows[0]['split'])}")
+    axes.set_title("round: nothing is as cheap and better")
+    told = "; ".join(f"{_name(row)} {row[metric]:.3f} for {row[cost]:,.3g}" for row in on_front)
+    beaten = len(rows) - len(on_front)
+    text = f"{_metric(metric)} on {rows[0]['split']} against {cost.replace('_', ' ')} of "
+    text += f"{len(rows)} approaches; on the front: {told}; {beaten} are beaten."
+    of_split = [r for r in getattr(report, "rows", report) if r["split"] == rows[0]["split"]]
+    if unknown := sum(not r.get("subset") for r in of_split) - len(rows):
+        text += f" {unknown} without a known cost are left out."
+    return alt(figure, text)
+
+
+@_styled
+def trials(rows: Sequence[Mapping[str, Any]], x: str, color: str | None = None) -> Figure:
+    """What a sweep tried: a setting against the dev score; what was cut short as a cross.
+
+    Args:
+        rows: of ``sweep(...).rows``.
+        x: a setting, drawn on a scale of logarithms where it spans a factor of five.
+        color: another setting, shown as an amount of colour.
+    """
+    _some(rows, "trials", "ek.sweep(recipe, domain, space).rows")
+    figure, axes = _axes(7.2, 4.2)
+    done = [row for row in rows if row["dev nDCG@10"] is not None]
+    short = [row for row in rows if row["dev nDCG@10"] is None]
+    amounts = [float(row[color]) for row in rows] if color else []
+    scale: dict[str, Any] = {"vmin": min(amounts), "vmax": max(amounts)} if color else {}
+    drawn: Any = None
+    for part, marker, y, name in (
+        (done, "o", "dev nDCG@10", "all pairs"),
+        (short, "X", "small", "cut short after a quarter"),
+    ):
+        if part:
+            given: dict[str, Any] = {"c": [float(r[color]) for r in part]} if color else {}
+            drawn = axes.scatter(
+                [row[x] for row in part], [row[y] for row in part], marker=marker, s=70,
+                label=name, edgecolors="#222222", linewidths=0.8, cmap=AMOUNTS, **given, **scale,
+            ) if color else axes.scatter(
+                [row[x] for row in part], [row[y] for row in part], marker=marker, s=70, label=name
+            )  # fmt: skip
+    if color:
+        figure.colorbar(drawn, ax=axes, label=_plain(color))
+    values = [float(row[x]) for row in rows]
+    if min(values) > 0 and max(values) >= 5 * min(values):
+        axes.set_xscale("log")
+    axes.set_xlabel(_plain(x.replace("_", " ")))
+    axes.set_ylabel("dev nDCG@10")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    best = max(done, key=lambda row: row["dev nDCG@10"], default=None)
+    told = f"; the best, {best['dev nDCG@10']:.3f}, at {best[x]:g}" if best else ""
+    text = f"Dev nDCG@10 by {x}: {len(done)} trials on all pairs, {len(short)} cut short{told}."
+    return alt(figure, text)
 
 
 # Values

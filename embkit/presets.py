@@ -18,6 +18,23 @@ TAUGHT = {
     "teacher": "corpus+corpus, bge-small",
     "unlabelled": "documents",
 }
+TOWERS = {"model": "towers", "approach": "clip", "batch_size": 64, "learning_rate": 1e-3}
+# name -> what it changes in Recipe(), on a domain with pictures: lesson 10
+PICTURES: dict[str, dict[str, Any]] = {
+    "frozen towers": TOWERS | {"trained_parts": "none"},  # ridge regression between them
+    "projections": TOWERS | {"trained_parts": "projections"},
+    "text tower locked": TOWERS | {"trained_parts": "image", "frozen_stages": 8, "epochs": 4},
+    "LoRA on the text tower": TOWERS
+    | {
+        "frozen_stages": 8,
+        "epochs": 4,
+        "text_rate": 1.0,
+        "lora_rank": 16,
+        "lora_targets": "query,key,value,output.dense,intermediate.dense",
+    },
+    "both towers": TOWERS,
+    "both towers, first blocks frozen": TOWERS | {"frozen_stages": 8, "epochs": 4},
+}
 # name -> what it changes in Recipe(); sorted by the lesson that teaches it
 PRESETS: dict[str, dict[str, Any]] = {
     # 04: the contrastive family
@@ -34,6 +51,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "corpus, bge-small": {"model": "bge-small", "approach": "corpus", "learning_rate": 2e-4},
     "distilled": TAUGHT,
     "distilled, 3 layers": TAUGHT | {"layers": 3},
+    # 07: every size of the vectors is trained
+    "Matryoshka": {"approach": "corpus", "matryoshka": "384,256,128,64,32"},
     # 08: prompts
     "query prompt": {"query_prompt": "query: "},
     "both prompts": {"query_prompt": "query: ", "document_prompt": "document: "},
@@ -53,6 +72,7 @@ def preset(name: str, **changes: Any) -> Recipe:
         >>> preset("corpus", epochs=1).approach
         'corpus'
     """
-    if name not in PRESETS:
-        raise unknown("preset", name, PRESETS)
-    return Recipe(**(PRESETS[name] | changes))
+    known = PRESETS | PICTURES
+    if name not in known:
+        raise unknown("preset", name, known)
+    return Recipe(**(known[name] | changes))

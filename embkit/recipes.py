@@ -11,7 +11,7 @@ from typing import Any
 from .errors import EmbkitError, unknown
 
 TAUGHT = ("distill", "kl", "margin_mse", "embedding_mse")  # these have a teacher
-APPROACHES = ("contrastive", "symmetric", "cached", "gist", "triplet", "corpus", *TAUGHT)
+APPROACHES = ("contrastive", "symmetric", "cached", "gist", "triplet", "corpus", "clip", *TAUGHT)
 CHOICES = {
     "approach": APPROACHES,
     "schedule": ("linear", "cosine", "constant_with_warmup"),
@@ -21,6 +21,7 @@ CHOICES = {
     "lora_variant": ("plain", "rslora", "dora"),
     "lora_init": ("default", "gaussian", "orthogonal", "pissa", "olora"),
     "quantize": ("none", "nf4"),
+    "trained_parts": ("all", "image", "projections", "none"),
 }
 
 
@@ -97,6 +98,21 @@ class Recipe:
     )
     query_prompt: str | None = _knob(None, "put before every query", later=True)
     document_prompt: str | None = _knob(None, "put before every document", later=True)
+    trained_parts: str = _knob(
+        "all", "clip: all, image (the text tower is locked), projections, or none", later=True
+    )
+    frozen_stages: int = _knob(
+        0, "clip: so many of the image tower's first blocks stay as they are", 0, 100, later=True
+    )
+    image_rate: float = _knob(
+        0.2, "clip: the image tower's learning rate over the projections'", 0, 10, later=True
+    )
+    text_rate: float = _knob(
+        0.05, "clip: the text tower's learning rate over the projections'", 0, 10, later=True
+    )
+    augment: float = _knob(
+        1.0, "clip: strength of small turns and shifts of pictures; 0: none", 0, 5, later=True
+    )
     warmup: float = _knob(0.1, "share of the steps in which the learning rate rises", 0.0, 1.0)
     schedule: str = _knob("linear", "how the learning rate falls after that")
     weight_decay: float = _knob(0.0, "AdamW's weight decay", 0.0, 1.0)
@@ -302,6 +318,8 @@ class Recipe:
         if self.approach in TAUGHT:
             parts += [f"taught by {len(str(self.teacher).split('+'))}"]
             parts += [f"unlabelled {self.unlabelled}"] if self.unlabelled else []
+        if self.approach == "clip":
+            parts += self._towers_label()
         if self.layers:
             parts.append(f"{self.layers} layers")
         if self.matryoshka:
@@ -328,6 +346,12 @@ class Recipe:
         if self.shuffle_labels:
             parts.append("shuffled labels")
         return ", ".join(parts)
+
+    def _towers_label(self) -> list[str]:
+        parts = {"all": "both towers", "image": "text tower locked", "none": "ridge, frozen towers"}
+        found = [parts.get(self.trained_parts, "projections only")]
+        found += [f"first {self.frozen_stages} blocks frozen"] if self.frozen_stages else []
+        return found + ([f"augmented ×{self.augment:g}"] if self.augment != 1 else [])
 
     def _lora_label(self) -> list[str]:
         kinds = {"plain": "LoRA", "rslora": "rsLoRA", "dora": "DoRA"}

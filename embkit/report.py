@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import csv
 import html
+import io
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +27,8 @@ BEST = "★"
 _NOTE = "nDCG@10 with its 95% bootstrap interval over queries."
 _NOTE_PAIRED = (
     f"{_NOTE} Difference to the baseline and p from paired tests over the same queries (two-sided "
-    f"sign flips, not corrected for the number of rows). {BEST} marks the highest nDCG@10 of each "
-    "split."
+    "sign flips); p Holm is corrected for the number of tests in the table; win / tie / loss "
+    f"counts queries. {BEST} marks the highest nDCG@10 of each split."
 )
 
 
@@ -87,6 +90,32 @@ class Report:
             lines.append("| " + " | ".join(texts) + " |")
         return "\n".join(lines)
 
+    def to_latex(self) -> str:
+        """A table for a paper: a ``tabular`` with booktabs' rules (``\\usepackage{booktabs}``)."""
+        headers, body = self._quality()
+        lines = [rf"\begin{{tabular}}{{ll{'r' * (len(headers) - 2)}}}", r"\toprule"]
+        lines += [" & ".join(map(_latex, headers)) + r" \\", r"\midrule"]
+        place = body[0][1] if body else None
+        for cells in body:
+            lines += [r"\midrule"] if cells[1] != place else []
+            place = cells[1]
+            texts = [rf"\textbf{{{_latex(t)}}}" if best else _latex(t) for t, best in cells]
+            lines.append(" & ".join(texts) + r" \\")
+        return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
+
+    def to_csv(self) -> str:
+        """Every value of every row; an interval becomes two columns, ``…_low`` and ``…_high``.
+
+        A text that a spreadsheet would run as a formula gets an apostrophe before it.
+        """
+        rows = [_flat(row) for row in self.rows]
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        file = io.StringIO()
+        writer = csv.DictWriter(file, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        return file.getvalue()
+
     def _repr_html_(self) -> str:
         if not self.rows:
             return "<p>Nothing evaluated yet: <code>ek.evaluate(run, domain)</code></p>"
@@ -96,7 +125,9 @@ class Report:
         return self.to_text()
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write `leaderboard.json` and `report.html` into a folder, each whole or not at all.
+        """Write the report into a folder, each file whole or not at all.
+
+        The files are `leaderboard.json`, `.csv`, `.md` and `.tex`, and the page `report.html`.
 
         Args:
             folder: made if it is not there.
@@ -118,6 +149,12 @@ class Report:
             ) from error
         page = self._page()
         write_atomic(folder / "leaderboard.json", data + "\n")
+        for ending, text in (
+            ("csv", self.to_csv()),
+            ("md", self.to_markdown() + "\n"),
+            ("tex", self.to_latex() + "\n"),
+        ):
+            write_atomic(folder / f"leaderboard.{ending}", text)
         write_atomic(folder / "report.html", page)
         return folder
 
@@ -129,7 +166,7 @@ class Report:
                 groups.setdefault((row["split"], row["subset"]), []).append(row["ndcg@10"])
         headers = ["approach", "split", "nDCG@10 [95%]"]
         if self.baseline:
-            headers += [f"Δ {self.baseline} [95%]", "p"]
+            headers += [f"Δ {self.baseline} [95%]", "p", "p Holm", "win / tie / loss"]
         headers += ["MRR@10", "recall@10", "recall@100", "hit@1", "queries"]
         body: list[list[Cell]] = []
         for row in self.rows:
@@ -143,6 +180,9 @@ class Report:
             if self.baseline:
                 delta, interval = row.get("delta_vs_base"), row.get("delta_vs_base_ci")
                 texts += [_with_interval(delta, interval, "+.3f"), _p(row.get("p_vs_base"))]
+                counts = [row.get(name) for name in ("wins", "ties", "losses")]
+                told = " / ".join(f"{n:,d}" for n in counts if n is not None)
+                texts += [_p(row.get("p_holm")), told]
             for metric in ("mrr@10", "recall@10", "recall@100", "hit@1"):
                 texts.append(_number(row.get(metric), ".3f"))
             texts.append(_number(row.get("queries"), ",d"))
@@ -152,7 +192,7 @@ class Report:
     def _cost(self) -> tuple[list[str], list[list[Cell]]]:
         """Headers and cells of the table of what each approach is and costs, one row each."""
         headers = ["approach", "base model", "recipe", "learning rate", "seed", "trained", "of"]
-        headers += ["train s", "peak MB", "dim", "corpus", "general nDCG@10"]
+        headers += ["train s", "peak MB", "dim", "bytes", "texts/s", "corpus", "general nDCG@10"]
         seen: dict[tuple[Any, ...], list[Cell]] = {}
         for row in self.rows:
             texts = (
@@ -166,6 +206,8 @@ class Report:
                 _number(row.get("train_seconds"), ",.1f"),
                 _number(row.get("peak_memory_mb"), ",.0f"),
                 _number(row.get("dim"), "d"),
+                _number(row.get("bytes_per_embedding"), ",d"),
+                _number(row.get("encode_per_second"), ",.0f"),
                 _number(row.get("corpus"), ",d"),
                 _number(row.get("general_ndcg@10"), ".3f"),
             )
@@ -173,20 +215,27 @@ class Report:
         return headers, list(seen.values())
 
     def _page(self) -> str:
-        """The whole HTML page, with its picture inside."""
+        """The whole HTML page, with its pictures inside."""
+        from embkit import plots
+
         names = ", ".join(dict.fromkeys(str(row["domain"]) for row in self.rows)) or "no results"
         body = [f"<h1>Leaderboard: {html.escape(names)}</h1>", self._repr_html_()]
         if any(row.get("ndcg@10") is not None for row in self.rows):
-            from embkit import plots
-
-            figure = plots.metric_bars(self)
-            picture = base64.b64encode(plots.png(figure)).decode("ascii")
-            text = html.escape(plots.alt_text(figure), quote=True)
-            body.append(f'<img alt="{text}" src="data:image/png;base64,{picture}">')
+            body.append(_picture(plots.intervals(self)))
         if self.rows:
             body += ["<h2>What each approach is, and what it cost</h2>", _table(*self._cost())]
+        if any(row.get("train_seconds") for row in self.rows):
+            body.append(_picture(plots.pareto(self)))
         title = html.escape(f"embkit leaderboard: {names}")
         return _PAGE.format(title=title, body="\n".join(body))
+
+
+def _picture(figure: Any) -> str:
+    from embkit import plots
+
+    picture = base64.b64encode(plots.png(figure)).decode("ascii")
+    text = html.escape(plots.alt_text(figure), quote=True)
+    return f'<img alt="{text}" src="data:image/png;base64,{picture}">'
 
 
 _PAGE = """<!doctype html>
@@ -254,6 +303,27 @@ def _p(value: float | None) -> str:
 def _printable(text: str) -> str:
     """No control character reaches a terminal."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+_LATEX = {c: rf"\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}"}
+_LATEX |= {"^": r"\textasciicircum{}", "Δ": r"$\Delta$", BEST: r"$\star$", "<": r"$<$", ">": r"$>$"}
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(letter, letter) for letter in _printable(text))
+
+
+def _flat(row: Row) -> Row:
+    """A row with its intervals as two columns each, and no text that starts a formula."""
+    found: Row = {}
+    for name, value in row.items():
+        if name.endswith("_ci"):
+            low, high = value or (None, None)
+            found |= {f"{name[:-3]}_low": low, f"{name[:-3]}_high": high}
+        else:
+            risky = isinstance(value, str) and re.match(r"[=+\-@\t\r]", value)
+            found[name] = f"'{value}" if risky else value
+    return found
 
 
 def _markdown(text: str) -> str:

@@ -6,6 +6,7 @@ import inspect
 from typing import Any
 
 from .adapters import lora_plus_settings, lora_settings
+from .errors import EmbkitError
 from .objectives import Cosine, FromTeacher, Named, Other, loss_settings
 from .quantized import nf4_settings
 from .recipes import Recipe
@@ -113,7 +114,14 @@ def trainer_arguments(recipe: Recipe, pairs: int | None = None) -> dict[str, Any
         "batch_sampler": "no_duplicates",
         "seed": recipe.seed,
         **({"prompts": prompts} if (prompts := _column_prompts(recipe)) else {}),
+        **({"learning_rate_mapping": _tower_rates(recipe)} if recipe.approach == "clip" else {}),
     }
+
+
+def _tower_rates(recipe: Recipe) -> dict[str, float]:
+    from .towers import learning_rates
+
+    return learning_rates(recipe)
 
 
 def saved_prompts(recipe: Recipe) -> dict[str, str]:
@@ -140,6 +148,12 @@ def stock_script(recipe: Recipe, *, on: str | None = None, precision: str | None
     """
     from . import session
 
+    if recipe.approach == "clip":
+        raise EmbkitError(
+            "a script for approach='clip': pictures need embkit's towers and its cache",
+            expected="a recipe that trains on texts alone",
+            hint="ek.train(recipe, domain) trains it; run.model() is a SentenceTransformer",
+        )
     on = on or session.device()
     device = ', device="cpu"' if on == "cpu" else ""
     chosen = trainer_arguments(recipe)

@@ -45,7 +45,17 @@ def load_model(model: str | os.PathLike, **kwargs: Any) -> SentenceTransformer:
     kwargs.setdefault(
         "model_card_data", SentenceTransformerModelCardData(generate_widget_examples=False)
     )
+    from .images import is_towers, reads_pictures
+
     try:
+        if is_towers(folder):
+            from .towers import load_towers
+
+            return load_towers(folder, device(), **kwargs)
+        if reads_pictures(folder):
+            from .towers import PictureReader
+
+            return PictureReader(str(folder), device=device(), **kwargs)
         return SentenceTransformer(str(folder), device=device(), **kwargs)
     except Exception as error:  # the libraries have many for a damaged folder
         raise EmbkitError(

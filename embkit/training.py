@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import html
 import json
@@ -25,8 +26,8 @@ from .adapters import (
 )
 from .domains import Domain
 from .errors import EmbkitError
-from .files import write_atomic
-from .pairs import TrainingPairs, batch_sampler, source_hash, training_pairs
+from .files import replace_folder, write_atomic
+from .pairs import TrainingPairs, batch_sampler, shared_sampler, source_hash, training_pairs
 from .recipes import TAUGHT, Recipe
 from .runs import RECORD, Run, save_record, store
 from .scripts import saved_prompts, stock_script, trainer_arguments
@@ -34,14 +35,26 @@ from .scripts import saved_prompts, stock_script, trainer_arguments
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
 
+SAVE_EVERY = 4  # steps between two checkpoints, at least: one takes a second or more to write
+ROOM = (
+    "delete runs that are no longer needed (run.delete() for one of ek.finished(domain)), or set "
+    "EMBKIT_RUNS=/another/folder"
+)
+
 
 def train(
-    recipe: Recipe, domain: Domain, *, stop: threading.Event | None = None, quiet: bool = False
+    recipe: Recipe,
+    domain: Domain,
+    *,
+    stop: threading.Event | None = None,
+    quiet: bool = False,
+    callbacks: Sequence[Any] = (),
 ) -> Run:
     """Fine-tunes a model, or returns the finished run of the same recipe, data and weights.
 
     A run that was killed goes on from its last checkpoint, and ends as it would have ended.
-    Two processes that ask for the same run at once train it once.
+    Two processes that ask for the same run at once train it once; processes launched together
+    by torchrun or accelerate train it together (``embkit.distributed``).
 
     Args:
         recipe: what to train.
@@ -49,6 +62,7 @@ def train(
         stop: when set, training stops after the step in hand, saves, and raises
             KeyboardInterrupt; the next call goes on from there.
         quiet: no progress bar.
+        callbacks: transformers' ``TrainerCallback`` objects that want to hear of every step.
 
     Raises:
         EmbkitError: the model cannot be had, or the store cannot be written.
@@ -57,7 +71,10 @@ def train(
     from filelock import FileLock
 
     from .assets import fingerprint, resolve
+    from .distributed import check_recipe, team
 
+    members = team()
+    check_recipe(recipe, members)
     folder = resolve(recipe.model)
     data = fingerprint(folder) + source_hash(domain, recipe.pairs)
     if recipe.approach in TAUGHT:
@@ -66,31 +83,63 @@ def train(
         data += teaching_hash(recipe, domain)
     data_hash = hashlib.sha256(data.encode()).hexdigest()[:6]
     path = store(domain) / f"{recipe.approach}-{recipe.hash}-{data_hash}"
-    if (path / RECORD).is_file():
+    members.agree("what to train", (recipe.hash, domain.hash, data_hash))
+    if members.tell((path / RECORD).is_file()):
         return Run.load(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
-            if (path / RECORD).is_file():  # another process has just finished it
+        with FileLock(path.with_suffix(".lock")) if members.first else contextlib.nullcontext():
+            if members.tell((path / RECORD).is_file()):  # another process has just finished it
                 return Run.load(path)
-            return _train(recipe, domain, folder, path, stop or threading.Event(), quiet)
-    except OSError as error:
+            stop = stop or threading.Event()
+            return _train(recipe, domain, folder, path, stop, quiet, callbacks)
+    except Exception as error:  # safetensors and torch.save say it in errors of their own
+        if isinstance(error, EmbkitError) or not (isinstance(error, OSError) or _full(path)):
+            raise
         raise EmbkitError(
             f"the run store {str(path.parent)!r} cannot be written: {error}",
             expected="a folder you may write to, with about 1 GB free",
-            hint="EMBKIT_RUNS=/another/folder; what was saved so far is kept and will be resumed",
+            hint=f"{ROOM}; what was saved so far is kept and will be resumed",
         ) from error
 
 
+def _full(path: Path) -> bool:
+    """Whether a disk has no room for another file."""
+    return path.exists() and shutil.disk_usage(path).free < 2**20
+
+
+def _check_room(model: SentenceTransformer, path: Path) -> None:
+    """Refuses to begin what the disk cannot hold: two checkpoints for a moment, and the model."""
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+    needed, free = 3 * weights + 4 * trained, shutil.disk_usage(path).free
+    if free < needed:
+        raise EmbkitError(
+            f"{free / 1e6:,.1f} MB are free where runs are kept ({str(path.parent)!r})",
+            expected=f"{needed / 1e6:,.1f} MB: the model, and two checkpoints while it trains",
+            hint=ROOM,
+        )
+
+
 def _train(
-    recipe: Recipe, domain: Domain, folder: Path, path: Path, stop: threading.Event, quiet: bool
+    recipe: Recipe,
+    domain: Domain,
+    folder: Path,
+    path: Path,
+    stop: threading.Event,
+    quiet: bool,
+    callbacks: Sequence[Any],
 ) -> Run:
+    from .distributed import team
     from .engine import efficient
     from .watching import DevScore, Watch
 
     session.quiet()
+    members = team()
+    quiet = quiet or not members.first
     pairs = training_pairs(recipe, domain)
-    _for_the_script(recipe, pairs, path)
+    if members.first:
+        _for_the_script(recipe, pairs, path)
     steps = -(-len(pairs) // recipe.batch_size)
     watch = Watch(path, total=steps * recipe.epochs, stop=stop, quiet=quiet, label=recipe.label)
     trainer = make_trainer(
@@ -99,19 +148,27 @@ def _train(
         pairs,
         path / "checkpoints",
         evaluator=DevScore(domain),
-        callbacks=[watch],
+        callbacks=[watch, *callbacks],
         **session.precision_flags(),
         eval_strategy="epoch",
-        save_strategy="steps",
-        save_steps=max(1, -(-steps // 2)),
+        save_strategy="no" if _towers_with_lora(recipe) else "steps",
+        save_steps=max(SAVE_EVERY, -(-steps // 2)),
         save_total_limit=1,
         logging_steps=max(1, steps // 20),
     )
     model = trainer.model
+    if members.first:
+        _check_room(model, path)
     with efficient(model), watch:
-        trainer.train(resume_from_checkpoint=_last_checkpoint(path / "checkpoints"))
+        if recipe.trained_parts == "none":  # the start is the result
+            trainer.evaluate()
+        else:
+            trainer.train(resume_from_checkpoint=_last_checkpoint(path / "checkpoints"))
     if stop.is_set():
         raise KeyboardInterrupt("training stopped; ek.train(recipe, domain) goes on from here")
+    if not members.first:
+        members.wait()  # until the first has written it
+        return Run.load(path)
     history = [_log(row) for row in trainer.state.log_history]
     dev = [row["dev_ndcg@10"] for row in history if "dev_ndcg@10" in row]
     record = {
@@ -133,9 +190,12 @@ def _train(
         "history": history,
         "environment": session.environment(),
     }
+    if members.size > 1:
+        record["processes"] = members.size
     _save_model(recipe, model, folder, path)
     run = save_record(path, record)
     shutil.rmtree(path / "checkpoints", ignore_errors=True)
+    members.wait()
     return run
 
 
@@ -149,7 +209,8 @@ def _for_the_script(recipe: Recipe, pairs: TrainingPairs, path: Path) -> None:
     if pairs.taught and pairs.taught.arrays:
         arrays: dict[str, Any] = dict(pairs.taught.arrays)
         write_atomic(path / "teacher.npz", lambda stream: np.savez(stream, **arrays))
-    write_atomic(path / "script.py", stock_script(recipe))
+    if recipe.approach != "clip":
+        write_atomic(path / "script.py", stock_script(recipe))
 
 
 def make_trainer(
@@ -178,11 +239,13 @@ def make_trainer(
     from transformers.trainer_callback import PrinterCallback
 
     from .corpus_softmax import KeptDocuments
+    from .distributed import ignore_unused, team
     from .engine import embed, set_dropout
     from .objectives import make_loss
     from .quantized import load_quantized
     from .search import check_prompt, load_model
     from .students import keep_layers
+    from .towers import prepare
 
     session.seed_everything(recipe.seed)
     model = load_model(folder) if recipe.quantize == "none" else load_quantized(folder)
@@ -193,8 +256,12 @@ def make_trainer(
         model.max_seq_length = recipe.max_length
     for prompt in saved_prompts(recipe).values():
         check_prompt(model, prompt)
-    if recipe.lora_rank:
+    if recipe.lora_rank and recipe.approach != "clip":
         add_lora(model, recipe)
+    if recipe.approach == "clip":
+        prepare(model, recipe, pairs)
+    if team().size > 1:
+        ignore_unused(model)
     loss = make_loss(recipe, model, pairs.taught.arrays if pairs.taught else None)
     if pairs.corpus_labels:
         documents = list(pairs.domain.corpus.values())
@@ -209,7 +276,7 @@ def make_trainer(
         model=model,
         args=Arguments(
             output_dir=str(output),
-            **trainer_arguments(recipe, len(pairs)) | {"batch_sampler": batch_sampler(pairs)},
+            **trainer_arguments(recipe, len(pairs)) | _shared(recipe, pairs),
             **arguments,
             use_cpu=model.device.type == "cpu",
             report_to="none",
@@ -227,21 +294,36 @@ def make_trainer(
     return trainer
 
 
+def _shared(recipe: Recipe, pairs: TrainingPairs) -> dict[str, Any]:
+    """How batches are made: the recipe's, cut into parts where several processes train."""
+    from .distributed import team
+
+    size = team().size
+    if size == 1:
+        return {"batch_sampler": batch_sampler(pairs)}
+    return {
+        "ddp_find_unused_parameters": False,
+        "batch_sampler": shared_sampler(pairs, recipe.batch_size, size),
+        "per_device_train_batch_size": recipe.batch_size // size,
+    }
+
+
 def _save_model(recipe: Recipe, model: SentenceTransformer, start: Path, path: Path) -> None:
     """The plain model's folder, and an adapter's own: each appears whole or not at all."""
-    if recipe.lora_rank:
-        _save_whole(model, path / ADAPTER)  # with an adapter, this writes the adapter alone
+    if _towers_with_lora(recipe):
+        from .tower_lora import merge_text_lora
+
+        merge_text_lora(model)
+    elif recipe.lora_rank:
+        replace_folder(path / ADAPTER, model.save_pretrained)  # this writes the adapter alone
         record_base(path / ADAPTER, recipe.model, start)
         model = merge_adapter(start, path / ADAPTER, quantized=recipe.quantize != "none")
-    _save_whole(model, path / "model")
+    replace_folder(path / "model", model.save_pretrained)
 
 
-def _save_whole(model: SentenceTransformer, target: Path) -> None:
-    fresh = target.with_name(f".{target.name}-fresh")
-    shutil.rmtree(fresh, ignore_errors=True)
-    model.save_pretrained(str(fresh))
-    shutil.rmtree(target, ignore_errors=True)
-    fresh.replace(target)
+def _towers_with_lora(recipe: Recipe) -> bool:
+    """Whether the matrices lie inside a model of towers: killed, such a run begins again."""
+    return recipe.approach == "clip" and recipe.lora_rank > 0
 
 
 def _last_checkpoint(folder: Path) -> str | None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from .errors import EmbkitError
 from .evaluation import Scores, compare
+from .metrics import holm
 from .report import Report, Row
 
 WORTH = 0.02  # nDCG@10: a difference that would matter
@@ -173,7 +174,7 @@ def _gains(report: Report, sds: dict[tuple[Any, ...], float]) -> tuple[Gain, ...
         if row["recipe_hash"] and not row["subset"] and row["delta_vs_base"] is not None
     ]
     labels = [row["label"] for row in rows if row["split"] == rows[0]["split"]]
-    adjusted = _holm([row["p_vs_base"] for row in rows])
+    adjusted = holm([row["p_vs_base"] for row in rows])
     found = []
     for row, p in zip(rows, adjusted, strict=True):
         low, high = row["delta_vs_base_ci"]
@@ -211,21 +212,6 @@ def _deviations(scores: Sequence[Scores], baseline: str) -> dict[tuple[Any, ...]
                 key = (one.label, one.base_model, one.recipe_hash, one.meta.get("seed"), split)
                 found[key] = float(np.std(differences, ddof=1))
     return found
-
-
-def _holm(values: Sequence[float]) -> list[float]:
-    """Holm's correction (1979): the k-th smallest of m times m + 1 - k, never falling.
-
-    Example:
-        >>> _holm([0.01, 0.04, 0.03])
-        [0.03, 0.06, 0.06]
-    """
-    order = sorted(range(len(values)), key=values.__getitem__)
-    adjusted, highest = [0.0] * len(values), 0.0
-    for rank, place in enumerate(order):
-        highest = max(highest, min(1.0, (len(values) - rank) * values[place]))
-        adjusted[place] = highest
-    return adjusted
 
 
 def _better(gain: Gain) -> bool:

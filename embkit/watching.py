@@ -116,4 +116,5 @@ class Watch(TrainerCallback):
         self._bar.set_postfix(self._shown, refresh=False)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._clock.write_text(json.dumps({"seconds": self.seconds}))
+        if state.is_world_process_zero:
+            self._clock.write_text(json.dumps({"seconds": self.seconds}))

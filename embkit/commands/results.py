@@ -87,10 +87,10 @@ def add(commands: Commands) -> None:
 
     command(
         commands,
-        "pictures",
-        pictures,
+        "screenshots",
+        screenshots,
         "draw the README's pictures from the course's runs",
-        "pictures",
+        "screenshots",
     )
 
 
@@ -223,9 +223,11 @@ def _look(query: str, models: dict[str, Callable], domain: Domain, k: int, json:
     say()
 
 
-def pictures(_: argparse.Namespace) -> int:
+def screenshots(_: argparse.Namespace) -> int:
     """Draws the README's pictures."""
     from ..pictures import before_after
+    from ..screenshots import screenshots as panels
 
-    say(f"written: {before_after()}")
+    for path in (before_after(), *panels()):
+        say(f"written: {path}")
     return OK

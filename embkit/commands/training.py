@@ -62,7 +62,8 @@ def add(commands: Commands) -> None:
         train,
         "train a recipe (JSON) and score it beside the model it starts from",
         "train recipe.json --domain my_folder",
-        "A run that was stopped goes on from its last checkpoint.",
+        "A run that was stopped goes on from its last checkpoint. Several devices: torchrun "
+        "--nproc-per-node N -m embkit train recipe.json (or accelerate launch).",
     )
     parser.add_argument("recipe", type=Path, help="a file that recipe.to_json() wrote")
     domain_options(parser)
@@ -95,12 +96,19 @@ def add(commands: Commands) -> None:
         approaches,
         "train every approach with several seeds, each with its best learning rate on dev",
         "approaches --only contrastive corpus --seeds 42 43 44 --against contrastive",
-        "Leaderboard and report are left in runs/approaches/.",
+        "Leaderboard and report are left in runs/approaches/PROFILE/.",
     )
     domain_options(parser)
     parser.add_argument("--only", nargs="+", metavar="NAME", help="which (default: all presets)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[42, 43, 44], metavar="SEED")
     parser.add_argument("--against", default="base", metavar="NAME", help="tested against (base)")
+    parser.add_argument(
+        "--factors",
+        nargs="+",
+        type=float,
+        metavar="FACTOR",
+        help="of a preset's learning rate, for dev to choose among (0.5 1 2)",
+    )
     parser.add_argument("--epochs", type=int, help="passes over the pairs (as the presets say)")
     json_option(parser)
 
@@ -201,6 +209,7 @@ def _lora(planned: Plan, rate: float, domain: Domain) -> Scores | None:
 
 def train(chosen: argparse.Namespace) -> int:
     """Trains a recipe, scores it and its start, prints everything scored on the domain."""
+    from ..distributed import team
     from ..judge import leaderboard
     from ..recipes import Recipe
     from ..training import train as fit
@@ -216,7 +225,10 @@ def train(chosen: argparse.Namespace) -> int:
         ) from error
     recipe = Recipe.from_json(text)
     domain = the_domain(chosen)
-    scored(fit(recipe, domain), domain)
+    done = fit(recipe, domain)
+    if not team().first:  # launched by torchrun or accelerate: one process is enough to tell
+        return OK
+    scored(done, domain)
     scored(recipe.model, domain)
     show(leaderboard(domain), chosen.json)
     return OK
@@ -258,9 +270,11 @@ def approaches(chosen: argparse.Namespace) -> int:
     names = chosen.only or list(PRESETS)
     if chosen.against not in ("base", "bm25", *names):
         raise unknown("approach", chosen.against, ["base", "bm25", *names])
-    changes = {} if chosen.epochs is None else {"epochs": chosen.epochs}
+    changes: dict[str, Any] = {} if chosen.epochs is None else {"epochs": chosen.epochs}
+    if chosen.factors is not None:
+        changes["factors"] = chosen.factors
     found = compared(domain, names, seeds=chosen.seeds, baseline=chosen.against, **changes)
-    folder = found.report.save(paths().runs / "approaches")
+    folder = found.report.save(paths().runs / "approaches" / domain.profile)
     show(found.report, chosen.json)
     if not chosen.json:
         rates = found.frame()["learning rate"].dropna()

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..errors import EmbkitError, unknown
+from ..images import data_url, is_picture
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -36,6 +37,7 @@ class Domain:
         held_out: the test split whose groups training must not know, if there is one.
         parents: document id -> its parent's id, where documents form a tree.
         negatives: query id -> documents that people marked as looking right and being wrong.
+        searched: split -> the documents that its queries search; default: the whole corpus.
         about: facts for the card: source, terms, limits.
         report: of data of your own, how it was read: a ``LoadReport``.
 
@@ -53,6 +55,7 @@ class Domain:
     held_out: str | None = None
     parents: Mapping[str, str] = field(default_factory=dict)
     negatives: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    searched: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     about: Mapping[str, str] = field(default_factory=dict)
     report: Any = field(default=None, compare=False, repr=False)
 
@@ -69,6 +72,8 @@ class Domain:
             for text in _json_pieces(part):
                 digest.update(text.encode())
             digest.update(b"\0")
+        if self.searched:
+            digest.update(json.dumps({k: sorted(v) for k, v in self.searched.items()}).encode())
         return digest.hexdigest()[:16]
 
     def split(self, name: str) -> Qrels:
@@ -80,6 +85,17 @@ class Domain:
         if name not in self.qrels:
             raise unknown("split", name, self.qrels)
         return self.qrels[name]
+
+    def documents(self, split: str) -> list[str]:
+        """The ids of the documents that a split's queries search."""
+        self.split(split)
+        return list(self.searched.get(split, self.corpus))
+
+    def direction(self, split: str) -> str | None:
+        """``text_to_image`` or the like for a split with pictures, None for one of texts alone."""
+        query, judged = next(iter(self.split(split).items()))
+        sides = [is_picture(self.queries[query]), is_picture(self.corpus[next(iter(judged))])]
+        return "_to_".join("image" if s else "text" for s in sides) if any(sides) else None
 
     def pairs(self) -> Dataset:
         """Training pairs as a ``datasets.Dataset`` with columns ``anchor`` and ``positive``."""
@@ -145,6 +161,8 @@ class Domain:
         Choosing a learning rate or an epoch needs an order, not the exact figure: a smaller
         corpus gives it in seconds. Test splits always search the whole corpus.
         """
+        if "dev" in self.searched:
+            return tuple(self.searched["dev"])
         right = {d for judged in self.split("dev").values() for d, grade in judged.items() if grade}
         rest = sorted(set(self.corpus) - right)
         random.Random(seed).shuffle(rest)
@@ -175,8 +193,8 @@ class Domain:
             for what, n in self.counts().items()
         )
         rows = "".join(
-            f"<tr><td style='text-align:left'>{html.escape(query[:SHOWN])}</td>"
-            f"<td style='text-align:left'>{html.escape(document[:SHOWN])}</td></tr>"
+            f"<tr><td style='text-align:left'>{_shown(query)}</td>"
+            f"<td style='text-align:left'>{_shown(document)}</td></tr>"
             for query, document in self.examples()
         )
         return (
@@ -189,6 +207,12 @@ class Domain:
     def __repr__(self) -> str:
         counts = ", ".join(f"{n:,} {what}" for what, n in self.counts().items())
         return f"Domain({self.name!r}, {self.profile}, {counts}, hash={self.hash})"
+
+
+def _shown(text: str) -> str:
+    if is_picture(text):
+        return f"<img src='{data_url(text)}' height='40' alt='a picture'>"
+    return html.escape(text[:SHOWN])
 
 
 def _json_pieces(part: Mapping | tuple, size: int = 1000) -> Iterator[str]:
@@ -239,6 +263,13 @@ def _check_texts(domain: Domain) -> None:
 def _check_ids(domain: Domain) -> None:
     for needed in ("train", "dev", *domain.test_splits):
         domain.split(needed)
+    searched = {split: frozenset(ids) for split, ids in domain.searched.items()}
+    if strange := sorted({d for ids in searched.values() for d in ids}.difference(domain.corpus)):
+        raise EmbkitError(
+            f"{len(strange)} documents are searched that do not exist: {strange[:3]}",
+            expected="document ids of `corpus` in `searched`",
+            hint="drop them, or add their texts",
+        )
     for split, qrels in domain.qrels.items():
         for query, judged in qrels.items():
             missing = [d for d in judged if d not in domain.corpus]
@@ -248,6 +279,13 @@ def _check_ids(domain: Domain) -> None:
                     expected="query ids of `queries` and document ids of `corpus`",
                     hint="drop the row or add the text",
                 )
+            hidden = set(judged).difference(searched[split]) if split in searched else None
+            if hidden:
+                raise EmbkitError(
+                    f"{split!r} does not search {min(hidden)!r}, which is judged for {query!r}",
+                    expected="every judged document among those that the split searches",
+                    hint="add it to searched[split], or drop the judgement",
+                )
             if not any(grade > 0 for grade in judged.values()):
                 raise EmbkitError(
                     f"query {query!r} of split {split!r} has no right document",
@@ -256,11 +294,26 @@ def _check_ids(domain: Domain) -> None:
                 )
 
 
+def _apart(domain: Domain, *splits: str) -> bool:
+    """Whether two splits have no document in common: what each searches, or was trained on."""
+    reach = [
+        set(domain.searched[split])
+        if split in domain.searched
+        else domain.trained_documents
+        if split == "train" and domain.searched
+        else set(domain.corpus)
+        for split in splits
+    ]
+    return reach[0].isdisjoint(reach[1])
+
+
 def check_leakage(domain: Domain) -> None:
     """Fails when a test could be answered from memory.
 
     Three ways it could: a query id in two splits; the same text (but for case and spaces) asked
-    in two splits; a group that is held out for testing among the training positives.
+    in two splits; a group that is held out for testing among the training positives. Two splits
+    with no document in common, by ``searched``, may ask the same: the one's answers are not the
+    other's.
 
     Raises:
         EmbkitError: naming the split, how many, and an example.
@@ -270,7 +323,8 @@ def check_leakage(domain: Domain) -> None:
         for query in qrels:
             text = normalise(domain.queries[query])
             first, other = seen.setdefault(text, (split, query))
-            if first != split or other != query:
+            apart = first != split and _apart(domain, first, split)
+            if not apart and (first != split or other != query):
                 raise EmbkitError(
                     f"leak: {domain.queries[query]!r} is asked in {first!r} ({other}) and in "
                     f"{split!r} ({query})",
