@@ -107,6 +107,14 @@ tuned = run.model()
 ek.look(my_words, {"before": general, "after": tuned}, domain)
 
 # %% [markdown]
+# Type here, and both lists change with every key. ▲ and ▼ say where a document came from or
+# went to. *A test query* draws one that people have answered: its right answers have a ★.
+
+# %%
+box = ek.widgets.SearchBox(general, tuned, domain, query=my_words)
+box
+
+# %% [markdown]
 # And for a query of the first test split, with the right document followed from left to
 # right: the test query whose right document rose the most.
 

@@ -72,6 +72,15 @@ share = len(lost) / len(base.per_query[split])
 Markdown(f"**{share:.0%}** of the queries have no right document in the top ten.")
 
 # %% [markdown]
+# Ask for yourself, and see where words (BM25) do better and where the model does. *A test
+# query* draws one that people have answered: its right answers have a ★.
+
+# %%
+names = ("words (BM25)", "general model")
+box = ek.widgets.SearchBox("bm25", model, domain, names=names)
+box
+
+# %% [markdown]
 # Before any explanation: which of these could you have answered, and from what knowledge?
 # On ICD-10-CM, eponyms, old names and abbreviations share no letters with the title. No
 # embedding of letters can know them; somebody has to tell it.

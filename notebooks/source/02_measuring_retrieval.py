@@ -57,9 +57,7 @@ domain.queries[query], {d: domain.corpus[d][:200] for d in list(qrels[query])[:5
 # %%
 def relevance(query):
     """The ranked documents' grades, best rank first; 0 for what nobody judged."""
-    scores = ranking[query]  # equal ones: by id, last to first, as trec_eval does
-    order = sorted(scores, key=lambda doc: (scores[doc], doc), reverse=True)
-    return np.array([max(qrels[query].get(d, 0), 0) for d in order])
+    return np.array([max(qrels[query].get(d, 0), 0) for d in ranking[query]])
 
 
 def best(query):
@@ -154,6 +152,14 @@ flips = rng.choice([-1, 1], size=(10_000, len(difference)))
 chance = np.abs((flips * difference).mean(axis=1))
 p = (1 + (chance >= abs(difference.mean()) - 1e-12).sum()) / (1 + len(chance))
 p, ek.paired_test(values, other)
+
+# %% [markdown]
+# A mean hides on which queries it rests. Here they are: those that BM25 lost to the embedding model,
+# those that it won, and why. Choose an outcome, type a word, pick a query.
+
+# %%
+names = ("BM25", "embedding model")
+ek.widgets.FailureBrowser("bm25", "minilm", domain, split=split, names=names)
 
 # %% [markdown]
 # ## Why 50 queries are not enough

@@ -19,6 +19,7 @@
 # - look at what temperature does to a softmax, and to the gradient
 # - train with more and fewer negatives, and choose a learning rate on the dev split
 # - run the shuffled-label control
+# - turn a recipe's knobs in a panel, and watch it train
 # - try the loss's relatives, one of them against the whole corpus
 # - measure what was forgotten, and win some of it back
 #
@@ -133,6 +134,27 @@ shares = pd.Series({t: hardest_share(t) for t in temperatures}, name="hardest's 
 shares.rename_axis("temperature").to_frame()
 
 # %% [markdown]
+# A whole batch, with sliders: the similarities, the softmax of each row, the gradient (orange
+# pulls together, purple pushes apart), and the loss. Lower the temperature, and watch the push
+# gather on a few pairs; make the batch larger, and watch the loss rise.
+
+# %%
+batch = table.head(64)
+queries_64 = ek.encode(general, batch["anchor"].tolist())  # (pairs, dim)
+documents_64 = ek.encode(general, batch["positive"].tolist())  # (pairs, dim)
+lab = ek.widgets.TemperatureLab(
+    queries_64 @ documents_64.T, batch["anchor"].tolist(), batch["positive"].tolist()
+)
+lab
+
+# %% [markdown]
+# What the sliders do can be typed, too, and what they show can be read:
+
+# %%
+lab.temperature, lab.batch = 0.02, min(32, len(batch))
+lab.result
+
+# %% [markdown]
 # ## Batch size: the number of negatives
 #
 # The same part of the pairs, one epoch, three batch sizes. A batch of $n$ gives each query
@@ -172,6 +194,25 @@ ek.plots.lines(
 
 # %%
 ek.plots.loss_curve(run.history)
+
+# %% [markdown]
+# ## A recipe of your own
+#
+# Every field with its range and what it means; what differs from the preset; about how long
+# it takes here; the same as a plain script. Train trains it, Stop keeps the best so far.
+
+# %%
+editor = ek.widgets.RecipeEditor(domain, recipe.replace(epochs=1))
+editor
+
+# %% [markdown]
+# The same from code is `await ek.train_live(...)`. It trains in a second thread, so that the
+# kernel hears a click on Stop meanwhile; the cells below wait until it is done. A stopped run
+# goes on where it was when its recipe is trained again.
+
+# %%
+watched = await ek.train_live(small.replace(epochs=2), domain)
+watched
 
 # %% [markdown]
 # ## The control: shuffled labels
@@ -278,6 +319,14 @@ for name, model in {"before": general, "after": run.model()}.items():
     right, wrong = best_right_and_wrong(model)
     margins[name] = right - wrong
 ek.plots.histogram(margins, "right document's similarity less the best wrong one's")
+
+# %% [markdown]
+# Query by query: which were won and which lost, and why? Choose one; set `failures.outcome`
+# or `failures.query` to do it from code.
+
+# %%
+failures = ek.widgets.FailureBrowser(general, run, domain)
+failures
 
 # %% [markdown]
 # ## What we saw

@@ -155,6 +155,13 @@ for name, options in settings.items():
 pd.DataFrame(removed).T.rename_axis("rules").round(3)
 
 # %% [markdown]
+# Turn them yourself: the window, the margin, and the triplets that come out at once.
+
+# %%
+lab = ek.widgets.NegativesLab(domain, pairs.rows, model=general)
+lab
+
+# %% [markdown]
 # Does it matter to the model? One negative a pair, half of the pairs, one learning rate, scored on
 # dev: enough to look around. The comparison at the end takes all the pairs.
 

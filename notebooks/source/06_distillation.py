@@ -325,6 +325,13 @@ halves = ek.compare([taught, small], baseline="student, taught")
 halves
 
 # %% [markdown]
+# Which queries did the layers cost? Choose *lost*.
+
+# %%
+names = (f"{layers} layers", f"{layers // 2} layers")
+ek.widgets.FailureBrowser(taught_run, small_run, domain, names=names)
+
+# %% [markdown]
 # ## How much of the lead?
 #
 # The share of the teacher's lead that the student took, with an interval over resampled queries. A

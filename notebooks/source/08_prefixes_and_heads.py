@@ -448,6 +448,12 @@ for test, name in parts:
 pd.DataFrame(table).T
 
 # %% [markdown]
+# Search with both: the linear adapter moves the query alone, the documents' vectors are the same.
+
+# %%
+ek.widgets.SearchBox(general, head, domain, names=("general", "with the adapter"))
+
+# %% [markdown]
 # ## What we saw
 
 # %%

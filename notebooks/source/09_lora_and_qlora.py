@@ -194,6 +194,13 @@ one_epoch[at] = plus.dev_score
 pd.Series(one_epoch, name="dev nDCG@10").to_frame().round(3)
 
 # %% [markdown]
+# All the knobs, LoRA's among them: turn one, and see what differs from the preset, the script that
+# does the same without this kit, and the minutes that it would take here.
+
+# %%
+ek.widgets.RecipeEditor(domain, preset="LoRA")
+
+# %% [markdown]
 # Other ways to improve on plain LoRA are fields as well: `lora_variant="rslora"` scales by
 # $\alpha/\sqrt{r}$, which matters at high ranks; `"dora"` learns each row's length apart;
 # `lora_init="pissa"` starts from the weight's largest singular directions.

@@ -325,6 +325,13 @@ columns = ["query", "ranked first", "labelled as right", "nDCG@10"]
 pd.DataFrame(map(failure, low), columns=columns).round(2)
 
 # %% [markdown]
+# All of them, with the ranked lists of both models: won, lost, tied; type a word to sift.
+
+# %%
+names = ("general", "tuned")
+ek.widgets.FailureBrowser(general, tuned, domain, split=split, names=names)
+
+# %% [markdown]
 # ## What to label next
 #
 # Labels cost time: spend it where it tells most. Two signs need no labels. The general and the
