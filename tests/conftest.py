@@ -78,6 +78,17 @@ def minilm_by_name(cache, minilm):
     return minilm
 
 
+@pytest.fixture(scope="session")
+def shared(minilm, tmp_path_factory):
+    """One store and one cache for the whole course, in the browser and out of it: a later
+    notebook reuses an earlier's runs."""
+    folder = tmp_path_factory.mktemp("course")
+    (folder / "cache").mkdir()
+    if assets := next((p for p in minilm.parents if p.name == "assets"), None):
+        (folder / "cache" / "assets").symlink_to(assets, target_is_directory=True)
+    return folder
+
+
 def _title(organ, condition):
     return f"{condition.capitalize()} of the {organ}"
 

@@ -22,8 +22,8 @@ from embkit.export import to_beir
 from embkit.recipes import Recipe
 from embkit.runs import finished, store
 
-COMMANDS = ("assets", "card", "check", "compare", "evaluate", "export", "generate")
-COMMANDS += ("leaderboard", "pictures", "run", "search", "sources", "train")
+COMMANDS = ("advise", "assets", "card", "check", "compare", "evaluate", "export", "generate")
+COMMANDS += ("leaderboard", "run", "screenshots", "search", "sources", "train")
 ESCAPE = "\x1b[31m"
 
 

@@ -213,6 +213,12 @@ def test_arrays_become_a_ranking_without_loss():
     scores = np.array([[0.1, 1 / 3], [2.0, np.nan]])
     got = ranking_from_arrays(["p", "q"], ["a", "b", "c"], indices, scores)
     assert got == {"p": {"c": 0.1, "a": 1 / 3}, "q": {"b": 2.0}}
+    assert list(got["p"]) == ["a", "c"], "best first"
+    tied = ranking_from_arrays(["q"], ["a", "c", "b"], np.array([[0, 1, 2]]), np.array([[1, 1, 2]]))
+    assert list(tied["q"]) == ["b", "c", "a"], "equal ones by id, from last to first"
+    for place, document in enumerate(tied["q"], 1):  # and so trec_eval sees them
+        found = score_ranking(tied, {"q": {document: 1}}, ["mrr@10"])
+        assert found["mrr@10"].iloc[0] == pytest.approx(1 / place)
     single = np.array([[0.1]], dtype=np.float32)
     ranking = ranking_from_arrays(["p"], ["a"], np.array([[0]]), single)
     assert ranking["p"]["a"] == float(single[0, 0])
@@ -441,7 +447,7 @@ def report():
 FIELDS = """approach domain split subset base_model recipe_hash ndcg@10 ndcg@10_ci mrr@10 map
 recall@10 recall@100 hit@1 queries corpus trainable_params total_params train_seconds
 peak_memory_mb dim p_vs_base delta_vs_base delta_vs_base_ci learning_rate seed
-general_ndcg@10""".split()
+general_ndcg@10 p_holm wins ties losses bytes_per_embedding encode_per_second""".split()
 
 
 def test_a_report_has_every_field_for_every_split_and_subset(report):
@@ -464,13 +470,14 @@ def test_a_report_has_every_field_for_every_split_and_subset(report):
 
 def test_a_saved_report_is_a_json_list_and_a_page_of_its_own(report, tmp_path):
     folder = report.save(tmp_path / "runs")
-    assert sorted(f.name for f in folder.iterdir()) == ["leaderboard.json", "report.html"]
+    names = [f"leaderboard.{ending}" for ending in ("csv", "json", "md", "tex")]
+    assert sorted(f.name for f in folder.iterdir()) == [*names, "report.html"]
     text = (folder / "leaderboard.json").read_text()
     assert json.loads(text) == report.rows and "NaN" not in text
     page = (folder / "report.html").read_text()
     assert 'src="data:image/png;base64,iVBOR' in page and "<caption>" in page
     assert "http" not in page and "<script" not in page
-    assert 'alt="Bar chart of nDCG@10. known: contrastive 0.600' in page
+    assert 'alt="nDCG@10 of each approach with its interval. known: best of ' in page
 
 
 def test_the_best_is_bold_and_marked(report):
@@ -506,7 +513,7 @@ def test_no_text_becomes_markup(tmp_path):
     assert "\x1b" not in report.to_text() and "\x1b" not in report.to_markdown()
     markdown = report.to_markdown().splitlines()
     assert len(markdown) == 2 + len(report.rows) and "<script>" not in report.to_markdown()
-    assert all(line.replace("\\|", "").count("|") == 11 for line in markdown)
+    assert all(line.replace("\\|", "").count("|") == 13 for line in markdown)
 
 
 def test_what_cannot_be_compared():

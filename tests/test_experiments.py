@@ -116,6 +116,23 @@ def test_approaches_take_the_mean_over_seeds_and_tell_what_was_forgotten(
         row["recipe_hash"]: row["general_ndcg@10"] for row in judge.leaderboard(tiny_domain).rows
     }
     assert [kept[run.recipe.hash] for run in runs] == pytest.approx(general)
+    rate = best.learning_rate
+    once = experiments.approaches(
+        tiny_domain,
+        ["contrastive"],
+        seeds=(1,),
+        factors=(1,),
+        references=(),
+        baseline="contrastive",
+        quiet=True,
+        model=str(tiny_model),
+        epochs=1,
+        batch_size=8,
+        learning_rate=rate,
+    )
+    assert [run.recipe.learning_rate for run in once.sweeps["contrastive"].runs] == [rate]
+    with pytest.raises(EmbkitError, match="above 0"):
+        experiments.approaches(tiny_domain, ["corpus"], factors=(0,), quiet=True)
     with pytest.raises(EmbkitError, match="did you mean 'corpus'"):
         experiments.approaches(tiny_domain, ["corps"], quiet=True)
     with pytest.raises(EmbkitError, match="seed"):

@@ -15,7 +15,9 @@ from datasets import load_from_disk
 import embkit.export
 from embkit.domains import load_domain
 from embkit.errors import EmbkitError
+from embkit.evaluation import compare
 from embkit.export import export_model, to_beir, to_datasets, to_parquet
+from embkit.recipes import Recipe
 from embkit.runs import Run
 
 
@@ -197,6 +199,27 @@ def test_an_exported_model_is_a_plain_folder_with_the_same_vectors(tiny_model, t
         for where in (tiny_model, folder)
     )
     assert np.array_equal(one, other)
+
+
+def test_the_card_of_an_exported_model_tells_its_evaluation(tiny_model, tiny_domain, tmp_path):
+    from embkit.judge import evaluate
+
+    run, base = made_run(tmp_path, tiny_model), evaluate(str(tiny_model), tiny_domain)
+    run.record.update(
+        recipe=json.loads(Recipe(model="minilm").to_json()),
+        domain="tiny",
+        domain_hash="ab" * 8,
+        pairs=30,
+        seconds=2.0,
+        dev_score=0.5,
+    )
+    report = compare([base])
+    folder = export_model(run, tmp_path / "told", report=report)
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "## Evaluation on tiny" in card and report.to_markdown() in card
+    assert f"recipe {Recipe(model='minilm').hash}, seed 42" in card and "30 pairs" in card
+    plain = (export_model(run, tmp_path / "plain") / "README.md").read_text(encoding="utf-8")
+    assert card.startswith(plain.rstrip()) and "## Evaluation on" not in plain
 
 
 def test_a_run_without_a_model_is_refused(tmp_path):

@@ -5,17 +5,23 @@ import pytest
 import torch
 
 from embkit.errors import EmbkitError
-from embkit.forgetting import general_probe, merge_weights
+from embkit.forgetting import MergeChoice, choose_share, general_probe, merge_weights
+from embkit.judge import rank, score
 from embkit.search import load_model
 
 
-def test_the_probe_asks_about_functions_and_trains_on_nothing():
+def test_the_probe_asks_about_functions_and_trains_on_nothing(monkeypatch):
+    monkeypatch.setenv("EMBKIT_PROFILE", "workshop")
     probe = general_probe()
     assert probe.test_splits == ("general",) and not probe.qrels["train"]
     right = {d for judged in probe.qrels["general"].values() for d in judged}
     assert right <= set(probe.corpus) and len(probe.corpus) >= 1_000
     assert len(probe.qrels["general"]) >= 200
     assert general_probe() is probe
+    monkeypatch.setenv("EMBKIT_PROFILE", "smoke")
+    small = general_probe()
+    assert len(small.qrels["general"]) == 60 and len(small.corpus) < 200
+    assert set(small.corpus) == {d for judged in small.qrels["general"].values() for d in judged}
 
 
 @pytest.fixture
@@ -43,3 +49,29 @@ def test_a_share_beyond_one_and_another_model_are_one_clear_error(pair, tiny_mod
         merge_weights(*pair, share=1.5)
     with pytest.raises(EmbkitError, match="fine-tuned from"):
         merge_weights(pair[0], minilm)
+
+
+def test_the_smallest_share_within_the_cost_is_chosen():
+    dev = {0.5: 0.60, 0.6: 0.66, 0.7: 0.64, 0.8: 0.69, 1.0: 0.70}
+    assert MergeChoice(dev, cost=0.01).best == 0.8
+    assert MergeChoice(dev, cost=0.05).best == 0.6
+    assert MergeChoice(dev, cost=0.0).best == 1.0
+    assert (
+        "0.8" in repr(MergeChoice(dev, 0.01)) and "<table" in MergeChoice(dev, 0.01)._repr_html_()
+    )
+
+
+def test_each_share_is_judged_on_dev_alone(pair, tiny_domain):
+    start, tuned = pair
+    found = choose_share(tuned, start, tiny_domain, shares=(0.25,))
+    merged = merge_weights(tuned, start, 0.25)
+    for share, model in {0.25: merged, 1.0: tuned}.items():
+        ranking = rank(model, tiny_domain, "dev", documents=tiny_domain.dev_corpus(), cache=False)
+        wanted = score(ranking, tiny_domain, "dev")["ndcg@10"].mean()
+        assert found.dev[share] == pytest.approx(wanted)
+
+
+def test_no_share_and_a_negative_cost_are_one_clear_error(pair, tiny_domain):
+    for wrong in ({"shares": ()}, {"cost": -0.1}):
+        with pytest.raises(EmbkitError, match="at least one share"):
+            choose_share(pair[1], pair[0], tiny_domain, **wrong)

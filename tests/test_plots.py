@@ -71,6 +71,27 @@ def test_metric_bars_has_a_bar_an_approach_and_split_and_an_interval_on_each():
             plots.metric_bars(given, metric)
 
 
+def test_intervals_has_a_line_an_approach_the_best_on_top_in_every_split():
+    report = compare([BASE, TUNED])
+    figure = drawn(plots.intervals(report))
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["known", "novel"]
+    names = [t.get_text() for t in figure.axes[0].get_yticklabels()]
+    names = [name.lstrip("\u200b").replace("\\$", "$") for name in names]
+    rows = [r for r in report.rows if r["split"] == "known" and not r["subset"]]
+    assert names == [r["label"] for r in sorted(rows, key=lambda r: r["ndcg@10"])]
+    for axes, split in zip(figure.axes, ("known", "novel"), strict=True):
+        spans = [c.lines[2][0].get_segments()[0] for c in axes.containers]
+        for place, name in enumerate(names):
+            row = next(r for r in report.rows if r["label"] == name and r["split"] == split)
+            assert spans[place][:, 0] == pytest.approx(row["ndcg@10_ci"])
+            assert spans[place][:, 1] == pytest.approx([place, place])
+    many = [rows[0] | {"label": f"approach {n}", "ndcg@10": n / 100} for n in range(80)]
+    wide, high = plots.intervals(many).get_size_inches()
+    assert wide < 8 and high < 25, "grows downwards, as a page does"
+    with pytest.raises(EmbkitError, match="no rows"):
+        plots.intervals([])
+
+
 def test_before_after_counts_the_queries():
     figure = drawn(plots.before_after(BASE, TUNED, "known"))
     (axes,) = figure.axes

@@ -167,6 +167,11 @@ def test_each_field_changes_the_hash():
         "teacher_temperature": 0.1,
         "teacher_share": 0.25,
         "layers": 3,
+        "trained_parts": "image",
+        "frozen_stages": 2,
+        "image_rate": 0.3,
+        "text_rate": 0.1,
+        "augment": 0.5,
     }
     names = {f.name for f in dataclasses.fields(Recipe)}
     assert other.keys() <= names

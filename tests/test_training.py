@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -295,6 +296,42 @@ def test_a_full_disk_leaves_nothing_half_written(store, monkeypatch, tiny_domain
     assert not list(store.rglob("run.json"))
     assert not list(store.rglob("model.safetensors*")) or list(store.rglob("checkpoint-*"))
     monkeypatch.undo()
+
+
+def test_a_disk_that_filled_up_is_said_whatever_the_writer_raised(
+    store, monkeypatch, tiny_domain, recipe
+):
+    whole = shutil.disk_usage("/")
+
+    def full(*_, **__):  # as safetensors does, whose error is no OSError
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: whole._replace(free=0))
+        raise RuntimeError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(training, "_save_model", full)
+    with pytest.raises(EmbkitError, match=r"No space left[\s\S]*run\.delete"):
+        training.train(recipe, tiny_domain, quiet=True)
+    assert not list(store.rglob("run.json"))
+
+
+def test_an_error_that_has_nothing_to_do_with_the_disk_stays_what_it_is(
+    store, monkeypatch, tiny_domain, recipe
+):
+    def broken(*_, **__):
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(training, "_save_model", broken)
+    with pytest.raises(RuntimeError, match="something else"):
+        training.train(recipe, tiny_domain, quiet=True)
+
+
+def test_too_little_room_is_said_before_anything_is_trained(
+    store, monkeypatch, tiny_domain, recipe
+):
+    whole = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: whole._replace(free=1000))
+    with pytest.raises(EmbkitError, match=r"0\.0 MB are free[\s\S]*two checkpoints"):
+        training.train(recipe, tiny_domain, quiet=True)
+    assert not list(store.rglob("checkpoint-*"))
 
 
 def test_one_pair_is_too_few(tiny_domain, recipe):

@@ -10,7 +10,8 @@ from scipy import stats
 
 from embkit.errors import EmbkitError
 from embkit.evaluation import Scores, compare
-from embkit.verdict import WORTH, _holm, queries_needed, verdict
+from embkit.metrics import holm
+from embkit.verdict import WORTH, queries_needed, verdict
 
 
 def scores(approach, seed=None, n=200, **gains):
@@ -107,10 +108,10 @@ def test_many_approaches_by_chance_are_no_reason_to_fine_tune():
 
 
 def test_holm_by_hand():
-    assert _holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert _holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
-    assert _holm([0.2]) == [0.2]
-    assert _holm([]) == []
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
+    assert holm([0.2]) == [0.2]
+    assert holm([]) == []
 
 
 @pytest.mark.parametrize("sd, difference", [(0.2, 0.02), (0.35, 0.02), (0.1, 0.05)])

@@ -346,16 +346,6 @@ def test_style(name):
     assert [line for line in authoring.check_style(NOTEBOOKS) if line.startswith(name)] == []
 
 
-@pytest.fixture(scope="module")
-def shared(minilm, tmp_path_factory):
-    """One store and one cache for the whole course: a later notebook reuses an earlier's runs."""
-    folder = tmp_path_factory.mktemp("course")
-    (folder / "cache").mkdir()
-    if assets := next((p for p in minilm.parents if p.name == "assets"), None):
-        (folder / "cache" / "assets").symlink_to(assets, target_is_directory=True)
-    return folder
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("solutions", [False, True], ids=["course", "solutions"])
 @pytest.mark.parametrize("name", COURSE)

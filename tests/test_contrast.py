@@ -1,0 +1,203 @@
+"""Who wins on which queries, what is on the front, names told apart, exports of a report."""
+
+import csv
+import io
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from embkit import plots
+from embkit.contrast import pareto_front, queries_behind, win_tie_loss
+from embkit.errors import EmbkitError
+from embkit.evaluation import Scores, compare
+from embkit.judge import leaderboard
+from embkit.metrics import holm, paired_test
+from embkit.runs import store
+
+
+def scores(domain, approach, values, recipe_hash=None, base_model="minilm", **meta):
+    """Scores over the queries of ``known``, padded with the last value."""
+    queries = list(domain.qrels["known"])
+    padded = [*values, *[values[-1]] * (len(queries) - len(values))]
+    index = pd.Index(queries, name="query_id")
+    frame = pd.DataFrame({"ndcg@10": padded}, index=index, dtype=float)
+    return Scores(
+        approach=approach,
+        domain=domain.name,
+        domain_hash=domain.hash,
+        base_model=base_model,
+        recipe_hash=recipe_hash,
+        per_query={"known": frame},
+        meta=meta,
+    )
+
+
+@pytest.fixture
+def base(tiny_domain):
+    return scores(tiny_domain, "base", [0.5, 0.5, 0.5, 0.5], trainable_params=0)
+
+
+@pytest.fixture
+def tuned(tiny_domain):
+    return scores(tiny_domain, "contrastive", [1.0, 0.6, 0.2, 0.5], "aa", train_seconds=9.0)
+
+
+def test_wins_ties_and_losses_are_counted_by_query(base, tuned, tiny_domain):
+    row = win_tie_loss([tuned, base], base, "known").loc["contrastive"]
+    queries = len(tiny_domain.qrels["known"])
+    assert (row["win"], row["tie"], row["loss"]) == (2, queries - 3, 1)
+    assert row["mean win"] == pytest.approx(0.3) and row["mean loss"] == pytest.approx(-0.3)
+    board = compare([base, tuned])
+    found = next(r for r in board.rows if r["label"] == "contrastive")
+    assert (found["wins"], found["ties"], found["losses"]) == (2, queries - 3, 1)
+
+
+def test_the_queries_behind_come_with_their_texts(base, tuned, tiny_domain):
+    table = queries_behind(base, tuned, tiny_domain, "known", n=2)
+    assert list(table["change"]) == pytest.approx([0.5, 0.1, -0.3])
+    first = next(iter(tiny_domain.qrels["known"]))
+    assert table.iloc[0]["query"] == tiny_domain.queries[first]
+    assert table.iloc[0]["right"] == "Injury of the eye", "a grade of 0 is not right"
+    assert list(queries_behind(base, tuned, tiny_domain, "known", n=1)["change"]) == [0.5, -0.3]
+    assert len(queries_behind(base, base, tiny_domain, "known")) == 0
+
+
+def test_other_queries_and_other_domains_are_refused(base, tuned, tiny_domain):
+    import dataclasses
+
+    other = dataclasses.replace(base, domain_hash="f" * 16)
+    with pytest.raises(EmbkitError, match="not on 'tiny'"):
+        queries_behind(other, tuned, tiny_domain, "known")
+    frame = base.per_query["known"].iloc[1:]
+    with pytest.raises(EmbkitError, match="not the same"):
+        win_tie_loss([tuned], dataclasses.replace(base, per_query={"known": frame}), "known")
+
+
+def test_the_front_is_what_nothing_beats_in_both():
+    rng = np.random.default_rng(0)
+    rows = [
+        {"split": "a", "subset": None, "train_seconds": float(s), "ndcg@10": float(q), "label": n}
+        for n, (s, q) in enumerate(rng.integers(1, 8, size=(40, 2)))
+    ]
+    rows.append(rows[0] | {"split": "b", "ndcg@10": 99.0})
+    rows.append(rows[0] | {"subset": "part", "ndcg@10": 99.0})
+    front = pareto_front(rows)
+    kept = [row for row in rows if row["split"] == "a" and row["subset"] is None]
+    for row in kept:  # by definition: beaten, or of the front's own cost and quality
+        beaten = any(
+            o["train_seconds"] <= row["train_seconds"]
+            and o["ndcg@10"] >= row["ndcg@10"]
+            and (o["train_seconds"], o["ndcg@10"]) != (row["train_seconds"], row["ndcg@10"])
+            for o in kept
+        )
+        same = [(f["train_seconds"], f["ndcg@10"]) for f in front]
+        assert beaten == ((row["train_seconds"], row["ndcg@10"]) not in same)
+    free = rows[0] | {"train_seconds": None, "trainable_params": 0, "ndcg@10": 0.5}
+    assert pareto_front([*rows, free])[0]["train_seconds"] == 0.0, "never trained: no cost"
+    unknown = rows[0] | {"train_seconds": None, "ndcg@10": 99.0}
+    assert pareto_front([*rows, unknown]) == front, "an unknown cost is not a low one"
+
+
+def test_the_pareto_picture_tells_its_front(base, tuned):
+    figure = plots.pareto(compare([base, tuned]))
+    assert "on the front: base 0.500" in plots.alt_text(figure)
+    assert "0 are beaten" in plots.alt_text(figure) and plots.png(figure).startswith(b"\x89PNG")
+    with pytest.raises(EmbkitError, match="no rows"):
+        plots.pareto([])
+
+
+def test_a_sweeps_picture_shows_what_was_cut_short():
+    rows = [
+        {"rate": r, "heat": h, "small": 0.5, "dev nDCG@10": d}
+        for r, h, d in ((1e-4, 1, 0.5), (1e-2, 2, None))
+    ]
+    for color in (None, "heat"):
+        figure = plots.trials(rows, "rate", color)
+        assert "1 trials on all pairs, 1 cut short; the best, 0.500" in plots.alt_text(figure)
+        assert figure.axes[0].get_xscale() == "log" and plots.png(figure)
+
+
+def test_holm_is_what_its_definition_says():
+    rng = np.random.default_rng(1)
+    p = list(rng.uniform(0, 0.2, 9))
+    order = sorted(p)
+    for value, found in zip(p, holm(p), strict=True):
+        rank = order.index(value)
+        wanted = max(min(1.0, (len(p) - k) * order[k]) for k in range(rank + 1))
+        assert found == pytest.approx(wanted)
+    assert holm([]) == [] and holm([0.7]) == [0.7]
+
+
+def test_a_report_corrects_for_all_of_its_tests(base, tuned, tiny_domain):
+    other = scores(tiny_domain, "LoRA", [0.9, 0.9, 0.1, 0.6], "bb")
+    rows = [row for row in compare([base, tuned, other]).rows if row["p_vs_base"] is not None]
+    assert [row["p_holm"] for row in rows] == pytest.approx(holm([r["p_vs_base"] for r in rows]))
+    assert all(row["p_holm"] >= row["p_vs_base"] for row in rows)
+
+
+def test_many_tests_get_as_many_flips_as_holm_needs(tiny_domain, monkeypatch):
+    given = []
+
+    def counted(a, b, **options):
+        given.append(options["resamples"])
+        return paired_test(a, b)
+
+    monkeypatch.setattr("embkit.evaluation.paired_test", counted)
+    few = [scores(tiny_domain, "base", [0.5]), scores(tiny_domain, "a", [0.6], "aa")]
+    compare(few)
+    many = [few[0], *(scores(tiny_domain, "a", [0.6], f"{n:03d}") for n in range(300))]
+    compare(many)
+    assert given[0] == 10_000 and given[-1] == 50 * 301, "0.02 at the least, however many"
+
+
+def test_equal_names_are_told_apart_by_what_differs(tiny_domain, monkeypatch):
+    kept = {
+        "base-1": scores(tiny_domain, "base", [0.5]),
+        "base-2": scores(tiny_domain, "base", [0.6], base_model="bge-small"),
+        "teacher-1234567": scores(tiny_domain, "teacher", [0.7], base_model=None),
+        "teacher-89abcde": scores(tiny_domain, "teacher", [0.8], base_model=None),
+        "run-1": scores(tiny_domain, "contrastive", [0.7], "aa", learning_rate=1e-4, seed=1),
+        "run-2": scores(tiny_domain, "contrastive", [0.8], "bb", learning_rate=4e-4, seed=1),
+        "run-3": scores(tiny_domain, "LoRA", [0.7], "cc", learning_rate=1e-4, seed=1),
+        "run-4": scores(tiny_domain, "LoRA", [0.8], "dd", learning_rate=1e-4, seed=2),
+        "bm25": scores(tiny_domain, "bm25", [0.3], base_model=None),
+    }
+    for key, one in kept.items():
+        one.save(store(tiny_domain) / key / "scores.json")
+    board = leaderboard(tiny_domain)
+    assert {row["label"] for row in board.rows} == {
+        "base (minilm)",
+        "base (bge-small)",
+        "teacher (123456)",
+        "teacher (89abcd)",
+        "contrastive (learning rate 0.0001)",
+        "contrastive (learning rate 0.0004)",
+        "LoRA (seed 1)",
+        "LoRA (seed 2)",
+        "bm25",
+    }
+    assert board.baseline == "base" and all(row["label"] for row in board.rows)
+
+
+def test_a_report_as_csv_and_latex(base, tuned, tiny_domain):
+    odd = scores(tiny_domain, "=HYPERLINK(1) & 50% of_$x{}", [0.9], "cc")
+    board = compare([base, tuned, odd])
+    rows = list(csv.DictReader(io.StringIO(board.to_csv())))
+    assert len(rows) == len(board.rows)
+    for row, wanted in zip(rows, board.rows, strict=True):
+        assert float(row["ndcg@10"]) == wanted["ndcg@10"]
+        assert float(row["ndcg@10_low"]) == wanted["ndcg@10_ci"][0]
+        if wanted["label"] == odd.label:
+            assert row["label"] == "'" + odd.label, "no formula for a spreadsheet"
+    latex = board.to_latex()
+    assert latex.startswith(r"\begin{tabular}{ll") and latex.endswith(r"\end{tabular}")
+    assert r"=HYPERLINK(1) \& 50\% of\_\$x\{\}" in latex and r"\textbf{" in latex
+    columns = {len(re.split(r"(?<!\\)&", line)) for line in latex.splitlines() if "&" in line}
+    assert len(columns) == 1, "as many cells in every row"
+    folder = board.save(store(tiny_domain).parent / "out")
+    assert (folder / "leaderboard.tex").read_text() == latex + "\n"
+    assert (folder / "leaderboard.csv").read_text() == board.to_csv()
+    assert (folder / "leaderboard.md").read_text() == board.to_markdown() + "\n"
+    assert (folder / "report.html").read_text().count("<img alt=") == 2

@@ -1,0 +1,157 @@
+"""Two processes (gloo, one thread each) against one: vectors, search, loss, gradient, training."""
+
+import json
+import os
+import pickle
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from embkit.distributed import DenseAcross, Sliced, Team, check_recipe, encode_across, team
+from embkit.errors import EmbkitError
+from embkit.objectives import make_loss
+from embkit.recipes import Recipe
+from embkit.runs import Run, store
+from embkit.search import exact_search, load_model
+from embkit.training import train
+
+HERE = Path(__file__).resolve().parent
+PATIENCE = 300  # seconds after which two processes count as stuck: a net, no measurement
+
+
+def launch(folder, domain, **job):
+    """Two processes on one job; their exit codes and what they wrote."""
+    (folder / "job.json").write_text(json.dumps(job))
+    (folder / "domain.pickle").write_bytes(pickle.dumps(domain))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = []
+    for rank in (0, 1):
+        env = os.environ | {
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": "2",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "OMP_NUM_THREADS": "1",
+            "GLOO_SOCKET_IFNAME": "lo" if sys.platform == "linux" else "lo0",
+            "PYTHONPATH": str(HERE.parent),
+        }
+        command = [sys.executable, str(HERE / "two_processes.py"), str(folder)]
+        pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        started.append(subprocess.Popen(command, env=env, **pipe))
+    try:
+        said = [process.communicate(timeout=PATIENCE)[0] for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    return [process.returncode for process in started], said
+
+
+@pytest.fixture
+def recipe(tiny_model):
+    return Recipe(model=str(tiny_model), epochs=2, batch_size=8, learning_rate=1e-3)
+
+
+def as_dict(recipe):
+    return json.loads(recipe.to_json())
+
+
+def test_two_processes_give_what_one_gives(tiny_domain, recipe, tmp_path, monkeypatch):
+    queries = ["ocular ache", "growth in one lung", "cutaneous"]
+    rows = [(tiny_domain.queries[q], d) for q, d in list(tiny_domain.qrels["train"].items())[:8]]
+    batch = [(anchor, tiny_domain.corpus[next(iter(right))]) for anchor, right in rows]
+    job = {"do": "share", "recipe": as_dict(recipe), "queries": queries, "batch": batch}
+    codes, said = launch(tmp_path, tiny_domain, **job)
+    assert codes == [0, 0], said
+    told = [json.loads((tmp_path / f"told-{rank}.json").read_text()) for rank in (0, 1)]
+    arrays = [np.load(tmp_path / f"arrays-{rank}.npz") for rank in (0, 1)]
+
+    model = load_model(recipe.model).eval()
+    texts = list(tiny_domain.corpus.values())
+    alone = encode_across(model, texts, cache=False)
+    places, scores = DenseAcross(model, texts, cache=False).search(queries, 7)
+    exact = exact_search(encode_across(model, queries, cache=False), alone, 7)
+    np.testing.assert_array_equal(places, exact[0])
+    loss = make_loss(recipe, model)
+    value = loss([model.preprocess(list(side)) for side in zip(*batch, strict=True)], None)
+    value.backward()
+    for found in arrays:
+        np.testing.assert_allclose(found["vectors"], alone, atol=1e-5)
+        np.testing.assert_array_equal(found["places"], places)
+        np.testing.assert_allclose(found["scores"], scores, atol=1e-5)
+        for name, weight in model.named_parameters():
+            if weight.grad is not None:
+                np.testing.assert_allclose(found[name], weight.grad.numpy(), atol=1e-5)
+    assert told[0]["loss"] == told[1]["loss"] == pytest.approx(value.item(), abs=1e-5)
+
+    for rank in (0, 1):
+        disagree, batch_size, approach, recipes = told[rank]["errors"]
+        assert "recipe 0" in disagree and "recipe 1" in disagree and "torchrun" in disagree
+        assert "a batch of 7 for 2 processes" in batch_size and "batch_size=6" in batch_size
+        assert "approach='corpus' in 2 processes" in approach
+        assert "disagree on what to train" in recipes
+        assert told[rank]["run"] == told[rank]["again"] == told[0]["run"]
+
+    both = Run.load(told[0]["run"])
+    assert both.record["processes"] == 2 and both.recipe == recipe
+    monkeypatch.setenv("EMBKIT_RUNS", str(tmp_path / "another"))
+    one = train(recipe, tiny_domain, quiet=True)
+    assert one.path.name == both.path.name and one.record["steps"] == both.record["steps"]
+    assert abs(one.dev_score - both.dev_score) <= 0.01
+    mine, theirs = (dict(run.model().named_parameters()) for run in (one, both))
+    change = max((mine[name] - theirs[name]).abs().max().item() for name in mine)
+    assert change < 1e-3, "the weights themselves, after every step of both epochs"
+
+
+def test_one_is_killed_the_other_ends_and_the_run_goes_on(
+    tiny_domain, recipe, tmp_path, monkeypatch
+):
+    recipe = recipe.replace(epochs=4)
+    codes, said = launch(tmp_path, tiny_domain, do="die", recipe=as_dict(recipe), die_at=12)
+    assert codes[1] == -9 and codes[0] not in (0, -9), said
+    assert not list(store(tiny_domain).glob("*/run.json"))
+    kept = list(store(tiny_domain).glob("contrastive-*/checkpoints/checkpoint-*"))
+    steps = [json.loads((k / "trainer_state.json").read_text())["global_step"] for k in kept]
+    assert len(steps) == 1 and 0 < steps[0] <= 12, "saved before the second was killed"
+    begun = []
+    from embkit.watching import Watch
+
+    monkeypatch.setattr(
+        Watch, "on_step_end", lambda self, args, state, *_, **__: begun.append(state.global_step)
+    )
+    run = train(recipe, tiny_domain, quiet=True)
+    assert begun == list(range(steps[0] + 1, 17)), "one process goes on from where two were"
+    assert run.record["steps"] == 16 and "processes" not in run.record
+
+
+def test_a_part_of_many_things_is_each_processes_own():
+    for size in (1, 2, 3, 5):
+        for things in (0, 1, 4, 7, 100):
+            parts = [list(range(things))[Team(rank, size).part(things)] for rank in range(size)]
+            assert sum(parts, []) == list(range(things))
+            assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_global_batches_are_cut_into_slices_of_one_length():
+    batches = [[3, 1, 4, 1], [5, 9, 2], [6]]
+    assert list(Sliced(batches, 2)) == [[3, 1], [4, 1], [5], [9]]
+    assert len(Sliced(batches, 2)) == 6
+
+
+def test_one_process_needs_no_launcher(monkeypatch, recipe):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    alone = team()
+    assert alone == Team() and alone.first and alone.tell("x") == "x" and alone.gather(3) == [3]
+    alone.agree("anything", 1)
+    check_recipe(recipe.replace(batch_size=7), alone)
+    assert encode_across(lambda texts: np.eye(3)[: len(texts)], [], alone).shape == (0, 0)
+    assert not torch.distributed.is_initialized()
+    with pytest.raises(EmbkitError, match="a batch of 7 for 3 processes"):
+        check_recipe(recipe.replace(batch_size=7), Team(0, 3))

@@ -1,0 +1,123 @@
+"""ONNX and its eight bits: the same vectors, a served snippet, what is refused."""
+
+import builtins
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from embkit.errors import EmbkitError
+from embkit.onnx_export import OnnxModel, export_onnx, onnx_loss
+from embkit.search import load_model
+
+pytest.importorskip("onnxruntime", reason="the extra 'onnx'")
+TEXTS = ["injury of the eye", "ocular sepsis in one lung, or another", "ache", "of the the of"]
+
+
+@pytest.fixture(scope="module")
+def exported(tiny_model, tmp_path_factory):
+    """The tiny model's export, and its own vectors of TEXTS."""
+    folder = tmp_path_factory.mktemp("export") / "onnx"
+    model = load_model(tiny_model)
+    model.prompts = {"query": "ask: ", "document": ""}
+    export_onnx(model, folder)
+    return folder, load_model(tiny_model).encode(TEXTS, normalize_embeddings=True)
+
+
+def test_the_graph_gives_the_models_own_vectors(exported):
+    folder, wanted = exported
+    found = OnnxModel(folder, int8=False)(TEXTS)
+    assert found.shape == wanted.shape and found.dtype == np.float32
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    alone = np.concatenate([OnnxModel(folder, int8=False)([text]) for text in TEXTS])
+    np.testing.assert_allclose(alone, wanted, atol=1e-5, err_msg="padding changes nothing")
+
+
+def test_eight_bits_are_close_and_small(exported):
+    folder, wanted = exported
+    found = OnnxModel(folder)(TEXTS)
+    assert ((found * wanted).sum(axis=1) > 0.98).all()
+    assert not np.allclose(found, wanted, atol=1e-6), "they are other weights"
+    sizes = {name: (folder / name).stat().st_size for name in ("model.onnx", "model_int8.onnx")}
+    assert sizes["model_int8.onnx"] < 0.9 * sizes["model.onnx"]
+
+
+def test_the_serving_snippet_serves(exported, monkeypatch):
+    folder, wanted = exported
+    text = (folder / "serve.py").read_text()
+    assert len(text.split("here = ")[1].splitlines()) <= 13 and "'query': 'ask: '" in text
+    spec = importlib.util.spec_from_file_location("serve", folder / "serve.py")
+    served = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(served)
+    np.testing.assert_allclose(served.encode(TEXTS), OnnxModel(folder)(TEXTS), atol=1e-2)
+    asked = served.encode(["ache"], prompt="of the ")
+    np.testing.assert_allclose(asked, OnnxModel(folder)(["of the ache"]), atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(served.encode(TEXTS), axis=1), 1, atol=1e-5)
+    long = served.encode(["ache " * 500])
+    assert np.isfinite(long).all(), "cut where the model cuts"
+    assert "embkit" not in text and "torch" not in text and wanted.shape == (4, 32)
+
+
+def test_the_loss_is_measured_beside_the_engine(exported, tiny_model, tiny_domain):
+    table = onnx_loss(str(tiny_model), exported[0], tiny_domain, rounds=1)
+    assert list(table.index) == ["engine, fp32", "ONNX, fp32", "ONNX, int8"]
+    assert table.loc["ONNX, fp32", "loss"] == pytest.approx(0, abs=1e-9)
+    row = table.loc["ONNX, int8"]
+    assert row["nDCG@10"] == pytest.approx(table.loc["engine, fp32", "nDCG@10"] - row["loss"])
+    assert row["low"] <= row["loss"] <= row["high"] and (table["texts/s"] > 0).all()
+
+
+def test_a_loss_is_measured_once_and_again_when_anything_differs(
+    exported, tiny_model, tiny_domain, tmp_path
+):
+    folder = shutil.copytree(exported[0], tmp_path / "onnx")
+    first = onnx_loss(str(tiny_model), folder, tiny_domain, rounds=1)
+    again = onnx_loss(str(tiny_model), folder, tiny_domain, rounds=1)
+    pd.testing.assert_frame_equal(first, again)  # the seconds of a second time would differ
+    kept = Path(first.attrs["kept"])
+    kept.write_text("{")
+    assert list(onnx_loss(str(tiny_model), folder, tiny_domain, rounds=1).index) == list(
+        first.index
+    )
+    few = list(tiny_domain.corpus)[:20]
+    other = onnx_loss(str(tiny_model), folder, tiny_domain, rounds=1, documents=few)
+    assert other.attrs["kept"] != str(kept)
+    (folder / "model_int8.onnx").unlink()
+    assert list(onnx_loss(str(tiny_model), folder, tiny_domain, rounds=1).index) == [
+        "engine, fp32",
+        "ONNX, fp32",
+    ]
+
+
+def test_an_earlier_export_is_overwritten_only_when_told(exported, tiny_model, tmp_path):
+    folder = tmp_path / "again"
+    export_onnx(str(tiny_model), folder, int8=False)
+    assert not (folder / "model_int8.onnx").exists()
+    with pytest.raises(EmbkitError, match="holds something already"):
+        export_onnx(str(tiny_model), folder)
+    with pytest.raises(EmbkitError, match="no model_int8.onnx"):
+        OnnxModel(folder)
+    export_onnx(str(tiny_model), folder, replace=True)
+    assert len(OnnxModel(folder)(["ache"])) == 1
+    assert json.loads((folder / "tokenizer.json").read_text())["truncation"]["max_length"] == 48
+
+
+def test_what_is_no_model_and_what_is_not_installed(tmp_path, tiny_model, monkeypatch):
+    with pytest.raises(EmbkitError, match="no transformer of texts"):
+        export_onnx(lambda texts: texts, tmp_path / "a")
+    real = builtins.__import__
+
+    def without(name, *args, **options):
+        if name == "onnxruntime":
+            raise ImportError(name)
+        return real(name, *args, **options)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    for call in (lambda: export_onnx(str(tiny_model), tmp_path / "b"), lambda: OnnxModel(tmp_path)):
+        with pytest.raises(EmbkitError, match="pip install -c constraints.txt onnxruntime"):
+            call()
+    assert not (tmp_path / "b").exists()

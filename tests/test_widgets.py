@@ -1,0 +1,407 @@
+"""Panels from code, as a notebook has them: what is shown, errors, markup, pictures."""
+
+import dataclasses
+import io
+from dataclasses import fields
+
+import matplotlib.image
+import numpy as np
+import pytest
+from IPython.core.formatters import DisplayFormatter
+
+from embkit import judge, mining, training
+from embkit.authoring import WIDGET
+from embkit.errors import EmbkitError
+from embkit.metrics import score_ranking
+from embkit.presets import PRESETS
+from embkit.recipes import CHOICES, Recipe
+from embkit.widgets import (
+    FailureBrowser,
+    NegativesLab,
+    RecipeEditor,
+    SearchBox,
+)
+from embkit.widgets.base import Panel, listing, table
+
+MARKUP = "<script>alert('x')</script> & <b>bold</b> 😀"
+TAGS = ("<script", "<b>bold", "<img")
+
+
+def letters(texts):
+    """A model: counts of letters."""
+    return np.array(
+        [[text.lower().count(c) + 0.01 for c in "abcdefghiklmnoprstuvy"] for text in texts]
+    )
+
+
+def lengths(texts):
+    """Another: words and characters."""
+    return np.array([[len(text.split()), len(text), 1 + text.count("o")] for text in texts], float)
+
+
+@pytest.fixture
+def rows(tiny_domain):
+    split = tiny_domain.qrels["train"]
+    return [(q, tiny_domain.queries[q], d) for q, judged in split.items() for d in judged]
+
+
+@pytest.fixture
+def marked(tiny_domain):
+    """A domain with markup in a document and in a query."""
+    return dataclasses.replace(
+        tiny_domain,
+        corpus={**tiny_domain.corpus, "eye0": MARKUP},
+        queries={**tiny_domain.queries, "q00": MARKUP},
+    )
+
+
+def made(kind, domain):
+    rows = [(q, domain.queries[q], d) for q, j in domain.qrels["train"].items() for d in j]
+    if kind is NegativesLab:
+        return NegativesLab(domain, rows, model=letters)
+    if kind is RecipeEditor:
+        return RecipeEditor(domain)
+    return kind(lengths, letters, domain)
+
+
+PANELS = (SearchBox, NegativesLab, RecipeEditor, FailureBrowser)
+
+
+@pytest.mark.parametrize("kind", PANELS)
+def test_a_panel_has_a_picture_beside_its_view(kind, tiny_domain):
+    data, about = DisplayFormatter().format(made(kind, tiny_domain))
+    assert {WIDGET, "image/png", "text/plain"} <= set(data)
+    assert len(about["image/png"]["alt"]) > 20
+    assert len(data["image/png"]) < 150_000  # characters of base64 in the notebook
+
+
+@pytest.mark.parametrize("kind", PANELS)
+def test_a_panel_is_short(kind):
+    import inspect
+
+    assert len(inspect.getsource(kind).splitlines()) < 200
+    assert kind.__doc__ and "Example:" in kind.__doc__
+
+
+# ---- base
+
+
+def test_an_error_in_a_callback_is_shown_as_text():
+    class Broken(Panel):
+        def picture(self):
+            raise RuntimeError("no picture")
+
+    panel = Broken()
+    panel.guarded(lambda: 1 / 0)()
+    assert panel.message == "Not done. ZeroDivisionError('division by zero')"
+    assert isinstance(panel.error, ZeroDivisionError)
+    panel.fail(EmbkitError(MARKUP, expected="text", hint="text"))
+    assert "&lt;script&gt;" in panel.status.value and "<script" not in panel.status.value
+    assert "try next" in panel.message
+    panel.tell("fine")
+    assert panel.error is None and "fine" in panel.status.value
+    data, _ = panel._repr_mimebundle_()
+    assert WIDGET in data and "image/png" not in data and "no picture" in panel.message
+
+
+def test_tables_and_pictures_take_any_text():
+    shown = table(["<i>"], [[MARKUP]], marked=[0])
+    assert not any(tag in shown for tag in (*TAGS, "<i>"))
+    from embkit.plots import png
+
+    picture = listing("$x$ " + MARKUP, {"a": [("\x00 $ \\frac", True)], "b": []}, "one\ntwo")
+    assert matplotlib.image.imread(io.BytesIO(png(picture))).shape[2] in (3, 4)
+
+
+# ---- search box
+
+
+@pytest.fixture
+def box(tiny_domain):
+    return SearchBox(lengths, letters, tiny_domain, query="cardiac ache")
+
+
+def test_both_lists_are_what_look_gives(box, tiny_domain):
+    found = judge.look(box.query, {"before": lengths, "after": letters}, tiny_domain, k=box.k)
+    for name, hits in (("before", box.before), ("after", box.after)):
+        assert [f"{hit.document}  {hit.text}" for hit in hits] == list(found[name])
+        assert [hit.rank for hit in hits] == list(range(1, 9))
+
+
+def test_what_moved_is_what_moved_says(box, tiny_domain):
+    right = ("heart4",)
+    places = judge.moved(box.query, lengths, letters, tiny_domain, right, k=len(tiny_domain.corpus))
+    text_of = {row["text"]: (row["before"], row["after"]) for row in places}
+    for hit in box.before:
+        assert (hit.rank, hit.other) == text_of[hit.text]
+    for hit in box.after:
+        assert (hit.other, hit.rank) == text_of[hit.text]
+    assert box.ranks == {"heart4": text_of[tiny_domain.corpus["heart4"]]}
+    assert box.right == {"heart4"} and [h.document for h in box.after if h.right] == ["heart4"]
+    assert "★" in box.results.value
+
+
+def test_the_page_and_the_code_set_the_query(box):
+    box.text.value = "ocular  SEPSIS"
+    assert box.query == "ocular  SEPSIS" and box.right == {"eye0"}
+    box.query = "zebra"
+    assert box.text.value == "zebra" and box.right == frozenset() and box.ranks == {}
+    box.k = 3
+    assert len(box.after) == 3
+    asked = box.ask_another()
+    assert box.query == asked and box.right
+
+
+def test_an_empty_query_says_what_to_type(box):
+    for empty in ("", "  \n"):
+        box.query = empty
+        assert box.message.startswith("Type a few words") and box.results.value == ""
+        assert box.before == box.after == () and box.error is None
+    assert "nothing" in repr(box) and box.still()
+
+
+def test_a_long_query_is_searched_and_the_reader_told(tiny_model, tiny_domain):
+    box = SearchBox(str(tiny_model), "bm25", tiny_domain, query="ear pain " * 1200)
+    assert len(box.before) == 8
+    assert "10,800 characters" in box.message and "first 48 tokens" in box.message
+
+
+def test_markup_is_text(marked):
+    box = SearchBox(lengths, letters, marked, query=MARKUP)
+    assert any(hit.text == MARKUP for hit in box.after)
+    assert not any(tag in box.results.value for tag in TAGS)
+    assert "&lt;script&gt;" in box.results.value and "😀" in box.results.value
+    assert box.error is None and box.still()
+
+
+def test_a_failing_model_is_shown_and_the_next_key_works(tiny_domain):
+    calls = []
+
+    def fails_once(texts):
+        calls.append(texts)
+        if len(calls) == 3:
+            raise ConnectionError("the server is away")
+        return letters(texts)
+
+    box = SearchBox(lengths, fails_once, tiny_domain, query="ear")
+    box.query = "eye"
+    assert "the server is away" in box.message and isinstance(box.error, ConnectionError)
+    box.query = "eyes"
+    assert box.error is None and len(box.after) == 8
+
+
+def test_a_run_that_is_deleted_or_of_another_domain(tiny_model, tiny_domain):
+    recipe = Recipe(model=str(tiny_model), epochs=1, batch_size=16)
+    other = dataclasses.replace(tiny_domain, name="other", corpus={**tiny_domain.corpus, "x": "y"})
+    run, elsewhere = (training.train(recipe, d, quiet=True) for d in (tiny_domain, other))
+    box = SearchBox(str(tiny_model), run, tiny_domain, query="ear")
+    assert box.message == ""
+    run.delete()
+    box.query = "eye"
+    assert "deleted on disk" in box.message and len(box.after) == 8
+    with pytest.raises(EmbkitError, match="no longer on disk"):
+        SearchBox(str(tiny_model), run, tiny_domain)
+    box = SearchBox(elsewhere, "bm25", tiny_domain, query="ear")
+    assert "trained on 'other', not on this 'tiny'" in box.message and box.before
+    browser = FailureBrowser("bm25", elsewhere, tiny_domain)
+    assert "trained on 'other'" in browser.message
+
+
+# ---- recipe editor
+
+
+def test_every_field_has_a_control_with_its_meaning_and_range(tiny_domain):
+    editor = RecipeEditor(tiny_domain)
+    assert set(editor.controls) == {knob.name for knob in fields(Recipe)}
+    placed = [row.children[0] for page in editor.pages.children for row in page.children]
+    assert set(map(id, placed)) == {id(c) for c in editor.controls.values()}
+    for knob in fields(Recipe):
+        control, low, high = editor.controls[knob.name], *map(knob.metadata.get, ("low", "high"))
+        assert knob.metadata["meaning"] in control.tooltip
+        if knob.name in CHOICES:
+            assert tuple(control.options) == tuple(CHOICES[knob.name])
+        if hasattr(control, "max") and high is not None:
+            assert (control.min, control.max) == (low, high)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_controls_show_a_preset_and_give_it_back(name, tiny_domain):
+    editor = RecipeEditor(tiny_domain)
+    editor.preset = name
+    assert editor.recipe == Recipe(**PRESETS[name]) and editor.error is None
+    for control in editor.controls.values():  # turned and turned back
+        if isinstance(control.value, bool):
+            control.value = not control.value
+            control.value = not control.value
+    assert editor.recipe == Recipe(**PRESETS[name]) and editor.diff == {}
+
+
+def test_a_turned_knob_is_in_the_recipe_the_diff_and_the_script(tiny_domain):
+    editor = RecipeEditor(tiny_domain)
+    editor.controls["epochs"].value = 7
+    editor.controls["max_pairs"].value = "512"
+    editor.controls["query_prompt"].value = MARKUP
+    assert (editor.recipe.epochs, editor.recipe.max_pairs) == (7, 512)
+    assert editor.diff["epochs"] == (3, 7) and set(editor.diff) == {
+        "epochs",
+        "max_pairs",
+        "query_prompt",
+    }
+    assert "512" in editor.summary.value and "num_train_epochs=7" in editor.script.value
+    assert not any(tag in editor.summary.value + editor.script.value for tag in TAGS)
+    editor.controls["max_pairs"].value = "none"
+    assert editor.recipe.max_pairs is None
+    editor.recipe = Recipe(batch_size=16)
+    assert editor.controls["batch_size"].value == 16 and editor.controls["epochs"].value == 3
+
+
+def test_what_is_not_valid_is_said_and_changes_nothing(tiny_domain):
+    editor = RecipeEditor(tiny_domain)
+    editor.controls["max_pairs"].value = "many"
+    assert "'many' is no number" in editor.message and editor.recipe == Recipe()
+    editor.set(epochs=0)
+    assert "epochs=0" in editor.message and editor.recipe == Recipe()
+    editor.set(epoch=2)
+    assert "epochs" in editor.message
+    with pytest.raises(EmbkitError, match="corpus"):
+        RecipeEditor(tiny_domain, preset="corpse")
+
+
+def test_fields_that_need_each_other_can_be_set_one_after_the_other(tiny_domain):
+    editor = RecipeEditor(tiny_domain)
+    editor.controls["approach"].value = "distill"
+    assert "without a teacher" in editor.message and editor.recipe.approach == "contrastive"
+    editor.controls["teacher"].value = "bge-small"
+    assert (editor.recipe.approach, editor.recipe.teacher) == ("distill", "bge-small")
+    assert editor.message == "" and editor.live.recipe == editor.recipe
+
+
+def test_the_estimate_follows_the_work_and_learns_from_a_run(tiny_model, tiny_domain):
+    recipe = Recipe(model=str(tiny_model), epochs=1, batch_size=16)
+    editor = RecipeEditor(tiny_domain, recipe)
+    first = editor.minutes
+    editor.set(epochs=4)
+    assert editor.minutes == pytest.approx(4 * first) and first > 0
+    editor.set(epochs=1, hard_negatives=2)
+    assert editor.minutes == pytest.approx(2 * first)
+    run = training.train(recipe, tiny_domain, quiet=True)
+    known = RecipeEditor(tiny_domain, recipe)
+    pairs = tiny_domain.counts()["training pairs"]
+    assert known.minutes == pytest.approx(pairs / run.record["pairs_per_second"] / 60)
+
+
+# ---- negatives lab
+
+
+def test_the_lab_mines_what_mine_mines(tiny_domain, rows):
+    lab = NegativesLab(tiny_domain, rows, model=letters, margin=0.1, range_min=1, range_max=20)
+    rules = {"range_min": 1, "range_max": 20, "relative_margin": 0.1}
+    wanted = mining.mine(tiny_domain, rows, 1, model=letters, **rules)
+    assert lab.mined.negatives == wanted.negatives and lab.mined.removed == wanted.removed
+    lab.keep_kin, lab.margin = True, 0.0
+    rules = {"range_min": 1, "range_max": 20, "keep_kin": True}
+    assert lab.mined.removed == mining.mine(tiny_domain, rows, 1, model=letters, **rules).removed
+    for rule, count in lab.mined.removed.items():
+        assert rule in lab.results.value and f"{count:,}" in lab.results.value
+
+
+def test_sliders_and_traits_are_one(tiny_domain, rows):
+    lab = NegativesLab(tiny_domain, rows, model=letters)
+    assert lab.range_max == 40 == lab._ends.max  # there are no more documents
+    lab._ends.value, lab._margin.value, lab._kin.value = (2, 9), 0.25, True
+    assert (lab.range_min, lab.range_max, lab.margin, lab.keep_kin) == (2, 9, 0.25, True)
+    lab.range_max = 12
+    assert lab._ends.value == (2, 12) and lab.error is None
+
+
+def test_an_empty_window_is_said_and_what_was_mined_stays(tiny_domain, rows):
+    lab = NegativesLab(tiny_domain, rows, model=letters)
+    before = lab.mined
+    lab._ends.value = (9, 9)
+    assert "from ranks 9 to 9" in lab.message and lab.mined is before
+    lab.range_min = 30
+    assert "range_max=31 or more" in lab.message and lab.still()
+    lab.range_max = 35
+    assert lab.error is None and lab.mined is not before and lab._ends.value == (30, 35)
+
+
+def test_the_lab_takes_some_pairs_of_many_and_says_so(tiny_domain, rows):
+    lab = NegativesLab(tiny_domain, rows, model=letters, most=7)
+    assert len(lab.mined) == 7 and f"7 of {len(rows)} pairs" in lab.message
+    with pytest.raises(EmbkitError, match="no pairs"):
+        NegativesLab(tiny_domain, [])
+
+
+def test_the_labs_texts_are_escaped(marked):
+    lab = made(NegativesLab, marked)
+    assert "&lt;script&gt;" in lab.results.value
+    assert not any(tag in lab.results.value for tag in TAGS)
+
+
+# ---- failure browser
+
+
+@pytest.fixture
+def browser(tiny_domain):
+    return FailureBrowser(lengths, letters, tiny_domain)
+
+
+def test_won_and_lost_are_what_the_scores_say(browser, tiny_domain):
+    qrels = tiny_domain.qrels["known"]
+    rankings = [judge.rank(model, tiny_domain, "known") for model in (lengths, letters)]
+    before, after = (score_ranking(r, qrels, ("ndcg@10",))["ndcg@10"] for r in rankings)
+    sign = {
+        q: "tied" if before[q] == after[q] else "won" if after[q] > before[q] else "lost"
+        for q in qrels
+    }
+    assert {q: case.outcome for q, case in browser.cases.items()} == sign
+    assert sum(int(label.split()[1]) for label, _ in browser._which.options) == len(qrels)
+    changes = [abs(case.change) for case in browser.listed]
+    assert changes == sorted(changes, reverse=True)
+    for q, case in browser.cases.items():
+        places = [list(r[q]) for r in rankings]
+        right = {d for d, grade in qrels[q].items() if grade > 0}
+        assert case.ranks == tuple(min(p.index(d) for d in right) + 1 for p in places)
+
+
+def test_outcome_words_and_query_choose(browser):
+    for outcome in ("won", "lost", "tied"):
+        browser._which.value = outcome
+        assert browser.outcome == outcome and browser.error is None
+        assert all(case.outcome == outcome for case in browser.listed)
+        if browser.listed:
+            browser._list.value = browser.listed[-1].query
+            assert browser.query == browser.listed[-1].query
+            assert browser.listed[-1].text in browser.detail.value and browser.reason
+    browser.find = "EAR aural"
+    assert browser.listed == [] and browser.query is None and "holds 'EAR aural'" in browser.message
+    assert browser.detail.value == "" and browser.still()
+    browser.find = ""
+    browser.query = "nobody"
+    assert "unknown query 'nobody'" in browser.message
+
+
+def test_the_reason_names_rank_score_and_shared_words(tiny_domain):
+    browser = FailureBrowser("bm25", letters, tiny_domain)
+    query = next(q for q, t in tiny_domain.queries.items() if t == "cardiac injury")
+    browser.query = query
+    assert browser.query == query and "before, it scores" in browser.reason
+    assert f"rank {browser.cases[query].ranks[0]} before" in browser.reason
+    assert "words shared with the query: 1" in browser.reason  # "Injury of the heart"
+    assert "injury" in browser.detail.value and "★" in browser.detail.value
+
+
+def test_the_browsers_texts_are_escaped(tiny_domain):
+    right = next(iter(tiny_domain.qrels["known"]))
+    marked = dataclasses.replace(
+        tiny_domain,
+        corpus={**tiny_domain.corpus, "eye1": MARKUP},
+        queries={**tiny_domain.queries, right: MARKUP},
+    )
+    browser = FailureBrowser(lengths, letters, marked, names=("<b>bold", "after"))
+    browser.outcome = browser.cases[right].outcome
+    browser.query = right
+    assert "&lt;script&gt;" in browser.detail.value
+    assert not any(tag in browser.detail.value for tag in TAGS)
+    with pytest.raises(EmbkitError, match="split"):
+        FailureBrowser(lengths, letters, tiny_domain, split="nowhere")

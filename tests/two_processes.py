@@ -1,0 +1,75 @@
+"""One of two processes of tests/test_distributed.py: does what the job in its folder says."""
+
+import json
+import os
+import pickle
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from embkit.distributed import DenseAcross, encode_across, ignore_unused, team
+from embkit.errors import EmbkitError
+from embkit.objectives import make_loss
+from embkit.recipes import Recipe
+from embkit.search import load_model
+from embkit.training import train
+
+torch.set_num_threads(1)
+folder = Path(sys.argv[1])
+job = json.loads((folder / "job.json").read_text())
+domain = pickle.loads((folder / "domain.pickle").read_bytes())
+recipe = Recipe.from_json(json.dumps(job["recipe"]))
+members = team()
+texts = list(domain.corpus.values())
+
+
+def gathered(model, batch):
+    """The loss of a batch of which each process holds a part, and the gradient it gives."""
+    ignore_unused(model)
+    loss = make_loss(recipe, model)
+    loss.model = torch.nn.parallel.DistributedDataParallel(model)
+    mine = batch[members.part(len(batch))]
+    columns = [model.preprocess([pair[side] for pair in mine]) for side in (0, 1)]
+    value = loss(columns, None)
+    value.backward()
+    found = {n: p.grad.numpy() for n, p in model.named_parameters() if p.grad is not None}
+    return np.mean(members.gather(value.item())), found
+
+
+if job["do"] == "share":
+    model = load_model(recipe.model)
+    vectors = encode_across(model, texts, members, cache=False)
+    places, scores = DenseAcross(model, texts, members, cache=False).search(job["queries"], 7)
+    loss, gradient = gathered(model.eval(), job["batch"])
+    errors = []
+    for call in (
+        lambda: members.agree("the recipe", f"recipe {members.rank}"),
+        lambda: train(recipe.replace(batch_size=7), domain, quiet=True),
+        lambda: train(recipe.replace(approach="corpus"), domain, quiet=True),
+        lambda: train(recipe.replace(epochs=2 + members.rank), domain, quiet=True),
+    ):
+        try:
+            call()
+        except EmbkitError as error:
+            errors.append(str(error))
+    run = train(recipe, domain, quiet=True)
+    again = train(recipe, domain, quiet=True)
+    told = {"loss": loss, "errors": errors, "run": str(run.path), "again": str(again.path)}
+    (folder / f"told-{members.rank}.json").write_text(json.dumps(told))
+    arrays = {"vectors": vectors, "places": places, "scores": scores}
+    np.savez(folder / f"arrays-{members.rank}.npz", **arrays, **gradient)
+else:  # the second process is killed after so many steps
+    from embkit.watching import Watch
+
+    step_end = Watch.on_step_end
+
+    def killed(self, args, state, control, **options):
+        step_end(self, args, state, control, **options)
+        if members.rank == 1 and state.global_step == job["die_at"]:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Watch.on_step_end = killed
+    train(recipe, domain, quiet=True)
