@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# When peft imports it, bitsandbytes may warn of a package that embkit has no use for.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 _DOOR = {  # name -> the room it lives in; rooms are opened when they are first asked for
     "Advice": "advice",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import logging
 import os
 import platform
 import random
@@ -204,14 +205,10 @@ def setup(seed: int = 42, threads: int | None = None) -> Session:
 
 def quiet() -> None:
     """Switches off the libraries' bars and notes; embkit shows one bar of its own."""
-    import logging
-
-    for library in ("sentence_transformers", "bitsandbytes"):  # before one imports the other
-        logging.getLogger(library).setLevel(logging.ERROR)
-
     import datasets
     import transformers
 
+    logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     datasets.disable_progress_bars()
