@@ -8,9 +8,9 @@ import re
 import pytest
 import simple_icd_10_cm as icd
 
-from embkit.domains import Domain, base, check_leakage, load_domain
+from embkit.domains import Domain, base, check_leakage, load_domain, splits
 from embkit.domains.base import normalise
-from embkit.domains.icd10cm import _citation, _kin, _split, load
+from embkit.domains.icd10cm import _citation, _kin, load
 from embkit.errors import EmbkitError
 
 
@@ -193,9 +193,9 @@ def test_a_phrase_that_is_right_in_a_held_out_category_is_never_trained_on(smoke
     novel = next(iter(sorted({d[:3] for d in positives(smoke, "novel")})))
     trained = next(iter(sorted({d[:3] for d in positives(smoke, "train")})))
     for n in range(200):
-        assert _split(f"phrase {n}", {novel}) == "novel"
-        assert _split(f"phrase {n}", {novel, trained}) == "known"
-    found = {_split(f"phrase {n}", {trained}) for n in range(200)}
+        assert splits.split_of(f"phrase {n}", {novel}) == "novel"
+        assert splits.split_of(f"phrase {n}", {novel, trained}) == "known"
+    found = {splits.split_of(f"phrase {n}", {trained}) for n in range(200)}
     assert found == {"train", "dev", "known"}
 
 

@@ -16,6 +16,7 @@ from collections import defaultdict
 from ..errors import EmbkitError
 from ..session import paths
 from .base import Domain, normalise
+from .splits import split_of
 
 CHAPTERS = {
     "smoke": ("D5", "D6", "D7", "D8"),  # blood and the immune mechanism
@@ -25,8 +26,6 @@ CHAPTERS = {
 CITED = re.compile(r"^(?P<phrase>.+?)\s*\((?P<codes>[A-Z]\d[^()]*)\)\s*$")
 CODE = re.compile(r"^([A-Z]\d[\dA-Z](?:\.[\dA-Z]{1,4})?)\.?-?$")
 MOST_CITED = 4  # a note that cites more codes than this names a group rather than an answer
-NOVEL, NOVEL_DEV = 0.10, 0.04  # shares of the 3-character categories
-DEV, KNOWN = 0.04, 0.12  # shares of the queries that are left
 
 ABOUT = {
     "title": "ICD-10-CM: from a clinician's phrase to a code's title",
@@ -61,7 +60,7 @@ def load(profile: str) -> Domain:
     for key in sorted(set(phrases) - titles):
         text, right = phrases[key]
         query = "q" + hashlib.sha1(key.encode()).hexdigest()[:12]
-        split = _split(key, {code[:3] for code in right})
+        split = split_of(key, {code[:3] for code in right})
         queries[query] = text
         qrels[split][query] = dict.fromkeys(sorted(right), 1)
         wrong = sorted(d for d in negatives.get(key, ()) if not _kin(d, right))
@@ -170,24 +169,6 @@ def _citation(note: str) -> tuple[str, list[str]]:
     if len(codes) > MOST_CITED or not all(codes):
         return found["phrase"], []
     return found["phrase"], [code[1] for code in codes if code]
-
-
-def _share(key: str) -> float:
-    """A number in [0, 1) that depends on the text alone, so that splits nest across profiles."""
-    return int(hashlib.sha1(key.encode()).hexdigest()[:8], 16) / 2**32
-
-
-def _split(key: str, categories: set[str]) -> str:
-    """The split of a phrase. Dev holds both kinds of test: what it chooses must suit both."""
-    shares = [_share("category " + category) for category in sorted(categories)]
-    if all(share < NOVEL for share in shares):
-        return "novel"
-    if all(share < NOVEL + NOVEL_DEV for share in shares):
-        return "dev"
-    if any(share < NOVEL + NOVEL_DEV for share in shares):
-        return "known"  # right in a held-out category too: training must not see it
-    share = _share(key)
-    return "dev" if share < DEV else "known" if share < DEV + KNOWN else "train"
 
 
 def _kin(code: str, others: set[str]) -> bool:

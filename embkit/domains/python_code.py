@@ -30,7 +30,7 @@ from typing import NamedTuple
 
 from ..errors import EmbkitError
 from .base import Domain, normalise
-from .icd10cm import _split
+from .splits import split_of
 
 PACKAGES = {"numpy": "numpy", "scipy": "scipy", "pandas": "pandas", "sklearn": "scikit-learn"}
 SMOKE = (
@@ -87,7 +87,7 @@ def load(profile: str) -> Domain:
         text, right = asked[key]
         query = "q" + hashlib.sha1(key.encode()).hexdigest()[:12]
         queries[query] = text
-        split = _split(key, set().union(*(units[document] for document in right)))
+        split = split_of(key, set().union(*(units[document] for document in right)))
         qrels[split][query] = dict.fromkeys(sorted(right), 1)
     return Domain(
         name="python_code",

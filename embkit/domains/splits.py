@@ -2,6 +2,7 @@
 
 All queries of one document stay together, and so do all documents of one query: what is cut are
 the connected parts of the graph of queries and right documents, in the order of a seeded hash.
+Where documents have kinds (categories, modules), ``split_of`` holds whole kinds out as well.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from .material import WHOLE, Split, right_documents
 
 SHARES = {"test": 0.20, "dev": 0.10}
 CAPS = {"test": 2000, "dev": 1000}  # queries; more would cost time and narrow no interval
+NOVEL, NOVEL_DEV = 0.10, 0.04  # shares of the kinds
+DEV, KNOWN = 0.04, 0.12  # shares of the queries that are left
 SMOKE = {"documents": 400, "test": 60, "dev": 30, "train": 200, "answers": 5}
 
 
@@ -165,6 +168,32 @@ def _parts(pool: Split, corpus: Mapping[str, str]) -> list[list[str]]:
 
 def _hash(text: str, seed: int) -> bytes:
     return hashlib.sha1(f"{seed} {normalise(text)}".encode()).digest()
+
+
+def split_of(key: str, kinds: Iterable[str]) -> str:
+    """``train``, ``dev``, ``known`` or ``novel``, by hashes of texts: splits nest across profiles.
+
+    ``novel`` asks of kinds that training never sees. Dev holds both kinds of test: what it
+    chooses must suit both.
+
+    Args:
+        key: the query, normalised.
+        kinds: those of its right documents.
+    """
+    shares = [_share("category " + kind) for kind in kinds]
+    if all(share < NOVEL for share in shares):
+        return "novel"
+    if all(share < NOVEL + NOVEL_DEV for share in shares):
+        return "dev"
+    if any(share < NOVEL + NOVEL_DEV for share in shares):
+        return "known"  # right in a held-out kind too: training must not see it
+    share = _share(key)
+    return "dev" if share < DEV else "known" if share < DEV + KNOWN else "train"
+
+
+def _share(key: str) -> float:
+    """A number in [0, 1) that depends on the text alone."""
+    return int(hashlib.sha1(key.encode()).hexdigest()[:8], 16) / 2**32
 
 
 def smoke(
