@@ -123,6 +123,7 @@ _DOOR = {  # name -> the room it lives in; rooms are opened when they are first 
     "TrainingPairs": "pairs",
     "TransformersBackend": "local_llm",
     "tune_cross_encoder": "reader_training",
+    "turn": "turning",
     "UntrainedSize": "truncation",
     "weight_bytes": "quantized",
     "win_tie_loss": "contrast",
@@ -202,3 +203,4 @@ if TYPE_CHECKING:
     from .towers import copy_captions, modality_gap
     from .training import Sweep, choose, train
     from .truncation import Sizes, UntrainedSize, evaluate_sizes
+    from .turning import turn

@@ -246,8 +246,10 @@ def _told_apart(scores: Sequence[Scores], keys: Sequence[str]) -> list[Scores]:
     for label, places in same.items():
         if len(places) == 1:
             continue
+        models = [scores[p].base_model for p in places]
         named = (
-            [scores[p].base_model for p in places],
+            [model and Path(model).name for model in models],  # of a folder, its own name
+            models,
             [_meta(scores[p], "learning rate {:g}", "learning_rate") for p in places],
             [_meta(scores[p], "seed {}", "seed") for p in places],
             [keys[p].split("-", 1)[-1][:6] for p in places],
