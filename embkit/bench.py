@@ -14,13 +14,12 @@ import argparse
 import contextlib
 import gc
 import json
-import os
 import platform
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,7 +29,7 @@ import torch
 from . import session
 from .bench_browser import bench_browser
 from .bench_size import bench_size
-from .bench_space import bench_space
+from .bench_space import bench_space, empty_cache
 from .bench_tiered import bench_tiered
 from .domains import Domain, load_domain
 from .engine import efficient, embed
@@ -218,7 +217,7 @@ def bench_mining(rounds: int, queries: int) -> dict[str, Any]:
     rules: dict[str, Any] = {"range_max": 50, "relative_margin": 0.05}
 
     def engine() -> set[tuple[str, ...]]:
-        with tempfile.TemporaryDirectory() as empty, _cache(empty):
+        with empty_cache():
             mined = mine(domain, pairs.rows, 2, model=model, keep_kin=True, **rules)
         corpus, scored = domain.corpus, ~np.isnan(mined.scores).any(axis=1)
         rows = zip(mined.anchors, mined.positives, mined.negatives, scored, strict=True)
@@ -256,18 +255,6 @@ def bench_mining(rounds: int, queries: int) -> dict[str, Any]:
         "ratio": {"stock": ratios(sides[0].rates, sides[1].rates)},
         "same_rows": same,
     }
-
-
-@contextlib.contextmanager
-def _cache(folder: str) -> Iterator[None]:
-    before = os.environ.get("EMBKIT_CACHE")
-    os.environ["EMBKIT_CACHE"] = folder
-    try:
-        yield
-    finally:
-        os.environ.pop("EMBKIT_CACHE")
-        if before is not None:
-            os.environ["EMBKIT_CACHE"] = before
 
 
 def _line(sides: list[Side]) -> str:

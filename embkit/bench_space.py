@@ -45,7 +45,7 @@ def bench_space(say: Callable[..., None], documents: int = DOCUMENTS) -> dict[st
     a, b = (side[:documents] for side in whole)
     say(f"\nthe space, {len(a):,} documents by two models")
     found: dict[str, Any] = {"documents": len(a)}
-    with _empty_cache():
+    with empty_cache():
         found["import_umap_seconds"] = _seconds(_import_umap)
         made = {}
         for method in ("pca", "umap"):
@@ -128,7 +128,7 @@ def _import_umap() -> None:
 
 
 @contextmanager
-def _empty_cache() -> Iterator[None]:
+def empty_cache() -> Iterator[None]:
     """A cache of its own for what is timed cold; the models' files are linked into it."""
     from .session import paths
 

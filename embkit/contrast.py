@@ -38,7 +38,7 @@ def win_tie_loss(
 
     rows = {}
     for one in scores:
-        change = _change(against, one, split, metric)
+        change = per_query_change(against, one, split, metric)
         won, lost = change[change > 0], change[change < 0]
         rows[one.label] = {
             "win": len(won),
@@ -80,7 +80,7 @@ def queries_behind(
                 expected="scores of the domain that is given",
                 hint="ek.evaluate(run, domain)",
             )
-    change = _change(before, after, split, metric)
+    change = per_query_change(before, after, split, metric)
     change = change[change != 0].sort_values(ascending=False, kind="stable")
     few = min(n, len(change) // 2 + len(change) % 2)
     kept = [q for q in dict.fromkeys([*change.index[:few], *change.index[-few:]]) if few]
@@ -100,7 +100,12 @@ def queries_behind(
     return pd.DataFrame(rows)
 
 
-def _change(before: Scores, after: Scores, split: str, metric: str) -> pd.Series:
+def per_query_change(before: Scores, after: Scores, split: str, metric: str) -> pd.Series:
+    """What each query of ``before`` gains from ``after``, in its order.
+
+    Raises:
+        EmbkitError: they were not scored on the same queries.
+    """
     a, b = before.values(split, metric), after.values(split, metric)
     if len(a) != len(b) or set(a.index) != set(b.index):
         raise EmbkitError(

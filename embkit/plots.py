@@ -220,14 +220,9 @@ def before_after(scores_a: Any, scores_b: Any, split: str, metric: str = "ndcg@1
         split: the split that is shown.
         metric: a column of the per-query scores.
     """
-    a, b = scores_a.values(split, metric), scores_b.values(split, metric)
-    if len(a) != len(b) or set(a.index) != set(b.index):
-        raise EmbkitError(
-            f"{len(a)} queries before and {len(b)} after, not the same ones",
-            expected="scores of the same queries",
-            hint="evaluate both on the same domain and profile",
-        )
-    change = np.sort((b.loc[a.index] - a).to_numpy())
+    from .contrast import per_query_change
+
+    change = np.sort(per_query_change(scores_a, scores_b, split, metric).to_numpy())
     _some(change, f"queries in {split!r}", "ek.evaluate(run, domain)")
     wins, losses = int((change > 0).sum()), int((change < 0).sum())
     ties = len(change) - wins - losses
