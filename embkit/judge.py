@@ -16,10 +16,12 @@ from .domains import Domain
 from .errors import EmbkitError
 from .evaluation import Scores, compare
 from .forgetting import PROBE
+from .heads import RECORD as HEAD
 from .heads import Head
 from .metrics import METRICS, ranking_from_arrays, score_ranking
 from .report import Report
-from .runs import Run, store
+from .runs import RECORD as RUN
+from .runs import Run, key_of, store
 from .search import BM25, Dense, load_model
 
 if TYPE_CHECKING:
@@ -100,8 +102,9 @@ def evaluate(
     splits = tuple(splits or domain.test_splits)
     for split in splits:
         domain.split(split)
-    subject = _subject(what, name)
-    path = store(domain) / subject.key / "scores.json"
+    subject, kept = _subject(what, name), store(domain)
+    key = subject.key if subject.made is None else key_of(subject.made, kept.name)
+    path = kept / key / "scores.json"
     whole = set(splits) == set(domain.test_splits)
     if save and whole and subject.by_content and path.is_file():
         try:
@@ -154,6 +157,7 @@ class _Subject:
     meta: dict[str, Any]
     load: Callable[[], Any]
     by_content: bool = True  # the key changes with what is judged, so kept scores still hold
+    made: Path | None = None  # the folder of the store that it was made in
 
 
 def _subject(what: Any, name: str | None) -> _Subject:
@@ -168,7 +172,7 @@ def _subject(what: Any, name: str | None) -> _Subject:
             "learning_rate": recipe.learning_rate,
             "seed": recipe.seed,
         }
-        return _Subject(what.path.name, name or recipe.label, meta, what.model)
+        return _Subject(what.path.name, name or recipe.label, meta, what.model, made=what.path)
     if isinstance(what, Head):
         meta = {
             "base_model": what.record["model"],
@@ -178,7 +182,7 @@ def _subject(what: Any, name: str | None) -> _Subject:
             "learning_rate": what.settings.learning_rate,
             "seed": what.settings.seed,
         }
-        return _Subject(what.path.name, name or what.label, meta, what.model)
+        return _Subject(what.path.name, name or what.label, meta, what.model, made=what.path)
     if isinstance(what, str) and what == "bm25":
         return _Subject("bm25", name or "bm25", {"trainable_params": 0}, lambda: "bm25")
     if isinstance(what, str) or hasattr(what, "__fspath__"):
@@ -268,9 +272,12 @@ def _meta(scores: Scores, form: str, name: str) -> str | None:
 
 def _with_general(scores: Scores, path: Path) -> Scores:
     """The scores, and beside them what the same subject scored on ``general_probe``, if it did."""
-    for kept in path.parents[2].glob(f"{PROBE}-*/{path.parent.name}/scores.json"):
-        general = Scores.load(kept)
-        return replace(scores, meta=scores.meta | {"general_ndcg@10": general.mean(PROBE)})
+    made = any((path.parent / record).is_file() for record in (RUN, HEAD))
+    for probe in path.parents[2].glob(f"{PROBE}-*"):
+        kept = probe / (key_of(path.parent, probe.name) if made else path.parent.name)
+        if (kept / "scores.json").is_file():
+            general = Scores.load(kept / "scores.json")
+            return replace(scores, meta=scores.meta | {"general_ndcg@10": general.mean(PROBE)})
     return scores
 
 

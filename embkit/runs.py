@@ -27,6 +27,15 @@ def store(domain: Domain) -> Path:
     return paths().runs / "store" / f"{domain.name}-{domain.profile}-{domain.hash[:8]}"
 
 
+def key_of(path: Path, domain: str) -> str:
+    """What a folder of the store is called where it was judged: ``domain``, a folder's name, too.
+
+    Its own name on the domain that it was trained on; elsewhere that domain's beside it, since one
+    recipe trained on two domains makes two models.
+    """
+    return path.name if path.parent.name == domain else f"{path.name}-of-{path.parent.name}"
+
+
 @dataclass(frozen=True, repr=False)
 class Run:
     """A finished training run.

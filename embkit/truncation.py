@@ -16,7 +16,7 @@ from .errors import EmbkitError
 from .evaluation import Scores
 from .judge import DEPTH, evaluate, score
 from .metrics import PairedTest, paired_test, ranking_from_arrays
-from .runs import Run, store
+from .runs import Run, key_of, store
 from .search import encode_as, exact_search, load_model
 from .tiered import cut
 
@@ -204,8 +204,9 @@ def evaluate_sizes(
         meta = base.meta | {"dim": size, "label": name}
         scores[size] = replace(base, approach=name, per_query=per_query, meta=meta)
     if save and isinstance(what, Run) and set(asked) == set(domain.test_splits):
+        kept = store(domain)
         for size in scores.keys() & set(learnt) - {dim}:
-            scores[size].save(store(domain) / f"{what.path.name}-{size}" / "scores.json")
+            scores[size].save(kept / f"{key_of(what.path, kept.name)}-{size}" / "scores.json")
     sized = Sizes(scores, tuple(sorted({dim, *learnt}, reverse=True)))
     for note in sized.notes:
         warnings.warn(note, UntrainedSize, stacklevel=2)

@@ -1,7 +1,10 @@
 """evaluate(), the leaderboard and look(): one way to rank, whatever is judged."""
 
+from dataclasses import replace
+
 import ir_measures
 import numpy as np
+import pandas as pd
 import pytest
 
 import embkit as ek
@@ -45,6 +48,24 @@ def test_everything_that_can_be_judged_reaches_the_leaderboard(
     assert trained["train_seconds"] > 0 and trained["dim"] == 32
     assert trained["corpus"] == len(tiny_domain.corpus)
     assert trained["queries"] == len(tiny_domain.qrels["known"])
+
+
+def test_one_recipe_trained_on_two_domains_is_two_models(store, cache, tiny_domain, tiny_model):
+    some = dict(list(tiny_domain.qrels["train"].items())[:4])
+    other = replace(tiny_domain, name="other", qrels=tiny_domain.qrels | {"train": some})
+    recipe = ek.Recipe(model=str(tiny_model), epochs=2, batch_size=4, learning_rate=0.01)
+    runs = [ek.train(recipe, domain, quiet=True) for domain in (tiny_domain, other)]
+    assert runs[0].path.name == runs[1].path.name
+    for domain in (tiny_domain, other, ek.general_probe()):
+        for run in runs:
+            kept, anew = ek.evaluate(run, domain), ek.evaluate(run, domain, save=False)
+            for split in domain.test_splits:
+                pd.testing.assert_series_equal(kept.values(split), anew.values(split))
+    general = [ek.evaluate(run, ek.general_probe()).mean("general") for run in runs]
+    assert general[0] != general[1]
+    for domain, mine in zip((tiny_domain, other), general, strict=True):
+        told = {row["general_ndcg@10"] for row in ek.leaderboard(domain).rows}
+        assert mine in told
 
 
 def test_scores_are_kept_and_read_again(store, cache, tiny_domain, monkeypatch):
