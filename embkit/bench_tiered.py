@@ -41,6 +41,7 @@ WAYS: dict[str, dict[str, Any]] = {  # documents are looked at one by one, or by
     "64 dims, fp32": {"size": 64, "index": "exact"},
     "128 dims, int8": {"size": 128, "index": "SQ8"},
     "384 dims, binary": {"size": 384, "index": "binary"},
+    "384 dims, 4-bit PQ": {"size": 384, "index": "PQ96x4fs"},
     "64 dims, int8, IVF": {"size": 64, "index": "IVF{lists},SQ8"},
     "128 dims, int8, IVF": {"size": 128, "index": "IVF{lists},SQ8"},
     "64 dims, int8, HNSW": {"size": 64, "index": "HNSW16_SQ8"},

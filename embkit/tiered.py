@@ -63,8 +63,10 @@ class TieredIndex:
         shortlist: documents a query that are read from the cold tier.
         index: the hot tier's form. ``"exact"``: float32, compared one by one; ``"binary"``: a
             bit a dimension, compared by Hamming distance; or a factory string of faiss, such as
-            ``"SQ8"`` (a byte a dimension), ``"IVF1024,SQ8"`` (only the nearest lists are
-            looked through) or ``"HNSW32"`` (a graph that is walked).
+            ``"SQ8"`` (a byte a dimension), ``"PQ96x4fs"`` (product quantisation: 96 parts of a
+            vector, each the number of one of 16 learned centres; their tables of products stay
+            in the processor's registers), ``"IVF1024,SQ8"`` (only the nearest lists are looked
+            through) or ``"HNSW32"`` (a graph that is walked).
         effort: for ``IVF``, how many lists are looked through (faiss' nprobe); for ``HNSW``, how
             many candidates the walk keeps (efSearch). None: faiss' own.
         kept_as: the cold tier's numbers, ``"float16"`` or ``"float32"``.
@@ -75,7 +77,8 @@ class TieredIndex:
         EmbkitError: a size beyond the vectors, a shortlist below 1, an unknown index.
 
     The idea is adaptive retrieval of Kusupati et al. 2022, https://arxiv.org/abs/2205.13147;
-    faiss: Douze et al. 2024, https://arxiv.org/abs/2401.08281.
+    faiss: Douze et al. 2024, https://arxiv.org/abs/2401.08281; scanning four-bit codes in
+    registers: André et al. 2017, https://arxiv.org/abs/1704.07355.
 
     Example:
         >>> TieredIndex(np.eye(4, dtype=np.float32), size=2, shortlist=4).search(
@@ -326,6 +329,20 @@ def _bits(vectors: Vectors) -> np.ndarray:
     return quantize_embeddings(vectors, precision="ubinary")
 
 
+def _clusterings(made: Any, index: str) -> list[Any]:
+    """What an index of faiss is to learn by k-means: its lists, its product quantiser's centres."""
+    import faiss
+
+    found, inner = [], made
+    if "IVF" in index:
+        inner = faiss.downcast_index(faiss.extract_index_ivf(made))
+        inner.cp.niter = 10
+        found.append(inner.cp)
+    if hasattr(inner, "pq"):
+        found.append(inner.pq.cp)
+    return found
+
+
 def _parameters(index: str, effort: int | None) -> Any:
     import faiss
 
@@ -348,9 +365,8 @@ def _faiss(vectors: Vectors, index: str) -> Any:
         return made
     try:
         made = faiss.index_factory(vectors.shape[1], index, faiss.METRIC_INNER_PRODUCT)
-        if "IVF" in index:
-            clustering = faiss.extract_index_ivf(made).cp
-            clustering.niter, clustering.min_points_per_centroid = 10, 1  # 1: no note on stderr
+        for clustering in _clusterings(made, index):
+            clustering.min_points_per_centroid = 1  # no note on stderr
         step = max(1, len(vectors) // _TRAINED_ON)
         made.train(np.ascontiguousarray(vectors[::step]))
         made.add(vectors)
@@ -360,6 +376,6 @@ def _faiss(vectors: Vectors, index: str) -> Any:
             f"index={index!r} cannot be made of {len(vectors):,} vectors of {vectors.shape[1]} "
             f"dimensions: {said}",
             expected=f"{EXACT!r}, {BINARY!r}, or a factory string of faiss",
-            hint='index="SQ8", or index="IVF64,SQ8" for thousands of documents and more',
+            hint='index="SQ8"; "PQ4x4fs" where 4 divides the size; "IVF64,SQ8" for thousands',
         ) from error
     return made

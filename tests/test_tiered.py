@@ -10,7 +10,7 @@ from embkit.judge import rank, score
 from embkit.search import Dense, exact_search, load_model
 from embkit.tiered import TieredIndex, TieredSearch, cut, overlap
 
-INDEXES = ["exact", "binary", "Flat", "SQ8", "IVF8,SQ8", "HNSW16"]
+INDEXES = ["exact", "binary", "Flat", "SQ8", "IVF8,SQ8", "HNSW16", "PQ4x4fs"]
 
 
 def unit(rows):
@@ -155,6 +155,8 @@ def test_bytes_are_those_of_the_codes():
     assert 600 * 8 <= bytes_.hot_bytes < 600 * 8 + 300 and bytes_.cold_bytes == 600 * 32 * 2
     bits = TieredIndex(DOCUMENTS, size=32, index="binary").hot_bytes
     assert 600 * 4 <= bits < 600 * 4 + 300
+    parts = TieredIndex(DOCUMENTS, size=8, index="PQ4x4fs").hot_bytes
+    assert 600 * 2 <= parts < 608 * 2 + 8 * 16 * 4 + 300  # blocks of 32 codes, 16 centres a part
     lists = TieredIndex(DOCUMENTS, size=8, index="IVF8,SQ8").hot_bytes
     assert lists >= 600 * (8 + 8) + 8 * 8 * 4  # codes, ids, the lists' middles
 
@@ -206,6 +208,7 @@ def test_overlap_is_the_share_that_is_found():
         ({"index": "IVF0", "effort": 0}, "effort=0", ""),
         ({"index": "SQ8", "effort": 3}, "effort=3 for index='SQ8'", "IVF64"),
         ({"index": "nonsense"}, "index='nonsense'", "SQ8"),
+        ({"index": "PQ3x4fs"}, "index='PQ3x4fs' cannot be made of 600 vectors of 8", "PQ4x4fs"),
         ({"index": "IVF5000,SQ8"}, "index='IVF5000,SQ8'", "IVF64"),
         ({"kept_as": "int8"}, "unknown form of the cold tier 'int8'", ""),
     ],
@@ -214,6 +217,12 @@ def test_bad_options_are_one_clear_error(options, said, hint):
     with pytest.raises(EmbkitError, match=said) as caught:
         TieredIndex(DOCUMENTS, size=8, **options).search(QUERIES, 10)
     assert hint in caught.value.hint
+
+
+def test_learning_centres_from_few_vectors_says_nothing(capfd):
+    for index in ("PQ4x4fs", "IVF8,PQ4x4fs"):
+        TieredIndex(DOCUMENTS[:40], size=8, index=index)
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("k", [0, -3])

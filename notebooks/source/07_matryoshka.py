@@ -264,9 +264,11 @@ pd.Series(needed).unstack().rename_axis("trained for", axis=0)[[128, 64, 32]]
 # ## Smaller still: a byte, a bit, a list, a graph
 #
 # The hot tier takes other forms as well. `SQ8` is a byte a number; `binary` a bit, compared by
-# how many differ; `IVF` sorts documents into lists and looks through a few of them; `HNSW` walks a
-# graph of neighbours. The strings are faiss' own. Each gets the shortlist that it needs on dev, and
-# is measured on test: recall of the exact result, and nDCG@10.
+# how many differ; `PQ96x4fs` cuts a vector into 96 parts of four numbers, and keeps for each the
+# nearest of 16 learned centres, which is four bits, a bit a number as well; `IVF` sorts documents
+# into lists and looks through a few of them; `HNSW` walks a graph of neighbours. The strings are
+# faiss' own. Each gets the shortlist that it needs on dev, and is measured on test: recall of the
+# exact result, and nDCG@10.
 
 # %%
 lists = int(len(corpus) ** 0.5)
@@ -275,6 +277,7 @@ forms = {
     "64 bytes": {"size": 64, "index": "SQ8"},
     "64 bits": {"size": 64, "index": "binary"},
     "384 bits": {"size": 384, "index": "binary"},
+    "96 centres": {"size": 384, "index": "PQ96x4fs"},
     "64 bytes, lists": {"size": 64, "index": f"IVF{lists},SQ8", "effort": 16},
     "64 numbers, graph": {"size": 64, "index": "HNSW16", "effort": 200},
 }
