@@ -333,7 +333,8 @@ def _clusterings(made: Any, index: str) -> list[Any]:
     """What an index of faiss is to learn by k-means: its lists, its product quantiser's centres."""
     import faiss
 
-    found, inner = [], made
+    found: list[Any] = []
+    inner: Any = made
     if "IVF" in index:
         inner = faiss.downcast_index(faiss.extract_index_ivf(made))
         inner.cp.niter = 10
