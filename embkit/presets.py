@@ -12,6 +12,7 @@ LORA = {
     "lora_targets": "query,key,value,output.dense,intermediate.dense",
     "learning_rate": 2e-3,
     "lora_plus": 8.0,
+    "batch_size": 256,
 }
 TAUGHT = {
     "approach": "distill",
@@ -50,7 +51,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # 06: distillation; the two that teach are trained first where they are not there yet
     "corpus, bge-small": {"model": "bge-small", "approach": "corpus", "learning_rate": 2e-4},
     "distilled": TAUGHT,
-    "distilled, 3 layers": TAUGHT | {"layers": 3},
+    "distilled, 3 layers": TAUGHT | {"layers": 3, "epochs": 6, "batch_size": 256},
     # 07: every size of the vectors is trained
     "Matryoshka": {"approach": "corpus", "matryoshka": "384,256,128,64,32"},
     # 08: prompts
