@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import embkit as ek
@@ -80,6 +81,14 @@ def test_what_was_measured_is_read_back_as_a_table_and_a_picture(rows, monkeypat
     assert found.frame().loc[(1500, "exact, numpy"), "queries/s"] == 10
     assert "1,500 documents" in ek.plots.alt_text(found.figure())
     assert "<table" in found._repr_html_()
+
+
+def test_what_finds_too_little_is_drawn_hollow(rows):
+    good, bad = ({**row, "documents": 1500} for row in rows[:2])
+    bad["recall@10"] = 0.6
+    table = pd.DataFrame([good, bad]).assign(queries_per_second_1=1.0)
+    marks = TieredBench(table).figure().axes[0].get_lines()
+    assert [mark.get_fillstyle() for mark in marks] == ["full", "none"]
 
 
 def test_the_bench_has_the_part():
