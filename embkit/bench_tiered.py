@@ -363,9 +363,8 @@ def picture(table: pd.DataFrame, batch: int = 1) -> Figure:
         panels[0].set_ylabel("queries a second")
         marks = zip(plots.MARKERS, plots.COLORS, names, strict=False)
         handles = [Line2D([], [], marker=m, color=c, ls="none", label=n) for m, c, n in marks]
-        told = f"hollow: recall@{K} below {HOLLOW}"
-        handles.append(Line2D([], [], marker="o", color="gray", fillstyle="none", ls="none"))
-        handles[-1].set_label(told)
+        few = f"hollow: recall@{K} below {HOLLOW}"
+        handles.append(Line2D([], [], marker="o", color="gray", mfc="none", ls="none", label=few))
         panels[-1].legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     largest = table[table["documents"] == sizes[-1]]
     parts = [

@@ -102,9 +102,9 @@ def evaluate(
     splits = tuple(splits or domain.test_splits)
     for split in splits:
         domain.split(split)
-    subject, kept = _subject(what, name), store(domain)
-    key = subject.key if subject.made is None else key_of(subject.made, kept.name)
-    path = kept / key / "scores.json"
+    kept = store(domain)
+    subject = _subject(what, name, kept.name)
+    path = kept / subject.key / "scores.json"
     whole = set(splits) == set(domain.test_splits)
     if save and whole and subject.by_content and path.is_file():
         try:
@@ -157,10 +157,10 @@ class _Subject:
     meta: dict[str, Any]
     load: Callable[[], Any]
     by_content: bool = True  # the key changes with what is judged, so kept scores still hold
-    made: Path | None = None  # the folder of the store that it was made in
 
 
-def _subject(what: Any, name: str | None) -> _Subject:
+def _subject(what: Any, name: str | None, domain: str) -> _Subject:
+    """What is judged, in the folder ``domain`` of the store."""
     if isinstance(what, Run):
         recipe = what.recipe
         copied = ("trainable_params", "total_params", "peak_memory_mb", "dim")
@@ -172,7 +172,7 @@ def _subject(what: Any, name: str | None) -> _Subject:
             "learning_rate": recipe.learning_rate,
             "seed": recipe.seed,
         }
-        return _Subject(what.path.name, name or recipe.label, meta, what.model, made=what.path)
+        return _Subject(key_of(what.path, domain), name or recipe.label, meta, what.model)
     if isinstance(what, Head):
         meta = {
             "base_model": what.record["model"],
@@ -182,7 +182,7 @@ def _subject(what: Any, name: str | None) -> _Subject:
             "learning_rate": what.settings.learning_rate,
             "seed": what.settings.seed,
         }
-        return _Subject(what.path.name, name or what.label, meta, what.model, made=what.path)
+        return _Subject(key_of(what.path, domain), name or what.label, meta, what.model)
     if isinstance(what, str) and what == "bm25":
         return _Subject("bm25", name or "bm25", {"trainable_params": 0}, lambda: "bm25")
     if isinstance(what, str) or hasattr(what, "__fspath__"):

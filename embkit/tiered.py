@@ -329,19 +329,17 @@ def _bits(vectors: Vectors) -> np.ndarray:
     return quantize_embeddings(vectors, precision="ubinary")
 
 
-def _clusterings(made: Any, index: str) -> list[Any]:
-    """What an index of faiss is to learn by k-means: its lists, its product quantiser's centres."""
+def _settle_kmeans(made: Any, index: str) -> None:
+    """How an index of faiss learns its lists and its product quantiser's centres: without a note on
+    stderr where vectors are few; lists in fewer rounds than faiss' own."""
     import faiss
 
-    found: list[Any] = []
     inner: Any = made
     if "IVF" in index:
         inner = faiss.downcast_index(faiss.extract_index_ivf(made))
-        inner.cp.niter = 10
-        found.append(inner.cp)
+        inner.cp.niter, inner.cp.min_points_per_centroid = 10, 1
     if hasattr(inner, "pq"):
-        found.append(inner.pq.cp)
-    return found
+        inner.pq.cp.min_points_per_centroid = 1
 
 
 def _parameters(index: str, effort: int | None) -> Any:
@@ -366,8 +364,7 @@ def _faiss(vectors: Vectors, index: str) -> Any:
         return made
     try:
         made = faiss.index_factory(vectors.shape[1], index, faiss.METRIC_INNER_PRODUCT)
-        for clustering in _clusterings(made, index):
-            clustering.min_points_per_centroid = 1  # no note on stderr
+        _settle_kmeans(made, index)
         step = max(1, len(vectors) // _TRAINED_ON)
         made.train(np.ascontiguousarray(vectors[::step]))
         made.add(vectors)
