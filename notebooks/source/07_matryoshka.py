@@ -277,7 +277,7 @@ forms = {
     "64 bytes": {"size": 64, "index": "SQ8"},
     "64 bits": {"size": 64, "index": "binary"},
     "384 bits": {"size": 384, "index": "binary"},
-    "96 centres": {"size": 384, "index": "PQ96x4fs"},
+    "96 × 4 bits": {"size": 384, "index": "PQ96x4fs"},
     "64 bytes, lists": {"size": 64, "index": f"IVF{lists},SQ8", "effort": 16},
     "64 numbers, graph": {"size": 64, "index": "HNSW16", "effort": 200},
 }
