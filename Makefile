@@ -35,7 +35,7 @@ assets: $(STAMP)
 	@$(BIN)/python -m embkit assets
 
 run: assets ## run the course, then the leaderboard (NB=04 runs one, DOMAIN= picks another)
-	@$(BIN)/python -m embkit.course run $(if $(NB),--only $(NB))
+	@$(BIN)/python -m notebooks.tools.course run $(if $(NB),--only $(NB))
 
 lab: assets ## open JupyterLab on the first notebook
 	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
@@ -51,13 +51,13 @@ lint: $(STAMP) ## ruff and the type checker
 	$(BIN)/mypy
 
 style: $(STAMP) ## notebooks in step with their sources, and in style
-	@$(BIN)/python -m embkit.course check
+	@$(BIN)/python -m notebooks.tools.course check
 
 bench: assets ## compare speed with the stock trainer
-	@$(BIN)/python -m embkit.bench
+	@$(BIN)/python -m tests.benchmarks.bench
 
 full: assets ## the main job at full size
-	@EMBKIT_PROFILE=full $(BIN)/python -m embkit.full
+	@EMBKIT_PROFILE=full $(BIN)/python -m notebooks.tools.full
 
 sources: assets ## training data of every kind, compared at equal cost
 	@$(BIN)/python -m embkit sources
@@ -66,11 +66,11 @@ approaches: assets ## every approach with three seeds, compared (ARGS="--only co
 	@$(BIN)/python -m embkit approaches $(ARGS)
 
 pictures: assets ## pictures and words: trained towers and baselines (ARGS="--all" more rows)
-	@$(BIN)/python -m embkit.picture_table $(ARGS)
+	@$(BIN)/python -m tests.benchmarks.picture_table $(ARGS)
 
 notebooks: assets ## rebuild the notebooks from their sources and run them, outputs kept
-	@$(BIN)/python -m embkit.course build
-	@EMBKIT_PROFILE=workshop $(BIN)/python -m embkit.course run --write-back $(if $(NB),--only $(NB))
+	@$(BIN)/python -m notebooks.tools.course build
+	@EMBKIT_PROFILE=workshop $(BIN)/python -m notebooks.tools.course run --write-back $(if $(NB),--only $(NB))
 
 clean: ## remove the environment and caches; runs/ stays
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -12,131 +12,137 @@ __version__ = "0.1.0"
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 _DOOR = {  # name -> the room it lives in; rooms are opened when they are first asked for
-    "Advice": "advice",
-    "advice_rules": "advice",
-    "advise": "advice",
-    "annotator_agreement": "agreement",
+    "Advice": "advice.advise",
+    "advice_rules": "advice.advise",
+    "advise": "advice.advise",
+    "annotator_agreement": "pairs.agreement",
     "Audit": "auditing",
     "audit": "auditing",
-    "batch_loss": "softmax",
-    "batches": "pairs",
-    "BM25": "search",
-    "bootstrap_ci": "metrics",
-    "candidates": "annotation",
-    "check_leakage": "domains",
-    "check_prediction": "foresight",
-    "choose": "training",
-    "choose_share": "forgetting",
-    "compare": "evaluation",
-    "copy_captions": "towers",
-    "Curve": "curves",
-    "cut": "tiered",
-    "data_url": "images",
-    "Domain": "domains",
-    "efficient": "engine",
-    "eligible_documents": "query_sets",
+    "batch_loss": "losses.in_batch",
+    "batches": "pairs.pairs",
+    "BM25": "search.index",
+    "bootstrap_ci": "evaluation.metrics",
+    "candidates": "pairs.labels",
+    "check_leakage": "data",
+    "check_prediction": "advice.check",
+    "choose": "training.trainer",
+    "choose_share": "training.merging",
+    "compare": "evaluation.scores",
+    "copy_captions": "training.clip",
+    "Curve": "advice.curves",
+    "cut": "search.tiered",
+    "data_url": "data.images",
+    "Domain": "data",
+    "efficient": "models.packing",
+    "eligible_documents": "synthetic.sets",
     "EmbkitError": "errors",
-    "encode": "search",
-    "encode_speeds": "students",
-    "evaluate": "judge",
-    "evaluate_sizes": "truncation",
-    "Evidence": "evidence",
-    "exact_search": "search",
-    "export_model": "export",
-    "export_onnx": "onnx_export",
-    "false_negatives": "denoising",
-    "filter_generated": "filtering",
+    "encode": "models.encoding",
+    "encode_speeds": "models.layers",
+    "evaluate": "evaluation.evaluate",
+    "evaluate_sizes": "evaluation.truncation",
+    "Evidence": "advice.evidence",
+    "exact_search": "search.index",
+    "export_model": "export.export",
+    "export_onnx": "export.onnx",
+    "false_negatives": "pairs.false_negatives",
+    "filter_generated": "synthetic.filters",
     "finished": "runs",
-    "fit_head": "heads",
-    "fit_space": "space",
-    "Footprint": "memory",
-    "footprint": "memory",
-    "general_probe": "forgetting",
-    "generate": "generation",
-    "Head": "heads",
-    "HeadSettings": "heads",
-    "holm": "metrics",
-    "in_batch_false_negatives": "pairs",
-    "labels_to_pairs": "annotation",
-    "LabelStore": "annotation",
-    "leaderboard": "judge",
-    "load_cross_encoder": "rerank",
-    "load_domain": "domains",
-    "load_model": "search",
-    "load_quantized": "quantized",
-    "load_teacher": "distillation",
-    "LoadReport": "domains",
-    "look": "judge",
-    "make_loss": "objectives",
-    "make_set": "query_sets",
-    "merge_adapter": "adapters",
-    "merge_weights": "forgetting",
-    "MergeChoice": "forgetting",
-    "METRICS": "metrics",
-    "mine": "mining",
-    "Mined": "mining",
-    "modality_gap": "towers",
-    "moved": "judge",
-    "onnx_loss": "onnx_export",
-    "OnnxModel": "onnx_export",
-    "openai_embeddings": "clients",
-    "OpenAIBackend": "llms",
-    "paired_test": "metrics",
-    "pareto_front": "contrast",
+    "fit_head": "training.heads",
+    "fit_space": "space.space",
+    "Footprint": "training.memory",
+    "footprint": "training.memory",
+    "general_probe": "data.sources.probe",
+    "generate": "synthetic.generate",
+    "Head": "training.heads",
+    "HeadSettings": "training.heads",
+    "holm": "evaluation.metrics",
+    "in_batch_false_negatives": "pairs.pairs",
+    "labels_to_pairs": "pairs.labels",
+    "LabelStore": "pairs.labels",
+    "leaderboard": "evaluation.evaluate",
+    "load_cross_encoder": "models.cross_encoder",
+    "load_domain": "data",
+    "load_model": "models.loading",
+    "load_quantized": "models.quantized",
+    "load_teacher": "training.distillation",
+    "LoadReport": "data",
+    "look": "evaluation.evaluate",
+    "make_loss": "training.losses",
+    "make_set": "synthetic.sets",
+    "merge_adapter": "training.lora",
+    "merge_weights": "training.merging",
+    "MergeChoice": "training.merging",
+    "METRICS": "evaluation.metrics",
+    "mine": "pairs.mining",
+    "Mined": "pairs.mining",
+    "modality_gap": "space.geometry",
+    "moved": "evaluation.evaluate",
+    "onnx_loss": "export.onnx",
+    "OnnxModel": "export.onnx",
+    "openai_embeddings": "models.openai",
+    "OpenAIBackend": "synthetic.backends",
+    "paired_test": "evaluation.metrics",
+    "pareto_front": "evaluation.report",
     "paths": "session",
-    "preset": "presets",
-    "PRESETS": "presets",
+    "preset": "recipes.presets",
+    "PRESETS": "recipes.presets",
     "profile": "session",
-    "project": "maps",
-    "Prompt": "prompts",
-    "PROMPTS": "prompts",
-    "queries_behind": "contrast",
-    "queue": "annotation",
-    "rank": "judge",
-    "read_set": "generation",
-    "Recipe": "recipes",
-    "Report": "report",
-    "rescaled": "distillation",
-    "resolve": "assets",
+    "project": "space.maps",
+    "Prompt": "synthetic.prompts",
+    "PROMPTS": "synthetic.prompts",
+    "queries_behind": "evaluation.compare",
+    "queue": "pairs.labels",
+    "rank": "evaluation.evaluate",
+    "read_set": "synthetic.generate",
+    "Recipe": "recipes.recipe",
+    "Report": "evaluation.report",
+    "rescaled": "training.distillation",
+    "resolve": "assets.catalogue",
     "Run": "runs",
-    "score": "judge",
-    "score_pairs": "rerank",
-    "Scores": "evaluation",
+    "score": "evaluation.evaluate",
+    "score_pairs": "models.cross_encoder",
+    "Scores": "evaluation.scores",
     "Session": "session",
     "setup": "session",
-    "Sizes": "truncation",
-    "Space": "space",
-    "Stopped": "live",
-    "Sweep": "training",
-    "sweep": "sweeps",
-    "Teacher": "distillation",
-    "tiered_bench": "bench_tiered",
-    "TieredIndex": "tiered",
-    "TieredSearch": "tiered",
-    "to_beir": "export",
-    "to_datasets": "export",
-    "to_parquet": "export",
-    "together": "distillation",
-    "train": "training",
-    "train_live": "live",
-    "training_pairs": "pairs",
-    "TrainingPairs": "pairs",
-    "TransformersBackend": "local_llm",
-    "tune_cross_encoder": "reader_training",
-    "turn": "turning",
-    "UntrainedSize": "truncation",
-    "weight_bytes": "quantized",
-    "win_tie_loss": "contrast",
-    "with_labels": "annotation",
-    "write_set": "query_sets",
+    "Sizes": "evaluation.truncation",
+    "Space": "space.space",
+    "Stopped": "training.live",
+    "Sweep": "training.trainer",
+    "sweep": "training.sweep",
+    "Teacher": "training.distillation",
+    "tiered_bench": "@tests.benchmarks.bench_tiered",
+    "TieredIndex": "search.tiered",
+    "TieredSearch": "search.tiered",
+    "to_beir": "export.export",
+    "to_datasets": "export.export",
+    "to_parquet": "export.export",
+    "together": "training.distillation",
+    "train": "training.trainer",
+    "train_live": "widgets.live_training",
+    "training_pairs": "training.trainer",
+    "TrainingPairs": "pairs.pairs",
+    "TransformersBackend": "synthetic.local",
+    "tune_cross_encoder": "training.cross_encoder",
+    "turn": "models.rotation",
+    "UntrainedSize": "evaluation.truncation",
+    "weight_bytes": "models.quantized",
+    "win_tie_loss": "evaluation.compare",
+    "with_labels": "pairs.labels",
+    "write_set": "synthetic.sets",
 }
-_ROOMS = ("plots", "exercises", "experiments", "geometry", "widgets")
+_ROOMS = {
+    "plots": "plots",
+    "exercises": "exercises",
+    "experiments": "training.experiments",
+    "geometry": "space.geometry",
+    "widgets": "widgets",
+}
 __all__ = sorted((*_DOOR, *_ROOMS))  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:
     if name in _ROOMS:
-        return importlib.import_module(f".{name}", __name__)
+        return importlib.import_module(f".{_ROOMS[name]}", __name__)
     if name not in _DOOR:
         raise AttributeError(f"embkit has no {name!r}; it has {', '.join(__all__)}")
     value = getattr(importlib.import_module(f".{_DOOR[name]}", __name__), name)
@@ -149,58 +155,65 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from .adapters import merge_adapter
-    from .advice import Advice, advice_rules, advise
-    from .agreement import annotator_agreement
-    from .annotation import LabelStore, candidates, labels_to_pairs, queue, with_labels
-    from .assets import resolve
+    from tests.benchmarks.bench_tiered import tiered_bench
+
+    from ..training.trainer import training_pairs
+    from .advice.advise import Advice, advice_rules, advise
+    from .advice.check import check_prediction
+    from .advice.curves import Curve
+    from .advice.evidence import Evidence
+    from .assets.catalogue import resolve
     from .auditing import Audit, audit
-    from .bench_tiered import tiered_bench
-    from .clients import openai_embeddings
-    from .contrast import pareto_front, queries_behind, win_tie_loss
-    from .curves import Curve
-    from .denoising import false_negatives
-    from .distillation import Teacher, load_teacher, rescaled, together
-    from .domains import Domain, LoadReport, check_leakage, load_domain
-    from .engine import efficient
+    from .data import Domain, LoadReport, check_leakage, load_domain
+    from .data.images import data_url
+    from .data.sources.probe import general_probe
     from .errors import EmbkitError
-    from .evaluation import Scores, compare
-    from .evidence import Evidence
-    from .export import export_model, to_beir, to_datasets, to_parquet
-    from .filtering import filter_generated
-    from .foresight import check_prediction
-    from .forgetting import MergeChoice, choose_share, general_probe, merge_weights
-    from .generation import generate, read_set
-    from .heads import Head, HeadSettings, fit_head
-    from .images import data_url
-    from .judge import evaluate, leaderboard, look, moved, rank, score
-    from .live import Stopped, train_live
-    from .llms import OpenAIBackend
-    from .local_llm import TransformersBackend
-    from .maps import project
-    from .memory import Footprint, footprint
-    from .metrics import METRICS, bootstrap_ci, holm, paired_test
-    from .mining import Mined, mine
-    from .objectives import make_loss
-    from .onnx_export import OnnxModel, export_onnx, onnx_loss
-    from .pairs import TrainingPairs, batches, in_batch_false_negatives, training_pairs
-    from .presets import PRESETS, preset
-    from .prompts import PROMPTS, Prompt
-    from .quantized import load_quantized, weight_bytes
-    from .query_sets import eligible_documents, make_set, write_set
-    from .reader_training import tune_cross_encoder
-    from .recipes import Recipe
-    from .report import Report
-    from .rerank import load_cross_encoder, score_pairs
+    from .evaluation.compare import queries_behind, win_tie_loss
+    from .evaluation.evaluate import evaluate, leaderboard, look, moved, rank, score
+    from .evaluation.metrics import METRICS, bootstrap_ci, holm, paired_test
+    from .evaluation.report import Report, pareto_front
+    from .evaluation.scores import Scores, compare
+    from .evaluation.truncation import Sizes, UntrainedSize, evaluate_sizes
+    from .export.export import export_model, to_beir, to_datasets, to_parquet
+    from .export.onnx import OnnxModel, export_onnx, onnx_loss
+    from .losses.in_batch import batch_loss
+    from .models.cross_encoder import load_cross_encoder, score_pairs
+    from .models.encoding import encode
+    from .models.layers import encode_speeds
+    from .models.loading import load_model
+    from .models.openai import openai_embeddings
+    from .models.packing import efficient
+    from .models.quantized import load_quantized, weight_bytes
+    from .models.rotation import turn
+    from .pairs.agreement import annotator_agreement
+    from .pairs.false_negatives import false_negatives
+    from .pairs.labels import LabelStore, candidates, labels_to_pairs, queue, with_labels
+    from .pairs.mining import Mined, mine
+    from .pairs.pairs import TrainingPairs, batches, in_batch_false_negatives
+    from .recipes.presets import PRESETS, preset
+    from .recipes.recipe import Recipe
     from .runs import Run, finished
-    from .search import BM25, encode, exact_search, load_model
+    from .search.index import BM25, exact_search
+    from .search.tiered import TieredIndex, TieredSearch, cut
     from .session import Session, paths, profile, setup
-    from .softmax import batch_loss
-    from .space import Space, fit_space
-    from .students import encode_speeds
-    from .sweeps import sweep
-    from .tiered import TieredIndex, TieredSearch, cut
-    from .towers import copy_captions, modality_gap
-    from .training import Sweep, choose, train
-    from .truncation import Sizes, UntrainedSize, evaluate_sizes
-    from .turning import turn
+    from .space.geometry import modality_gap
+    from .space.maps import project
+    from .space.space import Space, fit_space
+    from .synthetic.backends import OpenAIBackend
+    from .synthetic.filters import filter_generated
+    from .synthetic.generate import generate, read_set
+    from .synthetic.local import TransformersBackend
+    from .synthetic.prompts import PROMPTS, Prompt
+    from .synthetic.sets import eligible_documents, make_set, write_set
+    from .training.clip import copy_captions
+    from .training.cross_encoder import tune_cross_encoder
+    from .training.distillation import Teacher, load_teacher, rescaled, together
+    from .training.heads import Head, HeadSettings, fit_head
+    from .training.live import Stopped
+    from .training.lora import merge_adapter
+    from .training.losses import make_loss
+    from .training.memory import Footprint, footprint
+    from .training.merging import MergeChoice, choose_share, merge_weights
+    from .training.sweep import sweep
+    from .training.trainer import Sweep, choose, train
+    from .widgets.live_training import train_live

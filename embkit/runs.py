@@ -9,17 +9,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .domains import Domain
+from .data import Domain
+from .display import facts
 from .errors import EmbkitError
 from .files import write_atomic
-from .recipes import Recipe
+from .recipes.recipe import Recipe
 from .session import paths
-from .tables import facts
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 RECORD = "run.json"  # written last: a folder without it is not finished
+HEAD_RECORD = "head.json"  # the same of a small head, which ``training.heads`` writes
 
 
 def store(domain: Domain) -> Path:
@@ -86,9 +87,25 @@ class Run:
         """Seconds of training, evaluation on dev included."""
         return self.record["seconds"]
 
+    def describe(self) -> dict[str, Any]:
+        """What a leaderboard notes about it beside its scores."""
+        copied = ("trainable_params", "total_params", "peak_memory_mb", "dim")
+        return {field: self.record[field] for field in copied} | {
+            "base_model": self.recipe.model,
+            "recipe_hash": self.recipe.hash,
+            "train_seconds": self.seconds,
+            "learning_rate": self.recipe.learning_rate,
+            "seed": self.recipe.seed,
+        }
+
+    @property
+    def label(self) -> str:
+        """How the leaderboard calls it."""
+        return self.recipe.label
+
     def model(self) -> SentenceTransformer:
         """The trained model."""
-        from .search import load_model
+        from .models.loading import load_model
 
         return load_model(self.path / "model")
 

@@ -165,7 +165,7 @@ def device_name() -> str:
 
 
 def setup(seed: int = 42, threads: int | None = None) -> Session:
-    """Fixes the seed, picks device and precision, sets the plot style, and returns a table.
+    """Fixes the seed, picks device and precision, and returns a table of what it found.
 
     Args:
         seed: of every generator; each Recipe carries its own for training.
@@ -183,9 +183,6 @@ def setup(seed: int = 42, threads: int | None = None) -> Session:
     if threads:
         torch.set_num_threads(threads)
     quiet()
-    from .plots import apply_style
-
-    apply_style()
     where = paths()
     shown = (
         where.runs.relative_to(where.root) if where.runs.is_relative_to(where.root) else where.runs

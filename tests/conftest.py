@@ -60,7 +60,7 @@ def cache(own_folders, tmp_path):
 @pytest.fixture(scope="session")
 def minilm():
     """The folder of the real model, in the cache that everyone uses; embeddings stay apart."""
-    from embkit.assets import resolve
+    from embkit.assets.catalogue import resolve
 
     with pytest.MonkeyPatch.context() as patch:
         if CACHE is None:
@@ -150,7 +150,7 @@ def tiny_domain():
     Of each group that is trained on, the title about pain is no training positive: ``known``
     asks for it, which makes the subset ``never_positive``. Some queries have two right titles.
     """
-    from embkit.domains import Domain
+    from embkit.data import Domain
 
     corpus, groups, queries = {}, {}, {}
     qrels = {"train": {}, "dev": {}, "known": {}, "novel": {}}

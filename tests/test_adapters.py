@@ -12,10 +12,12 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 
 import embkit
-from embkit import adapters, engine, quantized, training
 from embkit.errors import EmbkitError
-from embkit.recipes import Recipe
-from embkit.search import fingerprint
+from embkit.models import packing, quantized
+from embkit.models.vectors import fingerprint
+from embkit.recipes import settings
+from embkit.recipes.recipe import Recipe
+from embkit.training import lora, trainer
 
 TEXTS = ["ocular sepsis", "cardiac trauma of a rather longer kind", "aural edema"]
 VARIANTS = {
@@ -49,7 +51,7 @@ def fresh(tiny_model, nf4=False):
 
 
 def test_only_the_adapter_is_trained_and_it_is_kept_apart(store, tiny_domain, recipe, tiny_model):
-    run = training.train(recipe, tiny_domain, quiet=True)
+    run = trainer.train(recipe, tiny_domain, quiet=True)
     start = SentenceTransformer(str(tiny_model), device="cpu")
     layers = [m for n, m in start.named_modules() if n.endswith(("query", "value"))]
     wanted = sum(2 * (m.in_features + m.out_features) for m in layers)
@@ -70,7 +72,7 @@ def test_only_the_adapter_is_trained_and_it_is_kept_apart(store, tiny_domain, re
 
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
 def test_merged_equals_unmerged(store, tiny_domain, recipe, tiny_model, changes):
-    run = training.train(recipe.replace(**changes), tiny_domain, quiet=True)
+    run = trainer.train(recipe.replace(**changes), tiny_domain, quiet=True)
     apart = fresh(tiny_model, nf4="quantize" in changes)
     apart[0].auto_model = PeftModel.from_pretrained(apart[0].auto_model, str(run.path / "adapter"))
     merged = run.model()
@@ -85,7 +87,7 @@ def test_merged_equals_unmerged(store, tiny_domain, recipe, tiny_model, changes)
 @pytest.mark.parametrize("changes", [{}, {"lora_variant": "rslora"}], ids=["plain", "rsLoRA"])
 def test_the_layer_is_w_and_b_a_times_a_scale(store, tiny_domain, recipe, tiny_model, changes):
     recipe = recipe.replace(lora_alpha=3.0, lora_rank=4, **changes)
-    run = training.train(recipe, tiny_domain, quiet=True)
+    run = trainer.train(recipe, tiny_domain, quiet=True)
     kept = load_file(run.path / "adapter" / "adapter_model.safetensors")
     name = next(n for n in kept if "lora_A" in n)
     a, b = kept[name], kept[name.replace("lora_A", "lora_B")]
@@ -97,16 +99,16 @@ def test_the_layer_is_w_and_b_a_times_a_scale(store, tiny_domain, recipe, tiny_m
 
 
 def test_alpha_scales_the_update(recipe):
-    assert adapters.lora_settings(recipe)["lora_alpha"] == 4
-    assert adapters.lora_settings(recipe.replace(lora_alpha=1))["lora_alpha"] == 1
+    assert settings.lora_settings(recipe)["lora_alpha"] == 4
+    assert settings.lora_settings(recipe.replace(lora_alpha=1))["lora_alpha"] == 1
 
 
 def test_lora_plus_gives_b_a_learning_rate_of_its_own(recipe, tiny_model):
     recipe = recipe.replace(lora_plus=8.0, weight_decay=0.1, lora_targets="query,word_embeddings")
     model = fresh(tiny_model)
-    assert adapters.make_optimizer(model, recipe.replace(lora_plus=1.0)) is None
-    adapters.add_lora(model, recipe)
-    optimizer = adapters.make_optimizer(model, recipe)
+    assert lora.make_optimizer(model, recipe.replace(lora_plus=1.0)) is None
+    lora.add_lora(model, recipe)
+    optimizer = lora.make_optimizer(model, recipe)
     rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     assert {group["weight_decay"] for group in optimizer.param_groups if group["params"]} == {0.1}
     trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
@@ -118,29 +120,29 @@ def test_lora_plus_gives_b_a_learning_rate_of_its_own(recipe, tiny_model):
 @pytest.mark.parametrize("wanted", ["querry", "query,nothing", ","])
 def test_unknown_targets_name_the_known_ones(store, tiny_domain, recipe, wanted):
     with pytest.raises(EmbkitError, match="dense, key, position_embeddings, query") as caught:
-        training.train(recipe.replace(lora_targets=wanted), tiny_domain, quiet=True)
+        trainer.train(recipe.replace(lora_targets=wanted), tiny_domain, quiet=True)
     assert "lora_targets='dense,key,query,value'" in caught.value.hint
 
 
 def test_rank_0_has_nothing_to_train(tiny_model):
     with pytest.raises(EmbkitError, match="rank 0"):
-        adapters.add_lora(fresh(tiny_model), Recipe(model=str(tiny_model)))
+        lora.add_lora(fresh(tiny_model), Recipe(model=str(tiny_model)))
 
 
 # -- an adapter for another base --
 
 
 def test_an_adapter_for_another_base_is_refused(store, tiny_domain, recipe, minilm):
-    run = training.train(recipe, tiny_domain, quiet=True)
+    run = trainer.train(recipe, tiny_domain, quiet=True)
     for known in (True, False):  # by the weights' hash, or else by shapes
         if not known:
             (run.path / "adapter" / "base.json").unlink()
         with pytest.raises(EmbkitError, match="does not fit"):
-            adapters.merge_adapter(minilm, run.path / "adapter")
+            lora.merge_adapter(minilm, run.path / "adapter")
 
 
 def test_an_adapter_for_other_weights_of_the_same_shapes_is_refused(store, tiny_domain, recipe):
-    run = training.train(recipe, tiny_domain, quiet=True)
+    run = trainer.train(recipe, tiny_domain, quiet=True)
     with pytest.raises(EmbkitError, match="trained on the weights of") as caught:
         embkit.merge_adapter(run.path / "model", run.path / "adapter")
     assert recipe.model in str(caught.value)
@@ -148,16 +150,16 @@ def test_an_adapter_for_other_weights_of_the_same_shapes_is_refused(store, tiny_
 
 
 def test_an_adapter_with_matrices_missing_is_refused(store, tiny_domain, recipe, tmp_path):
-    run = training.train(recipe, tiny_domain, quiet=True)
+    run = trainer.train(recipe, tiny_domain, quiet=True)
     part = tmp_path / "part"
     shutil.copytree(run.path / "adapter", part)
     kept = load_file(part / "adapter_model.safetensors")
     kept.pop(sorted(kept)[0])
     save_file(kept, part / "adapter_model.safetensors")
     with pytest.raises(EmbkitError, match="7 matrices for 8 places"):
-        adapters.merge_adapter(recipe.model, part)
+        lora.merge_adapter(recipe.model, part)
     with pytest.raises(EmbkitError, match="does not fit"):
-        adapters.merge_adapter(recipe.model, tmp_path / "nowhere")
+        lora.merge_adapter(recipe.model, tmp_path / "nowhere")
 
 
 # -- several adapters on one base --
@@ -165,7 +167,7 @@ def test_an_adapter_with_matrices_missing_is_refused(store, tiny_domain, recipe,
 
 def test_adapters_are_switched_at_run_time(store, tiny_domain, recipe, tiny_model):
     runs = {
-        seed: training.train(recipe.replace(seed=seed), tiny_domain, quiet=True) for seed in (1, 2)
+        seed: trainer.train(recipe.replace(seed=seed), tiny_domain, quiet=True) for seed in (1, 2)
     }
     shared = fresh(tiny_model)
     plain = embkit.encode(shared, TEXTS)
@@ -182,7 +184,7 @@ def test_adapters_are_switched_at_run_time(store, tiny_domain, recipe, tiny_mode
 def test_the_adapter_in_use_is_part_of_a_models_fingerprint(recipe, tiny_model):
     model = fresh(tiny_model)
     bare = fingerprint(model)
-    adapters.add_lora(model, recipe)
+    lora.add_lora(model, recipe)
     model.add_adapter(model[0].auto_model.peft_config["default"], "second")
     found = [bare]
     for switch in (lambda: model.set_adapter("default"), lambda: model.set_adapter("second")):
@@ -227,12 +229,12 @@ def test_gradients_pass_four_bit_layers_also_after_an_evaluation(tiny_model, rec
     for evaluated_before in (False, True):
         torch.manual_seed(0)
         model = fresh(tiny_model, nf4=True)
-        engine.set_dropout(model, 0.0)
-        adapters.add_lora(model, recipe.replace(lora_init="gaussian"))
+        packing.set_dropout(model, 0.0)
+        lora.add_lora(model, recipe.replace(lora_init="gaussian"))
         if evaluated_before:
-            engine.embed(model, TEXTS)
+            packing.embed(model, TEXTS)
         model.train()
-        with engine.efficient(model):
+        with packing.efficient(model):
             model(model.preprocess(TEXTS))["sentence_embedding"][:, :9].sum().backward()
         found.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
     assert found[0].keys() == found[1].keys() and len(found[0]) == 8
@@ -242,20 +244,20 @@ def test_gradients_pass_four_bit_layers_also_after_an_evaluation(tiny_model, rec
 
 def test_the_engine_packs_a_four_bit_model(tiny_model):
     model = fresh(tiny_model, nf4=True)
-    assert engine.can_pack(model)
-    np.testing.assert_allclose(engine.embed(model, TEXTS).numpy(), model.encode(TEXTS), atol=1e-5)
+    assert packing.can_pack(model)
+    np.testing.assert_allclose(packing.embed(model, TEXTS).numpy(), model.encode(TEXTS), atol=1e-5)
 
 
 def test_a_quantised_adapter_is_merged_into_what_four_bits_hold(
     store, tiny_domain, recipe, tiny_model
 ):
-    run = training.train(recipe.replace(quantize="nf4"), tiny_domain, quiet=True)
+    run = trainer.train(recipe.replace(quantize="nf4"), tiny_domain, quiet=True)
     written_out = quantized.dequantize(fresh(tiny_model, nf4=True)).state_dict()
     kept, plain = run.model().state_dict(), fresh(tiny_model).state_dict()
     untouched = "0.model.encoder.layer.0.output.dense.weight"
     assert torch.equal(kept[untouched], written_out[untouched])
     assert not torch.equal(kept[untouched], plain[untouched])
-    other = adapters.merge_adapter(tiny_model, run.path / "adapter")
+    other = lora.merge_adapter(tiny_model, run.path / "adapter")
     assert torch.equal(other.state_dict()[untouched], plain[untouched])
 
 

@@ -8,15 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from embkit.advice import CEILING, FEW_DEV, Advice, Limits, advice_rules, advise, decide
-from embkit.cli import main
-from embkit.curves import HEAD_START, Curve
-from embkit.domains import Domain
+from embkit.advice.advise import CEILING, FEW_DEV, Advice, Limits, advice_rules, advise, decide
+from embkit.advice.check import check_prediction
+from embkit.advice.curves import HEAD_START, Curve
+from embkit.advice.evidence import FEW_PAIRS, Evidence, Trial, gather, small_sizes
+from embkit.cli.main import main
+from embkit.data import Domain
 from embkit.errors import EmbkitError
-from embkit.evidence import FEW_PAIRS, Evidence, Trial, gather, small_sizes
-from embkit.export import to_beir
-from embkit.foresight import check_prediction
-from embkit.recipes import Recipe
+from embkit.export.export import to_beir
+from embkit.recipes.recipe import Recipe
 
 
 def trial(gain, half=0.02, over=0.0, p_over=1.0, pairs=2000):
@@ -197,7 +197,7 @@ def words_domain(pairs, dev, query=lambda text: text):
 def test_where_queries_are_the_documents_the_answer_is_no_and_nothing_is_trained(
     tiny_model, monkeypatch
 ):
-    monkeypatch.setattr("embkit.training.train", None)  # would fail
+    monkeypatch.setattr("embkit.training.trainer.train", None)  # would fail
     domain = words_domain(300, 60, lambda text: text.upper())
     found = advise(domain, str(tiny_model))
     assert found.decision == "keep the general model" and found.evidence.base > 0.95
@@ -207,7 +207,7 @@ def test_where_queries_are_the_documents_the_answer_is_no_and_nothing_is_trained
 
 
 def test_sixty_pairs_are_too_few_and_nothing_is_trained(tiny_model, monkeypatch):
-    monkeypatch.setattr("embkit.training.train", None)
+    monkeypatch.setattr("embkit.training.trainer.train", None)
     domain = words_domain(60, 60, lambda text: text[::-1])
     found = advise(domain, str(tiny_model))
     assert found.decision == "label more first" and found.reasons[0][0] == "pairs too few"
@@ -239,13 +239,13 @@ def test_small_runs_are_kept_and_reach_the_curve(tiny_model):
     assert found.trials["contrastive"].ndcg == pytest.approx(
         found.base + found.trials["contrastive"].gain
     )
-    import embkit.training
+    import embkit.training.trainer
 
     def never(*args, **options):
         raise AssertionError("trained again")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(embkit.training, "_train", never)
+        patch.setattr(embkit.training.trainer, "_train", never)
         again = gather(domain, str(tiny_model), **options)
     assert again.curve == found.curve and again.trials == found.trials
 
@@ -326,7 +326,7 @@ def test_predictions_are_counted_against_the_run_on_all_pairs(tiny_model, monkey
         return pd.Series([wanted + 0.01, wanted - 0.01])
 
     start = gather(domain, str(tiny_model), train=False).base
-    monkeypatch.setattr("embkit.training.train", fit)
+    monkeypatch.setattr("embkit.training.trainer.train", fit)
     for room in ("foresight", "evidence"):
         monkeypatch.setattr(f"embkit.{room}.on_dev", judged)
     found = check_prediction(domain, str(tiny_model), sizes=(100, 200), resamplings=3)

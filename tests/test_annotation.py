@@ -18,12 +18,12 @@ import pytest
 from filelock import FileLock
 from sklearn.metrics import cohen_kappa_score
 
-from embkit import annotation
-from embkit.agreement import annotator_agreement, cohen_kappa
-from embkit.annotation import LabelStore, candidates, labels_to_pairs, queue, with_labels
-from embkit.domains import Domain
+from embkit.data import Domain
 from embkit.errors import EmbkitError
-from embkit.judge import rank
+from embkit.evaluation.evaluate import rank
+from embkit.pairs import labels as annotation
+from embkit.pairs.agreement import annotator_agreement, cohen_kappa
+from embkit.pairs.labels import LabelStore, candidates, labels_to_pairs, queue, with_labels
 
 WRITER = """
 import sys

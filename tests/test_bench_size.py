@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from embkit import bench, bench_size
-from embkit.bench_size import drawing, sentences, table, vocabulary, watch, write_folder
-from embkit.domains import load_domain
+from embkit.data import load_domain
+from tests.benchmarks import bench, bench_size
+from tests.benchmarks.bench_size import drawing, sentences, table, vocabulary, watch, write_folder
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 
 import embkit as ek
-from embkit import bench, bench_tiered
-from embkit.bench_tiered import TieredBench, at_size, perturbed
-from embkit.search import exact_search, unit
+from embkit.models.vectors import unit
+from embkit.search.index import exact_search
+from tests.benchmarks import bench, bench_tiered
+from tests.benchmarks.bench_tiered import TieredBench, at_size, perturbed
 
 
 @pytest.fixture(scope="module")

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 import embkit as ek
-from embkit.cli import main, parser
-from embkit.commands import planning
-from embkit.commands.planning import plan
-from embkit.commands.terminal import _has_scores, say, subject
-from embkit.domains import load_domain
+from embkit.cli import planning
+from embkit.cli.main import main, parser
+from embkit.cli.planning import plan
+from embkit.cli.terminal import _has_scores, say, subject
+from embkit.data import load_domain
 from embkit.errors import EmbkitError
-from embkit.evaluation import Scores
-from embkit.export import to_beir
-from embkit.recipes import Recipe
+from embkit.evaluation.scores import Scores
+from embkit.export.export import to_beir
+from embkit.recipes.recipe import Recipe
 from embkit.runs import finished, store
 
 COMMANDS = ("advise", "assets", "card", "check", "compare", "evaluate", "export", "generate")
@@ -180,9 +180,9 @@ def test_the_same_run_again_trains_and_scores_nothing(trained, folder, tiny_mode
     def never(*_, **__):
         raise AssertionError("was called")
 
-    monkeypatch.setattr("embkit.training._train", never)
-    monkeypatch.setattr("embkit.judge.rank", never)
-    monkeypatch.setattr("embkit.engine.embed", never)
+    monkeypatch.setattr("embkit.training.trainer._train", never)
+    monkeypatch.setattr("embkit.evaluation.evaluate.rank", never)
+    monkeypatch.setattr("embkit.models.packing.embed", never)
     monkeypatch.setattr("embkit.auditing.audit", never)
     assert main(["run", str(folder), "--model", str(tiny_model), "--epochs", "2"]) == 0
 
@@ -204,12 +204,12 @@ def test_run_as_json_is_json_alone(trained, folder, tiny_model, capsys):
 
 
 def test_lora_that_the_model_cannot_have_is_left_out_and_said(monkeypatch, capsys, tiny_domain):
-    from embkit.commands import training
+    from embkit.cli import training
 
     def refuse(recipe, domain):
         raise EmbkitError("no linear layer", expected="some", hint="another model")
 
-    monkeypatch.setattr("embkit.training.train", refuse)
+    monkeypatch.setattr("embkit.training.trainer.train", refuse)
     planned = planning.Plan(Recipe(), (1e-4,), 10, 10)
     assert training._lora(planned, 1e-4, tiny_domain) is None
     assert "LoRA is left out: no linear layer" in capsys.readouterr().err
@@ -239,7 +239,7 @@ def sized(tiny_domain, documents, pairs, words, dev=100, name="own"):
 
 @pytest.fixture
 def plain(monkeypatch):
-    monkeypatch.setattr("embkit.search.load_model", lambda model: Plain())
+    monkeypatch.setattr("embkit.models.loading.load_model", lambda model: Plain())
 
 
 def test_a_plan_suits_the_size(plain, tiny_domain):
@@ -414,10 +414,10 @@ def test_export_writes_a_domain_a_model_and_embeddings(trained, folder, tmp_path
 def test_the_card_of_ones_own_data_goes_to_the_terminal_or_a_file(
     folder, tiny_model, tmp_path, capsys, monkeypatch
 ):
-    from embkit import cards
+    from embkit.export import cards
 
     real = cards.card
-    monkeypatch.setattr("embkit.cards.card", lambda domain: real(domain, str(tiny_model)))
+    monkeypatch.setattr("embkit.export.cards.card", lambda domain: real(domain, str(tiny_model)))
     shown = printed(capsys, "card", folder)
     assert "# Titles of made-up codes" in shown and "\x1b" not in shown
     assert printed(capsys, "card", folder, "--to", tmp_path / "card.md") == ""
@@ -431,8 +431,8 @@ def test_generate_hands_its_options_on(folder, monkeypatch, capsys, tmp_path):
         asked.update(options, domain=domain.name, backend=backend)
         return tmp_path / "set.jsonl", "Filtered(9 of 10 queries kept)"
 
-    monkeypatch.setattr("embkit.query_sets.make_set", make_set)
-    monkeypatch.setattr("embkit.local_llm.TransformersBackend", lambda model: f"<{model}>")
+    monkeypatch.setattr("embkit.synthetic.sets.make_set", make_set)
+    monkeypatch.setattr("embkit.synthetic.local.TransformersBackend", lambda model: f"<{model}>")
     shown = printed(capsys, "generate", folder, "--limit", 5, "--seed", 3, "--name", "mine")
     assert "9 of 10" in shown and "set.jsonl" in shown and "set.md" in shown
     assert (asked["limit"], asked["seed"], asked["name"]) == (5, 3, "mine")
@@ -445,15 +445,15 @@ def test_sources_compares_the_arms_that_there_are(trained, folder, monkeypatch, 
     run = finished(domain)[0]
 
     def equal_cost(recipe, domain, arms, rates):
-        from embkit.experiments import Comparison
-        from embkit.training import Sweep
+        from embkit.training.experiments import Comparison
+        from embkit.training.trainer import Sweep
 
         seen.update(recipe=recipe, arms=arms, rates=rates)
         sweep, found = Sweep("learning_rate", (run,)), ek.evaluate(run, domain)
         first, *_ = arms
         return Comparison(30, {first: sweep}, {first: found.labelled(first)}, first)
 
-    monkeypatch.setattr("embkit.experiments.equal_cost", equal_cost)
+    monkeypatch.setattr("embkit.training.experiments.equal_cost", equal_cost)
     arguments = ["sources", "--domain", folder, "--pairs", 20, "--epochs", 1]
     shown = printed(capsys, *arguments)
     assert "human, in-batch" in shown and "30 pairs each" in shown
@@ -473,7 +473,7 @@ def test_ctrl_c_says_that_it_goes_on_and_ends_with_130(monkeypatch, folder, caps
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("embkit.commands.training.the_domain", stop)
+    monkeypatch.setattr("embkit.cli.training.the_domain", stop)
     assert main(["run", str(folder)]) == 130
     assert "the same command goes on from there" in capsys.readouterr().err
 

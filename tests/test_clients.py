@@ -7,8 +7,8 @@ from types import SimpleNamespace as Namespace
 import numpy as np
 import pytest
 
-from embkit.clients import openai_embeddings
 from embkit.errors import EmbkitError
+from embkit.models.openai import openai_embeddings
 
 
 class Endpoint:

@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 
 from embkit import plots
-from embkit.contrast import pareto_front, queries_behind, win_tie_loss
 from embkit.errors import EmbkitError
-from embkit.evaluation import Scores, compare
-from embkit.judge import leaderboard
-from embkit.metrics import holm, paired_test
+from embkit.evaluation.compare import queries_behind, win_tie_loss
+from embkit.evaluation.evaluate import leaderboard
+from embkit.evaluation.metrics import holm, paired_test
+from embkit.evaluation.report import Report, pareto_front
+from embkit.evaluation.scores import Scores, compare
 from embkit.runs import store
 
 
@@ -101,11 +102,11 @@ def test_the_front_is_what_nothing_beats_in_both():
 
 
 def test_the_pareto_picture_tells_its_front(base, tuned):
-    figure = plots.pareto(compare([base, tuned]))
+    figure = compare([base, tuned]).pareto()
     assert "on the front: base 0.500" in plots.alt_text(figure)
     assert "0 are beaten" in plots.alt_text(figure) and plots.png(figure).startswith(b"\x89PNG")
     with pytest.raises(EmbkitError, match="no rows"):
-        plots.pareto([])
+        Report([]).pareto()
 
 
 def test_a_sweeps_picture_shows_what_was_cut_short():
@@ -144,7 +145,7 @@ def test_many_tests_get_as_many_flips_as_holm_needs(tiny_domain, monkeypatch):
         given.append(options["resamples"])
         return paired_test(a, b)
 
-    monkeypatch.setattr("embkit.evaluation.paired_test", counted)
+    monkeypatch.setattr("embkit.evaluation.scores.paired_test", counted)
     few = [scores(tiny_domain, "base", [0.5]), scores(tiny_domain, "a", [0.6], "aa")]
     compare(few)
     many = [few[0], *(scores(tiny_domain, "a", [0.6], f"{n:03d}") for n in range(300))]

@@ -20,9 +20,10 @@ from transformers import (
     LlamaForCausalLM,
 )
 
-from embkit.conversion import cross_encoder, language_model, onnx_weights, text_encoder
+from embkit.assets.conversion import cross_encoder, language_model, onnx_weights, text_encoder
 from embkit.errors import EmbkitError
-from embkit.search import encode, load_model
+from embkit.models.encoding import encode
+from embkit.models.loading import load_model
 
 TEXTS = ["Infection of the ear", "aural sepsis", "Pain of the heart", "tumor, of one lung"]
 
@@ -415,7 +416,7 @@ def test_digits_stand_alone_where_the_model_wants_it(gguf_folder, target, split)
 @pytest.fixture(scope="session")
 def asset(minilm):
     """Folders of real assets by name, in the cache that everyone uses."""
-    from embkit.assets import resolve
+    from embkit.assets.catalogue import resolve
 
     def find(name):
         with pytest.MonkeyPatch.context() as patch:

@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from embkit.denoising import FalseNegatives, false_negatives
 from embkit.errors import EmbkitError
-from embkit.mining import mine
-from embkit.pairs import collect
+from embkit.pairs.false_negatives import FalseNegatives, false_negatives
+from embkit.pairs.mining import mine
+from embkit.pairs.pairs import collect
 
 
 @pytest.fixture

@@ -7,14 +7,22 @@ from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.sentence_transformer import losses
 
 import embkit as ek
-from embkit import distillation, reader_training, students, training
-from embkit.corpus_softmax import CorpusDistillLoss, VectorsLoss
-from embkit.distillation import Teacher, fewer_words, load_teacher, rescaled, shortened, turned
 from embkit.errors import EmbkitError
-from embkit.objectives import make_loss
-from embkit.pairs import training_pairs
-from embkit.recipes import Recipe
-from embkit.search import load_model
+from embkit.losses.corpus import CorpusDistillLoss, VectorsLoss
+from embkit.models import layers
+from embkit.models.loading import load_model
+from embkit.recipes.recipe import Recipe
+from embkit.training import cross_encoder, distillation, trainer
+from embkit.training.distillation import (
+    Teacher,
+    fewer_words,
+    load_teacher,
+    rescaled,
+    shortened,
+    turned,
+)
+from embkit.training.losses import make_loss
+from embkit.training.trainer import training_pairs
 
 DIM, T, TAUGHT_T = 6, 0.1, 0.2
 
@@ -196,7 +204,7 @@ def test_the_student_comes_nearer_to_its_teacher(store, tiny_domain, tiny_model,
 
     start = distance(load_model(tiny_model))
     for changes in ({"approach": "distill", "teacher_share": 1.0}, {"approach": "embedding_mse"}):
-        run = training.train(base.replace(**changes, **taught), tiny_domain, quiet=True)
+        run = trainer.train(base.replace(**changes, **taught), tiny_domain, quiet=True)
         assert distance(run.model()) < 0.8 * start, changes
 
 
@@ -208,19 +216,19 @@ def test_another_teacher_s_weights_are_another_run(
     teacher = tmp_path / "teacher"
     shutil.copytree(tiny_teacher, teacher)
     recipe = Recipe(model=str(tiny_model), approach="distill", teacher=str(teacher), epochs=1)
-    first = training.train(recipe, tiny_domain, quiet=True)
-    assert training.train(recipe, tiny_domain, quiet=True).path == first.path
+    first = trainer.train(recipe, tiny_domain, quiet=True)
+    assert trainer.train(recipe, tiny_domain, quiet=True).path == first.path
     shutil.rmtree(teacher)
     shutil.copytree(tiny_model, teacher)
-    assert training.train(recipe, tiny_domain, quiet=True).path != first.path
+    assert trainer.train(recipe, tiny_domain, quiet=True).path != first.path
 
 
 def test_runs_and_presets_teach(store, tiny_domain, tiny_model, monkeypatch):
-    from embkit import presets
+    from embkit.recipes import presets
 
     plain = Recipe(model=str(tiny_model), epochs=1)
-    run = training.train(plain, tiny_domain, quiet=True)
-    other = training.train(plain.replace(seed=1), tiny_domain, quiet=True)
+    run = trainer.train(plain, tiny_domain, quiet=True)
+    other = trainer.train(plain.replace(seed=1), tiny_domain, quiet=True)
     both = load_teacher(distillation.together(run, other), tiny_domain)
     assert len(both.models) == 2
     assert load_teacher(str(run.path)).fingerprint() == Teacher("", (run.model(),)).fingerprint()
@@ -264,8 +272,8 @@ def test_a_cross_encoder_is_tuned_once_and_ranks_better(
     rows = training_pairs(Recipe(model=str(tiny_model)), tiny_domain).rows
     mined = ek.mine(tiny_domain, rows, 3, model=str(tiny_model))
     options = {"model": str(tiny_reader), "epochs": 12, "lists": 4, "learning_rate": 2e-3}
-    tuned = reader_training.tune_cross_encoder(tiny_domain, mined, **options)
-    again = reader_training.tune_cross_encoder(tiny_domain, mined, **options)
+    tuned = cross_encoder.tune_cross_encoder(tiny_domain, mined, **options)
+    again = cross_encoder.tune_cross_encoder(tiny_domain, mined, **options)
     assert again.record == tuned.record and tuned.record["lists"] == len(rows)
     pairs = [
         (anchor, tiny_domain.corpus[document])
@@ -303,7 +311,7 @@ def test_a_teacher_that_is_no_model_is_refused(store, tmp_path, tiny_domain, tin
     for name in ("no such model", str(tmp_path), f"{tiny_model}+", "minilmm"):
         recipe = Recipe(model=str(tiny_model), approach="distill", teacher=name)
         with pytest.raises(EmbkitError, match="no model and no finished run"):
-            training.train(recipe, tiny_domain, quiet=True)
+            trainer.train(recipe, tiny_domain, quiet=True)
 
 
 @pytest.mark.parametrize(
@@ -332,18 +340,18 @@ def test_an_unknown_source_of_texts_names_those_there_are(cache, tiny_domain, ti
 
 
 def test_layers_are_kept_evenly_saved_and_not_invented(tmp_path, tiny_model):
-    assert students.spaced(3, 6) == [0, 2, 5] and students.spaced(1, 6) == [0]
-    assert students.spaced(6, 6) == list(range(6))
+    assert layers.spaced(3, 6) == [0, 2, 5] and layers.spaced(1, 6) == [0]
+    assert layers.spaced(6, 6) == list(range(6))
     model = load_model(tiny_model)
     first = model[0].auto_model.encoder.layer[0]
-    students.keep_layers(model, 1)
+    layers.keep_layers(model, 1)
     assert list(model[0].auto_model.encoder.layer) == [first]
     model.save_pretrained(str(tmp_path / "small"))
     again = load_model(tmp_path / "small")
     texts = ["sepsis of the eye", "ache"]
     np.testing.assert_allclose(again.encode(texts), model.encode(texts), atol=1e-6)
     with pytest.raises(EmbkitError, match="a model that has 2"):
-        students.keep_layers(load_model(tiny_model), 3)
+        layers.keep_layers(load_model(tiny_model), 3)
 
 
 def test_layers_of_another_kind_of_network_are_not_guessed():
@@ -354,20 +362,20 @@ def test_layers_of_another_kind_of_network_are_not_guessed():
     words = Tokenizer(WordLevel({"a": 0, "[UNK]": 1}, unk_token="[UNK]"))
     static = SentenceTransformer(modules=[StaticEmbedding(words, embedding_dim=4)], device="cpu")
     with pytest.raises(EmbkitError, match="encoder like BERT"):
-        students.keep_layers(static, 1)
+        layers.keep_layers(static, 1)
 
 
 def test_speed_and_size_are_measured_side_by_side(tiny_model):
     models = {"2 layers": load_model(tiny_model)}
-    models["1 layer"] = students.keep_layers(load_model(tiny_model), 1)
-    table = students.encode_speeds(models, ["sepsis of the eye", "ache"] * 20, rounds=2)
+    models["1 layer"] = layers.keep_layers(load_model(tiny_model), 1)
+    table = layers.encode_speeds(models, ["sepsis of the eye", "ache"] * 20, rounds=2)
     assert table.loc["2 layers", "speed"] == 1.0 and (table["texts/s"] > 0).all()
     assert table.loc["1 layer", "parameters"] < table.loc["2 layers", "parameters"]
     assert table.loc["1 layer", "MB"] == pytest.approx(table.loc["1 layer", "parameters"] * 4 / 1e6)
 
 
 def test_the_presets_of_the_lesson_name_presets_as_their_teachers():
-    from embkit.presets import PRESETS, preset
+    from embkit.recipes.presets import PRESETS, preset
 
     for name in ("distilled", "distilled, 3 layers"):
         recipe = preset(name)

@@ -12,13 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-from embkit.distributed import DenseAcross, Sliced, Team, check_recipe, encode_across, team
+from embkit.distributed import Sliced, Team, check_recipe, team
 from embkit.errors import EmbkitError
-from embkit.objectives import make_loss
-from embkit.recipes import Recipe
+from embkit.models.loading import load_model
+from embkit.recipes.recipe import Recipe
 from embkit.runs import Run, store
-from embkit.search import exact_search, load_model
-from embkit.training import train
+from embkit.search.distributed import DenseAcross, encode_across
+from embkit.search.index import exact_search
+from embkit.training.losses import make_loss
+from embkit.training.trainer import train
 
 HERE = Path(__file__).resolve().parent
 PATIENCE = 300  # seconds after which two processes count as stuck: a net, no measurement
@@ -121,7 +123,7 @@ def test_one_is_killed_the_other_ends_and_the_run_goes_on(
     steps = [json.loads((k / "trainer_state.json").read_text())["global_step"] for k in kept]
     assert len(steps) == 1 and 0 < steps[0] <= 12, "saved before the second was killed"
     begun = []
-    from embkit.watching import Watch
+    from embkit.training.callbacks import Watch
 
     monkeypatch.setattr(
         Watch, "on_step_end", lambda self, args, state, *_, **__: begun.append(state.global_step)

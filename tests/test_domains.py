@@ -8,9 +8,10 @@ import re
 import pytest
 import simple_icd_10_cm as icd
 
-from embkit.domains import Domain, base, check_leakage, load_domain, splits
-from embkit.domains.base import normalise
-from embkit.domains.icd10cm import _citation, _kin, load
+from embkit.data import Domain, check_leakage, load_domain, splits
+from embkit.data import domain as base
+from embkit.data.domain import normalise
+from embkit.data.sources.icd10cm import _citation, _kin, load
 from embkit.errors import EmbkitError
 
 
@@ -224,7 +225,7 @@ def test_without_the_lay_queries_one_error_says_where_they_come_from(monkeypatch
     from embkit import session
 
     elsewhere = dataclasses.replace(session.paths(), data=tmp_path)
-    monkeypatch.setattr("embkit.domains.icd10cm.paths", lambda: elsewhere)
+    monkeypatch.setattr("embkit.data.sources.icd10cm.paths", lambda: elsewhere)
     with pytest.raises(EmbkitError, match="lay queries") as raised:
         load("smoke")
     assert "clone" in raised.value.hint

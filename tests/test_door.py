@@ -50,7 +50,7 @@ print(json.dumps({name: type(getattr(ek, name)).__name__ for name in ek._DOOR}))
 
 
 def test_no_name_is_hidden_by_a_room_that_was_opened_before():
-    # importing embkit.search puts the module under the name of the function ek.exact_search
+    # importing embkit.search.index puts the module under the name of the function ek.exact_search
     kinds = python(ORDER)
     assert [name for name, kind in kinds.items() if kind == "module"] == []
 

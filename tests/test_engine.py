@@ -9,7 +9,7 @@ from datasets import Dataset
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer import losses
 
-from embkit import engine
+from embkit.models import packing
 
 TEXTS = [
     "iron",
@@ -25,7 +25,7 @@ TEXTS = [
 @pytest.fixture
 def model(tiny_model):
     model = SentenceTransformer(str(tiny_model), device="cpu")
-    engine.set_dropout(model, 0.0)
+    packing.set_dropout(model, 0.0)
     return model
 
 
@@ -40,7 +40,7 @@ def test_pack_lays_texts_end_to_end_shortest_first():
         "attention_mask": torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 1, 1]]),
         "modality": "text",
     }
-    packed, place = engine.pack(features)
+    packed, place = packing.pack(features)
     assert packed["input_ids"].tolist() == [[8, 5, 6, 7, 1, 2, 3, 4]]
     assert packed["position_ids"].tolist() == [[0, 0, 1, 2, 0, 1, 2, 3]]
     assert packed["cu_seq_lens_q"].tolist() == [0, 1, 4, 8]
@@ -53,7 +53,7 @@ def test_pack_takes_left_padding():
         "input_ids": torch.tensor([[0, 0, 5], [1, 2, 3]]),
         "attention_mask": torch.tensor([[0, 0, 1], [1, 1, 1]]),
     }
-    packed, _ = engine.pack(features)
+    packed, _ = packing.pack(features)
     assert packed["input_ids"].tolist() == [[5, 1, 2, 3]]
     assert packed["position_ids"].tolist() == [[0, 0, 1, 2]]
 
@@ -61,7 +61,7 @@ def test_pack_takes_left_padding():
 @pytest.mark.parametrize("waste", [1.0, 1.2, 2.0])
 def test_chunks_hold_every_row_once_and_waste_no_more_than_allowed(waste):
     lengths = torch.from_numpy(np.random.default_rng(0).integers(1, 60, size=200))
-    groups = engine.chunks(lengths, waste=waste, smallest=4)
+    groups = packing.chunks(lengths, waste=waste, smallest=4)
     assert sorted(torch.cat(groups).tolist()) == list(range(200))
     for rows in groups:
         padded = int(lengths[rows].max()) * len(rows)
@@ -71,12 +71,12 @@ def test_chunks_hold_every_row_once_and_waste_no_more_than_allowed(waste):
 @pytest.mark.parametrize("prepare", [lambda m: m, unpackable], ids=["packed", "chunked"])
 def test_embeddings_equal_the_stock_ones(model, prepare):
     expected = model.encode(TEXTS, batch_size=2)
-    found = engine.embed(prepare(model), TEXTS, tokens=24).numpy()
+    found = packing.embed(prepare(model), TEXTS, tokens=24).numpy()
     np.testing.assert_allclose(found, expected, atol=2e-6)
 
 
 def test_the_tiny_model_is_packed(model):
-    assert engine.can_pack(model)
+    assert packing.can_pack(model)
 
 
 @pytest.mark.parametrize("prepare", [lambda m: m, unpackable], ids=["packed", "chunked"])
@@ -84,12 +84,12 @@ def test_loss_and_every_gradient_equal_the_stock_ones(tiny_model, prepare):
     found = {}
     for name in ("stock", "engine"):
         model = SentenceTransformer(str(tiny_model), device="cpu")
-        engine.set_dropout(model, 0.0)
+        packing.set_dropout(model, 0.0)
         model.train()
         loss = losses.MultipleNegativesRankingLoss(model)
         columns = [model.preprocess(TEXTS[:3]), model.preprocess(TEXTS[3:6])]
         if name == "engine":
-            with engine.efficient(prepare(model)):
+            with packing.efficient(prepare(model)):
                 value = loss(columns, None)
         else:
             value = loss(columns, None)
@@ -110,25 +110,25 @@ def test_works_under_a_loss_that_wraps_the_forward_pass(model):
     model.train()
     columns = [model.preprocess(TEXTS[:3]), model.preprocess(TEXTS[3:6])]
     expected = loss([dict(c) for c in columns], None).item()
-    with engine.efficient(model):
+    with packing.efficient(model):
         assert loss(columns, None).item() == pytest.approx(expected, abs=1e-5)
 
 
 def test_nothing_is_left_behind(model, tmp_path):
     before = model[0].auto_model.config._attn_implementation
-    with engine.efficient(model):
-        engine.embed(model, TEXTS)
+    with packing.efficient(model):
+        packing.embed(model, TEXTS)
         model.save_pretrained(str(tmp_path / "saved"))
     assert "forward" not in model.__dict__
     assert model[0].auto_model.config._attn_implementation == before
     for file in (tmp_path / "saved").rglob("*.json"):
-        assert engine.ATTENTION not in file.read_text()
+        assert packing.ATTENTION not in file.read_text()
 
 
 def test_the_attention_is_put_back_after_an_error(model):
     config = model[0].auto_model.config
     before = config._attn_implementation
-    with engine.efficient(model), pytest.raises(IndexError):
+    with packing.efficient(model), pytest.raises(IndexError):
         ids = torch.tensor([[10**6, 10**6]])
         model({"input_ids": ids, "attention_mask": torch.ones_like(ids)})
     assert config._attn_implementation == before
@@ -141,19 +141,19 @@ def test_a_distinct_text_is_embedded_once_and_order_is_kept(model, monkeypatch):
     monkeypatch.setattr(
         model, "preprocess", lambda texts, **k: seen.extend(texts) or preprocess(texts, **k)
     )
-    engine.can_pack(model)
+    packing.can_pack(model)
     seen.clear()
-    found = engine.embed(model, ["b", "a", "b", "a"])
+    found = packing.embed(model, ["b", "a", "b", "a"])
     assert sorted(seen) == ["a", "b"]
     assert torch.equal(found[0], found[2]) and torch.equal(found[1], found[3])
     assert not torch.equal(found[0], found[1])
 
 
 def test_embed_of_nothing_and_with_a_prompt(model):
-    assert engine.embed(model, []).shape == (0, 32)
+    assert packing.embed(model, []).shape == (0, 32)
     expected = model.encode(["iron"], prompt="query: ")
     np.testing.assert_allclose(
-        engine.embed(model, ["iron"], prompt="query: ").numpy(), expected, atol=2e-6
+        packing.embed(model, ["iron"], prompt="query: ").numpy(), expected, atol=2e-6
     )
 
 
@@ -167,7 +167,7 @@ def test_training_inside_the_engine_gives_the_stock_trainers_weights(tiny_model,
     weights = []
     for packed in (False, True):
         model = SentenceTransformer(str(tiny_model), device="cpu")
-        engine.set_dropout(model, 0.0)
+        packing.set_dropout(model, 0.0)
         arguments = Arguments(
             output_dir=str(tmp_path / json.dumps(packed)),
             num_train_epochs=3,
@@ -186,7 +186,7 @@ def test_training_inside_the_engine_gives_the_stock_trainers_weights(tiny_model,
             loss=losses.MultipleNegativesRankingLoss(model),
         )
         if packed:
-            with engine.efficient(model):
+            with packing.efficient(model):
                 trainer.train()
         else:
             trainer.train()

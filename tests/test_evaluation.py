@@ -18,15 +18,15 @@ import pytest
 from scipy import stats
 
 from embkit.errors import EmbkitError
-from embkit.evaluation import Report, Scores, compare
-from embkit.files import write_atomic
-from embkit.metrics import (
+from embkit.evaluation.metrics import (
     METRICS,
     bootstrap_ci,
     paired_test,
     ranking_from_arrays,
     score_ranking,
 )
+from embkit.evaluation.scores import Report, Scores, compare
+from embkit.files import write_atomic
 
 NAMES = ["ndcg@10", "ndcg@3", "ndcg", "mrr", "map", "map@5", "recall@10", "recall@1000"]
 NAMES += ["precision@5", "hit@1", "hit@5"]
@@ -278,7 +278,7 @@ def test_small_and_constant_samples_give_a_point_without_warnings():
 def test_the_interval_does_not_depend_on_how_memory_is_split(monkeypatch):
     values = np.random.default_rng(2).random(300)
     whole = bootstrap_ci(values, seed=3)
-    monkeypatch.setattr("embkit.metrics._BLOCK", 1000)
+    monkeypatch.setattr("embkit.evaluation.metrics._BLOCK", 1000)
     assert bootstrap_ci(values, seed=3) == whole
     assert bootstrap_ci(values, seed=4) != whole
 
@@ -331,7 +331,7 @@ def test_the_blocks_of_the_test_hold_all_flips(monkeypatch):
     rng = np.random.default_rng(8)
     few, many = rng.normal(size=(2, 8)), rng.normal(0.1, 1, size=(2, 90))
     exact, drawn = paired_test(*few).p, paired_test(*many).p
-    monkeypatch.setattr("embkit.metrics._BLOCK", 700)
+    monkeypatch.setattr("embkit.evaluation.metrics._BLOCK", 700)
     assert paired_test(*few).p == exact
     assert paired_test(*many).p == pytest.approx(drawn, abs=0.03)
 
@@ -584,7 +584,7 @@ def test_nothing_half_written_is_left(tmp_path, monkeypatch, report):
 
 
 def test_importing_needs_no_torch():
-    code = "import sys, embkit.evaluation; print([m for m in sys.modules if m in "
+    code = "import sys, embkit.evaluation.scores; print([m for m in sys.modules if m in "
     code += "('torch', 'sentence_transformers', 'matplotlib', 'scipy.stats', 'pandas')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from embkit import evaluation, experiments, judge, training
 from embkit.errors import EmbkitError
-from embkit.pairs import collect
-from embkit.recipes import Recipe
+from embkit.evaluation import evaluate, scores
+from embkit.pairs.pairs import collect
+from embkit.recipes.recipe import Recipe
+from embkit.training import experiments, trainer
 
 ARMS = {"in-batch": {}, "random": {"hard_negatives": 1, "miner": "random"}}
 
@@ -46,7 +47,7 @@ def test_p_and_difference_are_against_the_first_arm(compared):
     first, second = (compared.scores[arm] for arm in ("in-batch", "random"))
     delta = second.mean("known") - first.mean("known")
     assert frame.loc["random", "known: difference"] == pytest.approx(delta)
-    report = evaluation.compare([first, second], baseline="in-batch")
+    report = scores.compare([first, second], baseline="in-batch")
     (row,) = (
         r for r in report.rows if (r["label"], r["split"], r["subset"]) == ("random", "known", None)
     )
@@ -105,15 +106,15 @@ def test_approaches_take_the_mean_over_seeds_and_tell_what_was_forgotten(
     assert list(found.scores) == ["bm25", "contrastive", "corpus"]
     best = found.sweeps["corpus"].best
     assert best.seed == 1
-    runs = [training.train(best.replace(seed=seed), tiny_domain, quiet=True) for seed in (1, 2)]
+    runs = [trainer.train(best.replace(seed=seed), tiny_domain, quiet=True) for seed in (1, 2)]
     for split in tiny_domain.test_splits:
-        each = [judge.evaluate(run, tiny_domain).mean(split) for run in runs]
+        each = [evaluate.evaluate(run, tiny_domain).mean(split) for run in runs]
         assert found.scores["corpus"].mean(split) == pytest.approx(sum(each) / 2)
-    general = [judge.evaluate(run, probe).mean("general") for run in runs]
+    general = [evaluate.evaluate(run, probe).mean("general") for run in runs]
     told = {row["label"]: row["general_ndcg@10"] for row in found.report.rows}
     assert told["corpus"] == pytest.approx(sum(general) / 2)
     kept = {
-        row["recipe_hash"]: row["general_ndcg@10"] for row in judge.leaderboard(tiny_domain).rows
+        row["recipe_hash"]: row["general_ndcg@10"] for row in evaluate.leaderboard(tiny_domain).rows
     }
     assert [kept[run.recipe.hash] for run in runs] == pytest.approx(general)
     rate = best.learning_rate

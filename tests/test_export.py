@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import load_from_disk
 
-import embkit.export
-from embkit.domains import load_domain
+import embkit.export.export
+from embkit.data import load_domain
 from embkit.errors import EmbkitError
-from embkit.evaluation import compare
-from embkit.export import export_model, to_beir, to_datasets, to_parquet
-from embkit.recipes import Recipe
+from embkit.evaluation.scores import compare
+from embkit.export.export import export_model, to_beir, to_datasets, to_parquet
+from embkit.recipes.recipe import Recipe
 from embkit.runs import Run
 
 
@@ -174,11 +174,13 @@ def test_an_empty_folder_will_do_and_nothing_else_is_left(write, tmp_path):
 
 
 def test_a_failure_leaves_nothing_half_written(tiny_domain, tmp_path, monkeypatch):
-    monkeypatch.setattr(embkit.export, "_readme", lambda domain: 1 / 0)
+    monkeypatch.setattr(embkit.export.export, "_readme", lambda domain: 1 / 0)
     for writer in (to_beir, to_datasets):
         with pytest.raises(ZeroDivisionError):
             writer(tiny_domain, tmp_path / "out")
-    monkeypatch.setattr(embkit.export, "_readme", lambda domain: open("/nonexistent/x").read())
+    monkeypatch.setattr(
+        embkit.export.export, "_readme", lambda domain: open("/nonexistent/x").read()
+    )
     with pytest.raises(EmbkitError, match="cannot write 'out'"):
         to_beir(tiny_domain, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
@@ -202,7 +204,7 @@ def test_an_exported_model_is_a_plain_folder_with_the_same_vectors(tiny_model, t
 
 
 def test_the_card_of_an_exported_model_tells_its_evaluation(tiny_model, tiny_domain, tmp_path):
-    from embkit.judge import evaluate
+    from embkit.evaluation.evaluate import evaluate
 
     run, base = made_run(tmp_path, tiny_model), evaluate(str(tiny_model), tiny_domain)
     run.record.update(
@@ -237,7 +239,7 @@ VECTORS = np.arange(12, dtype=np.float32).reshape(4, 3)
 
 @pytest.mark.parametrize("rows", [1, 3, 4, 1000])
 def test_parquet_holds_what_was_given(rows, tmp_path, monkeypatch):
-    monkeypatch.setattr(embkit.export, "ROWS", rows)
+    monkeypatch.setattr(embkit.export.export, "ROWS", rows)
     places = np.array([[1, 2], [3, 4], [5, 6], [7, 8]])
     file = to_parquet(VECTORS, TEXTS, IDS, tmp_path / "map.parquet", places, group=[1, 1, 2, 2])
     table = pd.read_parquet(file)

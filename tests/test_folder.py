@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict
 
-from embkit.domains import LoadReport, load_domain
-from embkit.domains.base import normalise
-from embkit.domains.pairs import grade_of
-from embkit.domains.splits import CAPS, SHARES, divide
+from embkit.data import LoadReport, load_domain
+from embkit.data.domain import normalise
+from embkit.data.readers.columns import grade_of
+from embkit.data.splits import CAPS, SHARES, divide
 from embkit.errors import EmbkitError
 
 N = 20  # documents and queries of the small folder; lines 1 to 20 of its files

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from embkit.data.sources.probe import general_probe
 from embkit.errors import EmbkitError
-from embkit.forgetting import MergeChoice, choose_share, general_probe, merge_weights
-from embkit.judge import rank, score
-from embkit.search import load_model
+from embkit.evaluation.evaluate import rank, score
+from embkit.models.loading import load_model
+from embkit.training.merging import MergeChoice, choose_share, merge_weights
 
 
 def test_the_probe_asks_about_functions_and_trains_on_nothing(monkeypatch):

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from embkit.answers import clean, plain
-from embkit.asking import PATIENCE, Cache
 from embkit.errors import EmbkitError
-from embkit.generation import Generated, generate, read_set
-from embkit.llms import Failure
-from embkit.prompts import PROMPTS, Prompt
+from embkit.synthetic.answers import clean, plain
+from embkit.synthetic.backends import Failure
+from embkit.synthetic.generate import Generated, generate, read_set
+from embkit.synthetic.jobs import PATIENCE, Cache
+from embkit.synthetic.prompts import PROMPTS, Prompt
 
 PROMPT = Prompt(
     "test",
@@ -102,8 +102,8 @@ def test_a_prompt_of_another_shape(change):
 
 
 def test_no_example_of_the_medical_prompt_is_a_title_or_a_query_of_the_domain():
-    from embkit.domains import load_domain
-    from embkit.domains.base import normalise
+    from embkit.data import load_domain
+    from embkit.data.domain import normalise
 
     domain, prompt = load_domain("icd10cm", profile="full"), PROMPTS["icd10cm"]
     known = {normalise(text) for text in (*domain.corpus.values(), *domain.queries.values())}
@@ -331,7 +331,7 @@ def test_lines_that_are_no_answer_are_passed_over(cache, junk):
 
 def test_two_processes_share_a_cache(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from embkit.asking import Cache\n"
+        "import sys; from pathlib import Path; from embkit.synthetic.jobs import Cache\n"
         "cache = Cache(Path(sys.argv[1]))\n"
         "for i in range(60):\n"
         "    cache.add([{'key': f'{sys.argv[2]}{i}', 'query': 'x' * (i * 50)}])\n"

@@ -8,14 +8,17 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from embkit import heads, judge, training
-from embkit.corpus_softmax import CorpusSoftmaxLoss
-from embkit.engine import embed
 from embkit.errors import EmbkitError
-from embkit.heads import KINDS, HeadSettings, fit_head
-from embkit.pairs import training_pairs
-from embkit.recipes import Recipe
-from embkit.search import Dense, encode, encode_as, load_model
+from embkit.evaluation import evaluate
+from embkit.losses.corpus import CorpusSoftmaxLoss
+from embkit.models.encoding import encode, encode_as
+from embkit.models.loading import load_model
+from embkit.models.packing import embed
+from embkit.recipes.recipe import Recipe
+from embkit.search.index import Dense
+from embkit.training import heads, trainer
+from embkit.training.heads import KINDS, HeadSettings, fit_head
+from embkit.training.trainer import training_pairs
 
 FAST = {"learning_rate": 1e-2, "epochs": 8, "batch_size": 8, "decay": 0.5}
 
@@ -56,7 +59,7 @@ def test_a_head_learns_and_the_best_epoch_is_kept(fitted, kind, matrices):
 
 
 def test_dev_scores_are_those_of_the_model_with_its_head(fitted, learnable):
-    from embkit.watching import DevScore
+    from embkit.training.callbacks import DevScore
 
     head = fitted()
     assert DevScore(learnable)(head.model())["dev_ndcg@10"] == pytest.approx(head.dev_score)
@@ -152,12 +155,12 @@ def test_a_model_of_one_way_takes_any_task(tiny_model):
 
 def test_a_head_stands_in_the_leaderboard_with_its_cost(fitted, learnable):
     head = fitted()
-    scores = judge.evaluate(head, learnable)
+    scores = evaluate.evaluate(head, learnable)
     assert scores.approach == head.label
-    judge.evaluate(head.record["model"], learnable)
+    evaluate.evaluate(head.record["model"], learnable)
     row = next(
         row
-        for row in judge.leaderboard(learnable).rows
+        for row in evaluate.leaderboard(learnable).rows
         if row["label"] == head.label and row["subset"] is None
     )
     assert row["trainable_params"] == 32 * 32 and row["train_seconds"] == head.seconds
@@ -181,9 +184,9 @@ def test_labels_tell_heads_apart():
 
 def test_models_served_with_other_prompts_have_scores_of_their_own(tiny_model, tiny_domain):
     model = load_model(tiny_model)
-    plain = judge.evaluate(model, tiny_domain, name="plain")
+    plain = evaluate.evaluate(model, tiny_domain, name="plain")
     model.prompts["query"] = "in one skin, "
-    prompted = judge.evaluate(model, tiny_domain, name="prompted")
+    prompted = evaluate.evaluate(model, tiny_domain, name="prompted")
     assert prompted.approach == "prompted" and plain.approach == "plain"
     assert not np.array_equal(prompted.values("known"), plain.values("known"))
 
@@ -228,7 +231,7 @@ def test_a_prompt_that_fills_the_window_is_one_clear_error(tiny_model, tiny_doma
         encode(load_model(tiny_model), ["ear"], prompt=long)
     recipe = Recipe(model=str(tiny_model), query_prompt=long)
     with pytest.raises(EmbkitError, match=r"prompt of 92 tokens.*reads 48"):
-        training.train(recipe, tiny_domain, quiet=True)
+        trainer.train(recipe, tiny_domain, quiet=True)
 
 
 def test_a_record_holds_no_nan(fitted):

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from embkit import images, load_domain
-from embkit.domains import emoji, icons
-from embkit.domains.icons import family
-from embkit.domains.pictured import (
+from embkit import load_domain
+from embkit.data import images
+from embkit.data.images import PictureFault, is_picture, keep_picture, open_picture, read_picture
+from embkit.data.sources import emoji, icons
+from embkit.data.sources.captioned import (
     A_KEYWORD,
     NEW,
     SEEN,
@@ -21,8 +22,8 @@ from embkit.domains.pictured import (
     domain_of,
     parts,
 )
+from embkit.data.sources.icons import family
 from embkit.errors import EmbkitError
-from embkit.images import PictureFault, is_picture, keep_picture, open_picture, read_picture
 
 SQUARE = (
     "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 10 10'>{}<path d='M0 0h5v10H0z'/></svg>"
@@ -449,7 +450,7 @@ CAPTION = {"caption": "caption"}
 
 
 def test_a_saved_data_set_reads_no_file_outside_its_folder(tmp_path):
-    from embkit.domains.picture_folder import _stored
+    from embkit.data.readers.image_folder import _stored
 
     file = saved(tmp_path / "a.png", picture(0))
     (tmp_path / "kept").mkdir()

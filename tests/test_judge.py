@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 import embkit as ek
-from embkit import judge
 from embkit.errors import EmbkitError
+from embkit.evaluation import evaluate
 
 
 def letters(texts):
@@ -70,7 +70,7 @@ def test_one_recipe_trained_on_two_domains_is_two_models(store, cache, tiny_doma
 
 def test_scores_are_kept_and_read_again(store, cache, tiny_domain, monkeypatch):
     first = ek.evaluate("bm25", tiny_domain)
-    monkeypatch.setattr(judge, "rank", lambda *_, **__: pytest.fail("ranked again"))
+    monkeypatch.setattr(evaluate, "rank", lambda *_, **__: pytest.fail("ranked again"))
     again = ek.evaluate("bm25", tiny_domain)
     assert all(again.mean(s) == first.mean(s) for s in tiny_domain.test_splits)
 

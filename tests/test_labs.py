@@ -13,8 +13,8 @@ import pytest
 import embkit as ek
 from embkit import plots
 from embkit.errors import EmbkitError
-from embkit.softmax import batch_loss
-from embkit.space import fit_space
+from embkit.losses.in_batch import batch_loss
+from embkit.space.space import fit_space
 from embkit.widgets import LinkedMaps, TemperatureLab, TruncationLab
 
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -369,7 +369,7 @@ def test_a_model_that_fails_is_shown_and_the_maps_stay(linked, monkeypatch):
 def test_the_bench_times_maps_and_every_slider(
     tiny_model, tiny_teacher, tiny_domain, space, monkeypatch, cache
 ):
-    from embkit import bench_space
+    from tests.benchmarks import bench_space
 
     run = SimpleNamespace(model=lambda: ek.load_model(tiny_teacher))
     monkeypatch.setattr(bench_space, "train", lambda *_, **__: run)

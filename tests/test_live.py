@@ -6,12 +6,13 @@ import dataclasses
 import numpy as np
 import pytest
 
-from embkit import training
 from embkit.errors import EmbkitError
-from embkit.live import BEST, Job, Progress, Stopped, train_live
-from embkit.recipes import Recipe
+from embkit.recipes.recipe import Recipe
 from embkit.runs import Run
+from embkit.training import trainer
+from embkit.training.live import BEST, Job, Progress, Stopped
 from embkit.widgets import LiveTraining
+from embkit.widgets.live_training import train_live
 
 EPOCHS = 6
 
@@ -50,7 +51,7 @@ def test_it_trains_what_train_trains(recipe, tiny_domain):
     assert not (run.path / "checkpoints").exists()
     kept = embeddings(run, tiny_domain)
     run.delete()
-    again = training.train(recipe, tiny_domain, quiet=True)
+    again = trainer.train(recipe, tiny_domain, quiet=True)
     np.testing.assert_allclose(embeddings(again, tiny_domain), kept, atol=1e-3)
     steps = [progress.step for progress in heard]
     assert steps[0] == 0 and steps == sorted(steps)
@@ -76,7 +77,7 @@ def test_the_loop_goes_on_meanwhile(recipe, tiny_domain):
 
 
 def test_stop_keeps_the_best_so_far_and_goes_on_to_the_same_end(recipe, tiny_domain):
-    whole = training.train(recipe, tiny_domain, quiet=True)
+    whole = trainer.train(recipe, tiny_domain, quiet=True)
     wanted, history = embeddings(whole, tiny_domain), whole.history
     whole.delete()
     stopped, _ = run_and_stop(Job(recipe, tiny_domain), at=2)
@@ -85,7 +86,7 @@ def test_stop_keeps_the_best_so_far_and_goes_on_to_the_same_end(recipe, tiny_dom
     assert stopped.dev_score is not None and 0 <= stopped.dev_score <= 1
     assert embeddings(stopped, tiny_domain).shape == wanted.shape
     assert (stopped.path / "checkpoints" / BEST).is_dir()
-    run = training.train(recipe, tiny_domain, quiet=True)
+    run = trainer.train(recipe, tiny_domain, quiet=True)
     np.testing.assert_allclose(embeddings(run, tiny_domain), wanted, atol=1e-3)
     assert [r["step"] for r in run.history] == [r["step"] for r in history]
     with pytest.raises(EmbkitError, match="no stopped training"):
@@ -93,7 +94,7 @@ def test_stop_keeps_the_best_so_far_and_goes_on_to_the_same_end(recipe, tiny_dom
 
 
 def test_the_best_model_is_the_one_with_the_highest_dev_score(recipe, tiny_domain, monkeypatch):
-    from embkit.watching import DevScore
+    from embkit.training.callbacks import DevScore
 
     scores = iter([0.2, 0.9, 0.4, 0.3, 0.3, 0.3, 0.3])
     seen = []

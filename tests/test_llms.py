@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from embkit.errors import EmbkitError
-from embkit.generation import Generated, generate
-from embkit.llms import Failure, OpenAIBackend
-from embkit.local_llm import TransformersBackend, _sampler
-from embkit.prompts import Prompt
+from embkit.synthetic.backends import Failure, OpenAIBackend
+from embkit.synthetic.generate import Generated, generate
+from embkit.synthetic.local import TransformersBackend, _sampler
+from embkit.synthetic.prompts import Prompt
 
 KEY = "sk-very-secret-0123456789"
 PROMPT = Prompt(

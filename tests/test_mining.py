@@ -7,9 +7,9 @@ import pytest
 from sentence_transformers import SentenceTransformer, mine_hard_negatives
 
 from embkit.errors import EmbkitError
-from embkit.mining import Family, mine
-from embkit.pairs import collect
-from embkit.search import BM25
+from embkit.pairs.mining import Family, mine
+from embkit.pairs.pairs import collect
+from embkit.search.index import BM25
 
 
 @pytest.fixture

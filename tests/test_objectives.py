@@ -5,12 +5,12 @@ import pytest
 import torch
 from sentence_transformers.sentence_transformer import losses
 
-from embkit import corpus_softmax
 from embkit.errors import EmbkitError
-from embkit.objectives import make_loss
-from embkit.pairs import training_pairs
-from embkit.recipes import Recipe
-from embkit.search import load_model
+from embkit.losses import corpus as corpus_softmax
+from embkit.models.loading import load_model
+from embkit.recipes.recipe import Recipe
+from embkit.training.losses import make_loss
+from embkit.training.trainer import training_pairs
 
 DIM, T = 6, 0.1
 

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from embkit.errors import EmbkitError
-from embkit.onnx_export import OnnxModel, export_onnx, onnx_loss
-from embkit.search import load_model
+from embkit.export.onnx import OnnxModel, export_onnx, onnx_loss
+from embkit.models.loading import load_model
 
 pytest.importorskip("onnxruntime", reason="the extra 'onnx'")
 TEXTS = ["injury of the eye", "ocular sepsis in one lung, or another", "ache", "of the the of"]

@@ -8,15 +8,9 @@ import pytest
 
 from embkit import session
 from embkit.errors import EmbkitError
-from embkit.pairs import (
-    batches,
-    collect,
-    in_batch_false_negatives,
-    sets,
-    source_hash,
-    training_pairs,
-)
-from embkit.recipes import Recipe
+from embkit.pairs.pairs import batches, collect, in_batch_false_negatives, sets, source_hash
+from embkit.recipes.recipe import Recipe
+from embkit.training.trainer import training_pairs
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from embkit import plots
 from embkit.errors import EmbkitError
-from embkit.evaluation import METRICS, Scores, compare
+from embkit.evaluation.scores import METRICS, Scores, compare
 
 
 @pytest.fixture(autouse=True)

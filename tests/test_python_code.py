@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from embkit.cards import card
-from embkit.domains import load_domain, python_code
-from embkit.domains.base import normalise
+from embkit.data import load_domain
+from embkit.data.domain import normalise
+from embkit.data.sources import python_code
 from embkit.errors import EmbkitError
+from embkit.export.cards import card
 
 
 @pytest.fixture(scope="module")
@@ -209,13 +210,13 @@ def test_a_python_without_sources_is_one_error(monkeypatch, tmp_path):
 
 @pytest.fixture(scope="module")
 def model(tiny_model):
-    from embkit.search import load_model
+    from embkit.models.loading import load_model
 
     return load_model(tiny_model)
 
 
 def test_the_card_of_a_named_domain_has_all_profiles(monkeypatch, model, smoke):
-    monkeypatch.setattr("embkit.cards.load_domain", lambda name, profile: smoke)
+    monkeypatch.setattr("embkit.export.cards.load_domain", lambda name, profile: smoke)
     text = card("python_code", model)
     assert "| smoke | workshop | full |" in text and smoke.hash in text
     assert f"| documents | {len(smoke.corpus):,} |" in text

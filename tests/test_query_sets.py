@@ -6,19 +6,20 @@ import json
 import numpy as np
 import pytest
 
-from embkit import query_sets, session
+from embkit import session
 from embkit.errors import EmbkitError
-from embkit.filtering import RULES, filter_generated
-from embkit.generation import Generated, Row, read_set
-from embkit.prompts import PROMPTS
-from embkit.query_sets import eligible_documents, make_set, write_set
+from embkit.synthetic import sets
+from embkit.synthetic.filters import RULES, filter_generated
+from embkit.synthetic.generate import Generated, Row, read_set
+from embkit.synthetic.prompts import PROMPTS
+from embkit.synthetic.sets import eligible_documents, make_set, write_set
 
 
 @pytest.fixture
 def data(monkeypatch, tmp_path):
     """The folder that stands for the clone's ``data``."""
     found = dataclasses.replace(session.paths(), data=tmp_path / "data")
-    monkeypatch.setattr(query_sets, "paths", lambda: found)
+    monkeypatch.setattr(sets, "paths", lambda: found)
     return tmp_path / "data"
 
 
@@ -165,7 +166,7 @@ def test_a_twin_of_the_document_is_as_good(tiny_domain):
 
 
 def test_a_named_model_and_a_loaded_one_do_the_same(tiny_domain, tiny_model):
-    from embkit.search import load_model
+    from embkit.models.loading import load_model
 
     generated = written(tiny_domain, ("eye0", "ocular sepsis here"), ("ear1", "injury one ear"))
     by_name = filter_generated(generated, tiny_domain, retriever=tiny_model, top_k=5)
@@ -377,9 +378,9 @@ def test_the_domains_own_prompt_is_taken(tiny_domain, data):
 
 
 def test_what_a_recipe_reads_is_what_was_written(tiny_domain, data, monkeypatch):
-    from embkit import pairs as training
+    from embkit.pairs import pairs as training
 
-    monkeypatch.setattr(training.session, "paths", query_sets.paths)
+    monkeypatch.setattr(training.session, "paths", sets.paths)
     path, filtered = make(tiny_domain, Patient())
     rows, dropped = training.collect(tiny_domain, path.stem)
     assert [(anchor, document) for _, anchor, document in rows] == [

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from embkit.errors import EmbkitError
-from embkit.recipes import APPROACHES, CHOICES, TAUGHT, Recipe
-from embkit.scripts import stock_script
+from embkit.recipes.recipe import APPROACHES, CHOICES, TAUGHT, Recipe
+from embkit.recipes.script import stock_script
 
 OUTSIDE = [
     ("epochs", 0),

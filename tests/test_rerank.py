@@ -10,7 +10,7 @@ from sentence_transformers import CrossEncoder
 from transformers import BertForSequenceClassification
 
 from embkit.errors import EmbkitError
-from embkit.rerank import load_cross_encoder, rerank, score_pairs
+from embkit.models.cross_encoder import load_cross_encoder, rerank, score_pairs
 
 TEXTS = ["aural sepsis", "Infection of the ear", "Pain of the heart", "tumor", "in one lung, bone"]
 PAIRS = [(a, b) for a in TEXTS for b in TEXTS]

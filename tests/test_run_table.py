@@ -3,7 +3,7 @@
 import pytest
 
 from embkit.errors import EmbkitError
-from embkit.report import Report
+from embkit.evaluation.report import Report
 from embkit.widgets import RunTable
 
 MARKUP = "<b>bold</b>"

@@ -8,9 +8,11 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from embkit import engine
 from embkit.errors import EmbkitError
-from embkit.search import BM25, encode, exact_search, load_model
+from embkit.models import packing
+from embkit.models.encoding import encode
+from embkit.models.loading import load_model
+from embkit.search.index import BM25, exact_search
 
 TEXTS = ["Infection of the eye", "Pain of the heart", "Tumor of the lung", "Injury of the skin"]
 
@@ -227,13 +229,13 @@ def model(tiny_model):
 @pytest.fixture
 def calls(monkeypatch):
     """How many texts went through the model, a call each."""
-    made, embed = [], engine.embed
+    made, embed = [], packing.embed
 
     def counting(model, texts, **kwargs):
         made.append(len(texts))
         return embed(model, texts, **kwargs)
 
-    monkeypatch.setattr(engine, "embed", counting)
+    monkeypatch.setattr(packing, "embed", counting)
     return made
 
 

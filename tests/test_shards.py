@@ -12,10 +12,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from embkit import search, shards
 from embkit.errors import EmbkitError
-from embkit.search import encode, exact_search, load_model
-from embkit.shards import encode_shards
+from embkit.models import shards, vectors
+from embkit.models.encoding import encode
+from embkit.models.loading import load_model
+from embkit.models.shards import encode_shards
+from embkit.search import index
+from embkit.search.index import exact_search
 
 TEXTS = [f"text {i % 37} of {'x' * (i % 5)}" for i in range(100)]  # 100, all but 15 distinct
 TEXTS[85:] = TEXTS[:15]
@@ -113,13 +116,13 @@ def test_what_is_written_into_the_array_stays_out_of_the_file(cache):
 def test_encode_takes_shards_for_many_texts_and_for_no_others(cache, model, monkeypatch):
     few = encode(model, TEXTS)
     assert not isinstance(few, np.memmap)
-    monkeypatch.setattr(search, "LARGE", 99)
+    monkeypatch.setattr(index, "LARGE", 99)
     many = encode(model, TEXTS)
     assert isinstance(many, np.memmap) and many.dtype == np.float32
     np.testing.assert_allclose(many, few, atol=1e-6)
     assert encode(model, TEXTS, dtype="float16").dtype == np.float16
     assert not isinstance(encode(model, TEXTS, cache=False), np.memmap)
-    monkeypatch.setattr(search, "LARGE", 100)
+    monkeypatch.setattr(index, "LARGE", 100)
     assert (encode(model, TEXTS) == few).all()
 
 
@@ -133,7 +136,7 @@ def test_encode_gives_half_precision_for_few_texts_too(cache, model):
 
 def test_the_cache_of_few_texts_has_the_key_it_always_had(cache, model):
     encode(model, TEXTS, prompt="eye: ")
-    digest = hashlib.sha256(search.fingerprint(model).encode())
+    digest = hashlib.sha256(vectors.fingerprint(model).encode())
     digest.update(json.dumps(["fp32", "eye: ", TEXTS]).encode())
     assert [p.name for p in cache.rglob("*.npy")] == [f"{digest.hexdigest()[:32]}.npy"]
 

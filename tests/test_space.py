@@ -11,12 +11,13 @@ import pandas as pd
 import pytest
 
 import embkit as ek
-from embkit import geometry, maps, plots
+from embkit import plots
 from embkit.errors import EmbkitError
-from embkit.evaluation import METRICS, Scores
+from embkit.evaluation.scores import METRICS, Scores
+from embkit.evaluation.truncation import Sizes
 from embkit.runs import Run
-from embkit.space import BETTER, coarse, fit_space
-from embkit.truncation import Sizes
+from embkit.space import geometry, maps
+from embkit.space.space import BETTER, coarse, fit_space
 
 
 def unit(rows):

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from embkit.errors import EmbkitError
-from embkit.judge import rank, score
-from embkit.search import Dense, exact_search, load_model
-from embkit.tiered import TieredIndex, TieredSearch, cut, overlap
+from embkit.evaluation.evaluate import rank, score
+from embkit.models.loading import load_model
+from embkit.search.index import Dense, exact_search
+from embkit.search.tiered import TieredIndex, TieredSearch, cut, overlap
 
 INDEXES = ["exact", "binary", "Flat", "SQ8", "IVF8,SQ8", "HNSW16", "PQ4x4fs"]
 
@@ -82,7 +83,7 @@ def test_ties_fall_to_the_lower_index():
 def test_many_queries_in_blocks_are_what_they_are_one_at_a_time(monkeypatch):
     tiers = TieredIndex(DOCUMENTS, size=8, shortlist=50)
     whole = tiers.search(QUERIES, 10)
-    monkeypatch.setattr("embkit.tiered._BLOCK", 50 * 32 * 3)  # three queries a block
+    monkeypatch.setattr("embkit.search.tiered._BLOCK", 50 * 32 * 3)  # three queries a block
     for found in (
         tiers.search(QUERIES, 10),
         [

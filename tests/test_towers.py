@@ -10,29 +10,21 @@ from PIL import Image, ImageDraw
 from safetensors.torch import save_file
 
 from embkit import evaluate, load_model, train
-from embkit.domains.pictured import TO_IMAGE, Captioned, domain_of
+from embkit.assets.efficientnet import TOWERS, WEIGHTS, ImageTower, nudge
+from embkit.data.images import keep_picture
+from embkit.data.sources.captioned import TO_IMAGE, Captioned, domain_of
 from embkit.errors import EmbkitError
-from embkit.image_tower import ImageTower, nudge
-from embkit.images import TOWERS, keep_picture
-from embkit.picture_table import chance, markdown, measure
-from embkit.presets import PICTURES, preset
-from embkit.recipes import Recipe
-from embkit.scripts import stock_script
-from embkit.search import encode
-from embkit.tower_lora import add_text_lora, merge_text_lora
-from embkit.towers import (
-    WEIGHTS,
-    PictureReader,
-    SharedSpaceLoss,
-    copy_captions,
-    is_trained,
-    modality_gap,
-    ridge,
-    ridge_start,
-    right_as_well,
-    symmetric_loss,
-)
+from embkit.losses.clip import SharedSpaceLoss, right_as_well, symmetric_loss
+from embkit.models.clip import PictureReader
+from embkit.models.encoding import encode
+from embkit.recipes.presets import PICTURES, preset
+from embkit.recipes.recipe import Recipe
+from embkit.recipes.script import stock_script
+from embkit.space.geometry import modality_gap
+from embkit.training.clip import copy_captions, is_trained, ridge, ridge_start
+from embkit.training.clip_lora import add_text_lora, merge_text_lora
 from embkit.widgets import Gallery
+from tests.benchmarks.picture_table import chance, markdown, measure
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 160, 40), "blue": (30, 60, 220), "grey": (120,) * 3}
 SHAPES = ("ear", "eye", "heart", "bone", "lung", "skin")  # words that the tiny text model knows
@@ -130,7 +122,7 @@ def test_what_is_right_as_well_counts_neither_way():
 def test_several_right_pictures_are_told_to_the_loss(shapes, tower_folder):
     from dataclasses import replace
 
-    from embkit.pairs import training_pairs
+    from embkit.training.trainer import training_pairs
 
     assert "label" not in training_pairs(recipe(tower_folder), shapes).dataset().column_names
     train_split = {q: dict(j) for q, j in shapes.qrels["train"].items()}
@@ -252,7 +244,7 @@ def test_presets_of_pictures_have_labels_of_their_own():
 def test_copied_captions_are_the_neighbours(shapes, tower_folder, tiny_model, monkeypatch):
     folders = {"towers": tower_folder, "minilm": tiny_model}
     monkeypatch.setattr(
-        "embkit.search.load_model", lambda name: load_model(folders.get(str(name), name))
+        "embkit.models.loading.load_model", lambda name: load_model(folders.get(str(name), name))
     )
     copied = copy_captions(shapes, k=1)
     query, document = next((q, d) for q, j in shapes.qrels["train"].items() for d in j)
@@ -283,7 +275,7 @@ def with_split(domain, judged):
 def test_the_table_of_pictures(shapes, tower_folder, tiny_model, monkeypatch):
     folders = {"towers": tower_folder, "minilm": tiny_model}
     monkeypatch.setattr(
-        "embkit.search.load_model", lambda name: load_model(folders.get(str(name), name))
+        "embkit.models.loading.load_model", lambda name: load_model(folders.get(str(name), name))
     )
     frozen = recipe(tower_folder, trained_parts="none")
     rows = measure(shapes, {"again": frozen.replace(seed=1)}, ridge=frozen, quiet=True)
@@ -305,7 +297,7 @@ def test_captions_of_one_picture_count_once(shapes, tower_folder, tiny_model, mo
 
     folders = {"towers": tower_folder, "minilm": tiny_model}
     monkeypatch.setattr(
-        "embkit.search.load_model", lambda name: load_model(folders.get(str(name), name))
+        "embkit.models.loading.load_model", lambda name: load_model(folders.get(str(name), name))
     )
     query, judged = next(iter(shapes.qrels["train"].items()))
     queries = dict(shapes.queries) | {"second": "red skin lung"}

@@ -13,10 +13,11 @@ import torch
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
-from embkit import runs, training
+from embkit import runs
 from embkit.errors import EmbkitError
-from embkit.pairs import training_pairs
-from embkit.recipes import Recipe
+from embkit.recipes.recipe import Recipe
+from embkit.training import trainer
+from embkit.training.trainer import training_pairs
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def same(a, b):
 
 
 def test_a_run_holds_all_that_is_needed_to_know_and_repeat_it(store, tiny_domain, recipe):
-    run = training.train(recipe, tiny_domain, quiet=True)
+    run = trainer.train(recipe, tiny_domain, quiet=True)
     record = run.record
     assert run.recipe == recipe
     assert record["domain_hash"] == tiny_domain.hash
@@ -52,11 +53,11 @@ def test_a_run_holds_all_that_is_needed_to_know_and_repeat_it(store, tiny_domain
 def test_a_finished_run_is_reused_and_another_recipe_is_not(
     store, tiny_domain, recipe, monkeypatch
 ):
-    first = training.train(recipe, tiny_domain, quiet=True)
-    monkeypatch.setattr(training, "_train", lambda *_: pytest.fail("trained again"))
-    assert training.train(recipe, tiny_domain, quiet=True).path == first.path
+    first = trainer.train(recipe, tiny_domain, quiet=True)
+    monkeypatch.setattr(trainer, "_train", lambda *_: pytest.fail("trained again"))
+    assert trainer.train(recipe, tiny_domain, quiet=True).path == first.path
     with pytest.raises(pytest.fail.Exception):
-        training.train(recipe.replace(seed=7), tiny_domain, quiet=True)
+        trainer.train(recipe.replace(seed=7), tiny_domain, quiet=True)
 
 
 @pytest.mark.parametrize("step", [1, 3, 6])
@@ -64,10 +65,10 @@ def test_a_stopped_run_resumes_and_ends_bitwise_as_an_uninterrupted_one(
     tmp_path, monkeypatch, tiny_domain, recipe, step
 ):
     monkeypatch.setenv("EMBKIT_RUNS", str(tmp_path / "whole"))
-    whole = training.train(recipe, tiny_domain, quiet=True)
+    whole = trainer.train(recipe, tiny_domain, quiet=True)
     monkeypatch.setenv("EMBKIT_RUNS", str(tmp_path / "halved"))
     stop = threading.Event()
-    from embkit.watching import Watch
+    from embkit.training.callbacks import Watch
 
     on_step_end = Watch.on_step_end
 
@@ -78,11 +79,11 @@ def test_a_stopped_run_resumes_and_ends_bitwise_as_an_uninterrupted_one(
 
     monkeypatch.setattr(Watch, "on_step_end", stopping)
     with pytest.raises(KeyboardInterrupt, match="goes on from here"):
-        training.train(recipe, tiny_domain, stop=stop, quiet=True)
+        trainer.train(recipe, tiny_domain, stop=stop, quiet=True)
     with pytest.raises(EmbkitError, match="ek.train"):
         runs.Run.load(runs.store(tiny_domain) / whole.path.name)
     monkeypatch.setattr(Watch, "on_step_end", on_step_end)
-    resumed = training.train(recipe, tiny_domain, quiet=True)
+    resumed = trainer.train(recipe, tiny_domain, quiet=True)
     assert same(weights(whole), weights(resumed))
     assert [r.get("dev_ndcg@10") for r in resumed.history] == [
         r.get("dev_ndcg@10") for r in whole.history
@@ -166,14 +167,14 @@ def test_a_killed_process_leaves_a_run_that_resumes_bitwise(
 
     recipe = recipe.replace(**VARIANTS[name])
     monkeypatch.setenv("EMBKIT_RUNS", str(tmp_path / "whole"))
-    whole = training.train(recipe, tiny_domain, quiet=True)
+    whole = trainer.train(recipe, tiny_domain, quiet=True)
     monkeypatch.setenv("EMBKIT_RUNS", str(tmp_path / "killed"))
     (tmp_path / "job").write_bytes(pickle.dumps((recipe, tiny_domain)))
     done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "job")], check=False)
     assert done.returncode == -9
     left = runs.store(tiny_domain) / whole.path.name
     assert list(left.glob("checkpoints/checkpoint-*")) and not (left / "run.json").exists()
-    assert same(weights(whole), weights(training.train(recipe, tiny_domain, quiet=True)))
+    assert same(weights(whole), weights(trainer.train(recipe, tiny_domain, quiet=True)))
 
 
 def test_a_checkpoint_cut_off_in_the_middle_is_not_used(tmp_path):
@@ -181,9 +182,9 @@ def test_a_checkpoint_cut_off_in_the_middle_is_not_used(tmp_path):
     for folder, text in ((good, '{"global_step": 2}'), (cut, '{"global_st')):
         folder.mkdir()
         (folder / "trainer_state.json").write_text(text)
-    assert training._last_checkpoint(tmp_path) == str(good)
+    assert trainer._last_checkpoint(tmp_path) == str(good)
     assert not cut.exists()
-    assert training._last_checkpoint(tmp_path / "nowhere") is None
+    assert trainer._last_checkpoint(tmp_path / "nowhere") is None
 
 
 BOTH = """
@@ -217,7 +218,7 @@ def test_the_script_trains_the_same_model_without_embkit(
 ):
     taught = {"teacher": str(tiny_teacher)} if "teacher" in changes else {}
     recipe = recipe.replace(dropout=0.0, **(changes | taught))
-    run = training.train(recipe, tiny_domain, quiet=True)
+    run = trainer.train(recipe, tiny_domain, quiet=True)
     script = tmp_path / "script.py"
     script.write_text(recipe.to_script())
     assert "embkit" not in script.read_text()
@@ -240,15 +241,15 @@ def test_the_script_trains_the_same_model_without_embkit(
 
 
 def test_a_prompt_is_trained_with_saved_and_searched_with(store, tiny_domain, recipe):
-    from embkit.search import Dense
+    from embkit.search.index import Dense
 
-    run = training.train(recipe.replace(epochs=1, query_prompt="ask: "), tiny_domain, quiet=True)
+    run = trainer.train(recipe.replace(epochs=1, query_prompt="ask: "), tiny_domain, quiet=True)
     model, texts = run.model(), list(tiny_domain.corpus.values())
     assert model.prompts["query"] == "ask: "
     by_library = model.encode_query(texts[:3]) @ model.encode_document(texts).T
     _, scores = Dense(model, texts, cache=False).search(texts[:3], 5)
     np.testing.assert_allclose(scores, -np.sort(-by_library, axis=1)[:, :5], atol=1e-5)
-    plain = training.train(recipe.replace(epochs=1), tiny_domain, quiet=True)
+    plain = trainer.train(recipe.replace(epochs=1), tiny_domain, quiet=True)
     assert not same(weights(run), weights(plain))
 
 
@@ -269,30 +270,30 @@ def test_max_pairs_takes_a_seeded_part(tiny_domain, recipe):
 
 
 def test_choose_takes_the_best_dev_score(store, tiny_domain, recipe):
-    sweep = training.choose(
+    sweep = trainer.choose(
         recipe.replace(epochs=1), tiny_domain, quiet=True, learning_rate=[1e-6, 1e-3]
     )
     scores = {run.recipe.learning_rate: run.dev_score for run in sweep.runs}
     assert sweep.best.learning_rate == max(scores, key=scores.get)
     assert [row["best"] for row in sweep.rows()].count(True) == 1
     with pytest.raises(EmbkitError, match="one field"):
-        training.choose(recipe, tiny_domain, seed=[1], epochs=[1])
+        trainer.choose(recipe, tiny_domain, seed=[1], epochs=[1])
 
 
 def test_a_store_that_cannot_be_made_is_one_clear_error(tmp_path, monkeypatch, tiny_domain, recipe):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("EMBKIT_RUNS", str(tmp_path / "file"))
     with pytest.raises(EmbkitError, match="EMBKIT_RUNS"):
-        training.train(recipe, tiny_domain, quiet=True)
+        trainer.train(recipe, tiny_domain, quiet=True)
 
 
 def test_a_full_disk_leaves_nothing_half_written(store, monkeypatch, tiny_domain, recipe):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(training, "_save_model", full)
+    monkeypatch.setattr(trainer, "_save_model", full)
     with pytest.raises(EmbkitError, match="No space left"):
-        training.train(recipe, tiny_domain, quiet=True)
+        trainer.train(recipe, tiny_domain, quiet=True)
     assert not list(store.rglob("run.json"))
     assert not list(store.rglob("model.safetensors*")) or list(store.rglob("checkpoint-*"))
     monkeypatch.undo()
@@ -307,9 +308,9 @@ def test_a_disk_that_filled_up_is_said_whatever_the_writer_raised(
         monkeypatch.setattr(shutil, "disk_usage", lambda _: whole._replace(free=0))
         raise RuntimeError("I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr(training, "_save_model", full)
+    monkeypatch.setattr(trainer, "_save_model", full)
     with pytest.raises(EmbkitError, match=r"No space left[\s\S]*run\.delete"):
-        training.train(recipe, tiny_domain, quiet=True)
+        trainer.train(recipe, tiny_domain, quiet=True)
     assert not list(store.rglob("run.json"))
 
 
@@ -319,9 +320,9 @@ def test_an_error_that_has_nothing_to_do_with_the_disk_stays_what_it_is(
     def broken(*_, **__):
         raise RuntimeError("something else")
 
-    monkeypatch.setattr(training, "_save_model", broken)
+    monkeypatch.setattr(trainer, "_save_model", broken)
     with pytest.raises(RuntimeError, match="something else"):
-        training.train(recipe, tiny_domain, quiet=True)
+        trainer.train(recipe, tiny_domain, quiet=True)
 
 
 def test_too_little_room_is_said_before_anything_is_trained(
@@ -330,7 +331,7 @@ def test_too_little_room_is_said_before_anything_is_trained(
     whole = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: whole._replace(free=1000))
     with pytest.raises(EmbkitError, match=r"0\.0 MB are free[\s\S]*two checkpoints"):
-        training.train(recipe, tiny_domain, quiet=True)
+        trainer.train(recipe, tiny_domain, quiet=True)
     assert not list(store.rglob("checkpoint-*"))
 
 

@@ -5,15 +5,16 @@ import warnings
 import numpy as np
 import pytest
 
-from embkit import search, training
 from embkit.errors import EmbkitError
-from embkit.judge import evaluate, leaderboard
-from embkit.metrics import paired_test
-from embkit.recipes import Recipe
-from embkit.search import load_model
-from embkit.truncation import UntrainedSize, evaluate_sizes
+from embkit.evaluation.evaluate import evaluate, leaderboard
+from embkit.evaluation.metrics import paired_test
+from embkit.evaluation.truncation import UntrainedSize, evaluate_sizes
+from embkit.models import encoding
+from embkit.models.loading import load_model
+from embkit.recipes.recipe import Recipe
+from embkit.training import trainer
 
-pytestmark = pytest.mark.filterwarnings("ignore::embkit.truncation.UntrainedSize")
+pytestmark = pytest.mark.filterwarnings("ignore::embkit.evaluation.truncation.UntrainedSize")
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def recipe(tiny_model):
 
 @pytest.fixture
 def run(store, tiny_domain, recipe):
-    return training.train(recipe, tiny_domain, quiet=True)
+    return trainer.train(recipe, tiny_domain, quiet=True)
 
 
 def test_a_size_scores_what_the_library_s_truncated_model_scores(store, tiny_domain, tiny_model):
@@ -41,12 +42,12 @@ def test_a_size_scores_what_the_library_s_truncated_model_scores(store, tiny_dom
 
 
 def test_the_corpus_is_encoded_once(store, cache, tiny_domain, tiny_model, monkeypatch):
-    from embkit import engine
+    from embkit.models import packing
 
     seen = []
-    embed = engine.embed
+    embed = packing.embed
     monkeypatch.setattr(
-        engine,
+        packing,
         "embed",
         lambda model, texts, **o: seen.append(len(texts)) or embed(model, texts, **o),
     )
@@ -59,7 +60,7 @@ def test_by_name_by_model_and_by_function_it_is_the_same(store, cache, tiny_doma
     model = load_model(tiny_model)
 
     def function(texts):
-        return search.encode(model, texts)
+        return encoding.encode(model, texts)
 
     tables = [evaluate_sizes(w, tiny_domain, [8]) for w in (str(tiny_model), model, function)]
     assert len({tuple(t.scores[8].values("known")) for t in tables}) == 1

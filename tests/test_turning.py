@@ -5,8 +5,9 @@ import pytest
 
 import embkit as ek
 from embkit.errors import EmbkitError
-from embkit.search import encode, load_model
-from embkit.turning import directions, turn
+from embkit.models.encoding import encode
+from embkit.models.loading import load_model
+from embkit.models.rotation import directions, turn
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import pytest
 from scipy import stats
 
 from embkit.errors import EmbkitError
-from embkit.evaluation import Scores, compare
-from embkit.metrics import holm
-from embkit.verdict import WORTH, queries_needed, verdict
+from embkit.evaluation.metrics import holm
+from embkit.evaluation.scores import Scores, compare
+from embkit.evaluation.verdict import WORTH, queries_needed, verdict
 
 
 def scores(approach, seed=None, n=200, **gains):

@@ -9,19 +9,16 @@ import numpy as np
 import pytest
 from IPython.core.formatters import DisplayFormatter
 
-from embkit import judge, mining, training
-from embkit.authoring import WIDGET
 from embkit.errors import EmbkitError
-from embkit.metrics import score_ranking
-from embkit.presets import PRESETS
-from embkit.recipes import CHOICES, Recipe
-from embkit.widgets import (
-    FailureBrowser,
-    NegativesLab,
-    RecipeEditor,
-    SearchBox,
-)
+from embkit.evaluation import evaluate
+from embkit.evaluation.metrics import score_ranking
+from embkit.pairs import mining
+from embkit.recipes.presets import PRESETS
+from embkit.recipes.recipe import CHOICES, Recipe
+from embkit.training import trainer
+from embkit.widgets import FailureBrowser, NegativesLab, RecipeEditor, SearchBox
 from embkit.widgets.base import Panel, listing, table
+from notebooks.tools.authoring import WIDGET
 
 MARKUP = "<script>alert('x')</script> & <b>bold</b> 😀"
 TAGS = ("<script", "<b>bold", "<img")
@@ -122,7 +119,7 @@ def box(tiny_domain):
 
 
 def test_both_lists_are_what_look_gives(box, tiny_domain):
-    found = judge.look(box.query, {"before": lengths, "after": letters}, tiny_domain, k=box.k)
+    found = evaluate.look(box.query, {"before": lengths, "after": letters}, tiny_domain, k=box.k)
     for name, hits in (("before", box.before), ("after", box.after)):
         assert [f"{hit.document}  {hit.text}" for hit in hits] == list(found[name])
         assert [hit.rank for hit in hits] == list(range(1, 9))
@@ -130,7 +127,9 @@ def test_both_lists_are_what_look_gives(box, tiny_domain):
 
 def test_what_moved_is_what_moved_says(box, tiny_domain):
     right = ("heart4",)
-    places = judge.moved(box.query, lengths, letters, tiny_domain, right, k=len(tiny_domain.corpus))
+    places = evaluate.moved(
+        box.query, lengths, letters, tiny_domain, right, k=len(tiny_domain.corpus)
+    )
     text_of = {row["text"]: (row["before"], row["after"]) for row in places}
     for hit in box.before:
         assert (hit.rank, hit.other) == text_of[hit.text]
@@ -193,7 +192,7 @@ def test_a_failing_model_is_shown_and_the_next_key_works(tiny_domain):
 def test_a_run_that_is_deleted_or_of_another_domain(tiny_model, tiny_domain):
     recipe = Recipe(model=str(tiny_model), epochs=1, batch_size=16)
     other = dataclasses.replace(tiny_domain, name="other", corpus={**tiny_domain.corpus, "x": "y"})
-    run, elsewhere = (training.train(recipe, d, quiet=True) for d in (tiny_domain, other))
+    run, elsewhere = (trainer.train(recipe, d, quiet=True) for d in (tiny_domain, other))
     box = SearchBox(str(tiny_model), run, tiny_domain, query="ear")
     assert box.message == ""
     run.delete()
@@ -284,7 +283,7 @@ def test_the_estimate_follows_the_work_and_learns_from_a_run(tiny_model, tiny_do
     assert editor.minutes == pytest.approx(4 * first) and first > 0
     editor.set(epochs=1, hard_negatives=2)
     assert editor.minutes == pytest.approx(2 * first)
-    run = training.train(recipe, tiny_domain, quiet=True)
+    run = trainer.train(recipe, tiny_domain, quiet=True)
     known = RecipeEditor(tiny_domain, recipe)
     pairs = tiny_domain.counts()["training pairs"]
     assert known.minutes == pytest.approx(pairs / run.record["pairs_per_second"] / 60)
@@ -348,7 +347,7 @@ def browser(tiny_domain):
 
 def test_won_and_lost_are_what_the_scores_say(browser, tiny_domain):
     qrels = tiny_domain.qrels["known"]
-    rankings = [judge.rank(model, tiny_domain, "known") for model in (lengths, letters)]
+    rankings = [evaluate.rank(model, tiny_domain, "known") for model in (lengths, letters)]
     before, after = (score_ranking(r, qrels, ("ndcg@10",))["ndcg@10"] for r in rankings)
     sign = {
         q: "tied" if before[q] == after[q] else "won" if after[q] > before[q] else "lost"

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from embkit.distributed import DenseAcross, encode_across, ignore_unused, team
+from embkit.distributed import ignore_unused, team
 from embkit.errors import EmbkitError
-from embkit.objectives import make_loss
-from embkit.recipes import Recipe
-from embkit.search import load_model
-from embkit.training import train
+from embkit.models.loading import load_model
+from embkit.recipes.recipe import Recipe
+from embkit.search.distributed import DenseAcross, encode_across
+from embkit.training.losses import make_loss
+from embkit.training.trainer import train
 
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
@@ -62,7 +63,7 @@ if job["do"] == "share":
     arrays = {"vectors": vectors, "places": places, "scores": scores}
     np.savez(folder / f"arrays-{members.rank}.npz", **arrays, **gradient)
 else:  # the second process is killed after so many steps
-    from embkit.watching import Watch
+    from embkit.training.callbacks import Watch
 
     step_end = Watch.on_step_end
 

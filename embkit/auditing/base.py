@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..domains import Domain
+from ..data import Domain
 from ..errors import EmbkitError
 
 OK, LOOK, PROBLEM = "ok", "look", "problem"
@@ -122,7 +122,7 @@ class Material:
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Unit vectors (texts, dim), from the cache that evaluation shares."""
-        from ..search import encode
+        from ..models.encoding import encode
 
         return encode(self.model, texts)
 
@@ -283,6 +283,5 @@ def lines(
 
 
 def _draw(kind: str, *args: Any, **options: Any) -> Any:
-    from .. import plots
 
-    return getattr(plots, kind)(*args, **options)
+    return getattr(charts, kind)(*args, **options)

@@ -86,7 +86,7 @@ def sizes(m: Material) -> Finding:
 def _half_width(m: Material, split: str) -> float:
     """Half the 95% interval of mean nDCG@10: from scores where there are some, else 1.96 sd/√n."""
     if m.scores is not None and split in m.scores.per_query:
-        from ..metrics import bootstrap_ci
+        from ..evaluation.metrics import bootstrap_ci
 
         low, high = bootstrap_ci(m.scores.per_query[split]["ndcg@10"], seed=m.seed)
         return (high - low) / 2
@@ -117,7 +117,7 @@ def unanswerable(m: Material) -> Finding | None:
         lost = _lost(chosen, found, ids, right)
         missed, who = len(lost), "word search (BM25)"
         if m.model is not None:
-            from ..search import exact_search
+            from ..search.index import exact_search
 
             who += " or of the model"
             rows = exact_search(m.encode([m.queries[q] for q in lost]), m.encode(texts), depth)[0]
@@ -150,7 +150,7 @@ def unanswerable(m: Material) -> Finding | None:
 
 def _by_words(texts: list[str], queries: list[str], depth: int) -> list[list[int]]:
     """For each query the documents, of the first so many, that have a word of it."""
-    from ..search import BM25
+    from ..search.index import BM25
 
     try:
         indices, scores = BM25(texts).search(queries, depth)

@@ -11,8 +11,8 @@ from hashlib import blake2b
 
 import numpy as np
 
-from .. import textcheck
-from ..domains.base import normalise
+from ..data import text_checks
+from ..data.domain import normalise
 from .base import (
     LOOK,
     NEAR,
@@ -169,7 +169,7 @@ def _twins_by_letters(m: Material, splits: Mapping[str, list[str]]) -> Twins:
     mine, train = [q for ids in splits.values() for q in ids], m.of("train")
     asked = [m.queries[q] for q in train]
     twins: Twins = defaultdict(dict)
-    for i, j, similarity in textcheck.near_pairs([m.queries[q] for q in mine], asked, LETTERS):
+    for i, j, similarity in text_checks.near_pairs([m.queries[q] for q in mine], asked, LETTERS):
         twins[mine[i]][train[j]] = similarity
     return twins
 
@@ -178,7 +178,7 @@ def _twins_by_cosine(
     m: Material, splits: Mapping[str, list[str]]
 ) -> tuple[Twins, dict[str, np.ndarray]]:
     """The twins, and for each split the cosine of each query to its nearest training query."""
-    from ..search import exact_search
+    from ..search.index import exact_search
 
     twins: Twins = defaultdict(dict)
     nearest: dict[str, np.ndarray] = {}

@@ -9,7 +9,7 @@ from collections import Counter
 
 import numpy as np
 
-from .. import textcheck
+from ..data import text_checks
 from .base import (
     LOOK,
     OK,
@@ -33,7 +33,7 @@ _BROKEN = ("mojibake", "replacement character", "NUL", "control character")
 def lengths(m: Material) -> Finding:
     """How long texts are, and how many a model would cut off."""
     texts = {kind: found for kind, found in m.texts.items() if found}
-    counts = {k: np.array([len(textcheck.words(t)) for t in found]) for k, found in texts.items()}
+    counts = {k: np.array([len(text_checks.words(t)) for t in found]) for k, found in texts.items()}
     middle = {kind: float(np.median(n)) for kind, n in counts.items()}
     ratio = middle["documents"] / max(middle.get("queries", 1.0), 1.0)
     parts = [
@@ -46,7 +46,7 @@ def lengths(m: Material) -> Finding:
     todo, cut, unit = [], 0.0, "words"
     if m.tokenizer is not None:
         unit = "tokens"
-        counts = {k: textcheck.token_lengths(m.tokenizer, found) for k, found in texts.items()}
+        counts = {k: text_checks.token_lengths(m.tokenizer, found) for k, found in texts.items()}
         told = " and ".join(f"{np.median(n):g} ({kind})" for kind, n in counts.items())
         parts.append(f"in tokens {told}")
         if window := getattr(m.model, "max_seq_length", None):
@@ -82,7 +82,7 @@ def copies(m: Material) -> Finding | None:
         found = []
         for q in m.of(split):
             right = sorted(m.right[split][q])[:20]
-            share, d = max((textcheck.containment(m.queries[q], m.corpus[d]), d) for d in right)
+            share, d = max((text_checks.containment(m.queries[q], m.corpus[d]), d) for d in right)
             found.append(share)
             if share >= COPY and sum(e.startswith(split) for e in examples) < 2:
                 examples.append(f"{split}: {quote(m.queries[q])} → {quote(m.corpus[d])}")
@@ -116,8 +116,8 @@ def copies(m: Material) -> Finding | None:
 
 def languages(m: Material) -> Finding:
     """Which scripts and languages, and whether queries and documents agree."""
-    scripts = {kind: textcheck.scripts(found) for kind, found in m.texts.items() if found}
-    votes = {kind: textcheck.languages(m.texts[kind]) for kind in scripts}
+    scripts = {kind: text_checks.scripts(found) for kind, found in m.texts.items() if found}
+    votes = {kind: text_checks.languages(m.texts[kind]) for kind in scripts}
     votes = {kind: told for kind, told in votes.items() if told.total() >= TELLING}
     parts: list[str] = []
     numbers: dict[str, float] = {}
@@ -134,7 +134,7 @@ def languages(m: Material) -> Finding:
         if shares and max(shares.values()) < 0.95:
             mixed = True
             for found in m.texts[kind][:5_000]:
-                own = next(iter(textcheck.scripts([found])), None)
+                own = next(iter(text_checks.scripts([found])), None)
                 if own not in (None, next(iter(shares))) and len(examples) < 4:
                     examples.append(f"{kind}, {own}: {quote(found)}")
     main = {next(iter(shares)) for shares in scripts.values() if shares}
@@ -157,7 +157,7 @@ def encoding(m: Material) -> Finding:
     for kind, found in m.texts.items():
         for text in found:
             read += 1
-            odd = textcheck.oddities(text)
+            odd = text_checks.oddities(text)
             counts.update(odd)
             broken += any(name in _BROKEN for name in odd)
             for name in odd:
@@ -181,9 +181,9 @@ def fragmentation(m: Material) -> Finding | None:
     if m.tokenizer is None:
         return None
     texts = [text for found in m.texts.values() for text in found]
-    samples = {"this domain": texts, "everyday English": [textcheck.EVERYDAY]}
+    samples = {"this domain": texts, "everyday English": [text_checks.EVERYDAY]}
     rows = {
-        name: textcheck.pieces(m.tokenizer, textcheck.letter_words(found))
+        name: text_checks.pieces(m.tokenizer, text_checks.letter_words(found))
         for name, found in samples.items()
     }
     if not rows["this domain"]:

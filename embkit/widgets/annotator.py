@@ -10,8 +10,8 @@ from typing import Any
 import anywidget
 import traitlets
 
-from ..annotation import GRADES, MEANINGS, LabelStore, Task, annotator_name
 from ..errors import EmbkitError
+from ..pairs.labels import GRADES, MEANINGS, LabelStore, Task, annotator_name
 
 KEYS = {str(grade): f"{name}: {MEANINGS[grade]}" for grade, name in GRADES.items()}
 KEYS |= {"Backspace": "undo: back, and the grade taken back", "ArrowRight": "skip: it comes again"}

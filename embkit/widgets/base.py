@@ -14,7 +14,7 @@ import traitlets
 from matplotlib.figure import Figure
 
 from ..errors import EmbkitError
-from ..plots import _figure, _plain, _short, alt, alt_text, png, style
+from ..plots.figures import _figure, _plain, _short, alt, alt_text, png, style
 
 PICTURE_DPI = 80  # of a still picture: a notebook with its outputs stays small
 UNBROKEN = 14  # letters of a table's cell that is never broken into lines
@@ -167,8 +167,8 @@ def ready_model(what: Any) -> Any:
     Raises:
         EmbkitError: the run's folder has gone, or the model cannot be had.
     """
+    from ..models.loading import load_model
     from ..runs import RECORD, Run
-    from ..search import load_model
 
     if isinstance(what, Run) and not (what.path / RECORD).is_file():
         raise EmbkitError(

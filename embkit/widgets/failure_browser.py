@@ -12,10 +12,10 @@ import numpy as np
 import traitlets
 from matplotlib.figure import Figure
 
-from ..domains.base import Domain
+from ..data.domain import Domain
+from ..data.text_checks import words
 from ..errors import unknown
-from ..judge import rank, score
-from ..textcheck import words
+from ..evaluation.evaluate import rank, score
 from .base import Panel, listing, own_domain, ready_model, table
 
 OUTCOMES = ("won", "lost", "tied")

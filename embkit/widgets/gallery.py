@@ -11,11 +11,12 @@ import anywidget
 import numpy as np
 import traitlets
 
-from ..domains import Domain
-from ..domains.pictured import TO_IMAGE
+from ..data import Domain
+from ..data.images import data_url, is_picture
+from ..data.sources.captioned import TO_IMAGE
 from ..errors import EmbkitError
-from ..images import data_url, is_picture
-from ..search import encode, exact_search
+from ..models.encoding import encode
+from ..search.index import exact_search
 
 WORDS = 5  # captions that are shown for a picked picture
 

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 
 from ..errors import EmbkitError, unknown
 from ..plots import AMOUNTS, COLORS
-from ..plots_space import REST, SIDES, classes, space_maps
-from ..space import COLOURS, Space
+from ..plots.space import REST, SIDES, classes, space_maps
+from ..space.space import COLOURS, Space
 from .base import Panel, table
 
 LISTED = 12  # documents of a selection whose texts are shown

@@ -11,11 +11,11 @@ import ipywidgets
 import traitlets
 from matplotlib.figure import Figure
 
-from ..domains.base import Domain
-from ..live import DEV, Job, Progress, Stopped
+from ..data.domain import Domain
 from ..plots import loss_curve
-from ..recipes import Recipe
+from ..recipes.recipe import Recipe
 from ..runs import Run
+from ..training.live import DEV, Job, Progress, Stopped
 from .base import Panel, listing
 
 WIDE, HIGH = 260, 80  # pixels of a small chart
@@ -181,3 +181,34 @@ def chart(name: str, points: Sequence[tuple[float, float]]) -> str:
         f"<polyline points='{path}' fill='none' stroke='#1845fb' stroke-width='2'/>"
         f"<circle cx='{x}' cy='{y}' r='3' fill='#1845fb'/></svg></figure>"
     )
+
+
+async def train_live(recipe: Recipe, domain: Domain, *, show: bool = True) -> Run | Stopped:
+    """``train``, with a panel that shows it as it goes and stops it at a click.
+
+    Args:
+        recipe: what to train.
+        domain: on what.
+        show: whether the panel is displayed.
+
+    Returns:
+        The run; or, after Stop, a ``Stopped`` with the best model so far. Training the recipe
+        again, by whatever call, goes on from there.
+
+    Raises:
+        EmbkitError: another training is under way; or as ``train`` raises.
+
+    Example:
+        >>> run = await ek.train_live(recipe, domain)  # doctest: +SKIP
+    """
+    panel = LiveTraining(recipe, domain)
+    if not show:
+        return await panel.train()
+    from IPython.display import display
+
+    handle = display(panel, display_id=True)
+    try:
+        return await panel.train()
+    finally:
+        if handle is not None:  # outside of a notebook there is none
+            handle.update(panel)  # the output's still picture: how it ended

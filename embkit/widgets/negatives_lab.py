@@ -12,10 +12,10 @@ import numpy as np
 import traitlets
 from matplotlib.figure import Figure
 
-from ..domains.base import Domain
+from ..data.domain import Domain
 from ..errors import EmbkitError
-from ..mining import Mined, Pair, mine
-from ..search import encode
+from ..models.encoding import encode
+from ..pairs.mining import Mined, Pair, mine
 from .base import Panel, listing, ready_model, table
 
 DEEPEST = 200  # the window's end, at most

@@ -12,10 +12,10 @@ import numpy as np
 import traitlets
 from matplotlib.figure import Figure
 
-from ..domains.base import Domain
+from ..data.domain import Domain
 from ..errors import EmbkitError
-from ..presets import PRESETS, preset
-from ..recipes import CHOICES, Recipe
+from ..recipes.presets import PRESETS, preset
+from ..recipes.recipe import CHOICES, Recipe
 from ..runs import finished
 from .base import Panel, listing, table
 from .live_training import LiveTraining

@@ -10,7 +10,7 @@ import anywidget
 import traitlets
 
 from ..errors import EmbkitError, unknown
-from ..report import Report, Row, _p, _with_interval
+from ..evaluation.report import Report, Row, _p, _with_interval
 
 STILL = 20  # rows of the still picture
 Shown = Callable[[Row], str]

@@ -12,9 +12,10 @@ import numpy as np
 import traitlets
 from matplotlib.figure import Figure
 
-from ..domains.base import Domain, normalise
+from ..data.domain import Domain, normalise
 from ..errors import EmbkitError
-from ..search import BM25, encode_as
+from ..models.encoding import encode_as
+from ..search.index import BM25
 from .base import Panel, listing, own_domain, ready_model
 
 LONG = 1000  # characters of a query above which the reader is told that models read less

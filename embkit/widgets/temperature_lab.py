@@ -16,9 +16,9 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from ..errors import EmbkitError
+from ..losses.in_batch import BatchLoss, batch_loss
 from ..plots import AMOUNTS, COLORS
-from ..plots_space import batch_softmax
-from ..softmax import BatchLoss, batch_loss
+from ..plots.space import batch_softmax
 from .base import Panel
 
 LOWEST, HIGHEST = 0.005, 1.0

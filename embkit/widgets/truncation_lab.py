@@ -12,14 +12,16 @@ import traitlets
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from ..domains import Domain
+from ..data import Domain
 from ..errors import EmbkitError
-from ..judge import score
-from ..maps import Arrays, kept
-from ..metrics import bootstrap_ci, ranking_from_arrays
+from ..evaluation.evaluate import score
+from ..evaluation.metrics import bootstrap_ci, ranking_from_arrays
+from ..models.encoding import encode_as
+from ..models.vectors import Vectors
 from ..plots import COLORS, DASHES, lines
-from ..search import Vectors, encode_as, exact_search
-from ..tiered import cut
+from ..search.index import exact_search
+from ..search.tiered import cut
+from ..space.maps import Arrays, kept
 from .base import Panel, ready_model, table
 
 STEPS = (4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)

@@ -194,7 +194,7 @@ questions = [frame.format(domain.queries[q]) for q in domain.qrels[split]]
 frame
 
 # %%
-from embkit.metrics import ranking_from_arrays
+from embkit.evaluation.metrics import ranking_from_arrays
 
 places, scores = ek.exact_search(
     ek.encode(model, questions), ek.encode(model, texts), k=100

@@ -46,7 +46,7 @@ domain
 # a card that says who wrote it, how, and what was thrown out.
 
 # %%
-from embkit.pairs import collect, sets
+from embkit.pairs.pairs import collect, sets
 
 kinds = ["human", *sets(domain)]
 samples = []

@@ -308,13 +308,13 @@ pd.DataFrame(found).T.round(3)
 # ## At a million
 #
 # A few thousand documents are searched at once whichever way. What grows is the table that
-# `python -m embkit.bench --only tiered` measures: ten thousand documents, a hundred thousand, a
+# `python -m tests.benchmarks.bench --only tiered` measures: ten thousand documents, a hundred thousand, a
 # million, the larger ones made of real vectors with noise, since nobody wrote a million titles.
 # It takes minutes; here is what it wrote last on this machine, if it ever ran.
 
 # %%
 grown = ek.tiered_bench()
-"python -m embkit.bench --only tiered" if grown is None else grown
+"python -m tests.benchmarks.bench --only tiered" if grown is None else grown
 
 # %%
 None if grown is None else grown.figure()

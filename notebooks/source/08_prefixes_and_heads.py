@@ -325,7 +325,7 @@ by_hand
 # %%
 from sentence_transformers.base.modules import Dense
 
-from embkit.corpus_softmax import CorpusSoftmaxLoss
+from embkit.losses.corpus import CorpusSoftmaxLoss
 
 matrix = Dense(
     *W.shape, bias=False, activation_function=None, init_weight=torch.tensor(W).float()

@@ -145,7 +145,7 @@ ek.plots.before_after(base, best_scores, split)
 # is left out; a student's seconds are without its teacher's.
 
 # %%
-ek.plots.pareto(board)
+board.pareto()
 
 # %%
 front = pd.DataFrame(ek.pareto_front(board))
@@ -197,7 +197,7 @@ if curve is not None:
     axes.plot(*zip(*measured, strict=True), "ks", label="small runs")
 
 # %%
-from embkit.evidence import default_recipe, on_dev
+from embkit.advice.evidence import default_recipe, on_dev
 
 if curve is not None:
     full = ek.train(default_recipe(pairs), domain)

@@ -286,7 +286,7 @@ import math
 
 from scipy.stats import norm
 
-from embkit.verdict import queries_needed, verdict
+from embkit.evaluation.verdict import queries_needed, verdict
 
 spread = (after - base).std(ddof=1)
 z = norm.ppf(0.975) + norm.ppf(0.8)

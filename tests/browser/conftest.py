@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from embkit import lab_driver
 from embkit.errors import EmbkitError
+from tests.browser import lab_driver
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "notebooks" / "source"
@@ -28,7 +28,7 @@ def browser_path():
 @pytest.fixture(scope="session")
 def lab(browser_path, shared, tmp_path_factory):
     """JupyterLab, with the store and the cache that the whole course shares in these tests."""
-    from embkit import authoring
+    from notebooks.tools import authoring
 
     folder = tmp_path_factory.mktemp("lab") / "notebooks"
     shutil.copytree(SOURCES, folder / "source")

@@ -5,7 +5,7 @@ import re
 import nbformat
 import pytest
 
-from embkit.authoring import METADATA
+from notebooks.tools.authoring import METADATA
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

@@ -5,8 +5,10 @@ import sys
 import pytest
 from PIL import Image
 
-from embkit import bench_browser, lab_driver, screenshots
 from embkit.errors import EmbkitError
+from notebooks.tools import screenshots
+from tests.benchmarks import bench_browser
+from tests.browser import lab_driver
 
 
 def test_without_playwright_its_install_line_is_named(monkeypatch):

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from embkit.lab_driver import SLOW, UNSET
 from tests.browser.conftest import ROOT
+from tests.browser.lab_driver import SLOW, UNSET
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

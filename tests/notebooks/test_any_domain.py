@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from embkit import authoring, course, load_domain
+from embkit import load_domain
 from embkit.errors import EmbkitError
-from embkit.pairs import sets
+from embkit.pairs.pairs import sets
+from notebooks.tools import authoring, course
 from tests.make_folder import make_beir_folder
 
 SOURCES = Path(__file__).resolve().parents[2] / "notebooks" / "source"

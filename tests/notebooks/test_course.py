@@ -6,8 +6,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from embkit import authoring, course
 from embkit.errors import EmbkitError
+from notebooks.tools import authoring, course
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 COURSE = sorted(path.stem for path in (NOTEBOOKS / "source").glob("[0-9][0-9]_*.py"))
@@ -309,8 +309,8 @@ def test_written_back_outputs_hold_nothing_of_this_machine(folder):
         folder,
         "00_here",
         "# %%\nimport ipywidgets\n\nipywidgets.IntSlider()\n\n"
-        "# %%\nfrom pathlib import Path\n\nimport embkit.course\n\n"
-        "print(Path.home() / 'x', embkit.course.__file__)\n\n"
+        "# %%\nfrom pathlib import Path\n\nimport notebooks.tools.course\n\n"
+        "print(Path.home() / 'x', notebooks.tools.course.__file__)\n\n"
         "# %%\nimport sys\nimport warnings\n\n"
         "sys.stderr.write('\\r 50%|##  | 1/2 [00:01<00:01]\\r100%|####| 2/2 [00:02<00:00]\\n')\n"
         "warnings.warn('careful')\n",

@@ -1,0 +1,114 @@
+"""How far a learning curve can be believed: small runs drawn again, against a run on all."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..data import Domain
+from ..errors import EmbkitError
+from ..recipes.recipe import Recipe
+from .curves import Curve
+from .evidence import SIZES, default_recipe, on_dev, small_curve, small_sizes
+
+CLOSE = 0.02  # nDCG@10
+SEEDS = (42, 43, 44)  # of the run on all pairs
+
+
+@dataclass(frozen=True, repr=False)
+class Foresight:
+    """What small runs predicted of the run on all pairs, one prediction a resampling.
+
+    Args:
+        pairs: of the full run.
+        reached: its nDCG@10 on dev, the mean over ``SEEDS``: one run alone is off by 0.01 itself.
+        rows: one dict a resampling: ``seed``, ``expected``, ``low``, ``high``, ``error``.
+        curves: the curves that predicted.
+    """
+
+    pairs: int
+    reached: float
+    rows: tuple[dict[str, float], ...]
+    curves: tuple[Curve, ...]
+
+    @property
+    def close(self) -> int:
+        """How many predictions are off by ``CLOSE`` at most."""
+        return sum(abs(row["error"]) <= CLOSE for row in self.rows)
+
+    @property
+    def covered(self) -> int:
+        """In how many the interval holds what was reached."""
+        return sum(row["low"] <= self.reached <= row["high"] for row in self.rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        found = {"pairs": self.pairs, "reached": self.reached, "rows": list(self.rows)}
+        return found | {"close": self.close, "covered": self.covered}
+
+    def __repr__(self) -> str:
+        lines = [
+            f"seed {row['seed']:g}: {row['expected']:.3f} [{row['low']:.3f}, {row['high']:.3f}], "
+            f"off by {row['error']:+.3f}"
+            for row in self.rows
+        ]
+        told = (
+            f"{self.pairs:,} pairs reached {self.reached:.3f} on dev: {self.close} of "
+            f"{len(self.rows)} predictions within {CLOSE}, {self.covered} intervals hold it"
+        )
+        return "\n".join([*lines, told])
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(repr(self))}</pre>"
+
+
+def check_prediction(
+    domain: Domain,
+    model: str = "minilm",
+    *,
+    recipe: Recipe | None = None,
+    sizes: Sequence[int] | None = None,
+    resamplings: int = 10,
+    quiet: bool = False,
+) -> Foresight:
+    """Draws the small runs' pairs anew, several times, and compares with the run on all pairs.
+
+    Args:
+        domain: on what; train and dev alone are read.
+        model: the general model.
+        recipe: of all runs; default: as for ``gather``.
+        sizes: pairs of the small runs; all below the domain's number of pairs.
+        resamplings: how often; each trains all the small runs.
+        quiet: no progress bars.
+
+    Raises:
+        EmbkitError: no resampling, or so few pairs that the small runs are the full one.
+    """
+    from ..pairs.pairs import collect
+    from ..training.trainer import train
+
+    pairs = len(collect(domain, "human")[0])
+    recipe = recipe or default_recipe(pairs, model)
+    used = small_sizes(pairs, sizes)
+    if resamplings < 1 or max(used) >= pairs:
+        raise EmbkitError(
+            f"{resamplings} resamplings of {', '.join(map(str, used))} out of {pairs:,} pairs",
+            expected=f"one or more, and more pairs than {max(sizes or SIZES):,}",
+            hint="check_prediction(domain, sizes=(100, 200, 400), resamplings=10)",
+        )
+    full = [train(recipe.replace(seed=seed), domain, quiet=quiet) for seed in SEEDS]
+    reached = sum(float(on_dev(run, domain).mean()) for run in full) / len(full)
+    rows, curves = [], []
+    for seed in range(1, resamplings + 1):
+        curve = small_curve(recipe.replace(seed=seed), domain, used, quiet=quiet)
+        low, high = curve.interval(pairs)
+        expected = curve.at(pairs)
+        row = {"seed": seed, "expected": expected, "low": low, "high": high}
+        rows.append(row | {"error": expected - reached})
+        curves.append(curve)
+    return Foresight(pairs, reached, tuple(rows), tuple(curves))
+
+
+__all__ = ["Foresight", "check_prediction"]

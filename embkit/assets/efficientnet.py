@@ -1,0 +1,216 @@
+"""EfficientNet-Lite0 without its classifier: a picture to 1,280 numbers.
+
+The architecture is that of Tan and Le 2019 (https://arxiv.org/abs/1905.11946) in its Lite form: no
+squeeze-and-excitation, ReLU6 in place of swish. Its weights were made with TensorFlow, whose "SAME"
+padding puts the odd pixel at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from .. import session
+
+# (blocks, kernel, stride of the first, expansion, channels)
+STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+DEGREES, SMALLER, LARGER, MOVED = 9.0, 0.91, 1.15, 0.04  # of the mild changes, at strength 1
+
+
+class Same(nn.Conv2d):
+    """A convolution with TensorFlow's "SAME" padding, and the batch norm after it."""
+
+    def __init__(
+        self, inside: int, out: int, kernel: int, *, stride: int = 1, groups: int = 1
+    ) -> None:
+        super().__init__(inside, out, kernel, stride=stride, groups=groups, bias=False)
+        self.norm = nn.BatchNorm2d(self.out_channels, eps=1e-3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel, stride = self.kernel_size[0], self.stride[0]
+        rest = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in x.shape[-2:]]
+        even = all(n % 2 == 0 for n in rest) and rest[0] == rest[1]
+        padding = rest[0] // 2 if even else 0
+        if not even:
+            x = F.pad(x, [rest[1] // 2, -(-rest[1] // 2), rest[0] // 2, -(-rest[0] // 2)])
+        x = F.conv2d(x, self.weight, None, self.stride, padding, 1, self.groups)
+        return self.norm(x)
+
+
+class Block(nn.Module):
+    """Widen, look around within each channel, narrow again; add the input where it fits."""
+
+    def __init__(self, inside: int, out: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        wide = inside * expansion
+        self.expand = Same(inside, wide, 1) if expansion > 1 else None
+        self.depthwise = Same(wide, wide, kernel, stride=stride, groups=wide)
+        self.project = Same(wide, out, 1)
+        self.adds = stride == 1 and inside == out
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x if self.expand is None else F.relu6(self.expand(x))
+        y = self.project(F.relu6(self.depthwise(y)))
+        return x + y if self.adds else y
+
+
+class ImageTower(nn.Module):
+    """Pictures to features. Batch norms keep ImageNet's statistics, also while training.
+
+    Example:
+        >>> ImageTower()(torch.zeros(2, 96, 96, 3, dtype=torch.uint8)).shape
+        torch.Size([2, 1280])
+    """
+
+    dim = 1280
+    max_seq_length = None  # what a fingerprint asks of a model
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = Same(3, 32, 3, stride=2)
+        blocks, inside = [], 32
+        for repeats, kernel, stride, expansion, channels in STAGES:
+            for repeat in range(repeats):
+                step = stride if repeat == 0 else 1
+                blocks.append(Block(inside, channels, kernel, step, expansion))
+                inside = channels
+        self.blocks = nn.ModuleList(blocks)
+        self.head = Same(inside, self.dim, 1)
+        self.frozen = 0  # so many of the first blocks, and the stem, are not trained
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def train(self, mode: bool = True) -> ImageTower:
+        """As of any module, but for the batch norms: they never learn new statistics."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+    def forward(self, pictures: Tensor, augment: float = 0.0) -> Tensor:
+        """Features of pictures.
+
+        Args:
+            pictures: (pictures, height, width, 3), uint8.
+            augment: strength of small turns, shifts and changes of size; 0: none.
+
+        Returns:
+            (pictures, 1280), the mean over all places of the last layer.
+        """
+        x = pictures.permute(0, 3, 1, 2).float() / 127.5 - 1  # (pictures, 3, height, width)
+        x = x.contiguous(memory_format=torch.channels_last)
+        if augment:
+            x = nudge(x, augment)
+        trained = torch.is_grad_enabled() and self.head.weight.requires_grad
+        low, high = self.blocks[: self.frozen], self.blocks[self.frozen :]
+        with (
+            torch.set_grad_enabled(trained and not self.frozen),
+            _cast(x, not trained or self.frozen),
+        ):
+            x = F.relu6(self.stem(x))
+            for block in low:
+                x = block(x)
+        with _cast(x, not trained):  # fp32 trains faster than bf16 here
+            x = x if not trained else x.float()
+            for block in high:
+                x = block(x)
+            return F.relu6(self.head(x)).mean(dim=(2, 3)).float()
+
+    def load_original(self, weights: Mapping[str, Tensor]) -> None:
+        """Takes over weights that bear their original names; the classifier is left out."""
+        names = {
+            "_conv_stem": "stem",
+            "_bn0": "stem.norm",
+            "_conv_head": "head",
+            "_bn1": "head.norm",
+        }
+        inner = {
+            "_expand_conv": "expand",
+            "_bn0": "expand.norm",
+            "_depthwise_conv": "depthwise",
+            "_bn1": "depthwise.norm",
+            "_project_conv": "project",
+            "_bn2": "project.norm",
+        }
+        own = {}
+        for name, weight in weights.items():
+            first, _, rest = name.partition(".")
+            if first == "_blocks":
+                number, part, leaf = rest.split(".")
+                own[f"blocks.{number}.{inner[part]}.{leaf}"] = weight
+            elif first != "_fc":
+                own[f"{names[first]}.{rest}"] = weight
+        self.load_state_dict(own)
+
+    def as_model(self, device: torch.device) -> ImageTower:
+        """Itself, with what the cache asks of a model."""
+        self.__dict__["device"] = device
+        return self
+
+
+def _cast(x: Tensor, wanted: object) -> torch.autocast:
+    """bf16 where it is wanted and the processor is good at it; else fp32, whatever is around."""
+    kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(session.precision(x.device.type))
+    on = bool(wanted) and kind is not None
+    return torch.autocast(x.device.type, dtype=kind if on else torch.bfloat16, enabled=on)
+
+
+def nudge(x: Tensor, strength: float) -> Tensor:
+    """Pictures turned, shifted and scaled a little, each in its own way; what comes in is white.
+
+    No flips and no crops that cut: an arrow to the left and one to the right are two icons.
+
+    Args:
+        x: (pictures, 3, height, width), white is 1.
+        strength: times up to 9 degrees, 4% of the side, and a size of 0.91 to 1.15.
+    """
+    count = len(x)
+    turn, size, right, down = torch.rand(4, count, device=x.device)
+    angle = (2 * turn - 1) * math.radians(DEGREES) * strength
+    low, high = math.log(SMALLER) * strength, math.log(LARGER) * strength
+    scale = torch.exp(low + size * (high - low))
+    shift = (2 * torch.stack([right, down], dim=1) - 1) * 2 * MOVED * strength
+    cos, sin = torch.cos(angle) / scale, torch.sin(angle) / scale
+    rows = [torch.stack([cos, -sin], dim=1), torch.stack([sin, cos], dim=1)]
+    turned = torch.cat([torch.stack(rows, dim=1), shift[:, :, None]], dim=2)  # (pictures, 2, 3)
+    grid = F.affine_grid(turned, list(x.shape), align_corners=False)
+    moved = F.grid_sample(x - 1, grid, align_corners=False) + 1
+    return moved.contiguous(memory_format=torch.channels_last)
+
+
+TOWERS = "towers.json"  # in the folder of a model with two towers of embkit's
+
+
+WEIGHTS = "towers.safetensors"
+
+
+def start_folder(source: Path, target: Path) -> None:
+    """Makes the folder of untrained towers from the image tower's own weights.
+
+    Args:
+        source: holds ``efficientnet-lite0-57934424.pth``.
+        target: an empty folder.
+    """
+    weights = torch.load(source / "efficientnet-lite0-57934424.pth", weights_only=True)
+    image = ImageTower()
+    image.load_original(weights)
+    save_file(
+        {f"image.{k}": v.contiguous() for k, v in image.state_dict().items()}, target / WEIGHTS
+    )
+    settings = {"size": 96, "text": "minilm"}
+    (target / TOWERS).write_text(json.dumps(settings), encoding="utf-8")

@@ -1,0 +1,230 @@
+"""check, card, generate, export: what is done with a domain's data."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from ..errors import EmbkitError
+from .terminal import (
+    FOUND,
+    OK,
+    Commands,
+    as_json,
+    bar,
+    command,
+    domain_options,
+    json_option,
+    note,
+    run_or_best,
+    say,
+    subject,
+    the_domain,
+)
+
+
+def add(commands: Commands) -> None:
+    """Adds the commands."""
+    parser = command(
+        commands,
+        "check",
+        check,
+        "look a domain over before anything is trained: sizes, leaks, duplicates, labels",
+        "check my_folder --model minilm",
+        "Of data of your own it also says how it was read and which rows were put aside.",
+    )
+    domain_options(parser, positional=True)
+    parser.add_argument("--model", help="also ask a model: tokens, near-duplicates, what it finds")
+    json_option(parser)
+
+    parser = command(
+        commands,
+        "export",
+        export,
+        "write a domain, a model or embeddings for other tools",
+        "export model --run contrastive-1234 my_model",
+    )
+    parser.add_argument(
+        "what",
+        choices=("beir", "datasets", "model", "parquet"),
+        help="beir and datasets: the domain; model: a run's, as a plain sentence-transformers "
+        "folder; parquet: the documents with their embeddings and places on a map",
+    )
+    parser.add_argument("target", type=Path, help="the folder, or the Parquet file, to write")
+    domain_options(parser)
+    parser.add_argument("--run", help="which run (default: the best on dev)")
+    parser.add_argument("--model", help="parquet: embeddings of this model, not of a run")
+    parser.add_argument(
+        "--map",
+        choices=("pca", "umap", "none"),
+        default="pca",
+        help="parquet: how the columns x and y are made (default: pca; umap is slower)",
+    )
+    parser.add_argument("--replace", action="store_true", help="overwrite an earlier export")
+
+    parser = command(
+        commands,
+        "generate",
+        generate,
+        "let a language model write queries, filter them, keep them as a set of pairs",
+        "generate icd10cm --limit 100",
+        "Answers are kept as they come: the same command goes on after a stop. "
+        'Recipe(pairs="NAME") trains on the set.',
+    )
+    domain_options(parser, positional=True)
+    parser.add_argument("--limit", type=int, default=100, help="documents to ask about (100)")
+    parser.add_argument("--seed", type=int, default=42, help="of the sample and the model (42)")
+    parser.add_argument("--name", help="of the set (default: the model's)")
+    parser.add_argument("--per-document", type=int, default=1, help="queries of a kind (1)")
+    parser.add_argument("--budget", type=int, help="prompts to send at most")
+    parser.add_argument("--model", default="smollm2", help="of the package, or the endpoint's name")
+    parser.add_argument(
+        "--endpoint",
+        metavar="URL",
+        help="an OpenAI-compatible endpoint instead of a model here; the key is read from "
+        "OPENAI_API_KEY",
+    )
+
+    parser = command(
+        commands,
+        "card",
+        card,
+        "write a domain's data card: source, terms, counts, lengths, examples, limits",
+        "card python_code",
+        "The card of a domain that comes with embkit goes into data/, any other to the terminal.",
+    )
+    domain_options(parser, positional=True)
+    parser.add_argument("--to", type=Path, metavar="FILE", help="write it into this file")
+
+
+def check(chosen: argparse.Namespace) -> int:
+    """Prints how the data was read and the audit; 1 when something is a problem."""
+    from ..auditing import audit
+    from ..auditing.base import PROBLEM, TEXTS
+
+    domain = the_domain(chosen)
+    if chosen.model and len(domain.corpus) <= TEXTS:  # of a larger one the audit reads a part
+        _encoded(chosen.model, list(domain.corpus.values()))
+    found = audit(domain, model=chosen.model)
+    if chosen.json:
+        read = dict(domain.report.facts()) if domain.report else {}
+        as_json({"read": read, **json.loads(found.to_json())})
+    else:
+        if domain.report:
+            say(f"{domain.report!r}\n")
+        say(found.to_text())
+    return FOUND if found.verdict == PROBLEM else OK
+
+
+def export(chosen: argparse.Namespace) -> int:
+    """Writes a domain, a model or embeddings."""
+    from ..export import export as out
+
+    domain, target = the_domain(chosen), chosen.target
+    if chosen.what == "beir":
+        written = out.to_beir(domain, target, replace=chosen.replace)
+    elif chosen.what == "datasets":
+        written = out.to_datasets(domain, target, replace=chosen.replace)
+    elif chosen.what == "model":
+        run = run_or_best(domain, chosen.run)
+        if run is None:
+            raise _no_run(domain.name)
+        written = out.export_model(run, target, replace=chosen.replace)
+    else:
+        run = None if chosen.model else run_or_best(domain, chosen.run)
+        model = subject(domain, chosen.model or "minilm") if run is None else run
+        ids, texts = list(domain.corpus), list(domain.corpus.values())
+        vectors = _encoded(model, texts)
+        written = out.to_parquet(
+            vectors,
+            texts,
+            ids,
+            target,
+            _coordinates(vectors, chosen.map),
+            replace=chosen.replace,
+            **({"group": [domain.groups.get(i) for i in ids]} if domain.groups else {}),
+        )
+    say(f"written: {written}")
+    return OK
+
+
+def _no_run(name: str) -> EmbkitError:
+    return EmbkitError(
+        f"nothing has been trained on {name!r} yet",
+        expected="a finished run",
+        hint=f"python -m embkit run {name}",
+    )
+
+
+def _encoded(model, texts):
+    """Embeddings from the cache that evaluation shares, with a bar where they are made."""
+    from ..models.encoding import encode
+    from ..models.loading import load_model
+    from ..runs import Run
+
+    loaded = model.model() if isinstance(model, Run) else load_model(model)
+    with bar("encoding", len(set(texts))) as progress:
+        return encode(loaded, texts, progress=progress)
+
+
+def _coordinates(vectors, how: str):
+    """Places on a map, shape (texts, 2)."""
+    if how == "none" or len(vectors) < 3:
+        return None
+    if how == "pca":
+        from sklearn.decomposition import PCA
+
+        return PCA(2, random_state=0).fit_transform(vectors)
+    import umap
+
+    return umap.UMAP(metric="cosine", random_state=0, n_jobs=1).fit_transform(vectors)
+
+
+def generate(chosen: argparse.Namespace) -> int:
+    """Generates, filters and writes a set of queries."""
+    from ..synthetic.sets import make_set
+
+    backend = _backend(chosen)
+    where, filtered = make_set(
+        the_domain(chosen),
+        backend,
+        limit=chosen.limit,
+        seed=chosen.seed,
+        name=chosen.name,
+        per_document=chosen.per_document,
+        budget=chosen.budget,
+    )
+    say(filtered)
+    say(f"written: {where}, and its card {where.with_suffix('.md').name}")
+    return OK
+
+
+def _backend(chosen: argparse.Namespace):
+    if chosen.endpoint:
+        from ..synthetic.backends import OpenAIBackend
+
+        return OpenAIBackend(chosen.model, chosen.endpoint)
+    from ..synthetic.local import TransformersBackend
+
+    return TransformersBackend(chosen.model)
+
+
+def card(chosen: argparse.Namespace) -> int:
+    """Writes a data card."""
+    from ..data import SOURCES
+    from ..export.cards import card as made
+    from ..files import write_atomic
+    from ..session import paths
+
+    target = chosen.to
+    if chosen.domain in SOURCES:
+        text = made(chosen.domain)
+        target = target or paths().data / chosen.domain / "README.md"
+    else:
+        text = made(the_domain(chosen))
+    if target is None:
+        say(text)
+    else:
+        note(f"written: {write_atomic(target, text)}")
+    return OK

@@ -1,0 +1,170 @@
+"""What ``run`` trains: recipes that suit a domain's size, chosen without looking at any test.
+
+A plan depends on the domain, the model and the options alone, never on how fast the machine is:
+the same command trains the same recipes, and finds its finished runs again.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..data import Domain
+from ..recipes.recipe import Recipe
+
+RATES = (1e-4, 4e-4)  # of full fine-tuning; dev chooses
+KNOWN_RATES = {"icd10cm": (4e-4,)}  # chosen on that domain's dev before
+LORA_RANK, LORA_FACTOR = 16, 10  # LoRA wants a learning rate about ten times as high
+LONGEST = 256  # tokens of a text, at most
+SAMPLE = 2_000  # texts whose tokens are counted; pairs of the runs that try a learning rate
+BATCHES = ((200, 16), (1_000, 32), (3_000, 64))  # below so many pairs; few steps teach nothing
+QUICK = 1_000  # training pairs of a quick look
+FEW = 30  # dev queries below which dev can choose nothing
+SPEED = 12_000  # tokens a second through MiniLM on two ordinary cores, in fp32
+AIM = 5_000_000  # tokens to go through the model: about seven minutes at that speed
+MOST = 10_000_000  # tokens above which pairs are left out: about fifteen minutes
+LEAST_PAIRS = 5_000  # as many are trained on all the same, if there are so many
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Recipes for one domain.
+
+    Args:
+        contrastive: full fine-tuning with mined hard negatives.
+        rates: its learning rates to try on dev; one means that there is nothing to try.
+        pairs: how many training pairs there are.
+        work: tokens that go through the model in all, a training step counting three times.
+        why: why not all the pairs are trained on; empty where they are.
+    """
+
+    contrastive: Recipe
+    rates: tuple[float, ...]
+    pairs: int
+    work: int
+    why: str = ""
+
+    @property
+    def trial(self) -> Recipe:
+        """The recipe with which the learning rates are tried: one epoch, some of the pairs."""
+        cap = min(self.contrastive.max_pairs or self.pairs, SAMPLE)
+        return self.contrastive.replace(
+            epochs=1, max_pairs=cap if cap < self.pairs else self.contrastive.max_pairs
+        )
+
+    def lora(self, rate: float) -> Recipe:
+        """LoRA on the same pairs and negatives; ``rate`` is that of full fine-tuning."""
+        return self.contrastive.replace(
+            lora_rank=LORA_RANK, learning_rate=float(f"{LORA_FACTOR * rate:.6g}")
+        )
+
+    def __str__(self) -> str:
+        recipe = self.contrastive
+        pairs = min(self.pairs, recipe.max_pairs or self.pairs)
+        of = f" of {self.pairs:,}" if pairs < self.pairs else ""
+        rates = " or ".join(f"{rate:g}" for rate in self.rates)
+        chosen = f"{rates} (dev chooses)" if len(self.rates) > 1 else rates
+        length = f", {recipe.max_length} tokens a text" if recipe.max_length else ""
+        text = (
+            f"{pairs:,}{of} pairs with {recipe.hard_negatives} hard negative each, {recipe.epochs} "
+            f"epoch{'s' * (recipe.epochs > 1)} in batches of {recipe.batch_size}{length}, learning "
+            f"rate {chosen}; about {self.minutes} minutes for a model like MiniLM on two cores, "
+            "less with bf16 or a GPU"
+        )
+        return text + (f"; {self.why}" if self.why else "")
+
+    @property
+    def minutes(self) -> int:
+        """What it takes with a model like MiniLM on two ordinary cores, in fp32."""
+        return math.ceil((self.work / SPEED + 60) / 60)
+
+
+def plan(
+    domain: Domain,
+    model: str = "minilm",
+    *,
+    epochs: int | None = None,
+    max_length: int | None = None,
+    max_pairs: int | None = None,
+    quick: bool = False,
+) -> Plan:
+    """Recipes that suit a domain's size and lengths.
+
+    Args:
+        domain: of it, the sizes of corpus, train and dev, and the lengths of texts are read.
+        model: to start from.
+        epochs: default: as many as keep the work near ``AIM``, from 1 to 3.
+        max_length: tokens a text; default: the 95th percentile, where it is above 128 and below
+            what the model reads anyway, and 256 at most.
+        max_pairs: pairs to train on at most; default: as many as keep the work below ``MOST``,
+            but no fewer than ``LEAST_PAIRS``.
+        quick: at most 1,000 pairs, one epoch if there are so many, and no choice of the
+            learning rate.
+    """
+    from ..pairs.pairs import collect
+
+    pairs = len(collect(domain, "human")[0])
+    documents, queries, window = _lengths(domain, model)
+    length = max_length or _max_length(documents, window)
+    rates = KNOWN_RATES.get(domain.name, RATES)
+    if quick or len(domain.split("dev")) < FEW:
+        rates = rates[:1]
+    document, query = (float(np.minimum(n, length or window).mean()) for n in (documents, queries))
+    pair = 3 * (query + 2 * document)  # with its negative; a step costs three forward passes
+    dev = len(domain.dev_corpus()) * document
+    corpus = 3 * len(domain.corpus) * document
+    trials = len(rates) * (min(pairs, SAMPLE) * pair + dev) if len(rates) > 1 else 0
+    room = int((MOST - corpus - trials - 2 * dev) / (2 * pair) // 100 * 100)
+    used, why = min(pairs, max(room, LEAST_PAIRS)), ""
+    if max_pairs or quick:
+        used, why = min(pairs, max_pairs or QUICK), "" if max_pairs else "a first look"
+    elif used < pairs:
+        why = f"all the pairs would take longer: --pairs {pairs} takes them"
+    trials = len(rates) * (min(used, SAMPLE) * pair + dev) if len(rates) > 1 else 0
+    batch_size = next((size for most, size in BATCHES if used < most), 128)
+    many = int(np.clip((AIM - corpus - trials) // (2 * (used * pair + dev)), 1, 3))
+    many = epochs or (1 if quick and used >= QUICK else many)
+    recipe = Recipe(
+        model=model,
+        epochs=many,
+        batch_size=batch_size,
+        learning_rate=rates[0],
+        max_length=length,
+        max_pairs=used if used < pairs else None,
+        hard_negatives=1,
+        relative_margin=0.05,
+    )
+    work = corpus + trials + 2 * many * (used * pair + dev)
+    return Plan(recipe, rates, pairs, int(work), why if used < pairs else "")
+
+
+def _lengths(domain: Domain, model: str) -> tuple[np.ndarray, np.ndarray, int]:
+    """Tokens of a sample of documents and queries, and how many the model reads of a text."""
+    from ..data.text_checks import token_lengths, words
+    from ..models.loading import load_model
+
+    loaded = load_model(model)
+    window = getattr(loaded, "max_seq_length", None) or LONGEST
+    tokenizer = getattr(loaded, "tokenizer", None)
+    texts = _some(list(domain.corpus.values())), _some(list(domain.queries.values()))
+    if callable(tokenizer) and hasattr(tokenizer, "tokenize"):
+        documents, queries = (token_lengths(tokenizer, rows) for rows in texts)
+    else:
+        documents, queries = (np.array([len(words(text)) for text in rows]) for rows in texts)
+    return documents, queries, int(window)
+
+
+def _some(texts: Sequence[str]) -> list[str]:
+    texts = sorted(texts)
+    return texts if len(texts) <= SAMPLE else random.Random(0).sample(texts, SAMPLE)
+
+
+def _max_length(documents: np.ndarray, window: int) -> int | None:
+    """None where the model's own window fits: it is as short, or the texts are."""
+    common = int(math.ceil(np.percentile(documents, 95) / 8) * 8)
+    chosen = min(common, LONGEST)
+    return chosen if 128 < chosen < window else None

@@ -1,0 +1,287 @@
+"""run, train, sources: what trains."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import EmbkitError, unknown
+from .results import show
+from .terminal import (
+    OK,
+    Commands,
+    as_json,
+    command,
+    domain_options,
+    json_option,
+    note,
+    say,
+    scored,
+    the_domain,
+)
+
+if TYPE_CHECKING:
+    from ..data import Domain
+    from ..evaluation.scores import Scores
+    from .planning import Plan
+
+
+def add(commands: Commands) -> None:
+    """Adds the commands."""
+    parser = command(
+        commands,
+        "run",
+        run,
+        "try it all on a domain: audit, baselines, fine-tuning, LoRA, leaderboard, verdict",
+        "run my_folder",
+        "What is finished is reused: the same command again takes seconds. Leaderboard and report "
+        "are left in runs/NAME/.",
+    )
+    domain_options(parser, positional=True)
+    parser.add_argument("--model", default="minilm", help="the model to start from (minilm)")
+    parser.add_argument("--epochs", type=int, help="passes over the pairs (default: by size)")
+    parser.add_argument(
+        "--pairs", type=int, help="pairs at most (default: as many as about 15 minutes allow)"
+    )
+    parser.add_argument(
+        "--max-length", type=int, help="tokens a text while training (default: by the lengths)"
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="a first look: at most 1,000 pairs, one epoch, no choice of learning rate",
+    )
+    json_option(parser)
+
+    parser = command(
+        commands,
+        "train",
+        train,
+        "train a recipe (JSON) and score it beside the model it starts from",
+        "train recipe.json --domain my_folder",
+        "A run that was stopped goes on from its last checkpoint. Several devices: torchrun "
+        "--nproc-per-node N -m embkit train recipe.json (or accelerate launch).",
+    )
+    parser.add_argument("recipe", type=Path, help="a file that recipe.to_json() wrote")
+    domain_options(parser)
+    json_option(parser)
+
+    parser = command(
+        commands,
+        "sources",
+        sources,
+        "compare kinds of training data at equal cost, each with its best learning rate on dev",
+        'sources --pairs 1000 --arms "human, in-batch" "human + BM25"',
+        "Leaderboard and report are left in runs/sources/.",
+    )
+    domain_options(parser)
+    parser.add_argument("--arms", nargs="+", metavar="ARM", help="which (default: all there are)")
+    parser.add_argument("--pairs", type=int, default=2000, help="pairs of each arm, at most (2000)")
+    parser.add_argument("--epochs", type=int, default=1, help="passes over the pairs (1)")
+    parser.add_argument(
+        "--rates",
+        nargs="+",
+        type=float,
+        metavar="RATE",
+        help="learning rates that dev chooses among",
+    )
+    json_option(parser)
+
+    parser = command(
+        commands,
+        "approaches",
+        approaches,
+        "train every approach with several seeds, each with its best learning rate on dev",
+        "approaches --only contrastive corpus --seeds 42 43 44 --against contrastive",
+        "Leaderboard and report are left in runs/approaches/PROFILE/.",
+    )
+    domain_options(parser)
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="which (default: all presets)")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[42, 43, 44], metavar="SEED")
+    parser.add_argument("--against", default="base", metavar="NAME", help="tested against (base)")
+    parser.add_argument(
+        "--factors",
+        nargs="+",
+        type=float,
+        metavar="FACTOR",
+        help="of a preset's learning rate, for dev to choose among (0.5 1 2)",
+    )
+    parser.add_argument("--epochs", type=int, help="passes over the pairs (as the presets say)")
+    json_option(parser)
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Audit, baselines, contrastive with hard negatives, LoRA, leaderboard, verdict."""
+    from ..evaluation.scores import compare
+    from ..evaluation.verdict import verdict
+    from ..session import paths, quiet
+    from .planning import plan
+
+    started = time.perf_counter()
+    tell = note if chosen.json else say
+    quiet()
+    domain = the_domain(chosen)
+    tell(f"{domain!r}")
+    if domain.report:
+        tell(f"read: {'; '.join(domain.report.splits)}; put aside: {domain.report.put_aside}")
+    planned = plan(
+        domain,
+        chosen.model,
+        epochs=chosen.epochs,
+        max_length=chosen.max_length,
+        max_pairs=chosen.pairs,
+        quick=chosen.quick,
+    )
+    scores = [scored("bm25", domain), scored(chosen.model, domain)]
+    summary = _audited(domain, chosen.model)
+    tell(f"audit: {summary}")
+    tell(f"plan: {planned}")
+    tuned, rate = _tuned(planned, domain)
+    scores.append(tuned)
+    lora = _lora(planned, rate, domain)
+    scores += [lora] if lora else []
+    report = compare(scores, "base")
+    found = verdict(scores)
+    folder = report.save(paths().runs / domain.name)
+    minutes = (time.perf_counter() - started) / 60
+    if chosen.json:
+        result: dict[str, Any] = {"audit": summary, "plan": str(planned), "folder": str(folder)}
+        result |= {"verdict": found.to_dict(), "leaderboard": report.rows, "minutes": minutes}
+        as_json(result)
+        return OK
+    say()
+    show(report, False, found)
+    say(f"\nwritten: {folder / 'leaderboard.json'} and report.html; {minutes:.1f} minutes")
+    return OK
+
+
+def _audited(domain: Domain, model: str) -> str:
+    """The audit's summary, with the names of what is a problem; kept for the next time."""
+    from ..assets.catalogue import fingerprint, resolve
+    from ..auditing import audit
+    from ..auditing.base import PROBLEM
+    from ..files import write_atomic
+    from ..session import paths
+
+    kept = paths().runs / domain.name / "audit.json"
+    key = {"domain_hash": domain.hash, "model": fingerprint(resolve(model))}
+    try:
+        record = json.loads(kept.read_text(encoding="utf-8"))
+        if key.items() <= record.items():
+            return str(record["summary"])
+    except (OSError, ValueError, KeyError, AttributeError):
+        pass  # not there, or cut off: done anew
+    found = audit(domain, model=model)
+    problems = [finding.name for finding in found.findings if finding.verdict == PROBLEM]
+    named = f" ({', '.join(problems)}: python -m embkit check)" if problems else ""
+    summary = found.summary + named
+    write_atomic(kept, json.dumps(key | {"summary": summary, **json.loads(found.to_json())}))
+    return summary
+
+
+def _tuned(planned: Plan, domain: Domain) -> tuple[Scores, float]:
+    """The scores of full fine-tuning, and the learning rate that dev chose."""
+    from ..training.trainer import choose
+    from ..training.trainer import train as fit
+
+    rate = planned.rates[0]
+    if len(planned.rates) > 1:
+        sweep = choose(planned.trial, domain, learning_rate=planned.rates)
+        rate = sweep.best.learning_rate
+    done = fit(planned.contrastive.replace(learning_rate=rate), domain)
+    return scored(done, domain), rate
+
+
+def _lora(planned: Plan, rate: float, domain: Domain) -> Scores | None:
+    """The scores of LoRA; None, and a note, for a model that has no such layers."""
+    from ..training.trainer import train as fit
+
+    try:
+        done = fit(planned.lora(rate), domain)
+    except EmbkitError as error:
+        note(f"LoRA is left out: {error}")
+        return None
+    return scored(done, domain)
+
+
+def train(chosen: argparse.Namespace) -> int:
+    """Trains a recipe, scores it and its start, prints everything scored on the domain."""
+    from ..distributed import team
+    from ..evaluation.evaluate import leaderboard
+    from ..recipes.recipe import Recipe
+    from ..training.trainer import train as fit
+
+    try:
+        text = chosen.recipe.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is no text"
+        raise EmbkitError(
+            f"{str(chosen.recipe)!r} cannot be read: {why}",
+            expected="a JSON file that recipe.to_json() wrote",
+            hint='python -c "import embkit as ek; print(ek.Recipe().to_json())" > recipe.json',
+        ) from error
+    recipe = Recipe.from_json(text)
+    domain = the_domain(chosen)
+    done = fit(recipe, domain)
+    if not team().first:  # launched by torchrun or accelerate: one process is enough to tell
+        return OK
+    scored(done, domain)
+    scored(recipe.model, domain)
+    show(leaderboard(domain), chosen.json)
+    return OK
+
+
+def sources(chosen: argparse.Namespace) -> int:
+    """Compares kinds of training data at equal cost."""
+    from ..recipes.recipe import Recipe
+    from ..session import paths
+    from ..training.experiments import SOURCES, available, equal_cost
+
+    domain = the_domain(chosen)
+    there = available(domain)
+    if strange := [arm for arm in chosen.arms or () if arm not in SOURCES]:
+        raise unknown("arm", strange[0], SOURCES)
+    arms = {arm: SOURCES[arm] for arm in chosen.arms or there}
+    if missing := [arm for arm in SOURCES if arm not in there]:
+        note(f"left out, because {domain.name} has no data for them: {'; '.join(missing)}")
+    recipe = Recipe(epochs=chosen.epochs, batch_size=64, max_pairs=chosen.pairs)
+    found = equal_cost(recipe, domain, arms, rates=chosen.rates)
+    report = found.report
+    folder = report.save(paths().runs / "sources")
+    show(report, chosen.json)
+    if not chosen.json:
+        rates = found.frame()["learning rate"].dropna()
+        told = "; ".join(f"{arm} {rate:g}" for arm, rate in rates.items())
+        say(f"\n{found.pairs:,} pairs each; learning rates that dev chose: {told}")
+        say(f"written: {folder / 'leaderboard.json'} and report.html")
+    return OK
+
+
+def approaches(chosen: argparse.Namespace) -> int:
+    """Compares presets, each over several seeds."""
+    from ..recipes.presets import PRESETS
+    from ..session import paths
+    from ..training.experiments import approaches as compared
+
+    domain = the_domain(chosen)
+    names = chosen.only or list(PRESETS)
+    if chosen.against not in ("base", "bm25", *names):
+        raise unknown("approach", chosen.against, ["base", "bm25", *names])
+    changes: dict[str, Any] = {} if chosen.epochs is None else {"epochs": chosen.epochs}
+    if chosen.factors is not None:
+        changes["factors"] = chosen.factors
+    found = compared(domain, names, seeds=chosen.seeds, baseline=chosen.against, **changes)
+    folder = found.report.save(paths().runs / "approaches" / domain.profile)
+    show(found.report, chosen.json)
+    if not chosen.json:
+        rates = found.frame()["learning rate"].dropna()
+        told = "; ".join(f"{name} {rate:g}" for name, rate in rates.items())
+        say(f"\nseeds {', '.join(map(str, chosen.seeds))}; learning rates that dev chose: {told}")
+        general = {s.label: s.meta.get("general_ndcg@10") for s in found.scores.values()}
+        told = "; ".join(f"{name} {value:.3f}" for name, value in general.items() if value)
+        say(f"nDCG@10 on the general probe, mean over the seeds: {told}")
+        say(f"written: {folder / 'leaderboard.json'} and report.html")
+    return OK

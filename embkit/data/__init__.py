@@ -1,0 +1,104 @@
+"""Domains: what is known. One file a source; ``load_domain`` is the door."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from .. import session
+from ..errors import EmbkitError, unknown
+from .domain import Domain, check_leakage
+from .readers import folder, image_folder
+from .readers.columns import Columns
+from .readers.report import LoadReport
+from .sources import emoji, icd10cm, icons, python_code
+
+SOURCES: dict[str, Callable[..., Domain]] = {
+    "icd10cm": icd10cm.load,
+    "python_code": python_code.load,
+    **icons.SOURCES,
+    **emoji.SOURCES,
+}
+CUTS = {name: ("by", "seed") for name in icons.SOURCES} | dict.fromkeys(emoji.SOURCES, ("seed",))
+
+
+def load_domain(
+    source: Any = None,
+    *,
+    profile: str | None = None,
+    columns: Columns | None = None,
+    encoding: str | None = None,
+    subset: str | None = None,
+    by: str | None = None,
+    seed: int | None = None,
+) -> Domain:
+    """Loads a domain: one that comes with embkit, by name, or data of your own.
+
+    Args:
+        source: a name (``icd10cm``, ``python_code``, ``icons``, ``emoji``); a folder in BEIR's
+            layout (corpus.jsonl, queries.jsonl, qrels/*.tsv); a folder of pictures with a CSV of
+            their captions; a CSV, TSV, JSON Lines or Parquet file of pairs or triplets; a
+            ``datasets.Dataset`` or ``DatasetDict``, with a column of pictures or without, the
+            folder it was saved to, or its hub id (``owner/name``). Default: what
+            ``EMBKIT_DOMAIN`` names, else ``icd10cm``.
+        profile: ``smoke``, ``workshop`` or ``full``; default: the profile in force. Data of your
+            own is cut to about 400 documents in ``smoke`` and whole in the others.
+        columns: of pairs, which column is what: ``{"anchor": "q", "positive": "a"}``, also
+            ``"negative"`` (one column or several) and ``"score"``. Default: guessed from common
+            names and shown in ``domain.report``. Numbers from 0 for a file without a header. Of a
+            data set with pictures: ``{"picture": "img", "caption": "title"}``.
+        encoding: of text files that are neither UTF-8 nor UTF-16, such as ``cp1252``.
+        subset: the configuration of a hub data set, such as ``pair``.
+        by: of ``icons``, what the cut leaves whole: ``family``, ``word`` or ``icon``.
+        seed: of ``icons`` and ``emoji``, which families are held out; default: 0.
+
+    Returns:
+        The domain. Of data of your own, ``domain.report`` says what was read, how it was split
+        and which rows were put aside, and why; they lie in ``runs/quarantine/``.
+
+    Raises:
+        EmbkitError: an unknown name (it names the nearest) or profile, nothing usable in the
+            source, or columns that cannot be told apart.
+
+    Example:
+        >>> load_domain("icd10cm", profile="smoke").name
+        'icd10cm'
+        >>> load_domain("faq.csv", columns={"anchor": "ask", "positive": "reply"})  # doctest: +SKIP
+    """
+    size = session.profile(profile)
+    if source is None:
+        source = os.environ.get("EMBKIT_DOMAIN") or "icd10cm"
+    options = {"columns": columns, "encoding": encoding, "subset": subset}
+    cut = {name: value for name, value in (("by", by), ("seed", seed)) if value is not None}
+    if unfit := [name for name in cut if name not in CUTS.get(str(source), ())]:
+        raise EmbkitError(
+            f"{unfit[0]}={cut[unfit[0]]!r} with the domain {str(source)[:60]!r}",
+            expected="by= with 'icons', seed= with 'icons' or 'emoji': the others have one cut",
+            hint="load_domain('icons', by='word', seed=1)",
+        )
+    if isinstance(source, str) and source in SOURCES:
+        if given := [name for name, value in options.items() if value is not None]:
+            raise EmbkitError(
+                f"{given[0]}= with the domain {source!r}, which embkit builds itself",
+                expected=f"{given[0]}= with a file, a folder or a data set of your own",
+                hint=f"load_domain({source!r}), or load_domain('./{source}') for a folder",
+            )
+        return _load(source, size, **cut)
+    if isinstance(source, str) and folder.is_bare_name(source):
+        raise unknown("domain", source, SOURCES)
+    path = folder.local(source) if isinstance(source, str | os.PathLike) else None
+    if path is not None and image_folder.holds_pictures(path):
+        return image_folder.load(path, size, encoding)
+    if (data := image_folder.data_with_pictures(source, path)) is not None:
+        return image_folder.load_data(data, size, folder=path, columns=columns)
+    return folder.load(source, size, columns=columns, encoding=encoding, subset=subset)
+
+
+@lru_cache(maxsize=4)
+def _load(name: str, profile: str, **cut: Any) -> Domain:
+    return SOURCES[name](profile, **cut)
+
+
+__all__ = ["SOURCES", "Domain", "LoadReport", "check_leakage", "load_domain"]

@@ -1,0 +1,349 @@
+"""Domain: corpus, queries and qrels by split, checked when it is made."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import json
+import random
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from ..errors import EmbkitError, unknown
+from .images import data_url, is_picture
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+SHOWN = 300  # characters of a text in a table
+Qrels = Mapping[str, Mapping[str, int]]  # query id -> document id -> grade, > 0 is relevant
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A retrieval task: which documents there are, what is asked, and what is right.
+
+    Args:
+        name: the domain's name.
+        profile: the size that was asked for.
+        corpus: document id -> text.
+        queries: query id -> text.
+        qrels: split -> query id -> document id -> grade; splits ``train``, ``dev`` and tests.
+        test_splits: the splits that are reported and never choose anything.
+        groups: document id -> group (a category, a file); no group of ``held_out`` is trained on.
+        held_out: the test split whose groups training must not know, if there is one.
+        parents: document id -> its parent's id, where documents form a tree.
+        negatives: query id -> documents that people marked as looking right and being wrong.
+        searched: split -> the documents that its queries search; default: the whole corpus.
+        about: facts for the card: source, terms, limits.
+        report: of data of your own, how it was read: a ``LoadReport``.
+
+    Raises:
+        EmbkitError: empty texts, ids that do not exist, a query in two splits, a leak.
+    """
+
+    name: str
+    profile: str
+    corpus: Mapping[str, str]
+    queries: Mapping[str, str]
+    qrels: Mapping[str, Qrels]
+    test_splits: tuple[str, ...]
+    groups: Mapping[str, str] = field(default_factory=dict)
+    held_out: str | None = None
+    parents: Mapping[str, str] = field(default_factory=dict)
+    negatives: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    searched: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    about: Mapping[str, str] = field(default_factory=dict)
+    report: Any = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        _check_texts(self)
+        _check_ids(self)
+        check_leakage(self)
+
+    @cached_property
+    def hash(self) -> str:
+        """Content hash: the same texts, qrels and splits give the same 16 characters."""
+        digest = hashlib.sha256()
+        for part in (self.corpus, self.queries, self.qrels, self.test_splits, self.negatives):
+            for text in _json_pieces(part):
+                digest.update(text.encode())
+            digest.update(b"\0")
+        if self.searched:
+            digest.update(json.dumps({k: sorted(v) for k, v in self.searched.items()}).encode())
+        return digest.hexdigest()[:16]
+
+    def split(self, name: str) -> Qrels:
+        """The qrels of one split.
+
+        Raises:
+            EmbkitError: for a split that the domain does not have.
+        """
+        if name not in self.qrels:
+            raise unknown("split", name, self.qrels)
+        return self.qrels[name]
+
+    def documents(self, split: str) -> list[str]:
+        """The ids of the documents that a split's queries search."""
+        self.split(split)
+        return list(self.searched.get(split, self.corpus))
+
+    def direction(self, split: str) -> str | None:
+        """``text_to_image`` or the like for a split with pictures, None for one of texts alone."""
+        query, judged = next(iter(self.split(split).items()))
+        sides = [is_picture(self.queries[query]), is_picture(self.corpus[next(iter(judged))])]
+        return "_to_".join("image" if s else "text" for s in sides) if any(sides) else None
+
+    def pairs(self) -> Dataset:
+        """Training pairs as a ``datasets.Dataset`` with columns ``anchor`` and ``positive``."""
+        from datasets import Dataset
+
+        rows = [
+            (self.queries[query], self.corpus[document])
+            for query, judged in self.split("train").items()
+            for document, grade in judged.items()
+            if grade > 0
+        ]
+        return Dataset.from_dict({"anchor": [a for a, _ in rows], "positive": [p for _, p in rows]})
+
+    @cached_property
+    def trained_documents(self) -> frozenset[str]:
+        """The documents that are a positive of some training query."""
+        return frozenset(
+            document
+            for judged in self.qrels.get("train", {}).values()
+            for document, grade in judged.items()
+            if grade > 0
+        )
+
+    @cached_property
+    def tested_groups(self) -> frozenset[str]:
+        """The groups that are held out for testing: no document of theirs may be trained on."""
+        if self.held_out is None:
+            return frozenset()
+        return frozenset(
+            self.groups[document]
+            for judged in self.split(self.held_out).values()
+            for document, grade in judged.items()
+            if grade > 0 and document in self.groups
+        )
+
+    def subset(self, split: str, name: str = "never_positive") -> tuple[str, ...]:
+        """Query ids of a part of a split.
+
+        ``never_positive``: queries none of whose right documents was ever a training positive.
+        Adapters and frozen document towers can win on the rest and lose on these.
+        """
+        if name != "never_positive":
+            raise unknown("subset", name, ["never_positive"])
+        return tuple(
+            query
+            for query, judged in self.split(split).items()
+            if not any(grade > 0 and d in self.trained_documents for d, grade in judged.items())
+        )
+
+    def subsets(self) -> dict[str, dict[str, tuple[str, ...]]]:
+        """The parts that are reported beside each test split, where they are a true part."""
+        found: dict[str, dict[str, tuple[str, ...]]] = {}
+        for split in self.test_splits:
+            part = self.subset(split)
+            found[split] = (
+                {"never_positive": part} if 0 < len(part) < len(self.qrels[split]) else {}
+            )
+        return found
+
+    def dev_corpus(self, limit: int = 2000, seed: int = 0) -> tuple[str, ...]:
+        """Document ids to search while training: every right one of ``dev``, then a fixed sample.
+
+        Choosing a learning rate or an epoch needs an order, not the exact figure: a smaller
+        corpus gives it in seconds. Test splits always search the whole corpus.
+        """
+        if "dev" in self.searched:
+            return tuple(self.searched["dev"])
+        right = {d for judged in self.split("dev").values() for d, grade in judged.items() if grade}
+        rest = sorted(set(self.corpus) - right)
+        random.Random(seed).shuffle(rest)
+        return tuple(sorted(right) + rest[: max(0, limit - len(right))])
+
+    def counts(self) -> dict[str, int]:
+        """How many documents, queries a split, and training pairs."""
+        found = {"documents": len(self.corpus)}
+        found |= {f"{name} queries": len(judged) for name, judged in self.qrels.items()}
+        found["training pairs"] = sum(
+            sum(grade > 0 for grade in judged.values()) for judged in self.split("train").values()
+        )
+        return found
+
+    def examples(self, split: str = "train", n: int = 5, seed: int = 0) -> list[tuple[str, str]]:
+        """A few (query, right document) pairs of a split, as text."""
+        queries = sorted(self.split(split))
+        chosen = random.Random(seed).sample(queries, min(n, len(queries)))
+        found = []
+        for query in chosen:
+            right = next(d for d, grade in self.qrels[split][query].items() if grade > 0)
+            found.append((self.queries[query], self.corpus[right]))
+        return found
+
+    def _repr_html_(self) -> str:
+        counts = "".join(
+            f"<tr><td>{html.escape(what)}</td><td>{n:,}</td></tr>"
+            for what, n in self.counts().items()
+        )
+        rows = "".join(
+            f"<tr><td style='text-align:left'>{_shown(query)}</td>"
+            f"<td style='text-align:left'>{_shown(document)}</td></tr>"
+            for query, document in self.examples()
+        )
+        return (
+            f"<b>{html.escape(self.name)}</b> ({self.profile}, content {self.hash})"
+            f"<table>{counts}</table>"
+            f"<table><tr><th>query</th><th>right document</th></tr>{rows}</table>"
+            + (self.report._repr_html_() if self.report else "")
+        )
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{n:,} {what}" for what, n in self.counts().items())
+        return f"Domain({self.name!r}, {self.profile}, {counts}, hash={self.hash})"
+
+
+def _shown(text: str) -> str:
+    if is_picture(text):
+        return f"<img src='{data_url(text)}' height='40' alt='a picture'>"
+    return html.escape(text[:SHOWN])
+
+
+def _json_pieces(part: Mapping | tuple, size: int = 1000) -> Iterator[str]:
+    """``json.dumps`` of a part with its keys sorted, in pieces: a large corpus is not copied."""
+    if not isinstance(part, Mapping):
+        yield json.dumps(part, sort_keys=True, ensure_ascii=False)
+        return
+    keys = sorted(part)
+    if any(isinstance(part[key], Mapping) and len(part[key]) > size for key in keys):
+        for number, key in enumerate(keys):  # the splits of qrels
+            yield (", " if number else "{") + json.dumps(key, ensure_ascii=False) + ": "
+            yield from _json_pieces(part[key], size)
+        yield "}"
+        return
+    if len(part) <= size:
+        yield json.dumps(part, sort_keys=True, ensure_ascii=False)
+        return
+    for start in range(0, len(keys), size):
+        some = {key: part[key] for key in keys[start : start + size]}
+        yield (", " if start else "{") + json.dumps(some, ensure_ascii=False, sort_keys=True)[1:-1]
+    yield "}"
+
+
+def normalise(text: str) -> str:
+    """The form in which two texts count as the same: one case, single spaces."""
+    return " ".join(text.casefold().split())
+
+
+def _check_texts(domain: Domain) -> None:
+    for kind, texts in (("document", domain.corpus), ("query", domain.queries)):
+        if not texts:
+            raise EmbkitError(
+                f"domain {domain.name!r} has no {kind} at all",
+                expected=f"at least one {kind} with text",
+                hint="check the source or the chapters that the profile chooses",
+            )
+        empty = [
+            key for key, text in texts.items() if not isinstance(text, str) or not text.strip()
+        ]
+        if empty:
+            raise EmbkitError(
+                f"{len(empty)} {kind} text(s) of {domain.name!r} are empty: {empty[:5]}",
+                expected="text in every document and query",
+                hint="drop them before making the Domain, and count what you dropped",
+            )
+
+
+def _check_ids(domain: Domain) -> None:
+    for needed in ("train", "dev", *domain.test_splits):
+        domain.split(needed)
+    searched = {split: frozenset(ids) for split, ids in domain.searched.items()}
+    if strange := sorted({d for ids in searched.values() for d in ids}.difference(domain.corpus)):
+        raise EmbkitError(
+            f"{len(strange)} documents are searched that do not exist: {strange[:3]}",
+            expected="document ids of `corpus` in `searched`",
+            hint="drop them, or add their texts",
+        )
+    for split, qrels in domain.qrels.items():
+        for query, judged in qrels.items():
+            missing = [d for d in judged if d not in domain.corpus]
+            if query not in domain.queries or missing:
+                raise EmbkitError(
+                    f"qrels of {split!r} name what does not exist: query {query!r}, {missing[:3]}",
+                    expected="query ids of `queries` and document ids of `corpus`",
+                    hint="drop the row or add the text",
+                )
+            hidden = set(judged).difference(searched[split]) if split in searched else None
+            if hidden:
+                raise EmbkitError(
+                    f"{split!r} does not search {min(hidden)!r}, which is judged for {query!r}",
+                    expected="every judged document among those that the split searches",
+                    hint="add it to searched[split], or drop the judgement",
+                )
+            if not any(grade > 0 for grade in judged.values()):
+                raise EmbkitError(
+                    f"query {query!r} of split {split!r} has no right document",
+                    expected="at least one document with a grade above 0",
+                    hint="drop the query: it can be neither trained on nor scored",
+                )
+
+
+def _apart(domain: Domain, *splits: str) -> bool:
+    """Whether two splits have no document in common: what each searches, or was trained on."""
+    reach = [
+        set(domain.searched[split])
+        if split in domain.searched
+        else domain.trained_documents
+        if split == "train" and domain.searched
+        else set(domain.corpus)
+        for split in splits
+    ]
+    return reach[0].isdisjoint(reach[1])
+
+
+def check_leakage(domain: Domain) -> None:
+    """Fails when a test could be answered from memory.
+
+    Three ways it could: a query id in two splits; the same text (but for case and spaces) asked
+    in two splits; a group that is held out for testing among the training positives. Two splits
+    with no document in common, by ``searched``, may ask the same: the one's answers are not the
+    other's.
+
+    Raises:
+        EmbkitError: naming the split, how many, and an example.
+    """
+    seen: dict[str, tuple[str, str]] = {}
+    for split, qrels in domain.qrels.items():
+        for query in qrels:
+            text = normalise(domain.queries[query])
+            first, other = seen.setdefault(text, (split, query))
+            apart = first != split and _apart(domain, first, split)
+            if not apart and (first != split or other != query):
+                raise EmbkitError(
+                    f"leak: {domain.queries[query]!r} is asked in {first!r} ({other}) and in "
+                    f"{split!r} ({query})",
+                    expected="each query text in one split, once",
+                    hint="merge the two queries and keep them in one split",
+                )
+    if domain.held_out is None:
+        return
+    trained = {domain.groups[d] for d in domain.trained_documents if d in domain.groups}
+    tested = Counter(
+        domain.groups[d]
+        for judged in domain.split(domain.held_out).values()
+        for d, grade in judged.items()
+        if grade > 0 and d in domain.groups
+    )
+    if shared := sorted(trained & set(tested)):
+        raise EmbkitError(
+            f"leak: {len(shared)} group(s) held out for {domain.held_out!r} are trained on: "
+            f"{shared[:5]}",
+            expected="no document of a held-out group among the training positives",
+            hint="move these queries out of train, or out of the held-out split",
+        )

@@ -1,0 +1,287 @@
+"""Pictures: opened with care, brought to one form, kept under a hash of their pixels.
+
+A domain is made of texts. A picture enters it as a short text, ``picture:`` and 32 hexadecimal
+digits, that names a file in embkit's cache; it is decoded where a model needs it, a few at a time.
+The digits are a hash of the pixels, so a domain's content hash covers its pictures as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import re
+import secrets
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import EmbkitError
+from ..session import paths
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".svg")
+KEPT = 224  # pixels of the longer side that is kept: what CLIP's towers read
+SMALLEST = 8  # pixels of a side: less shows nothing
+MOST_PIXELS = 50_000_000  # more are not decoded: a small file can claim any size
+LONGEST = 20  # times its other side, at most
+MOST_BYTES = 50 * 2**20
+SIDES = ("width", "height")
+_REFERENCE = re.compile(r"picture:[0-9a-f]{32}")
+_OUTSIDE = re.compile(  # what an SVG says when it wants more than its own shapes
+    r"<!\s*(?:DOCTYPE|ENTITY)|<\?xml-stylesheet|<\s*(?:\w+:)?(?:script|image|feImage|foreignObject)\b"
+    r"|@import|(?:href|src)\s*=\s*[\"']\s*(?!#)[^\"'\s]|url\s*\(\s*[\"']?\s*(?!#|[\"'])[^)\s]",
+    re.IGNORECASE,
+)
+
+
+class PictureFault(Exception):
+    """A picture that cannot be used; the text says why."""
+
+
+def is_picture(text: Any) -> bool:
+    """Whether a text stands for a picture that embkit keeps: nothing else is ever read as one.
+
+    Example:
+        >>> is_picture("kettle.png"), is_picture("picture:of a kettle")
+        (False, False)
+    """
+    return (
+        isinstance(text, str)
+        and _REFERENCE.fullmatch(text) is not None
+        and picture_file(text).is_file()
+    )
+
+
+def picture_file(reference: str) -> Path:
+    """Where the picture lies; the file may be missing."""
+    digest = reference.removeprefix("picture:")
+    return paths().cache / "pictures" / digest[:2] / f"{digest}.png"
+
+
+def open_picture(reference: str) -> Image:
+    """The picture as RGB, its longer side ``KEPT`` pixels or fewer.
+
+    Raises:
+        EmbkitError: its file is gone or damaged.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(picture_file(reference)) as image:
+            return image.convert("RGB")
+    except OSError as error:
+        raise EmbkitError(
+            f"the file of {reference!r} cannot be read: {error}",
+            expected="the picture that load_domain() put into embkit's cache",
+            hint="load the domain again in a new process: it renders what is missing",
+        ) from error
+
+
+def keep_picture(image: Image) -> str:
+    """Puts an RGB picture into the cache; the text that stands for it.
+
+    Raises:
+        EmbkitError: the cache cannot be written to.
+    """
+    size = f"{image.width}x{image.height} ".encode()
+    digest = hashlib.sha256(size + image.tobytes()).hexdigest()[:32]
+    reference = f"picture:{digest}"
+    if not (file := picture_file(reference)).is_file():
+        part = file.with_name(f".{file.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            image.save(part, format="PNG")
+            os.replace(part, file)
+        except OSError as error:
+            raise EmbkitError(
+                f"a picture cannot be kept in {str(file.parent)!r}: {error.strerror or error}",
+                expected="a folder with room that you may write to",
+                hint="EMBKIT_CACHE=/another/folder",
+            ) from error
+        finally:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+    return reference
+
+
+def read_picture(file: Path) -> Image:
+    """A picture of somebody's, opened with care: RGB on white, its longer side ``KEPT`` or fewer.
+
+    CMYK, grey, 16 bits a channel and palettes are converted; what is transparent becomes white; a
+    camera's note on how it was held is followed. An SVG is rendered from its own shapes alone.
+
+    Raises:
+        PictureFault: it is missing, damaged, cut off, moving, too large, too small or too long,
+            or it is an SVG that refers to anything outside itself.
+    """
+    if not file.is_file():
+        raise PictureFault("no such file")
+    if file.stat().st_size > MOST_BYTES:
+        raise PictureFault(f"file of more than {MOST_BYTES // 2**20} MB")
+    raw = file.read_bytes()
+    return decode(render_svg(raw, KEPT) if file.suffix.lower() == ".svg" else raw)
+
+
+def decode(raw: bytes) -> Image:
+    """A picture from a file's bytes, as ``read_picture`` gives it; no SVG.
+
+    Raises:
+        PictureFault: as there.
+    """
+    from PIL import Image, ImageOps
+
+    if len(raw) > MOST_BYTES:
+        raise PictureFault(f"file of more than {MOST_BYTES // 2**20} MB")
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(raw)) as image:
+            _check_shape(*image.size)
+            if getattr(image, "n_frames", 1) > 1:
+                raise PictureFault("moving picture: several frames")
+            image.load()
+            return _one_form(ImageOps.exif_transpose(image))
+    except PictureFault:
+        raise
+    except Image.DecompressionBombError as error:
+        raise PictureFault(f"more than {MOST_PIXELS:,} pixels") from error
+    except Exception as error:  # Pillow's decoders have many for a damaged file
+        raise PictureFault("damaged, cut off, or no picture") from error
+
+
+def _check_shape(width: int, height: int) -> None:
+    """From the header alone, before anything is decoded."""
+    short, long = sorted((width, height))
+    if width * height > MOST_PIXELS:
+        raise PictureFault(f"more than {MOST_PIXELS:,} pixels")
+    if short < 1 or long > LONGEST * short:
+        raise PictureFault(f"longer than {LONGEST} times its other side")
+    if short < SMALLEST:
+        raise PictureFault(f"smaller than {SMALLEST} pixels")
+
+
+def _one_form(image: Image) -> Image:
+    import numpy as np
+    from PIL import Image
+
+    if image.mode.startswith(("I", "F")):  # 16 or 32 bits a pixel: convert() would cut, not scale
+        values = np.asarray(image, dtype=np.float64)
+        top = 65535.0 if image.mode.startswith("I;16") else max(float(values.max()), 1.0)
+        image = Image.fromarray((values / top * 255).clip(0, 255).astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        above = image.convert("RGBA")
+        white = Image.new("RGBA", above.size, "white")
+        image = Image.alpha_composite(white, above)
+    image = image.convert("RGB")
+    if max(image.size) > KEPT:
+        image.thumbnail((KEPT, KEPT), Image.Resampling.LANCZOS)
+    return image
+
+
+def render_svg(svg: bytes, size: int) -> bytes:
+    """An SVG as PNG on white, ``size`` pixels wide; fonts of the system are not used.
+
+    Raises:
+        PictureFault: it is no SVG, or it refers to anything outside itself: other files,
+            addresses, embedded pictures, style sheets, scripts, entities. None of it is loaded.
+        EmbkitError: the renderer is not installed.
+    """
+    try:
+        from resvg_py import svg_to_bytes
+    except ImportError as error:
+        raise EmbkitError(
+            "SVG pictures need the renderer resvg, which is not installed",
+            expected="the package resvg-py",
+            hint="pip install resvg-py",
+        ) from error
+    try:
+        text = svg.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise PictureFault("SVG that is not UTF-8") from error
+    if _OUTSIDE.search(_plain(text)):
+        raise PictureFault("SVG that refers to something outside itself")
+    width, height = _svg_shape(text)
+    if max(width, height) > LONGEST * min(width, height):
+        raise PictureFault(f"longer than {LONGEST} times its other side")
+    share = size / max(width, height)
+    width, height = (max(1, round(side * share)) for side in (width, height))
+    try:
+        return svg_to_bytes(
+            svg_string=text,
+            width=width,
+            height=height,
+            skip_system_fonts=True,
+            background="#ffffff",
+        )
+    except Exception as error:  # a ValueError, or whatever the renderer makes of a broken file
+        raise PictureFault("damaged, cut off, or no picture") from error
+
+
+def _svg_shape(text: str) -> tuple[float, float]:
+    """Width to height, from the first tag alone: 1 to 1 where it does not say."""
+    tag = re.search(r"<\s*(?:\w+:)?svg\b[^>]*>", text)
+    number = r"\s*=\s*[\"']\s*([0-9.]+)\s*(?:px)?\s*[\"']"
+    box = re.search(r"viewBox\s*=\s*[\"']([^\"']*)", tag[0]) if tag else None
+    sides = [re.search(rf"\s{side}{number}", tag[0]) if tag else None for side in SIDES]
+    try:
+        if all(sides):
+            width, height = (float(side[1]) for side in sides if side)
+        else:
+            width, height = map(float, re.split(r"[\s,]+", box[1].strip())[2:4]) if box else (1, 1)
+    except ValueError:
+        return 1.0, 1.0
+    return (width, height) if min(width, height) > 0 else (1.0, 1.0)
+
+
+def _plain(text: str) -> str:
+    """XML without the ways to hide a character: numbers of characters and CSS escapes."""
+    text = re.sub(r"&#x([0-9a-f]{1,6});?", lambda m: _char(int(m[1], 16)), text, flags=re.I)
+    text = re.sub(r"&#([0-9]{1,7});?", lambda m: _char(int(m[1])), text)
+    text = re.sub(r"\\([0-9a-f]{1,6})\s?", lambda m: _char(int(m[1], 16)), text, flags=re.I)
+    return re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
+
+
+def _char(code: int) -> str:
+    return chr(code) if code < 0x110000 else ""
+
+
+def pixels(references: Sequence[str], size: int) -> np.ndarray:
+    """Pictures as numbers, (pictures, size, size, 3) of uint8: whole, on a white square."""
+    import numpy as np
+    from PIL import Image
+
+    found = np.full((len(references), size, size, 3), 255, dtype=np.uint8)
+    for place, reference in enumerate(references):
+        image = open_picture(reference)
+        if image.size != (size, size):
+            share = size / max(image.size)
+            width, height = (max(1, round(side * share)) for side in image.size)
+            image = image.resize((width, height), Image.Resampling.BILINEAR)
+        top, left = (size - image.height) // 2, (size - image.width) // 2
+        found[place, top : top + image.height, left : left + image.width] = np.asarray(image)
+    return found
+
+
+def data_url(reference: str) -> str:
+    """The picture's file as a ``data:`` address, for a page that shows it."""
+    import base64
+
+    open_picture(reference).close()  # fails with a reason where the file is gone
+    coded = base64.b64encode(picture_file(reference).read_bytes()).decode()
+    return f"data:image/png;base64,{coded}"
+
+
+def in_parts(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    """The items in slices of at most ``size``, in their order."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def found_in(folder: Path) -> Iterable[Path]:
+    """The files below a folder whose names end as a picture's do, in one order."""
+    files = (f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
+    return sorted(files, key=lambda f: f.as_posix())

@@ -1,0 +1,212 @@
+"""BEIR's layout: ``corpus.jsonl``, ``queries.jsonl`` and one file of judgements a split."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ...errors import EmbkitError
+from .columns import grade_of
+from .draft import WHOLE, Material
+from .parsing import Quarantine, Row, as_id, json_rows, table_rows, text_fault
+
+HEADER = {  # what the header of a file of judgements may call its columns
+    "query-id": ("query-id", "query_id", "queryid", "qid", "query"),
+    "corpus-id": ("corpus-id", "corpus_id", "doc-id", "doc_id", "docid", "pid", "document-id"),
+    "score": ("score", "relevance", "rel", "label", "grade"),
+}
+SPLITS = {"validation": "dev", "valid": "dev", "val": "dev", "all": WHOLE, "qrels": WHOLE}
+
+
+def find(folder: Path) -> tuple[dict[str, Path], dict[str, list[Path]]]:
+    """The files of a folder in BEIR's layout: the texts by kind, the judgements by split.
+
+    Example:
+        >>> find(Path("scifact"))  # doctest: +SKIP
+        ({'corpus': ..., 'queries': ...}, {'train': [...], 'test': [...]})
+    """
+    texts: dict[str, Path] = {}
+    for kind in ("corpus", "queries"):
+        for name in (f"{kind}.jsonl", f"{kind}.jsonl.gz"):
+            if (folder / name).is_file():
+                texts.setdefault(kind, folder / name)
+    qrels: dict[str, list[Path]] = {}
+    for path in [*sorted((folder / "qrels").glob("*.tsv*")), folder / "qrels.tsv"]:
+        if path.is_file() and path.name.endswith((".tsv", ".tsv.gz")):
+            qrels.setdefault(split_name(path.name), []).append(path)
+    return texts, qrels
+
+
+def split_name(name: str) -> str:
+    """The split that a file or a part of a data set is."""
+    stem = name.removesuffix(".gz").removesuffix(".tsv")
+    return SPLITS.get(stem.lower(), stem.lower() if stem.lower() in ("train", "dev") else stem)
+
+
+def read(folder: Path, material: Material, encoding: str | None = None) -> None:
+    """Reads a folder in BEIR's layout.
+
+    Raises:
+        EmbkitError: a part is missing, or none of the judgements names texts that are there.
+    """
+    texts, qrels = find(folder)
+    missing = [f"{kind}.jsonl" for kind in ("corpus", "queries") if kind not in texts]
+    missing += [] if qrels else ["qrels/*.tsv"]
+    if missing:
+        raise EmbkitError(
+            f"{folder.name!r} holds no {' and no '.join(missing)}",
+            expected="corpus.jsonl, queries.jsonl and qrels/train.tsv, dev.tsv, test.tsv "
+            "(not all three need be there)",
+            hint="write the missing part, or give one file of pairs: load_domain('pairs.csv')",
+        )
+    bad = material.bad
+    for kind, path in texts.items():
+        add_texts(material, kind, json_rows(path, bad, encoding), path.name)
+    marked = folder / "negatives.tsv"
+    for split, paths in qrels.items():
+        for path in paths:
+            file = path.name if path.parent == folder else f"qrels/{path.name}"
+            rows = judgement_rows(path, bad, encoding, file)
+            add_judgements(material, split, rows, file, zeros=not marked.is_file())
+    if marked.is_file():
+        material.ranked = True
+        for line, values, raw in judgement_rows(marked, bad, encoding, marked.name):
+            if pair := _ids(material, values, marked.name, line, raw):
+                material.negatives[pair[0]][pair[1]] = None
+    _facts(folder / "domain.json", material)
+
+
+def _facts(path: Path, material: Material) -> None:
+    """What ``to_beir`` writes beside BEIR's files: the order of the tests, the terms of use."""
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        material.tests = [str(split) for split in facts["test_splits"]]
+        kept = ("title", "source", "terms", "limits")
+        material.about = {k: str(facts["about"][k]) for k in kept if k in facts["about"]}
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        material.notes.append(f"domain.json is damaged and was passed over: {type(error).__name__}")
+
+
+def add_texts(material: Material, kind: str, rows: Iterable[Row], file: str) -> None:
+    """Adds documents (``kind="corpus"``) or queries: title and text with a space between them.
+
+    A document's ``metadata`` may name its ``group`` and its ``parent``, as ``to_beir`` writes them.
+    """
+    texts = material.corpus if kind == "corpus" else material.queries
+    for line, values, raw in rows:
+        given = values.get("_id", values.get("id"))
+        if (key := as_id(given)) is None:
+            nothing = given is None or (isinstance(given, str) and not given.strip())
+            cause = "missing _id" if nothing else "_id that is neither text nor a whole number"
+            material.bad.add(cause, file, line, raw)
+            continue
+        text, title = values.get("text"), values.get("title") if kind == "corpus" else None
+        if not text_fault(title):  # BEIR's way; either may be missing
+            text = title if text_fault(text) == "empty text" else _joined(title, text)
+        elif text_fault(title) != "empty text":
+            text = title  # put aside with the title's fault
+        if not material.add(texts, key, text, (file, line), raw):
+            continue
+        if kind == "queries":
+            material.where.setdefault(key, (file, line))
+        elif isinstance(values.get("metadata"), dict):
+            for name, found in (("group", material.groups), ("parent", material.parents)):
+                if (other := as_id(values["metadata"].get(name))) is not None:
+                    found[key] = other
+
+
+def _joined(title: Any, text: Any) -> Any:
+    return f"{title} {text}" if isinstance(text, str) else text
+
+
+def judgement_rows(path: Path, bad: Quarantine, encoding: str | None, file: str) -> Iterator[Row]:
+    """A file's judgements, with a header or without (then in BEIR's or in TREC's order)."""
+    places: dict[str, int] | None = None
+    header = False
+    for line, fields, text in table_rows(path, bad, encoding, "\t", file):
+        fields = text.split() if len(fields) == 1 else fields
+        fields = [part.strip() for part in fields]
+        if places is None:
+            places = _places(fields)
+            header = places is not None
+            if header:
+                bad.rows[file] -= 1
+                continue
+            places = {"query-id": 0, "corpus-id": 1, "score": 2}
+        if not header:
+            if len(fields) == 4 and fields[1] in ("0", "Q0"):  # TREC: query 0 document grade
+                del fields[1]
+            if len(fields) > 3 and any(fields[3:]):
+                bad.add("too many columns", file, line, text, f"{len(fields)} and no header")
+                continue
+        if len(fields) <= max(places.values()):
+            detail = f"{len(fields)} where {max(places.values()) + 1} are needed"
+            bad.add("too few columns", file, line, text, detail)
+            continue
+        yield line, {name: fields[place] for name, place in places.items()}, text
+
+
+def _places(fields: list[str]) -> dict[str, int] | None:
+    """Which column is which, if this row is a header."""
+    names = [field.lower() for field in fields]
+    places = {
+        role: names.index(name)
+        for role, known in HEADER.items()
+        if (name := next((n for n in known if n in names), None)) is not None
+    }
+    return places if {"query-id", "corpus-id"} <= places.keys() else None
+
+
+def add_judgements(
+    material: Material, split: str, rows: Iterable[Row], file: str, zeros: bool = True
+) -> None:
+    """Adds judgements of one split; a grade of 0 marks a document that looked right and is not.
+
+    Args:
+        material: what is added to; its texts are there already.
+        split: whose judgements these are.
+        rows: query-id, corpus-id and score; without a score all are right.
+        file: the file's name, for what is put aside.
+        zeros: whether a grade of 0 makes the document one of the query's negatives.
+
+    Raises:
+        EmbkitError: no judgement names a query and a document that are there.
+    """
+    read = swapped = usable = 0
+    for line, values, raw in rows:
+        read += 1
+        grade, cause = grade_of(values.get("score", 1))
+        if grade is None:
+            material.bad.add(cause, file, line, raw)
+            continue
+        swapped += as_id(values.get("query-id")) in material.corpus
+        if (pair := _ids(material, values, file, line, raw)) is None:
+            continue
+        usable += 1
+        if not material.judge(split, *pair, grade):
+            material.bad.add("pair with two different scores", file, line, raw)
+        elif not grade and zeros:
+            material.negatives[pair[0]][pair[1]] = None
+    if swapped > read / 2 and not usable:
+        raise EmbkitError(
+            f"{file}: the ids under query-id are those of documents",
+            expected="the query's id first, then the document's, then the score",
+            hint="swap the first two columns",
+        )
+
+
+def _ids(
+    material: Material, values: dict[str, Any], file: str, line: int, raw: Any
+) -> tuple[str, str] | None:
+    query, document = as_id(values.get("query-id")), as_id(values.get("corpus-id"))
+    if query is None or query not in material.queries:
+        material.bad.add("query id that queries.jsonl does not have", file, line, raw)
+    elif document is None or document not in material.corpus:
+        material.bad.add("document id that corpus.jsonl does not have", file, line, raw)
+    else:
+        return query, document
+    return None

@@ -1,0 +1,339 @@
+"""Data of your own: a folder, a file of pairs, a data set; read once, checked, made a Domain.
+
+What can be read: a folder in BEIR's layout; one CSV, TSV, JSON Lines or Parquet file of pairs or
+triplets; a ``datasets`` object, the folder it was saved to, or its id on the hub. What cannot be
+used is put aside and counted: see ``LoadReport``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from ... import session
+from ...errors import EmbkitError
+from ..domain import Domain, normalise
+from ..splits import divide, smoke
+from . import beir, hub, parsing
+from .columns import Columns, add_pairs, choose_columns, say_columns
+from .draft import WHOLE, Material, right_documents
+from .report import LoadReport, shown
+
+PARQUET = (".parquet", ".pq")
+KINDS = (*parsing.TEXT_SUFFIXES, *PARQUET)
+LONG = 100_000  # characters; a longer text is kept and noted
+SAVED = ("dataset_dict.json", "state.json")  # what datasets' save_to_disk leaves
+
+
+def load(
+    source: Any,
+    profile: str,
+    *,
+    columns: Columns | None = None,
+    encoding: str | None = None,
+    subset: str | None = None,
+) -> Domain:
+    """Reads data of your own.
+
+    Args:
+        source: a folder, a file, a ``datasets.Dataset`` or ``DatasetDict``, or a hub id
+            (``owner/name``) that is no folder here.
+        profile: ``smoke`` cuts what is larger to about 400 documents and 60 test queries.
+        columns: for pairs, role (anchor, positive, negative, score) -> the column's name.
+        encoding: of text files, where it is not UTF-8 or UTF-16.
+        subset: which configuration of a hub data set.
+
+    Raises:
+        EmbkitError: nothing usable was found, or it is not clear which column is which.
+    """
+    material = Material()
+    name, layout, where = _name(source), "", ""
+    try:
+        if not isinstance(source, str | os.PathLike):
+            layout, where = (
+                hub.read_data(hub.mapping(source), material, columns),
+                "a datasets object",
+            )
+        elif (path := local(source)) is not None:
+            layout, where = _read_path(path, material, columns, encoding), shown(path)
+        elif is_hub_id(source):
+            data = hub.from_hub(str(source), subset)
+            layout, where = hub.read_data(data, material, columns), f"the hub: {source}"
+        else:
+            raise _missing(source)
+        return _domain(material, name, profile, layout, where)
+    except EmbkitError as error:
+        if not material.bad.causes:
+            raise
+        kept = material.bad.save(_quarantine(f"{name}-refused"))
+        raise EmbkitError(
+            f"{error.given} (put aside: {material.bad.summary()})",
+            expected=error.expected,
+            hint=f"{error.hint}; {shown(kept or Path())} holds each bad row and its reason",
+        ) from error
+    except OSError as error:  # a folder that may not be listed, a disk that has gone
+        raise EmbkitError(
+            f"{str(source)!r} cannot be read: {error.strerror or error}",
+            expected="a file or folder that you may read",
+            hint="check its permissions",
+        ) from error
+    finally:
+        material.bad.close()
+
+
+def local(source: str | os.PathLike[str]) -> Path | None:
+    """The path that a source names, from here or from the project's folder; None if none does."""
+    try:
+        path = Path(source).expanduser()
+        for found in (path, session.paths().root / path):
+            if found.exists():
+                return found.resolve()
+    except (OSError, RuntimeError):  # a name too long for a file, a user that does not exist
+        pass
+    return None
+
+
+def is_bare_name(source: str) -> bool:
+    """Whether a text is neither a path nor a hub id: a domain's name, and a wrong one."""
+    bare = not any(mark in source for mark in "/\\~") and parsing.suffix(Path(source)) not in KINDS
+    return bare and (not source.strip() or local(source) is None)
+
+
+def is_hub_id(source: str | os.PathLike[str]) -> bool:
+    """Whether a source looks like ``owner/name`` and not like a path."""
+    text = str(source)
+    plain = re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", text) and isinstance(source, str)
+    if not plain or parsing.suffix(Path(text)) in KINDS:
+        return False
+    return local(text.split("/")[0]) is None  # in a folder that is there: a path, mistyped
+
+
+def _missing(source: Any) -> EmbkitError:
+    return EmbkitError(
+        f"no file or folder {str(source)!r}",
+        expected="a path from here or from the project's folder",
+        hint=f"check the path; the working folder is {Path.cwd().name!r}",
+    )
+
+
+def _name(source: Any) -> str:
+    """A name that can be a folder's: letters, digits, dot, dash and underscore."""
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        path = path.resolve() if path.name in ("", ".", "..") else path
+        name = path.name
+        if path.is_file() or parsing.suffix(path) in KINDS:
+            name = name.removesuffix(".gz").removesuffix(parsing.suffix(path))
+    else:
+        one = next(iter(source.values()), None) if isinstance(source, Mapping) else source
+        name = getattr(getattr(one, "info", None), "dataset_name", None) or "dataset"
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.")[:60] or "folder"
+
+
+def _quarantine(name: str) -> Path:
+    return session.paths().runs / "quarantine" / f"{name}.jsonl"
+
+
+def _read_path(
+    path: Path, material: Material, columns: Columns | None, encoding: str | None
+) -> str:
+    if path.is_file():
+        return _read_file(path, material, columns, encoding)
+    if any((path / name).is_file() for name in SAVED):
+        return hub.read_data(hub.saved(path), material, columns)
+    texts, qrels = beir.find(path)
+    if texts or qrels:
+        if columns is not None:
+            raise EmbkitError(
+                "columns= with a folder in BEIR's layout, whose columns are known",
+                expected="columns= for pairs and triplets only",
+                hint=f"load_domain({path.name!r})",
+            )
+        beir.read(path, material, encoding)
+        return "a folder in BEIR's layout"
+    inside = sorted(p.name for p in path.iterdir())
+    usable = [name for name in inside if parsing.suffix(Path(name)) in KINDS]
+    raise EmbkitError(
+        f"the folder {path.name!r} is no domain: it holds {', '.join(inside[:8]) or 'nothing'}",
+        expected="corpus.jsonl, queries.jsonl and qrels/*.tsv (BEIR's layout), or what "
+        "datasets' save_to_disk wrote",
+        hint=f"for pairs give the file itself: load_domain({path.name + '/' + usable[0]!r})"
+        if usable
+        else "write your pairs as a CSV with the columns anchor and positive, and give that file",
+    )
+
+
+def _read_file(
+    path: Path, material: Material, columns: Columns | None, encoding: str | None
+) -> str:
+    kind, bad = parsing.suffix(path), material.bad
+    if kind not in KINDS or (kind in PARQUET and path.suffix == ".gz"):
+        raise EmbkitError(
+            f"{path.name!r} has the unknown suffix {kind or path.suffix!r}",
+            expected=f"one of {', '.join(KINDS)} (text also with .gz)",
+            hint="save it as CSV or JSON Lines with the columns anchor and positive",
+        )
+    if path.stat().st_size == 0:
+        raise EmbkitError(
+            f"{path.name!r} is empty",
+            expected="rows of pairs",
+            hint="check that it was written whole",
+        )
+    rows: Iterable[parsing.Row]
+    if kind in PARQUET:
+        header = parsing.parquet_columns(path)
+        chosen = choose_columns(header, columns, path.name)
+        needed = [name for names in chosen.values() for name in names]
+        rows = parsing.parquet_rows(path, bad, needed)
+    elif kind in (".csv", ".tsv", ".tab"):
+        table = parsing.table_rows(path, bad, encoding, None if kind == ".csv" else "\t")
+        header, table = _header(table, columns, path.name, bad)
+        chosen = choose_columns(header, columns, path.name)
+        rows = parsing.named_rows(table, header, path.name, bad)
+    else:
+        stream = parsing.json_rows(path, bad, encoding)
+        first = list(itertools.islice(stream, 20))
+        header = list(dict.fromkeys(name for _, values, _ in first for name in values))
+        if first:
+            chosen = choose_columns(header, columns, path.name)
+        else:
+            chosen = {"anchor": ("anchor",), "positive": ("positive",)}
+        rows = itertools.chain(first, stream)
+    add_pairs(material, rows, chosen, WHOLE, path.name)
+    say_columns(material, header, chosen)
+    return f"pairs from {kind[1:].upper()}"
+
+
+def _header(
+    table: Iterator[tuple[int, list[str], str]],
+    columns: Columns | None,
+    file: str,
+    bad: parsing.Quarantine,
+) -> tuple[list[str], Iterator[tuple[int, list[str], str]]]:
+    """The names of the columns: the first row, or numbers where columns= gives numbers."""
+    first = next(table, None)
+    if first is None:
+        raise EmbkitError(
+            f"{file!r} holds no row", expected="a header and rows", hint="check the file"
+        )
+    named = columns.values() if isinstance(columns, Mapping) else ()
+    numbers = [
+        n for given in named for n in (given if isinstance(given, list | tuple) else [given])
+    ]
+    numbered = bool(numbers) and all(isinstance(number, int) for number in numbers)
+    if numbered:
+        return [str(n) for n in range(len(first[1]))], itertools.chain([first], table)
+    bad.rows[file] -= 1
+    names: list[str] = []
+    for name in first[1]:
+        name = name.strip()
+        names.append(name if name not in names else f"{name}_{names.count(name) + 1}")
+    return names, table
+
+
+def _domain(material: Material, name: str, profile: str, layout: str, where: str) -> Domain:
+    """Settled, divided, cut to the profile, checked; the bad rows written down."""
+    material.settle()
+    if not material.qrels:
+        raise EmbkitError(
+            f"nothing usable in {where}: {sum(material.bad.rows.values()):,} rows, "
+            f"{len(material.corpus):,} documents, no query with a right document",
+            expected="at least three queries with a right document each",
+            hint="look at the first rows",
+        )
+    qrels, said = divide(material.qrels, material.corpus, material.queries)
+    wrong, corpus = material.wrong(), material.corpus
+    notes = [*material.notes, *_oddities(material)]
+    if profile == "smoke":
+        qrels, corpus = smoke(qrels, corpus, wrong)
+        there, asked = len(material.corpus), sum(map(len, material.qrels.values()))
+        kept = sum(map(len, qrels.values()))
+        if len(corpus) < there or kept < asked:
+            notes.append(
+                f"profile smoke: cut to {len(corpus):,} of {there:,} documents and "
+                f"{kept:,} of {asked:,} queries"
+            )
+    queries = {q: material.queries[q] for judged in qrels.values() for q in judged}
+    tests = [split for split in qrels if split not in ("train", "dev")]
+    order = material.tests if set(material.tests) == set(tests) else ["test"]
+    tests.sort(key=lambda split: (order.index(split) if split in order else len(order), split))
+    negatives = {q: tuple(d for d in wrong[q] if d in corpus) for q in queries if q in wrong}
+    about = {
+        "title": f"{name}: from a query to its right document",
+        "source": f"{name}, {layout}",
+        "terms": "Your own data: embkit does not know under which terms it may be used.",
+        "limits": "Only what was judged right counts as right.",
+    } | material.about
+    domain = Domain(
+        name=name,
+        profile=profile,
+        corpus=corpus,
+        queries=queries,
+        qrels=qrels,
+        test_splits=tuple(tests),
+        groups={d: group for d, group in material.groups.items() if d in corpus},
+        parents={
+            d: parent
+            for d, parent in material.parents.items()
+            if d in corpus and parent in corpus and d != parent
+        },
+        negatives={q: documents for q, documents in negatives.items() if documents},
+        about=about,
+    )
+    report = LoadReport(
+        name=name,
+        source=where,
+        layout=layout,
+        rows=dict(material.bad.rows),
+        splits=tuple(said),
+        columns=material.columns,
+        quarantined=dict(material.bad.causes.most_common()),
+        examples=tuple(material.bad.examples),
+        quarantine=material.bad.save(_quarantine(f"{name}-{domain.hash}")),
+        notes=tuple(notes),
+    )
+    facts = dict(report.facts())
+    _quarantine(f"{name}-refused").unlink(missing_ok=True)  # of an earlier try
+    about |= {"columns": facts.get("columns", ""), "splits": facts["splits"]}
+    about |= {"quarantine": facts["put aside"], "notes": "; ".join(notes)}
+    object.__setattr__(domain, "report", report)  # its file is named by the domain's own hash
+    return domain
+
+
+def _oddities(material: Material) -> list[str]:
+    """What is kept and worth a look."""
+    corpus, queries = material.corpus, material.queries
+    found = []
+    if material.merged:
+        found.append(f"{material.merged:,} rows repeat an earlier one: counted once")
+    if material.alike:
+        found.append(
+            f"{material.alike:,} texts differ from another in case or spaces alone: taken as one"
+        )
+    asked, answers = [], []
+    for qrels in material.qrels.values():
+        for query, judged in qrels.items():
+            asked.append(len(queries[query]))
+            answers += [len(corpus[document]) for document in right_documents(judged)]
+    if median(answers) < 0.6 * median(asked):
+        found.append(
+            f"right documents are shorter than queries ({median(answers):.0f} against "
+            f"{median(asked):.0f} characters): are the columns swapped?"
+        )
+    if long := sum(len(text) > LONG for text in corpus.values()):
+        found.append(
+            f"{long:,} documents are longer than {LONG:,} characters: a model reads only the "
+            "first few hundred words"
+        )
+    same = sum(q in corpus and normalise(corpus[q]) == normalise(queries[q]) for q in queries)
+    if same:
+        found.append(
+            f"{same:,} queries are documents too, under the same id: BEIR's own script leaves a "
+            "query's own document out of its results, embkit does not"
+        )
+    return found

@@ -1,0 +1,108 @@
+"""A ``datasets`` object, the folder it was saved to, or its id on the hub."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ...errors import EmbkitError
+from ..domain import normalise
+from . import beir, parsing
+from .columns import Columns, add_pairs, choose_columns, say_columns
+from .draft import WHOLE, Material
+
+
+def mapping(data: Any) -> dict[str, Any]:
+    """Split -> Dataset; a Dataset alone has no split."""
+    from datasets import Dataset, DatasetDict
+
+    if isinstance(data, DatasetDict):
+        return dict(data)
+    if isinstance(data, Dataset):
+        return {WHOLE: data}
+    raise EmbkitError(
+        f"load_domain() was given {type(data).__name__}",
+        expected="a path, a hub id, a datasets.Dataset or a DatasetDict",
+        hint="Dataset.from_list(rows) for a list of dicts, Dataset.from_pandas(table) for pandas",
+    )
+
+
+def saved(path: Path) -> dict[str, Any]:
+    from datasets import load_from_disk
+
+    try:
+        return mapping(load_from_disk(str(path)))
+    except EmbkitError:
+        raise
+    except Exception as error:  # the library has many for a damaged folder
+        raise EmbkitError(
+            f"{path.name!r} cannot be loaded as a data set: {str(error).splitlines()[0]}",
+            expected="a folder that datasets.load_from_disk can load",
+            hint="save it again with data.save_to_disk(folder)",
+        ) from error
+
+
+def from_hub(name: str, subset: str | None) -> dict[str, Any]:
+    import datasets
+
+    try:
+        data = mapping(datasets.load_dataset(name, subset))
+        if any(_judges(part) for part in data.values()) and not {"corpus", "queries"} <= set(data):
+            for kind in ("corpus", "queries"):  # as MTEB lays its data sets out
+                (data[kind],) = datasets.load_dataset(name, kind).values()
+        return data
+    except EmbkitError:
+        raise
+    except Exception as error:  # offline, no such data set, no such configuration
+        why = " ".join(str(error).split("\n")[:2]).strip() or type(error).__name__
+        raise EmbkitError(
+            f"no folder {name!r} here, and the hub's data set of that name cannot be had: {why}",
+            expected="a folder, or a data set that the hub or its cache on this machine has",
+            hint="where there is a network: datasets.load_dataset(...).save_to_disk(folder), then "
+            "load_domain(folder); subset='…' picks a configuration",
+        ) from error
+
+
+def _judges(data: Any) -> bool:
+    return {"query-id", "corpus-id"} <= set(data.column_names)
+
+
+def read_data(data: dict[str, Any], material: Material, columns: Columns | None) -> str:
+    corpus = data.pop("corpus", None)
+    bad = material.bad
+    if corpus is not None:
+        names = _present(corpus, ("_id", "id", "title", "text", "metadata"))
+        rows = parsing.dataset_rows(corpus, bad, names, "corpus")
+        beir.add_texts(material, "corpus", rows, "corpus")
+    if any(_judges(part) for part in data.values()):
+        queries = data.pop("queries", None)
+        if corpus is None or queries is None:
+            raise EmbkitError(
+                "a data set with judgements (query-id, corpus-id) and no corpus or no queries",
+                expected="the parts corpus and queries beside the judgements",
+                hint="DatasetDict({'corpus': ..., 'queries': ..., 'test': judgements})",
+            )
+        names = _present(queries, ("_id", "id", "text"))
+        beir.add_texts(
+            material, "queries", parsing.dataset_rows(queries, bad, names, "queries"), "queries"
+        )
+        for part, judged in data.items():
+            names = _present(judged, ("query-id", "corpus-id", "score"))
+            rows = parsing.dataset_rows(judged, bad, names, part)
+            beir.add_judgements(material, beir.split_name(part), rows, part)
+        return "a data set with judgements"
+    known = {normalise(text): document for document, text in material.corpus.items()}
+    for part, pairs in data.items():
+        label = part or "rows"
+        chosen = choose_columns(pairs.column_names, columns, label)
+        needed = [name for names in chosen.values() for name in names]
+        rows = parsing.dataset_rows(pairs, bad, needed, label)
+        split = WHOLE if set(data) == {"train"} else beir.split_name(part)
+        add_pairs(material, rows, chosen, split, label, known)
+        say_columns(material, pairs.column_names, chosen)
+    return "a data set of pairs"
+
+
+def _present(data: Any, names: Iterable[str]) -> list[str]:
+    return [name for name in names if name in data.column_names]

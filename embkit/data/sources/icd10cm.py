@@ -1,0 +1,176 @@
+"""ICD-10-CM: from the phrase a clinician writes to the code's official title.
+
+Documents are the titles of codes. Queries are phrases that human coders wrote: a code's
+inclusion terms and Includes notes, and the phrases of Excludes notes (of all chapters), whose
+cited codes are the right ones and whose holder is a code that looks right and is not. The test
+split ``lay`` asks in a patient's words, which a language model wrote.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import defaultdict
+
+from ...errors import EmbkitError
+from ...session import paths
+from ..domain import Domain, normalise
+from ..splits import split_of
+
+CHAPTERS = {
+    "smoke": ("D5", "D6", "D7", "D8"),  # blood and the immune mechanism
+    "workshop": tuple("ABCDEFG"),
+    "full": tuple("ABCDEFGHIJKLMNOPQRUZ"),  # all but injury and external causes (S, T, V–Y)
+}
+CITED = re.compile(r"^(?P<phrase>.+?)\s*\((?P<codes>[A-Z]\d[^()]*)\)\s*$")
+CODE = re.compile(r"^([A-Z]\d[\dA-Z](?:\.[\dA-Z]{1,4})?)\.?-?$")
+MOST_CITED = 4  # a note that cites more codes than this names a group rather than an answer
+
+ABOUT = {
+    "title": "ICD-10-CM: from a clinician's phrase to a code's title",
+    "source": (
+        "International Classification of Diseases, Tenth Revision, Clinical Modification, "
+        "April 2026, as carried by the package simple-icd-10-cm 1.5.0"
+    ),
+    "terms": (
+        "ICD-10-CM is a publication of the United States government (National Center for Health "
+        "Statistics). ICD-10, on which it is based, is published by the World Health "
+        "Organization. The package is under the MIT licence."
+    ),
+    "limits": (
+        "Phrases of `known` and `novel` are a coder's. `lay` has words as a patient would use "
+        "them, written by a language model and read by no clinician (lay.md). Many titles differ "
+        "by one word (side, episode, with or without a complication). Only cited codes count as "
+        "right: a near neighbour may be acceptable in practice and still score 0. English only."
+    ),
+}
+
+
+def load(profile: str) -> Domain:
+    """Builds the domain; the same release and profile give the same content hash."""
+    corpus, home, parents = _corpus(CHAPTERS[profile])
+    phrases, negatives = _phrases(home)
+    titles = {normalise(text) for text in corpus.values()}
+    queries: dict[str, str] = {}
+    qrels: dict[str, dict[str, dict[str, int]]] = {
+        s: {} for s in ("train", "dev", "known", "novel", "lay")
+    }
+    human: dict[str, tuple[str, ...]] = {}
+    for key in sorted(set(phrases) - titles):
+        text, right = phrases[key]
+        query = "q" + hashlib.sha1(key.encode()).hexdigest()[:12]
+        split = split_of(key, {code[:3] for code in right})
+        queries[query] = text
+        qrels[split][query] = dict.fromkeys(sorted(right), 1)
+        wrong = sorted(d for d in negatives.get(key, ()) if not _kin(d, right))
+        if wrong:
+            human[query] = tuple(wrong)
+    for key, (text, code) in _lay(home).items():
+        if key not in phrases and key not in titles:
+            query = "lay" + hashlib.sha1(key.encode()).hexdigest()[:12]
+            queries[query], qrels["lay"][query] = text, {code: 1}
+    return Domain(
+        name="icd10cm",
+        profile=profile,
+        corpus=corpus,
+        queries=queries,
+        qrels=qrels,
+        test_splits=("known", "novel", "lay"),
+        groups={code: code[:3] for code in corpus},
+        held_out="novel",
+        parents=parents,
+        negatives=human,
+        about=ABOUT,
+    )
+
+
+def _corpus(prefixes: tuple[str, ...]) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+    """Titles by code; code -> the code that stands for its title; code -> parent."""
+    import simple_icd_10_cm as icd
+
+    corpus: dict[str, str] = {}
+    first: dict[str, str] = {}  # title -> the first code that bears it: twins are one document
+    home: dict[str, str] = {}
+    for code in icd.get_all_codes(True):
+        if not code.startswith(prefixes) or not icd.is_category_or_subcategory(code):
+            continue
+        title = " ".join(icd.get_description(code).split())
+        home[code] = first.setdefault(normalise(title), code)
+        corpus.setdefault(home[code], title)
+    parents = {
+        code: home[above]
+        for code in corpus
+        if len(code) > 3 and (above := icd.get_parent(code)) in home and home[above] != code
+    }
+    return corpus, home, parents
+
+
+def _lay(home: dict[str, str]) -> dict[str, tuple[str, str]]:
+    """Normalised query -> (query, code) of the test half of the lay queries, data/icd10cm/lay.md.
+
+    The other half, of other categories, is a source of training pairs: ``Recipe(pairs="lay")``.
+    """
+    found = {}
+    file = paths().data / "icd10cm" / "lay.jsonl"
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise EmbkitError(
+            f"the lay queries of icd10cm cannot be read: no {file}",
+            expected="data/icd10cm/lay.jsonl, which comes with the project's folder",
+            hint="work in a clone of the project, or on data of your own: "
+            "load_domain('path/to/your/folder')",
+        ) from error
+    for row in map(json.loads, lines):
+        if row["split"] == "test" and row["document"] in home:
+            found[normalise(row["query"])] = row["query"], home[row["document"]]
+    return found
+
+
+def _phrases(home: dict[str, str]) -> tuple[dict[str, tuple[str, set[str]]], dict[str, set[str]]]:
+    """Normalised phrase -> (phrase, right codes), and -> codes whose Excludes note holds it."""
+    import simple_icd_10_cm as icd
+
+    right: dict[str, tuple[str, set[str]]] = {}
+    wrong: dict[str, set[str]] = defaultdict(set)
+
+    def add(phrase: str, code: str) -> str:
+        phrase = " ".join(phrase.split())
+        key = normalise(phrase)
+        right.setdefault(key, (phrase, set()))[1].add(home[code])
+        return key
+
+    for code in filter(icd.is_category_or_subcategory, icd.get_all_codes(True)):
+        if code in home:
+            for term in (*icd.get_inclusion_term(code), *icd.get_includes(code)):
+                if term.strip():
+                    add(term, code)
+        for note in (*icd.get_excludes1(code), *icd.get_excludes2(code)):
+            phrase, cited = _citation(note)
+            for answer in cited if all(c in home for c in cited) else ():
+                key = add(phrase, answer)
+                if code in home:
+                    wrong[key].add(home[code])
+    return right, wrong
+
+
+def _citation(note: str) -> tuple[str, list[str]]:
+    """An Excludes note's phrase and the codes it cites; none where it cites a range or a group.
+
+    Example:
+        >>> _citation("cellulitis of male external genital organs (N48.2, N49.-)")
+        ('cellulitis of male external genital organs', ['N48.2', 'N49'])
+    """
+    found = CITED.match(note)
+    if not found:
+        return note, []
+    codes = [CODE.match(part.strip()) for part in found["codes"].split(",")]
+    if len(codes) > MOST_CITED or not all(codes):
+        return found["phrase"], []
+    return found["phrase"], [code[1] for code in codes if code]
+
+
+def _kin(code: str, others: set[str]) -> bool:
+    """Whether a code is one of the others, or above or below one of them."""
+    return any(code.startswith(other) or other.startswith(code) for other in others)

@@ -1,0 +1,158 @@
+"""Icons: from an icon's name to its picture, and from the picture to its name.
+
+The icons are those of Material Design Icons. Their names are made of words: ``kettle alert
+outline`` is a kettle with a warning sign, drawn as an outline. Variants of one icon look almost
+the same, so the cut must keep them together: ``icons`` cuts by family (the name without
+``outline``, ``variant`` and numbers), ``icons_by_word`` by the first word, which is harder,
+``icons_by_icon`` icon by icon, which lets variants straddle and shows what that does to a score.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import zipfile
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+
+from ...assets.catalogue import Asset, files_of
+from ...assets.wheels import Package
+from ...errors import EmbkitError, unknown
+from ...files import write_atomic
+from ...session import paths
+from ..domain import Domain
+from ..images import PictureFault, is_picture, keep_picture, render_svg
+from .captioned import SMOKE, Captioned, domain_of, in_order
+
+SIZE = 96  # pixels: of an icon that is drawn on a grid of 24
+STYLES = ("outline", "variant")
+MDI = Asset(
+    name="mdi",
+    title="Material Design Icons, 7,447 icons as SVG",
+    package=Package(
+        requirement="justmyresource-mdi==7.4.47.post1",
+        sha256="b12f40af5581b15d4e9293d267bdd95db7d5013ccebe1713623d1d7d72d24844",
+        size=2_243_103,
+    ),
+    member="justmyresource_mdi/",
+    files={"icons.zip": "b90efdcb791ff63454d8b0ea810c89cb3efa9271ac57a0617eef5fa8b90b1220"},
+    licence="Apache-2.0",
+    size=2_833_980,
+)
+ABOUT = {
+    "title": "Material Design Icons: from a name to a picture, and back",
+    "source": (
+        "Material Design Icons by the Pictogrammers community, 7,447 icons, as carried by the "
+        "package justmyresource-mdi 7.4.47.post1; drawn by resvg on white, 96 pixels wide"
+    ),
+    "terms": (
+        "The icons are under the Apache License 2.0; icons that come from Google's Material "
+        "Design are Google's, under the same licence. The package itself is under the MIT licence. "
+        "(The pictures of the domain `emoji` are OpenMoji's, CC BY-SA 4.0: data/emoji/README.md.)"
+    ),
+    "limits": (
+        "A caption is the icon's name, given by its designers, not a description of the picture. "
+        "One picture counts as right for a name though another may fit it as well. Black shapes "
+        "on white: what is learnt here is not how to read photos. English only."
+    ),
+}
+
+
+def load(profile: str, *, by: str = "family", seed: int = 0) -> Domain:
+    """Builds the domain; the icons are drawn once and kept.
+
+    Args:
+        profile: ``smoke`` is about 600 icons, the others are all of them.
+        by: what is not divided: ``family``, ``word`` (the name's first) or ``icon``.
+        seed: which families are held out.
+
+    Raises:
+        EmbkitError: the package or the renderer cannot be had.
+    """
+    if by not in GROUPS:
+        raise unknown("grouping of icons", by, GROUPS)
+    archive = files_of(MDI) / "icons.zip"
+    groups = {stem: GROUPS[by](stem.replace("-", " ")) for stem in _stems(archive)}
+    if profile == "smoke":  # draw no more than are shown
+        order = sorted(groups, key=lambda s: (in_order(groups[s], seed), s))[: SMOKE + 20]
+        groups = {stem: groups[stem] for stem in sorted(order)}
+    with zipfile.ZipFile(archive) as icons:
+        pictures = drawn(MDI.package.stem, groups, lambda stem: icons.read(f"{stem}.svg"))
+    rows = [
+        Captioned(stem, stem.replace("-", " "), picture, groups[stem])
+        for stem, picture in pictures.items()
+    ]
+    called = "icons" if by == "family" else f"icons_by_{by}"
+    called += f"_{seed}" if seed else ""
+    return domain_of(called, profile, rows, seed=seed, about=ABOUT)
+
+
+SOURCES: dict[str, Callable[[str], Domain]] = {
+    "icons": load,
+    "icons_by_word": partial(load, by="word"),
+    "icons_by_icon": partial(load, by="icon"),
+    "icons_1": partial(load, seed=1),  # other families are held out
+}
+
+
+def family(name: str) -> str:
+    """An icon's name without what tells its variants apart.
+
+    Example:
+        >>> family("numeric 1 box outline"), family("numeric 10")
+        ('numeric box', 'numeric')
+    """
+    words = [word for word in name.split() if word not in STYLES and not word.isdigit()]
+    return " ".join(words) or name
+
+
+GROUPS: dict[str, Callable[[str], str]] = {
+    "family": family,
+    "word": lambda name: name.split()[0],
+    "icon": str,
+}
+
+
+def _stems(archive: Path) -> list[str]:
+    with zipfile.ZipFile(archive) as icons:
+        files = sorted(file for file in icons.namelist() if file.endswith(".svg"))
+    return [file.removesuffix(".svg") for file in files]
+
+
+def drawn(package: str, stems: Iterable[str], svg: Callable[[str], bytes]) -> dict[str, str]:
+    """Icon -> its picture. They are drawn the first time; after that they are only looked up.
+
+    Args:
+        package: what carries them, with its version: another one is drawn anew.
+        stems: which icons.
+        svg: gives an icon's file.
+
+    Raises:
+        EmbkitError: one cannot be drawn, or the renderer is not installed.
+    """
+    index = paths().cache / "pictures" / f"{package}-{SIZE}.json"
+    try:
+        known = dict(json.loads(index.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        known = {}  # the first time, or cut off
+    if missing := [stem for stem in stems if not is_picture(known.get(stem))]:
+        known |= {stem: _drawn(svg(stem), f"{stem}.svg") for stem in missing}
+        with contextlib.suppress(EmbkitError):  # without it, they are drawn again
+            write_atomic(index, json.dumps(known))
+    return {stem: known[stem] for stem in stems}
+
+
+def _drawn(svg: bytes, file: str) -> str:
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(render_svg(svg, SIZE))) as image:
+            return keep_picture(image.convert("RGB"))
+    except PictureFault as fault:
+        raise EmbkitError(
+            f"the icon {file} cannot be drawn: {fault}",
+            expected="the icons of the tested package, and the tested renderer",
+            hint="pip install -c constraints.txt -e '.[pictures]' in embkit's folder",
+        ) from fault

@@ -1,0 +1,251 @@
+"""Python code: from the sentence that sums up a function to the function's code.
+
+Queries are the first sentences of docstrings. Documents are the same functions without docstring
+and without name: ``def _(path, mode):`` and the body. The code is that of Python's standard
+library and, in the profile ``full``, of numpy, scipy, pandas and scikit-learn, as they are
+installed. It is read as text and parsed; none of it is imported or run.
+
+The name is left out because it often says what the docstring says (``is_absolute``: "True if the
+path is absolute"): the task would be half solved by splitting a word. What the function calls
+itself within its body (``self.close``, ``super().close``, a recursive call) becomes ``_`` too.
+Parameter names stay: they are part of what the code says, as the body's own variables are.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import platform
+import re
+import sysconfig
+import textwrap
+import tokenize
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from ...errors import EmbkitError
+from ..domain import Domain, normalise
+from ..splits import split_of
+
+PACKAGES = {"numpy": "numpy", "scipy": "scipy", "pandas": "pandas", "sklearn": "scikit-learn"}
+SMOKE = (
+    *("argparse", "ast", "bisect", "calendar", "collections", "configparser", "csv", "datetime"),
+    *("difflib", "fractions", "gzip", "heapq", "json", "locale", "pathlib", "pprint", "random"),
+    *("shutil", "site", "statistics", "string", "textwrap", "threading", "tomllib", "zipfile"),
+)
+LEFT_OUT = frozenset(  # tests, vendored copies, programs, and what newer Pythons no longer have
+    ("test", "tests", "idle_test", "testing", "site-packages", "dist-packages", "externals")
+    + ("_vendored", "idlelib", "turtledemo", "ensurepip", "pydoc_data", "lib2to3", "distutils")
+)
+QUERY_WORDS = 5  # of a query, at least
+BODY_WORDS = 10  # names, keywords and numbers of a body, at least: less says nothing by itself
+
+_SENTENCE = re.compile(
+    r"(?<=[.!?])(?<!e\.g\.)(?<!i\.e\.)(?<!etc\.)(?<!vs\.)\s+(?=[A-Z`'\"(])"  # where one ends
+)
+_SIGNATURE = re.compile(r"[\w.]+\(.*\)\s*((->|=|--|:).*)?$")  # a docstring's first line, at times
+_WORD = re.compile(r"\w+")
+
+
+class Function(NamedTuple):
+    """A function with a docstring: where it stands, what sums it up, and its code."""
+
+    id: str  # module:qualified name
+    unit: str  # what is held out as a whole
+    query: str
+    document: str
+
+
+def load(profile: str) -> Domain:
+    """Builds the domain; the same Python, packages and profile give the same content hash.
+
+    Raises:
+        EmbkitError: the standard library's sources, or a package of ``full``, are not installed.
+    """
+    corpus: dict[str, str] = {}
+    groups: dict[str, str] = {}
+    first: dict[str, str] = {}  # code -> the first function that has it: twins are one document
+    units: dict[str, set[str]] = defaultdict(set)  # document -> the units in which it stands
+    asked: dict[str, tuple[str, set[str]]] = {}
+    for function in _functions(profile):
+        document = first.setdefault(normalise(function.document), function.id)
+        corpus.setdefault(document, function.document)
+        groups.setdefault(document, function.unit)
+        units[document].add(function.unit)
+        key = normalise(function.query)
+        asked.setdefault(key, (function.query, set()))[1].add(document)
+    queries: dict[str, str] = {}
+    qrels: dict[str, dict[str, dict[str, int]]] = {
+        split: {} for split in ("train", "dev", "known", "novel")
+    }
+    for key in sorted(asked):
+        text, right = asked[key]
+        query = "q" + hashlib.sha1(key.encode()).hexdigest()[:12]
+        queries[query] = text
+        split = split_of(key, set().union(*(units[document] for document in right)))
+        qrels[split][query] = dict.fromkeys(sorted(right), 1)
+    return Domain(
+        name="python_code",
+        profile=profile,
+        corpus=corpus,
+        queries=queries,
+        qrels=qrels,
+        test_splits=("known", "novel"),
+        groups=groups,
+        held_out="novel",
+        about=_about(profile),
+    )
+
+
+def _functions(profile: str) -> Iterator[Function]:
+    library = Path(sysconfig.get_paths()["stdlib"])
+    found = False
+    for function in _of_folder(library, library, SMOKE if profile == "smoke" else None):
+        found = True
+        yield function
+    if not found:
+        raise EmbkitError(
+            "the sources of Python's standard library are not installed",
+            expected=f"*.py files in {library.name!r}, the folder of the standard library",
+            hint="use a Python from python.org, conda, pyenv or your system's full package",
+        )
+    for name, project in PACKAGES.items() if profile == "full" else ():
+        spec = find_spec(name)
+        if spec is None or not spec.submodule_search_locations:
+            raise EmbkitError(
+                f"the package {project} is not installed",
+                expected=f"{', '.join(PACKAGES.values())} for python_code in profile full",
+                hint=f"pip install {project}, or profile='workshop'",
+            )
+        home = Path(spec.submodule_search_locations[0])
+        yield from _of_folder(home, home.parent)
+
+
+def _of_folder(folder: Path, root: Path, only: tuple[str, ...] | None = None) -> Iterator[Function]:
+    for file in sorted(folder.rglob("*.py"), key=lambda path: path.as_posix()):
+        parts = file.relative_to(root).with_suffix("").parts
+        if LEFT_OUT.isdisjoint(parts) and (only is None or parts[0] in only):
+            yield from _of_file(file, parts)
+
+
+def _of_file(file: Path, parts: tuple[str, ...]) -> Iterator[Function]:
+    """The usable functions of a file; none of a file that this Python cannot parse."""
+    try:
+        with tokenize.open(file) as stream:  # in the encoding that the file itself names
+            text = stream.read()
+        with warnings.catch_warnings(action="ignore"):  # odd escapes in strings
+            tree = ast.parse(text)
+    except (SyntaxError, ValueError, OSError):
+        return
+    module = ".".join(part for part in parts if part != "__init__")
+    lines = text.split("\n")  # not splitlines(): the parser counts no form feed
+    seen: dict[str, int] = {}
+    for name, node in _definitions(tree.body, ""):
+        query, document = summary(ast.get_docstring(node) or ""), _document(node, lines)
+        seen[name] = seen.get(name, 0) + 1
+        if query and document:
+            again = f"#{seen[name]}" if seen[name] > 1 else ""
+            yield Function(f"{module}:{name}{again}", unit(parts), query, document)
+
+
+def _definitions(
+    body: list[ast.stmt], inside: str
+) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    """Functions and methods with their qualified names; not those within functions."""
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield inside + node.name, node
+        elif isinstance(node, ast.ClassDef):
+            yield from _definitions(node.body, f"{inside}{node.name}.")
+        else:  # if, try, with
+            for part in ("body", "orelse", "handlers", "finalbody"):
+                yield from _definitions(getattr(node, part, []), inside)
+
+
+def unit(parts: tuple[str, ...]) -> str:
+    """What is held out as a whole: a top-level module, or a part of a package.
+
+    Example:
+        >>> unit(("email", "header")), unit(("scipy", "stats", "_qmc"))
+        ('email', 'scipy.stats')
+    """
+    deep = 1 if parts[0] not in PACKAGES else 3 if parts[:2] == ("pandas", "core") else 2
+    return ".".join(parts[:deep])
+
+
+def summary(docstring: str) -> str:
+    """The first sentence of a docstring, or its first paragraph where that is short; "" for none.
+
+    A first line that repeats the signature, which has the name, is passed over.
+
+    Example:
+        >>> summary("join(a, b) -> str\\n\\nJoin two paths, e.g. of files. More of it here.")
+        'Join two paths, e.g. of files.'
+    """
+    lines = docstring.strip().split("\n")
+    if _SIGNATURE.match(lines[0].strip()):
+        lines = lines[1:]
+    paragraph = "\n".join(lines).strip().split("\n\n")[0]
+    paragraph = " ".join(paragraph.split())
+    for text in (_SENTENCE.split(paragraph)[0], paragraph):
+        if len(text.split()) >= QUERY_WORDS and ">>>" not in text:
+            return text
+    return ""
+
+
+def _document(node: ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str]) -> str:
+    """``def _(parameters):`` and the body's lines after the docstring, comments included."""
+    if len(node.body) < 2 or (start := node.body[0].end_lineno or 0) >= node.body[1].lineno:
+        return ""
+    body = textwrap.dedent("\n".join(lines[start : node.end_lineno])).strip("\n")
+    own = re.escape(node.name)
+    body = re.sub(rf"(\b(?:self|cls|super\(\))\.|(?<![\w.])){own}\b", r"\1_", body)
+    if len(_WORD.findall(body)) < BODY_WORDS:
+        return ""
+    given = node.args
+    named = [*given.posonlyargs, *given.args, given.vararg, *given.kwonlyargs, given.kwarg]
+    parameters = ", ".join(argument.arg for argument in named if argument)
+    return f"def _({parameters}):\n{textwrap.indent(body, '    ')}"
+
+
+def _about(profile: str) -> dict[str, str]:
+    code = f"the standard library of Python {platform.python_version()}"
+    if profile == "full":
+        versions = [f"{project} {_version(project)}" for project in PACKAGES.values()]
+        code += f", and {', '.join(versions)}"
+    return {
+        "title": "Python code: from a docstring's first sentence to the function's code",
+        "source": f"{code[0].upper()}{code[1:]}, as installed where this was computed",
+        "terms": (
+            "Python's standard library is under the PSF License. numpy, scipy, pandas and "
+            "scikit-learn are under the BSD 3-Clause License; files within them may have their "
+            "own terms. The code is read from your own installation, and none of it comes with "
+            "embkit but the examples below."
+        ),
+        "splits": (
+            "A group is a top-level module of the standard library, such as `email` with all its "
+            "files, or a part of a package, such as `scipy.stats`. Tests, programs and vendored "
+            "copies are left out."
+        ),
+        "limits": (
+            "A document has no docstring and no name: `def _(parameters):` and the body, comments "
+            "included, because a name often repeats the docstring. A docstring of another "
+            "function that would fit as well does not count as right. Functions whose code is "
+            f"the same are one document; bodies below {BODY_WORDS} words and sentences below "
+            f"{QUERY_WORDS} are left out, and so are functions within functions. The texts and "
+            "the content hash change with the versions of Python and of the packages, and a "
+            "little with how Python was packaged. English only."
+        ),
+    }
+
+
+def _version(project: str) -> str:
+    try:
+        return version(project)
+    except PackageNotFoundError:  # on the path, but not installed by a package manager
+        return "(version unknown)"

@@ -1,0 +1,267 @@
+"""What texts show by themselves: near-duplicates, scripts, damage, words and their pieces."""
+
+from __future__ import annotations
+
+import html.entities
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from .domain import normalise
+
+SHINGLE = 5  # characters
+MOST = 50  # near texts of one text that are compared exactly
+READ = 2_000  # characters of a text that shingles and scripts are taken from
+_ALONE = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"  # written without spaces
+_WORD = re.compile(rf"[{_ALONE}]|[^\W_{_ALONE}]+")
+_LETTERS = re.compile(r"[^\W\d_]+")
+
+EVERYDAY = """
+The kettle was still warm when she came back from the market with bread, two onions and a bag of
+apples. Her brother had left a note on the table: he would be late, the train was full, and could
+she feed the cat? It rained a little in the afternoon, so the children stayed inside, built a house
+out of old boxes and asked for stories until dinner. Nobody minded. In the evening a neighbour
+knocked at the door to return the ladder he had borrowed last spring. They talked about the
+weather, the price of fuel, a good film, and the new teacher at the school down the road.
+"You should come and see the garden some time," he said, "the roses have never looked better."
+On Monday morning the office opens at nine. Please bring your letter, some money for lunch and a
+pen that works. If you cannot find the building, call us; someone will meet you at the station.
+Most people learn the job within a week, and after a month they hardly need to ask anything.
+The meeting takes about an hour. We look at what went well, what went wrong, and who needs help.
+Remember to turn off the lights, close the windows and lock the back door before you leave. Last
+year we drove to the sea for the summer. The water was cold but clear, the food was cheap, and
+every night we walked along the beach, watched the boats come home and counted the stars.
+"""
+
+_COMMON = {  # words that hold sentences together, few of them shared between the languages
+    "English": "the of and to is that for with on by this are from or not without other",
+    "German": "der die das und ist nicht mit den von ein eine für auf dem des zu im",
+    "French": "le la les des et est une dans pour que qui sur avec du au pas ne",
+    "Spanish": "el los las del que una por con para como es en su al más se lo",
+    "Italian": "il di che della per una con non del sono gli alla più nel è le i",
+    "Portuguese": "o os uma não com para em da do das dos ao mais por se que um",
+    "Dutch": "de het een van en dat niet met voor zijn op aan ook wordt bij te",
+}
+_JAPANESE = {"Cjk", "Hiragana", "Katakana"}  # Japanese mixes them in every sentence
+_VOTES: dict[str, tuple[str, ...]] = defaultdict(tuple)
+for _language, _words in _COMMON.items():
+    for _word in _words.split():
+        _VOTES[_word] += (_language,)
+
+
+def words(text: str) -> list[str]:
+    """The words of a text in one case; in scripts without spaces each character is one.
+
+    Example:
+        >>> words("Iron-deficiency anemia, 2nd visit")
+        ['iron', 'deficiency', 'anemia', '2nd', 'visit']
+    """
+    return _WORD.findall(text.casefold())
+
+
+def containment(query: str, document: str) -> float:
+    """The share of a query's distinct words that its document has too; 0 without words."""
+    asked = set(words(query))
+    return len(asked & set(words(document))) / len(asked) if asked else 0.0
+
+
+def shingles(text: str) -> set[str]:
+    """The 5-character pieces of a text's normalised beginning (2,000 characters)."""
+    text = normalise(text[:READ])
+    return {text[i : i + SHINGLE] for i in range(max(1, len(text) - SHINGLE + 1))}
+
+
+def jaccard(a: set[str], b: set[str]) -> float:
+    """What two sets share, of all that either has."""
+    return len(a & b) / len(a | b) if a or b else 0.0
+
+
+def near_pairs(
+    left: Sequence[str], right: Sequence[str], threshold: float = 0.8, *, seed: int = 1
+) -> list[tuple[int, int, float]]:
+    """Pairs of texts that are nearly the same letter for letter.
+
+    MinHash (datasketch) proposes pairs: 100 hashes in 20 bands of 5, so a pair at the usual
+    threshold of 0.8 is missed once in 2,500. Of the likeliest 50 for each right text, the exact
+    Jaccard similarity of the 5-character pieces then decides: texts made from one template would
+    else all be compared with all. Only the left texts are kept, so put the fewer there.
+
+    Args:
+        left: texts.
+        right: texts; may be many more.
+        threshold: the smallest Jaccard similarity, between 0.5 and 1.
+        seed: of the hashes.
+
+    Returns:
+        (index in left, index in right, exact similarity), in the order of right.
+
+    Example:
+        >>> near_pairs(["iron deficiency anemia"], ["gout", "Iron deficiency  anemias"])
+        [(0, 1, 0.9473684210526315)]
+
+    Paper: Broder, On the resemblance and containment of documents, 1997.
+    """
+    from datasketch import MinHash, MinHashLSH
+
+    def sketches(texts: Sequence[str]) -> Iterator[Any]:
+        rows = ([piece.encode("utf-8", "replace") for piece in shingles(text)] for text in texts)
+        return MinHash.generator(rows, num_perm=100, seed=seed)
+
+    if not left or not right:
+        return []
+    index = MinHashLSH(num_perm=100, params=(20, 5))
+    hashes = np.empty((len(left), 100), np.uint32)
+    for i, sketch in enumerate(sketches(left)):
+        hashes[i] = sketch.hashvalues
+        index.insert(i, sketch)
+    of_left = lru_cache(10_000)(lambda i: shingles(left[i]))
+    found = []
+    for j, sketch in enumerate(sketches(right)):
+        near = np.array(sorted(index.query(sketch)), dtype=np.int64)
+        if not near.size:
+            continue
+        alike = (hashes[near] == sketch.hashvalues.astype(np.uint32)).sum(axis=1)
+        mine = shingles(right[j])
+        for i in near[np.sort(np.argsort(-alike, kind="stable")[:MOST])].tolist():
+            similarity = jaccard(of_left(i), mine)
+            if similarity >= threshold:
+                found.append((i, j, similarity))
+    return found
+
+
+# Damage
+
+LONG_LINE = 10_000  # characters
+_CONTROL = re.compile(r"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff\u202a-\u202e\u2066-\u2069]")
+_TAG = re.compile(r"</?[A-Za-z][\w-]{0,30}(?:\s[^<>]{0,500})?/?>|<!--")
+_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});")
+_LEADS = "\u00c2-\u00c5\u00ce-\u00d1\u00d7-\u00d9\u00e0-\u00ef\u00f0"  # UTF-8's first bytes
+_REST = "\u0080-\u00bf\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc\u2013-\u2122"
+_MANGLED = re.compile(f"[{_LEADS}][{_REST}]{{1,3}}")
+
+
+def _was_utf8(run: str) -> bool:
+    """Whether letters are the bytes of UTF-8, read as if each were a character (Ã© for é)."""
+    raw = bytearray()
+    for letter in run:
+        try:
+            raw += letter.encode("cp1252")
+        except UnicodeEncodeError:
+            if ord(letter) > 255:
+                return False
+            raw.append(ord(letter))
+    for end in range(len(raw), 1, -1):  # what follows may belong to the text
+        try:
+            return len(raw[:end].decode("utf-8")) == 1
+        except UnicodeDecodeError:
+            continue
+    return False
+
+
+def oddities(text: str) -> list[str]:
+    """The kinds of damage a text shows, by name; none for a sound text.
+
+    Example:
+        >>> oddities("caf\\u00c3\\u00a9 <b>noir</b>")
+        ['mojibake', 'HTML tag']
+    """
+    found = []
+    plain = text.isascii()
+    if not plain and any(_was_utf8(m[0]) for m in _MANGLED.finditer(text)):
+        found.append("mojibake")
+    if not plain and "\ufffd" in text:
+        found.append("replacement character")
+    if "\0" in text:
+        found.append("NUL")
+    if _CONTROL.search(text) and "mojibake" not in found:  # its second bytes look like controls
+        found.append("control character")
+    if not plain and _INVISIBLE.search(text):
+        found.append("invisible character")
+    if not plain and not unicodedata.is_normalized("NFC", text):
+        found.append("not NFC")
+    if any(m[0][1] == "#" or m[0][1:] in html.entities.html5 for m in _ENTITY.finditer(text)):
+        found.append("HTML entity")
+    if _TAG.search(text):
+        found.append("HTML tag")
+    if len(text) > LONG_LINE and max(map(len, text.splitlines()), default=0) > LONG_LINE:
+        found.append("very long line")
+    return found
+
+
+def scripts(texts: Iterable[str]) -> dict[str, float]:
+    """Shares of the letters by script (Latin, Cyrillic, Arabic …), the largest first."""
+    letters: Counter[str] = Counter()
+    for text in texts:
+        letters.update(text[:READ])
+    found: Counter[str] = Counter()
+    for letter, count in letters.items():
+        if letter.isalpha():
+            name = unicodedata.name(letter, "unknown").split()[0].split("-")[0].title()
+            found["Han and kana" if name in _JAPANESE else name] += count
+    total = found.total()
+    return {name: count / total for name, count in found.most_common()}
+
+
+def languages(texts: Iterable[str]) -> Counter[str]:
+    """How many texts are in which language, of those that can be told.
+
+    A vote by the words that hold sentences together, in seven languages of Latin script. A text
+    counts where one language alone has the most votes, two at least: short phrases often can't
+    be told.
+    """
+    told: Counter[str] = Counter()
+    for text in texts:
+        votes = Counter(name for word in set(words(text[:READ])) for name in _VOTES.get(word, ()))
+        best = votes.most_common(2)
+        if best and best[0][1] >= 2 and (len(best) == 1 or best[0][1] > best[1][1]):
+            told[best[0][0]] += 1
+    return told
+
+
+# Tokens
+
+
+def token_lengths(tokenizer: Any, texts: Sequence[str]) -> np.ndarray:
+    """Tokens of each text, its special tokens counted and nothing cut off, shape (texts,)."""
+    lengths = [len(ids) for part in _tokens(tokenizer, texts, special=True) for ids in part]
+    return np.array(lengths, dtype=np.int64)
+
+
+def pieces(tokenizer: Any, counts: Counter[str]) -> list[tuple[str, int, int, bool]]:
+    """Each word with its count, how many pieces the tokenizer makes of it, and if any is unknown.
+
+    Args:
+        tokenizer: of a transformers model.
+        counts: word → how often it occurs; ``letter_words`` makes them.
+    """
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    order = list(counts)
+    parts = _tokens(tokenizer, [f" {word}" for word in order], special=False)
+    ids = (row for part in parts for row in part)
+    return [(w, counts[w], len(row), unknown in row) for w, row in zip(order, ids, strict=True)]
+
+
+def letter_words(texts: Iterable[str]) -> Counter[str]:
+    """Runs of letters in one case, counted; digits and signs are always pieces of their own."""
+    found: Counter[str] = Counter()
+    for text in texts:
+        found.update(_LETTERS.findall(unicodedata.normalize("NFC", text.casefold())))
+    return found
+
+
+def _tokens(tokenizer: Any, texts: Sequence[str], special: bool) -> Iterator[list[list[int]]]:
+    for start in range(0, len(texts), 1_000):
+        yield tokenizer(
+            list(texts[start : start + 1_000]),
+            add_special_tokens=special,
+            truncation=False,
+            padding=False,
+            return_attention_mask=False,
+            verbose=False,  # a text longer than the window is what is being counted
+        )["input_ids"]

@@ -1,0 +1,322 @@
+"""evaluate(model, domain) -> Scores: one way to rank and score, whatever is being judged."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..data import Domain
+from ..data.sources.probe import PROBE
+from ..errors import EmbkitError
+from ..models.loading import load_model
+from ..runs import HEAD_RECORD, RECORD, key_of, store
+from ..search.index import BM25, Dense
+from .metrics import METRICS, ranking_from_arrays, score_ranking
+from .report import Report
+from .scores import Scores, compare
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DEPTH = 100  # documents a query that are ranked and scored
+TIMED = 256  # documents whose encoding is timed
+Ranking = dict[str, dict[str, float]]
+
+
+def indexed(model: Any, texts: Sequence[str], *, cache: bool = True) -> BM25 | Dense:
+    """Documents made ready for a model (encoded) or for ``"bm25"`` (words counted), once."""
+    if isinstance(model, str) and model == "bm25":
+        return BM25(texts)
+    return Dense(model, texts, cache=cache)
+
+
+def rank(
+    model: Any,
+    domain: Domain,
+    split: str,
+    *,
+    documents: Sequence[str] | None = None,
+    k: int = DEPTH,
+    cache: bool = True,
+) -> Ranking:
+    """The k best documents of every query of a split.
+
+    Args:
+        model: a SentenceTransformer, a function ``list[str] -> (texts, dim)``, ``"bm25"``, or
+            what ``indexed`` made of one and the documents.
+        domain: what is searched.
+        split: whose queries.
+        documents: ids to search; default: the whole corpus.
+        k: how deep.
+        cache: whether embeddings are read from and kept on disk.
+    """
+    ids = list(documents if documents is not None else domain.documents(split))
+    if not isinstance(model, BM25 | Dense):
+        model = indexed(model, [domain.corpus[i] for i in ids], cache=cache)
+    queries = list(domain.split(split))
+    indices, scores = model.search([domain.queries[q] for q in queries], k)
+    return ranking_from_arrays(queries, ids, indices, scores)
+
+
+def score(
+    ranking: Ranking, domain: Domain, split: str, metrics: Sequence[str] = METRICS
+) -> pd.DataFrame:
+    """Metrics per query of a split."""
+    return score_ranking(ranking, domain.split(split), metrics)
+
+
+def evaluate(
+    what: Any,
+    domain: Domain,
+    *,
+    splits: Sequence[str] | None = None,
+    name: str | None = None,
+    save: bool = True,
+) -> Scores:
+    """Ranks the whole corpus for every test query and scores each query.
+
+    Args:
+        what: a Run, a Head, ``"bm25"``, a model's name or folder, a SentenceTransformer, or any
+            function ``list[str] -> (texts, dim)``, such as an API's client.
+        domain: on what.
+        splits: which; default: the domain's test splits.
+        name: what the leaderboard calls it.
+        save: whether the leaderboard keeps it.
+
+    Raises:
+        EmbkitError: the model cannot be had, or gives no usable embeddings.
+
+    Example:
+        >>> evaluate("bm25", load_domain(profile="smoke"), save=False).approach
+        'bm25'
+    """
+    splits = tuple(splits or domain.test_splits)
+    for split in splits:
+        domain.split(split)
+    kept = store(domain)
+    subject = _subject(what, name, kept.name)
+    path = kept / subject.key / "scores.json"
+    whole = set(splits) == set(domain.test_splits)
+    if save and whole and subject.by_content and path.is_file():
+        try:
+            return Scores.load(path)
+        except EmbkitError:
+            pass  # half-written by an older kill: scored again
+    model, meta = subject.load(), dict(subject.meta)
+    started = time.perf_counter()
+    index = model if domain.searched else indexed(model, list(domain.corpus.values()))
+    per_query = {split: score(rank(index, domain, split), domain, split) for split in splits}
+    corpus = max(len(domain.documents(split)) for split in splits)
+    directions = {split: domain.direction(split) for split in splits if domain.searched}
+    meta |= {"directions": directions} if any(directions.values()) else {}
+    meta |= {"corpus": corpus, "evaluate_seconds": time.perf_counter() - started}
+    if hasattr(model, "get_embedding_dimension"):
+        meta["dim"] = model.get_embedding_dimension()
+        meta["total_params"] = sum(p.numel() for p in model.parameters())
+        meta["encode_per_second"] = _encode_speed(model, list(domain.corpus.values())[:TIMED])
+    scores = Scores(
+        approach=subject.approach,
+        domain=domain.name,
+        domain_hash=domain.hash,
+        base_model=meta.pop("base_model", None),
+        recipe_hash=meta.pop("recipe_hash", None),
+        per_query=per_query,
+        subsets={s: parts for s, parts in domain.subsets().items() if s in splits},
+        meta=meta,
+    )
+    if save and whole:
+        scores.save(path)
+    return scores
+
+
+def _encode_speed(model: Any, documents: list[str]) -> float:
+    """Documents a second on this machine, as it was just then; nothing comes from the cache."""
+    from ..models.packing import embed
+
+    embed(model, documents[:16])  # the first call makes ready what the next finds there
+    started = time.perf_counter()
+    embed(model, documents)
+    return len(documents) / (time.perf_counter() - started)
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """Whatever is judged: its place in the store, its name, facts about it, and how to get it."""
+
+    key: str
+    approach: str
+    meta: dict[str, Any]
+    load: Callable[[], Any]
+    by_content: bool = True  # the key changes with what is judged, so kept scores still hold
+
+
+def _subject(what: Any, name: str | None, domain: str) -> _Subject:
+    """What is judged, in the folder ``domain`` of the store."""
+    if hasattr(what, "describe"):  # a Run or a Head
+        key, called = key_of(what.path, domain), name or what.label
+        return _Subject(key, called, what.describe(), what.model)
+    if isinstance(what, str) and what == "bm25":
+        return _Subject("bm25", name or "bm25", {"trainable_params": 0}, lambda: "bm25")
+    if isinstance(what, str) or hasattr(what, "__fspath__"):
+        from ..assets.catalogue import fingerprint, resolve
+
+        meta = {"base_model": str(what), "trainable_params": 0}
+        key = f"base-{fingerprint(resolve(what))[:12]}"
+        return _Subject(key, name or "base", meta, lambda: load_model(what))
+    if hasattr(what, "preprocess"):
+        from ..models.vectors import fingerprint as weights
+
+        prompts = {k: p for k, p in (getattr(what, "prompts", None) or {}).items() if p}
+        told = hashlib.sha256(json.dumps(prompts, sort_keys=True).encode()).hexdigest()[:6]
+        key = f"model-{weights(what)[:12]}" + (f"-{told}" if prompts else "")
+        return _Subject(key, name or "model", {}, lambda: what)
+    if hasattr(what, "vectors"):  # a Teacher
+        called = str(name or f"teacher: {what.name}")
+        return _Subject(f"teacher-{what.fingerprint()[:12]}", called, {}, lambda: what)
+    if callable(what):
+        called = str(name or getattr(what, "__name__", type(what).__name__))
+        key = "function-" + hashlib.sha256(called.encode()).hexdigest()[:12]
+        return _Subject(key, called, {"trainable_params": 0}, lambda: what, by_content=False)
+    raise EmbkitError(
+        f"evaluate() was given {type(what).__name__}",
+        expected="a Run, a model, a model's name, 'bm25', or a function list[str] -> array",
+        hint="ek.evaluate('minilm', domain)",
+    )
+
+
+def leaderboard(domain: Domain, baseline: str = "base") -> Report:
+    """Everything evaluated so far on a domain, compared with the baseline.
+
+    Raises:
+        EmbkitError: nothing has been evaluated yet.
+    """
+    found, keys = [], []
+    for path in sorted(store(domain).glob("*/scores.json")):
+        try:
+            found.append(_with_general(Scores.load(path), path))
+        except EmbkitError:
+            continue  # half-written: evaluate() writes it again
+        keys.append(path.parent.name)
+    if not found:
+        raise EmbkitError(
+            f"nothing has been evaluated on {domain.name!r} ({domain.profile}) yet",
+            expected="at least one evaluated model",
+            hint="ek.evaluate('minilm', domain)",
+        )
+    found = _told_apart(found, keys)
+    order = sorted(found, key=lambda s: float(np.mean([s.mean(k) for k in s.per_query])))
+    names = [s.approach for s in order]
+    return compare(order, baseline=baseline if baseline in names else names[0])
+
+
+def _told_apart(scores: Sequence[Scores], keys: Sequence[str]) -> list[Scores]:
+    """The scores, those of one name with what tells them apart in brackets.
+
+    That is the first that differs for all of them: the model they started from, the learning
+    rate, the seed; else a piece of the name of their folder in the store.
+    """
+    same: dict[str, list[int]] = {}
+    for place, one in enumerate(scores):
+        same.setdefault(one.label, []).append(place)
+    found = list(scores)
+    for label, places in same.items():
+        if len(places) == 1:
+            continue
+        models = [scores[p].base_model for p in places]
+        named = (
+            [model and Path(model).name for model in models],  # of a folder, its own name
+            models,
+            [_meta(scores[p], "learning rate {:g}", "learning_rate") for p in places],
+            [_meta(scores[p], "seed {}", "seed") for p in places],
+            [keys[p].split("-", 1)[-1][:6] for p in places],
+            [keys[p] for p in places],
+        )
+        tell = next(n for n in named if None not in n and len(set(n)) == len(n))
+        for place, what in zip(places, tell, strict=True):
+            found[place] = scores[place].labelled(f"{label} ({what})")
+    return found
+
+
+def _meta(scores: Scores, form: str, name: str) -> str | None:
+    value = scores.meta.get(name)
+    return None if value is None else form.format(value)
+
+
+def _with_general(scores: Scores, path: Path) -> Scores:
+    """The scores, and beside them what the same subject scored on ``general_probe``, if it did."""
+    made = any((path.parent / record).is_file() for record in (RECORD, HEAD_RECORD))
+    for probe in path.parents[2].glob(f"{PROBE}-*"):
+        kept = probe / (key_of(path.parent, probe.name) if made else path.parent.name)
+        if (kept / "scores.json").is_file():
+            general = Scores.load(kept / "scores.json")
+            return replace(scores, meta=scores.meta | {"general_ndcg@10": general.mean(PROBE)})
+    return scores
+
+
+def look(query: str, models: dict[str, Any], domain: Domain, k: int = 5) -> pd.DataFrame:
+    """One query, searched by several models side by side.
+
+    Args:
+        query: your own words.
+        models: column name -> SentenceTransformer, function or ``"bm25"``.
+        domain: what is searched.
+        k: rows.
+
+    Returns:
+        One row a rank; for each model the document's id and text, and its score.
+
+    Raises:
+        EmbkitError: an empty query.
+    """
+    import pandas as pd
+
+    if not query.strip():
+        raise EmbkitError("an empty query", expected="a few words", hint="'low iron in the blood'")
+    ids, texts = list(domain.corpus), list(domain.corpus.values())
+    columns: dict[str, list[Any]] = {}
+    for name, model in models.items():
+        indices, scores = indexed(model, texts).search([query], k)
+        columns[name] = [f"{ids[i]}  {texts[i]}" for i in indices[0]]
+        columns[f"{name}: score"] = [round(float(s), 3) for s in scores[0]]
+    table = pd.DataFrame(columns)
+    return table.set_index(pd.RangeIndex(1, len(table) + 1, name="rank"))
+
+
+def moved(
+    query: str, before: Any, after: Any, domain: Domain, right: Sequence[str] = (), k: int = 10
+) -> list[dict[str, Any]]:
+    """Where each document stood before and stands after: the rows of ``plots.rank_change``.
+
+    Args:
+        query: what is asked.
+        before: a model or function, as in ``look``.
+        after: another.
+        domain: what is searched.
+        right: ids of the documents that answer the query.
+        k: documents among the first k of either list are kept, and every right one.
+
+    Returns:
+        One dict a document: ``text``, ``before`` and ``after`` (ranks from 1), ``relevant``.
+    """
+    ids, texts = list(domain.corpus), list(domain.corpus.values())
+    places = []
+    for model in (before, after):
+        order = indexed(model, texts).search([query], len(texts))[0][0]
+        places.append({ids[i]: place for place, i in enumerate(order, start=1)})
+    kept = [i for i in ids if i in right or min(places[0][i], places[1][i]) <= k]
+    return [
+        {
+            "text": domain.corpus[i],
+            "before": places[0][i],
+            "after": places[1][i],
+            "relevant": i in right,
+        }
+        for i in sorted(kept, key=lambda i: places[1][i])
+    ]

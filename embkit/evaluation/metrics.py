@@ -1,0 +1,443 @@
+"""Metrics of every query, bootstrap intervals over queries, paired tests of two systems."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import ir_measures
+import numpy as np
+from ir_measures.providers import PytrecEvalProvider
+
+from ..errors import EmbkitError, unknown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+METRICS = ("ndcg@10", "mrr@10", "map", "recall@10", "recall@100", "hit@1")
+
+Ranking = Mapping[str, Mapping[str, float]]
+Qrels = Mapping[str, Mapping[str, int]]
+
+_MEASURES = {  # name here: (name in ir-measures, whether it needs a cut-off)
+    "ndcg": (ir_measures.nDCG, False),
+    "mrr": (ir_measures.RR, False),
+    "map": (ir_measures.AP, False),
+    "recall": (ir_measures.R, True),
+    "precision": (ir_measures.P, True),
+    "hit": (ir_measures.Success, True),
+}
+_KNOWN = (*METRICS, "ndcg", "mrr", "precision@10")
+_HIGHEST_GRADE = 1_000_000  # trec_eval keeps a table as long as the highest grade
+_DEEPEST = 10**9
+_BLOCK = 2**20  # numbers held at once by the bootstrap and the paired test
+
+
+# Metrics of each query
+
+
+def score_ranking(ranking: Ranking, qrels: Qrels, metrics: Sequence[str] = METRICS) -> pd.DataFrame:
+    """Score each query of a ranking against the qrels, with trec_eval through ir-measures.
+
+    With gᵢ the grade of the document at rank i, n relevant documents (grade above 0) and r the
+    rank of the first of them: nDCG@k = Σᵢ≤ₖ gᵢ/log₂(i+1), divided by the same sum of the ideal
+    order; MRR@k = 1/r if r ≤ k, else 0; MAP = 1/n · Σ precision at the rank of each relevant
+    document; recall@k = relevant documents in the first k, divided by n; precision@k = the same,
+    divided by k; hit@k = 1 if r ≤ k, else 0.
+
+    Equal scores are ordered as trec_eval orders them: by document id, from last to first. Scores
+    are compared in float64, though trec_eval itself would round them to float32.
+
+    Args:
+        ranking: query id → document id → score, higher is better. A query without a ranking
+            scores 0; documents that were not returned count as not found.
+        qrels: query id → document id → grade. Grades above 0 are relevant. A query without any
+            relevant document is left out, and counted in `.attrs["unanswerable"]`.
+        metrics: names such as "ndcg@5" or "recall@1000"; a cut-off may exceed the corpus.
+
+    Returns:
+        One row a query (index `query_id`, in the order of the qrels), one column a metric.
+
+    Raises:
+        EmbkitError: for an unknown metric or cut-off, NaN scores, ids that are not text, grades
+            that are not whole numbers, or a ranking that shares no query with the qrels.
+
+    Example:
+        >>> score_ranking({"q1": {"a": 0.9, "b": 0.8}}, {"q1": {"b": 1}}, ["mrr@10"])
+                  mrr@10
+        query_id
+        q1           0.5
+
+    Paper: Järvelin and Kekäläinen, Cumulated gain-based evaluation of IR techniques, 2002.
+    """
+    import pandas as pd
+
+    names = list(dict.fromkeys([metrics] if isinstance(metrics, str) else metrics))
+    if not names:
+        raise EmbkitError("no metrics given", expected="at least one", hint="leave `metrics` out")
+    columns: dict[Any, list[tuple[int, int | None]]] = {}  # measure: (column, cut-off of MRR)
+    for column, name in enumerate(names):
+        measure, cut = _measure(name)
+        columns.setdefault(measure, []).append((column, cut))
+
+    judged = {query: _grades(query, grades) for query, grades in qrels.items()}
+    answerable = {query: grades for query, grades in judged.items() if any(grades.values())}
+    places = {query: place for place, query in enumerate(answerable)}
+    ranked = {query: _ranks(query, ranking[query]) for query in places if query in ranking}
+    if ranking and places and not ranking.keys() & qrels.keys():
+        raise EmbkitError(
+            f"no query of the ranking is in the qrels: {next(iter(ranking))!r} against "
+            f"{next(iter(qrels))!r}",
+            expected="the same query ids in both",
+            hint="rank the queries of the split whose qrels you pass",
+        )
+    values = np.zeros((len(places), len(names)))  # (queries, metrics)
+    if places:
+        evaluator = PytrecEvalProvider().evaluator(list(columns), answerable)
+        for query, measure, value in evaluator.iter_calc(ranked):
+            for column, cut in columns[measure]:
+                found = cut is None or value > 1 / (cut + 0.5)  # 1/rank, and rank ≤ cut
+                values[places[query], column] = value if found else 0.0
+    frame = pd.DataFrame(values, index=pd.Index(places, name="query_id"), columns=names)
+    frame.attrs["unanswerable"] = len(judged) - len(answerable)
+    return frame
+
+
+def ranking_from_arrays(
+    query_ids: Sequence[str], doc_ids: Sequence[str], indices: np.ndarray, scores: np.ndarray
+) -> dict[str, dict[str, float]]:
+    """Turn what search returns into a ranking by ids.
+
+    Args:
+        query_ids: n ids, one a row of the arrays.
+        doc_ids: ids of the corpus, in the order that was searched.
+        indices: (n, k) places in `doc_ids`; -1 where fewer than k documents were found.
+        scores: (n, k) higher is better.
+
+    Returns:
+        query id → document id → score, as `score_ranking` takes it: best first, equal scores by
+        document id from last to first.
+
+    Raises:
+        EmbkitError: for shapes that do not match, indices outside the corpus, a document twice
+            for one query, ids given twice, or NaN scores.
+    """
+    indices, scores = np.asarray(indices), np.asarray(scores)
+    if indices.ndim != 2 or indices.shape != scores.shape or len(indices) != len(query_ids):
+        raise EmbkitError(
+            f"indices {indices.shape} and scores {scores.shape} for {len(query_ids)} queries",
+            expected=f"both of shape ({len(query_ids)}, k)",
+            hint="indices, scores = ek.search(query_vectors, doc_vectors, k)",
+        )
+    for kind, ids in (("query", query_ids), ("document", doc_ids)):
+        if len(set(ids)) != len(ids):
+            twice = next(name for name in dict.fromkeys(ids) if list(ids).count(name) > 1)
+            raise EmbkitError(
+                f"the {kind} id {twice!r} is given twice",
+                expected=f"one id a {kind}",
+                hint="pass list(domain.corpus) and the list of the split's query ids",
+            )
+    if indices.size and (
+        not np.issubdtype(indices.dtype, np.integer)
+        or indices.min() < -1
+        or indices.max() >= len(doc_ids)
+    ):
+        raise EmbkitError(
+            f"indices from {indices.min()} to {indices.max()} for {len(doc_ids)} documents",
+            expected=f"whole numbers from 0 to {len(doc_ids) - 1}, or -1 for no document",
+            hint="pass the ids of the corpus that was searched, in its order",
+        )
+    ordered = np.sort(indices, axis=1)
+    if ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any():
+        raise EmbkitError(
+            "a document is listed twice for one query",
+            expected="each document at most once a query",
+            hint="merge the lists and keep the best score of each document",
+        )
+    ranking = {}
+    for query, places, values in zip(query_ids, indices.tolist(), scores.tolist(), strict=True):
+        found = {doc_ids[p]: v for p, v in zip(places, values, strict=True) if p >= 0}
+        if any(v != v for v in found.values()):
+            raise _nan(query)
+        ranking[query] = _in_order(found)
+    return ranking
+
+
+def _in_order(scores: dict[str, float]) -> dict[str, float]:
+    """Best first, and equal ones as trec_eval has them: what is shown is what is scored."""
+    order = sorted(scores, reverse=True)
+    return {document: scores[document] for document in sorted(order, key=lambda d: -scores[d])}
+
+
+def _measure(name: str) -> tuple[Any, int | None]:
+    """The measure of ir-measures for a name, and the cut-off still to be applied to MRR."""
+    stem, at, tail = str(name).partition("@")
+    if stem not in _MEASURES:
+        raise unknown("metric", str(name).lower(), _KNOWN)
+    measure, needs_cut = _MEASURES[stem]
+    if not at and not needs_cut:
+        return measure, None
+    if not re.fullmatch(r"0*[1-9][0-9]*", tail, flags=re.ASCII):
+        raise EmbkitError(
+            f"the metric {name!r} has no usable cut-off",
+            expected="a whole number of 1 or more after the @",
+            hint=f"{stem}@10",
+        )
+    cut = min(int(tail), _DEEPEST)
+    # trec_eval has no reciprocal rank with a cut-off, and ir-measures' other provider for it
+    # orders ties differently: take the rank from trec_eval and cut it here.
+    return (measure, cut) if stem == "mrr" else (measure @ cut, None)
+
+
+def _grades(query: str, grades: Mapping[str, int]) -> dict[str, int]:
+    _check_ids([query, *grades])
+    whole = {}
+    for doc, grade in grades.items():
+        if not isinstance(grade, (int, np.integer)) and not float(grade).is_integer():
+            raise _bad_grade(query, doc, grade)
+        whole[doc] = max(int(grade), 0)  # below 0 means not relevant, as trec_eval has it
+        if whole[doc] > _HIGHEST_GRADE:
+            raise _bad_grade(query, doc, grade)
+    return whole
+
+
+def _bad_grade(query: str, doc: str, grade: object) -> EmbkitError:
+    return EmbkitError(
+        f"query {query!r} grades document {doc!r} with {grade!r}",
+        expected=f"a whole number of at most {_HIGHEST_GRADE:,}; 0 means not relevant",
+        hint="use small grades such as 0, 1, 2, 3",
+    )
+
+
+def _ranks(query: str, docs: Mapping[str, float]) -> dict[str, float]:
+    """Scores as dense ranks: the same order and ties, exact in trec_eval's float32."""
+    _check_ids(docs)
+    values = np.fromiter(docs.values(), dtype=np.float64, count=len(docs))
+    if np.isnan(values).any():
+        raise _nan(query)
+    dense = np.unique(values, return_inverse=True)[1].astype(np.float64)
+    return dict(zip(docs, dense.tolist(), strict=True))
+
+
+def _nan(query: object) -> EmbkitError:
+    return EmbkitError(
+        f"query {query!r} has a document whose score is NaN",
+        expected="a number for each document",
+        hint="look for NaN in the vectors: np.isnan(vectors).any(axis=1)",
+    )
+
+
+def _check_ids(ids: Iterable[object]) -> None:
+    """trec_eval reads ids as C strings: other ids would be mixed up, or end the process."""
+    for name in ids:
+        if not isinstance(name, str) or "\0" in name or not _encodes(name):
+            raise EmbkitError(
+                f"{name!r} cannot be the id of a query or document",
+                expected="text that UTF-8 can hold, without NUL characters",
+                hint="use str(id) for numbers",
+            )
+
+
+def _encodes(name: str) -> bool:
+    try:
+        return name.isascii() or bool(name.encode())
+    except UnicodeEncodeError:
+        return False
+
+
+# Intervals and paired tests
+
+
+def bootstrap_ci(
+    values: Iterable[float], *, seed: int = 0, level: float = 0.95, resamples: int = 2000
+) -> tuple[float, float]:
+    """The interval of a mean over queries: percentiles of the means of resampled queries.
+
+    Args:
+        values: one value a query.
+        seed: of the resampling; the same seed gives the same interval.
+        level: share of resampled means inside, between 0 and 1.
+        resamples: how many times the queries are drawn, with replacement.
+
+    Returns:
+        The low and the high end; equal when there is one value or all are the same.
+
+    Raises:
+        EmbkitError: for no values, NaN, or a level or number of resamples out of range.
+
+    Example:
+        >>> bootstrap_ci([0.0, 1.0, 1.0, 0.5])
+        (0.25, 1.0)
+
+    Paper: Efron, Bootstrap methods: another look at the jackknife, 1979.
+    """
+    sample = _sample(values)
+    if not 0 < level < 1 or resamples < 1:
+        raise EmbkitError(
+            f"level={level!r}, resamples={resamples!r}",
+            expected="a level between 0 and 1, and 1 or more resamples",
+            hint="bootstrap_ci(values, level=0.95, resamples=2000)",
+        )
+    if (sample == sample[0]).all():
+        return float(sample[0]), float(sample[0])
+    from scipy import stats
+
+    result = stats.bootstrap(
+        (sample,),
+        np.mean,
+        n_resamples=resamples,
+        batch=max(1, _BLOCK // len(sample)),
+        confidence_level=level,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+class PairedTest(NamedTuple):
+    """A paired comparison of a with b: `delta` is the mean of a minus b over the queries."""
+
+    delta: float
+    ci_low: float
+    ci_high: float
+    p: float
+    wins: int
+    ties: int
+    losses: int
+    queries: int
+
+
+def paired_test(a: Any, b: Any, *, seed: int = 0, resamples: int = 10_000) -> PairedTest:
+    """Test whether the mean of a differs from that of b over the same queries.
+
+    The sign of each query's difference is flipped at random: if a and b were alike, either sign
+    would be as likely. p is the share of flips whose mean is at least as far from 0 as the one
+    seen (two-sided; the one seen counts as one flip). Up to `resamples` patterns of signs are
+    tried one by one, and p is then exact.
+
+    Args:
+        a: values of the approach: a Series or a dict by query id, or a plain array.
+        b: values of the baseline, over the same queries; matched by id where both have ids.
+        seed: of the flips and of the interval.
+        resamples: number of random flips.
+
+    Raises:
+        EmbkitError: when the queries of a and b are not the same.
+
+    Example:
+        >>> paired_test([0.9, 0.8, 0.7], [0.5, 0.4, 0.6]).p
+        0.25
+
+    Paper: Smucker, Allan and Carterette, A comparison of statistical significance tests for
+    information retrieval evaluation, 2007.
+    """
+    ids_a, ids_b = _ids(a), _ids(b)
+    if ids_a is None or ids_b is None:
+        left, right = _sample(a), _sample(b)
+        if len(left) != len(right):
+            raise _unmatched(f"{len(left)} values against {len(right)}")
+    else:
+        places = {query: place for place, query in enumerate(ids_b)}
+        if set(ids_a) != set(ids_b) or len(places) != len(ids_b) or len(ids_a) != len(ids_b):
+            odd = [*set(ids_a).symmetric_difference(ids_b), *ids_a]
+            raise _unmatched(
+                f"{len(ids_a)} queries against {len(ids_b)}, not the same: {odd[0]!r}, for one"
+            )
+        left = _sample(a)
+        right = _sample(b)[[places[query] for query in ids_a]]
+    differences = left - right
+    low, high = bootstrap_ci(differences, seed=seed)
+    return PairedTest(
+        delta=mean(differences),
+        ci_low=low,
+        ci_high=high,
+        p=_sign_flip_p(differences, seed, resamples),
+        wins=int((differences > 0).sum()),
+        ties=int((differences == 0).sum()),
+        losses=int((differences < 0).sum()),
+        queries=len(differences),
+    )
+
+
+def _sign_flip_p(differences: np.ndarray, seed: int, resamples: int) -> float:
+    """Two-sided p of the sum of differences under random signs.
+
+    scipy.stats.permutation_test gives the same, but draws a permutation for each query and flip:
+    1.5 s for 2,000 queries and 10,000 flips, where random bits and a matrix product take 0.02 s.
+    """
+    moved = differences[differences != 0]  # a flipped 0 is still 0
+    n, total = len(moved), float(moved.sum())
+    least = abs(total) - 1e-12 * float(np.abs(moved).sum())  # equal but for rounding counts
+    exact = n < 40 and 2**n <= resamples
+    flips = 2**n if exact else resamples
+    rng, extreme = np.random.default_rng(seed), 0
+    block = max(1, _BLOCK // max(n, 1))
+    for start in range(0, flips, block):
+        rows = min(block, flips - start)
+        if exact:
+            bits: np.ndarray = (np.arange(start, start + rows)[:, None] >> np.arange(n)) & 1
+        else:
+            drawn = np.frombuffer(rng.bytes(rows * ((n + 7) // 8)), np.uint8).reshape(rows, -1)
+            bits = np.unpackbits(drawn, axis=1, count=n)
+        sums = 2 * (bits @ moved) - total  # (rows,): signs are 2·bit - 1
+        extreme += int((np.abs(sums) >= least).sum())
+    return extreme / flips if exact else (extreme + 1) / (flips + 1)
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """p values corrected for their number: the k-th smallest of m, times m + 1 - k, never falling.
+
+    The chance that any true null hypothesis among them is rejected stays below the level.
+
+    Args:
+        values: p values of one family of tests.
+
+    Returns:
+        The corrected ones, in the same order, 1 at most.
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
+
+    Paper: Holm, A simple sequentially rejective multiple test procedure, 1979.
+    """
+    order = sorted(range(len(values)), key=values.__getitem__)
+    adjusted, highest = [0.0] * len(values), 0.0
+    for rank, place in enumerate(order):
+        highest = max(highest, min(1.0, (len(values) - rank) * values[place]))
+        adjusted[place] = highest
+    return adjusted
+
+
+def _ids(values: Any) -> list[Any] | None:
+    if isinstance(values, Mapping):
+        return list(values)
+    return list(values.index) if hasattr(values, "index") and hasattr(values, "iloc") else None
+
+
+def _sample(values: Any) -> np.ndarray:
+    plain = values.values() if isinstance(values, Mapping) else values
+    sample = np.asarray(list(plain), dtype=np.float64)
+    if sample.ndim != 1 or not len(sample) or not np.isfinite(sample).all():
+        raise EmbkitError(
+            f"values of shape {sample.shape}" + (" with NaN or infinity" if sample.size else ""),
+            expected="one finite number a query, and at least one query",
+            hint='pass a column of per-query scores, such as scores.per_query["test"]["ndcg@10"]',
+        )
+    return sample
+
+
+def _unmatched(given: str) -> EmbkitError:
+    return EmbkitError(
+        given,
+        expected="the same queries on both sides of a paired test",
+        hint="evaluate both on the same domain and profile",
+    )
+
+
+def mean(values: Iterable[float]) -> float:
+    """The exact mean: rounding errors do not add up."""
+    values = list(values)
+    return math.fsum(values) / len(values)

@@ -1,0 +1,352 @@
+"""Scores of one approach, saved and loaded; and compare(), which makes a Report of several."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import EmbkitError, unknown
+from ..files import write_atomic
+from .metrics import METRICS, bootstrap_ci, holm, mean, paired_test
+from .report import Report, Row
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FLIPS, TESTS = 10_000, 50  # sign flips of a test: at least so many, and so many a test
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Scores:
+    """What one approach scored on a domain, query by query.
+
+    Args:
+        approach: what was evaluated, such as "bm25", "base", "contrastive".
+        domain: the domain's name.
+        domain_hash: its content hash; only scores of one hash can be compared.
+        base_model: the model it started from, None for BM25.
+        recipe_hash: the recipe's hash, None where nothing was trained.
+        per_query: split → data frame of `score_ranking`.
+        subsets: split → name → query ids, reported as rows of their own.
+        meta: corpus (number of documents), trainable_params, total_params, train_seconds,
+            peak_memory_mb, dim, learning_rate, seed, general_ndcg@10 (on ``general_probe``),
+            encode_per_second (documents, on the machine that scored), label (shown in place of
+            the approach).
+    """
+
+    approach: str
+    domain: str
+    domain_hash: str
+    base_model: str | None
+    recipe_hash: str | None
+    per_query: dict[str, pd.DataFrame]
+    subsets: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        means = ", ".join(f"{split} {self.mean(split):.3f}" for split in self.per_query)
+        return f"Scores({self.label!r} on {self.domain!r}, nDCG@10: {means})"
+
+    def __post_init__(self) -> None:
+        if not self.per_query:
+            raise EmbkitError(
+                f"scores of {self.approach!r} without a split",
+                expected="at least one split in per_query",
+                hint="ek.evaluate(run, domain)",
+            )
+        for split, frame in self.per_query.items():
+            whole = frame.index.is_unique and len(frame.columns)
+            if not whole or not np.isfinite(frame.to_numpy(float)).all():
+                raise EmbkitError(
+                    f"the scores of {self.approach!r} on {split!r} repeat a query, hold NaN or "
+                    "have no metric",
+                    expected="one row a query, and a number for each metric",
+                    hint="make them with score_ranking(ranking, qrels)",
+                )
+        for split, subsets in self.subsets.items():
+            frame = self._frame(split)
+            for name, queries in subsets.items():
+                missing = set(queries).difference(frame.index)
+                if len(missing) > frame.attrs.get("unanswerable", 0):
+                    raise EmbkitError(
+                        f"the subset {name!r} of {split!r} has {len(missing)} queries that were "
+                        f"not scored, such as {min(missing)!r}",
+                        expected=f"query ids of the split {split!r}",
+                        hint=f"domain.subset({split!r}, {name!r})",
+                    )
+
+    @property
+    def label(self) -> str:
+        """The name shown in tables: the label in `meta`, else the approach."""
+        return str(self.meta.get("label") or self.approach)
+
+    def labelled(self, label: str) -> Scores:
+        """The same scores under another name in tables."""
+        return replace(self, meta=self.meta | {"label": label})
+
+    def values(self, split: str, metric: str = "ndcg@10", subset: str | None = None) -> pd.Series:
+        """One metric of each query of a split, or of a subset of it.
+
+        Raises:
+            EmbkitError: for an unknown split, metric or subset.
+        """
+        frame = self._frame(split)
+        if metric not in frame:
+            raise unknown("metric", metric, frame.columns)
+        if subset is None:
+            return frame[metric]
+        known = self.subsets.get(split, {})
+        if subset not in known:
+            raise unknown("subset", subset, known or ["none"])
+        return frame.loc[frame.index.isin(known[subset]), metric]
+
+    def change(self, after: Scores, split: str, metric: str = "ndcg@10") -> pd.Series:
+        """What each query gains from here to ``after``, in this one's order.
+
+        Raises:
+            EmbkitError: they were not scored on the same queries.
+        """
+        a, b = self.values(split, metric), after.values(split, metric)
+        if len(a) != len(b) or set(a.index) != set(b.index):
+            raise EmbkitError(
+                f"{len(a)} queries of {self.label!r} and {len(b)} of {after.label!r}, not the same",
+                expected="scores of the same queries",
+                hint="evaluate both on the same domain and profile",
+            )
+        return b.loc[a.index] - a
+
+    def mean(self, split: str, metric: str = "ndcg@10", subset: str | None = None) -> float:
+        """The mean of a metric over queries; NaN where there are none."""
+        values = self.values(split, metric, subset)
+        return mean(values) if len(values) else math.nan
+
+    def ci(
+        self, split: str, metric: str = "ndcg@10", subset: str | None = None, **options: Any
+    ) -> tuple[float, float]:
+        """The bootstrap interval of `mean`; options as for `bootstrap_ci`."""
+        return bootstrap_ci(self.values(split, metric, subset), **options)
+
+    def rows(self) -> list[Row]:
+        """One dict a split and a subset; None where a value does not apply."""
+        places: list[tuple[str, str | None]] = []
+        for split in self.per_query:
+            places += [(split, None), *((split, name) for name in self.subsets.get(split, {}))]
+        return [self._row(split, subset) for split, subset in places]
+
+    def _row(self, split: str, subset: str | None) -> Row:
+        frame = self._frame(split)
+        metrics = list(dict.fromkeys([*METRICS, *frame.columns]))
+        queries = len(self.values(split, frame.columns[0], subset))
+        row: Row = {
+            "approach": self.approach,
+            "label": self.label,
+            "domain": self.domain,
+            "split": split,
+            "subset": subset,
+            "base_model": self.base_model,
+            "recipe_hash": self.recipe_hash,
+        }
+        for metric in metrics:
+            scored = queries > 0 and metric in frame
+            row[metric] = self.mean(split, metric, subset) if scored else None
+            if metric == "ndcg@10":
+                row["ndcg@10_ci"] = list(self.ci(split, metric, subset)) if scored else None
+        row["direction"] = (self.meta.get("directions") or {}).get(split)
+        row["queries"] = queries
+        meta = _plain(self.meta)
+        for name in ("corpus", "trainable_params", "total_params", "train_seconds"):
+            row[name] = meta.get(name)
+        for name in ("peak_memory_mb", "dim", "learning_rate", "seed", "general_ndcg@10"):
+            row[name] = meta.get(name)
+        row["bytes_per_embedding"] = 4 * row["dim"] if row["dim"] else None  # float32
+        row["encode_per_second"] = meta.get("encode_per_second")
+        row.update(p_vs_base=None, p_holm=None, delta_vs_base=None, delta_vs_base_ci=None)
+        row.update(wins=None, ties=None, losses=None)
+        return row
+
+    def _frame(self, split: str) -> pd.DataFrame:
+        if split not in self.per_query:
+            raise unknown("split", split, self.per_query)
+        return self.per_query[split]
+
+    def _repr_html_(self) -> str:
+        return Report(self.rows())._repr_html_()
+
+    def to_json(self) -> str:
+        """All of it as JSON text; every value of every query comes back bit for bit."""
+        per_query = {
+            split: {
+                "queries": list(frame.index),
+                "metrics": {name: frame[name].tolist() for name in frame},
+                "unanswerable": frame.attrs.get("unanswerable", 0),
+            }
+            for split, frame in self.per_query.items()
+        }
+        data = {
+            "format": 1,
+            "approach": self.approach,
+            "domain": self.domain,
+            "domain_hash": self.domain_hash,
+            "base_model": self.base_model,
+            "recipe_hash": self.recipe_hash,
+            "per_query": per_query,
+            "subsets": _plain(self.subsets),
+            "meta": _plain(self.meta),
+        }
+        return json.dumps(data, ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Scores:
+        """The scores that `to_json` wrote.
+
+        Raises:
+            EmbkitError: when the text is not whole.
+        """
+        import pandas as pd
+
+        try:
+            data = json.loads(text)
+            per_query = {}
+            for split, kept in data["per_query"].items():
+                index = pd.Index(kept["queries"], name="query_id")
+                per_query[split] = pd.DataFrame(kept["metrics"], index=index, dtype=np.float64)
+                per_query[split].attrs["unanswerable"] = kept["unanswerable"]
+            subsets = {
+                split: {name: tuple(queries) for name, queries in named.items()}
+                for split, named in data["subsets"].items()
+            }
+            names = ("approach", "domain", "domain_hash", "base_model", "recipe_hash", "meta")
+            known = {name: data[name] for name in names}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise EmbkitError(
+                f"this is not a whole file of scores ({type(error).__name__}: {error})",
+                expected="the JSON text that Scores.to_json() or Scores.save() wrote",
+                hint="delete the file and evaluate again: ek.evaluate(run, domain)",
+            ) from error
+        return cls(per_query=per_query, subsets=subsets, **known)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the scores to a file, whole or not at all."""
+        return write_atomic(path, self.to_json() + "\n")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Scores:
+        """Read the scores that `save` wrote.
+
+        Raises:
+            EmbkitError: when the file is missing or only half there.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise EmbkitError(
+                f"cannot read scores from {path}: {error}",
+                expected="a file that Scores.save() wrote",
+                hint="ek.evaluate(run, domain).save(path)",
+            ) from error
+        try:
+            return cls.from_json(text)
+        except EmbkitError as error:
+            raise EmbkitError(
+                f"{path}: {error.given}", expected=error.expected, hint=error.hint
+            ) from error
+
+
+def _plain(value: Any) -> Any:
+    """The value as JSON has it: numpy's numbers as Python's, NaN as None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def compare(scores: Sequence[Scores], baseline: str = "base") -> Report:
+    """Put approaches side by side, each tested against the baseline on nDCG@10, query by query.
+
+    Args:
+        scores: scores of one domain, the baseline's among them.
+        baseline: the approach (or label) to compare with. Where several scores bear that name,
+            each approach meets the one with its own base model, else the first.
+
+    Returns:
+        A report with one row an approach, split and subset; the highest nDCG@10 of each first.
+        ``p_vs_base`` is each test's own p, ``p_holm`` the same corrected for all tests of the
+        report (Holm), ``wins``, ``ties`` and ``losses`` count queries.
+
+    Raises:
+        EmbkitError: for no scores, the same scores twice, scores of different domains, a missing
+            baseline, or approaches that were not scored on the same queries.
+
+    Example:
+        >>> compare([evaluate("minilm", domain), evaluate(run, domain)], baseline="base")
+    """
+    scores = list(scores)
+    hint = "ek.compare([ek.evaluate('minilm', domain), ek.evaluate(run, domain)])"
+    if not scores:
+        raise EmbkitError("no scores to compare", expected="at least the baseline's", hint=hint)
+    first = scores[0]
+    for other in scores:
+        if (other.domain, other.domain_hash) != (first.domain, first.domain_hash):
+            raise EmbkitError(
+                f"{first.label!r} was scored on {first.domain!r} ({first.domain_hash[:8]}), "
+                f"{other.label!r} on {other.domain!r} ({other.domain_hash[:8]}): other queries "
+                "or documents, so the numbers cannot be compared",
+                expected="scores of one domain with one content hash, so of one profile",
+                hint="evaluate all of them on the same domain, then compare again",
+            )
+    names = [(s.label, s.base_model, s.recipe_hash, s.meta.get("seed")) for s in scores]
+    for name in names:
+        if names.count(name) > 1:
+            raise EmbkitError(
+                f"the scores of {name[0]!r} are given twice",
+                expected="each approach once; other labels for those that differ",
+                hint='give each its own meta["label"], or drop one',
+            )
+    bases = [s for s in scores if baseline in (s.approach, s.label)]
+    if not bases:
+        raise unknown("baseline", baseline, [s.label for s in scores])
+
+    rows = []
+    tests = sum(len(s.per_query) + sum(map(len, s.subsets.values())) for s in scores)
+    flips = max(FLIPS, TESTS * tests)  # the least p that many flips can show must survive Holm
+    for one in scores:
+        base = next((b for b in bases if b.base_model == one.base_model), bases[0])
+        for row in one.rows():
+            if one is not base and row["queries"]:
+                place = (row["split"], "ndcg@10", row["subset"])
+                try:
+                    test = paired_test(one.values(*place), base.values(*place), resamples=flips)
+                except EmbkitError as error:
+                    given = f"{one.label!r} against {base.label!r} on {row['split']!r}: "
+                    raise EmbkitError(
+                        given + error.given, expected=error.expected, hint=error.hint
+                    ) from error
+                row["p_vs_base"], row["delta_vs_base"] = test.p, test.delta
+                row["delta_vs_base_ci"] = [test.ci_low, test.ci_high]
+                row["wins"], row["ties"], row["losses"] = test.wins, test.ties, test.losses
+            rows.append(row)
+    tested = [row for row in rows if row["p_vs_base"] is not None]
+    for row, p in zip(tested, holm([row["p_vs_base"] for row in tested]), strict=True):
+        row["p_holm"] = p
+    order = {split: place for place, split in enumerate(first.per_query)}
+    subsets = list(dict.fromkeys(row["subset"] for row in rows if row["subset"]))
+    rows.sort(
+        key=lambda row: (
+            order.get(row["split"], len(order)),
+            0 if row["subset"] is None else 1 + subsets.index(row["subset"]),
+            -(row["ndcg@10"] if row["ndcg@10"] is not None else -1.0),
+        )
+    )
+    return Report(rows, baseline=baseline)

@@ -1,0 +1,241 @@
+"""evaluate_sizes(model, domain, sizes) -> Sizes: what vectors are worth when they are cut."""
+
+from __future__ import annotations
+
+import html
+import math
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from ..data import Domain
+from ..errors import EmbkitError
+from ..models.encoding import encode_as
+from ..models.loading import load_model
+from ..runs import Run, key_of, store
+from ..search.index import exact_search
+from ..search.tiered import cut
+from .evaluate import DEPTH, evaluate, score
+from .metrics import PairedTest, paired_test, ranking_from_arrays
+from .scores import Scores
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class UntrainedSize(UserWarning):
+    """A size was asked of a model that was not trained for it; says what that costs."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Sizes:
+    """Scores of one model at several sizes of its vectors.
+
+    Args:
+        scores: size -> scores, the whole size first.
+        trained: the sizes that training held the model to, the whole one among them.
+    """
+
+    scores: dict[int, Scores]
+    trained: tuple[int, ...]
+
+    @property
+    def whole(self) -> int:
+        """The largest size: the model's own."""
+        return max(self.scores)
+
+    @property
+    def untrained(self) -> tuple[int, ...]:
+        """The sizes that the model was not trained for."""
+        return tuple(size for size in self.scores if size not in self.trained)
+
+    @cached_property
+    def _tests(self) -> dict[tuple[int, str], PairedTest]:
+        whole = self.scores[self.whole]
+        return {
+            (size, split): paired_test(scores.values(split), whole.values(split))
+            for size, scores in self.scores.items()
+            for split in whole.per_query
+            if size != self.whole
+        }
+
+    def kept(self, size: int, split: str) -> float:
+        """The share of the whole size's nDCG@10 that a size keeps; NaN of nothing."""
+        whole = self.scores[self.whole].mean(split)
+        return self.scores[size].mean(split) / whole if whole else math.nan
+
+    def band(self, split: str) -> tuple[list[float], list[float], list[float]]:
+        """nDCG@10 at each size, and the ends of its intervals: a series of ``plots.lines``."""
+        ends = [scores.ci(split) for scores in self.scores.values()]
+        means = [scores.mean(split) for scores in self.scores.values()]
+        return means, [low for low, _ in ends], [high for _, high in ends]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dict a size and split: nDCG@10 with its interval, the share kept, the difference
+        to the whole size with its interval and p, all paired over the queries."""
+        rows = []
+        for size, scores in self.scores.items():
+            for split in scores.per_query:
+                low, high = scores.ci(split)
+                test = self._tests.get((size, split))
+                rows.append(
+                    {
+                        "size": size,
+                        "split": split,
+                        "ndcg@10": scores.mean(split),
+                        "ndcg@10_ci": [low, high],
+                        "kept": self.kept(size, split),
+                        "difference": test.delta if test else 0.0,
+                        "difference_ci": [test.ci_low, test.ci_high] if test else [0.0, 0.0],
+                        "p": test.p if test else None,
+                        "trained": size in self.trained,
+                    }
+                )
+        return rows
+
+    def frame(self) -> pd.DataFrame:
+        """``rows`` as a data frame."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rows())
+
+    @property
+    def notes(self) -> list[str]:
+        """One sentence for each size that was not trained for, with what it loses."""
+        return [f"{self._name} at {size} of {self.whole} dimensions: {self._loss(size)}"
+                for size in self.untrained]  # fmt: skip
+
+    @property
+    def _name(self) -> str:
+        return repr(self.scores[self.whole].label)
+
+    def _loss(self, size: int) -> str:
+        changes = {split: self._tests[size, split].delta for split in self.scores[size].per_query}
+        lost = ", ".join(
+            f"{change:+.3f} on {split!r} ({self.kept(size, split):.0%} kept)"
+            for split, change in changes.items()
+        )
+        return f"not trained for, nDCG@10 {lost}"
+
+    def __repr__(self) -> str:
+        lines = [f"Sizes of {self._name}, nDCG@10 (share kept):"]
+        for size, scores in self.scores.items():
+            cells = (
+                f"{s} {scores.mean(s):.3f} ({self.kept(size, s):.1%})" for s in scores.per_query
+            )
+            lines.append(f"{size:>5}: {', '.join(cells)}")
+        return "\n".join([*lines, *self.notes])
+
+    def _repr_html_(self) -> str:
+        splits = list(self.scores[self.whole].per_query)
+        body = ""
+        for size, scores in self.scores.items():
+            body += f"<tr><td>{size}{'' if size in self.trained else ' *'}</td>"
+            for split in splits:
+                low, high = scores.ci(split)
+                body += f"<td>{scores.mean(split):.3f} [{low:.3f}, {high:.3f}]</td>"
+                body += f"<td>{self.kept(size, split):.1%}</td>"
+            body += "</tr>"
+        heads = "".join(f"<th>{html.escape(split)}</th><th>kept</th>" for split in splits)
+        note = "nDCG@10 with 95% intervals, and the share of the whole size's"
+        note += "; * not trained for" if self.untrained else ""
+        return (
+            f"<table><caption style='caption-side:bottom;text-align:left'>"
+            f"{html.escape(self._name)}: {note}</caption>"
+            f"<tr><th>dimensions</th>{heads}</tr>{body}</table>"
+        )
+
+
+def evaluate_sizes(
+    what: Any,
+    domain: Domain,
+    sizes: Sequence[int] | None = None,
+    *,
+    splits: Sequence[str] | None = None,
+    save: bool = True,
+) -> Sizes:
+    """Scores a model with its vectors cut to several sizes; the corpus is encoded once.
+
+    Args:
+        what: a Run, a model's name or folder, a SentenceTransformer, or any function
+            ``list[str] -> (texts, dim)``.
+        domain: on what.
+        sizes: largest first, as in ``Recipe.matryoshka``; the whole size is scored beside them.
+            Default: those that the run was trained for, else halves down to an eighth.
+        splits: which; default: the domain's test splits.
+        save: whether the leaderboard keeps the sizes that the model was trained for.
+
+    Raises:
+        EmbkitError: sizes out of order, twice, or beyond the model; ``"bm25"``, which has none.
+
+    Warns:
+        UntrainedSize: for each size that the model was not trained for, with what it loses.
+
+    Matryoshka representation learning: Kusupati et al. 2022, https://arxiv.org/abs/2205.13147
+    """
+    if isinstance(what, str) and what == "bm25":
+        raise EmbkitError(
+            "evaluate_sizes() was given 'bm25', which has no vectors to cut",
+            expected="a Run, a model, a model's name, or a function list[str] -> array",
+            hint="ek.evaluate_sizes('minilm', domain)",
+        )
+    base = evaluate(what, domain, splits=splits, save=save)
+    model = what
+    if isinstance(what, Run):
+        model = what.model()
+    elif isinstance(what, str | os.PathLike):
+        model = load_model(what)
+    documents = encode_as(model, list(domain.corpus.values()), "document")  # (documents, dim)
+    asked = {
+        split: encode_as(model, [domain.queries[q] for q in domain.split(split)], "query")
+        for split in base.per_query
+    }
+    dim = documents.shape[1]
+    learnt = what.recipe.sizes if isinstance(what, Run) else ()
+    scores = {dim: base}
+    for size in _checked(sizes if sizes is not None else learnt or _halves(dim), dim):
+        small, per_query = cut(documents, size), {}
+        for split, queries in asked.items():
+            found = exact_search(cut(queries, size), small, DEPTH)
+            ranking = ranking_from_arrays(list(domain.split(split)), list(domain.corpus), *found)
+            per_query[split] = score(ranking, domain, split)
+        name = f"{base.label}, cut to {size}"
+        meta = base.meta | {"dim": size, "label": name}
+        scores[size] = replace(base, approach=name, per_query=per_query, meta=meta)
+    if save and isinstance(what, Run) and set(asked) == set(domain.test_splits):
+        kept = store(domain)
+        for size in scores.keys() & set(learnt) - {dim}:
+            scores[size].save(kept / f"{key_of(what.path, kept.name)}-{size}" / "scores.json")
+    sized = Sizes(scores, tuple(sorted({dim, *learnt}, reverse=True)))
+    for note in sized.notes:
+        warnings.warn(note, UntrainedSize, stacklevel=2)
+    return sized
+
+
+def _halves(dim: int) -> list[int]:
+    """The sizes that are looked at where none are given: halves, down to an eighth."""
+    return [size for size in (dim // 2, dim // 4, dim // 8) if size]
+
+
+def _checked(sizes: Sequence[int], dim: int) -> list[int]:
+    """The sizes below the whole one, once they are in order."""
+    given = list(sizes)
+    whole = all(isinstance(size, int) and not isinstance(size, bool) for size in given)
+    ordered = whole and given and given == sorted(set(given), reverse=True) and given[-1] >= 1
+    if not ordered:
+        fits = sorted({s for s in given if isinstance(s, int) and 1 <= s <= dim}, reverse=True)
+        raise EmbkitError(
+            f"sizes={given!r}",
+            expected="whole numbers of 1 or more, largest first, each once",
+            hint=f"sizes={fits or [dim, *_halves(dim)]!r}",
+        )
+    if given[0] > dim:
+        raise EmbkitError(
+            f"sizes={given!r} of vectors with {dim} dimensions",
+            expected=f"sizes up to {dim}",
+            hint=f"sizes={[s for s in given if s <= dim] or [dim, *_halves(dim)]!r}",
+        )
+    return [size for size in given if size < dim]

@@ -1,0 +1,145 @@
+"""A domain's data card, every figure of it computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..data import SOURCES, Domain, load_domain
+from ..data.text_checks import token_lengths
+from ..session import PROFILES
+
+MODEL = "minilm"  # whose tokens and window the card gives
+SHOWN = 160  # characters of a text in the examples
+
+
+def card(source: str | Domain, model: Any = MODEL) -> str:
+    """The card of a domain in Markdown: source, terms, counts, lengths, examples, limits.
+
+    Args:
+        source: the name of a domain that comes with embkit, whose three profiles stand side by
+            side; or any Domain.
+        model: whose tokens are counted, and whose window is said to cut texts.
+
+    Example:
+        >>> print(card(load_domain("my_folder")))  # doctest: +SKIP
+    """
+    if isinstance(source, Domain):
+        domains = {source.profile: source}
+    else:
+        domains = {profile: load_domain(source, profile=profile) for profile in PROFILES}
+    last = domains.get("workshop") or next(iter(domains.values()))
+    about = list(domains.values())[-1].about  # the largest names all of its sources
+    first = last.test_splits[0]
+    made = (
+        f"Made by `python -m embkit card {source}`; every figure below is computed."
+        if isinstance(source, str) and source in SOURCES
+        else "Every figure below is computed."
+    )
+    lines = [
+        f"# {_cell(about.get('title', last.name))}",
+        "",
+        made,
+        "",
+        *_section("Source", about.get("source", "").rstrip(".") + "."),
+        *_section("Terms", about.get("terms", "Not known.")),
+        "## Counts",
+        "",
+        *_table({p: {k: f"{v:,}" for k, v in _counts(d).items()} for p, d in domains.items()}),
+        "",
+        *_table({p: {"content hash": d.hash} for p, d in domains.items()}),
+        "",
+        *_section("Splits", _splits(last)),
+        "## Lengths",
+        "",
+        *_table({p: _lengths(d, model) for p, d in domains.items()}),
+        "",
+        f"## Examples ({last.profile}, {first})",
+        "",
+        "| query | right document |",
+        "|---|---|",
+        *(f"| {_cell(q)} | {_cell(t)} |" for q, t in last.examples(first, 8)),
+        "",
+        *_section("Limits", about.get("limits", "Not known.")),
+    ]
+    return "\n".join(lines)
+
+
+def _section(title: str, text: str) -> list[str]:
+    return [f"## {title}", "", text, ""]
+
+
+def _splits(domain: Domain) -> str:
+    """What each split is for, as far as the domain itself says it."""
+    told = []
+    if domain.searched:
+        told.append(
+            "Every test split asks about groups that training never saw, and searches their "
+            "documents alone."
+        )
+    elif domain.held_out:
+        told.append(
+            f"`{domain.held_out}` asks only about groups that training never saw, and other test "
+            "splits about documents of any group."
+        )
+    told.append(
+        "`dev` alone chooses; test splits only report. Never-positive queries are those none of "
+        "whose right documents was ever a training positive."
+    )
+    if "splits" in domain.about:
+        told.append(domain.about["splits"])
+    return " ".join(told)
+
+
+def _counts(domain: Domain) -> dict[str, int]:
+    found = dict(domain.counts())
+    for split in domain.test_splits:
+        found[f"{split} queries, never positive"] = len(domain.subset(split))
+    answers = [judged for qrels in domain.qrels.values() for judged in qrels.values()]
+    found["queries with several right documents"] = sum(len(judged) > 1 for judged in answers)
+    if domain.groups:
+        found["groups"] = len(set(domain.groups.values()))
+    if domain.negatives:
+        found["training queries with a marked negative"] = sum(
+            query in domain.negatives for query in domain.split("train")
+        )
+    return found
+
+
+def _lengths(domain: Domain, model: Any) -> dict[str, str]:
+    """Words, and what a model's window leaves unread."""
+    from ..models.loading import load_model
+
+    loaded = load_model(model) if isinstance(model, str) else model
+    name = model if isinstance(model, str) else "the model"
+    window = loaded.max_seq_length
+    found = {}
+    for kind, texts in (("documents", domain.corpus), ("queries", domain.queries)):
+        words = np.array([len(text.split()) for text in texts.values()])
+        found[f"{kind}, words: median"] = f"{np.median(words):.0f}"
+        found[f"{kind}, words: 95th percentile"] = f"{np.percentile(words, 95):.0f}"
+        found[f"{kind}, words: longest"] = f"{words.max():,}"
+        tokens = token_lengths(loaded.tokenizer, list(texts.values()))
+        unread = np.maximum(tokens - window, 0).sum() / tokens.sum()
+        found[f"{kind}, tokens of {name}: median"] = f"{np.median(tokens):.0f}"
+        found[f"{kind} that its window of {window} tokens cuts"] = f"{(tokens > window).mean():.1%}"
+        found[f"{kind}: share of all tokens that it never reads"] = f"{unread:.1%}"
+    return found
+
+
+def _table(columns: dict[str, dict[str, str]]) -> Sequence[str]:
+    rows = list(next(iter(columns.values())))
+    rows += [r for c in columns.values() for r in c if r not in rows]
+    lines = [f"|  | {' | '.join(columns)} |", "|---|" + "---:|" * len(columns)]
+    return lines + [f"| {r} | {' | '.join(c.get(r, '') for c in columns.values())} |" for r in rows]
+
+
+def _cell(text: str) -> str:
+    """A text as a cell: one line, cut, with nothing that Markdown or HTML would act on."""
+    line = " ".join(text.split())
+    line = line if len(line) <= SHOWN else line[: SHOWN - 1].rstrip() + "…"
+    for sign in "\\`*_|[]":
+        line = line.replace(sign, "\\" + sign)
+    return line.replace("<", "&lt;")

@@ -1,0 +1,358 @@
+"""A model as ONNX, and in eight bits: a folder that serves with onnxruntime alone, and its loss.
+
+sentence-transformers' own ONNX backend needs optimum, which does not go with transformers 5: the
+graph is written by torch, the eight bits by onnxruntime.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..data import Domain
+from ..errors import EmbkitError
+from ..files import write_atomic
+from ..models.loading import load_model
+from ..models.vectors import Vectors, checked_texts, checked_vectors
+from ..runs import Run, store
+from .export import Folder, _fresh
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from sentence_transformers import SentenceTransformer
+
+FLOAT, INT8 = "model.onnx", "model_int8.onnx"
+FORMS = {"ONNX, fp32": FLOAT, "ONNX, int8": INT8}
+INSTALL = "pip install -c constraints.txt onnxruntime"
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+OPSET = 17
+SERVE = '''"""Texts to unit vectors, with onnxruntime, tokenizers and numpy alone."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
+
+here = Path(__file__).parent
+tokenizer = Tokenizer.from_file(str(here / "tokenizer.json"))
+tokenizer.enable_truncation({length})
+tokenizer.enable_padding(pad_id={pad_id}, pad_token={pad_token!r})
+session = onnxruntime.InferenceSession(here / {file!r}, providers=["CPUExecutionProvider"])
+columns = {{"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}}
+
+
+def encode(texts, prompt=""):  # {prompts}
+    rows = tokenizer.encode_batch([prompt + text for text in texts])
+    names = [column.name for column in session.get_inputs()]
+    feed = {{n: np.array([getattr(row, columns[n]) for row in rows], np.int64) for n in names}}
+    return session.run(None, feed)[0]  # (texts, dim), each row of length 1
+'''
+
+
+class OnnxModel:
+    """An exported folder as a function ``list[str] -> (texts, dim)``: ``ek.evaluate`` takes it.
+
+    Args:
+        folder: that ``export_onnx`` made.
+        int8: whether the weights of eight bits are used, where they are there.
+        threads: of onnxruntime; default: as torch has.
+
+    Raises:
+        EmbkitError: onnxruntime is not installed, or the folder is no export.
+
+    Example:
+        >>> OnnxModel("my-onnx")(["low iron"]).shape  # doctest: +SKIP
+        (1, 384)
+    """
+
+    def __init__(self, folder: Folder, *, int8: bool = True, threads: int | None = None) -> None:
+        import torch
+        from tokenizers import Tokenizer
+
+        runtime = _runtime()
+        self.folder = Path(folder)
+        self.file = self.folder / (INT8 if int8 else FLOAT)
+        if not (self.file.is_file() and (self.folder / "tokenizer.json").is_file()):
+            raise EmbkitError(
+                f"no {self.file.name} and tokenizer.json in {self.folder.name!r}",
+                expected="a folder that export_onnx() made",
+                hint="ek.export_onnx(run, folder)",
+            )
+        settings = runtime.SessionOptions()
+        settings.intra_op_num_threads = threads or torch.get_num_threads()
+        self._session = runtime.InferenceSession(
+            str(self.file), settings, providers=["CPUExecutionProvider"]
+        )
+        self._tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
+        self.__name__ = f"ONNX, {'int8' if int8 else 'fp32'}: {self.folder.name}"
+
+    def __call__(self, texts: Sequence[str], batch_size: int = 64) -> Vectors:
+        """Unit vectors of texts, shape (texts, dim); short texts go with short ones."""
+        listed = checked_texts(texts)
+        order = sorted(range(len(listed)), key=lambda i: len(listed[i]))
+        names = [column.name for column in self._session.get_inputs()]
+        columns = dict(zip(INPUTS, ("ids", "attention_mask", "type_ids"), strict=True))
+        out: np.ndarray | None = None
+        for start in range(0, len(order), batch_size):
+            places = order[start : start + batch_size]
+            rows = self._tokenizer.encode_batch([listed[i] for i in places])
+            feed = {
+                name: np.array([getattr(row, columns[name]) for row in rows], np.int64)
+                for name in names
+            }
+            vectors = self._session.run(None, feed)[0]  # (batch, dim)
+            if out is None:
+                out = np.empty((len(listed), vectors.shape[1]), np.float32)
+            out[places] = vectors
+        return checked_vectors(np.empty((0, 0)) if out is None else out, len(listed))
+
+
+def export_onnx(
+    what: Run | str | SentenceTransformer,
+    folder: Folder,
+    *,
+    int8: bool = True,
+    replace: bool = False,
+) -> Path:
+    """Writes a model as ONNX: ``model.onnx``, ``model_int8.onnx``, its tokenizer, ``serve.py``.
+
+    Eight bits: the weights of all matrix products and of the table of words, a scale a channel;
+    what flows through is quantised as it comes. They need no data, and lose a little:
+    ``onnx_loss`` measures how much.
+
+    Args:
+        what: a run, a model's name or folder, or a model of one transformer.
+        folder: where; it is made.
+        int8: whether the weights of eight bits are made, too.
+        replace: whether an earlier export in this folder may be overwritten.
+
+    Returns:
+        The folder. ``serve.py`` in it needs onnxruntime, tokenizers and numpy alone.
+
+    Raises:
+        EmbkitError: onnxruntime is not installed, the model is none of texts with a fast
+            tokenizer, or the folder holds something.
+
+    Example:
+        >>> export_onnx(ek.finished(domain)[-1], "my-onnx")  # doctest: +SKIP
+    """
+    _runtime()
+    given = what.model() if isinstance(what, Run) else what
+    model = load_model(given) if isinstance(given, str | os.PathLike) else given
+    tokenizer = getattr(getattr(model, "tokenizer", None), "backend_tokenizer", None)
+    if tokenizer is None or getattr(model[0], "auto_model", None) is None:
+        raise EmbkitError(
+            f"{type(given).__name__} is no transformer of texts with a fast tokenizer",
+            expected="a run, or a model such as 'minilm'",
+            hint="ek.export_onnx(run, folder)",
+        )
+    with _fresh(folder, replace, mark=FLOAT) as fresh:
+        _write_graph(model, fresh / FLOAT)
+        if int8:
+            _quantise(fresh / FLOAT, fresh / INT8)
+        model.tokenizer.save_pretrained(str(fresh))
+        length = int(model.max_seq_length or 512)
+        pad = model.tokenizer.pad_token or "[PAD]"
+        saved = tokenizer.from_str(tokenizer.to_str())
+        saved.enable_truncation(length)
+        saved.enable_padding(pad_id=model.tokenizer.pad_token_id or 0, pad_token=pad)
+        saved.save(str(fresh / "tokenizer.json"))
+        prompts = {kind: prompt for kind, prompt in (model.prompts or {}).items() if prompt}
+        text = SERVE.format(
+            length=length,
+            pad_id=model.tokenizer.pad_token_id or 0,
+            pad_token=pad,
+            file=INT8 if int8 else FLOAT,
+            prompts=f"prompts: {prompts!r}" if prompts else "no prompts",
+        )
+        (fresh / "serve.py").write_text(text, encoding="utf-8")
+    return Path(folder)
+
+
+def onnx_loss(
+    what: Run | str,
+    folder: Folder,
+    domain: Domain,
+    split: str = "dev",
+    *,
+    documents: Sequence[str] | None = None,
+    rounds: int = 3,
+) -> pd.DataFrame:
+    """What an export loses in nDCG@10 and wins in speed, beside the engine's own precision.
+
+    Kept in the run store under the hash of all that it was measured on, so that it is measured
+    once: ``table.attrs["kept"]`` names the file, to be deleted where it should be measured again.
+
+    Args:
+        what: the run or the model's name that was exported.
+        folder: the export.
+        domain: on what.
+        split: whose queries.
+        documents: ids to search; default: the whole corpus.
+        rounds: times that each encodes 1,000 documents at most, in turn.
+
+    Returns:
+        One row a form: ``nDCG@10``, ``loss`` (of the mean, against the engine) with ``low``,
+        ``high`` (95%) and ``p`` of a paired test, ``texts/s`` (median), ``speed``, ``MB``.
+    """
+    import pandas as pd
+
+    from ..models.vectors import fingerprint
+    from ..session import precision
+
+    model = what.model() if isinstance(what, Run) else load_model(what)
+    files = {
+        label: file for label, name in FORMS.items() if (file := Path(folder) / name).is_file()
+    }
+    searched = list(domain.corpus if documents is None else documents)
+    asked = [domain.hash, split, searched, rounds, precision(model.device.type)]
+    digest = hashlib.sha256(json.dumps([fingerprint(model), *asked]).encode())
+    for file in files.values():
+        digest.update(file.read_bytes())
+    kept = store(domain) / "onnx" / f"{digest.hexdigest()[:16]}.json"
+    try:
+        rows = json.loads(kept.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # not measured yet, or cut off
+        rows = _measured(model, folder, files, domain, split, searched, rounds)
+        write_atomic(kept, json.dumps(rows, indent=1))
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis(f"on {split}")
+    table.attrs["kept"] = str(kept)
+    return table
+
+
+def _measured(
+    model: SentenceTransformer,
+    folder: Folder,
+    files: Mapping[str, Path],
+    domain: Domain,
+    split: str,
+    documents: Sequence[str],
+    rounds: int,
+) -> dict[str, dict[str, float | None]]:
+    import statistics
+    import time
+
+    from ..evaluation.evaluate import rank, score
+    from ..evaluation.metrics import paired_test
+    from ..models.packing import embed
+    from ..session import precision
+
+    name = f"engine, {precision(model.device.type)}"
+    forms: dict[str, Any] = {name: lambda texts: embed(model, list(texts)).numpy()}
+    sizes = {name: sum(p.numel() * p.element_size() for p in model.parameters()) / 1e6}
+    for label, file in files.items():
+        forms[label] = OnnxModel(folder, int8=file.name == INT8)
+        sizes[label] = file.stat().st_size / 1e6
+    texts = list(domain.corpus.values())[:1000]
+    seconds: dict[str, list[float]] = {label: [] for label in forms}
+    for form in forms.values():
+        form(texts[:64])
+    for _ in range(rounds):
+        for label, form in forms.items():
+            started = time.perf_counter()
+            form(texts)
+            seconds[label].append(time.perf_counter() - started)
+    scores = {
+        label: score(
+            rank(form, domain, split, documents=documents, k=10), domain, split, ["ndcg@10"]
+        )["ndcg@10"]
+        for label, form in forms.items()
+    }
+    rows = {}
+    for label, values in scores.items():
+        test = paired_test(scores[name], values) if label != name else None
+        speeds = [len(texts) / s for s in seconds[label]]
+        rows[label] = {
+            "nDCG@10": float(values.mean()),
+            "loss": test.delta if test else None,
+            "low": test.ci_low if test else None,
+            "high": test.ci_high if test else None,
+            "p": test.p if test else None,
+            "texts/s": statistics.median(speeds),
+            "speed": statistics.median(speeds) / (len(texts) / statistics.median(seconds[name])),
+            "MB": sizes[label],
+        }
+    return rows
+
+
+def _runtime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise EmbkitError(
+            "onnxruntime is not installed", expected="the extra 'onnx'", hint=INSTALL
+        ) from error
+    return onnxruntime
+
+
+@contextlib.contextmanager
+def _hushed() -> Iterator[None]:
+    """Without the exporters' notes to their authors."""
+    root, before = logging.getLogger(), logging.getLogger().level
+    root.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        root.setLevel(before)
+
+
+def _write_graph(model: SentenceTransformer, file: Path) -> None:
+    import torch
+    import torch.nn.functional as F
+
+    class Whole(torch.nn.Module):
+        """Tokens to unit vectors: the transformer, its pooling, and length 1."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, *columns: torch.Tensor) -> torch.Tensor:
+            features = dict(zip(names, columns, strict=True))
+            return F.normalize(self.model(features)["sentence_embedding"], dim=-1)
+
+    features = model.preprocess(["one", "a text of some more words than that one"])
+    names = [name for name in INPUTS if name in features]
+    axes = {name: {0: "texts", 1: "tokens"} for name in names}
+    was, training = model.device, model.training
+    model.eval().to("cpu")
+    try:
+        with _hushed(), torch.no_grad():
+            torch.onnx.export(
+                Whole(),
+                tuple(features[name].to("cpu") for name in names),
+                str(file),
+                input_names=names,
+                output_names=["embedding"],
+                dynamic_axes={**axes, "embedding": {0: "texts"}},
+                opset_version=OPSET,
+                dynamo=False,
+            )
+    finally:
+        model.to(was).train(training)
+
+
+def _quantise(source: Path, target: Path) -> None:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with _hushed():
+        # seven bits of the range: processors without VNNI would overflow in 16-bit sums
+        quantize_dynamic(
+            source, target, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True
+        )
+
+
+__all__ = ["OnnxModel", "export_onnx", "onnx_loss"]

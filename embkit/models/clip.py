@@ -1,0 +1,188 @@
+"""Two towers that share a space: pictures go up one, texts the other (CLIP's idea, small).
+
+The image tower is EfficientNet-Lite0, trained on ImageNet; the text tower is MiniLM. Neither has
+ever seen the other. A projection on each maps both into one space of 384 dimensions, and training
+pulls a picture and its caption together there (Radford et al. 2021,
+https://arxiv.org/abs/2103.00020). Which tower an input goes up is decided by what it is: a text
+that names a kept picture (``images.is_picture``) is read as one, and nothing else ever is.
+
+A real CLIP or SigLIP folder is loaded as ``PictureReader``: the same texts, the same training.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import InputModule
+from torch import Tensor, nn
+
+from .. import session
+from ..assets.catalogue import resolve
+from ..assets.efficientnet import TOWERS, WEIGHTS, ImageTower
+from ..data.images import is_picture, open_picture, pixels
+from ..errors import EmbkitError
+from ..losses.clip import SCALE
+
+AT_ONCE = 64  # pictures that are decoded and looked at together, outside training
+
+
+class Towers(InputModule):
+    """Both towers and their projections, as the one module of a ``SentenceTransformer``.
+
+    Args:
+        text: a text model, such as MiniLM with its pooling.
+        image: the image tower.
+        size: pixels of a side that pictures are brought to.
+        text_name: the catalogue's name of a text model that is as it came; None: trained.
+    """
+
+    save_in_root = True
+
+    def __init__(
+        self, text: SentenceTransformer, image: ImageTower, *, size: int, text_name: str | None
+    ) -> None:
+        super().__init__()
+        dim = text.get_embedding_dimension() or 0
+        self.text = nn.ModuleList(list(text)[:2])  # transformer and pooling, without Normalize
+        self.image = image
+        self.size, self.text_name = size, text_name
+        self.text_projection = nn.Linear(dim, dim)
+        self.image_projection = nn.Linear(image.dim, dim)
+        self.register_buffer("feature_mean", torch.zeros(image.dim))
+        self.register_buffer("feature_spread", torch.ones(image.dim))
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(SCALE)))
+        self.augment = 0.0  # strength; set while training
+        with torch.no_grad():
+            self.text_projection.weight.copy_(torch.eye(dim))
+            self.text_projection.bias.zero_()
+
+    @property
+    def modalities(self) -> list[Any]:
+        return ["text", "image"]
+
+    @property
+    def auto_model(self) -> nn.Module:
+        """The text tower's network: what the engine packs."""
+        return self.text[0].auto_model  # type: ignore[return-value,union-attr]
+
+    @property
+    def tokenizer(self) -> Any:  # type: ignore[override]
+        return self.text[0].tokenizer
+
+    @property
+    def max_seq_length(self) -> int | None:
+        return self.text[0].max_seq_length  # type: ignore[return-value]
+
+    @max_seq_length.setter
+    def max_seq_length(self, value: int | None) -> None:
+        self.text[0].max_seq_length = value  # type: ignore[assignment]
+
+    def get_embedding_dimension(self) -> int:
+        return self.text_projection.out_features
+
+    def preprocess(self, inputs: Any, prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
+        """Tokens of texts, or ``pixel_values`` (pictures, size, size, 3) of uint8.
+
+        Raises:
+            EmbkitError: texts and pictures in one batch.
+        """
+        if not one_kind(inputs):
+            return self.text[0].preprocess(inputs, prompt=prompt, **kwargs)  # type: ignore
+        return {"pixel_values": torch.from_numpy(pixels(inputs, self.size))}
+
+    def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Adds ``sentence_embedding``, (batch, dim), each row of length 1."""
+        if "pixel_values" in features:
+            seen = self.look(features["pixel_values"])
+            seen = (seen - self.feature_mean) / self.feature_spread  # (batch, 1280)
+            found = self.image_projection(seen)
+        else:
+            for module in self.text:
+                features = module(features)
+            found = self.text_projection(F.normalize(features["sentence_embedding"], dim=-1))
+        features["sentence_embedding"] = F.normalize(found, dim=-1)
+        return features
+
+    def look(self, pictures: Tensor) -> Tensor:
+        """What the image tower makes of pictures, before the projection: (pictures, 1280)."""
+        if self.training:
+            return self.image(pictures, augment=self.augment)
+        return torch.cat([self.image(part) for part in pictures.split(AT_ONCE)])
+
+    def save(self, output_path: str, *args: Any, **kwargs: Any) -> None:
+        folder = Path(output_path)
+        device = str(self.logit_scale.device)
+        plain = SentenceTransformer(modules=list(self.text), device=device)
+        plain.save_pretrained(str(folder / "text"), create_model_card=False)
+        own = {k: v.contiguous() for k, v in self.state_dict().items() if k[:5] != "text."}
+        save_file(own, folder / WEIGHTS)
+        settings = {"size": self.size, "text": None}
+        (folder / TOWERS).write_text(json.dumps(settings), encoding="utf-8")
+
+    @classmethod
+    def load(cls, model_name_or_path: str, *args: Any, **kwargs: Any) -> Towers:  # type: ignore
+        folder = Path(model_name_or_path)
+        settings = json.loads((folder / TOWERS).read_text(encoding="utf-8"))
+        start = settings["text"] and resolve(settings["text"])
+        text = SentenceTransformer(str(start or folder / "text"), device=session.device())
+        weights = load_file(folder / WEIGHTS)
+        towers = cls(text, ImageTower(), size=settings["size"], text_name=settings["text"])
+        missing, strange = towers.load_state_dict(weights, strict=False)
+        started = ("text.", "text_projection.", "image_projection.", "logit_scale", "feature_")
+        if strange or any(not name.startswith(started) for name in missing):
+            raise ValueError(f"{WEIGHTS} is not whole")
+        if any(name.startswith("image_projection.") for name in missing):
+            nn.init.zeros_(towers.image_projection.bias)
+            generator = torch.Generator().manual_seed(0)
+            nn.init.orthogonal_(towers.image_projection.weight, generator=generator)
+        return towers
+
+
+class PictureReader(SentenceTransformer):
+    """A CLIP or SigLIP model that reads kept pictures by their texts, and no other text as one.
+
+    sentence-transformers takes a text that is the path or the address of a picture for that
+    picture. Here such a text stays a text.
+    """
+
+    def preprocess(self, inputs: Any, prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
+        if all(isinstance(text, str) for text in inputs):
+            if one_kind(inputs):
+                inputs = [open_picture(reference) for reference in inputs]
+            else:
+                inputs = [f" {text} " if _looks_like_media(text) else text for text in inputs]
+        return super().preprocess(inputs, prompt=prompt, **kwargs)
+
+
+def _looks_like_media(text: str) -> bool:
+    return bool(re.match(r"data:|https?://", text, re.I) or re.search(r"\.\w{2,5}$", text))
+
+
+def one_kind(inputs: Sequence[Any]) -> bool:
+    """Whether inputs are pictures; fails for a mixture.
+
+    Raises:
+        EmbkitError: texts and pictures in one batch.
+    """
+    kinds = {is_picture(text) for text in inputs}
+    if len(kinds) > 1:
+        raise EmbkitError(
+            "texts and pictures in one batch",
+            expected="one kind of input at a time: each has a tower of its own",
+            hint="ek.encode(model, texts) and ek.encode(model, pictures)",
+        )
+    return kinds == {True}
+
+
+def load_towers(folder: Path, device: str, **kwargs: Any) -> SentenceTransformer:
+    """The towers of a folder, as a ``SentenceTransformer``."""
+    return SentenceTransformer(modules=[Towers.load(str(folder))], device=device, **kwargs)

@@ -1,0 +1,273 @@
+"""Cross-encoders: score (query, document) pairs, and rank candidates again by the scores."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import EmbkitError
+from ..session import precision
+from .vectors import cache_file, read_array, write_array
+
+if TYPE_CHECKING:
+    from sentence_transformers import CrossEncoder
+
+Pairs = Sequence[tuple[str, str]]  # (query, document)
+
+
+def load_cross_encoder(model: str | os.PathLike = "reranker", **kwargs: Any) -> CrossEncoder:
+    """A sentence-transformers cross-encoder by name, folder or hub id, on the session's device.
+
+    ``trust_remote_code`` is never set: code that comes with a model is not run.
+
+    Args:
+        model: ``reranker`` (it comes in a package), a folder, or a hub id.
+        kwargs: passed on to ``CrossEncoder``.
+
+    Raises:
+        EmbkitError: the model cannot be found, is no cross-encoder, or cannot be loaded.
+    """
+    from sentence_transformers import CrossEncoder
+
+    from ..assets.catalogue import resolve
+    from ..session import device, quiet
+
+    quiet()
+    folder = resolve(model)
+    try:
+        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        network = (settings.get("architectures") or ["?"])[0]
+        # Another network would be given a head of random weights, with no more than a log line.
+        if not network.endswith(("ForSequenceClassification", "ForCausalLM")):
+            raise EmbkitError(
+                f"{str(model)!r} is no cross-encoder: its network is {network}",
+                expected="a network that ends in ForSequenceClassification",
+                hint="ek.load_cross_encoder('reranker')",
+            )
+        return CrossEncoder(str(folder), device=device(), local_files_only=True, **kwargs)
+    except EmbkitError:
+        raise
+    except Exception as error:  # the libraries have many for a damaged folder
+        raise EmbkitError(
+            f"{str(model)!r} cannot be loaded as a cross-encoder: {str(error).splitlines()[0]}",
+            expected="a folder that CrossEncoder(folder) can load",
+            hint="save it again with model.save_pretrained(folder)",
+        ) from error
+
+
+def score_pairs(
+    model: CrossEncoder,
+    pairs: Pairs,
+    *,
+    batch_tokens: int | None = None,
+    progress: Callable[[int], object] | None = None,
+    cache: bool = True,
+) -> np.ndarray:
+    """A cross-encoder's score of each (query, document) pair: its logit, no sigmoid on it.
+
+    Pairs go through the model shortest first, each distinct one once. Scores are cached on disk
+    under the hash of the model, the precision and the pairs.
+
+    Args:
+        model: a cross-encoder with one output.
+        pairs: (query, document).
+        batch_tokens: about how many tokens go through the model at once; default: as many as
+            ``encode`` takes.
+        progress: called with the number of distinct pairs done so far.
+        cache: whether to read and write the cache on disk.
+
+    Returns:
+        float32 array of shape (pairs,); higher is more relevant.
+
+    Raises:
+        EmbkitError: a pair that is none, an empty text, a model with several outputs, NaN, or
+            one score for pairs that differ.
+
+    Example:
+        >>> model = load_cross_encoder()  # doctest: +SKIP
+        >>> score_pairs(model, [("sore throat", "Acute pharyngitis")])  # doctest: +SKIP
+    """
+    pairs = _checked_pairs(pairs)
+    if not hasattr(model, "predict") or not hasattr(model, "num_labels"):
+        raise EmbkitError(
+            f"score_pairs() was given {model!r} as its model",
+            expected="a CrossEncoder",
+            hint="ek.score_pairs(ek.load_cross_encoder('reranker'), pairs)",
+        )
+    if model.num_labels != 1:
+        raise EmbkitError(
+            f"the cross-encoder has {model.num_labels} outputs a pair",
+            expected="one: the relevance of the document to the query",
+            hint="ek.load_cross_encoder('reranker')",
+        )
+    if not pairs:
+        return np.empty(0, np.float32)
+    where = cache_file(model, "scores", pairs) if cache else None
+    if where and (found := read_array(where)) is not None and found.shape == (len(pairs),):
+        return found
+    distinct = list(dict.fromkeys(pairs))
+    scores = _checked_scores(model, distinct, _scores(model, distinct, batch_tokens, progress))
+    number = {pair: i for i, pair in enumerate(distinct)}
+    scores = scores[[number[pair] for pair in pairs]]
+    if where:
+        write_array(where, scores)
+    return scores
+
+
+def rerank(
+    model: CrossEncoder,
+    queries: Sequence[str],
+    documents: Sequence[str],
+    candidates: np.ndarray,
+    k: int = 10,
+    **scoring: Any,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ranks each query's candidates again, by a cross-encoder's scores.
+
+    Args:
+        model: as in ``score_pairs``.
+        queries: their texts.
+        documents: the texts that the candidates' indices count.
+        candidates: indices of documents, shape (queries, candidates), such as a search returns.
+        k: how many; more than there are candidates gives them all.
+        scoring: passed on to ``score_pairs``.
+
+    Returns:
+        (indices, scores), both (queries, min(k, candidates)), best first; ties by lower index.
+
+    Raises:
+        EmbkitError: k below 1, or candidates that are not one row a query; else as above.
+
+    Example:
+        >>> found, _ = BM25(texts).search(queries, k=50)  # doctest: +SKIP
+        >>> rerank(model, queries, texts, found, k=10)  # doctest: +SKIP
+    """
+    candidates = np.asarray(candidates)
+    if k < 1:
+        raise EmbkitError(f"k={k}", expected="k of 1 or more", hint="k=10")
+    if candidates.ndim != 2 or len(candidates) != len(queries):
+        raise EmbkitError(
+            f"candidates of shape {candidates.shape} for {len(queries)} queries",
+            expected=f"document indices of shape ({len(queries)}, candidates)",
+            hint="indices, scores = ek.BM25(documents).search(queries, k=50)",
+        )
+    if candidates.size and not (
+        np.issubdtype(candidates.dtype, np.integer)
+        and 0 <= candidates.min()
+        and candidates.max() < len(documents)
+    ):
+        raise EmbkitError(
+            f"candidates of {candidates.dtype} from {candidates.min()} to {candidates.max()} "
+            f"for {len(documents)} documents",
+            expected=f"whole numbers from 0 to {len(documents) - 1}",
+            hint="indices, scores = ek.BM25(documents).search(queries, k=50)",
+        )
+    pairs = [(q, documents[i]) for q, row in zip(queries, candidates, strict=True) for i in row]
+    scores = score_pairs(model, pairs, **scoring).reshape(candidates.shape)
+    order = np.lexsort((candidates, -scores))[:, :k]
+    return np.take_along_axis(candidates, order, 1), np.take_along_axis(scores, order, 1)
+
+
+def _checked_pairs(pairs: Pairs) -> list[tuple[str, str]]:
+    listed = [] if isinstance(pairs, str) else list(pairs)
+    bad = [
+        i
+        for i, pair in enumerate(listed)
+        if not isinstance(pair, list | tuple)
+        or len(pair) != 2
+        or not all(isinstance(text, str) and text.strip() for text in pair)
+    ]
+    if bad or isinstance(pairs, str):
+        raise EmbkitError(
+            f"{len(bad)} of {len(listed)} pairs are no (query, document), or hold an empty text, "
+            f"first at {bad[:3]}"
+            if bad
+            else f"one text, {pairs[:40]!r}, where a list of pairs is wanted",
+            expected="a list of (query, document), both non-empty str",
+            hint="[(query, document) for document in documents]",
+        )
+    return [(query, document) for query, document in listed]
+
+
+def _checked_scores(model: Any, pairs: list[tuple[str, str]], scores: np.ndarray) -> np.ndarray:
+    bad = np.flatnonzero(~np.isfinite(scores))
+    if len(bad):
+        raise EmbkitError(
+            f"{len(bad)} of {len(scores)} scores are NaN or infinite, first that of "
+            f"{pairs[bad[0]]!r}",
+            expected="finite numbers",
+            hint="a training run that diverged gives these: lower the learning rate",
+        )
+    if len(scores) > 1 and (scores == scores[0]).all():
+        some = model.preprocess(pairs[:64])["input_ids"].tolist()
+        if any(row != some[0] for row in some):  # else they differ in nothing that the model sees
+            raise EmbkitError(
+                f"all of {len(scores)} different pairs have the score {scores[0]:.4g}",
+                expected="scores that tell pairs apart",
+                hint="a training run that collapsed gives these: lower the learning rate",
+            )
+    return scores
+
+
+def _scores(
+    model: Any,
+    pairs: list[tuple[str, str]],
+    batch_tokens: int | None,
+    progress: Callable[[int], object] | None,
+) -> np.ndarray:
+    import torch
+
+    device = model.device.type
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision(device))
+    cast = torch.autocast(device, dtype=dtype, enabled=dtype is not None)
+    batches = _batches(
+        _lengths(model, pairs), batch_tokens or (2048 if device == "cpu" else 32_768)
+    )
+    scores, done = np.empty(len(pairs), np.float32), 0
+    training, kept = model.training, list(model.keep_in_fp32_modules or [])
+    model.eval()
+    try:
+        if dtype is not None:  # 16 bits are too few for a score: near ones would be ties
+            layers = model.named_modules()
+            heads = [n for n, m in layers if type(m) is torch.nn.Linear and m.out_features == 1]
+            model.set_keep_in_fp32_modules([*kept, *heads])
+        with torch.inference_mode(), cast:
+            for rows in batches:
+                features = {
+                    name: value.to(model.device) if isinstance(value, torch.Tensor) else value
+                    for name, value in model.preprocess([pairs[i] for i in rows]).items()
+                }
+                scores[rows] = model(features)["scores"].float().cpu().numpy().reshape(-1)
+                done += len(rows)
+                if progress:
+                    progress(done)
+    finally:
+        if dtype is not None:
+            model.set_keep_in_fp32_modules(kept)
+        model.train(training)
+    return scores
+
+
+def _lengths(model: Any, pairs: list[tuple[str, str]]) -> np.ndarray:
+    """Tokens of each pair, shape (pairs,)."""
+    cut = {"truncation": True, "max_length": model.max_seq_length} if model.max_seq_length else {}
+    found: list[int] = []
+    for start in range(0, len(pairs), 10_000):  # what a tokenizer returns is large
+        queries, documents = zip(*pairs[start : start + 10_000], strict=True)
+        tokens = model.tokenizer(list(queries), list(documents), **cut)["input_ids"]
+        found += [len(row) for row in tokens]
+    return np.array(found)
+
+
+def _batches(lengths: np.ndarray, tokens: int) -> Iterator[np.ndarray]:
+    """Row numbers, shortest first, in batches of that many tokens at most, padding included."""
+    order, start = np.argsort(lengths, kind="stable"), 0
+    for i, row in enumerate(order):
+        if i > start and lengths[row] * (i + 1 - start) > tokens:
+            yield order[start:i]
+            start = i
+    yield order[start:]

@@ -1,0 +1,81 @@
+"""Embeddings from somewhere else: any OpenAI-compatible endpoint as one more model to judge."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..errors import EmbkitError
+
+KEY = "OPENAI_API_KEY"
+
+
+def openai_library() -> Any:
+    """The openai package.
+
+    Raises:
+        EmbkitError: it is not installed.
+    """
+    try:
+        import openai
+    except ImportError as error:
+        raise EmbkitError(
+            "the openai client is not installed",
+            expected="the optional extra 'openai'",
+            hint="pip install 'embkit[openai]', or pip install openai",
+        ) from error
+    return openai
+
+
+def api_key() -> str:
+    """The endpoint's key, from the environment.
+
+    Raises:
+        EmbkitError: there is none.
+    """
+    key = os.environ.get(KEY)
+    if not key:
+        raise EmbkitError(
+            f"{KEY} is not set",
+            expected="the endpoint's key in the environment (any text for a local endpoint)",
+            hint=f"export {KEY}=... in the shell that starts Python or JupyterLab",
+        )
+    return key
+
+
+def openai_embeddings(
+    model: str, *, base_url: str | None = None, batch_size: int = 256, retries: int = 5
+) -> Callable[[list[str]], np.ndarray]:
+    """A function ``list[str] -> (texts, dim)`` that asks an OpenAI-compatible endpoint.
+
+    The key is read from ``OPENAI_API_KEY`` and neither stored nor shown. The client waits and
+    asks again after a rate limit or a passing fault.
+
+    Args:
+        model: the endpoint's name for the embedding model.
+        base_url: the endpoint; default: ``OPENAI_BASE_URL``, else OpenAI's own.
+        batch_size: texts a request.
+        retries: how often a request is repeated.
+
+    Raises:
+        EmbkitError: the client is not installed, or there is no key.
+
+    Example:
+        >>> scores = evaluate(openai_embeddings("text-embedding-3-small"), domain)  # doctest: +SKIP
+    """
+    openai = openai_library()
+    api_key()
+    client = openai.OpenAI(base_url=base_url, max_retries=retries)
+
+    def embed(texts: list[str]) -> np.ndarray:
+        rows: list[list[float]] = []
+        for start in range(0, len(texts), batch_size):
+            answer = client.embeddings.create(model=model, input=texts[start : start + batch_size])
+            rows += [item.embedding for item in sorted(answer.data, key=lambda item: item.index)]
+        return np.asarray(rows, dtype=np.float32)
+
+    embed.__name__ = model
+    return embed

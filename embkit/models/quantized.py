@@ -1,0 +1,147 @@
+"""Weights kept in four bits by bitsandbytes: what QLoRA trains its adapters on.
+
+NF4 cuts a layer's weights into blocks of 64, divides each block by its largest weight, and keeps
+of every weight the nearest of 16 values, which lie as a normal distribution's quantiles do: 4 bits
+a weight and 32 a block (Dettmers et al. 2023, https://arxiv.org/abs/2305.14314). Layers that are
+no linear ones, such as the table of word pieces, stay as they are.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..display import facts
+from ..errors import EmbkitError
+from ..recipes.settings import nf4_settings
+from ..session import device as best_device
+from ..session import quiet
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+INSTALL = "python -m pip install -c constraints.txt -e '.[qlora]' in embkit's folder"
+
+
+def require_bitsandbytes(device: str | None = None) -> Any:
+    """The bitsandbytes module, once it has shown that it can do 4 bits on a device.
+
+    Args:
+        device: ``cpu``, ``cuda``, ...; default: the session's.
+
+    Raises:
+        EmbkitError: it is not installed, or has no kernel for the device.
+    """
+    import torch
+
+    quiet()
+    device = device or best_device()
+    try:
+        bnb: Any = importlib.import_module("bitsandbytes")
+    except Exception as error:  # a library that it cannot open is an OSError or a RuntimeError
+        raise EmbkitError(
+            f"4-bit weights need bitsandbytes, which cannot be imported: {_first_line(error)}",
+            expected="bitsandbytes, installed",
+            hint=f"{INSTALL}; or quantize='none': LoRA on the weights as they are",
+        ) from error
+    try:
+        kept, state = bnb.functional.quantize_4bit(
+            torch.linspace(-1, 1, 256, device=device).view(4, 64), quant_type="nf4"
+        )
+        read = bnb.functional.dequantize_4bit(kept, state)
+        assert bool(torch.isfinite(read).all()), "it gives NaN"
+    except Exception as error:  # each backend has its own way to lack a kernel
+        raise EmbkitError(
+            f"bitsandbytes has no working 4-bit kernel for {device!r}: {_first_line(error)}",
+            expected="a processor, or a GPU that bitsandbytes supports",
+            hint="EMBKIT_DEVICE=cpu; or quantize='none': LoRA on the weights as they are",
+        ) from error
+    return bnb
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or repr(error)).splitlines()[0]
+
+
+def load_quantized(model: str | os.PathLike) -> SentenceTransformer:
+    """A model whose linear layers hold their weights in four bits.
+
+    Raises:
+        EmbkitError: bitsandbytes is missing or has no kernel for the device; or as ``load_model``.
+    """
+    bnb = require_bitsandbytes()
+
+    from transformers import BitsAndBytesConfig
+
+    from .loading import load_model
+
+    settings = BitsAndBytesConfig(**nf4_settings())
+    loaded = load_model(model, model_kwargs={"quantization_config": settings})
+    for module in loaded.modules():
+        if isinstance(module, bnb.nn.Linear4bit):
+            # On processors with AVX512-BF16, a layer once run in eval mode stays packed in a
+            # format whose product has no gradient (bitsandbytes 0.50).
+            module.support_avx512bf16_for_cpu = False
+    return loaded
+
+
+def dequantize(model: SentenceTransformer) -> SentenceTransformer:
+    """The same model with its weights written out again, in place: what four bits could keep."""
+    network = model[0].auto_model
+    if getattr(network, "is_quantized", False):
+        model[0].auto_model = network.dequantize()
+    return model
+
+
+@dataclass(frozen=True)
+class WeightBytes:
+    """What the four-bit layers' weights take, in bytes, and would take in fp32."""
+
+    layers: int
+    kept: int
+    fp32: int
+
+    @property
+    def ratio(self) -> float:
+        """Bytes kept over bytes in fp32; NaN without a 4-bit layer."""
+        return self.kept / self.fp32 if self.fp32 else float("nan")
+
+    def __repr__(self) -> str:
+        return (
+            f"WeightBytes({self.layers} layers, {self.kept / 1e6:.2f} MB kept, "
+            f"{self.fp32 / 1e6:.2f} MB in fp32: {self.ratio:.3f})"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = {
+            "quantised layers": f"{self.layers}",
+            "their weights, MB": f"{self.kept / 1e6:.2f}",
+            "the same in fp32, MB": f"{self.fp32 / 1e6:.2f}",
+            "ratio": f"{self.ratio:.3f}",
+        }
+        return facts(rows)
+
+
+def weight_bytes(model: SentenceTransformer) -> WeightBytes:
+    """Counts the quantised layers' weights: codes, the scale of each block, the 16 values."""
+    layers = kept = fp32 = 0
+    for module in model.modules():
+        beside = scales(module)
+        if not beside:
+            continue
+        layers += 1
+        kept += sum(t.numel() * t.element_size() for t in (module.weight.data, *beside))
+        fp32 += 4 * module.in_features * module.out_features
+    return WeightBytes(layers, kept, fp32)
+
+
+def scales(module: Any) -> list[Any]:
+    """The tensors that a four-bit layer holds beside its codes; none for any other layer."""
+    state = getattr(getattr(module, "weight", None), "quant_state", None)
+    found = []
+    while state is not None:  # scales may be quantised themselves, and have scales
+        found += [t for t in (state.absmax, state.code, state.offset) if t is not None]
+        state = state.state2 if state.nested else None
+    return found

@@ -1,0 +1,153 @@
+"""Vectors of texts: what goes in and what comes out is checked, and kept on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import EmbkitError
+from ..files import write_atomic
+from ..session import paths, precision
+
+if TYPE_CHECKING:
+    from sentence_transformers import CrossEncoder, SentenceTransformer
+
+Vectors = np.ndarray  # (texts, dim), float32
+EmbedFunction = Callable[[list[str]], Any]
+
+
+def checked_model(model: Any) -> None:
+    """Fails for what can encode nothing."""
+    if not hasattr(model, "preprocess") and not callable(model):
+        raise EmbkitError(
+            f"encode() was given {model!r} as its model",
+            expected="a SentenceTransformer, or a function list[str] -> (texts, dim)",
+            hint=f"ek.encode(ek.load_model({str(model)!r}), texts)"
+            if isinstance(model, str | os.PathLike)
+            else "ek.encode(ek.load_model('minilm'), texts)",
+        )
+
+
+def checked_texts(texts: Sequence[str]) -> list[str]:
+    """The texts as a list; fails for an empty one, and for one text in place of a list."""
+    texts = _listed(texts)
+    empty = [i for i, text in enumerate(texts) if not isinstance(text, str) or not text.strip()]
+    if empty:
+        raise EmbkitError(
+            f"{len(empty)} of {len(texts)} texts are empty or no text, first at {empty[:3]}",
+            expected="a list of non-empty str",
+            hint="[t for t in texts if t.strip()]",
+        )
+    return texts
+
+
+def check_prompt(model: Any, prompt: str | None) -> None:
+    """Refuses a prompt that leaves no room for a text: all texts would get one vector.
+
+    Raises:
+        EmbkitError: naming the prompt's tokens and the model's window.
+    """
+    tokenizer, window = getattr(model, "tokenizer", None), getattr(model, "max_seq_length", None)
+    if not prompt or window is None or not callable(tokenizer):
+        return
+    tokens = len(tokenizer(prompt)["input_ids"])  # those that begin and end a text among them
+    if tokens >= window:
+        raise EmbkitError(
+            f"a prompt of {tokens} tokens, {prompt[:40]!r}, for a model that reads {window}",
+            expected=f"a prompt that leaves room for the text: fewer than {window} tokens",
+            hint="a few words, such as query_prompt='query: '",
+        )
+
+
+def _listed(texts: Sequence[str]) -> list[str]:
+    if isinstance(texts, str):
+        raise EmbkitError(
+            f"one text, {texts[:40]!r}, where a list of texts is wanted",
+            expected="a list of str",
+            hint=f"[{texts[:40]!r}]",
+        )
+    return list(texts)
+
+
+def checked_vectors(vectors: Any, texts: int) -> Vectors:
+    """What came back for so many texts, as float32 rows of length 1; fails for what is none."""
+    try:
+        vectors = np.asarray(vectors, dtype=np.float32)
+        shape = f"an array of shape {vectors.shape}"
+        usable = vectors.ndim == 2 and len(vectors) == texts and (vectors.shape[1] or not texts)
+    except (TypeError, ValueError):
+        shape, usable = f"{type(vectors).__name__} that is no array of numbers", False
+    if not usable:
+        raise EmbkitError(
+            f"{shape} came back for {texts} texts",
+            expected=f"numbers of shape ({texts}, dim)",
+            hint="return one row a text, in the texts' order",
+        )
+    bad = ~np.isfinite(vectors).all(axis=1)
+    if bad.any():
+        raise EmbkitError(
+            f"{int(bad.sum())} of {texts} embeddings hold NaN or infinity, first at "
+            f"{int(np.flatnonzero(bad)[0])}",
+            expected="finite numbers",
+            hint="a training run that diverged gives these: lower the learning rate",
+        )
+    return unit(vectors)
+
+
+def unit(vectors: Vectors) -> Vectors:
+    """Each row brought to length 1; a row of zeros stays."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+def fingerprint(model: SentenceTransformer | CrossEncoder) -> str:
+    """Hash of a model's weights, and of what else decides its embeddings or scores."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(model.state_dict().items()):
+        digest.update(f"{name}{tuple(weight.shape)}{weight.dtype}".encode())
+        digest.update(weight.detach().float().cpu().numpy().tobytes())
+    truncated = getattr(model, "truncate_dim", None)  # a cross-encoder has none
+    settings: list[Any] = [str(model.max_seq_length), str(truncated), repr(model)]
+    backend = getattr(getattr(model, "tokenizer", None), "backend_tokenizer", None)
+    if backend is not None and hasattr(backend, "to_str"):
+        pieces = json.loads(backend.to_str())
+        settings.append({k: v for k, v in pieces.items() if k not in ("truncation", "padding")})
+    settings += _adapters_in_use(model)
+    digest.update(json.dumps(settings).encode())
+    return digest.hexdigest()
+
+
+def _adapters_in_use(model: SentenceTransformer | CrossEncoder) -> list[str]:
+    """Which of a model's adapters are switched on, layer by layer; none for a model without."""
+    return [
+        f"{name}: {getattr(layer, 'disable_adapters', None)} {layer.active_adapters}"
+        for name, layer in model.named_modules()
+        if isinstance(getattr(layer, "active_adapters", None), list)
+    ]
+
+
+def cache_file(model: SentenceTransformer | CrossEncoder, folder: str, *inputs: Any) -> Path:
+    """Where what a model makes of its inputs is kept: the inputs decide, and all that it is."""
+    digest = hashlib.sha256(fingerprint(model).encode())
+    digest.update(json.dumps([precision(model.device.type), *inputs]).encode())
+    return paths().cache / folder / f"{digest.hexdigest()[:32]}.npy"
+
+
+def read_array(where: Path) -> np.ndarray | None:
+    """A kept array; None where there is none, or only a part of one."""
+    try:
+        return np.load(where, allow_pickle=False)
+    except (OSError, ValueError, EOFError):  # not there, or cut off: encoded again
+        return None
+
+
+def write_array(where: Path, array: np.ndarray) -> None:
+    """A cache that cannot be written is no error: the result is here."""
+    with contextlib.suppress(EmbkitError):
+        write_atomic(where, lambda stream: np.save(stream, array))

@@ -1,0 +1,352 @@
+"""Training pairs: where they come from, what may meet in a batch, and the negatives beside them."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import session
+from ..data import Domain
+from ..data.domain import normalise
+from ..errors import EmbkitError, unknown
+from ..recipes.recipe import Recipe
+from .mining import CrossEncoderScores, Family, Mined, Pair, mine
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+EVERYTHING = ":all"  # after a set's name: what its filters removed is kept, too
+NONE = -1  # in a row of places: nothing more
+FAMILY = "family"  # the column that says which rows may not meet in a batch
+
+
+@dataclass(frozen=True, repr=False)
+class TrainingPairs:
+    """What a recipe trains on, row by row.
+
+    Args:
+        domain: whose documents the positives are.
+        rows: (query id, anchor text, document id), in the order of training before shuffling.
+        mined: the hard negatives, one row a pair, where the recipe asks for some.
+        unique: ``texts``, or ``families``: what may stand only once in a batch.
+        dropped: why rows of a generated set were left out -> how many.
+        corpus_labels: whether the data set says which places of the corpus are right.
+        right_labels: the same, for a loss over the batch: what is right beside a row's positive.
+        taught: what a teacher says about the rows, and about texts beside them.
+    """
+
+    domain: Domain
+    rows: tuple[Pair, ...]
+    mined: Mined | None = None
+    unique: str = "texts"
+    dropped: dict[str, int] = field(default_factory=dict)
+    corpus_labels: bool = False
+    right_labels: bool = False
+    taught: Taught | None = None
+
+    def __len__(self) -> int:
+        return self.taught.rows if self.taught else len(self.rows)
+
+    @property
+    def families(self) -> list[str]:
+        """Each row's family: its document's group, or the document where there are no groups."""
+        found = [self.domain.groups.get(document, document) for _, _, document in self.rows]
+        return [*found, *(self.taught.texts if self.taught else ())]
+
+    def dataset(self) -> Dataset:
+        """Columns ``anchor``, ``positive``, ``negative_1`` and so on: what the loss reads."""
+        from datasets import Dataset
+
+        corpus = self.domain.corpus
+        columns: dict[str, list[Any]] = {
+            "anchor": [anchor for _, anchor, _ in self.rows],
+            "positive": [corpus[document] for _, _, document in self.rows],
+        }
+        mined = self.mined.negatives if self.mined else ()
+        for n, negatives in enumerate(zip(*mined, strict=True), start=1):
+            columns[f"negative_{n}"] = [corpus[document] for document in negatives]
+        if self.corpus_labels or self.right_labels:
+            columns["label"] = self.places()
+        return Dataset.from_dict(self.taught.columns(columns) if self.taught else columns)
+
+    def places(self) -> list[list[int]]:
+        """Each row's positive as its place in the corpus, then what else is right for its anchor.
+
+        All rows are as long as the longest; -1 fills them up.
+        """
+        number = {document: i for i, document in enumerate(self.domain.corpus)}
+        right: dict[str, dict[int, None]] = {}
+        for _, anchor, document in self.rows:
+            right.setdefault(anchor, {})[number[document]] = None
+        width = max(map(len, right.values()))
+        found = []
+        for _, anchor, document in self.rows:
+            row = [number[document], *(d for d in right[anchor] if d != number[document])]
+            found.append(row + [NONE] * (width - len(row)))
+        return found
+
+    def record(self) -> Dataset:
+        """The data set as a run keeps it: with a column ``family`` where families matter."""
+        data = self.dataset()
+        return data.add_column(FAMILY, self.families) if self.unique == "families" else data
+
+    def __repr__(self) -> str:
+        beside = f", {self.mined!r}" if self.mined else ""
+        return f"TrainingPairs({len(self):,} pairs of {self.domain.name!r}{beside})"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td style='text-align:left'>{html.escape(anchor)}</td>"
+            f"<td style='text-align:left'>{html.escape(self.domain.corpus[document])}</td></tr>"
+            for _, anchor, document in self.rows[:5]
+        )
+        left = "".join(f"<li>{html.escape(why)}: {n:,}</li>" for why, n in self.dropped.items())
+        return (
+            f"<p>{len(self):,} training pairs of <b>{html.escape(self.domain.name)}</b></p>"
+            + (f"<p>left out</p><ul>{left}</ul>" if left else "")
+            + f"<table><tr><th>anchor</th><th>positive</th></tr>{rows}</table>"
+            + (self.mined._repr_html_() if self.mined else "")
+        )
+
+
+def make_pairs(recipe: Recipe, domain: Domain) -> TrainingPairs:
+    """A recipe's pairs: collected, cut, shuffled and mined as it says; no teacher is asked.
+
+    Raises:
+        EmbkitError: an unknown set of pairs, or fewer than two pairs.
+    """
+    rows, dropped = collect(domain, recipe.pairs)
+    if recipe.max_pairs is not None and recipe.max_pairs < len(rows):
+        order = np.random.default_rng(recipe.seed).permutation(len(rows))[: recipe.max_pairs]
+        rows = [rows[i] for i in order]
+    if recipe.shuffle_labels:
+        order = np.random.default_rng(recipe.seed).permutation(len(rows))
+        rows = [(q, anchor, rows[i][2]) for (q, anchor, _), i in zip(rows, order, strict=True)]
+    if len(rows) < 2:
+        raise EmbkitError(
+            f"{len(rows)} training pair(s) in {domain.name!r}",
+            expected="at least two: a pair's negatives are the other pairs' positives",
+            hint="label more pairs, or load a larger profile",
+        )
+    mined = None
+    if recipe.hard_negatives:
+        mined = mine(
+            domain,
+            rows,
+            recipe.hard_negatives,
+            miner=recipe.miner,
+            model=recipe.model,
+            range_min=recipe.range_min,
+            range_max=recipe.range_max,
+            relative_margin=recipe.relative_margin,
+            keep_kin=recipe.keep_kin,
+            veto=_scores_of(recipe.veto) if recipe.veto else None,
+            sampling=recipe.sampling,
+            hidden_positives=recipe.hidden_positives,
+            seed=recipe.seed,
+        )
+    whole = recipe.approach in ("corpus", "distill")
+    unique = "texts" if recipe.approach == "embedding_mse" else recipe.unique_in_batch
+    several = recipe.approach == "clip" and len({anchor for _, anchor, _ in rows}) < len(rows)
+    return TrainingPairs(domain, tuple(rows), mined, unique, dropped, whole, several)
+
+
+def _scores_of(cross_encoder: str) -> CrossEncoderScores:
+    from ..models.cross_encoder import load_cross_encoder, score_pairs
+
+    model = load_cross_encoder(cross_encoder)
+    return lambda texts: score_pairs(model, texts)
+
+
+def collect(domain: Domain, source: str) -> tuple[list[Pair], dict[str, int]]:
+    """The rows of one source of pairs, or of several joined by ``+``, and what was left out.
+
+    ``human`` is the domain's own training split. Any other name is a set of generated queries,
+    ``data/<domain>/<name>.jsonl``; with ``:all`` after it, what its filters removed comes too.
+    Of a set, rows are left out whose document the domain's profile does not hold or belongs to a
+    group held out for testing, and queries that are asked in a test or dev split.
+    """
+    rows: list[Pair] = []
+    dropped: dict[str, int] = {}
+    for name in source.split("+"):
+        if name == "human":
+            rows += [
+                (query, domain.queries[query], document)
+                for query, judged in domain.split("train").items()
+                for document, grade in judged.items()
+                if grade > 0
+            ]
+        else:
+            rows += _from_set(domain, name, dropped)
+    return rows, dropped
+
+
+def sets(domain: Domain) -> list[str]:
+    """The names of a domain's sets of generated queries."""
+    found = {path.stem for path in (session.paths().data / domain.name).glob("*.jsonl")}
+    return sorted(found - {"corpus", "queries"})  # of a folder in BEIR's layout that lies there
+
+
+def _from_set(domain: Domain, name: str, dropped: dict[str, int]) -> Iterable[Pair]:
+    from ..synthetic.generate import read_set
+
+    everything = name.endswith(EVERYTHING)
+    name = name.removesuffix(EVERYTHING)
+    if name not in sets(domain):
+        raise unknown("source of pairs", name, ["human", *sets(domain)])
+    asked = {
+        normalise(domain.queries[query])
+        for split, judged in domain.qrels.items()
+        if split != "train"
+        for query in judged
+    }
+    tested = domain.tested_groups
+    rows = []
+
+    def drop(why: str) -> None:
+        dropped[why] = dropped.get(why, 0) + 1
+
+    for place, row in enumerate(read_set(session.paths().data / domain.name / f"{name}.jsonl")):
+        document = row["document"]
+        if row.get("split", "train") != "train" or not (everything or row.get("kept", True)):
+            continue
+        if document not in domain.corpus:
+            drop(f"{name}: document not in this profile")
+        elif domain.groups.get(document) in tested:
+            drop(f"{name}: document of a group held out for testing")
+        elif normalise(row["query"]) in asked:
+            drop(f"{name}: query asked in a dev or test split")
+        else:
+            rows.append((f"{name}-{place}", row["query"], document))
+    return rows
+
+
+def source_hash(domain: Domain, source: str) -> str:
+    """Hash of the generated sets that a source names; empty for the domain's own pairs."""
+    digest = hashlib.sha256()
+    for name in sorted(source.split("+")):
+        path = session.paths().data / domain.name / f"{name.removesuffix(EVERYTHING)}.jsonl"
+        if name != "human" and path.is_file():
+            digest.update(path.read_bytes())
+    return digest.hexdigest() if source != "human" else ""
+
+
+def in_batch_false_negatives(
+    pairs: TrainingPairs, batches: Iterable[Sequence[int]]
+) -> dict[str, int]:
+    """Counts in-batch negatives that are not negatives, over batches of row numbers.
+
+    Returns:
+        ``negatives`` (all of them), ``same document`` (the negative is the row's own positive),
+        ``known positive`` (right for the same query text in another row), ``kin`` (an ancestor
+        or descendant of a right document), ``same family`` (of the same group, kin or not).
+    """
+    right: dict[str, set[str]] = {}
+    for _, anchor, document in pairs.rows:
+        right.setdefault(anchor, set()).add(document)
+    family, tree, families = {}, Family(pairs.domain.parents), pairs.families
+    for _, _, document in pairs.rows:
+        family[document] = set(tree.kin(document))
+    found = dict.fromkeys(("negatives", "same document", "known positive", "kin", "same family"), 0)
+    for batch in batches:
+        for i in batch:
+            _, anchor, own = pairs.rows[i]
+            for j in batch:
+                if i == j:
+                    continue
+                other = pairs.rows[j][2]
+                found["negatives"] += 1
+                found["same document"] += other == own
+                found["known positive"] += other != own and other in right[anchor]
+                found["kin"] += other in family[own]
+                found["same family"] += families[i] == families[j]
+    return found
+
+
+def batches(
+    pairs: TrainingPairs, batch_size: int, seed: int, unique: str | None
+) -> list[list[int]]:
+    """The batches of the first epoch, as row numbers.
+
+    Args:
+        pairs: what is trained on.
+        batch_size: rows a batch.
+        seed: of the order.
+        unique: ``texts``, ``families``, or None for plain shuffling.
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    if unique is None:
+        order = torch.randperm(len(pairs), generator=generator).tolist()
+        return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    keys = replace(pairs, unique=unique).record()
+    options = {"batch_size": batch_size, "drop_last": False, "seed": seed}
+    return list(_without_duplicates(keys, keys, generator=generator, **options))
+
+
+def batch_sampler(pairs: TrainingPairs) -> str | Callable[..., Any]:
+    """What the trainer asks for batches: sentence-transformers' sampler without duplicates.
+
+    It compares the texts of a row's columns. With families it is shown the column ``family``, too.
+    """
+    if pairs.unique == "texts":
+        return "no_duplicates"
+    return partial(_without_duplicates, pairs.record())
+
+
+def shared_sampler(pairs: TrainingPairs, batch_size: int, processes: int) -> Callable[..., Any]:
+    """The same for several processes: the global batches of one, each cut into their parts."""
+    kept = pairs.record() if pairs.unique != "texts" else None
+    return partial(_slices, kept, processes, batch_size)
+
+
+def _slices(
+    keys: Dataset | None, processes: int, together: int, dataset: Dataset, **options: Any
+) -> Any:
+    from ..distributed import Sliced
+
+    options |= {"batch_size": together, "drop_last": False}  # of all processes, to the last row
+    whole = _without_duplicates(dataset if keys is None else keys, dataset, **options)
+    return Sliced(whole, processes)
+
+
+def _without_duplicates(keys: Dataset, dataset: Dataset, **options: Any) -> Any:
+    from sentence_transformers.base.sampler import NoDuplicatesBatchSampler
+
+    return NoDuplicatesBatchSampler(keys, **options)
+
+
+@dataclass(frozen=True, repr=False)
+class Taught:
+    """What a teacher says about training pairs, as the loss reads it.
+
+    Args:
+        labels: one a row of the data set.
+        texts: unlabelled texts, rows of their own after the pairs'.
+        alone: whether ``texts`` are all that is trained on, and the pairs only named them.
+        arrays: tables of vectors that labels are places in; a run's ``teacher.npz``.
+    """
+
+    labels: list[Any]
+    texts: tuple[str, ...] = ()
+    alone: bool = False
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """Rows of the data set."""
+        return len(self.labels)
+
+    def columns(self, pairs: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        """The data set's columns: those of the pairs, with unlabelled rows and the labels."""
+        if self.alone:
+            return {"anchor": list(self.texts), "label": self.labels}
+        texts = {name: rows + list(self.texts) for name, rows in pairs.items() if name != "label"}
+        return texts | {"label": self.labels}

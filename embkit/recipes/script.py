@@ -1,0 +1,296 @@
+"""What a recipe is in plain sentence-transformers: its trainer arguments and its script."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from ..errors import EmbkitError
+from .recipe import Recipe
+from .settings import (
+    Cosine,
+    FromTeacher,
+    Named,
+    Other,
+    lora_plus_settings,
+    lora_settings,
+    loss_settings,
+    nf4_settings,
+)
+
+SCRIPT = '''"""Trains one sentence-transformers model: python script.py FILES
+
+FILES: pairs.jsonl MODEL OUTPUT{usage}
+pairs.jsonl holds one {{"anchor": ..., "positive": ...}} a line, with negative_1 and so on where
+negatives were mined; a run's folder has the file{files}.
+MODEL is a folder or a hub id.
+"""
+
+# made for a recipe that starts from {model!r}
+
+import sys
+
+{numpy}import torch
+from datasets import Dataset
+{lora_import}from sentence_transformers import (
+    SentenceTransformer,
+    SentenceTransformerTrainer,
+    SentenceTransformerTrainingArguments,
+)
+{imports}from sentence_transformers.sentence_transformer import losses
+{quantized_import}{cosine}{classes}
+pairs, start, output = sys.argv[1:4]
+data = Dataset.from_json(pairs)
+{sampler}torch.manual_seed({seed})
+{quantized}model = SentenceTransformer(start{device})
+{settings}
+{tables}loss = {loss}
+arguments = SentenceTransformerTrainingArguments(
+    output_dir=output + "/checkpoints",
+    save_strategy="no",
+    report_to="none",
+    use_cpu={use_cpu},
+{arguments}
+)
+trainer = SentenceTransformerTrainer(
+    model=model, args=arguments, train_dataset=data, loss=loss{optimizers}
+)
+{kept}trainer.train()
+{merge}model.save_pretrained(output)
+'''
+
+
+OWN = {  # approach -> the classes that are not sentence-transformers'
+    "corpus": ("CorpusSoftmaxLoss", "KeptDocuments"),
+    "distill": ("CorpusSoftmaxLoss", "CorpusDistillLoss", "KeptDocuments"),
+    "embedding_mse": ("VectorsLoss",),
+}
+KEPT = """documents = Dataset.from_json(sys.argv[4])["document"][:]
+kept = KeptDocuments(
+    {inner}, lambda: model.encode(documents, prompt={prompt!r}), every={every}
+)
+trainer.add_callback(kept)
+"""
+TABLES = """arrays = np.load(sys.argv[-1])
+taught = {name: torch.from_numpy(arrays[name]) for name in arrays}
+"""
+COSINE_IMPORT = "from sentence_transformers.util import pairwise_cos_sim\n"
+LORA_IMPORT = "from peft import LoraConfig, PeftModel\n"
+LORA_PLUS_IMPORT = "from peft.optimizers import create_loraplus_optimizer\n"
+QUANTIZED_IMPORT = "from transformers import BitsAndBytesConfig\n"
+QUANTIZED = """four_bits = BitsAndBytesConfig(
+{settings}
+)
+"""
+UNPACKED = """for module in model.modules():
+    if hasattr(module, "support_avx512bf16_for_cpu"):  # what it packs has no gradient
+        module.support_avx512bf16_for_cpu = False"""
+MERGE = """model.save_pretrained(output + "/adapter")  # the adapter alone
+model = SentenceTransformer(start{device})
+{dequantize}adapted = PeftModel.from_pretrained(model[0].auto_model, output + "/adapter")
+model[0].auto_model = adapted.merge_and_unload()
+"""
+SAMPLER_IMPORT = "from sentence_transformers.base.sampler import NoDuplicatesBatchSampler\n"
+SAMPLER = """keys = data  # rows that share a text or a family never meet in a batch
+data = data.remove_columns("family")
+
+
+def sampler(dataset, **options):
+    return NoDuplicatesBatchSampler(keys, **options)
+
+
+"""
+
+
+def trainer_arguments(recipe: Recipe, pairs: int | None = None) -> dict[str, Any]:
+    """The trainer's arguments that decide the model; embkit's run and the script share them.
+
+    Args:
+        recipe: what to train.
+        pairs: rows of the data set. Where they make a single step there is no warm-up, whose
+            first step has a learning rate of 0; None: more than one step.
+    """
+    single = pairs is not None and recipe.epochs == 1 and pairs <= recipe.batch_size
+    return {
+        "num_train_epochs": recipe.epochs,
+        "per_device_train_batch_size": recipe.batch_size,
+        "learning_rate": recipe.learning_rate,
+        "lr_scheduler_type": recipe.schedule,
+        "warmup_steps": 0.0 if single else recipe.warmup,
+        "weight_decay": recipe.weight_decay,
+        "batch_sampler": "no_duplicates",
+        "seed": recipe.seed,
+        **({"prompts": prompts} if (prompts := _column_prompts(recipe)) else {}),
+        **({"learning_rate_mapping": _tower_rates(recipe)} if recipe.approach == "clip" else {}),
+    }
+
+
+def _tower_rates(recipe: Recipe) -> dict[str, float]:
+    from .settings import learning_rates
+
+    return learning_rates(recipe)
+
+
+def saved_prompts(recipe: Recipe) -> dict[str, str]:
+    """What the model's ``encode_query`` and ``encode_document`` will put before a text."""
+    given = {"query": recipe.query_prompt, "document": recipe.document_prompt}
+    return {kind: prompt for kind, prompt in given.items() if prompt is not None}
+
+
+def _column_prompts(recipe: Recipe) -> dict[str, str]:
+    """The trainer's prompts, by column of the training pairs."""
+    negatives = [f"negative_{n}" for n in range(1, recipe.hard_negatives + 1)]
+    columns = {"anchor": recipe.query_prompt}
+    columns |= dict.fromkeys(["positive", *negatives], recipe.document_prompt)
+    return {column: prompt for column, prompt in columns.items() if prompt}
+
+
+def stock_script(recipe: Recipe, *, on: str | None = None, precision: str | None = None) -> str:
+    """A script that trains the recipe's model with the stock trainer and no embkit.
+
+    Args:
+        recipe: what to train.
+        on: ``cpu``, ``cuda``, ...; default: the session's device.
+        precision: ``fp32``, ``bf16`` or ``fp16``; default: the session's.
+    """
+    from .. import session
+
+    if recipe.approach == "clip":
+        raise EmbkitError(
+            "a script for approach='clip': pictures need embkit's towers and its cache",
+            expected="a recipe that trains on texts alone",
+            hint="ek.train(recipe, domain) trains it; run.model() is a SentenceTransformer",
+        )
+    on = on or session.device()
+    device = ', device="cpu"' if on == "cpu" else ""
+    chosen = trainer_arguments(recipe)
+    precision = precision or session.precision(on)
+    if precision != "fp32":
+        chosen[precision] = True
+    families = recipe.unique_in_batch == "families"
+    written = {name: repr(value) for name, value in chosen.items()}
+    written |= {"batch_sampler": "sampler"} if families else {}
+    if recipe.epochs == 1 and recipe.warmup:
+        several = f"len(data) > {recipe.batch_size}"
+        written["warmup_steps"] = f"{recipe.warmup!r} if {several} else 0.0"
+    own = OWN.get(recipe.approach, ())
+    files = ["documents.jsonl"] * ("KeptDocuments" in own)
+    files += ["teacher.npz"] * (recipe.approach in ("distill", "embedding_mse"))
+    settings, four_bits = [], recipe.quantize != "none"
+    start = device + ", model_kwargs={'quantization_config': four_bits}" * four_bits
+    settings += [UNPACKED] if four_bits else []
+    if recipe.layers:
+        settings += [
+            "network = model[0].auto_model",
+            "layers = network.encoder.layer",
+            f"last, kept = len(layers) - 1, {recipe.layers}",
+            "spaced = [round(i * last / max(1, kept - 1)) for i in range(kept)]",
+            "network.encoder.layer = torch.nn.ModuleList(layers[i] for i in spaced)",
+            "network.config.num_hidden_layers = kept",
+        ]
+    if prompts := saved_prompts(recipe):
+        settings.append(f"model.prompts |= {prompts!r}")
+    if recipe.max_length is not None:
+        settings.append(f"model.max_seq_length = {recipe.max_length}")
+    if recipe.dropout is not None:
+        settings += [
+            "for module in model.modules():",
+            "    if isinstance(module, torch.nn.Dropout):",
+            f"        module.p = {recipe.dropout!r}",
+        ]
+    if recipe.lora_rank:
+        settings += [
+            "model.add_adapter(",
+            "    LoraConfig(",
+            *(f"        {name}={value!r}," for name, value in lora_settings(recipe).items()),
+            "    )",
+            ")",
+        ]
+        if four_bits:
+            settings += [
+                "for weight in model.parameters():",
+                "    if weight.requires_grad:",
+                "        weight.data = weight.data.float()",
+            ]
+    if recipe.lora_plus != 1:
+        settings += [
+            "optimizer = create_loraplus_optimizer(",
+            "    model,",
+            "    torch.optim.AdamW,",
+            *(f"    {name}={value!r}," for name, value in lora_plus_settings(recipe).items()),
+            ")",
+        ]
+    return SCRIPT.format(
+        model=recipe.model,
+        device=start,
+        use_cpu=on == "cpu",
+        seed=recipe.seed,
+        settings="\n".join(settings),
+        loss=_loss(recipe, device),
+        usage="".join(f" {file}" for file in files),
+        files=f", as it has {' and '.join(files)}" if files else "",
+        numpy="import numpy as np\n" if "teacher.npz" in files else "",
+        tables=TABLES if "teacher.npz" in files else "",
+        cosine=COSINE_IMPORT if recipe.approach in ("kl", "margin_mse") else "",
+        classes=_classes(own) if own else "",
+        kept=_kept(recipe) if "KeptDocuments" in own else "",
+        arguments="\n".join(f"    {name}={value}," for name, value in written.items()),
+        sampler=SAMPLER if families else "",
+        imports=SAMPLER_IMPORT if families else "",
+        lora_import=(LORA_IMPORT if recipe.lora_rank else "")
+        + (LORA_PLUS_IMPORT if recipe.lora_plus != 1 else ""),
+        optimizers=", optimizers=(optimizer, None)" if recipe.lora_plus != 1 else "",
+        quantized_import=QUANTIZED_IMPORT if four_bits else "",
+        quantized=_quantized(precision) if four_bits else "",
+        merge=_merge(start, four_bits) if recipe.lora_rank else "",
+    )
+
+
+def _quantized(precision: str) -> str:
+    settings = [f"    {name}={value!r}," for name, value in nf4_settings(precision).items()]
+    return QUANTIZED.format(settings="\n".join(settings))
+
+
+def _merge(start: str, four_bits: bool) -> str:
+    network = "model[0].auto_model"
+    written_out = f"{network} = {network}.dequantize()\n" if four_bits else ""
+    return MERGE.format(device=start, dequantize=written_out)
+
+
+def _loss(recipe: Recipe, device: str) -> str:
+    name, given = loss_settings(recipe)
+    own = recipe.approach in OWN
+    written = ["model"]
+    for key, value in given.items():
+        if isinstance(value, Other):
+            shown = f"SentenceTransformer({value.model!r}{device})"
+        elif isinstance(value, Named):
+            shown = f"losses.{value.name}"
+        elif isinstance(value, Cosine):
+            shown = "pairwise_cos_sim"
+        elif isinstance(value, FromTeacher):
+            shown = f"taught[{value.table!r}]"
+        else:
+            shown = repr(value)
+        written.append(f"{key}={shown}")
+    loss = f"{'' if own else 'losses.'}{name}({', '.join(written)})"
+    return f"losses.MatryoshkaLoss(model, {loss}, {list(recipe.sizes)})" if recipe.sizes else loss
+
+
+def _classes(names: tuple[str, ...]) -> str:
+    """The source of the package's own losses and of what goes with them, word for word."""
+    from ..losses import corpus
+
+    source = inspect.getsource(corpus)
+    head = source[source.index("import torch\n") : source.index("\n\nclass ")]
+    parts = [inspect.getsource(getattr(corpus, name)) for name in names]
+    return "\n" + "\n\n".join([head, *parts])
+
+
+def _kept(recipe: Recipe) -> str:
+    """The callback that keeps the documents' vectors fresh."""
+    return KEPT.format(
+        inner="loss.loss" if recipe.sizes else "loss",
+        prompt=recipe.document_prompt,
+        every=f"max(1, -(-len(data) // {recipe.batch_size}) // {recipe.refresh})",
+    )

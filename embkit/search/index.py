@@ -1,0 +1,162 @@
+"""Encode, search exactly, search by words (BM25)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import EmbkitError
+from ..models.encoding import encode_as
+from ..models.vectors import Vectors, _listed
+
+
+def exact_search(
+    queries: Vectors, documents: Vectors, k: int = 10, *, block_mb: int = 256
+) -> tuple[np.ndarray, np.ndarray]:
+    """Exact search: the k documents with the largest dot product, in blocks of bounded memory.
+
+    Args:
+        queries: shape (queries, dim).
+        documents: shape (documents, dim); a memory-mapped array will do.
+        k: how many; more than there are documents gives them all.
+        block_mb: the largest score block, in MB.
+
+    Returns:
+        (indices, scores), both (queries, min(k, documents)), best first; ties by lower index.
+
+    Raises:
+        EmbkitError: k below 1, or different dimensions.
+    """
+    if k < 1:
+        raise EmbkitError(f"k={k}", expected="k of 1 or more", hint="k=10")
+    if queries.ndim != 2 or documents.ndim != 2 or queries.shape[1] != documents.shape[1]:
+        raise EmbkitError(
+            f"queries of shape {queries.shape} cannot be compared with documents of shape "
+            f"{documents.shape}",
+            expected="two arrays (n, dim) with the same dim",
+            hint="encode both with the same model and the same truncation",
+        )
+    k = min(k, len(documents))
+    if k == 0:
+        return np.empty((len(queries), 0), np.int64), np.empty((len(queries), 0), np.float32)
+    width = min(len(documents), 65_536)
+    height = max(1, int(block_mb * 2**20 / 4 / max(1, width)))
+    indices = np.empty((len(queries), k), dtype=np.int64)
+    scores = np.empty((len(queries), k), dtype=np.float32)
+    for top in range(0, len(queries), height):
+        rows = slice(top, top + height)
+        best: tuple[np.ndarray, np.ndarray] | None = None
+        for left in range(0, len(documents), width):
+            block = queries[rows] @ np.asarray(documents[left : left + width], np.float32).T
+            if not np.isfinite(block).all():
+                raise EmbkitError(
+                    "a query or document vector holds NaN or infinity",
+                    expected="finite numbers",
+                    hint="ek.encode() refuses such vectors when they are made",
+                )
+            found = _top(block, min(k, block.shape[1]))
+            found = (found[0] + left, found[1])
+            best = found if best is None else _merge(best, found, k)
+        assert best is not None
+        indices[rows], scores[rows] = best
+    return indices, scores
+
+
+def _top(block: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k best of each row, best first, ties by lower index."""
+    if k < block.shape[1]:
+        import torch
+
+        values, places = torch.topk(torch.from_numpy(block), k + 1, dim=1)
+        indices = np.sort(places[:, :k].numpy(), axis=1)
+        for row in np.flatnonzero((values[:, k - 1] == values[:, k]).numpy()):
+            kth = block[row, indices[row]].min()  # a tie at the border: the lower indices win
+            above, level = np.flatnonzero(block[row] > kth), np.flatnonzero(block[row] == kth)
+            indices[row] = np.sort(np.concatenate([above, level[: k - len(above)]]))
+    else:
+        indices = np.broadcast_to(np.arange(k), block.shape)
+    scores = np.take_along_axis(block, indices, axis=1)
+    order = np.argsort(-scores, axis=1, kind="stable")
+    return np.take_along_axis(indices, order, axis=1), np.take_along_axis(scores, order, axis=1)
+
+
+def _merge(a, b, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k best of two ranked lists; the first list's indices are the lower ones."""
+    indices = np.concatenate([a[0], b[0]], axis=1)
+    scores = np.concatenate([a[1], b[1]], axis=1)
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(indices, order, axis=1), np.take_along_axis(scores, order, axis=1)
+
+
+class Dense:
+    """Documents encoded once by one model, searched as often as you like.
+
+    Queries and documents get the prompts that the model was saved with, and go the ways that it
+    has for them, as with ``encode_query`` and ``encode_document``.
+
+    Args:
+        model: as in ``encode``.
+        texts: the documents.
+        cache: whether embeddings are read from and kept on disk.
+    """
+
+    def __init__(self, model: Any, texts: Sequence[str], *, cache: bool = True) -> None:
+        self._encode = lambda rows, kind: encode_as(model, rows, kind, cache=cache)
+        self._documents = self._encode(texts, "document")
+
+    def search(self, queries: Sequence[str], k: int = 10) -> tuple[np.ndarray, np.ndarray]:
+        """(indices, scores), both (queries, min(k, documents)), best first; ties by lower index."""
+        return exact_search(self._encode(queries, "query"), self._documents, k)
+
+
+class BM25:
+    """Search by words: BM25 (bm25s, its Lucene variant), English stop words left out.
+
+    Example:
+        >>> BM25(["iron deficiency anemia", "whooping cough"]).search(["iron"], k=1)[0].tolist()
+        [[0]]
+    """
+
+    def __init__(self, texts: Sequence[str], *, k1: float = 1.5, b: float = 0.75) -> None:
+        import bm25s
+
+        self._tokens = lambda rows: bm25s.tokenize(
+            rows, stopwords="en", show_progress=False, return_ids=False
+        )
+        tokens = self._tokens(_listed(texts)) if len(texts) else []
+        if not any(tokens):
+            raise EmbkitError(
+                f"BM25 of {len(texts)} texts without a single word to search by",
+                expected="at least one text with a word that is no stop word",
+                hint="BM25(list(domain.corpus.values()))",
+            )
+        self._index = bm25s.BM25(k1=k1, b=b)
+        self._index.index(tokens, show_progress=False)
+
+    def search(self, queries: Sequence[str], k: int = 10) -> tuple[np.ndarray, np.ndarray]:
+        """(indices, scores), both (queries, min(k, documents)), best first; ties by lower index."""
+        if k < 1:
+            raise EmbkitError(f"k={k}", expected="k of 1 or more", hint="k=10")
+        size = int(self._index.scores["num_docs"])
+        queries = _listed(queries)
+        indices = np.empty((len(queries), min(k, size)), np.int64)
+        scores = np.empty(indices.shape, np.float32)
+        for row, found in enumerate(self._all_scores(queries)):
+            best = _top(found[None], min(k, size))
+            indices[row], scores[row] = best[0][0], best[1][0]
+        return indices, scores
+
+    def pair_scores(self, queries: Sequence[str], documents: Sequence[int]) -> np.ndarray:
+        """The scores of (query, document) pairs, shape (pairs,); documents by their place."""
+        rows = self._all_scores(_listed(queries))
+        return np.array([row[d] for row, d in zip(rows, documents, strict=True)], np.float32)
+
+    def _all_scores(self, queries: list[str]) -> Iterator[np.ndarray]:
+        """For each query, the score of every document, shape (documents,)."""
+        size = int(self._index.scores["num_docs"])
+        for words in self._tokens(queries) if queries else []:
+            known = [word for word in words if word in self._index.vocab_dict]
+            found = self._index.get_scores(known) if known else np.zeros(size)
+            yield np.asarray(found, np.float32)

@@ -1,0 +1,380 @@
+"""Search in two tiers: a shortlist from small vectors in memory, ranked by whole ones on disk."""
+
+from __future__ import annotations
+
+import copy
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import EmbkitError, unknown
+from ..models.vectors import Vectors, unit
+from ..session import paths
+from .index import Dense, exact_search
+
+EXACT, BINARY = "exact", "binary"
+KEPT_AS = ("float16", "float32")
+_BLOCK = 2**24  # numbers of the cold tier that are held at once
+_TRAINED_ON = 200_000  # vectors that an index learns its lists and its quantiser from
+
+
+def cut(vectors: Vectors, size: int) -> Vectors:
+    """The first ``size`` dimensions of each vector, brought to length 1 again.
+
+    Args:
+        vectors: shape (n, dim).
+        size: 1 to dim.
+
+    Returns:
+        float32 array of shape (n, size).
+
+    Raises:
+        EmbkitError: a size below 1 or beyond the vectors.
+
+    Example:
+        >>> cut(np.float32([[3, 4, 12]]), 2).tolist()
+        [[0.6000000238418579, 0.800000011920929]]
+    """
+    dim = vectors.shape[1]
+    if not 1 <= size <= dim:
+        raise EmbkitError(
+            f"size={size} of vectors with {dim} dimensions",
+            expected=f"1 to {dim}",
+            hint=f"size={min(64, max(1, dim // 2))}",
+        )
+    return unit(np.array(vectors[:, :size], np.float32))
+
+
+class TieredIndex:
+    """Vectors in two tiers; finds what exact search over the whole vectors would find, mostly.
+
+    The hot tier holds every document's first ``size`` dimensions, in the form that ``index``
+    says; it gives a shortlist. The cold tier holds the whole vectors in a file that is mapped
+    into memory: a search reads the rows of its shortlist and no others, and ranks them by their
+    whole dot product. With a shortlist as long as the corpus the result is the exact one.
+
+    Args:
+        documents: unit vectors, shape (documents, dim). An array that is memory-mapped already
+            is taken as the cold tier as it is; any other is written to a file.
+        size: dimensions in the hot tier.
+        shortlist: documents a query that are read from the cold tier.
+        index: the hot tier's form. ``"exact"``: float32, compared one by one; ``"binary"``: a
+            bit a dimension, compared by Hamming distance; or a factory string of faiss, such as
+            ``"SQ8"`` (a byte a dimension), ``"PQ96x4fs"`` (product quantisation: 96 parts of a
+            vector, each the number of one of 16 learned centres; their tables of products stay
+            in the processor's registers), ``"IVF1024,SQ8"`` (only the nearest lists are looked
+            through) or ``"HNSW32"`` (a graph that is walked).
+        effort: for ``IVF``, how many lists are looked through (faiss' nprobe); for ``HNSW``, how
+            many candidates the walk keeps (efSearch). None: faiss' own.
+        kept_as: the cold tier's numbers, ``"float16"`` or ``"float32"``.
+        folder: where the cold tier's file is written; by default in the cache. It goes when the
+            index goes.
+
+    Raises:
+        EmbkitError: a size beyond the vectors, a shortlist below 1, an unknown index.
+
+    The idea is adaptive retrieval of Kusupati et al. 2022, https://arxiv.org/abs/2205.13147;
+    faiss: Douze et al. 2024, https://arxiv.org/abs/2401.08281; scanning four-bit codes in
+    registers: André et al. 2017, https://arxiv.org/abs/1704.07355.
+
+    Example:
+        >>> TieredIndex(np.eye(4, dtype=np.float32), size=2, shortlist=4).search(
+        ...     np.float32([[0, 0, 0, 1]]), k=1)[0].tolist()
+        [[3]]
+    """
+
+    def __init__(
+        self,
+        documents: Vectors,
+        *,
+        size: int = 64,
+        shortlist: int = 200,
+        index: str = EXACT,
+        effort: int | None = None,
+        kept_as: str = "float16",
+        folder: str | os.PathLike[str] | None = None,
+    ) -> None:
+        if kept_as not in KEPT_AS:
+            raise unknown("form of the cold tier", kept_as, KEPT_AS)
+        small = cut(documents, size)
+        self.size, self.index = size, index
+        self.shortlist, self.effort = self._checked(shortlist, effort)
+        self._hot: Any = small if index == EXACT else _faiss(small, index)
+        self._cold = self._store(documents, np.dtype(kept_as), folder)
+
+    def _checked(self, shortlist: int, effort: int | None) -> tuple[int, int | None]:
+        for name, value in (("shortlist", shortlist), ("effort", effort)):
+            if value is not None and value < 1:
+                raise EmbkitError(f"{name}={value}", expected="1 or more", hint=f"{name}=200")
+        if effort is not None and not any(kind in self.index for kind in ("IVF", "HNSW")):
+            raise EmbkitError(
+                f"effort={effort} for index={self.index!r}, which looks at every document",
+                expected="an index with lists or links: IVF or HNSW",
+                hint='index="IVF64,SQ8", effort=8',
+            )
+        return shortlist, effort
+
+    def replace(
+        self,
+        *,
+        shortlist: int | None = None,
+        effort: int | None = None,
+        cold: Vectors | None = None,
+    ) -> TieredIndex:
+        """The same hot tier, made once, with another shortlist, effort or copy of the cold tier."""
+        other = copy.copy(self)
+        other.shortlist, other.effort = self._checked(
+            self.shortlist if shortlist is None else shortlist,
+            self.effort if effort is None else effort,
+        )
+        other._cold = self._cold if cold is None else cold
+        return other
+
+    def _store(self, documents: Vectors, kept_as: np.dtype, folder: Any) -> Vectors:
+        if isinstance(documents, np.memmap):
+            return documents
+        parent = Path(folder) if folder else paths().cache / "tiers"
+        parent.mkdir(parents=True, exist_ok=True)
+        self._folder = tempfile.TemporaryDirectory(dir=parent, ignore_cleanup_errors=True)
+        file = Path(self._folder.name) / "cold.npy"
+        cold = np.lib.format.open_memmap(file, "w+", dtype=kept_as, shape=documents.shape)
+        for start in range(0, len(documents), 65_536):
+            cold[start : start + 65_536] = documents[start : start + 65_536]
+        cold.flush()
+        return np.load(file, mmap_mode="r")
+
+    @property
+    def cold(self) -> Vectors:
+        """The whole vectors, memory-mapped, shape (documents, dim)."""
+        return self._cold
+
+    @property
+    def hot_bytes(self) -> int:
+        """Bytes that the hot tier holds in memory: codes, ids, lists or links, all of it."""
+        if self.index == EXACT:
+            return self._hot.nbytes
+        import faiss
+
+        binary = self.index == BINARY
+        write = faiss.serialize_index_binary if binary else faiss.serialize_index
+        return write(self._hot).nbytes
+
+    @property
+    def cold_bytes(self) -> int:
+        """Bytes that the cold tier's vectors take on disk."""
+        return self._cold.nbytes
+
+    def search(self, queries: Vectors, k: int = 10) -> tuple[np.ndarray, np.ndarray]:
+        """The k best documents of the shortlist by their whole dot product.
+
+        Args:
+            queries: whole vectors, shape (queries, dim).
+            k: how many.
+
+        Returns:
+            (indices, scores), both (queries, min(k, documents)), best first; ties by lower index.
+            A query that the hot tier finds fewer than k documents for is searched exactly.
+
+        Raises:
+            EmbkitError: k below 1 or beyond the shortlist, or queries of another dimension.
+        """
+        k = min(k, len(self._cold)) if k >= 1 else k
+        if k > self.shortlist:
+            raise EmbkitError(
+                f"shortlist={self.shortlist} for k={k}",
+                expected=f"a shortlist of {k} or more: the k best are chosen from it",
+                hint=f"shortlist={max(10 * k, 100)}",
+            )
+        if k < 1 or queries.ndim != 2 or queries.shape[1] != self._cold.shape[1]:
+            return exact_search(queries, self._cold[:1], k)  # says what is wrong
+        indices = np.empty((len(queries), k), np.int64)
+        scores = np.empty((len(queries), k), np.float32)
+        found = self._candidates(queries, self.shortlist)  # (queries, shortlist)
+        found = np.sort(found, axis=1)  # ties fall to the lower number, and the disk reads on
+        rows = max(1, _BLOCK // max(1, found.shape[1] * queries.shape[1]))
+        for top in range(0, len(queries), rows):
+            part = slice(top, top + rows)
+            indices[part], scores[part] = self._rerank(queries[part], found[part], k)
+        for row in np.flatnonzero((found >= 0).sum(axis=1) < k):
+            exact = exact_search(queries[row : row + 1], self._cold, k)
+            indices[row], scores[row] = exact[0][0], exact[1][0]
+        return indices, scores
+
+    def _candidates(self, queries: Vectors, many: int) -> np.ndarray:
+        """The places of the hot tier's best, best first, (queries, many); -1 where it has none."""
+        small, many = cut(queries, self.size), min(many, len(self._cold))
+        if self.index == EXACT:
+            return exact_search(small, self._hot, many)[0]
+        if self.index == BINARY:
+            return self._hot.search(_bits(small), many)[1]
+        return self._hot.search(small, many, params=_parameters(self.index, self.effort))[1]
+
+    def _rerank(self, queries: Vectors, found: np.ndarray, k: int) -> tuple[Any, Any]:
+        vectors = np.asarray(self._cold)[found.ravel()].astype(np.float32, copy=False)
+        vectors = vectors.reshape(*found.shape, -1)  # (queries, shortlist, dim)
+        scores = (vectors @ queries[:, :, None].astype(np.float32, copy=False))[:, :, 0]
+        scores[found < 0] = -np.inf
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        return np.take_along_axis(found, order, 1), np.take_along_axis(scores, order, 1)
+
+    def recall(self, queries: Vectors, k: int = 10) -> float:
+        """The share of exact search's k best that the two tiers find: measure it on your queries.
+
+        Args:
+            queries: whole vectors, shape (queries, dim).
+            k: how deep.
+        """
+        exact, _ = exact_search(queries, self._cold, k)
+        return overlap(self.search(queries, k)[0], exact)
+
+    def needed(
+        self, queries: Vectors, k: int = 10, *, recall: float = 0.99, deepest: int = 2000
+    ) -> int | None:
+        """The shortest shortlist with which recall reaches a figure, over the queries given.
+
+        Take queries that are not those to be measured later.
+
+        Args:
+            queries: whole vectors, shape (queries, dim).
+            k: how deep exact search's result goes.
+            recall: the figure.
+            deepest: the longest shortlist to be considered.
+
+        Returns:
+            k or more; None where even ``deepest`` does not do.
+        """
+        exact, _ = exact_search(queries, self._cold, k)
+        found = self._candidates(queries, deepest)  # (queries, deepest)
+        same = exact[:, :, None] == found[:, None, :]  # (queries, k, deepest)
+        places = np.sort(np.where(same.any(2), same.argmax(2) + 1, deepest + 1), axis=None)
+        if not len(places):
+            return k
+        needed = int(places[int(np.ceil(recall * len(places) - 1e-9)) - 1])
+        return None if needed > deepest else max(k, needed)
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({len(self._cold):,} documents: {self.size} dimensions as "
+            f"{self.index!r} in {self.hot_bytes / 2**20:.1f} MB of memory, {self._cold.shape[1]} "
+            f"in {self.cold_bytes / 2**20:.1f} MB on disk, shortlist {self.shortlist:,})"
+        )
+
+
+class TieredSearch(Dense):
+    """``Dense`` in two tiers: texts in, the same results in far less memory.
+
+    Args:
+        model: as in ``encode``; best one that was trained for the size (``Recipe.matryoshka``).
+        texts: the documents.
+        cache: whether embeddings are read from and kept on disk.
+        options: those of ``TieredIndex``.
+
+    Raises:
+        EmbkitError: as ``TieredIndex`` does.
+    """
+
+    def __init__(
+        self, model: Any, texts: Sequence[str], *, cache: bool = True, **options: Any
+    ) -> None:
+        super().__init__(model, texts, cache=cache)
+        self.tiers = TieredIndex(self._documents, **options)
+        self._documents = self.tiers.cold  # what was in memory goes
+
+    @property
+    def hot_bytes(self) -> int:
+        """Bytes that the hot tier holds in memory."""
+        return self.tiers.hot_bytes
+
+    @property
+    def cold_bytes(self) -> int:
+        """Bytes that the cold tier takes on disk."""
+        return self.tiers.cold_bytes
+
+    def search(self, queries: Sequence[str], k: int = 10) -> tuple[np.ndarray, np.ndarray]:
+        """(indices, scores), both (queries, min(k, documents)), best first; ties by lower index."""
+        return self.tiers.search(self._encode(queries, "query"), k)
+
+    def recall(self, queries: Sequence[str], k: int = 10) -> float:
+        """The share of exact search's k best documents that the two tiers find."""
+        return self.tiers.recall(self._encode(queries, "query"), k)
+
+    def needed(self, queries: Sequence[str], k: int = 10, **options: Any) -> int | None:
+        """The shortest shortlist that these queries need; see ``TieredIndex.needed``."""
+        return self.tiers.needed(self._encode(queries, "query"), k, **options)
+
+    def replace(self, **changes: Any) -> TieredSearch:
+        """The same two tiers, searched with another shortlist or effort."""
+        other = copy.copy(self)
+        other.tiers = self.tiers.replace(**changes)
+        return other
+
+    def __repr__(self) -> str:
+        return repr(self.tiers).replace(type(self.tiers).__name__, type(self).__name__)
+
+
+def overlap(found: np.ndarray, wanted: np.ndarray) -> float:
+    """The mean share of each row of ``wanted``, shape (queries, k), that ``found`` has, too."""
+    if not wanted.size:
+        return 1.0
+    return float((wanted[:, :, None] == found[:, None, :]).any(axis=2).mean())
+
+
+def _bits(vectors: Vectors) -> np.ndarray:
+    """The signs as bits, shape (vectors, dim / 8), by sentence-transformers' own function."""
+    from sentence_transformers.util.quantization import quantize_embeddings
+
+    return quantize_embeddings(vectors, precision="ubinary")
+
+
+def _settle_kmeans(made: Any, index: str) -> None:
+    """How an index of faiss learns its lists and its product quantiser's centres: without a note on
+    stderr where vectors are few; lists in fewer rounds than faiss' own."""
+    import faiss
+
+    inner: Any = made
+    if "IVF" in index:
+        inner = faiss.downcast_index(faiss.extract_index_ivf(made))
+        inner.cp.niter, inner.cp.min_points_per_centroid = 10, 1
+    if hasattr(inner, "pq"):
+        inner.pq.cp.min_points_per_centroid = 1
+
+
+def _parameters(index: str, effort: int | None) -> Any:
+    import faiss
+
+    if effort is None:
+        return None
+    library: Any = faiss  # its types know only some of it
+    if "IVF" in index:
+        return library.SearchParametersIVF(nprobe=effort)
+    return library.SearchParametersHNSW(efSearch=effort)
+
+
+def _faiss(vectors: Vectors, index: str) -> Any:
+    """An index of faiss over vectors, by its factory string; a sample of them trains it."""
+    import faiss
+
+    made: Any
+    if index == BINARY:
+        made = faiss.IndexBinaryFlat(8 * -(-vectors.shape[1] // 8))
+        made.add(_bits(vectors))
+        return made
+    try:
+        made = faiss.index_factory(vectors.shape[1], index, faiss.METRIC_INNER_PRODUCT)
+        _settle_kmeans(made, index)
+        step = max(1, len(vectors) // _TRAINED_ON)
+        made.train(np.ascontiguousarray(vectors[::step]))
+        made.add(vectors)
+    except RuntimeError as error:
+        said = str(error).split("Error: ")[-1].splitlines()[0]
+        raise EmbkitError(
+            f"index={index!r} cannot be made of {len(vectors):,} vectors of {vectors.shape[1]} "
+            f"dimensions: {said}",
+            expected=f"{EXACT!r}, {BINARY!r}, or a factory string of faiss",
+            hint='index="SQ8"; "PQ4x4fs" where 4 divides the size; "IVF64,SQ8" for thousands',
+        ) from error
+    return made

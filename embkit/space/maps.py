@@ -1,0 +1,171 @@
+"""Maps of two dimensions, fitted once to two sets of vectors, and kept on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from ..errors import EmbkitError, unknown
+from ..files import write_atomic
+from ..models.vectors import Vectors
+from ..session import paths
+from . import geometry
+
+METHODS = ("umap", "pca")
+TRUSTED = 15  # neighbours of a point on a map that trustworthiness looks at, whatever the map's k
+FORM = 2  # one more whenever the same inputs give another map than before
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Map:
+    """Where every text lies on a map of two dimensions, before and after.
+
+    Args:
+        method: ``umap`` or ``pca``.
+        before: shape (texts, 2).
+        after: shape (texts, 2).
+        trust: trustworthiness of both, each against its own vectors.
+        settings: what it was fitted with.
+    """
+
+    method: str
+    before: np.ndarray
+    after: np.ndarray
+    trust: tuple[float, float]
+    settings: Mapping[str, Any]
+
+    @property
+    def title(self) -> str:
+        """The method with its settings: what a picture is headed with."""
+        said = ", ".join(f"{name} {value:g}" for name, value in self.settings.items())
+        return f"{self.method.upper()}{f' ({said})' if said else ''}"
+
+    def __repr__(self) -> str:
+        before, after = self.trust
+        return (
+            f"Map({self.title}, {len(self.before):,} texts, trustworthiness {before:.3f} before, "
+            f"{after:.3f} after)"
+        )
+
+
+def project(
+    before: Vectors,
+    after: Vectors,
+    method: str = "umap",
+    *,
+    k: int = 15,
+    min_dist: float = 0.1,
+    seed: int = 0,
+) -> Map:
+    """One map of two sets of vectors, fitted to both together; read from disk the second time.
+
+    UMAP gets neighbours that were found exactly: of each text, half among its own model's vectors
+    and half among the other's, so that one model's texts do not drift off as an island (as in
+    batch-balanced graphs); but not the same text there, which would hold it in its place. It
+    starts from PCA, so that far apart means something.
+
+    Args:
+        before: unit vectors, shape (texts, dim).
+        after: the same texts, aligned, shape (texts, dim).
+        method: ``umap`` or ``pca``.
+        k: neighbours that UMAP keeps together.
+        min_dist: how close it may pack points.
+        seed: of UMAP, which then runs on one thread.
+
+    McInnes, Healy and Melville 2018, https://arxiv.org/abs/1802.03426; Polański et al. 2020, on
+    balanced neighbours, https://doi.org/10.1093/bioinformatics/btz625
+    """
+    if method not in METHODS:
+        raise unknown("method", method, METHODS)
+    settings: dict[str, Any] = {"k": k, "min_dist": min_dist} if method == "umap" else {}
+    asked = settings | {"method": method, "seed": seed, "form": FORM}
+    if method == "umap":
+        asked["version"] = version("umap-learn")
+
+    def fit() -> Arrays:
+        points = pca(np.concatenate([before, after]), 2)
+        if method == "umap":
+            points = _umap(before, after, points, k, min_dist, seed)
+        first, second = points[: len(before)], points[len(before) :]
+        near = min(TRUSTED, (len(before) - 1) // 2)
+        sides = ((before, first), (after, second))
+        trust = [geometry.trustworthiness(v, p, near, seed) for v, p in sides]
+        return {"before": first, "after": second, "trust": np.array(trust)}
+
+    found = kept("maps", (before, after), asked, fit)
+    low, high = map(float, found["trust"])
+    return Map(method, found["before"], found["after"], (low, high), settings)
+
+
+def pca(vectors: Vectors, most: int) -> np.ndarray:
+    """The first principal components' coordinates, (texts, min(most, dim)); signs are fixed."""
+    rows = vectors.astype(np.float32)
+    rows = rows - rows.mean(axis=0)
+    values, axes = np.linalg.eigh((rows.T @ rows).astype(float))
+    axes = axes[:, np.argsort(-values)[:most]]
+    axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
+    return rows @ axes.astype(np.float32)
+
+
+def _umap(
+    before: Vectors, after: Vectors, start: np.ndarray, k: int, min_dist: float, seed: int
+) -> np.ndarray:
+    """UMAP of both sets on given neighbours, shape (2 texts, 2)."""
+    n, cross = len(before), max(1, k // 2)
+    lists, cosines = [], []
+    for side, (own, other) in enumerate(((before, after), (after, before))):
+        mine, mine_cosine = geometry.nearest(own, own, k - cross + 1)
+        theirs, their_cosine = geometry.nearest(own, other, cross + 1)
+        keep = theirs != np.arange(n)[:, None]  # all but the text itself; else the last goes
+        keep[keep.all(axis=1), -1] = False
+        shape = (n, theirs.shape[1] - 1)
+        lists.append(np.hstack([mine + side * n, theirs[keep].reshape(shape) + (1 - side) * n]))
+        cosines.append(np.hstack([mine_cosine, their_cosine[keep].reshape(shape)]))
+    found, cosine = np.concatenate(lists), np.concatenate(cosines)
+    distances = np.sqrt(np.maximum(2 - 2 * cosine, 0))
+    distances[found == np.arange(2 * n)[:, None]] = -1  # each text is its own first neighbour
+    order = np.argsort(distances, axis=1, kind="stable")
+    found = np.take_along_axis(found, order, axis=1)
+    distances = np.maximum(np.take_along_axis(distances, order, axis=1), 0).astype(np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a seed means one thread, and such
+        import umap
+
+        model = umap.UMAP(
+            n_neighbors=found.shape[1],
+            min_dist=min_dist,
+            init=start.astype(np.float32),
+            precomputed_knn=(found, distances, None),
+            force_approximation_algorithm=True,
+            random_state=seed,
+        )
+        return np.asarray(model.fit_transform(start), np.float32)
+
+
+def kept(
+    kind: str, vectors: tuple[Vectors, Vectors], settings: Mapping[str, Any], make: Callable
+) -> Arrays:
+    """Arrays kept on disk under the hash of what they were made of; made where there are none."""
+    digest = hashlib.sha256(json.dumps([kind, settings], sort_keys=True).encode())
+    for array in vectors:
+        digest.update(str((array.shape, array.dtype)).encode())
+        digest.update(np.ascontiguousarray(array).data)
+    where = paths().cache / "spaces" / f"{kind}-{digest.hexdigest()[:32]}.npz"
+    try:
+        with np.load(where, allow_pickle=False) as found:
+            return dict(found)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):  # not there, or cut off
+        made = make()
+    with contextlib.suppress(EmbkitError):  # a cache that cannot be written is no error
+        write_atomic(where, lambda stream: np.savez(stream, **made))
+    return made

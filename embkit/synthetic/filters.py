@@ -1,0 +1,295 @@
+"""Filters for queries that a language model wrote: what each rule throws out, counted and shown."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..data import Domain
+from ..data.text_checks import jaccard, words
+from ..errors import EmbkitError, unknown
+from .answers import plain
+from .generate import Generated, Row, pairs, table
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+RULES = {
+    "test query": "asked word for word in a test split or in dev",
+    "duplicate": "the same text as an earlier row's, or as a query of train",
+    "copy": "made of the document's own words",
+    "round trip": "one by which a general model does not find the document",
+    "cross-encoder": "scored low by a cross-encoder",
+}
+CrossEncoderScore = Callable[[list[tuple[str, str]]], Any]  # (query, document) -> (pairs,)
+Removed = tuple[Row, str]  # a row, and why
+
+
+@dataclass(frozen=True, repr=False)
+class Filtered:
+    """Written queries after the filters: what is kept, and what each rule removed and why.
+
+    Args:
+        generated: what was filtered.
+        rows: the rows that are kept.
+        removed: rule -> its rows and reasons, in the order of the rules.
+        settings: the rules' bounds.
+    """
+
+    generated: Generated
+    rows: tuple[Row, ...]
+    removed: Mapping[str, tuple[Removed, ...]]
+    settings: Mapping[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def pairs(self) -> Dataset:
+        """The kept rows as a data set with columns ``anchor`` and ``positive``.
+
+        Raises:
+            EmbkitError: fewer than two are kept.
+        """
+        return pairs(self.rows, self.generated.texts)
+
+    def counts(self) -> list[dict[str, Any]]:
+        """One dict a rule: what reached it, what it removed, the share, what is left."""
+        found, here = [], len(self.generated.rows)
+        for rule, removed in self.removed.items():
+            share = len(removed) / here if here else 0.0
+            left = here - len(removed)
+            found.append(
+                {"rule": rule, "before": here, "removed": len(removed), "share": share}
+                | {"left": left}
+            )
+            here = left
+        return found
+
+    def table(self) -> list[tuple[str, str, str, str, str]]:
+        """The counts as text: rule, what it removes, how many, the share, how many are left."""
+        return [
+            (rule, RULES[rule], f"{c['removed']:,}", f"{c['share']:.1%}", f"{c['left']:,}")
+            for rule, c in zip(self.removed, self.counts(), strict=True)
+        ]
+
+    @property
+    def note(self) -> str:
+        """One sentence where too little is left to train on; else empty."""
+        if len(self.rows) > 1:
+            return ""
+        most = max(self.removed, key=lambda rule: len(self.removed[rule]), default="")
+        return (
+            f"{len(self.rows) or 'No'} query of {len(self.generated.rows):,} is left: training "
+            "needs two at least."
+            + (f" {most!r} removed the most." if self.removed.get(most) else "")
+        )
+
+    def examples(self, rule: str, n: int = 5, seed: int = 0) -> list[Removed]:
+        """A few rows that a rule removed, with its reasons.
+
+        Raises:
+            EmbkitError: for a rule that was not applied.
+        """
+        if rule not in self.removed:
+            raise unknown("rule", rule, self.removed)
+        found = self.removed[rule]
+        return random.Random(seed).sample(found, min(n, len(found)))
+
+    def __repr__(self) -> str:
+        lines = [f"Filtered({len(self.rows):,} of {len(self.generated.rows):,} queries kept)"]
+        lines += [
+            f"  {c['rule']}: {c['removed']:,} of {c['before']:,} removed ({c['share']:.0%})"
+            for c in self.counts()
+        ]
+        return "\n".join([*lines, self.note] if self.note else lines)
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (
+                c["rule"],
+                RULES[c["rule"]],
+                f"{c['removed']:,}",
+                f"{c['share']:.1%}",
+                f"{c['left']:,}",
+            )
+            for c in self.counts()
+        ]
+        shown = [
+            (f"removed: {rule}", row.query, self.generated.texts[row.document], why)
+            for rule in self.removed
+            for row, why in self.examples(rule, 3)
+        ]
+        some = random.Random(0).sample(self.rows, min(5, len(self.rows)))
+        kept = [(f"kept: {r.kind}", r.query, self.generated.texts[r.document], "") for r in some]
+        return (
+            f"<b>{len(self.rows):,} of {len(self.generated.rows):,} queries kept</b>"
+            + table([[self.note]] if self.note else [])
+            + table(rows, ("rule", "removes a query that is", "removed", "share", "left"))
+            + table(kept + shown, ("", "query", "document", "why"))
+        )
+
+
+def filter_generated(
+    generated: Generated,
+    domain: Domain | Mapping[str, str],
+    *,
+    retriever: Any = "minilm",
+    top_k: int = 10,
+    copy_overlap: float = 0.8,
+    cross_encoder_score: CrossEncoderScore | None = None,
+    min_score: float | None = None,
+) -> Filtered:
+    """Throws out what is no use, rule after rule, and keeps what each rule threw out.
+
+    The rules, in their order: ``test query`` (asked in a test split or in dev: leakage),
+    ``duplicate`` (the same text in an earlier row or in train), ``copy`` (the document's own
+    words), ``round trip`` (the retriever does not find the document among its first ``top_k``),
+    ``cross-encoder`` (a score below ``min_score``).
+
+    Args:
+        generated: what a language model wrote.
+        domain: what is searched; the first rule, and part of the second, need a Domain. With a
+            mapping of document id -> text they have nothing to compare with.
+        retriever: a SentenceTransformer, its name, ``"bm25"``, a function
+            ``list[str] -> (texts, dim)``, or None to leave the rule out.
+        top_k: documents among which a query must find its own.
+        copy_overlap: a query whose words and its document's have this Jaccard similarity or more
+            is a copy.
+        cross_encoder_score: scores (query, document) pairs; None leaves the rule out.
+        min_score: the lowest score that is kept.
+
+    Raises:
+        EmbkitError: a document that the domain does not have, bounds out of range, a score
+            without a bound.
+
+    Example:
+        >>> filter_generated(generated, domain, top_k=20)  # doctest: +SKIP
+
+    Paper: Dai and others, Promptagator, 2022 (round-trip filter).
+    """
+    corpus = domain.corpus if isinstance(domain, Domain) else domain
+    _check_bounds(generated, corpus, top_k, copy_overlap, cross_encoder_score, min_score)
+    settings: dict[str, Any] = {"copy_overlap": copy_overlap}
+    steps: list[tuple[str, Callable[[list[Row]], list[str | None]]]] = [
+        ("test query", lambda rows: _asked(rows, domain)),
+        ("duplicate", lambda rows: _seen(rows, domain)),
+        ("copy", lambda rows: [_copied(r.query, corpus[r.document], copy_overlap) for r in rows]),
+    ]
+    if retriever is not None:
+        name = retriever if isinstance(retriever, str) else type(retriever).__name__
+        settings |= {"retriever": name, "top_k": top_k, "documents searched": len(corpus)}
+        steps.append(("round trip", lambda rows: _lost(rows, corpus, retriever, top_k)))
+    if cross_encoder_score is not None and min_score is not None:
+        settings["min_score"] = min_score
+        score, least = cross_encoder_score, min_score
+        steps.append(("cross-encoder", lambda rows: _low(rows, corpus, score, least)))
+    rows, removed = list(generated.rows), {}
+    for rule, judge in steps:
+        reasons = judge(rows)
+        removed[rule] = tuple((r, why) for r, why in zip(rows, reasons, strict=True) if why)
+        rows = [r for r, why in zip(rows, reasons, strict=True) if not why]
+    return Filtered(generated, tuple(rows), removed, settings)
+
+
+def _check_bounds(
+    generated: Generated,
+    corpus: Mapping[str, str],
+    top_k: int,
+    copy_overlap: float,
+    cross_encoder_score: CrossEncoderScore | None,
+    min_score: float | None,
+) -> None:
+    if top_k < 1 or not 0 < copy_overlap <= 1:
+        raise EmbkitError(
+            f"top_k={top_k}, copy_overlap={copy_overlap}",
+            expected="top_k of 1 or more, copy_overlap above 0 and up to 1",
+            hint="top_k=10, copy_overlap=0.8",
+        )
+    if (cross_encoder_score is None) != (min_score is None):
+        raise EmbkitError(
+            "cross_encoder_score without min_score, or the other way round",
+            expected="both or neither",
+            hint="cross_encoder_score=score, min_score=0.0",
+        )
+    foreign = [r.document for r in generated.rows if r.document not in corpus]
+    if foreign:
+        raise EmbkitError(
+            f"{len(foreign):,} queries are of documents that are not searched: {foreign[:3]}",
+            expected="the domain, profile included, that they were written for",
+            hint="filter_generated(generated, generated.texts), or load that domain",
+        )
+
+
+def _asked(rows: list[Row], domain: Any) -> list[str | None]:
+    where = {
+        plain(domain.queries[query]): split
+        for split, judged in (domain.qrels.items() if isinstance(domain, Domain) else ())
+        if split != "train"
+        for query in judged
+    }
+    found = (where.get(plain(row.query)) for row in rows)
+    return [f"a query of {split!r}" if split else None for split in found]
+
+
+def _seen(rows: list[Row], domain: Any) -> list[str | None]:
+    train = domain.split("train") if isinstance(domain, Domain) else {}
+    first = {plain(domain.queries[query]): "a query of 'train'" for query in train}
+    reasons: list[str | None] = []
+    for row in rows:
+        text = plain(row.query)
+        reasons.append(first.get(text))
+        first.setdefault(text, f"already written for {row.document} ({row.kind})")
+    return reasons
+
+
+def _copied(query: str, document: str, overlap: float) -> str | None:
+    if plain(query) == plain(document):
+        return "the document's text"
+    share = jaccard(set(words(query)), set(words(document)))
+    return f"{share:.0%} of their words are the same" if share >= overlap else None
+
+
+def _lost(
+    rows: list[Row], corpus: Mapping[str, str], retriever: Any, top_k: int
+) -> list[str | None]:
+    """Why a row's query does not find its document, or None where it does."""
+    from ..models.loading import load_model
+    from ..search.index import BM25, Dense
+
+    if not rows:
+        return []
+    ids, texts = list(corpus), list(corpus.values())
+    if isinstance(retriever, str) and retriever == "bm25":
+        index: Any = BM25(texts)
+    else:
+        named = isinstance(retriever, str | os.PathLike)
+        index = Dense(load_model(retriever) if named else retriever, texts)
+    found, _ = index.search([row.query for row in rows], top_k)
+    reasons: list[str | None] = []
+    for row, places in zip(rows, np.asarray(found), strict=True):
+        own = plain(corpus[row.document])
+        hit = any(ids[i] == row.document or plain(texts[i]) == own for i in places)
+        nearest = f"; its first is {texts[places[0]][:60]!r}"
+        reasons.append(None if hit else f"not among the first {len(places)}{nearest}")
+    return reasons
+
+
+def _low(
+    rows: list[Row], corpus: Mapping[str, str], score: CrossEncoderScore, least: float
+) -> list[str | None]:
+    if not rows:
+        return []
+    scores = np.asarray(score([(row.query, corpus[row.document]) for row in rows]), np.float64)
+    if scores.shape != (len(rows),) or not np.isfinite(scores).all():
+        raise EmbkitError(
+            f"cross_encoder_score gave an array of shape {scores.shape} for {len(rows)} pairs"
+            + ("" if scores.shape != (len(rows),) else ", with NaN or infinity"),
+            expected=f"finite numbers of shape ({len(rows)},)",
+            hint="ek.score_pairs(ek.load_cross_encoder('reranker'), pairs)",
+        )
+    return [f"score {s:.2f}, below {least:g}" if s < least else None for s in scores]

@@ -1,0 +1,198 @@
+"""A causal language model that runs here: batched, and what its prompts share computed once."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+from functools import cached_property
+from typing import Any
+
+from ..errors import EmbkitError
+from .backends import Failure
+
+TOP_K = 40  # a sampled token is one of the so many likeliest
+
+
+class TransformersBackend:
+    """A causal language model that runs here, through transformers.
+
+    Prompts are completed as they stand, without a chat template: small models follow a few
+    examples better. A batch is padded on the left. What all its prompts begin with (the
+    instruction and the examples) is computed once and reused. An answer ends with its line.
+    Sampling draws from each prompt's own generator, seeded by the seed and the prompt, so an
+    answer does not depend on its neighbours in the batch (but for rounding).
+
+    Args:
+        model: a name that a package carries (``smollm2``), a folder, or a hub id.
+        batch_size: prompts at a time.
+
+    Raises:
+        EmbkitError: the model cannot be had, or is no causal language model.
+
+    Example:
+        >>> TransformersBackend("smollm2").generate(
+        ...     ["Q: 2 + 2\\nA:"], max_tokens=5, temperature=0, seed=0
+        ... )  # doctest: +SKIP
+    """
+
+    workers = 1
+
+    def __init__(self, model: str | os.PathLike = "smollm2", *, batch_size: int = 32) -> None:
+        from ..assets.catalogue import fingerprint, resolve
+        from ..session import device, precision
+
+        if batch_size < 1:
+            raise EmbkitError(
+                f"batch_size={batch_size}", expected="1 or more", hint="batch_size=32"
+            )
+        self.batch_size = batch_size
+        self._folder = resolve(model)
+        self._device, self._precision = device(), precision()
+        try:
+            config = json.loads((self._folder / "config.json").read_text(encoding="utf-8"))
+            kinds = list(config.get("architectures") or [])
+        except (OSError, ValueError):
+            kinds = []
+        if not any("CausalLM" in kind or "LMHead" in kind for kind in kinds):
+            raise EmbkitError(
+                f"{os.fspath(model)!r} is no causal language model"
+                + (f" but {', '.join(map(str, kinds))}" if kinds else ""),
+                expected="a folder that AutoModelForCausalLM loads, such as LlamaForCausalLM's",
+                hint="TransformersBackend('smollm2')",
+            )
+        label = os.path.basename(os.fspath(model).rstrip("/\\"))
+        self.name = f"{label} ({fingerprint(self._folder)[:8]})"
+        self.settings = {"precision": self._precision, "top_k": TOP_K}
+        self._prefix: tuple[list[int], Any] = ([], None)
+
+    def __repr__(self) -> str:
+        return f"TransformersBackend({self.name!r}, {self._precision} on {self._device})"
+
+    @cached_property
+    def _loaded(self) -> tuple[Any, Any, list[int], list[int]]:
+        """(model, tokenizer, ids of the tokens that hold a line end, ids that end an answer)."""
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        from ..session import quiet
+
+        quiet()
+        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self._precision, torch.float32)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(self._folder)
+            model = AutoModelForCausalLM.from_pretrained(self._folder, dtype=dtype)
+        except Exception as error:  # the libraries have many for a damaged folder
+            raise EmbkitError(
+                f"{self.name!r} cannot be loaded: {(str(error) or repr(error)).splitlines()[0]}",
+                expected="a folder that AutoModelForCausalLM and AutoTokenizer load",
+                hint="save it again: model.save_pretrained(folder), tokenizer.save_pretrained(...)",
+            ) from error
+        pieces = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
+        lines = [i for i, piece in enumerate(pieces) if "\n" in piece]
+        own = model.generation_config.eos_token_id
+        ends = {*lines, *(own if isinstance(own, list) else [own]), tokenizer.eos_token_id}
+        return model.to(self._device).eval(), tokenizer, lines, sorted(ends - {None})
+
+    def generate(
+        self, prompts: list[str], *, max_tokens: int, temperature: float, seed: int
+    ) -> list[str | Failure]:
+        """Batches of similar length. See ``Backend``."""
+        model, tokenizer, _, _ = self._loaded
+        room = getattr(model.config, "max_position_embeddings", None) or 10**9
+        rows = [tokenizer(prompt)["input_ids"] for prompt in prompts]
+        found: list[str | Failure] = [
+            Failure(
+                f"too long a prompt: {len(row)} tokens, the model has room for {room}", "report"
+            )
+            for row in rows
+        ]
+        fits = [i for i, row in enumerate(rows) if 0 < len(row) <= room - max_tokens]
+        fits.sort(key=lambda i: len(rows[i]))
+        for start in range(0, len(fits), self.batch_size):
+            chosen = fits[start : start + self.batch_size]
+            seeds = [_seed(seed, prompts[i]) for i in chosen]
+            answers = self._complete([rows[i] for i in chosen], max_tokens, temperature, seeds)
+            for i, answer in zip(chosen, answers, strict=True):
+                found[i] = answer
+        return found
+
+    def _complete(
+        self, rows: list[list[int]], max_tokens: int, temperature: float, seeds: list[int]
+    ) -> list[str | Failure]:
+        import torch
+        from transformers import GenerationConfig, LogitsProcessorList
+
+        model, tokenizer, lines, ends = self._loaded
+        shared = len(os.path.commonprefix(rows))  # type: ignore[type-var]
+        shared = min(shared, min(map(len, rows)) - 1)  # one token is left to go on from
+        past = self._past(rows[0][:shared], len(rows))
+        width = max(map(len, rows))
+        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else ends[0]
+        # [prefix][padding][rest]: padding is masked, and positions skip it
+        ids = [row[:shared] + [pad] * (width - len(row)) + row[shared:] for row in rows]
+        seen = [[1] * shared + [0] * (width - len(r)) + [1] * (len(r) - shared) for r in rows]
+        settings = GenerationConfig(
+            max_new_tokens=max_tokens,
+            do_sample=False,
+            eos_token_id=ends,
+            pad_token_id=pad,
+            begin_suppress_tokens=lines,  # an answer does not begin with a line end
+        )
+        drawn = LogitsProcessorList([_sampler(temperature, seeds)] if temperature > 0 else [])
+        with torch.inference_mode():
+            out = model.generate(
+                torch.tensor(ids, device=self._device),  # (batch, width)
+                attention_mask=torch.tensor(seen, device=self._device),
+                generation_config=settings,
+                logits_processor=drawn,
+                **({"past_key_values": past} if past is not None else {}),
+            )
+        answers: list[str | Failure] = []
+        for written in out[:, width:].tolist():
+            text = tokenizer.decode(written, skip_special_tokens=True).strip()
+            ended = bool(set(written) & set(ends))
+            cut = Failure(f"cut off after {max_tokens} tokens: {text[:60]!r}", silent=False)
+            answers.append(text if ended else cut)
+        return answers
+
+    def _past(self, prefix: list[int], copies: int) -> Any:
+        """The prefix's keys and values for a batch; None where the model's cache is another."""
+        import torch
+        from transformers import DynamicCache
+        from transformers.cache_utils import DynamicLayer
+
+        model = self._loaded[0]
+        if not prefix:
+            return None
+        if self._prefix[0] != prefix:
+            cache = DynamicCache(config=model.config)
+            if any(type(layer) is not DynamicLayer for layer in cache.layers):
+                return None  # sliding windows and recurrent states cannot be cut and repeated
+            with torch.inference_mode():
+                ids = torch.tensor([prefix], device=self._device)
+                model(ids, past_key_values=cache, use_cache=True)
+            self._prefix = (prefix, cache)
+        past = copy.deepcopy(self._prefix[1])
+        past.batch_repeat_interleave(copies)
+        return past
+
+
+def _seed(seed: int, prompt: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed}\0{prompt}".encode()).digest()[:7])
+
+
+def _sampler(temperature: float, seeds: list[int]) -> Any:
+    """A logits processor after which the largest logit is a sample (the Gumbel-max trick)."""
+    import torch
+
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def process(_: Any, scores: Any) -> Any:  # scores: (batch, vocabulary)
+        best, where = scores.float().topk(min(TOP_K, scores.shape[1]))
+        noise = [torch.empty(best.shape[1]).exponential_(generator=g) for g in generators]
+        best = best / temperature - torch.stack(noise).to(best.device).log()
+        return torch.full_like(scores.float(), float("-inf")).scatter(1, where, best)
+
+    return process

@@ -1,0 +1,269 @@
+"""What a language model is asked, to the letter.
+
+A ``Prompt`` is an instruction, a few examples and a place for the document. A person can read it
+(``print(prompt)``) and change it (``prompt.replace(...)``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from ..data.domain import normalise
+from ..errors import EmbkitError, unknown
+
+Pair = tuple[str, str]  # (document, query)
+
+
+@dataclass(frozen=True, repr=False)
+class Prompt:
+    """A few-shot prompt for queries of several kinds.
+
+    Args:
+        name: of the prompt.
+        instruction: its first line; ``{what}`` becomes the kind's description.
+        kinds: kind -> (label before the query, description).
+        examples: kind -> (document, query) pairs. Their documents are never asked about with
+            this prompt: the answer already stands in it.
+        label: stands before every document.
+        longest: characters of a document that are shown; the rest is cut.
+
+    Raises:
+        EmbkitError: no kind, no example for a kind, an example that is not two texts.
+
+    Example:
+        >>> prompt = PROMPTS["general"].replace(longest=200)
+        >>> prompt.render("Shipping takes 3 days.", "question").splitlines()[-1]
+        'Question:'
+    """
+
+    name: str
+    instruction: str
+    kinds: Mapping[str, tuple[str, str]]
+    examples: Mapping[str, tuple[Pair, ...]]
+    label: str = "Document"
+    longest: int = 2000
+
+    def __post_init__(self) -> None:
+        try:
+            kinds = {str(k): (str(a), str(b)) for k, (a, b) in self.kinds.items()}
+            examples = {
+                str(kind): tuple((str(document), str(query)) for document, query in pairs)
+                for kind, pairs in self.examples.items()
+            }
+        except (AttributeError, TypeError, ValueError) as error:
+            raise EmbkitError(
+                f"kinds or examples of prompt {self.name!r} have another shape ({error})",
+                expected="kinds={kind: (label, description)}, examples={kind: [(document, query)]}",
+                hint="look at ek.PROMPTS['general'].kinds and .examples",
+            ) from error
+        if not kinds or (missing := sorted(set(kinds) - set(examples))):
+            raise EmbkitError(
+                f"prompt {self.name!r} has "
+                + (f"no examples for {', '.join(missing)}" if kinds else "no kinds"),
+                expected="at least one kind, and a tuple of examples for each (it may be empty)",
+                hint="examples={'question': ((document, query), ...)}",
+            )
+        object.__setattr__(self, "kinds", kinds)
+        object.__setattr__(self, "examples", {kind: examples[kind] for kind in kinds})
+
+    def render(self, document: str, kind: str) -> str:
+        """The text that is sent: it ends where the model goes on.
+
+        Raises:
+            EmbkitError: for a kind that the prompt does not have.
+        """
+        if kind not in self.kinds:
+            raise unknown("kind of query", kind, self.kinds)
+        label, what = self.kinds[kind]
+        blocks = [self.instruction.replace("{what}", what)]
+        blocks += [f"{self.label}: {d}\n{label}: {q}" for d, q in self.examples[kind]]
+        shown = " ".join(document.split())[: self.longest].rstrip()
+        return "\n\n".join([*blocks, f"{self.label}: {shown}\n{label}:"])
+
+    def replace(self, **changes: Any) -> Prompt:
+        """A copy with some fields changed.
+
+        Raises:
+            EmbkitError: for a field that does not exist.
+        """
+        names = [field.name for field in fields(self)]
+        for name in changes:
+            if name not in names:
+                raise unknown("prompt field", name, names)
+        return replace(self, **changes)
+
+    @property
+    def documents(self) -> frozenset[str]:
+        """The examples' documents, normalised."""
+        return frozenset(normalise(d) for pairs in self.examples.values() for d, _ in pairs)
+
+    @property
+    def hash(self) -> str:
+        """Content hash: 16 characters."""
+        text = json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON; ``Prompt(**d)`` is its inverse."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return "\n\n".join(f"[{kind}]\n{self.render('...', kind)} ..." for kind in self.kinds)
+
+    def __repr__(self) -> str:
+        return f"Prompt {self.name!r}\n{self}"
+
+    def _repr_html_(self) -> str:
+        blocks = "".join(
+            f"<details><summary>{html.escape(kind)}</summary>"
+            f"<pre>{html.escape(self.render('...', kind))} ...</pre></details>"
+            for kind in self.kinds
+        )
+        return f"<b>Prompt {html.escape(self.name)}</b>{blocks}"
+
+
+def _prompt(
+    name: str,
+    instruction: str,
+    kinds: dict[str, tuple[str, str]],
+    rows: list[tuple[str, ...]],
+    **more: Any,
+) -> Prompt:
+    """A prompt from a table: a row is a document, then its query of each kind, "" for none."""
+    examples = {
+        kind: tuple((row[0], row[place]) for row in rows if row[place])
+        for place, kind in enumerate(kinds, 1)
+    }
+    return Prompt(name, instruction, kinds, examples, **more)
+
+
+# Injuries, and titles made up in the manner of ICD-10-CM: no profile holds one of them, so no
+# example is asked about, tested on, or given away. Which examples a kind has was tried out with a
+# model of 135M parameters.
+_ICD10CM = _prompt(
+    "icd10cm",
+    "After each title of a disease or injury stands {what}. One line each.",
+    {
+        "keyword": ("Key words", "a few plain key words that find it"),
+        "question": ("Question", "a question that someone asks about it, in plain words"),
+        "layman": ("Patient", "what a patient says, in everyday words"),
+    },
+    [
+        (
+            "Motion sickness, initial encounter",
+            "nausea when traveling",
+            "why do I get nauseous when traveling",
+            "feel sick and dizzy in the car",
+        ),
+        (
+            "Sprain of unspecified ligament of right ankle",
+            "right ankle ligament sprain",
+            "how is a twisted right ankle treated",
+            "twisted my right ankle and it swelled up",
+        ),
+        (
+            "Malignant neoplasm of the left thumb",
+            "left thumb cancer",
+            "",
+            "cancer in my left thumb",
+        ),
+        (
+            "Anaphylactic reaction due to peanuts",
+            "peanut allergy anaphylaxis",
+            "what to do in a severe allergic reaction to peanuts",
+            "throat swells up after eating peanuts",
+        ),
+        (
+            "Heat exhaustion, unspecified",
+            "heat exhaustion symptoms",
+            "why do I feel faint after working in the heat",
+            "faint and weak after too long in the sun",
+        ),
+        (
+            "Leukemia of mast cells, in relapse",
+            "mast cell leukemia came back",
+            "",
+            "blood cancer of the mast cells came back",
+        ),
+        (
+            "Burn of second degree of left hand",
+            "left hand burn with blisters",
+            "how to treat a blistering burn on the left hand",
+            "blisters on my left hand from hot water",
+        ),
+        (
+            "Type 1 diabetes mellitus with painful neuropathy of hands",
+            "diabetes hand nerve pain",
+            "",
+            "my sugar is high and my hands burn and tingle",
+        ),
+        (
+            "Concussion without loss of consciousness",
+            "mild head injury no blackout",
+            "can you have a concussion without passing out",
+            "hit my head and now it hurts, but I did not pass out",
+        ),
+        (
+            "Frostbite of toes",
+            "",
+            "what happens to toes that are frozen",
+            "",
+        ),
+        (
+            "Toxic effect of venom of bees, accidental",
+            "bee sting",
+            "is a bee sting poisonous",
+            "got stung by a bee and my arm is swollen",
+        ),
+    ],
+    label="Title",
+)
+
+_GENERAL = _prompt(
+    "general",
+    "After each document stands {what}. One line each.",
+    {
+        "keyword": ("Key words", "a few key words that someone types to find it"),
+        "question": ("Question", "a question that it answers"),
+        "layman": ("Request", "what someone says who needs it and does not know its terms"),
+    },
+    [
+        (
+            "Refunds are paid to the original method of payment within 14 days of the return.",
+            "refund time after return",
+            "how long does a refund take",
+            "sent the shoes back two weeks ago, where is my money",
+        ),
+        (
+            "Returns the index of the first element for which the predicate is true, or -1.",
+            "index of first matching element",
+            "how do I find the position of the first element that matches",
+            "where in the list is the first thing that fits",
+        ),
+        (
+            "The Atacama Desert in northern Chile is the driest place outside the polar regions.",
+            "driest desert Chile",
+            "which desert is the driest",
+            "place in South America where it never rains",
+        ),
+        (
+            "Descale the boiler every three months; the red lamp blinks when it is due.",
+            "boiler descaling interval",
+            "why is the red lamp on the boiler blinking",
+            "coffee machine flashes red and the water is slow",
+        ),
+        (
+            "Photosynthesis converts light into chemical energy that is stored in sugars.",
+            "photosynthesis light to sugar",
+            "how do plants store the energy of light",
+            "how leaves turn sun into food",
+        ),
+    ],
+)
+
+PROMPTS: dict[str, Prompt] = {"icd10cm": _ICD10CM, "general": _GENERAL}

@@ -1,0 +1,120 @@
+"""What is watched while a model trains: progress, memory, time, the stop button, dev scores."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from sentence_transformers.base.evaluation import BaseEvaluator
+from transformers import TrainerCallback
+
+from ..data import Domain
+
+
+class DevScore(BaseEvaluator):
+    """nDCG@10 on the dev split, searched in the domain's dev corpus."""
+
+    def __init__(self, domain: Domain) -> None:
+        super().__init__()
+        self.domain = domain
+        self.primary_metric = "dev_ndcg@10"
+        self.greater_is_better = True
+
+    def __call__(
+        self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1
+    ) -> dict[str, float]:
+        from ..evaluation.evaluate import rank, score
+
+        ranking = rank(model, self.domain, "dev", documents=self.domain.dev_corpus(), cache=False)
+        table = score(ranking, self.domain, "dev", metrics=("ndcg@10",))
+        return {self.primary_metric: float(table["ndcg@10"].mean())}
+
+
+class Memory(threading.Thread):
+    """Samples this process's resident memory; ``peak_mb`` is the largest seen."""
+
+    def __init__(self, every: float = 0.05) -> None:
+        import psutil
+
+        super().__init__(daemon=True)
+        self._process, self._every = psutil.Process(), every
+        self._done = threading.Event()
+        self.peak_mb = 0.0
+
+    def run(self) -> None:
+        while not self._done.is_set():
+            self.peak_mb = max(self.peak_mb, self._process.memory_info().rss / 2**20)
+            self._done.wait(self._every)
+
+    def __enter__(self) -> Memory:
+        self.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._done.set()
+        self.join()
+
+
+class Watch(TrainerCallback):
+    """A progress bar, seconds over all sittings of a run, peak memory, and a way to stop."""
+
+    def __init__(
+        self, path: Path, *, total: int, stop: threading.Event, quiet: bool, label: str
+    ) -> None:
+        self._clock = path / "checkpoints" / "seconds.json"
+        self._total, self._stop, self._quiet, self._label = total, stop, quiet, label
+        self._before = self._read_seconds()
+        self._shown: dict[str, str] = {}
+        self.peak_memory_mb = 0.0
+
+    def _read_seconds(self) -> float:
+        try:
+            return float(json.loads(self._clock.read_text())["seconds"])
+        except (OSError, ValueError, KeyError):
+            return 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far, earlier sittings included."""
+        return self._before + time.perf_counter() - self._start
+
+    def __enter__(self) -> Watch:
+        from tqdm import tqdm
+
+        self._start = time.perf_counter()
+        self._memory = Memory()
+        self._memory.__enter__()
+        self._bar = tqdm(
+            total=self._total,
+            desc=self._label,
+            unit="step",
+            file=sys.stderr,
+            disable=self._quiet,
+            mininterval=1,
+        )
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._bar.close()
+        self._memory.__exit__()
+        self.peak_memory_mb = self._memory.peak_mb
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._bar.update(state.global_step - self._bar.n)
+        if self._stop.is_set():
+            control.should_save = True
+            control.should_training_stop = True
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        for name, short in (("loss", "loss"), ("eval_dev_ndcg@10", "dev nDCG@10")):
+            if logs and name in logs:
+                self._shown[short] = f"{float(logs[name]):.3f}"
+        self._bar.set_postfix(self._shown, refresh=False)
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.is_world_process_zero:
+            self._clock.write_text(json.dumps({"seconds": self.seconds}))

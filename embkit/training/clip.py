@@ -1,0 +1,199 @@
+"""Two towers set for training: their start by ridge regression, and what stays frozen."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+
+from ..data.images import in_parts, pixels
+from ..errors import EmbkitError
+from ..models.clip import AT_ONCE, Towers, one_kind
+from ..recipes.recipe import Recipe
+from ..recipes.settings import IMAGE_TOWER, TEXT_TOWER
+from .clip_lora import add_text_lora
+
+if TYPE_CHECKING:
+    from ..data import Domain
+    from ..pairs.pairs import TrainingPairs
+
+RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0)  # a pair: among them, a tenth of the pictures chooses
+NEIGHBOURS = 5
+
+
+def prepare(model: SentenceTransformer, recipe: Recipe, pairs: TrainingPairs) -> None:
+    """Sets a model for training as the recipe says: its start, and what stays frozen.
+
+    LoRA goes to the text tower; the image tower is trained as ever.
+
+    Raises:
+        EmbkitError: nothing is left to train, or a model of texts alone.
+    """
+    if "image" not in model.modalities:
+        raise EmbkitError(
+            f"approach='clip' with {recipe.model!r}, which reads no pictures",
+            expected="a model with an image tower: 'towers', or a CLIP or SigLIP folder",
+            hint="recipe.replace(model='towers')",
+        )
+    towers = model[0]
+    if isinstance(towers, Towers):
+        ridge_start(model, [(a, pairs.domain.corpus[d]) for _, a, d in pairs.rows])
+        with torch.no_grad():
+            towers.logit_scale.fill_(-math.log(recipe.temperature))
+        towers.augment = recipe.augment
+        towers.image.frozen = recipe.frozen_stages
+    if recipe.lora_rank:
+        add_text_lora(model, recipe)
+    for name, weight in model.named_parameters():
+        weight.requires_grad = weight.requires_grad and is_trained(name, recipe)
+    if recipe.trained_parts != "none" and not any(p.requires_grad for p in model.parameters()):
+        raise EmbkitError(
+            f"nothing to train in {recipe.model!r} with trained_parts={recipe.trained_parts!r}",
+            expected="a part that the model has",
+            hint="recipe.replace(trained_parts='all')",
+        )
+
+
+_STAGE = re.compile(r"(?:image\.blocks|vision_model\.encoder\.layers)\.(\d+)\.")
+_STEM = re.compile(r"image\.stem|vision_model\.(?:embeddings|pre_layrnorm)")
+
+
+def is_trained(name: str, recipe: Recipe) -> bool:
+    """Whether a weight of that name is trained."""
+    parts = recipe.trained_parts
+    if re.search(TEXT_TOWER, name):
+        return parts == "all" and (not recipe.lora_rank or "lora_" in name)
+    if re.search(IMAGE_TOWER, name):
+        stage = _STAGE.search(name)
+        low = int(stage[1]) < recipe.frozen_stages if stage else bool(_STEM.search(name))
+        return parts in ("all", "image") and not (recipe.frozen_stages and low)
+    return parts != "none"  # the projections and the temperature
+
+
+def ridge_start(model: SentenceTransformer, pairs: Sequence[tuple[str, str]]) -> None:
+    """Sets both projections, in place, by ridge regression from frozen pictures to frozen texts.
+
+    Texts keep their vectors, less their mean. Pictures get the linear map that comes nearest to
+    their captions' vectors: W = (XᵀX + λI)⁻¹XᵀY, with X the pictures' features, standardised. λ is
+    the one that ranks best on the last tenth of the pictures.
+
+    Args:
+        model: towers.
+        pairs: (caption, picture), those that may be trained on.
+    """
+    from ..models.vectors import unit
+
+    towers = model[0]
+    texts, features = frozen_vectors(model, pairs)
+    mean_text, mean_feature = texts.mean(axis=0), features.mean(axis=0)
+    spread = features.std(axis=0) + 1e-3
+    y, x = texts - mean_text, (features - mean_feature) / spread
+    pictures = list(dict.fromkeys(picture for _, picture in pairs))
+    last = set(pictures[-max(1, len(pictures) // 10) :])
+    held = np.array([picture in last for _, picture in pairs])
+    ranks = {}
+    for weight in RIDGES if len(pictures) > 20 else RIDGES[-1:]:
+        guess = x[held] @ ridge(x[~held], y[~held], weight)
+        scores = unit(guess) @ unit(y[held]).T  # (held, held)
+        ranks[weight] = (scores > np.diag(scores)[:, None]).sum(axis=1) + 1.0
+    best = max(ranks, key=lambda weight: (1 / ranks[weight]).mean())
+    with torch.no_grad():
+        towers.text_projection.weight.copy_(torch.eye(y.shape[1]))
+        towers.text_projection.bias.copy_(torch.from_numpy(-mean_text))
+        towers.image_projection.weight.copy_(torch.from_numpy(ridge(x, y, best).T))
+        towers.image_projection.bias.zero_()
+        towers.feature_mean.copy_(torch.from_numpy(mean_feature))
+        towers.feature_spread.copy_(torch.from_numpy(spread))
+
+
+def ridge(x: np.ndarray, y: np.ndarray, weight: float) -> np.ndarray:
+    """The linear map W that minimises |XW - Y|² + weight n |W|²: (features, dim).
+
+    Args:
+        x: (n, features).
+        y: (n, dim).
+        weight: of the penalty, a row; features are best standardised.
+    """
+    gram = x.T.astype(np.float64) @ x + weight * len(x) * np.eye(x.shape[1])
+    return np.linalg.solve(gram, x.T.astype(np.float64) @ y)
+
+
+def frozen_vectors(
+    model: SentenceTransformer, pairs: Sequence[tuple[str, str]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Captions by MiniLM, unit vectors (pairs, 384); pictures by the image tower (pairs, 1280)."""
+    from ..models.encoding import encode
+    from ..models.loading import load_model
+
+    text_name = model[0].text_name or "minilm"
+    texts = encode(load_model(text_name), [caption for caption, _ in pairs])
+    pictures = list(dict.fromkeys(picture for _, picture in pairs))
+    place = {picture: i for i, picture in enumerate(pictures)}
+    seen = image_features(model, pictures)
+    return texts, seen[[place[picture] for _, picture in pairs]]
+
+
+@torch.inference_mode()
+def image_features(model: SentenceTransformer, pictures: Sequence[str]) -> np.ndarray:
+    """What the image tower makes of pictures before its projection, (pictures, 1280); kept."""
+    from ..models.vectors import cache_file, read_array, write_array
+
+    image = model[0].image.as_model(model.device)
+    where = cache_file(image, "embeddings", model[0].size, list(pictures))
+    found = read_array(where)
+    if found is not None and len(found) == len(pictures):
+        return found
+    towers, training = model[0], model.training
+    model.eval()
+    parts = [
+        towers.look(torch.from_numpy(pixels(part, towers.size)).to(model.device)).float().cpu()
+        for part in in_parts(pictures, AT_ONCE)
+    ]
+    model.train(training)
+    vectors = torch.cat(parts).numpy()
+    write_array(where, vectors)
+    return vectors
+
+
+def copy_captions(domain: Domain, k: int = NEIGHBOURS) -> Callable[[list[str]], np.ndarray]:
+    """The baseline that trains nothing: a picture gets the captions of the k training pictures that
+    look most like it to the frozen image tower.
+
+    Returns:
+        A function for ``evaluate``: texts by MiniLM; pictures as the mean of their neighbours'
+        captions, weighed by similarity. Of a picture with several captions, their mean counts.
+    """
+    from ..models.encoding import encode
+    from ..models.loading import load_model
+    from ..models.vectors import unit
+
+    model = load_model("towers")
+    rows = [
+        (domain.queries[query], domain.corpus[document])
+        for query, judged in domain.split("train").items()
+        for document in judged
+    ]
+    captions, features = frozen_vectors(model, rows)
+    place = {picture: i for i, picture in enumerate(dict.fromkeys(p for _, p in rows))}
+    of = np.array([place[picture] for _, picture in rows])  # row -> its picture
+    first = np.unique(of, return_index=True)[1]
+    sums = np.zeros((len(place), captions.shape[1]), dtype=np.float32)
+    np.add.at(sums, of, captions)
+    texts, features = sums / np.bincount(of)[:, None], features[first]
+    middle, centre = captions.mean(axis=0), features.mean(axis=0)
+    known = unit(features - centre)
+
+    def copied_captions(inputs: list[str]) -> np.ndarray:
+        if not one_kind(inputs):
+            return encode(load_model("minilm"), inputs) - middle
+        near = unit(image_features(model, inputs) - centre) @ known.T  # (pictures, training)
+        best = np.argpartition(-near, k, axis=1)[:, :k]
+        weights = np.take_along_axis(near, best, axis=1).clip(min=0)[..., None]
+        return (weights * (texts[best] - middle)).sum(axis=1)
+
+    return copied_captions

@@ -1,0 +1,69 @@
+"""LoRA on the text tower of a model that reads pictures: small matrices beside its frozen layers.
+
+What is saved is the merged model: an adapter alone would leave the image tower out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..errors import EmbkitError
+from ..recipes.recipe import Recipe
+from ..recipes.settings import lora_settings, targets
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+TEXT = "text_model."  # in a CLIP's names
+
+
+def add_text_lora(model: SentenceTransformer, recipe: Recipe) -> None:
+    """Adds the recipe's LoRA matrices to the text tower's target layers, in place.
+
+    Args:
+        model: embkit's towers, or a CLIP or SigLIP.
+        recipe: with ``lora_rank``, ``lora_targets`` and the like.
+
+    Raises:
+        EmbkitError: a target that the text tower has no layer for, or LoRA+ or four bits, which
+            stay with texts alone.
+    """
+    from peft import LoraConfig, inject_adapter_in_model
+
+    if recipe.lora_plus != 1 or recipe.quantize != "none":
+        raise EmbkitError(
+            f"approach='clip' with lora_plus={recipe.lora_plus:g}, quantize={recipe.quantize!r}",
+            expected="plain learning rates and whole weights: the image tower has its own rate",
+            hint="recipe.replace(lora_plus=1.0, quantize='none')",
+        )
+    network = model[0].auto_model
+    layers = [n for n, m in network.named_modules() if isinstance(m, torch.nn.Linear)]
+    if any(TEXT in name for name in layers):  # both towers are in one network
+        layers = [name for name in layers if TEXT in name]
+    wanted = targets(recipe)
+    missing = [t for t in wanted if not any(f".{name}".endswith(f".{t}") for name in layers)]
+    if missing or not wanted:
+        known = sorted({name.rsplit(".", 1)[-1] for name in layers})
+        raise EmbkitError(
+            f"the text tower of {recipe.model!r} has no linear layer named "
+            f"{', '.join(missing) or '(nothing)'!r}",
+            expected=f"the ends of layers' names, such as: {', '.join(known)}",
+            hint=f"recipe.replace(lora_targets={','.join(known)!r})",
+        )
+    chosen = [n for n in layers if any(f".{n}".endswith(f".{t}") for t in wanted)]
+    settings = lora_settings(recipe) | {"target_modules": chosen}
+    inject_adapter_in_model(LoraConfig(**settings), network)
+
+
+def merge_text_lora(model: SentenceTransformer) -> None:
+    """Adds the matrices to the weights they stand beside, in place: a plain model remains."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    network = model[0].auto_model
+    for name, module in list(network.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            module.merge()
+            above, _, own = name.rpartition(".")
+            setattr(network.get_submodule(above), own, module.get_base_layer())

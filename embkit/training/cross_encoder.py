@@ -1,0 +1,158 @@
+"""A cross-encoder fine-tuned in a domain: lists of one right document and some mined wrong ones."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import session
+from ..data import Domain
+from ..errors import EmbkitError
+from ..files import write_atomic
+from ..pairs.mining import Mined
+from ..runs import store
+
+if TYPE_CHECKING:
+    from sentence_transformers import CrossEncoder
+
+RECORD = "reader.json"  # written last: a folder without it is trained anew
+RIGHT = 10.0  # the loss takes a softmax of the labels: 1 against 0 would leave the wrong ones a lot
+
+
+@dataclass(frozen=True, repr=False)
+class Reader:
+    """A cross-encoder that was fine-tuned in a domain, in a folder of the store."""
+
+    path: Path
+    record: dict[str, Any]
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training."""
+        return self.record["seconds"]
+
+    def model(self) -> CrossEncoder:
+        """The trained model."""
+        from ..models.cross_encoder import load_cross_encoder
+
+        return load_cross_encoder(self.path / "model")
+
+    def __repr__(self) -> str:
+        lists, seconds = self.record["lists"], self.seconds
+        return f"Reader({self.path.name!r}: {lists:,} lists, {seconds:.0f} s)"
+
+
+def tune_cross_encoder(
+    domain: Domain,
+    mined: Mined,
+    *,
+    model: str = "reranker",
+    epochs: int = 1,
+    lists: int = 16,
+    learning_rate: float = 1e-4,
+    seed: int = 42,
+) -> Reader:
+    """Fine-tunes a cross-encoder to put a pair's right document before its mined negatives.
+
+    The loss is sentence-transformers' ListNetLoss, the cross-entropy of the softmax over each list
+    (Cao et al. 2007). A finished one of the same lists and settings is not trained again.
+
+    Args:
+        domain: in whose store it is kept.
+        mined: the lists: anchors, positives, negatives.
+        model: the cross-encoder to start from.
+        epochs: passes over the lists.
+        lists: a step.
+        learning_rate: the largest, of AdamW.
+        seed: of the order and of dropout.
+
+    Raises:
+        EmbkitError: the model cannot be had, no lists, training that diverged.
+    """
+    from filelock import FileLock
+
+    from ..assets.catalogue import fingerprint, resolve
+
+    if not len(mined):
+        raise EmbkitError("no lists to train on", expected="at least one", hint="ek.mine(...)")
+    settings = {"epochs": epochs, "batch": lists, "learning_rate": learning_rate, "seed": seed}
+    texts = [mined.anchors, mined.positives, mined.negatives]
+    key = json.dumps([fingerprint(resolve(model)), texts, settings])
+    path = store(domain) / f"reader-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+    path.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        if not (path / RECORD).is_file():
+            started = time.perf_counter()
+            _train(mined, model, settings, path)
+            record = {"lists": len(mined), "seconds": time.perf_counter() - started, **settings}
+            write_atomic(path / RECORD, json.dumps(record, indent=1))
+    return Reader(path, json.loads((path / RECORD).read_text(encoding="utf-8")))
+
+
+def _train(mined: Mined, model: str, settings: dict[str, Any], path: Path) -> None:
+    from datasets import Dataset
+    from sentence_transformers.cross_encoder import CrossEncoderTrainer as Trainer
+    from sentence_transformers.cross_encoder import CrossEncoderTrainingArguments as Arguments
+    from sentence_transformers.cross_encoder.losses import ListNetLoss
+    from transformers.trainer_callback import PrinterCallback
+
+    from ..models.cross_encoder import load_cross_encoder
+
+    session.seed_everything(settings["seed"])
+    # On a processor, the backward pass of torch's bf16 attention is slow on texts this short.
+    reader = load_cross_encoder(model, model_kwargs={"attn_implementation": "eager"})
+    wide = len(mined.negatives[0])
+    lists = zip(mined.positives, mined.negatives, strict=True)
+    data = {
+        "query": list(mined.anchors),
+        "documents": [[mined.corpus[d] for d in (right, *wrong)] for right, wrong in lists],
+        "labels": [[RIGHT, *[0.0] * wide]] * len(mined),
+    }
+    trainer = Trainer(
+        model=reader,
+        args=Arguments(
+            output_dir=str(path / "checkpoints"),
+            num_train_epochs=settings["epochs"],
+            per_device_train_batch_size=settings["batch"],
+            learning_rate=settings["learning_rate"],
+            warmup_steps=0.1,
+            seed=settings["seed"],
+            save_strategy="no",
+            logging_steps=1000,
+            use_cpu=reader.device.type == "cpu",
+            report_to="none",
+            disable_tqdm=True,
+            **session.precision_flags(),
+        ),
+        train_dataset=Dataset.from_dict(data),
+        loss=ListNetLoss(reader, mini_batch_size=0),  # all pairs of a step at once
+    )
+    trainer.remove_callback(PrinterCallback)
+    with _chunked(reader):
+        trainer.train()
+    reader.save_pretrained(str(path / "model"))
+    shutil.rmtree(path / "checkpoints", ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _chunked(reader: Any) -> Iterator[None]:
+    """Within the block, pairs go through the model in groups of like length: less padding."""
+    from ..models.packing import in_chunks
+
+    stock = reader.forward
+
+    def forward(features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        return features | {"scores": in_chunks(stock, features, "scores", **kwargs)}
+
+    reader.forward = forward
+    try:
+        yield
+    finally:
+        del reader.forward

@@ -1,0 +1,329 @@
+"""Teachers and what they teach: scores of candidate lists, or vectors of any text at all.
+
+A teacher is one model or several: names, folders, presets or finished runs, joined with ``+``. Of
+several bi-encoders the vectors are put end to end, so that their cosine is the mean of the members'
+cosines. A cross-encoder can score lists, but it has no vectors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..assets.catalogue import fingerprint, names, resolve
+from ..data import Domain
+from ..errors import EmbkitError
+from ..models.encoding import encode_as
+from ..models.loading import load_model
+from ..models.vectors import Vectors, unit
+from ..pairs.pairs import NONE, Taught, TrainingPairs, collect, sets, source_hash
+from ..recipes.presets import PRESETS, preset
+from ..recipes.recipe import Recipe
+from ..runs import RECORD, Run, store
+
+if TYPE_CHECKING:
+    from sentence_transformers import CrossEncoder
+
+Fit = Callable[[Recipe, Domain], Run]  # such as ``ek.train``
+
+DOCUMENTS, WORDS = "documents", "words"  # unlabelled texts that need no set of queries
+LEFT_OUT = 0.4  # share of the words that such a text goes without
+
+
+@dataclass(frozen=True, repr=False)
+class Teacher:
+    """One bi-encoder or several, as one: its cosine is the mean of theirs.
+
+    Example:
+        >>> teacher = load_teacher("minilm+bge-small")  # doctest: +SKIP
+        >>> ek.evaluate(teacher, domain, name="both")  # doctest: +SKIP
+    """
+
+    name: str
+    models: tuple[Any, ...]
+
+    def vectors(self, texts: Sequence[str], kind: str = "document") -> Vectors:
+        """Unit vectors, (texts, sum of the members' dims), each member's from its own cache.
+
+        Args:
+            texts: what to encode.
+            kind: ``query`` or ``document``, for members that tell them apart.
+        """
+        parts = [encode_as(model, texts, kind) for model in self.models]
+        return np.concatenate(parts, axis=1) / np.float32(np.sqrt(len(parts)))
+
+    def scores(self, queries: Sequence[str], lists: Sequence[Sequence[str]]) -> np.ndarray:
+        """Cosines of each query with each of its documents, (queries, documents a list)."""
+        asked = self.vectors(queries, "query")
+        flat = self.vectors([document for row in lists for document in row])
+        shown = flat.reshape(len(queries), -1, flat.shape[1])
+        return np.einsum("qd,qnd->qn", asked, shown)
+
+    def fingerprint(self) -> str:
+        """Hash of the members' weights."""
+        from ..models.vectors import fingerprint as weights
+
+        return hashlib.sha256("".join(map(weights, self.models)).encode()).hexdigest()
+
+    def __call__(self, texts: Sequence[str]) -> Vectors:
+        return self.vectors(texts)
+
+    def __repr__(self) -> str:
+        return f"Teacher({self.name!r})"
+
+
+def together(*runs: Run) -> str:
+    """Runs as one teacher, as a recipe's ``teacher`` names them."""
+    return "+".join(run.path.name for run in runs)
+
+
+def load_teacher(
+    name: str, domain: Domain | None = None, *, fit: Fit | None = None
+) -> Teacher | CrossEncoder:
+    """The teacher that a recipe names.
+
+    Args:
+        name: models' names or folders, or the names of runs on ``domain``, joined with ``+``.
+        domain: in whose store the runs are.
+        fit: trains a preset that is named and not trained yet, such as ``ek.train``; None: a
+            preset has to be trained before.
+
+    Raises:
+        EmbkitError: a part that is no model and no run, or a cross-encoder among several parts.
+    """
+    from ..models.cross_encoder import load_cross_encoder
+
+    folders = _folders(name, domain, fit)
+    readers = [part for part, folder in folders.items() if _reads_pairs(folder)]
+    if readers and len(folders) > 1:
+        raise EmbkitError(
+            f"the teacher {name!r} has the cross-encoder {readers[0]!r} among others",
+            expected="one cross-encoder alone, or bi-encoders: they have vectors to put together",
+            hint=f"recipe.replace(teacher={readers[0]!r})",
+        )
+    if readers:
+        return load_cross_encoder(folders[readers[0]])
+    return Teacher(name, tuple(load_model(folder) for folder in folders.values()))
+
+
+def teaching_hash(recipe: Recipe, domain: Domain, *, fit: Fit | None = None) -> str:
+    """Hash of a recipe's teacher, its weights, and of the unlabelled sets that it names."""
+    found = [fingerprint(folder) for folder in _folders(str(recipe.teacher), domain, fit).values()]
+    sources = _sources(recipe)
+    found += [source_hash(domain, name) for name in sources if name not in (DOCUMENTS, WORDS)]
+    return "".join(found)
+
+
+def _folders(name: str, domain: Domain | None, fit: Fit | None) -> dict[str, Path]:
+    """Part of a teacher's name -> the folder of its weights; a preset is trained if need be."""
+    found = {}
+    for part in (part.strip() for part in name.split("+")):
+        kept = [store(domain) / part] if domain and part else []
+        runs = [run for run in (*kept, Path(part)) if part and (run / RECORD).is_file()]
+        if domain and fit and part in PRESETS:
+            runs = [fit(preset(part), domain).path]
+        try:
+            found[part] = runs[0] / "model" if runs else resolve(part)
+        except EmbkitError as error:
+            raise EmbkitError(
+                f"the teacher {part!r} is no model and no finished run: {error.given}",
+                expected=f"a name ({', '.join(names())}), a folder, a preset or a run's name",
+                hint="teacher=ek.together(run, another_run)"
+                if part not in PRESETS
+                else f"ek.load_teacher({name!r}, domain, fit=ek.train) trains the preset first",
+            ) from error
+    return found
+
+
+def _reads_pairs(folder: Path) -> bool:
+    """Whether a model's folder holds a cross-encoder."""
+    try:
+        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return (settings.get("architectures") or ["?"])[0].endswith("ForSequenceClassification")
+
+
+def teach(recipe: Recipe, pairs: TrainingPairs, *, fit: Fit | None = None) -> Taught:
+    """What a recipe's teacher has to say about training pairs, and about texts beside them.
+
+    Raises:
+        EmbkitError: no such teacher; one whose scores are NaN or tell nothing apart; a
+            cross-encoder where vectors are wanted; an unknown source of unlabelled texts.
+    """
+    teacher = load_teacher(str(recipe.teacher), pairs.domain, fit=fit)
+    if recipe.approach in ("kl", "margin_mse"):
+        return Taught(_scored_lists(recipe, pairs, teacher).tolist())
+    if not isinstance(teacher, Teacher):
+        raise EmbkitError(
+            f"Recipe(approach={recipe.approach!r}) with the cross-encoder {recipe.teacher!r}",
+            expected="a teacher that has vectors: one bi-encoder or several",
+            hint="approach='kl', hard_negatives=8: a cross-encoder can score lists",
+        )
+    known = list(dict.fromkeys(anchor for _, anchor, _ in pairs.rows))
+    new = unlabelled_texts(recipe, pairs)
+    if recipe.approach == "embedding_mse":
+        right = [pairs.domain.corpus[document] for _, _, document in pairs.rows]
+        return _vectors(recipe, teacher, list(dict.fromkeys([*known, *right, *new])))
+    asked = teacher.vectors([*known, *new], "query")
+    shown = teacher.vectors(list(pairs.domain.corpus.values()))
+    _telling(asked[:64] @ shown.T, teacher.name)
+    number = {text: i for i, text in enumerate(known)}
+    places = pairs.places()
+    labels = [[number[row[1]], *right] for row, right in zip(pairs.rows, places, strict=True)]
+    labels += [[len(known) + i, *[NONE] * len(places[0])] for i in range(len(new))]
+    tables = {"queries": asked.astype(np.float16), "documents": shown.astype(np.float16)}
+    return Taught(labels, tuple(new), arrays=tables)
+
+
+def unlabelled_texts(recipe: Recipe, pairs: TrainingPairs) -> list[str]:
+    """Texts that only the teacher has an opinion on, each once, none of them a pair's anchor.
+
+    ``documents``: those of the corpus, without the groups that are held out for testing.
+    ``words``: these and the anchors again, with about 40% of their words left out at random.
+    Any other name is a set of generated queries, without what it says they are about.
+    """
+    domain, tested = pairs.domain, pairs.domain.tested_groups
+    anchors = list(dict.fromkeys(anchor for _, anchor, _ in pairs.rows))
+    documents = [text for d, text in domain.corpus.items() if domain.groups.get(d) not in tested]
+    found: list[str] = []
+    for name in _sources(recipe):
+        if name == DOCUMENTS:
+            found += documents
+        elif name == WORDS:
+            found += fewer_words([*anchors, *documents], recipe.seed)
+        elif name in sets(domain):
+            found += [text for _, text, _ in collect(domain, name)[0]]
+        else:
+            known = ", ".join([DOCUMENTS, WORDS, *sets(domain)])
+            raise EmbkitError(
+                f"Recipe(unlabelled={recipe.unlabelled!r}): no source of texts {name!r}",
+                expected=f"one of {known}, or several with +",
+                hint=f"recipe.replace(unlabelled={DOCUMENTS!r})",
+            )
+    old = set(anchors)
+    return [text for text in dict.fromkeys(found) if text not in old]
+
+
+def _sources(recipe: Recipe) -> list[str]:
+    return [part.strip() for part in (recipe.unlabelled or "").split("+") if part.strip()]
+
+
+def fewer_words(texts: Sequence[str], seed: int, share: float = LEFT_OUT) -> list[str]:
+    """Texts with a share of their words left out at random; those that keep all are left out.
+
+    Example:
+        >>> fewer_words(["acute inflammation of the inner ear"], seed=1)
+        ['acute of ear']
+    """
+    rng = np.random.default_rng(seed)
+    found = []
+    for text in texts:
+        words = text.split()
+        kept = [word for word in words if rng.random() >= share]
+        if 0 < len(kept) < len(words):
+            found.append(" ".join(kept))
+    return found
+
+
+def _scored_lists(
+    recipe: Recipe, pairs: TrainingPairs, teacher: Teacher | CrossEncoder
+) -> np.ndarray:
+    """The teacher's scores of each pair's positive and mined negatives, (pairs, 1 + negatives)."""
+    from ..models.cross_encoder import score_pairs
+
+    assert pairs.mined is not None  # the recipe was checked
+    corpus = pairs.domain.corpus
+    asked = [anchor for _, anchor, _ in pairs.rows]
+    lists = [
+        [corpus[document] for document in (row[2], *negatives)]
+        for row, negatives in zip(pairs.rows, pairs.mined.negatives, strict=True)
+    ]
+    if isinstance(teacher, Teacher):
+        return _telling(teacher.scores(asked, lists), teacher.name)
+    flat = [(query, document) for query, row in zip(asked, lists, strict=True) for document in row]
+    logits = score_pairs(teacher, flat).reshape(len(lists), -1)
+    student = Teacher(recipe.model, (load_model(recipe.model),))
+    return rescaled(logits, student.scores(asked, lists))
+
+
+def rescaled(scores: np.ndarray, cosines: np.ndarray) -> np.ndarray:
+    """A teacher's scores, moved and stretched to the mean and the spread of a student's cosines.
+
+    A cross-encoder's logits reach from about -10 to 10; the margin of two cosines never exceeds 2.
+
+    Args:
+        scores: any shape.
+        cosines: the same pairs' under the student.
+
+    Raises:
+        EmbkitError: scores that are NaN or all the same.
+    """
+    _telling(scores, "these scores")
+    return (scores - scores.mean()) / scores.std() * cosines.std() + cosines.mean()
+
+
+def _telling(scores: np.ndarray, who: str) -> np.ndarray:
+    """The scores, if they say something.
+
+    Raises:
+        EmbkitError: NaN, or one score for all.
+    """
+    bad = not np.isfinite(scores).all()
+    if bad or np.ptp(scores) < 1e-6:
+        what = "scores that are NaN or infinite" if bad else "the same score to everything"
+        raise EmbkitError(
+            f"the teacher {who!r} gives {what}",
+            expected="finite scores that tell documents apart",
+            hint="a training run that diverged teaches nothing: lower its learning rate",
+        )
+    return scores
+
+
+def _vectors(recipe: Recipe, teacher: Teacher, texts: list[str]) -> Taught:
+    """Every text's vector to copy: the teacher's, in as many dimensions as the student has."""
+    from ..models.layers import keep_layers
+
+    student = keep_layers(load_model(recipe.model), recipe.layers)
+    start = encode_as(student, texts, "document")
+    vectors = _telling(teacher.vectors(texts), teacher.name)
+    _telling(vectors[:64] @ vectors.T, teacher.name)
+    target = turned(shortened(vectors, start.shape[1]), start)
+    return Taught(list(range(len(texts))), tuple(texts), True, {"vectors": target})
+
+
+def shortened(vectors: Vectors, dim: int) -> Vectors:
+    """Unit vectors in ``dim`` dimensions whose cosines are as near as can be to the given ones'.
+
+    The best subspace is that of the largest singular values (Eckart and Young 1936); vectors with
+    fewer dimensions are filled up with zeros, which changes no cosine.
+
+    Args:
+        vectors: (texts, any dim).
+        dim: of the result, (texts, dim).
+    """
+    if vectors.shape[1] > dim:
+        _, axes = np.linalg.eigh(vectors.T @ vectors)  # the largest come last
+        vectors = vectors @ axes[:, -dim:]
+        vectors = unit(vectors)
+    return np.pad(vectors, ((0, 0), (0, dim - vectors.shape[1]))).astype(np.float32)
+
+
+def turned(vectors: Vectors, towards: Vectors) -> Vectors:
+    """Vectors turned as a whole so that they lie as near as can be to others; no cosine changes.
+
+    The rotation is U V' of the singular value decomposition of vectors' @ towards (orthogonal
+    Procrustes, Schönemann 1966): a student then need not learn where the axes lie.
+
+    Args:
+        vectors: (texts, dim).
+        towards: the same texts under the student as it starts, (texts, dim).
+    """
+    left, _, right = np.linalg.svd(vectors.T @ towards)
+    return (vectors @ (left @ right)).astype(np.float32)

@@ -1,0 +1,246 @@
+"""Comparisons that need many runs: arms of one cost, each with its own learning rate from dev."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from ..data import Domain
+from ..data.sources.probe import PROBE, general_probe
+from ..errors import EmbkitError
+from ..evaluation.evaluate import evaluate
+from ..evaluation.report import Report
+from ..evaluation.scores import Scores, compare
+from ..pairs.pairs import collect, sets
+from ..recipes.presets import preset
+from ..recipes.recipe import Recipe
+from .trainer import Sweep, choose, train
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RATES = (1e-4, 2e-4, 4e-4)
+SOURCES: dict[str, dict[str, Any]] = {  # what the training data is made of -> a recipe's changes
+    "human, in-batch": {},
+    "small LLM, unfiltered": {"pairs": "smollm2:all"},
+    "small LLM, filtered": {"pairs": "smollm2"},
+    "strong LLM, lay words": {"pairs": "lay"},
+    "human + random": {"hard_negatives": 1, "miner": "random"},
+    "human + BM25": {"hard_negatives": 1, "miner": "bm25"},
+    "human + dense, unfiltered": {"hard_negatives": 1, "miner": "dense", "keep_kin": True},
+    "human + dense, filtered": {"hard_negatives": 1, "miner": "dense", "relative_margin": 0.05},
+    "human + Excludes": {"hard_negatives": 1, "miner": "human"},
+}
+
+
+FACTORS = (0.5, 1.0, 2.0)  # of a preset's learning rate, for dev to choose among
+
+
+def available(domain: Domain) -> dict[str, dict[str, Any]]:
+    """The arms of ``SOURCES`` that a domain has the data for."""
+    has = {"human", *sets(domain)}
+    return {
+        arm: changes
+        for arm, changes in SOURCES.items()
+        if changes.get("pairs", "human").removesuffix(":all") in has
+        and (changes.get("miner") != "human" or domain.negatives)
+    }
+
+
+@dataclass(frozen=True, repr=False)
+class Comparison:
+    """Arms trained at equal cost, and what each scored.
+
+    Args:
+        pairs: training pairs of an arm, at most.
+        sweeps: arm -> the runs among which dev chose the learning rate.
+        scores: arm -> test scores of the chosen run.
+        baseline: the arm that the others are tested against.
+    """
+
+    pairs: int
+    sweeps: dict[str, Sweep]
+    scores: dict[str, Scores]
+    baseline: str
+
+    @cached_property  # its paired tests take seconds
+    def report(self) -> Report:
+        """Every arm and split with its interval, and p against the baseline arm."""
+        return compare(list(self.scores.values()), baseline=self.baseline)
+
+    def frame(self) -> pd.DataFrame:
+        """One row an arm: nDCG@10 and its difference to the baseline on each split."""
+        import pandas as pd
+
+        rows: dict[str, dict[str, Any]] = {arm: {} for arm in self.scores}
+        for row in self.report.rows:
+            if row["subset"]:
+                continue
+            arm, split = row["label"], row["split"]
+            rows[arm][split] = row["ndcg@10"]
+            rows[arm][f"{split}: difference"] = row["delta_vs_base"]
+            rows[arm][f"{split}: p"] = row["p_vs_base"]
+        for arm, sweep in self.sweeps.items():
+            best = sweep.best_run
+            rows[arm] |= {"learning rate": best.recipe.learning_rate, "dev": best.dev_score}
+            rows[arm]["seconds"] = best.seconds
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("trained on")
+
+    def __repr__(self) -> str:
+        return self.report.to_text()
+
+    def _repr_html_(self) -> str:
+        splits = list(dict.fromkeys(r["split"] for r in self.report.rows if not r["subset"]))
+        frame = self.frame()
+        rows = ""
+        for arm, row in frame.iterrows():
+            cells = "".join(f"<td>{_cell(row, split)}</td>" for split in splits)
+            rows += (
+                f"<tr><td style='text-align:left'>{html.escape(str(arm))}</td>{cells}"
+                f"<td>{row.get('learning rate', float('nan')):g}</td>"
+                f"<td>{row.get('seconds', float('nan')):.0f}</td></tr>"
+            )
+        heads = "".join(f"<th>{html.escape(s)}</th>" for s in splits)
+        return (
+            f"<table><caption style='caption-side:bottom;text-align:left'>nDCG@10; in brackets the "
+            f"difference to <i>{html.escape(self.baseline)}</i>, with * where p &lt; 0.05 and ** "
+            f"where p &lt; 0.01 (paired test). {self.pairs:,} pairs each; the learning rate was "
+            f"chosen on dev.</caption><tr><th>trained on</th>{heads}<th>learning rate</th>"
+            f"<th>s</th></tr>{rows}</table>"
+        )
+
+
+def _cell(row: Any, split: str) -> str:
+    delta, p = row[f"{split}: difference"], row[f"{split}: p"]
+    if delta is None or delta != delta:
+        return f"{row[split]:.3f}"
+    stars = "**" if p < 0.01 else "*" if p < 0.05 else ""
+    return f"{row[split]:.3f} ({delta:+.3f}{stars})"
+
+
+def equal_cost(
+    recipe: Recipe,
+    domain: Domain,
+    arms: Mapping[str, Mapping[str, Any]],
+    *,
+    baseline: str | None = None,
+    rates: Sequence[float] | None = None,
+    references: Sequence[str] = ("bm25", "minilm"),
+    quiet: bool = False,
+) -> Comparison:
+    """Trains each arm on as many pairs as the arm with the fewest has, and compares them.
+
+    Every arm starts from the same model, sees the same number of pairs in the same number of
+    steps, and gets the learning rate that scored best on dev. The test splits choose nothing.
+
+    Args:
+        recipe: what all arms share; ``max_pairs`` caps the number of pairs.
+        domain: on what.
+        arms: name -> the arm's changes to the recipe.
+        baseline: the arm to test against; default: the first.
+        rates: learning rates to try for each arm; default: ``RATES``, in ``smoke`` the middle one.
+        references: what is scored beside the arms without any training.
+        quiet: no progress bars.
+
+    Raises:
+        EmbkitError: no arm, or an arm without pairs.
+    """
+    if not arms:
+        raise EmbkitError(
+            "no arm to compare", expected="name -> changes", hint="arms=ek.experiments.SOURCES"
+        )
+    if rates is None:
+        rates = RATES[1:2] if domain.profile == "smoke" else RATES
+    recipes = {arm: recipe.replace(**changes) for arm, changes in arms.items()}
+    sizes = {arm: len(collect(domain, r.pairs)[0]) for arm, r in recipes.items()}
+    pairs = min([*sizes.values(), *([recipe.max_pairs] if recipe.max_pairs else [])])
+    sweeps, scores = {}, {}
+    for arm, changed in recipes.items():
+        same = changed.replace(max_pairs=pairs)
+        sweeps[arm] = choose(same, domain, quiet=quiet, learning_rate=list(rates))
+        scores[arm] = evaluate(sweeps[arm].best_run, domain).labelled(arm)
+    for name in references:
+        scores[name] = evaluate(name, domain).labelled(name)
+    return Comparison(pairs, sweeps, scores, baseline or next(iter(arms)))
+
+
+def approaches(
+    domain: Domain,
+    names: Sequence[str],
+    *,
+    seeds: Sequence[int] = (42, 43, 44),
+    baseline: str = "base",
+    factors: Sequence[float] = FACTORS,
+    references: Sequence[str] = ("bm25", "minilm"),
+    quiet: bool = False,
+    **changes: Any,
+) -> Comparison:
+    """Trains presets with several seeds each, and compares their means over the seeds.
+
+    For each preset, dev chooses among its learning rate times each factor, with the first seed;
+    the chosen recipe is then trained with every seed. A query's score is its mean over the
+    seeds, so that intervals and tests are over queries, and no seed is picked. Each run is also
+    judged on ``general_probe``: what was forgotten stands in the leaderboard.
+
+    Args:
+        domain: on what.
+        names: which of ``PRESETS``.
+        seeds: of the runs; three or more for a row that a claim rests on.
+        baseline: the name to test against: a preset, or ``base``.
+        factors: of a preset's learning rate; ``(1,)`` takes the presets' own, which the lessons
+            chose on dev.
+        references: what is judged beside them without any training.
+        quiet: no progress bars.
+        changes: to every recipe, such as ``epochs=1``.
+
+    Raises:
+        EmbkitError: an unknown preset (names the nearest), no seed, no factor or one of 0 or less.
+    """
+    if not seeds:
+        raise EmbkitError("no seed", expected="at least one", hint="seeds=(42, 43, 44)")
+    if not factors or min(factors) <= 0:
+        raise EmbkitError(
+            f"factors={tuple(factors)}", expected="numbers above 0", hint="factors=(0.5, 1, 2)"
+        )
+    recipes = {name: preset(name, **changes) for name in names}
+    sweeps, scores, pairs = {}, {}, 0
+    for name in references:
+        found = _judged([name], domain)
+        scores[found.approach] = found.labelled(found.approach)
+    for name, recipe in recipes.items():
+        first = recipe.replace(seed=seeds[0])
+        rates = [recipe.learning_rate * factor for factor in factors]
+        sweeps[name] = choose(first, domain, quiet=quiet, learning_rate=rates)
+        best = sweeps[name].best
+        runs = [train(best.replace(seed=seed), domain, quiet=quiet) for seed in seeds]
+        scores[name] = _judged(runs, domain).labelled(name)
+        pairs = max(pairs, *(run.record["pairs"] for run in runs))
+    return Comparison(pairs, sweeps, scores, baseline)
+
+
+def _judged(subjects: Sequence[Any], domain: Domain) -> Scores:
+    """The mean scores of several runs, and their mean on the general probe beside them."""
+    found = mean_scores([evaluate(subject, domain) for subject in subjects])
+    general = mean_scores([evaluate(subject, general_probe()) for subject in subjects])
+    return replace(found, meta=found.meta | {"general_ndcg@10": general.mean(PROBE)})
+
+
+def mean_scores(scores: Sequence[Scores]) -> Scores:
+    """Each query's mean over several runs of one recipe, as one Scores.
+
+    Raises:
+        EmbkitError: no scores.
+    """
+    if not scores:
+        raise EmbkitError("no scores", expected="at least one", hint="[ek.evaluate(run, domain)]")
+    first = scores[0]
+    per_query = {}
+    for split, frame in first.per_query.items():
+        mean = sum(s.per_query[split].loc[frame.index] for s in scores) / len(scores)
+        mean.attrs |= frame.attrs
+        per_query[split] = mean
+    meta = first.meta | {"seeds": [s.meta.get("seed") for s in scores]}
+    return replace(first, per_query=per_query, meta=meta)

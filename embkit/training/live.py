@@ -1,0 +1,231 @@
+"""train_live: training in a second thread, so that the kernel goes on listening meanwhile.
+
+In a cell that blocks, a Stop button's click is heard only after the training has ended.
+``run = await ek.train_live(recipe, domain)`` hears it at once, and the cells below wait their turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers import TrainerCallback
+
+from ..assets.catalogue import resolve
+from ..data import Domain
+from ..errors import EmbkitError
+from ..recipes.recipe import Recipe
+from ..runs import Run
+from .lora import merge_adapter, record_base
+from .trainer import _log, train
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+BEST = "best"  # under a run's checkpoints: the model with the highest dev score so far
+DEV = "dev_ndcg@10"
+EVERY = 0.1  # seconds between two reports of a step
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands.
+
+    Args:
+        step: steps done, earlier sittings included.
+        steps: steps in all.
+        history: what was logged so far: dicts as in ``Run.history``.
+        pairs_per_second: in this sitting; 0 before its first step.
+        seconds_left: at that speed.
+    """
+
+    step: int = 0
+    steps: int = 0
+    history: tuple[dict[str, float], ...] = ()
+    pairs_per_second: float = 0.0
+    seconds_left: float = 0.0
+
+
+@dataclass(frozen=True, repr=False)
+class Stopped:
+    """A training that was stopped: it can be used as it is, or gone on with.
+
+    Args:
+        recipe: what was trained.
+        path: the run's folder; it holds a checkpoint, and the best model so far.
+        progress: how far it came.
+    """
+
+    recipe: Recipe
+    path: Path
+    progress: Progress
+
+    @property
+    def dev_score(self) -> float | None:
+        """The highest nDCG@10 on dev so far; None before the first."""
+        return max((row[DEV] for row in self.progress.history if DEV in row), default=None)
+
+    def model(self) -> SentenceTransformer:
+        """The model with the highest dev score so far.
+
+        Raises:
+            EmbkitError: the run has been finished or deleted since.
+        """
+        from ..models.loading import load_model
+
+        best = self.path / "checkpoints" / BEST
+        if not best.is_dir():
+            raise EmbkitError(
+                f"{self.path.name} keeps no stopped training any more",
+                expected="a run that was stopped and neither finished nor deleted",
+                hint="run = ek.train(stopped.recipe, domain), then run.model()",
+            )
+        if self.recipe.lora_rank:
+            start, four_bits = resolve(self.recipe.model), self.recipe.quantize != "none"
+            return merge_adapter(start, best, quantized=four_bits)
+        return load_model(best)
+
+    def __repr__(self) -> str:
+        best = "" if self.dev_score is None else f", dev nDCG@10 {self.dev_score:.3f} at best"
+        at = f"{self.progress.step:,} of {self.progress.steps:,} steps"
+        return f"Stopped({self.path.name!r}, {at}{best}; ek.train(recipe, domain) goes on)"
+
+
+class Job:
+    """One training in a thread of its own; ``listen`` hears where it stands, in the caller's loop.
+
+    Only one runs at a time in a process: two would share the random numbers, and the processor.
+
+    Args:
+        recipe: what to train.
+        domain: on what.
+        listen: called with a ``Progress`` after steps, at most ten times a second, and whenever
+            something was logged.
+    """
+
+    _running: Job | None = None
+
+    def __init__(
+        self, recipe: Recipe, domain: Domain, listen: Callable[[Progress], None] | None = None
+    ) -> None:
+        self.recipe, self.domain = recipe, domain
+        self.listen = listen or (lambda progress: None)
+        self.progress = Progress()
+        self._stop = threading.Event()
+        self._watcher: _Watcher | None = None
+
+    def stop(self) -> None:
+        """Stops after the step in hand; the checkpoint and the best model so far are kept."""
+        self._stop.set()
+
+    async def run(self) -> Run | Stopped:
+        """Trains, or returns the finished run at once.
+
+        If the cell that awaits it is interrupted, the training stops as by ``stop``, and then the
+        interrupt goes on.
+
+        Raises:
+            EmbkitError: another training is under way; or as ``train`` raises.
+        """
+        if Job._running is not None:
+            raise EmbkitError(
+                f"{Job._running.recipe.label} is training already in this kernel",
+                expected="one training at a time",
+                hint="wait until it is done, or press Stop in its panel",
+            )
+        Job._running, loop = self, asyncio.get_running_loop()
+        self._watcher = _Watcher(
+            self.recipe, lambda progress: loop.call_soon_threadsafe(self._heard, progress)
+        )
+        try:
+            work = asyncio.ensure_future(asyncio.to_thread(self._work))
+            try:
+                return await asyncio.shield(work)
+            except asyncio.CancelledError:
+                self.stop()
+                await work
+                raise
+        finally:
+            Job._running = None
+
+    def _heard(self, progress: Progress) -> None:
+        self.progress = progress
+        self.listen(progress)
+
+    def _work(self) -> Run | Stopped:
+        """In the thread. A KeyboardInterrupt must not leave it: it would end the event loop."""
+        watcher = self._watcher
+        assert watcher is not None
+        try:
+            return train(self.recipe, self.domain, stop=self._stop, quiet=True, callbacks=[watcher])
+        except KeyboardInterrupt:
+            assert watcher.path is not None
+            return Stopped(self.recipe, watcher.path, watcher.progress)
+
+
+class _Watcher(TrainerCallback):
+    """Hears of every step, reports, and keeps the model with the highest dev score."""
+
+    def __init__(self, recipe: Recipe, report: Callable[[Progress], Any]) -> None:
+        self.recipe, self._report = recipe, report
+        self.progress, self.path = Progress(), None  # type: Progress, Path | None
+        self._best = float("-inf")
+        self._spent, self._since, self._first, self._told = 0.0, 0.0, 0, 0.0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        checkpoints = Path(args.output_dir)
+        self.path, self._first = checkpoints.parent, state.global_step
+        rows = tuple(row for row in map(_log, state.log_history) if _says(row))
+        self.progress = Progress(state.global_step, state.max_steps, rows)
+        if (checkpoints / BEST).is_dir():  # of an earlier sitting
+            self._best = max((row[DEV] for row in rows if DEV in row), default=self._best)
+        self._report(self.progress)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._since = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        now = time.perf_counter()
+        self._spent += now - self._since
+        done = state.global_step - self._first
+        left = (state.max_steps - state.global_step) * self._spent / max(1, done)
+        speed = done * self.recipe.batch_size / max(self._spent, 1e-9)
+        self.progress = Progress(
+            state.global_step, state.max_steps, self.progress.history, speed, left
+        )
+        if now - self._told > EVERY:
+            self._told = now
+            self._report(self.progress)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        row = _log({**(logs or {}), "step": state.global_step})
+        if _says(row):
+            now = self.progress
+            history = (*now.history, row)
+            self.progress = Progress(
+                state.global_step, state.max_steps, history, now.pairs_per_second, now.seconds_left
+            )
+            self._report(self.progress)
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any, **about: Any) -> None:
+        score = metrics.get(f"eval_{DEV}")
+        if score is None or score <= self._best:
+            return
+        self._best, target = score, Path(args.output_dir) / BEST
+        fresh = target.with_name(f".{BEST}-fresh")
+        shutil.rmtree(fresh, ignore_errors=True)
+        about["model"].save_pretrained(str(fresh))
+        if self.recipe.lora_rank:  # that was the adapter alone
+            record_base(fresh, self.recipe.model, resolve(self.recipe.model))
+        shutil.rmtree(target, ignore_errors=True)
+        fresh.replace(target)
+
+
+def _says(row: dict[str, float]) -> bool:
+    return "loss" in row or DEV in row

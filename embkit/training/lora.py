@@ -1,0 +1,160 @@
+"""LoRA by peft: small trained matrices beside frozen weights, kept apart and merged."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import EmbkitError
+from ..files import write_atomic
+from ..recipes.recipe import Recipe
+from ..recipes.settings import lora_plus_settings, lora_settings, targets
+
+if TYPE_CHECKING:
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+ADAPTER = "adapter"  # the folder of a run that holds the adapter alone
+BASE = "base.json"  # in that folder: the model that it was trained on
+
+
+def make_optimizer(model: SentenceTransformer, recipe: Recipe) -> torch.optim.Optimizer | None:
+    """LoRA+'s optimizer where the recipe asks for it; None: the trainer makes its own."""
+    if recipe.lora_plus == 1:
+        return None
+    import torch
+    from peft.optimizers import create_loraplus_optimizer
+
+    return create_loraplus_optimizer(model, torch.optim.AdamW, **lora_plus_settings(recipe))
+
+
+def add_lora(model: SentenceTransformer, recipe: Recipe) -> None:
+    """Freezes a model's weights and adds the recipe's LoRA matrices to its target layers.
+
+    Raises:
+        EmbkitError: rank 0, or a target that the model has no layer for; it names those there are.
+    """
+    import torch
+    from peft import LoraConfig
+
+    if recipe.lora_rank < 1:
+        raise EmbkitError(
+            "LoRA of rank 0 has nothing to train",
+            expected="a rank of 1 or more; without LoRA, every weight is trained",
+            hint="recipe.replace(lora_rank=4)",
+        )
+    kinds = (torch.nn.Linear, torch.nn.Embedding)
+    layers = [n for n, m in model.named_modules() if isinstance(m, kinds)]
+    known = sorted({name.rsplit(".", 1)[-1] for name in layers})
+    missing = [t for t in targets(recipe) if not any(_ends(name, t) for name in layers)]
+    if missing or not targets(recipe):
+        raise EmbkitError(
+            f"{recipe.model!r} has no linear layer or table named "
+            f"{', '.join(missing) or '(nothing)'!r}",
+            expected=f"the ends of layers' names, such as: {', '.join(known)}",
+            hint=f"recipe.replace(lora_targets={','.join(_linear(model))!r})",
+        )
+    model.add_adapter(LoraConfig(**lora_settings(recipe)))
+    for weight in model.parameters():
+        if weight.requires_grad:  # beside four bits, peft makes them of the dtype of products
+            weight.data = weight.data.float()
+
+
+def _linear(model: SentenceTransformer) -> list[str]:
+    """The ends of the linear layers' names."""
+    import torch
+
+    named = model.named_modules()
+    return sorted({n.rsplit(".", 1)[-1] for n, m in named if isinstance(m, torch.nn.Linear)})
+
+
+def _ends(name: str, target: str) -> bool:
+    return name == target or name.endswith("." + target)
+
+
+def load_matrices(model: SentenceTransformer, checkpoint: str | Path) -> None:
+    """Puts a checkpoint's adapter into a model that has one of the same settings, in place.
+
+    The trainer loads whole weights, which four-bit layers have no place for.
+    """
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    saved = load_file(Path(checkpoint) / "adapter_model.safetensors")
+    saved = {name.removeprefix("base_model.model."): matrix for name, matrix in saved.items()}
+    set_peft_model_state_dict(model[0].auto_model, saved)
+
+
+def record_base(adapter: Path, model: str, folder: Path) -> None:
+    """Writes beside an adapter which weights it was trained on: it is worth nothing on others."""
+    from ..assets.catalogue import fingerprint
+
+    known = {"model": model, "fingerprint": fingerprint(folder)}
+    write_atomic(adapter / BASE, json.dumps(known, indent=1))
+
+
+def merge_adapter(
+    start: str | Path, adapter: str | Path, *, quantized: bool = False
+) -> SentenceTransformer:
+    """The model that an adapter makes of the model it was trained on, as a plain model.
+
+    Args:
+        start: the model's name or folder.
+        adapter: the adapter's folder.
+        quantized: the adapter was trained on four-bit weights (QLoRA): it is merged into what
+            they hold, which is the model that it was trained to mend.
+
+    Raises:
+        EmbkitError: the adapter was trained on another model, or is none.
+    """
+    from peft import PeftModel
+
+    from ..models.loading import load_model
+    from ..models.quantized import dequantize, load_quantized
+
+    adapter = Path(adapter)
+    _check_base(start, adapter)
+    model = dequantize(load_quantized(start)) if quantized else load_model(start)
+    try:
+        with warnings.catch_warnings():  # peft asks the model for a property of an older name
+            warnings.simplefilter("ignore", FutureWarning)
+            tuned = PeftModel.from_pretrained(model[0].auto_model, str(adapter))
+        _check_places(tuned, adapter)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise _misfit(start, adapter, str(error).splitlines()[0]) from error
+    model[0].auto_model = tuned.merge_and_unload()
+    return model
+
+
+def _check_base(start: str | Path, adapter: Path) -> None:
+    from ..assets.catalogue import fingerprint, resolve
+
+    try:
+        known = json.loads((adapter / BASE).read_text(encoding="utf-8"))
+        name, wanted = str(known["model"]), known["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # not written by embkit: only shapes can tell
+    if fingerprint(resolve(start)) != wanted:
+        raise _misfit(start, adapter, f"it was trained on the weights of {name!r}")
+
+
+def _check_places(tuned: Any, adapter: Path) -> None:
+    """peft only warns of an adapter that has matrices for some of its layers."""
+    from peft import get_peft_model_state_dict
+    from safetensors import safe_open
+
+    with safe_open(adapter / "adapter_model.safetensors", framework="pt") as file:
+        saved = set(file.keys())
+    places = set(get_peft_model_state_dict(tuned))
+    if saved != places:
+        raise ValueError(f"it has {len(saved)} matrices for {len(places)} places")
+
+
+def _misfit(start: str | Path, adapter: Path, why: str) -> EmbkitError:
+    return EmbkitError(
+        f"the adapter {adapter.name!r} does not fit {str(start)!r}: {why}",
+        expected="an adapter that was trained on this very model",
+        hint="look up `model` in the recipe of the adapter's run, and start from that",
+    )

@@ -1,0 +1,66 @@
+"""A recipe's loss: sentence-transformers' own classes, and one for the whole corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ..errors import EmbkitError
+from ..recipes.recipe import Recipe
+from ..recipes.settings import Cosine, FromTeacher, Named, Other, loss_settings
+
+if TYPE_CHECKING:
+    import numpy as np
+    from sentence_transformers import SentenceTransformer
+    from torch import nn
+
+
+def make_loss(
+    recipe: Recipe, model: SentenceTransformer, taught: Mapping[str, np.ndarray] | None = None
+) -> nn.Module:
+    """The loss that a recipe asks for, within MatryoshkaLoss where it asks for several sizes
+    (Kusupati et al. 2022, https://arxiv.org/abs/2205.13147).
+
+    Args:
+        recipe: whose loss.
+        model: what is trained.
+        taught: the teacher's tables of vectors, where the loss reads some.
+
+    Raises:
+        EmbkitError: a size that is larger than the model's vectors.
+    """
+    from operator import attrgetter
+
+    import torch
+    from sentence_transformers.sentence_transformer import losses
+    from sentence_transformers.util import pairwise_cos_sim
+
+    from ..distributed import gathering, team
+    from ..losses import clip, corpus
+    from ..models.loading import load_model
+
+    name, settings = loss_settings(recipe)
+    given = dict(settings)
+    for key, value in settings.items():
+        if isinstance(value, Other):
+            given[key] = load_model(value.model)
+        if isinstance(value, Named):
+            given[key] = attrgetter(value.name)(losses)
+        if isinstance(value, Cosine):
+            given[key] = pairwise_cos_sim
+        if isinstance(value, FromTeacher):
+            given[key] = torch.from_numpy((taught or {})[value.table])
+    given |= gathering(name, team())
+    own = getattr(corpus, name, None) or getattr(clip, name, None)
+    kind = own or getattr(losses, name)
+    loss = kind(model, **given)
+    if not recipe.sizes:
+        return loss
+    dim = model.get_embedding_dimension() or 0
+    if recipe.sizes[0] > dim:
+        raise EmbkitError(
+            f"Recipe(matryoshka={recipe.matryoshka!r}) for a model of {dim} dimensions",
+            expected=f"sizes up to {dim}",
+            hint=f"recipe.replace(matryoshka={f'{dim},{dim // 2},{dim // 4}'!r})",
+        )
+    return losses.MatryoshkaLoss(model, loss, list(recipe.sizes))

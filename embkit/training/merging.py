@@ -1,0 +1,145 @@
+"""What a model forgets: one general task before and after, and the mean of both models' weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..data import Domain
+from ..errors import EmbkitError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from sentence_transformers import SentenceTransformer
+
+SHARES = (0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+def merge_weights(tuned: Any, start: Any, share: float = 0.5) -> SentenceTransformer:
+    """A model whose weights are the weighted mean of a tuned model's and of its start's.
+
+    Models fine-tuned from one start lie in one valley of the loss, so that their mean is a model,
+    too (Wortsman et al. 2022, model soups, https://arxiv.org/abs/2203.05482; WiSE-FT,
+    https://arxiv.org/abs/2109.01903): it often keeps most of the gain and forgets less.
+
+    Args:
+        tuned: a Run, a model, its name or folder.
+        start: the model that it was fine-tuned from, likewise.
+        share: of the tuned weights, 0 to 1.
+
+    Raises:
+        EmbkitError: a share outside 0 to 1, or models of different shapes.
+
+    Example:
+        >>> ek.evaluate(ek.merge_weights(run, "minilm"), domain, name="merged")  # doctest: +SKIP
+    """
+    import torch
+
+    if not 0 <= share <= 1:
+        raise EmbkitError(f"share={share}", expected="a number from 0 to 1", hint="share=0.5")
+    merged, other = _fresh(tuned), _fresh(start)
+    mine, theirs = merged.state_dict(), other.state_dict()
+    fits = mine.keys() == theirs.keys() and all(mine[n].shape == theirs[n].shape for n in mine)
+    if not fits:
+        raise EmbkitError(
+            "the two models have different weights",
+            expected="a model, and the one that it was fine-tuned from",
+            hint="run.recipe.model names the start",
+        )
+    with torch.no_grad():
+        merged.load_state_dict(
+            {
+                name: torch.lerp(theirs[name], weight, share)
+                if weight.is_floating_point()
+                else weight
+                for name, weight in mine.items()
+            }
+        )
+    return merged
+
+
+@dataclass(frozen=True)
+class MergeChoice:
+    """Merged models of several shares, and what each scores on dev.
+
+    Args:
+        dev: share of the tuned weights -> nDCG@10 on dev; 1 is the tuned model itself.
+        cost: nDCG@10 on dev that may be given up.
+    """
+
+    dev: dict[float, float]
+    cost: float
+
+    @property
+    def best(self) -> float:
+        """The smallest share, so the one that forgets least, within the cost on dev."""
+        return min(s for s, value in self.dev.items() if value >= self.dev[1.0] - self.cost)
+
+    def frame(self) -> pd.DataFrame:
+        """One row a share."""
+        import pandas as pd
+
+        rows = [
+            {"share": s, "dev nDCG@10": v, "within the cost": v >= self.dev[1.0] - self.cost}
+            for s, v in sorted(self.dev.items())
+        ]
+        return pd.DataFrame(rows).set_index("share")
+
+    def __repr__(self) -> str:
+        return f"{self.frame().round(4)}\nsmallest share within {self.cost:g} on dev: {self.best:g}"
+
+    def _repr_html_(self) -> str:
+        said = f"<p>smallest share within {self.cost:g} on dev: {self.best:g}</p>"
+        return self.frame().round(4).to_html() + said
+
+
+def choose_share(
+    tuned: Any,
+    start: Any,
+    domain: Domain,
+    *,
+    shares: Sequence[float] = SHARES,
+    cost: float = 0.01,
+) -> MergeChoice:
+    """How far a tuned model can be merged with its start before dev loses more than a cost.
+
+    Args:
+        tuned: as in ``merge_weights``.
+        start: likewise.
+        domain: whose dev split decides; the test splits choose nothing.
+        shares: of the tuned weights, each above 0 and below 1.
+        cost: nDCG@10 on dev that may be given up, 0 or more.
+
+    Raises:
+        EmbkitError: no share, or one outside 0 to 1; a cost below 0.
+
+    Example:
+        >>> share = ek.choose_share(run, "minilm", domain).best  # doctest: +SKIP
+    """
+    from ..evaluation.evaluate import rank, score
+
+    if not shares or cost < 0:
+        raise EmbkitError(
+            f"shares={tuple(shares)}, cost={cost:g}",
+            expected="at least one share, and a cost of 0 or more",
+            hint=f"shares={SHARES}, cost=0.01",
+        )
+    models = {share: merge_weights(tuned, start, share) for share in shares} | {1.0: _fresh(tuned)}
+    dev = {}
+    for share, model in models.items():
+        ranking = rank(model, domain, "dev", documents=domain.dev_corpus())
+        dev[float(share)] = float(score(ranking, domain, "dev")["ndcg@10"].mean())
+    return MergeChoice(dev, cost)
+
+
+def _fresh(model: Any) -> SentenceTransformer:
+    """A model of its own to write into."""
+    from copy import deepcopy
+
+    from ..models.loading import load_model
+    from ..runs import Run
+
+    if isinstance(model, Run):
+        return model.model()
+    return deepcopy(model) if hasattr(model, "state_dict") else load_model(model)

@@ -1,0 +1,276 @@
+"""The course as a product: notebooks run from top to bottom, their pages, the leaderboard.
+
+``python -m notebooks.tools.course build`` makes ``notebooks/`` from ``notebooks/source/``; ``run``
+executes them into ``runs/course/`` and shows the leaderboard; ``check`` says whether they are in
+step with their sources and in style.
+"""
+
+from __future__ import annotations
+
+import argparse
+import html
+import os
+import re
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+from embkit.errors import EmbkitError, unknown
+from embkit.files import write_atomic
+from embkit.session import paths
+from notebooks.tools.authoring import (
+    HIDE,
+    METADATA,
+    WIDGET,
+    build,
+    check_style,
+    promise,
+    read,
+    texts,
+)
+
+CELL_SECONDS = 1800
+_BAR = re.compile(r"\d+%\||\d+(it|B)? \[\d+:\d+")  # what tqdm draws
+_KERNEL_FILE = re.compile(r"[^\s\"'<>]*ipykernel_\d+[/\\]\d+\.py")
+
+
+def say(text: str = "", end: str = "\n") -> None:
+    """Writes to the terminal at once."""
+    sys.stdout.write(text + end)
+    sys.stdout.flush()
+
+
+def run(
+    only: Sequence[str] = (),
+    *,
+    notebooks: Path | None = None,
+    runs: Path | None = None,
+    solutions: bool = False,
+    write_back: bool = False,
+) -> int:
+    """Executes the notebooks in their order, up to the first that fails.
+
+    Each is left executed in ``course/`` under the runs' folder, also when it failed, beside its
+    page and an index page.
+
+    Args:
+        only: numbers or names of the notebooks wanted, such as ``"04"``; empty means all.
+        notebooks: the folder they lie in, and the working folder of their kernels.
+        runs: the runs' folder.
+        solutions: executes the notebooks with the solutions, into ``course/solutions/``.
+        write_back: saves the outputs into the notebooks themselves too.
+
+    Returns:
+        0, or 1 after a failure.
+
+    Raises:
+        EmbkitError: no such notebook.
+    """
+    folder, runs = notebooks or paths().notebooks, runs or paths().runs
+    books = _chosen(folder / "solutions" if solutions else folder, only)
+    target = runs / "course" / ("solutions" if solutions else "")
+    for number, path in enumerate(books, start=1):
+        label, start = f"[{number}/{len(books)}] {path.stem} … ", time.perf_counter()
+        book, failure = _execute(path, folder, runs, label, solutions)
+        seconds = round(time.perf_counter() - start, 1)
+        clean(book, runs)
+        if write_back and not failure:
+            write_atomic(path, nbformat.writes(book) + "\n")
+        book.metadata["embkit"] = {"seconds": seconds, "status": "failed" if failure else "ok"}
+        write_atomic(target / path.name, nbformat.writes(book) + "\n")
+        write_atomic(target / f"{path.stem}.html", _page(book, path.stem, folder))
+        index(target)
+        say(f"{'failed after ' if failure else ''}{seconds:.0f} s")
+        if failure:
+            say(f"{failure}\nexecuted up to there: {target / path.name}")
+            return 1
+    return 0
+
+
+def _chosen(folder: Path, only: Sequence[str]) -> list[Path]:
+    found = {path.stem: path for path in sorted(folder.glob("[0-9][0-9]_*.ipynb"))}
+    for name in only:
+        if name not in found and name not in {stem[:2] for stem in found}:
+            raise unknown("notebook", name, found or ["(none built yet)"])
+    return [p for stem, p in found.items() if not only or stem in only or stem[:2] in only]
+
+
+def _execute(
+    path: Path, folder: Path, runs: Path, label: str, solutions: bool
+) -> tuple[NotebookNode, str]:
+    """The executed notebook, and what went wrong ("" when nothing did)."""
+    import zmq
+    from ipykernel.kernelspec import RESOURCES, get_kernel_dict
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.manager import AsyncKernelManager
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellControlSignal, CellExecutionError, DeadKernelError
+    from traitlets.config import Config
+
+    class ThisPython(AsyncKernelManager):
+        """Starts kernels with this interpreter, whatever kernels the machine has registered."""
+
+        @property
+        def kernel_spec(self) -> KernelSpec:
+            return KernelSpec(resource_dir=str(RESOURCES), **get_kernel_dict())
+
+    book, at, terminal = read(path), 0, sys.stdout.isatty()
+
+    def tick(cell: NotebookNode, cell_index: int) -> None:
+        nonlocal at
+        at = cell_index + 1
+        if terminal:
+            say(f"\r\033[K{label}cell {at} of {len(book.cells)} ", end="")
+
+    env = {k: v for k, v in os.environ.items() if k not in ("MPLBACKEND", "EMBKIT_SOLUTIONS")}
+    env |= {"EMBKIT_RUNS": str(runs.absolute())} | ({"EMBKIT_SOLUTIONS": "1"} if solutions else {})
+    encryption = "auto" if zmq.has("curve") else "disabled"
+    client = NotebookClient(
+        book,
+        timeout=CELL_SECONDS,
+        startup_timeout=180,
+        kernel_manager_class=ThisPython,
+        kernel_name="python3",
+        config=Config({"KernelManager": {"transport_encryption": encryption}}),
+        resources={"metadata": {"path": str(folder)}},
+        record_timing=False,
+        store_widget_state=False,
+        coalesce_streams=True,
+        on_cell_start=tick,
+    )
+    say(label, end="")
+    try:
+        client.execute(env=env)
+    except (CellControlSignal, DeadKernelError, AssertionError) as error:
+        cause = error.traceback if isinstance(error, CellExecutionError) else str(error)
+        if isinstance(error, DeadKernelError):
+            cause = "the kernel died: stopped from outside, or out of memory"
+        elif isinstance(error, AssertionError):  # how nbclient ends after an interrupt
+            cause = "interrupted"
+        lines = re.sub(r"\x1b\[[0-9;]*m", "", cause).strip().splitlines()[-12:]
+        return book, f"{path.stem}, cell {at} of {len(book.cells)}:\n  " + "\n  ".join(lines)
+    finally:
+        if terminal:
+            say(f"\r\033[K{label}", end="")
+    return book, ""
+
+
+def clean(book: NotebookNode, runs: Path) -> None:
+    """Takes out what only this machine knows: progress bars, widget views, timings, paths."""
+    book.metadata = nbformat.from_dict(METADATA)
+    places = _places(runs)
+    for cell in (c for c in book.cells if c.cell_type == "code"):
+        cell.metadata.pop("execution", None)
+        cell.outputs = [o for o in cell.outputs if _worth_keeping(o)]
+        for output in cell.outputs:
+            for holder, key, text in texts(output):
+                for place, shown in places:
+                    text = re.sub(rf"{re.escape(place)}[/\\]", f"{shown}/" if shown else "", text)
+                    text = re.sub(rf"{re.escape(place)}(?![\w.-])", shown or ".", text)
+                holder[key] = _KERNEL_FILE.sub("cell.py", text)
+
+
+def _worth_keeping(output: NotebookNode) -> bool:
+    if output.output_type == "stream" and output.name == "stderr":
+        lines = [line.rsplit("\r", 1)[-1] for line in output.text.splitlines(keepends=True)]
+        output.text = "".join(line for line in lines if not _BAR.search(line))
+        return bool(output.text.strip())
+    data = output.get("data", {})
+    return data.pop(WIDGET, None) is None or bool(set(data) - {"text/plain"})
+
+
+def _places(runs: Path) -> list[tuple[str, str]]:
+    found = {Path.home(): "~", runs.absolute(): "runs", paths().root: ""}
+    if sys.prefix != sys.base_prefix:
+        found[Path(sys.prefix)] = ".venv"
+    named = ((str(path), shown) for path, shown in found.items() if len(path.parts) > 1)
+    return sorted(named, key=lambda place: -len(place[0]))
+
+
+def _page(book: NotebookNode, name: str, folder: Path) -> str:
+    from nbconvert import HTMLExporter
+    from traitlets.config import Config
+
+    fold = Config({"TagRemovePreprocessor": {"enabled": True, "remove_input_tags": [HIDE]}})
+    exporter = HTMLExporter(config=fold, embed_images=True, require_js_url="data:text/javascript,")
+    return exporter.from_notebook_node(book, {"metadata": {"name": name, "path": str(folder)}})[0]
+
+
+def index(target: Path) -> Path:
+    """Writes the page that links every executed notebook of a folder."""
+    rows = []
+    for path in sorted(target.glob("[0-9][0-9]_*.ipynb")):
+        book = read(path)
+        found = book.metadata.get("embkit", {"seconds": 0, "status": "unknown"})
+        cells = (html.escape(promise(book)), f"{found['seconds']:.0f} s", found["status"])
+        link = f'<a href="{path.stem}.html">{path.stem}</a>'
+        rows.append("".join(f"<td>{cell}</td>" for cell in (link, *cells)))
+    report = "../report.html"
+    board = f'<p><a href="{report}">The leaderboard</a></p>' if (target / report).exists() else ""
+    body = "\n".join(f"<tr>{row}</tr>" for row in rows)
+    return write_atomic(
+        target / "index.html",
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>embkit</title>'
+        "<style>body{font:16px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}"
+        "td{padding:.3em 1em .3em 0;vertical-align:top}</style></head><body>"
+        f"<h1>The course, as it ran here</h1>\n<table>\n{body}\n</table>\n{board}</body></html>\n",
+    )
+
+
+def leaderboard(runs: Path | None = None) -> None:
+    """Saves and shows everything evaluated so far on the domain in ``EMBKIT_DOMAIN``."""
+    from embkit.data import load_domain
+    from embkit.evaluation.evaluate import leaderboard as everything
+
+    runs = runs or paths().runs
+    domain = load_domain(os.environ.get("EMBKIT_DOMAIN") or "icd10cm")
+    try:
+        report = everything(domain)
+    except EmbkitError as error:  # the notebooks that ran evaluate nothing: no failure
+        say(f"\nno leaderboard yet: {error.given}")
+        return
+    report.save(runs)
+    say(f"\n{report.to_text()}\n\ncourse: {index(runs / 'course')}")
+    say(f"report: {runs / 'report.html'}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m notebooks.tools.course", description="The course."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("build", help="make the notebooks from notebooks/source/")
+    commands.add_parser("check", help="are the notebooks in step with their sources, in style?")
+    runner = commands.add_parser("run", help="execute the notebooks, then show the leaderboard")
+    runner.add_argument("--only", default="", metavar="NN[,NN]", help="these notebooks alone")
+    kind = runner.add_mutually_exclusive_group()
+    kind.add_argument("--solutions", action="store_true", help="the notebooks with the answers")
+    kind.add_argument("--write-back", action="store_true", help="keep outputs in notebooks/ too")
+    chosen = parser.parse_args(arguments)
+    try:
+        if chosen.command == "build":
+            built = build()
+            say("\n".join(f"built {name}" for name in built) or "every notebook is in step")
+            return 0
+        if chosen.command == "check":
+            found = [f"{name}: not in step with its source" for name in build(check=True)]
+            found += check_style()
+            say("\n".join(found) or "every notebook is in step and in style")
+            return int(bool(found))
+        only = [part for part in chosen.only.split(",") if part]
+        failed = run(only, solutions=chosen.solutions, write_back=chosen.write_back)
+        if not failed and not chosen.solutions:
+            leaderboard()
+        return failed
+    except EmbkitError as error:
+        say(str(error))
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

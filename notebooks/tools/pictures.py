@@ -1,0 +1,29 @@
+"""The pictures of the README, made from the runs of the course."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from embkit.data import load_domain
+from embkit.evaluation.evaluate import evaluate, moved
+from embkit.files import write_atomic
+from embkit.models.loading import load_model
+from embkit.plots import apply_style, png, rank_change
+from embkit.recipes.recipe import Recipe
+from embkit.session import paths
+from embkit.training.trainer import train
+
+
+def before_after() -> Path:
+    """One query of the `known` test split, searched before and after: the largest gain."""
+    apply_style()
+    domain = load_domain("icd10cm")
+    recipe = Recipe()
+    run = train(recipe, domain)
+    before = evaluate(recipe.model, domain).per_query["known"]["ndcg@10"]
+    query = (evaluate(run, domain).per_query["known"]["ndcg@10"] - before).idxmax()
+    right = list(domain.qrels["known"][query])
+    phrase = domain.queries[query]
+    rows = moved(phrase, load_model(recipe.model), run.model(), domain, right, k=6)
+    figure = rank_change(rows, phrase, k=6, titles=("general model", "fine-tuned"))
+    return write_atomic(paths().notebooks / "pictures" / "before_after.png", png(figure))

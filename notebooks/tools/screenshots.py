@@ -1,0 +1,90 @@
+"""Pictures of the widgets as a person sees them: JupyterLab in a real browser, for the README."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from pathlib import Path
+
+import nbformat
+
+from embkit import session
+from notebooks.tools.authoring import METADATA
+from tests.browser.lab_driver import Lab, chrome, find_chromium
+
+WIDTH = 1100  # pixels that a picture has at most
+COLOURS = 256  # of its palette: a third of the bytes, and no difference that the eye sees
+START = """import embkit as ek
+ek.setup()
+domain = ek.load_domain("icd10cm")
+run = ek.train(ek.Recipe(), domain, quiet=True)
+asked = domain.queries[next(iter(domain.split(domain.test_splits[0])))]"""
+# File name -> a cell that ends with one panel.
+PANELS = {
+    "search_box": 'ek.widgets.SearchBox("minilm", run, domain)',
+    "linked_maps": """maps = ek.widgets.LinkedMaps(ek.fit_space("minilm", run, domain))
+maps.query = asked
+maps""",
+    "temperature_lab": """table = domain.pairs().to_pandas().drop_duplicates("positive").head(32)
+minilm = ek.load_model("minilm")
+rows, columns = table["anchor"].tolist(), table["positive"].tolist()
+ek.widgets.TemperatureLab(ek.encode(minilm, rows) @ ek.encode(minilm, columns).T, rows, columns)""",
+    "failure_browser": 'ek.widgets.FailureBrowser("minilm", run, domain)',
+}
+PANEL = ".jp-OutputArea-output .embkit-panel:not(.embkit-panel .embkit-panel)"
+
+
+def screenshots(folder: str | Path | None = None) -> list[Path]:
+    """Opens each panel of ``PANELS`` in JupyterLab and writes what is seen as a small PNG.
+
+    Args:
+        folder: where to; default: ``notebooks/pictures``.
+
+    Raises:
+        EmbkitError: no browser, or no playwright.
+        RuntimeError: a cell failed.
+    """
+    where, paths = find_chromium(), session.paths()
+    target = Path(folder) if folder else paths.notebooks / "pictures"
+    target.mkdir(parents=True, exist_ok=True)
+    written = []
+    with tempfile.TemporaryDirectory() as made, chrome(where) as browser:
+        notebooks = Path(made) / "notebooks"
+        notebooks.mkdir()
+        cells = [nbformat.v4.new_code_cell(code) for code in (START, *PANELS.values())]
+        book = nbformat.v4.new_notebook(cells=cells, metadata=METADATA)
+        nbformat.write(book, notebooks / "panels.ipynb")
+        lab = Lab(notebooks, {"EMBKIT_RUNS": str(paths.runs), "EMBKIT_CACHE": str(paths.cache)})
+        try:
+            opened = lab.open(browser, "panels.ipynb")
+            opened.run_all()
+            if failed := opened.errors():
+                raise RuntimeError("; ".join(failed))
+            opened.page.locator(PANEL).nth(len(PANELS) - 1).wait_for()
+            for number, name in enumerate(PANELS):
+                panel = opened.page.locator(PANEL).nth(number)
+                panel.scroll_into_view_if_needed()
+                opened.page.wait_for_timeout(1500)  # maps are drawn frame by frame
+                written.append(target / f"{name}.png")
+                written[-1].write_bytes(_small(panel.screenshot()))
+            opened.close()
+        finally:
+            lab.close()
+    return written
+
+
+def _small(png: bytes) -> bytes:
+    """The same picture with at most ``WIDTH`` pixels a line and a palette."""
+    from PIL import Image
+
+    image = Image.open(io.BytesIO(png)).convert("RGB")
+    if image.width > WIDTH:
+        image = image.resize((WIDTH, round(image.height * WIDTH / image.width)))
+    file = io.BytesIO()
+    image.quantize(COLOURS, method=Image.Quantize.FASTOCTREE).save(
+        file, format="PNG", optimize=True
+    )
+    return file.getvalue()
+
+
+__all__ = ["PANELS", "screenshots"]
