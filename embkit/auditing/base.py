@@ -284,4 +284,6 @@ def lines(
 
 def _draw(kind: str, *args: Any, **options: Any) -> Any:
 
-    return getattr(charts, kind)(*args, **options)
+    from .. import plots
+
+    return getattr(plots, kind)(*args, **options)
