@@ -24,13 +24,13 @@ _DOOR = {  # name -> the room it lives in; rooms are opened when they are first 
     "bootstrap_ci": "evaluation.metrics",
     "candidates": "pairs.labels",
     "check_leakage": "data",
-    "check_prediction": "advice.check",
-    "choose": "training.trainer",
-    "choose_share": "training.merging",
+    "validate_curve": "advice.check",
+    "tune": "training.trainer",
+    "tune_share": "training.merging",
     "compare": "evaluation.scores",
     "copy_captions": "training.clip",
     "Curve": "advice.curves",
-    "cut": "search.tiered",
+    "truncate": "search.tiered",
     "data_url": "data.images",
     "Domain": "data",
     "efficient": "models.packing",
@@ -66,7 +66,7 @@ _DOOR = {  # name -> the room it lives in; rooms are opened when they are first 
     "load_quantized": "models.quantized",
     "load_teacher": "training.distillation",
     "LoadReport": "data",
-    "look": "evaluation.evaluate",
+    "search_side_by_side": "evaluation.evaluate",
     "make_loss": "training.losses",
     "make_set": "synthetic.sets",
     "merge_adapter": "training.lora",
@@ -76,7 +76,7 @@ _DOOR = {  # name -> the room it lives in; rooms are opened when they are first 
     "mine": "pairs.mining",
     "Mined": "pairs.mining",
     "modality_gap": "space.geometry",
-    "moved": "evaluation.evaluate",
+    "rank_changes": "evaluation.evaluate",
     "onnx_loss": "export.onnx",
     "OnnxModel": "export.onnx",
     "openai_embeddings": "models.openai",
@@ -90,7 +90,7 @@ _DOOR = {  # name -> the room it lives in; rooms are opened when they are first 
     "project": "space.maps",
     "Prompt": "synthetic.prompts",
     "PROMPTS": "synthetic.prompts",
-    "queries_behind": "evaluation.compare",
+    "top_changed_queries": "evaluation.compare",
     "queue": "pairs.labels",
     "rank": "evaluation.evaluate",
     "read_set": "synthetic.generate",
@@ -104,10 +104,10 @@ _DOOR = {  # name -> the room it lives in; rooms are opened when they are first 
     "Scores": "evaluation.scores",
     "Session": "session",
     "setup": "session",
-    "Sizes": "evaluation.truncation",
+    "DimensionScores": "evaluation.truncation",
     "Space": "space.space",
     "Stopped": "training.live",
-    "Sweep": "training.trainer",
+    "GridResult": "training.trainer",
     "sweep": "training.sweep",
     "Teacher": "training.distillation",
     "tiered_bench": "@tests.benchmarks.bench_tiered",
@@ -123,8 +123,8 @@ _DOOR = {  # name -> the room it lives in; rooms are opened when they are first 
     "TrainingPairs": "pairs.pairs",
     "TransformersBackend": "synthetic.local",
     "tune_cross_encoder": "training.cross_encoder",
-    "turn": "models.rotation",
-    "UntrainedSize": "evaluation.truncation",
+    "rotate_to_pca": "models.rotation",
+    "UntrainedDimension": "evaluation.truncation",
     "weight_bytes": "models.quantized",
     "win_tie_loss": "evaluation.compare",
     "with_labels": "pairs.labels",
@@ -159,7 +159,7 @@ if TYPE_CHECKING:
 
     from ..training.trainer import training_pairs
     from .advice.advise import Advice, advice_rules, advise
-    from .advice.check import check_prediction
+    from .advice.check import validate_curve
     from .advice.curves import Curve
     from .advice.evidence import Evidence
     from .assets.catalogue import resolve
@@ -168,12 +168,19 @@ if TYPE_CHECKING:
     from .data.images import data_url
     from .data.sources.probe import general_probe
     from .errors import EmbkitError
-    from .evaluation.compare import queries_behind, win_tie_loss
-    from .evaluation.evaluate import evaluate, leaderboard, look, moved, rank, score
+    from .evaluation.compare import top_changed_queries, win_tie_loss
+    from .evaluation.evaluate import (
+        evaluate,
+        leaderboard,
+        rank,
+        rank_changes,
+        score,
+        search_side_by_side,
+    )
     from .evaluation.metrics import METRICS, bootstrap_ci, holm, paired_test
     from .evaluation.report import Report, pareto_front
     from .evaluation.scores import Scores, compare
-    from .evaluation.truncation import Sizes, UntrainedSize, evaluate_sizes
+    from .evaluation.truncation import DimensionScores, UntrainedDimension, evaluate_sizes
     from .export.export import export_model, to_beir, to_datasets, to_parquet
     from .export.onnx import OnnxModel, export_onnx, onnx_loss
     from .losses.in_batch import batch_loss
@@ -184,7 +191,7 @@ if TYPE_CHECKING:
     from .models.openai import openai_embeddings
     from .models.packing import efficient
     from .models.quantized import load_quantized, weight_bytes
-    from .models.rotation import turn
+    from .models.rotation import rotate_to_pca
     from .pairs.agreement import annotator_agreement
     from .pairs.false_negatives import false_negatives
     from .pairs.labels import LabelStore, candidates, labels_to_pairs, queue, with_labels
@@ -194,7 +201,7 @@ if TYPE_CHECKING:
     from .recipes.recipe import Recipe
     from .runs import Run, finished
     from .search.index import BM25, exact_search
-    from .search.tiered import TieredIndex, TieredSearch, cut
+    from .search.tiered import TieredIndex, TieredSearch, truncate
     from .session import Session, paths, profile, setup
     from .space.geometry import modality_gap
     from .space.maps import project
@@ -213,7 +220,7 @@ if TYPE_CHECKING:
     from .training.lora import merge_adapter
     from .training.losses import make_loss
     from .training.memory import Footprint, footprint
-    from .training.merging import MergeChoice, choose_share, merge_weights
+    from .training.merging import MergeChoice, merge_weights, tune_share
     from .training.sweep import sweep
-    from .training.trainer import Sweep, choose, train
+    from .training.trainer import GridResult, train, tune
     from .widgets.live_training import train_live

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from embkit.advice.advise import CEILING, FEW_DEV, Advice, Limits, advice_rules, advise, decide
-from embkit.advice.check import check_prediction
+from embkit.advice.check import validate_curve
 from embkit.advice.curves import HEAD_START, Curve
 from embkit.advice.evidence import FEW_PAIRS, Evidence, Trial, gather, small_sizes
 from embkit.cli.main import main
@@ -329,7 +329,7 @@ def test_predictions_are_counted_against_the_run_on_all_pairs(tiny_model, monkey
     monkeypatch.setattr("embkit.training.trainer.train", fit)
     for room in ("foresight", "evidence"):
         monkeypatch.setattr(f"embkit.{room}.on_dev", judged)
-    found = check_prediction(domain, str(tiny_model), sizes=(100, 200), resamplings=3)
+    found = validate_curve(domain, str(tiny_model), sizes=(100, 200), resamplings=3)
     assert [seed for seed, pairs in trained if pairs is None] == [42, 43, 44]
     small = [(seed, n) for seed in (1, 2, 3) for n in (100, 200)]
     assert [one for one in trained if one[1]] == small
@@ -339,9 +339,9 @@ def test_predictions_are_counted_against_the_run_on_all_pairs(tiny_model, monkey
     assert "2 of 3 predictions within 0.02" in repr(found)
     assert found.to_dict()["close"] == 2 and "<pre>" in found._repr_html_()
     with pytest.raises(EmbkitError, match="0 resamplings"):
-        check_prediction(domain, str(tiny_model), sizes=(100, 200), resamplings=0)
+        validate_curve(domain, str(tiny_model), sizes=(100, 200), resamplings=0)
     with pytest.raises(EmbkitError, match="more pairs than"):
-        check_prediction(domain, str(tiny_model), resamplings=2)
+        validate_curve(domain, str(tiny_model), resamplings=2)
 
 
 def test_the_command_prints_evidence_reasons_and_rules(tiny_model, tmp_path, capsys):

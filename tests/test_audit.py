@@ -450,7 +450,7 @@ def test_pieces_of_a_real_tokenizer(tiny_model):
     from embkit.models.loading import load_model
 
     tokenizer = load_model(tiny_model).tokenizer
-    found = text_checks.pieces(tokenizer, Counter({"eye": 2, "ocular": 1, "abc": 3, "é日": 1}))
+    found = text_checks.fertility(tokenizer, Counter({"eye": 2, "ocular": 1, "abc": 3, "é日": 1}))
     assert found == [
         ("eye", 2, 1, False),
         ("ocular", 1, 1, False),

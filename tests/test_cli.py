@@ -364,7 +364,7 @@ def test_search_shows_before_and_after_as_look_does(trained, folder, capsys):
     found = json.loads(printed(capsys, *arguments, "--json"))["found"]
     (before, rows), (after, tuned) = found.items()
     assert before.startswith("before: ") and run.path.name in after
-    table = ek.look("cardiac ache", {"after": run.model()}, domain, k=3)
+    table = ek.search_side_by_side("cardiac ache", {"after": run.model()}, domain, k=3)
     assert [f"{row['id']}  {row['text']}" for row in tuned] == list(table["after"])
     places = {row["id"]: row["rank"] for row in rows}
     assert all(row["before"] == places[row["id"]] for row in tuned if row["id"] in places)
@@ -446,10 +446,10 @@ def test_sources_compares_the_arms_that_there_are(trained, folder, monkeypatch, 
 
     def equal_cost(recipe, domain, arms, rates):
         from embkit.training.experiments import Comparison
-        from embkit.training.trainer import Sweep
+        from embkit.training.trainer import GridResult
 
         seen.update(recipe=recipe, arms=arms, rates=rates)
-        sweep, found = Sweep("learning_rate", (run,)), ek.evaluate(run, domain)
+        sweep, found = GridResult("learning_rate", (run,)), ek.evaluate(run, domain)
         first, *_ = arms
         return Comparison(30, {first: sweep}, {first: found.labelled(first)}, first)
 

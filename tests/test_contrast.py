@@ -10,7 +10,7 @@ import pytest
 
 from embkit import plots
 from embkit.errors import EmbkitError
-from embkit.evaluation.compare import queries_behind, win_tie_loss
+from embkit.evaluation.compare import top_changed_queries, win_tie_loss
 from embkit.evaluation.evaluate import leaderboard
 from embkit.evaluation.metrics import holm, paired_test
 from embkit.evaluation.report import Report, pareto_front
@@ -56,13 +56,16 @@ def test_wins_ties_and_losses_are_counted_by_query(base, tuned, tiny_domain):
 
 
 def test_the_queries_behind_come_with_their_texts(base, tuned, tiny_domain):
-    table = queries_behind(base, tuned, tiny_domain, "known", n=2)
+    table = top_changed_queries(base, tuned, tiny_domain, "known", n=2)
     assert list(table["change"]) == pytest.approx([0.5, 0.1, -0.3])
     first = next(iter(tiny_domain.qrels["known"]))
     assert table.iloc[0]["query"] == tiny_domain.queries[first]
     assert table.iloc[0]["right"] == "Injury of the eye", "a grade of 0 is not right"
-    assert list(queries_behind(base, tuned, tiny_domain, "known", n=1)["change"]) == [0.5, -0.3]
-    assert len(queries_behind(base, base, tiny_domain, "known")) == 0
+    assert list(top_changed_queries(base, tuned, tiny_domain, "known", n=1)["change"]) == [
+        0.5,
+        -0.3,
+    ]
+    assert len(top_changed_queries(base, base, tiny_domain, "known")) == 0
 
 
 def test_other_queries_and_other_domains_are_refused(base, tuned, tiny_domain):
@@ -70,7 +73,7 @@ def test_other_queries_and_other_domains_are_refused(base, tuned, tiny_domain):
 
     other = dataclasses.replace(base, domain_hash="f" * 16)
     with pytest.raises(EmbkitError, match="not on 'tiny'"):
-        queries_behind(other, tuned, tiny_domain, "known")
+        top_changed_queries(other, tuned, tiny_domain, "known")
     frame = base.per_query["known"].iloc[1:]
     with pytest.raises(EmbkitError, match="not the same"):
         win_tie_loss([tuned], dataclasses.replace(base, per_query={"known": frame}), "known")

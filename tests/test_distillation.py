@@ -17,9 +17,9 @@ from embkit.training.distillation import (
     Teacher,
     fewer_words,
     load_teacher,
+    procrustes_align,
+    reduce_dim,
     rescaled,
-    shortened,
-    turned,
 )
 from embkit.training.losses import make_loss
 from embkit.training.trainer import training_pairs
@@ -145,16 +145,16 @@ def test_a_teacher_is_evaluated_like_a_model(store, tiny_domain, tiny_model, tin
 def test_vectors_are_shortened_and_turned_without_touching_their_cosines():
     rng = np.random.default_rng(0)
     flat = unit(rng.normal(size=(40, 5)) @ rng.normal(size=(5, 12))).astype(np.float32)
-    short = shortened(flat, 5)  # they never filled more than five dimensions
+    short = reduce_dim(flat, 5)  # they never filled more than five dimensions
     np.testing.assert_allclose(short @ short.T, flat @ flat.T, atol=1e-5)
     towards = unit(rng.normal(size=(40, 5))).astype(np.float32)
-    near = turned(short, towards)
+    near = procrustes_align(short, towards)
     np.testing.assert_allclose(near @ near.T, short @ short.T, atol=1e-5)
     assert (near * towards).sum() > (short * towards).sum()
     spun = short @ np.linalg.qr(rng.normal(size=(5, 5)))[0].astype(np.float32)
-    np.testing.assert_allclose(turned(spun, short), short, atol=1e-5)
-    assert shortened(flat, 20).shape == (40, 20)
-    assert shortened(flat, 3).shape == (40, 3)
+    np.testing.assert_allclose(procrustes_align(spun, short), short, atol=1e-5)
+    assert reduce_dim(flat, 20).shape == (40, 20)
+    assert reduce_dim(flat, 3).shape == (40, 3)
 
 
 def test_scores_of_another_kind_are_brought_to_a_student_s_cosines():

@@ -8,7 +8,7 @@ from embkit.data.sources.probe import general_probe
 from embkit.errors import EmbkitError
 from embkit.evaluation.evaluate import rank, score
 from embkit.models.loading import load_model
-from embkit.training.merging import MergeChoice, choose_share, merge_weights
+from embkit.training.merging import MergeChoice, merge_weights, tune_share
 
 
 def test_the_probe_asks_about_functions_and_trains_on_nothing(monkeypatch):
@@ -64,7 +64,7 @@ def test_the_smallest_share_within_the_cost_is_chosen():
 
 def test_each_share_is_judged_on_dev_alone(pair, tiny_domain):
     start, tuned = pair
-    found = choose_share(tuned, start, tiny_domain, shares=(0.25,))
+    found = tune_share(tuned, start, tiny_domain, shares=(0.25,))
     merged = merge_weights(tuned, start, 0.25)
     for share, model in {0.25: merged, 1.0: tuned}.items():
         ranking = rank(model, tiny_domain, "dev", documents=tiny_domain.dev_corpus(), cache=False)
@@ -75,4 +75,4 @@ def test_each_share_is_judged_on_dev_alone(pair, tiny_domain):
 def test_no_share_and_a_negative_cost_are_one_clear_error(pair, tiny_domain):
     for wrong in ({"shares": ()}, {"cost": -0.1}):
         with pytest.raises(EmbkitError, match="at least one share"):
-            choose_share(pair[1], pair[0], tiny_domain, **wrong)
+            tune_share(pair[1], pair[0], tiny_domain, **wrong)

@@ -101,11 +101,11 @@ def test_nan_from_a_function_is_one_clear_error(store, tiny_domain):
 
 def test_look_puts_models_side_by_side(tiny_domain):
     query = next(iter(tiny_domain.corpus.values()))
-    table = ek.look(query, {"letters": letters, "words": "bm25"}, tiny_domain, k=3)
+    table = ek.search_side_by_side(query, {"letters": letters, "words": "bm25"}, tiny_domain, k=3)
     assert list(table.columns) == ["letters", "letters: score", "words", "words: score"]
     assert len(table) == 3 and query in table["letters"].iloc[0]
     with pytest.raises(EmbkitError, match="empty query"):
-        ek.look("  ", {"letters": letters}, tiny_domain)
+        ek.search_side_by_side("  ", {"letters": letters}, tiny_domain)
 
 
 def test_a_function_is_scored_anew_and_reads_the_corpus_once(store, tiny_domain):

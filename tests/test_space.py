@@ -14,7 +14,7 @@ import embkit as ek
 from embkit import plots
 from embkit.errors import EmbkitError
 from embkit.evaluation.scores import METRICS, Scores
-from embkit.evaluation.truncation import Sizes
+from embkit.evaluation.truncation import DimensionScores
 from embkit.runs import Run
 from embkit.space import geometry, maps
 from embkit.space.space import BETTER, coarse, fit_space
@@ -514,7 +514,7 @@ def test_the_matryoshka_curve_tells_taught_sizes_from_others():
         frame = pd.DataFrame({m: [value, value / 2] for m in METRICS}, index=["a", "b"])
         return Scores("x", "tiny", "00", "m", None, {"known": frame})
 
-    sizes = Sizes({16: scores(0.8), 8: scores(0.6), 4: scores(0.4)}, trained=(16, 4))
+    sizes = DimensionScores({16: scores(0.8), 8: scores(0.6), 4: scores(0.4)}, trained=(16, 4))
     figure = drawn(plots.matryoshka_curve({"nested": sizes}, "known"))
     marks = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 1]
     filled = {int(m.get_xdata()[0]): m.get_markerfacecolor() != "white" for m in marks}

@@ -9,7 +9,7 @@ from embkit.errors import EmbkitError
 from embkit.evaluation.evaluate import rank, score
 from embkit.models.loading import load_model
 from embkit.search.index import Dense, exact_search
-from embkit.search.tiered import TieredIndex, TieredSearch, cut, overlap
+from embkit.search.tiered import TieredIndex, TieredSearch, overlap, truncate
 
 INDEXES = ["exact", "binary", "Flat", "SQ8", "IVF8,SQ8", "HNSW16", "PQ4x4fs"]
 
@@ -36,21 +36,21 @@ def test_cut_vectors_are_those_of_the_library(tiny_model):
     model, texts = load_model(tiny_model), ["sepsis in one eye", "aural trauma"]
     whole = model.encode(texts, normalize_embeddings=True)
     library = model.encode(texts, truncate_dim=8, normalize_embeddings=True)
-    np.testing.assert_allclose(cut(whole, 8), library, atol=1e-6)
+    np.testing.assert_allclose(truncate(whole, 8), library, atol=1e-6)
 
 
 def test_cut_leaves_what_it_is_given_and_a_zero_vector_as_they_are():
     given = np.float32([[0, 0, 1], [3, 4, 5]])
     before = given.copy()
-    assert cut(given, 2).tolist() == [[0, 0], [np.float32(0.6), np.float32(0.8)]]
+    assert truncate(given, 2).tolist() == [[0, 0], [np.float32(0.6), np.float32(0.8)]]
     assert (given == before).all()
-    np.testing.assert_allclose(cut(unit(given), 3), unit(given), atol=1e-7)
+    np.testing.assert_allclose(truncate(unit(given), 3), unit(given), atol=1e-7)
 
 
 @pytest.mark.parametrize("size", [0, -1, 33, 384])
 def test_a_size_beyond_the_vectors_is_one_clear_error(size):
     with pytest.raises(EmbkitError, match=f"size={size} of vectors with 32 dimensions"):
-        cut(DOCUMENTS, size)
+        truncate(DOCUMENTS, size)
     with pytest.raises(EmbkitError, match=f"size={size} "):
         TieredIndex(DOCUMENTS, size=size)
 

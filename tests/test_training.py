@@ -270,14 +270,14 @@ def test_max_pairs_takes_a_seeded_part(tiny_domain, recipe):
 
 
 def test_choose_takes_the_best_dev_score(store, tiny_domain, recipe):
-    sweep = trainer.choose(
+    sweep = trainer.tune(
         recipe.replace(epochs=1), tiny_domain, quiet=True, learning_rate=[1e-6, 1e-3]
     )
     scores = {run.recipe.learning_rate: run.dev_score for run in sweep.runs}
     assert sweep.best.learning_rate == max(scores, key=scores.get)
     assert [row["best"] for row in sweep.rows()].count(True) == 1
     with pytest.raises(EmbkitError, match="one field"):
-        trainer.choose(recipe, tiny_domain, seed=[1], epochs=[1])
+        trainer.tune(recipe, tiny_domain, seed=[1], epochs=[1])
 
 
 def test_a_store_that_cannot_be_made_is_one_clear_error(tmp_path, monkeypatch, tiny_domain, recipe):

@@ -8,7 +8,7 @@ import pytest
 from embkit.errors import EmbkitError
 from embkit.evaluation.evaluate import evaluate, leaderboard
 from embkit.evaluation.metrics import paired_test
-from embkit.evaluation.truncation import UntrainedSize, evaluate_sizes
+from embkit.evaluation.truncation import UntrainedDimension, evaluate_sizes
 from embkit.models import encoding
 from embkit.models.loading import load_model
 from embkit.recipes.recipe import Recipe
@@ -77,7 +77,7 @@ def test_a_run_s_own_sizes_are_taken_and_kept_in_the_leaderboard(run, tiny_domai
     label = run.recipe.label
     assert {label, f"{label}, cut to 8", f"{label}, cut to 4", "base"} == rows.keys()
     assert rows[f"{label}, cut to 8"]["dim"] == 8
-    with pytest.warns(UntrainedSize):
+    with pytest.warns(UntrainedDimension):
         evaluate_sizes(run, tiny_domain, [16])
     assert len({row["label"] for row in leaderboard(tiny_domain).rows}) == 4
 
@@ -89,7 +89,7 @@ def test_nothing_is_kept_where_it_is_not_wanted(run, store, tiny_domain):
 
 
 def test_a_size_that_was_not_trained_for_is_a_warning_with_the_loss(run, tiny_domain):
-    with pytest.warns(UntrainedSize) as caught:
+    with pytest.warns(UntrainedDimension) as caught:
         sizes = evaluate_sizes(run, tiny_domain, [16, 8, 2])
     assert sizes.untrained == (16, 2)
     said = [str(w.message) for w in caught]

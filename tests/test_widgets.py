@@ -119,7 +119,9 @@ def box(tiny_domain):
 
 
 def test_both_lists_are_what_look_gives(box, tiny_domain):
-    found = evaluate.look(box.query, {"before": lengths, "after": letters}, tiny_domain, k=box.k)
+    found = evaluate.search_side_by_side(
+        box.query, {"before": lengths, "after": letters}, tiny_domain, k=box.k
+    )
     for name, hits in (("before", box.before), ("after", box.after)):
         assert [f"{hit.document}  {hit.text}" for hit in hits] == list(found[name])
         assert [hit.rank for hit in hits] == list(range(1, 9))
@@ -127,7 +129,7 @@ def test_both_lists_are_what_look_gives(box, tiny_domain):
 
 def test_what_moved_is_what_moved_says(box, tiny_domain):
     right = ("heart4",)
-    places = evaluate.moved(
+    places = evaluate.rank_changes(
         box.query, lengths, letters, tiny_domain, right, k=len(tiny_domain.corpus)
     )
     text_of = {row["text"]: (row["before"], row["after"]) for row in places}

@@ -64,7 +64,7 @@ class Foresight:
         return f"<pre>{html.escape(repr(self))}</pre>"
 
 
-def check_prediction(
+def validate_curve(
     domain: Domain,
     model: str = "minilm",
     *,
@@ -111,4 +111,4 @@ def check_prediction(
     return Foresight(pairs, reached, tuple(rows), tuple(curves))
 
 
-__all__ = ["Foresight", "check_prediction"]
+__all__ = ["Foresight", "validate_curve"]

@@ -91,7 +91,7 @@ class Evidence:
     base: float
     base_ci: tuple[float, float]
     words: float
-    pieces: float = 1.0
+    fertility: float = 1.0
     whole: float = 1.0
     query_words: float = 0.0
     document_words: float = 0.0
@@ -336,7 +336,7 @@ def _trial(pairs: int, run: tuple[pd.Series, float], base: pd.Series, plain: pd.
 
 def _texts(model: Any, domain: Domain, base: pd.Series) -> dict[str, float]:
     """What the texts are like, and how long one query takes."""
-    from ..data.text_checks import letter_words, pieces, words
+    from ..data.text_checks import fertility, letter_words, words
     from ..models.packing import embed
 
     asked = [domain.queries[q] for q in base.index]
@@ -347,7 +347,7 @@ def _texts(model: Any, domain: Domain, base: pd.Series) -> dict[str, float]:
     }
     tokenizer = getattr(model, "tokenizer", None)
     if callable(tokenizer) and hasattr(tokenizer, "tokenize"):
-        counted = pieces(tokenizer, letter_words([*asked, *documents]))
+        counted = fertility(tokenizer, letter_words([*asked, *documents]))
         total = sum(count for _, count, _, _ in counted) or 1
         found["pieces"] = sum(count * parts for _, count, parts, _ in counted) / total
         kept = (count for _, count, parts, odd in counted if parts == 1 and not odd)

@@ -183,7 +183,7 @@ def fragmentation(m: Material) -> Finding | None:
     texts = [text for found in m.texts.values() for text in found]
     samples = {"this domain": texts, "everyday English": [text_checks.EVERYDAY]}
     rows = {
-        name: text_checks.pieces(m.tokenizer, text_checks.letter_words(found))
+        name: text_checks.fertility(m.tokenizer, text_checks.letter_words(found))
         for name, found in samples.items()
     }
     if not rows["this domain"]:

@@ -71,7 +71,7 @@ def advise(chosen: argparse.Namespace) -> int:
 
 
 def _checked(domain: Any, chosen: argparse.Namespace) -> Any:
-    from ..advice.check import check_prediction
+    from ..advice.check import validate_curve
 
     note(f"checking the curve: {chosen.check} resamplings against the run on all pairs")
-    return check_prediction(domain, chosen.model, resamplings=chosen.check)
+    return validate_curve(domain, chosen.model, resamplings=chosen.check)

@@ -193,12 +193,12 @@ def _typed():
 
 def _look(query: str, models: dict[str, Callable], domain: Domain, k: int, json: bool) -> None:
     from ..errors import EmbkitError
-    from ..evaluation.evaluate import look
+    from ..evaluation.evaluate import search_side_by_side
 
     if k < 1:
         raise EmbkitError(f"--k {k}", expected="1 or more", hint="--k 5")
     deep = min(max(DEEP, k), len(domain.corpus))
-    table = look(query, models, domain, k=deep)
+    table = search_side_by_side(query, models, domain, k=deep)
     ids = {f"{i}  {text}": i for i, text in domain.corpus.items()}  # as look() shows them
     before = dict(zip(table[next(iter(models))], table.index, strict=True))
     found: dict[str, list[dict[str, Any]]] = {

@@ -184,12 +184,12 @@ def _audited(domain: Domain, model: str) -> str:
 
 def _tuned(planned: Plan, domain: Domain) -> tuple[Scores, float]:
     """The scores of full fine-tuning, and the learning rate that dev chose."""
-    from ..training.trainer import choose
     from ..training.trainer import train as fit
+    from ..training.trainer import tune
 
     rate = planned.rates[0]
     if len(planned.rates) > 1:
-        sweep = choose(planned.trial, domain, learning_rate=planned.rates)
+        sweep = tune(planned.trial, domain, learning_rate=planned.rates)
         rate = sweep.best.learning_rate
     done = fit(planned.contrastive.replace(learning_rate=rate), domain)
     return scored(done, domain), rate

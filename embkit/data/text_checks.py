@@ -233,7 +233,7 @@ def token_lengths(tokenizer: Any, texts: Sequence[str]) -> np.ndarray:
     return np.array(lengths, dtype=np.int64)
 
 
-def pieces(tokenizer: Any, counts: Counter[str]) -> list[tuple[str, int, int, bool]]:
+def fertility(tokenizer: Any, counts: Counter[str]) -> list[tuple[str, int, int, bool]]:
     """Each word with its count, how many pieces the tokenizer makes of it, and if any is unknown.
 
     Args:

@@ -47,7 +47,7 @@ def win_tie_loss(
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(f"against {against.label}")
 
 
-def queries_behind(
+def top_changed_queries(
     before: Scores, after: Scores, domain: Domain, split: str, n: int = 5, metric: str = "ndcg@10"
 ) -> pd.DataFrame:
     """The queries that gained and lost most, with their texts and what would have been right.
@@ -97,4 +97,4 @@ def queries_behind(
     return pd.DataFrame(rows)
 
 
-__all__ = ["queries_behind", "win_tie_loss"]
+__all__ = ["top_changed_queries", "win_tie_loss"]

@@ -260,7 +260,9 @@ def _with_general(scores: Scores, path: Path) -> Scores:
     return scores
 
 
-def look(query: str, models: dict[str, Any], domain: Domain, k: int = 5) -> pd.DataFrame:
+def search_side_by_side(
+    query: str, models: dict[str, Any], domain: Domain, k: int = 5
+) -> pd.DataFrame:
     """One query, searched by several models side by side.
 
     Args:
@@ -289,7 +291,7 @@ def look(query: str, models: dict[str, Any], domain: Domain, k: int = 5) -> pd.D
     return table.set_index(pd.RangeIndex(1, len(table) + 1, name="rank"))
 
 
-def moved(
+def rank_changes(
     query: str, before: Any, after: Any, domain: Domain, right: Sequence[str] = (), k: int = 10
 ) -> list[dict[str, Any]]:
     """Where each document stood before and stands after: the rows of ``plots.rank_change``.

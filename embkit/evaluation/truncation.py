@@ -17,7 +17,7 @@ from ..models.encoding import encode_as
 from ..models.loading import load_model
 from ..runs import Run, key_of, store
 from ..search.index import exact_search
-from ..search.tiered import cut
+from ..search.tiered import truncate
 from .evaluate import DEPTH, evaluate, score
 from .metrics import PairedTest, paired_test, ranking_from_arrays
 from .scores import Scores
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class UntrainedSize(UserWarning):
+class UntrainedDimension(UserWarning):
     """A size was asked of a model that was not trained for it; says what that costs."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Sizes:
+class DimensionScores:
     """Scores of one model at several sizes of its vectors.
 
     Args:
@@ -156,7 +156,7 @@ def evaluate_sizes(
     *,
     splits: Sequence[str] | None = None,
     save: bool = True,
-) -> Sizes:
+) -> DimensionScores:
     """Scores a model with its vectors cut to several sizes; the corpus is encoded once.
 
     Args:
@@ -197,9 +197,9 @@ def evaluate_sizes(
     learnt = what.recipe.sizes if isinstance(what, Run) else ()
     scores = {dim: base}
     for size in _checked(sizes if sizes is not None else learnt or _halves(dim), dim):
-        small, per_query = cut(documents, size), {}
+        small, per_query = truncate(documents, size), {}
         for split, queries in asked.items():
-            found = exact_search(cut(queries, size), small, DEPTH)
+            found = exact_search(truncate(queries, size), small, DEPTH)
             ranking = ranking_from_arrays(list(domain.split(split)), list(domain.corpus), *found)
             per_query[split] = score(ranking, domain, split)
         name = f"{base.label}, cut to {size}"
@@ -209,9 +209,9 @@ def evaluate_sizes(
         kept = store(domain)
         for size in scores.keys() & set(learnt) - {dim}:
             scores[size].save(kept / f"{key_of(what.path, kept.name)}-{size}" / "scores.json")
-    sized = Sizes(scores, tuple(sorted({dim, *learnt}, reverse=True)))
+    sized = DimensionScores(scores, tuple(sorted({dim, *learnt}, reverse=True)))
     for note in sized.notes:
-        warnings.warn(note, UntrainedSize, stacklevel=2)
+        warnings.warn(note, UntrainedDimension, stacklevel=2)
     return sized
 
 

@@ -13,7 +13,7 @@ from .encoding import encode_as
 from .loading import load_model
 
 
-def turn(model: str | Path, domain: Domain) -> Path:
+def rotate_to_pca(model: str | Path, domain: Domain) -> Path:
     """The same model with its vectors turned towards a corpus, as a plain model's folder.
 
     An orthonormal layer behind the pooling (the library's ``Dense``) takes the vectors to the
@@ -34,7 +34,7 @@ def turn(model: str | Path, domain: Domain) -> Path:
             normalisation behind it.
 
     Example:
-        >>> start = str(ek.turn("minilm", domain))  # doctest: +SKIP
+        >>> start = str(ek.rotate_to_pca("minilm", domain))  # doctest: +SKIP
         >>> run = ek.train(ek.preset("Matryoshka", model=start), domain)  # doctest: +SKIP
     """
     import torch
@@ -56,13 +56,13 @@ def turn(model: str | Path, domain: Domain) -> Path:
         raise EmbkitError(
             f"turn({str(model)!r}): its modules are {', '.join(type(p).__name__ for p in parts)}",
             expected="a Transformer, a Pooling, and at most a Normalize behind them",
-            hint="ek.turn('minilm', domain)",
+            hint="ek.rotate_to_pca('minilm', domain)",
         )
     vectors = encode_as(general, list(domain.corpus.values()), "document")  # (documents, dim)
     dim = vectors.shape[1]
     turned = Dense(dim, dim, bias=False, activation_function=torch.nn.Identity())
     with torch.no_grad():
-        turned.linear.weight.copy_(torch.from_numpy(directions(vectors)))
+        turned.linear.weight.copy_(torch.from_numpy(principal_axes(vectors)))
     made = SentenceTransformer(
         modules=[*parts[:2], turned, *parts[2:]], prompts=general.prompts, device="cpu"
     )
@@ -70,7 +70,7 @@ def turn(model: str | Path, domain: Domain) -> Path:
     return folder
 
 
-def directions(vectors: np.ndarray) -> np.ndarray:
+def principal_axes(vectors: np.ndarray) -> np.ndarray:
     """The principal directions of vectors about the origin.
 
     Args:
@@ -87,4 +87,4 @@ def directions(vectors: np.ndarray) -> np.ndarray:
     return (rows * np.sign(np.take_along_axis(rows, largest, axis=1))).astype(np.float32)
 
 
-__all__ = ["directions", "turn"]
+__all__ = ["principal_axes", "rotate_to_pca"]

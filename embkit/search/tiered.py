@@ -22,7 +22,7 @@ _BLOCK = 2**24  # numbers of the cold tier that are held at once
 _TRAINED_ON = 200_000  # vectors that an index learns its lists and its quantiser from
 
 
-def cut(vectors: Vectors, size: int) -> Vectors:
+def truncate(vectors: Vectors, size: int) -> Vectors:
     """The first ``size`` dimensions of each vector, brought to length 1 again.
 
     Args:
@@ -100,7 +100,7 @@ class TieredIndex:
     ) -> None:
         if kept_as not in KEPT_AS:
             raise unknown("form of the cold tier", kept_as, KEPT_AS)
-        small = cut(documents, size)
+        small = truncate(documents, size)
         self.size, self.index = size, index
         self.shortlist, self.effort = self._checked(shortlist, effort)
         self._hot: Any = small if index == EXACT else _faiss(small, index)
@@ -206,7 +206,7 @@ class TieredIndex:
 
     def _candidates(self, queries: Vectors, many: int) -> np.ndarray:
         """The places of the hot tier's best, best first, (queries, many); -1 where it has none."""
-        small, many = cut(queries, self.size), min(many, len(self._cold))
+        small, many = truncate(queries, self.size), min(many, len(self._cold))
         if self.index == EXACT:
             return exact_search(small, self._hot, many)[0]
         if self.index == BINARY:

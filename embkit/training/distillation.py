@@ -294,11 +294,11 @@ def _vectors(recipe: Recipe, teacher: Teacher, texts: list[str]) -> Taught:
     start = encode_as(student, texts, "document")
     vectors = _telling(teacher.vectors(texts), teacher.name)
     _telling(vectors[:64] @ vectors.T, teacher.name)
-    target = turned(shortened(vectors, start.shape[1]), start)
+    target = procrustes_align(reduce_dim(vectors, start.shape[1]), start)
     return Taught(list(range(len(texts))), tuple(texts), True, {"vectors": target})
 
 
-def shortened(vectors: Vectors, dim: int) -> Vectors:
+def reduce_dim(vectors: Vectors, dim: int) -> Vectors:
     """Unit vectors in ``dim`` dimensions whose cosines are as near as can be to the given ones'.
 
     The best subspace is that of the largest singular values (Eckart and Young 1936); vectors with
@@ -315,7 +315,7 @@ def shortened(vectors: Vectors, dim: int) -> Vectors:
     return np.pad(vectors, ((0, 0), (0, dim - vectors.shape[1]))).astype(np.float32)
 
 
-def turned(vectors: Vectors, towards: Vectors) -> Vectors:
+def procrustes_align(vectors: Vectors, towards: Vectors) -> Vectors:
     """Vectors turned as a whole so that they lie as near as can be to others; no cosine changes.
 
     The rotation is U V' of the singular value decomposition of vectors' @ towards (orthogonal

@@ -17,7 +17,7 @@ from ..evaluation.scores import Scores, compare
 from ..pairs.pairs import collect, sets
 from ..recipes.presets import preset
 from ..recipes.recipe import Recipe
-from .trainer import Sweep, choose, train
+from .trainer import GridResult, train, tune
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,7 +62,7 @@ class Comparison:
     """
 
     pairs: int
-    sweeps: dict[str, Sweep]
+    sweeps: dict[str, GridResult]
     scores: dict[str, Scores]
     baseline: str
 
@@ -160,7 +160,7 @@ def equal_cost(
     sweeps, scores = {}, {}
     for arm, changed in recipes.items():
         same = changed.replace(max_pairs=pairs)
-        sweeps[arm] = choose(same, domain, quiet=quiet, learning_rate=list(rates))
+        sweeps[arm] = tune(same, domain, quiet=quiet, learning_rate=list(rates))
         scores[arm] = evaluate(sweeps[arm].best_run, domain).labelled(arm)
     for name in references:
         scores[name] = evaluate(name, domain).labelled(name)
@@ -213,7 +213,7 @@ def approaches(
     for name, recipe in recipes.items():
         first = recipe.replace(seed=seeds[0])
         rates = [recipe.learning_rate * factor for factor in factors]
-        sweeps[name] = choose(first, domain, quiet=quiet, learning_rate=rates)
+        sweeps[name] = tune(first, domain, quiet=quiet, learning_rate=rates)
         best = sweeps[name].best
         runs = [train(best.replace(seed=seed), domain, quiet=quiet) for seed in seeds]
         scores[name] = _judged(runs, domain).labelled(name)

@@ -94,7 +94,7 @@ class MergeChoice:
         return self.frame().round(4).to_html() + said
 
 
-def choose_share(
+def tune_share(
     tuned: Any,
     start: Any,
     domain: Domain,
@@ -115,7 +115,7 @@ def choose_share(
         EmbkitError: no share, or one outside 0 to 1; a cost below 0.
 
     Example:
-        >>> share = ek.choose_share(run, "minilm", domain).best  # doctest: +SKIP
+        >>> share = ek.tune_share(run, "minilm", domain).best  # doctest: +SKIP
     """
     from ..evaluation.evaluate import rank, score
 

@@ -26,7 +26,7 @@ INSTALL = "pip install -c constraints.txt optuna"
 
 
 @dataclass(frozen=True, repr=False)
-class Trials:
+class SweepResult:
     """What a sweep tried; the dev split alone was read.
 
     Args:
@@ -92,7 +92,7 @@ def sweep(
     seed: int = 0,
     stop: threading.Event | None = None,
     quiet: bool = False,
-) -> Trials:
+) -> SweepResult:
     """Searches settings of a recipe with optuna's TPE, on the dev split.
 
     A trial is trained on a quarter of the pairs first; when that scores below the median of the
@@ -245,7 +245,7 @@ def _take_up_again(found: Any, study: Any) -> None:
 
 def _trials(
     study: Any, recipe: Recipe, fields: tuple[str, ...], file: Path, over: tuple[Any, ...]
-) -> Trials:
+) -> SweepResult:
     rows = []
     for trial in study.get_trials(states=over):
         tried = {f: _rounded(trial.params[f]) for f in fields}
@@ -259,7 +259,7 @@ def _trials(
                 "seconds": trial.user_attrs["seconds"],
             }
         )
-    return Trials(recipe, fields, tuple(rows), file)
+    return SweepResult(recipe, fields, tuple(rows), file)
 
 
 def _rounded(value: Any) -> Any:
@@ -272,4 +272,4 @@ def _told(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-__all__ = ["Trials", "sweep"]
+__all__ = ["SweepResult", "sweep"]

@@ -351,7 +351,7 @@ def _log(row: dict[str, Any]) -> dict[str, float]:
 
 
 @dataclass(frozen=True, repr=False)
-class Sweep:
+class GridResult:
     """Recipes that were tried, and what each scored on the dev split."""
 
     field: str
@@ -393,7 +393,7 @@ class Sweep:
         return f"<table><tr>{head}</tr>{body}</table>"
 
 
-def choose(recipe: Recipe, domain: Domain, *, quiet: bool = False, **values: Sequence) -> Sweep:
+def tune(recipe: Recipe, domain: Domain, *, quiet: bool = False, **values: Sequence) -> GridResult:
     """Trains a recipe with each value of one field and lets the dev split choose.
 
     Example:
@@ -403,8 +403,8 @@ def choose(recipe: Recipe, domain: Domain, *, quiet: bool = False, **values: Seq
         raise EmbkitError(
             f"choose() was given {len(values)} fields: {sorted(values)}",
             expected="one field with a list of values",
-            hint="ek.choose(recipe, domain, learning_rate=[1e-4, 4e-4])",
+            hint="ek.tune(recipe, domain, learning_rate=[1e-4, 4e-4])",
         )
     ((name, tried),) = values.items()
     recipes = [recipe.replace(**{name: value}) for value in tried]
-    return Sweep(name, tuple(train(r, domain, quiet=quiet) for r in recipes))
+    return GridResult(name, tuple(train(r, domain, quiet=quiet) for r in recipes))

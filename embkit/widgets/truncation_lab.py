@@ -20,7 +20,7 @@ from ..models.encoding import encode_as
 from ..models.vectors import Vectors
 from ..plots import COLORS, DASHES, lines
 from ..search.index import exact_search
-from ..search.tiered import cut
+from ..search.tiered import truncate
 from ..space.maps import Arrays, kept
 from .base import Panel, ready_model, table
 
@@ -116,7 +116,7 @@ class TruncationLab(Panel):
         ids, found = list(self.domain.corpus), {}
         for name, documents in self._documents.items():
             size = self._size(name)
-            asked = cut(self._asked[name], size)
+            asked = truncate(self._asked[name], size)
             scores = documents[:, :size] @ asked[0] / self._lengths(name, size)
             best = np.argsort(-scores, kind="stable")[:K]
             found[name] = [(ids[i], float(scores[i])) for i in best]
@@ -157,7 +157,7 @@ class TruncationLab(Panel):
         sizes = sorted({min(s, documents.shape[1]) for s in self.sizes})
 
         def measure() -> Arrays:
-            rows = [self._score(cut(asked, s), cut(documents, s), queries) for s in sizes]
+            rows = [self._score(truncate(asked, s), truncate(documents, s), queries) for s in sizes]
             return {"rows": np.array(rows)}
 
         settings = {"domain": self.domain.hash, "split": self.split, "sizes": sizes}

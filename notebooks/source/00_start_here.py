@@ -64,7 +64,7 @@ my_words = "low iron in the blood"
 if domain.name != "icd10cm":  # elsewhere: one of its own queries
     my_words = domain.examples(domain.test_splits[-1])[0][0]
 
-ek.look(my_words, {"general model": general, "words (BM25)": "bm25"}, domain)
+ek.search_side_by_side(my_words, {"general model": general, "words (BM25)": "bm25"}, domain)
 
 # %% [markdown]
 # Some answers are good, some share a word and miss the meaning. One query proves nothing,
@@ -104,7 +104,7 @@ ek.plots.loss_curve(run.history)
 
 # %%
 tuned = run.model()
-ek.look(my_words, {"before": general, "after": tuned}, domain)
+ek.search_side_by_side(my_words, {"before": general, "after": tuned}, domain)
 
 # %% [markdown]
 # Type here, and both lists change with every key. ▲ and ▼ say where a document came from or
@@ -128,7 +128,7 @@ right = [d for d, grade in domain.qrels[split][query].items() if grade > 0]
 phrase, [domain.corpus[d][:300] for d in right[:3]]
 
 # %%
-ek.plots.rank_change(ek.moved(phrase, general, tuned, domain, right, k=6), phrase, k=6)
+ek.plots.rank_change(ek.rank_changes(phrase, general, tuned, domain, right, k=6), phrase, k=6)
 
 # %% [markdown]
 # That was the best case, picked to be seen. All of them, sorted from the query that lost
@@ -210,12 +210,12 @@ ek.exercises.check(
 
 # %% tags=["solution"]
 answer_3 = domain.corpus[right[0]]  # a document's own words
-ek.look(answer_3, {"before": general, "after": tuned}, domain, k=1)
+ek.search_side_by_side(answer_3, {"before": general, "after": tuned}, domain, k=1)
 
 
 # %%
 def same_first(words):
-    table = ek.look(words, {"before": general, "after": tuned}, domain, k=1)
+    table = ek.search_side_by_side(words, {"before": general, "after": tuned}, domain, k=1)
     return table["before"].iloc[0] == table["after"].iloc[0]
 
 

@@ -163,7 +163,7 @@ lab.result
 
 # %%
 small = recipe.replace(epochs=1, max_pairs=1024)
-sizes = ek.choose(small, domain, batch_size=[8, 32, 128])
+sizes = ek.tune(small, domain, batch_size=[8, 32, 128])
 sizes
 
 # %% [markdown]
@@ -176,7 +176,7 @@ sizes
 # All pairs, one epoch, three rates.
 
 # %%
-rates = ek.choose(recipe.replace(epochs=1), domain, learning_rate=[1e-4, 4e-4, 1.6e-3])
+rates = ek.tune(recipe.replace(epochs=1), domain, learning_rate=[1e-4, 4e-4, 1.6e-3])
 rates
 
 # %%

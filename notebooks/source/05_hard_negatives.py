@@ -204,11 +204,11 @@ ek.plots.lines(
 # ## How many, how deep
 
 # %%
-many = ek.choose(base, domain, hard_negatives=[1, 2, 4])
+many = ek.tune(base, domain, hard_negatives=[1, 2, 4])
 many
 
 # %%
-deep = ek.choose(base, domain, range_min=[0, 5, 20])
+deep = ek.tune(base, domain, range_min=[0, 5, 20])
 deep
 
 # %% [markdown]
@@ -231,7 +231,7 @@ pd.DataFrame({
 
 # %%
 half = recipe.replace(max_pairs=1000)
-apart = ek.choose(half, domain, unique_in_batch=["texts", "families"])
+apart = ek.tune(half, domain, unique_in_batch=["texts", "families"])
 apart
 
 # %% [markdown]

@@ -39,7 +39,7 @@ import pandas as pd
 import embkit as ek
 
 ek.setup()
-warnings.simplefilter("ignore", ek.UntrainedSize)  # shown on purpose further down
+warnings.simplefilter("ignore", ek.UntrainedDimension)  # shown on purpose further down
 domain = ek.load_domain()  # or: ek.load_domain("path/to/your/folder")
 split = domain.test_splits[0]
 
@@ -53,7 +53,7 @@ split = domain.test_splits[0]
 # %%
 plain = ek.train(ek.preset("corpus"), domain)
 unturned = ek.train(ek.preset("corpus", matryoshka="384,256,128,64,32"), domain)
-start = ek.turn("minilm", domain)
+start = ek.rotate_to_pca("minilm", domain)
 nested = ek.train(unturned.recipe.replace(model=str(start)), domain)
 
 # %%
@@ -213,7 +213,7 @@ differences.round(3)
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     ek.evaluate_sizes(plain, domain, [32])
-said = [w for w in caught if w.category is ek.UntrainedSize]
+said = [w for w in caught if w.category is ek.UntrainedDimension]
 print("UntrainedSize:", said[0].message)
 
 # %% [markdown]

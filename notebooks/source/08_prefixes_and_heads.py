@@ -104,7 +104,7 @@ except ek.EmbkitError as error:
 
 # %%
 recipe = ek.Recipe(epochs=1, max_pairs=2000)
-rates = ek.choose(recipe, domain, learning_rate=[2e-4, 4e-4, 8e-4])
+rates = ek.tune(recipe, domain, learning_rate=[2e-4, 4e-4, 8e-4])
 rates
 
 # %% [markdown]

@@ -179,7 +179,7 @@ pd.DataFrame({
 
 # %%
 plain = recipe.replace(epochs=1, lora_plus=1.0)
-rates = ek.choose(plain, domain, learning_rate=[full.recipe.learning_rate, 3e-3, 6e-3])
+rates = ek.tune(plain, domain, learning_rate=[full.recipe.learning_rate, 3e-3, 6e-3])
 rates
 
 # %% [markdown]
@@ -345,9 +345,9 @@ phrase = domain.examples(domain.test_splits[-1])[0][0]
 answers = {}
 for name in people:
     shared.set_adapter(name)  # peft's own: the other adapter rests
-    answers[name] = ek.look(phrase, {name: shared}, domain, k=3)[name].tolist()
+    answers[name] = ek.search_side_by_side(phrase, {name: shared}, domain, k=3)[name].tolist()
 shared.disable_adapters()  # the base model again
-answers["neither"] = ek.look(phrase, {"base": shared}, domain, k=3)["base"].tolist()
+answers["neither"] = ek.search_side_by_side(phrase, {"base": shared}, domain, k=3)["base"].tolist()
 print(phrase)
 pd.DataFrame(answers, index=pd.RangeIndex(1, 4, name="rank"))
 

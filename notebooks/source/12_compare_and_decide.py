@@ -130,7 +130,7 @@ ek.win_tie_loss([words, *scores.values()], base, split)
 # %%
 best_name = max(scores, key=lambda name: runs[name].dev_score)  # dev chooses
 best, best_scores = runs[best_name], scores[best_name]
-behind = ek.queries_behind(base, best_scores, domain, split, n=5)
+behind = ek.top_changed_queries(base, best_scores, domain, split, n=5)
 behind.round(2)
 
 # %%
@@ -269,7 +269,7 @@ not_yet
 # file, and the same call goes on from there. Dev alone is read.
 
 # %%
-loop = ek.choose(
+loop = ek.tune(
     ek.Recipe(epochs=1, max_pairs=400), domain, quiet=True, learning_rate=[1e-4, 1e-3]
 )
 loop

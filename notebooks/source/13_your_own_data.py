@@ -70,7 +70,7 @@ right = max(domain.qrels[split][wrong[0]].items(), key=lambda item: item[1])[0]
 question, domain.corpus[right][:200]
 
 # %%
-ek.look(question, {"general": general, "words": "bm25"}, domain, k=3)
+ek.search_side_by_side(question, {"general": general, "words": "bm25"}, domain, k=3)
 
 # %% [markdown]
 # ## Three files
@@ -227,7 +227,7 @@ recipe = ek.Recipe(
     max_pairs=1000 if many > 1000 else None, max_length=128,
     relative_margin=0.05,  # of hard negatives, where there are any
 )
-rates = ek.choose(recipe, domain, learning_rate=[1e-4, 2e-4, 4e-4])
+rates = ek.tune(recipe, domain, learning_rate=[1e-4, 2e-4, 4e-4])
 rates
 
 # %% [markdown]
@@ -236,7 +236,7 @@ rates
 # dev queries it tells large differences apart, and no small ones.
 
 # %%
-tried = ek.choose(rates.best, domain, hard_negatives=[0, 1])
+tried = ek.tune(rates.best, domain, hard_negatives=[0, 1])
 run = ek.train(tried.best, domain)  # trained above, so it is here at once
 tried
 
@@ -253,7 +253,7 @@ ek.plots.before_after(scores[1], scores[2], split)
 
 # %%
 tuned = run.model()
-ek.look(question, {"before": general, "after": tuned}, domain, k=3)
+ek.search_side_by_side(question, {"before": general, "after": tuned}, domain, k=3)
 
 # %% [markdown]
 # ## Where it gains

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from embkit.data import load_domain
-from embkit.evaluation.evaluate import evaluate, moved
+from embkit.evaluation.evaluate import evaluate, rank_changes
 from embkit.files import write_atomic
 from embkit.models.loading import load_model
 from embkit.plots import apply_style, png, rank_change
@@ -24,6 +24,6 @@ def before_after() -> Path:
     query = (evaluate(run, domain).per_query["known"]["ndcg@10"] - before).idxmax()
     right = list(domain.qrels["known"][query])
     phrase = domain.queries[query]
-    rows = moved(phrase, load_model(recipe.model), run.model(), domain, right, k=6)
+    rows = rank_changes(phrase, load_model(recipe.model), run.model(), domain, right, k=6)
     figure = rank_change(rows, phrase, k=6, titles=("general model", "fine-tuned"))
     return write_atomic(paths().notebooks / "pictures" / "before_after.png", png(figure))
