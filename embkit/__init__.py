@@ -84,7 +84,7 @@ _DOOR = {  # name -> the room it lives in; rooms are opened when they are first 
     "paired_test": "evaluation.metrics",
     "pareto_front": "evaluation.report",
     "paths": "session",
-    "preset": "recipes.presets",
+    "preset": "recipes.recipe",
     "PRESETS": "recipes.presets",
     "profile": "session",
     "project": "space.maps",
@@ -116,7 +116,6 @@ _DOOR = {  # name -> the room it lives in; rooms are opened when they are first 
     "to_beir": "export.export",
     "to_datasets": "export.export",
     "to_parquet": "export.export",
-    "together": "training.distillation",
     "train": "training.trainer",
     "train_live": "widgets.live_training",
     "training_pairs": "training.trainer",
@@ -197,8 +196,8 @@ if TYPE_CHECKING:
     from .pairs.labels import LabelStore, candidates, labels_to_pairs, queue, with_labels
     from .pairs.mining import Mined, mine
     from .pairs.pairs import TrainingPairs, batches, in_batch_false_negatives
-    from .recipes.presets import PRESETS, preset
-    from .recipes.recipe import Recipe
+    from .recipes.presets import PRESETS
+    from .recipes.recipe import Recipe, preset
     from .runs import Run, finished
     from .search.index import BM25, exact_search
     from .search.tiered import TieredIndex, TieredSearch, truncate
@@ -214,7 +213,7 @@ if TYPE_CHECKING:
     from .synthetic.sets import eligible_documents, make_set, write_set
     from .training.clip import copy_captions
     from .training.cross_encoder import tune_cross_encoder
-    from .training.distillation import Teacher, load_teacher, rescaled, together
+    from .training.distillation import Teacher, load_teacher, rescaled
     from .training.heads import Head, HeadSettings, fit_head
     from .training.live import Stopped
     from .training.lora import merge_adapter

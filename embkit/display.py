@@ -1,25 +1,170 @@
-"""The small table that runs, heads and counts show themselves with: a name and a value a row."""
+"""Tables: the one writer of them, in a notebook, a terminal and a file. pandas does the writing."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BEST = "★"  # beside the best of a group
+_AMOUNT = re.compile(r"[-+<>×±]?\s*\.?\d")  # how a cell of an amount begins
+_LATEX = {"Δ": r"$\Delta$", BEST: r"$\star$", "×": r"$\times$", "±": r"$\pm$", "–": "--"}
 
 
-def facts(rows: Mapping[str, str], caption: str = "") -> str:
-    """An HTML table of names and values, all of it escaped.
+@dataclass(frozen=True)
+class Table:
+    """Cells under their headers, in whatever form a reader needs.
 
     Args:
-        rows: name -> value, as text.
-        caption: above them; none if empty.
+        head: the headers; a header may stand twice.
+        cells: one list of texts a row, as long as ``head``.
+        caption: what the table shows; below it.
+        bold: (row, column) of the cells that stand out, with a star behind them.
 
     Example:
-        >>> facts({"seconds": "3"})
-        "<table><tr><td style='text-align:left'>seconds</td><td>3</td></tr></table>"
+        >>> print(Table(["model", "score"], [["minilm", ".47"]]).to_text())
+        model  score
+        minilm .47
     """
-    head = f"<caption>{html.escape(caption)}</caption>" if caption else ""
-    cells = "".join(
-        f"<tr><td style='text-align:left'>{html.escape(k)}</td><td>{html.escape(v)}</td></tr>"
-        for k, v in rows.items()
-    )
-    return f"<table>{head}{cells}</table>"
+
+    head: Sequence[str]
+    cells: Sequence[Sequence[str]]
+    caption: str = ""
+    bold: Collection[tuple[int, int]] = ()
+
+    def frame(self, star: str = f"{{}} {BEST}") -> pd.DataFrame:
+        """The texts as a data frame; ``star`` is how a cell that stands out is written."""
+        import pandas as pd
+
+        rows = [
+            [star.format(c) if (i, j) in self.bold else str(c) for j, c in enumerate(row)]
+            for i, row in enumerate(self.cells)
+        ]
+        return pd.DataFrame(rows, columns=pd.Index(list(self.head), dtype=object), dtype=object)
+
+    def amounts(self) -> list[bool]:
+        """For each column, whether all that stands in it are amounts: those go to the right."""
+        columns = zip(*self.cells, strict=True) if self.cells else [()] * len(self.head)
+        return [
+            any(map(str, column)) and all(_AMOUNT.match(str(c)) for c in column if str(c))
+            for column in columns
+        ]
+
+    def to_html(self) -> str:
+        """An HTML table; every cell is text, and is escaped here."""
+        import pandas as pd
+
+        with pd.option_context("display.max_colwidth", None):
+            made = self.frame(f"\x02{{}} {BEST}\x03").to_html(
+                index=False, border=0, header=any(self.head)
+            )
+        sides = ["right" if amount else "left" for amount in self.amounts()]
+        for tag in ("th", "td"):
+            places = iter(sides * max(1, len(self.cells)))
+            made = re.sub(
+                rf"<{tag}>", lambda _, p=places, t=tag: f"<{t} style='text-align:{next(p)}'>", made
+            )
+        made = re.sub("\x02(.*?)\x03", r"<b>\1</b>", made, flags=re.DOTALL)
+        made = re.sub(r'<table [^>]*class="dataframe"[^>]*>', "<table>", made)
+        if self.caption:
+            shown = (
+                f"<caption style='caption-side:bottom;text-align:left'>{html.escape(self.caption)}"
+            )
+            made = made.replace("<table>", f"<table>{shown}</caption>", 1)
+        return made.replace(' style="text-align: right;"', "")
+
+    def to_text(self) -> str:
+        """Columns for a terminal; no control character gets through."""
+        rows = [list(self.head)] if any(self.head) else []
+        rows += self.frame().to_numpy().tolist()
+        rows = [["".join(c if c.isprintable() else "?" for c in cell) for cell in r] for r in rows]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = (
+            " ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        )
+        return "\n".join(lines)
+
+    def to_markdown(self) -> str:
+        """A table for a README."""
+        escaped = Table(
+            [_markdown(name) for name in self.head],
+            [[_markdown(cell) for cell in row] for row in self.cells],
+            bold=self.bold,
+        )
+        sides = ["right" if amount else "left" for amount in self.amounts()]
+        return escaped.frame(f"**{{}}** {BEST}").to_markdown(
+            index=False, tablefmt="pipe", disable_numparse=True, colalign=sides
+        )
+
+    def to_latex(self) -> str:
+        """A ``tabular`` with booktabs' rules, for a paper (``\\usepackage{booktabs}``)."""
+        sides = "".join("r" if amount else "l" for amount in self.amounts())
+        frame = self.frame("\x02{}\x03")
+        made = frame.to_latex(index=False, escape=True, column_format=sides)
+        made = re.sub("\x02(.*?)\x03", r"\\textbf{\1}", made, flags=re.DOTALL)
+        for letter, command in _LATEX.items():
+            made = made.replace(letter, command)
+        return made.strip()
+
+
+class Shown:
+    """What shows itself as a table: a class gives ``table``, and has every form of it."""
+
+    def table(self) -> Table:
+        """The table that it shows itself as."""
+        raise NotImplementedError(type(self).__name__)
+
+    def _repr_html_(self) -> str:
+        return self.table().to_html()
+
+    def __str__(self) -> str:
+        return self.table().to_text()
+
+
+def table(
+    rows: Iterable[Mapping[str, Any]], *, caption: str = "", bold: Collection[tuple[int, int]] = ()
+) -> Table:
+    """A table of one mapping a row; the first row's keys, and what later ones add, are the head.
+
+    None and what a row lacks stay empty; other values are written with ``str``.
+
+    Args:
+        rows: header -> value.
+        caption: below the table.
+        bold: (row, column) of the cells that stand out.
+
+    Example:
+        >>> table([{"a": 1}, {"a": 2, "b": None}]).cells
+        [['1', ''], ['2', '']]
+    """
+    listed = list(rows)
+    head = list(dict.fromkeys(name for row in listed for name in row))
+    cells = [["" if row.get(n) is None else str(row[n]) for n in head] for row in listed]
+    return Table(head, cells, caption, bold)
+
+
+def facts(rows: Mapping[str, Any], caption: str = "") -> Table:
+    """A table of names and values, one a row, without a header.
+
+    Example:
+        >>> facts({"seconds": 3}).to_text().split()
+        ['seconds', '3']
+    """
+    return Table(["", ""], [[name, str(value)] for name, value in rows.items()], caption)
+
+
+def no_formula(text: str) -> str:
+    """A text that no spreadsheet takes for a formula."""
+    return f"'{text}" if isinstance(text, str) and text.startswith(("=", "+", "-", "@")) else text
+
+
+def _markdown(text: str) -> str:
+    """A cell that stays one cell, and shows no markup of its own."""
+    flat = " ".join(str(text).split())
+    return re.sub(r"([\\|`*_<>\[\]])", r"\\\1", flat)

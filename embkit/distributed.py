@@ -113,7 +113,7 @@ def team() -> Team:
     return Team(dist.get_rank(), dist.get_world_size())
 
 
-def check_recipe(recipe: Any, members: Team) -> None:
+def check_recipe(approach: str, batch_size: int, members: Team) -> None:
     """Fails for a recipe that these processes cannot train as one.
 
     Raises:
@@ -121,15 +121,15 @@ def check_recipe(recipe: Any, members: Team) -> None:
     """
     if members.size == 1:
         return
-    if recipe.batch_size % members.size:
+    if batch_size % members.size:
         raise EmbkitError(
-            f"a batch of {recipe.batch_size} for {members.size} processes",
+            f"a batch of {batch_size} for {members.size} processes",
             expected=f"a multiple of {members.size}: the recipe's batch is that of all together",
-            hint=f"recipe.replace(batch_size={recipe.batch_size // members.size * members.size})",
+            hint=f"recipe.replace(batch_size={batch_size // members.size * members.size})",
         )
-    if recipe.approach in ALONE:
+    if approach in ALONE:
         raise EmbkitError(
-            f"approach={recipe.approach!r} in {members.size} processes",
+            f"approach={approach!r} in {members.size} processes",
             expected="an approach whose loss can gather its negatives",
             hint="python -m embkit train recipe.json, in one process",
         )

@@ -41,7 +41,7 @@ def recipe(tiny_model):
         batch_size=8,
         learning_rate=5e-2,
         lora_rank=2,
-        lora_targets="query,value",
+        lora_targets=("query", "value"),
     )
 
 
@@ -104,7 +104,9 @@ def test_alpha_scales_the_update(recipe):
 
 
 def test_lora_plus_gives_b_a_learning_rate_of_its_own(recipe, tiny_model):
-    recipe = recipe.replace(lora_plus=8.0, weight_decay=0.1, lora_targets="query,word_embeddings")
+    recipe = recipe.replace(
+        lora_plus=8.0, weight_decay=0.1, lora_targets=("query", "word_embeddings")
+    )
     model = fresh(tiny_model)
     assert lora.make_optimizer(model, recipe.replace(lora_plus=1.0)) is None
     lora.add_lora(model, recipe)

@@ -12,7 +12,7 @@ from embkit.losses.corpus import CorpusDistillLoss, VectorsLoss
 from embkit.models import layers
 from embkit.models.loading import load_model
 from embkit.recipes.recipe import Recipe
-from embkit.training import cross_encoder, distillation, trainer
+from embkit.training import cross_encoder, trainer
 from embkit.training.distillation import (
     Teacher,
     fewer_words,
@@ -83,17 +83,23 @@ def by_hand(some):
 
 def test_the_loss_is_the_formula_and_a_text_without_labels_learns_from_the_teacher_alone(some):
     taught, labelled, batch = by_hand(some)
-    assert taught_loss(some, teacher_share=1.0, in_batch=0.0) == pytest.approx(taught, abs=1e-5)
-    assert taught_loss(some, teacher_share=0.0, in_batch=0.0) == pytest.approx(labelled, abs=1e-5)
-    assert taught_loss(some, teacher_share=0.0, in_batch=1.0) == pytest.approx(batch, abs=1e-5)
+    assert taught_loss(some, teacher_share=1.0, in_batch_weight=0.0) == pytest.approx(
+        taught, abs=1e-5
+    )
+    assert taught_loss(some, teacher_share=0.0, in_batch_weight=0.0) == pytest.approx(
+        labelled, abs=1e-5
+    )
+    assert taught_loss(some, teacher_share=0.0, in_batch_weight=1.0) == pytest.approx(
+        batch, abs=1e-5
+    )
     mixed = 0.75 * (0.5 * taught + 0.5 * labelled) + 0.25 * batch
-    assert taught_loss(some, in_batch=0.25) == pytest.approx(mixed, abs=1e-5)
+    assert taught_loss(some, in_batch_weight=0.25) == pytest.approx(mixed, abs=1e-5)
 
 
 def test_a_student_that_agrees_with_its_teacher_has_nothing_to_learn(some):
     some["queries"] = unit(some["taught queries"])[some["labels"][:, 0]]
     some["corpus"], some["labels"][:, 1:] = some["taught documents"], -1
-    same = {"teacher_share": 1.0, "in_batch": 0.5}
+    same = {"teacher_share": 1.0, "in_batch_weight": 0.5}
     part = {name: torch.tensor(rows) for name, rows in some.items()}
     loss = CorpusDistillLoss(
         Table(), part["taught queries"], part["taught documents"], T, T, **same
@@ -176,7 +182,9 @@ def test_texts_with_fewer_words_are_never_empty_and_never_whole():
 
 
 def test_unlabelled_texts_leave_out_what_is_held_out_or_known(tiny_domain, tiny_teacher):
-    recipe = Recipe(approach="distill", teacher=str(tiny_teacher), unlabelled="documents+words")
+    recipe = Recipe(
+        approach="distill", teacher=str(tiny_teacher), unlabeled_texts=("documents", "words")
+    )
     pairs = training_pairs(recipe, tiny_domain)
     texts = pairs.taught.texts
     assert len(set(texts)) == len(texts)
@@ -196,7 +204,7 @@ def test_the_student_comes_nearer_to_its_teacher(store, tiny_domain, tiny_model,
     texts = list(tiny_domain.corpus.values())
     teacher = load_teacher(str(tiny_teacher)).vectors(texts)
     base = Recipe(model=str(tiny_model), epochs=12, batch_size=8, learning_rate=2e-3)
-    taught = {"teacher": str(tiny_teacher), "unlabelled": "documents"}
+    taught = {"teacher": str(tiny_teacher), "unlabeled_texts": "documents"}
 
     def distance(model):
         vectors = Teacher("student", (model,)).vectors(texts)
@@ -229,7 +237,7 @@ def test_runs_and_presets_teach(store, tiny_domain, tiny_model, monkeypatch):
     plain = Recipe(model=str(tiny_model), epochs=1)
     run = trainer.train(plain, tiny_domain, quiet=True)
     other = trainer.train(plain.replace(seed=1), tiny_domain, quiet=True)
-    both = load_teacher(distillation.together(run, other), tiny_domain)
+    both = load_teacher([run, other], tiny_domain)
     assert len(both.models) == 2
     assert load_teacher(str(run.path)).fingerprint() == Teacher("", (run.model(),)).fingerprint()
     monkeypatch.setitem(presets.PRESETS, "tiny", {"model": str(tiny_model), "epochs": 1})
@@ -321,7 +329,7 @@ def test_a_teacher_that_is_no_model_is_refused(store, tmp_path, tiny_domain, tin
         ({"approach": "distill"}, "teacher="),
         ({"approach": "kl", "teacher": "another"}, "hard_negatives="),
         ({"approach": "margin_mse", "teacher": "another"}, "hard_negatives="),
-        ({"unlabelled": "documents"}, "approach='distill'"),
+        ({"unlabeled_texts": "documents"}, "approach='distill'"),
         ({"approach": "distill", "teacher": "a", "corpus_sample": 10}, "corpus_sample=None"),
         ({"approach": "embedding_mse", "teacher": "a", "query_prompt": "q: "}, "prompt"),
         ({"layers": 2, "lora_rank": 4}, "lora_rank=0"),
@@ -334,7 +342,7 @@ def test_what_cannot_be_had_together_is_refused_by_name(changes, hint):
 
 
 def test_an_unknown_source_of_texts_names_those_there_are(cache, tiny_domain, tiny_teacher):
-    recipe = Recipe(approach="distill", teacher=str(tiny_teacher), unlabelled="titles")
+    recipe = Recipe(approach="distill", teacher=str(tiny_teacher), unlabeled_texts="titles")
     with pytest.raises(EmbkitError, match="one of documents, words"):
         training_pairs(recipe, tiny_domain)
 
@@ -375,7 +383,8 @@ def test_speed_and_size_are_measured_side_by_side(tiny_model):
 
 
 def test_the_presets_of_the_lesson_name_presets_as_their_teachers():
-    from embkit.recipes.presets import PRESETS, preset
+    from embkit.recipes.presets import PRESETS
+    from embkit.recipes.recipe import preset
 
     for name in ("distilled", "distilled, 3 layers"):
         recipe = preset(name)

@@ -73,7 +73,7 @@ def test_the_loss_is_the_softmax_over_all_documents(tiny_domain, tiny_model):
     router = heads.routes("linear", 32)
     with torch.no_grad():
         router.sub_modules["query"][0].linear.weight.copy_(torch.tensor(matrix))
-    loss = CorpusSoftmaxLoss(router.sub_modules["query"], 0.05, in_batch=0.0)
+    loss = CorpusSoftmaxLoss(router.sub_modules["query"], 0.05, in_batch_weight=0.0)
     loss.documents = torch.tensor(corpus)
     places = torch.tensor(pairs.places())
     found = loss([{"sentence_embedding": torch.tensor(queries)}], places).item()

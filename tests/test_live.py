@@ -110,7 +110,7 @@ def test_the_best_model_is_the_one_with_the_highest_dev_score(recipe, tiny_domai
 
 
 def test_a_stopped_adapter_can_be_used(recipe, tiny_domain):
-    adapter = recipe.replace(lora_rank=2, lora_targets="query,value")
+    adapter = recipe.replace(lora_rank=2, lora_targets=("query", "value"))
     stopped, _ = run_and_stop(Job(adapter, tiny_domain), at=1)
     assert stopped.model().encode(["ocular sepsis"]).shape == (1, 32)
 

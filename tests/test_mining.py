@@ -87,7 +87,7 @@ def test_kin_and_twins_of_the_positive_are_never_negatives(line):
     assert mined.negatives == (("d5", "d6"),)
     assert mined.removed["kin of a positive"] == 3
     assert mined.removed["same text as a positive"] == 1
-    kept = mine(domain, [("q", "query", "d2")], 2, model=vectors(table), keep_kin=True)
+    kept = mine(domain, [("q", "query", "d2")], 2, model=vectors(table), keep_relatives=True)
     assert kept.negatives == (("d0", "d1"),)
 
 
@@ -114,7 +114,7 @@ def test_the_veto_removes_what_the_cross_encoder_prefers_and_asks_for_no_more_th
         asked.extend(document for _, document in texts)
         return [{"document 2": 1.0, "document 0": 2.0}.get(d, 0.0) for _, d in texts]
 
-    mined = found(line, n=2, veto=veto)
+    mined = found(line, n=2, reranker_filter=veto)
     assert mined.negatives == (("d1", "d3"),)
     assert mined.removed["cross-encoder veto"] == 1
     assert asked == ["document 2", "document 0", "document 1", "document 3"]
@@ -169,7 +169,7 @@ def test_the_same_negatives_as_sentence_transformers(tiny_domain, rows, model, r
     rules = {"range_max": 10} | rules
     texts = list(tiny_domain.corpus.values())
     assert len(set(texts)) == len(texts)
-    mined = mine(tiny_domain, rows, 2, model=model, keep_kin=True, **rules)
+    mined = mine(tiny_domain, rows, 2, model=model, keep_relatives=True, **rules)
     data = collect_dataset(tiny_domain, rows)
     theirs = mine_hard_negatives(
         data,

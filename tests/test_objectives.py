@@ -50,23 +50,23 @@ def test_the_loss_over_the_corpus_is_the_formula(some):
         right = [d for d in others if d >= 0]  # right too: no negatives
         among = np.delete(row, right)
         by_hand.append(-np.log(np.exp(row[positive] / T) / np.exp(among / T).sum()))
-    assert corpus_loss(some, in_batch=0.0) == pytest.approx(np.mean(by_hand), abs=1e-5)
+    assert corpus_loss(some, in_batch_weight=0.0) == pytest.approx(np.mean(by_hand), abs=1e-5)
 
 
 def test_its_share_of_the_batch_is_the_library_s_loss(some):
     queries, positives, _, _ = (torch.tensor(part).float() for part in some)
     library = losses.MultipleNegativesRankingLoss(Table(), scale=1 / T)
     wanted = library.compute_loss_from_embeddings([queries, positives], None).item()
-    assert corpus_loss(some, in_batch=1.0) == pytest.approx(wanted, abs=1e-5)
-    half = (wanted + corpus_loss(some, in_batch=0.0)) / 2
-    assert corpus_loss(some, in_batch=0.5) == pytest.approx(half, abs=1e-5)
+    assert corpus_loss(some, in_batch_weight=1.0) == pytest.approx(wanted, abs=1e-5)
+    half = (wanted + corpus_loss(some, in_batch_weight=0.0)) / 2
+    assert corpus_loss(some, in_batch_weight=0.5) == pytest.approx(half, abs=1e-5)
 
 
 def test_a_sample_of_the_corpus_keeps_what_is_right(some):
-    whole = corpus_loss(some, in_batch=0.0)
-    assert corpus_loss(some, in_batch=0.0, sample=100) == pytest.approx(whole)
+    whole = corpus_loss(some, in_batch_weight=0.0)
+    assert corpus_loss(some, in_batch_weight=0.0, sample=100) == pytest.approx(whole)
     torch.manual_seed(0)
-    part = [corpus_loss(some, in_batch=0.0, sample=2) for _ in range(20)]
+    part = [corpus_loss(some, in_batch_weight=0.0, sample=2) for _ in range(20)]
     assert max(part) <= whole + 1e-6 and min(part) < whole  # fewer wrong ones: an easier task
 
 
@@ -93,7 +93,7 @@ def test_places_name_the_positive_first_then_what_else_is_right(tiny_domain):
         (Recipe(approach="cached"), losses.CachedMultipleNegativesRankingLoss),
         (Recipe(approach="triplet", hard_negatives=1), losses.TripletLoss),
         (Recipe(approach="corpus"), corpus_softmax.CorpusSoftmaxLoss),
-        (Recipe(approach="corpus", matryoshka="32,16"), losses.MatryoshkaLoss),
+        (Recipe(approach="corpus", matryoshka=(32, 16)), losses.MatryoshkaLoss),
     ],
     ids=lambda value: getattr(value, "approach", ""),
 )
@@ -109,4 +109,4 @@ def test_gist_is_given_its_guide(tiny_model):
 
 def test_a_size_beyond_the_model_is_one_clear_error(tiny_model):
     with pytest.raises(EmbkitError, match="4096"):
-        make_loss(Recipe(matryoshka="4096,8"), load_model(tiny_model))
+        make_loss(Recipe(matryoshka=(4096, 8)), load_model(tiny_model))

@@ -17,8 +17,8 @@ from embkit.errors import EmbkitError
 from embkit.losses.clip import SharedSpaceLoss, right_as_well, symmetric_loss
 from embkit.models.clip import PictureReader
 from embkit.models.encoding import encode
-from embkit.recipes.presets import PICTURES, preset
-from embkit.recipes.recipe import Recipe
+from embkit.recipes.presets import PICTURES
+from embkit.recipes.recipe import Recipe, preset
 from embkit.recipes.script import stock_script
 from embkit.space.geometry import modality_gap
 from embkit.training.clip import copy_captions, is_trained, ridge, ridge_start
@@ -311,7 +311,7 @@ def test_captions_of_one_picture_count_once(shapes, tower_folder, tiny_model, mo
 
 def test_lora_goes_to_the_text_tower_and_is_merged(tower_folder):
     model = load_model(tower_folder)
-    chosen = recipe(tower_folder, lora_rank=2, lora_targets="query,output.dense")
+    chosen = recipe(tower_folder, lora_rank=2, lora_targets=("query", "output.dense"))
     before = {k: v.clone() for k, v in model[0].state_dict().items()}
     add_text_lora(model, chosen)
     for name, weight in model.named_parameters():
@@ -382,7 +382,9 @@ def test_a_clips_projections_alone(clip_folder, shapes):
 
 
 def test_lora_in_a_clip_is_saved_merged(clip_folder, shapes):
-    chosen = recipe(clip_folder, epochs=1, lora_rank=2, lora_targets="q_proj,v_proj", text_rate=1.0)
+    chosen = recipe(
+        clip_folder, epochs=1, lora_rank=2, lora_targets=("q_proj", "v_proj"), text_rate=1.0
+    )
     run = train(chosen, shapes, quiet=True)
     before, after = (m.state_dict() for m in (load_model(clip_folder), run.model()))
     assert before.keys() == after.keys() and "LoRA r2" in run.recipe.label

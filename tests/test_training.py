@@ -122,25 +122,29 @@ VARIANTS = {
     "triplet": {"approach": "triplet", "hard_negatives": 1, "margin": 0.5},
     "whole corpus": {"approach": "corpus", "refresh": 2, "hard_negatives": 1},
     "Matryoshka, prompts": {
-        "matryoshka": "32,8",
+        "matryoshka": (32, 8),
         "query_prompt": "ask: ",
         "document_prompt": "code: ",
     },
     "distilled over the corpus": {
         "approach": "distill",
         "teacher": "another",
-        "unlabelled": "documents",
+        "unlabeled_texts": "documents",
         "layers": 1,
     },
-    "distilled at two sizes": {"approach": "distill", "teacher": "another", "matryoshka": "32,8"},
+    "distilled at two sizes": {"approach": "distill", "teacher": "another", "matryoshka": (32, 8)},
     "distilled over lists": {"approach": "kl", "teacher": "another", "hard_negatives": 3},
     "distilled margins": {"approach": "margin_mse", "teacher": "another", "hard_negatives": 2},
     "distilled vectors": {
         "approach": "embedding_mse",
         "teacher": "another",
-        "unlabelled": "documents+words",
+        "unlabeled_texts": "documents+words",
     },
-    "whole corpus at two sizes": {"approach": "corpus", "matryoshka": "32,8", "in_batch": 0.0},
+    "whole corpus at two sizes": {
+        "approach": "corpus",
+        "matryoshka": (32, 8),
+        "in_batch_weight": 0.0,
+    },
 }
 
 

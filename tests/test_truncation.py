@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::embkit.evaluation.truncation.Un
 @pytest.fixture
 def recipe(tiny_model):
     return Recipe(
-        model=str(tiny_model), epochs=2, batch_size=4, learning_rate=1e-3, matryoshka="32,8,4"
+        model=str(tiny_model), epochs=2, batch_size=4, learning_rate=1e-3, matryoshka=(32, 8, 4)
     )
 
 

@@ -42,7 +42,7 @@ def test_it_is_made_once_and_trains_as_any_model(store, cache, tiny_domain, tiny
     assert rotate_to_pca(tiny_model, tiny_domain) == folder
     assert (folder / "modules.json").stat().st_mtime_ns == written
     recipe = ek.Recipe(
-        model=str(folder), epochs=1, batch_size=4, learning_rate=1e-3, matryoshka="32,8"
+        model=str(folder), epochs=1, batch_size=4, learning_rate=1e-3, matryoshka=(32, 8)
     )
     run = ek.train(recipe, tiny_domain, quiet=True)
     assert [type(part).__name__ for part in run.model()].count("Dense") == 1

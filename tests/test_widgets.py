@@ -13,8 +13,9 @@ from embkit.errors import EmbkitError
 from embkit.evaluation import evaluate
 from embkit.evaluation.metrics import score_ranking
 from embkit.pairs import mining
+from embkit.recipes.checks import CHOICES
 from embkit.recipes.presets import PRESETS
-from embkit.recipes.recipe import CHOICES, Recipe
+from embkit.recipes.recipe import Recipe
 from embkit.training import trainer
 from embkit.widgets import FailureBrowser, NegativesLab, RecipeEditor, SearchBox
 from embkit.widgets.base import Panel, listing, table
@@ -300,7 +301,7 @@ def test_the_lab_mines_what_mine_mines(tiny_domain, rows):
     wanted = mining.mine(tiny_domain, rows, 1, model=letters, **rules)
     assert lab.mined.negatives == wanted.negatives and lab.mined.removed == wanted.removed
     lab.keep_kin, lab.margin = True, 0.0
-    rules = {"range_min": 1, "range_max": 20, "keep_kin": True}
+    rules = {"range_min": 1, "range_max": 20, "keep_relatives": True}
     assert lab.mined.removed == mining.mine(tiny_domain, rows, 1, model=letters, **rules).removed
     for rule, count in lab.mined.removed.items():
         assert rule in lab.results.value and f"{count:,}" in lab.results.value

@@ -194,7 +194,7 @@ def evaluate_sizes(
         for split in base.per_query
     }
     dim = documents.shape[1]
-    learnt = what.recipe.sizes if isinstance(what, Run) else ()
+    learnt = what.recipe.matryoshka if isinstance(what, Run) else ()
     scores = {dim: base}
     for size in _checked(sizes if sizes is not None else learnt or _halves(dim), dim):
         small, per_query = truncate(documents, size), {}

@@ -24,20 +24,20 @@ class CorpusSoftmaxLoss(torch.nn.Module):
 
     A row's labels are the places in the corpus of its positive, then of what else is right for the
     same query and so is no negative, then ``NONE``. The documents' vectors are constants: the
-    loss moves the queries; ``in_batch`` is the share of the ordinary loss over the batch, which
+    loss moves the queries; ``in_batch_weight`` is the share of the loss over the batch, which
     moves the documents, too. Models that truncate are met with truncated documents.
 
     Args:
         model: the model in training.
         temperature: divides the similarities.
-        in_batch: share of the loss over the batch, 0 to 1; at 0 no document is encoded at a step.
+        in_batch_weight: share of the loss over the batch; at 0 no document is encoded at a step.
         sample: documents a step to compare with, beside the batch's positives; None: all.
     """
 
-    def __init__(self, model, temperature=0.05, in_batch=0.5, sample=None):
+    def __init__(self, model, temperature=0.05, in_batch_weight=0.5, sample=None):
         super().__init__()
         self.model, self.temperature = model, temperature
-        self.share, self.sample = in_batch, sample
+        self.share, self.sample = in_batch_weight, sample
         self.documents = torch.empty(0, 0)  # (corpus, dim), set by KeptDocuments
 
     def forward(self, sentence_features, labels):
@@ -89,7 +89,7 @@ class CorpusDistillLoss(CorpusSoftmaxLoss):
         temperature: divides the student's similarities.
         teacher_temperature: divides the teacher's.
         teacher_share: share of the teacher, 0 to 1; the rest is what the labels say.
-        in_batch: share of the labels' loss over the batch, as in ``CorpusSoftmaxLoss``.
+        in_batch_weight: share of the labels' loss over the batch, as in ``CorpusSoftmaxLoss``.
     """
 
     taught_queries: torch.Tensor
@@ -103,9 +103,9 @@ class CorpusDistillLoss(CorpusSoftmaxLoss):
         temperature=0.05,
         teacher_temperature=0.05,
         teacher_share=0.5,
-        in_batch=0.5,
+        in_batch_weight=0.5,
     ):
-        super().__init__(model, temperature, in_batch)
+        super().__init__(model, temperature, in_batch_weight)
         self.register_buffer("taught_queries", queries.float(), persistent=False)
         self.register_buffer("taught_documents", documents.float(), persistent=False)
         self.teacher_temperature, self.teacher_share = teacher_temperature, teacher_share

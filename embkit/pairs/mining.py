@@ -13,7 +13,7 @@ import numpy as np
 from ..data.domain import Domain, normalise
 from ..errors import EmbkitError, unknown
 from ..models.encoding import encode
-from ..recipes.recipe import CHOICES
+from ..recipes.checks import CHOICES
 from ..search.index import BM25, exact_search
 
 Pair = tuple[str, str, str]  # query id, anchor text, document id
@@ -116,8 +116,8 @@ def mine(
     relative_margin: float | None = None,
     max_score: float | None = None,
     min_score: float | None = None,
-    keep_kin: bool = False,
-    veto: CrossEncoderScores | None = None,
+    keep_relatives: bool = False,
+    reranker_filter: CrossEncoderScores | None = None,
     sampling: str = "top",
     hidden_positives: float = 0.0,
     seed: int = 42,
@@ -146,9 +146,9 @@ def mine(
             https://arxiv.org/abs/2407.15831).
         max_score: remove candidates that score above.
         min_score: remove candidates that score below.
-        keep_kin: keep ancestors and descendants of a positive.
-        veto: a cross-encoder's scores of (query, document) pairs; a candidate that scores at
-            least as high as the positive is removed (RocketQA's denoising, with the positive
+        keep_relatives: keep ancestors and descendants of a positive.
+        reranker_filter: a cross-encoder's scores of (query, document) pairs; a candidate that
+            scores at least as high as the positive is removed (RocketQA's denoising, with the positive
             as the bound, https://arxiv.org/abs/2010.08191).
         sampling: ``top`` takes the best of the window, ``random`` any of it.
         hidden_positives: a control: for this share of the anchors, the miner is not told what is
@@ -173,7 +173,7 @@ def mine(
 
     sieve = _Sieve(found, scores)
     told = np.random.default_rng(seed).random(len(anchors)) >= hidden_positives
-    for rule, wrong in known.rules(np.arange(len(anchors)), found, keep_kin).items():
+    for rule, wrong in known.rules(np.arange(len(anchors)), found, keep_relatives).items():
         sieve.remove(rule, wrong & told[:, None])
     bound = np.full(len(anchors), np.inf)
     np.fmin.at(bound, rows, right)  # with several positives, the least similar one is the bound
@@ -187,8 +187,8 @@ def mine(
     if min_score is not None:
         sieve.remove("min score", scores < min_score)
     places = sieve.window(range_min, range_max, rng if sampling == "random" else None)
-    if veto is not None:
-        vetoed = _vetoed(veto, domain, anchors, pairs, rows, found, places, n)
+    if reranker_filter is not None:
+        vetoed = _vetoed(reranker_filter, domain, anchors, pairs, rows, found, places, n)
         sieve.remove("cross-encoder veto", vetoed)
         places = [[p for p in row if sieve.left[r, p]] for r, row in enumerate(places)]
 
@@ -199,7 +199,7 @@ def mine(
         best = sorted(order[:n])  # ranks: the best-ranked negative comes first
         chosen[row, : len(best)] = found[row, best]
         chosen_scores[row, : len(best)] = scores[row, best]
-    filled = _fill(chosen, known, keep_kin, rng)
+    filled = _fill(chosen, known, keep_relatives, rng)
     if miner in ("random", "human"):
         chosen_scores[:] = np.nan
     return Mined(
@@ -272,18 +272,20 @@ class _Known:
         codes = [r * size + self.number[d] for r, d in places if d in self.number]
         return np.unique(np.array(codes, dtype=np.int64))
 
-    def rules(self, rows: np.ndarray, found: np.ndarray, keep_kin: bool) -> dict[str, np.ndarray]:
+    def rules(
+        self, rows: np.ndarray, found: np.ndarray, keep_relatives: bool
+    ) -> dict[str, np.ndarray]:
         """Rule -> mask of ``found``, shape (rows, depth), True where it forbids."""
         codes = rows[:, None] * len(self.ids) + found
         masks = {
             "known positive": np.isin(codes, self._positive),
             "same text as a positive": np.isin(codes, self._twin),
         }
-        return masks if keep_kin else masks | {"kin of a positive": np.isin(codes, self._kin)}
+        return masks if keep_relatives else masks | {"kin of a positive": np.isin(codes, self._kin)}
 
-    def forbidden(self, rows: np.ndarray, found: np.ndarray, keep_kin: bool) -> np.ndarray:
+    def forbidden(self, rows: np.ndarray, found: np.ndarray, keep_relatives: bool) -> np.ndarray:
         """Mask of ``found``, shape (rows, depth): what any rule forbids."""
-        return np.logical_or.reduce(list(self.rules(rows, found, keep_kin).values()))
+        return np.logical_or.reduce(list(self.rules(rows, found, keep_relatives).values()))
 
 
 class Family:
@@ -387,11 +389,13 @@ def _candidates(
     return found, scores, nothing
 
 
-def _vetoed(veto, domain, anchors, pairs, rows, found, places, n: int) -> np.ndarray:
+def _vetoed(reranker_filter, domain, anchors, pairs, rows, found, places, n: int) -> np.ndarray:
     """Mask of candidates the cross-encoder calls right, scoring no more of them than needed."""
     ids = list(domain.corpus)
     bound = np.full(len(anchors), np.inf)
-    scored = np.asarray(veto([(anchor, domain.corpus[d]) for _, anchor, d in pairs]), float)
+    scored = np.asarray(
+        reranker_filter([(anchor, domain.corpus[d]) for _, anchor, d in pairs]), float
+    )
     np.minimum.at(bound, rows, scored)
     out = np.zeros(found.shape, dtype=bool)
     waiting = {row: list(order) for row, order in enumerate(places)}
@@ -404,7 +408,9 @@ def _vetoed(veto, domain, anchors, pairs, rows, found, places, n: int) -> np.nda
         if not asked:
             break
         texts = [(anchors[r], domain.corpus[ids[found[r, p]]]) for r, p in asked]
-        for (row, place), value in zip(asked, np.asarray(veto(texts), float), strict=True):
+        for (row, place), value in zip(
+            asked, np.asarray(reranker_filter(texts), float), strict=True
+        ):
             out[row, place] = value >= bound[row]
             passed[row] += not out[row, place]
         waiting = {r: order for r, order in waiting.items() if order and passed[r] < n}
@@ -412,25 +418,27 @@ def _vetoed(veto, domain, anchors, pairs, rows, found, places, n: int) -> np.nda
 
 
 def _fill(
-    chosen: np.ndarray, known: _Known, keep_kin: bool, rng: np.random.Generator
+    chosen: np.ndarray, known: _Known, keep_relatives: bool, rng: np.random.Generator
 ) -> np.ndarray:
     """Puts random documents where none was found; returns how many a row."""
     empty = (chosen < 0).sum(axis=1)
     rows = np.flatnonzero(empty)
     few = rng.integers(len(known.ids), size=(len(rows), 32 + int(empty.max(initial=0))))
-    for row, drawn, wrong in zip(rows, few, known.forbidden(rows, few, keep_kin), strict=True):
+    for row, drawn, wrong in zip(
+        rows, few, known.forbidden(rows, few, keep_relatives), strict=True
+    ):
         want = int(empty[row])
         spare = _unused(drawn[~wrong], chosen[row])
         if len(spare) < want:  # a small corpus, or many that are kin: look at all of it
             drawn = rng.permutation(len(known.ids))
-            wrong = known.forbidden(np.array([row]), drawn[None], keep_kin)[0]
+            wrong = known.forbidden(np.array([row]), drawn[None], keep_relatives)[0]
             spare = _unused(drawn[~wrong], chosen[row])
         if len(spare) < want:
             raise EmbkitError(
                 f"{want} more negative(s) are wanted for a query, and only {len(spare)} of the "
                 "corpus' documents are neither right nor kin",
                 expected="a corpus with more documents that are wrong",
-                hint="fewer hard_negatives, or keep_kin=True",
+                hint="fewer hard_negatives, or keep_relatives=True",
             )
         chosen[row, -want:] = spare[:want]
     return empty

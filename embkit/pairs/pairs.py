@@ -16,6 +16,7 @@ from ..data import Domain
 from ..data.domain import normalise
 from ..errors import EmbkitError, unknown
 from ..recipes.recipe import Recipe
+from ..recipes.views import CORPUS, Mining
 from .mining import CrossEncoderScores, Family, Mined, Pair, mine
 
 if TYPE_CHECKING:
@@ -121,12 +122,13 @@ def make_pairs(recipe: Recipe, domain: Domain) -> TrainingPairs:
     Raises:
         EmbkitError: an unknown set of pairs, or fewer than two pairs.
     """
-    rows, dropped = collect(domain, recipe.pairs)
-    if recipe.max_pairs is not None and recipe.max_pairs < len(rows):
-        order = np.random.default_rng(recipe.seed).permutation(len(rows))[: recipe.max_pairs]
+    source, loss = recipe.pair_source, recipe.approach
+    rows, dropped = collect(domain, source.sources)
+    if source.most is not None and source.most < len(rows):
+        order = np.random.default_rng(source.seed).permutation(len(rows))[: source.most]
         rows = [rows[i] for i in order]
-    if recipe.shuffle_labels:
-        order = np.random.default_rng(recipe.seed).permutation(len(rows))
+    if source.shuffled:
+        order = np.random.default_rng(source.seed).permutation(len(rows))
         rows = [(q, anchor, rows[i][2]) for (q, anchor, _), i in zip(rows, order, strict=True)]
     if len(rows) < 2:
         raise EmbkitError(
@@ -134,27 +136,29 @@ def make_pairs(recipe: Recipe, domain: Domain) -> TrainingPairs:
             expected="at least two: a pair's negatives are the other pairs' positives",
             hint="label more pairs, or load a larger profile",
         )
-    mined = None
-    if recipe.hard_negatives:
-        mined = mine(
-            domain,
-            rows,
-            recipe.hard_negatives,
-            miner=recipe.miner,
-            model=recipe.model,
-            range_min=recipe.range_min,
-            range_max=recipe.range_max,
-            relative_margin=recipe.relative_margin,
-            keep_kin=recipe.keep_kin,
-            veto=_scores_of(recipe.veto) if recipe.veto else None,
-            sampling=recipe.sampling,
-            hidden_positives=recipe.hidden_positives,
-            seed=recipe.seed,
-        )
-    whole = recipe.approach in ("corpus", "distill")
-    unique = "texts" if recipe.approach == "embedding_mse" else recipe.unique_in_batch
-    several = recipe.approach == "clip" and len({anchor for _, anchor, _ in rows}) < len(rows)
-    return TrainingPairs(domain, tuple(rows), mined, unique, dropped, whole, several)
+    mined = _mined(recipe.mining, domain, rows) if recipe.mining.number else None
+    unique = "texts" if loss == "embedding_mse" else source.unique
+    several = loss == "clip" and len({anchor for _, anchor, _ in rows}) < len(rows)
+    return TrainingPairs(domain, tuple(rows), mined, unique, dropped, loss in CORPUS, several)
+
+
+def _mined(mining: Mining, domain: Domain, rows: list[Pair]) -> Mined:
+    reranker = mining.reranker_filter
+    return mine(
+        domain,
+        rows,
+        mining.number,
+        miner=mining.miner,
+        model=mining.model,
+        range_min=mining.range_min,
+        range_max=mining.range_max,
+        relative_margin=mining.relative_margin,
+        keep_relatives=mining.keep_relatives,
+        reranker_filter=_scores_of(reranker) if reranker else None,
+        sampling=mining.sampling,
+        hidden_positives=mining.hidden_positives,
+        seed=mining.seed,
+    )
 
 
 def _scores_of(cross_encoder: str) -> CrossEncoderScores:
@@ -164,8 +168,10 @@ def _scores_of(cross_encoder: str) -> CrossEncoderScores:
     return lambda texts: score_pairs(model, texts)
 
 
-def collect(domain: Domain, source: str) -> tuple[list[Pair], dict[str, int]]:
-    """The rows of one source of pairs, or of several joined by ``+``, and what was left out.
+def collect(
+    domain: Domain, sources: Sequence[str] = ("human",)
+) -> tuple[list[Pair], dict[str, int]]:
+    """The rows of sources of pairs, and what was left out.
 
     ``human`` is the domain's own training split. Any other name is a set of generated queries,
     ``data/<domain>/<name>.jsonl``; with ``:all`` after it, what its filters removed comes too.
@@ -174,7 +180,7 @@ def collect(domain: Domain, source: str) -> tuple[list[Pair], dict[str, int]]:
     """
     rows: list[Pair] = []
     dropped: dict[str, int] = {}
-    for name in source.split("+"):
+    for name in [sources] if isinstance(sources, str) else sources:
         if name == "human":
             rows += [
                 (query, domain.queries[query], document)
@@ -227,14 +233,14 @@ def _from_set(domain: Domain, name: str, dropped: dict[str, int]) -> Iterable[Pa
     return rows
 
 
-def source_hash(domain: Domain, source: str) -> str:
-    """Hash of the generated sets that a source names; empty for the domain's own pairs."""
+def source_hash(domain: Domain, sources: Sequence[str]) -> str:
+    """Hash of the generated sets among the sources; empty for the domain's own pairs."""
     digest = hashlib.sha256()
-    for name in sorted(source.split("+")):
+    for name in sorted(sources):
         path = session.paths().data / domain.name / f"{name.removesuffix(EVERYTHING)}.jsonl"
         if name != "human" and path.is_file():
             digest.update(path.read_bytes())
-    return digest.hexdigest() if source != "human" else ""
+    return digest.hexdigest() if tuple(sources) != ("human",) else ""
 
 
 def in_batch_false_negatives(

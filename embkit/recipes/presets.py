@@ -1,23 +1,20 @@
-"""Presets: one recipe an approach, named as the leaderboard names it."""
+"""Presets: what each approach changes in ``Recipe()``, named as the leaderboard names it."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ..errors import unknown
-from .recipe import Recipe
-
 LORA = {
     "lora_rank": 5,
-    "lora_targets": "query,key,value,output.dense,intermediate.dense",
+    "lora_targets": ("query", "key", "value", "output.dense", "intermediate.dense"),
     "learning_rate": 2e-3,
     "lora_plus": 8.0,
     "batch_size": 256,
 }
 TAUGHT = {
     "approach": "distill",
-    "teacher": "corpus+corpus, bge-small",
-    "unlabelled": "documents",
+    "teacher": ("corpus", "corpus, bge-small"),
+    "unlabeled_texts": ("documents",),
 }
 TOWERS = {"model": "towers", "approach": "clip", "batch_size": 64, "learning_rate": 1e-3}
 # name -> what it changes in Recipe(), on a domain with pictures: lesson 10
@@ -31,7 +28,7 @@ PICTURES: dict[str, dict[str, Any]] = {
         "epochs": 4,
         "text_rate": 1.0,
         "lora_rank": 16,
-        "lora_targets": "query,key,value,output.dense,intermediate.dense",
+        "lora_targets": ("query", "key", "value", "output.dense", "intermediate.dense"),
     },
     "both towers": TOWERS,
     "both towers, first blocks frozen": TOWERS | {"frozen_stages": 8, "epochs": 4},
@@ -53,7 +50,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "distilled": TAUGHT,
     "distilled, 3 layers": TAUGHT | {"layers": 3, "epochs": 6, "batch_size": 256},
     # 07: every size of the vectors is trained
-    "Matryoshka": {"approach": "corpus", "matryoshka": "384,256,128,64,32"},
+    "Matryoshka": {"approach": "corpus", "matryoshka": (384, 256, 128, 64, 32)},
     # 08: prompts
     "query prompt": {"query_prompt": "query: "},
     "both prompts": {"query_prompt": "query: ", "document_prompt": "document: "},
@@ -61,19 +58,3 @@ PRESETS: dict[str, dict[str, Any]] = {
     "LoRA": LORA,
     "QLoRA": LORA | {"quantize": "nf4"},  # the frozen weights in four bits
 }
-
-
-def preset(name: str, **changes: Any) -> Recipe:
-    """The recipe of an approach, with changes of your own.
-
-    Raises:
-        EmbkitError: an unknown preset (names the nearest), or an unknown field.
-
-    Example:
-        >>> preset("corpus", epochs=1).approach
-        'corpus'
-    """
-    known = PRESETS | PICTURES
-    if name not in known:
-        raise unknown("preset", name, known)
-    return Recipe(**(known[name] | changes))

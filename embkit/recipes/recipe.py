@@ -3,44 +3,34 @@
 from __future__ import annotations
 
 import hashlib
-import html
 import json
-from dataclasses import asdict, dataclass, field, fields
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
+from ..display import Table
 from ..errors import EmbkitError, unknown
+from . import views
+from .checks import CHOICES, LOSSES, check_lora, check_teaching, strange
+from .labels import label
+from .presets import PICTURES, PRESETS
+from .script import stock_script
 
-TAUGHT = ("distill", "kl", "margin_mse", "embedding_mse")  # these have a teacher
-APPROACHES = ("contrastive", "symmetric", "cached", "gist", "triplet", "corpus", "clip", *TAUGHT)
-CHOICES = {
-    "approach": APPROACHES,
-    "schedule": ("linear", "cosine", "constant_with_warmup"),
-    "unique_in_batch": ("texts", "families"),
-    "miner": ("dense", "bm25", "random", "human"),
-    "sampling": ("top", "random"),
-    "lora_variant": ("plain", "rslora", "dora"),
-    "lora_init": ("default", "gaussian", "orthogonal", "pissa", "olora"),
-    "quantize": ("none", "nf4"),
-    "trained_parts": ("all", "image", "projections", "none"),
-}
+VERSION = 1  # of the defaults: raised when one changes, so that hashes do
 
 
-def _knob(
-    default: Any,
-    meaning: str,
-    low: float | None = None,
-    high: float | None = None,
-    *,
-    later: bool = False,
-) -> Any:
-    """``later``: the field came after the first recipes; at its default it changes no hash."""
-    about = {"meaning": meaning, "low": low, "high": high, "later": later}
-    return field(default=default, metadata=about)
+def _knob(default: Any, meaning: str, low: float | None = None, high: float | None = None) -> Any:
+    return field(default=default, metadata={"meaning": meaning, "low": low, "high": high})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Recipe:
     """What to try. Two recipes with the same values have the same hash and train the same model.
+
+    It is written flat; each step of a training reads its own part: ``recipe.loss``, ``.lora``,
+    ``.mining``, ``.teaching``, ``.trainer``, ``.clip``. A field of several values takes one, too.
 
     Raises:
         EmbkitError: for a value outside its range, or a field that does not exist.
@@ -48,6 +38,8 @@ class Recipe:
     Example:
         >>> Recipe(epochs=1).replace(temperature=0.02).diff(Recipe(epochs=1))
         {'temperature': (0.05, 0.02)}
+        >>> Recipe(epochs=1)
+        Recipe(epochs=1)
     """
 
     model: str = _knob("minilm", "the model to start from: a name, a folder or a hub id")
@@ -61,60 +53,56 @@ class Recipe:
         0.05, "divides the similarities: lower looks at harder negatives", 1e-4, 10
     )
     hardness: float = _knob(
-        0.0, "weighs a batch's negatives by how near they lie; 0: all alike", 0.0, 100, later=True
+        0.0, "weighs a batch's negatives by how near they lie; 0: all alike", 0.0, 100
     )
-    margin: float = _knob(
-        0.2, "triplet: how much nearer the positive must be, as cosine", 0.0, 2.0, later=True
+    margin: float = _knob(0.2, "triplet: how much nearer the positive must be, as cosine", 0.0, 2.0)
+    guide: str = _knob("minilm", "gist: the model that says which negatives look right")
+    in_batch_weight: float = _knob(
+        0.5, "corpus: share of the loss over the batch, the rest over all", 0.0, 1.0
     )
-    guide: str = _knob("minilm", "gist: the model that says which negatives look right", later=True)
-    in_batch: float = _knob(
-        0.5, "corpus: share of the loss over the batch, the rest over all", 0.0, 1.0, later=True
-    )
-    refresh: int = _knob(
-        1, "corpus: times an epoch that all documents are encoded anew", 1, 1000, later=True
+    corpus_refresh: int = _knob(
+        1, "corpus: times an epoch that all documents are encoded anew", 1, 1000
     )
     corpus_sample: int | None = _knob(
-        None, "corpus: compare with so many documents a step; None: all", 1, None, later=True
+        None, "corpus: compare with so many documents a step; None: all", 1, None
     )
-    teacher: str | None = _knob(
-        None, "distilling: who teaches: models or runs, several with +", later=True
-    )
+    teacher: tuple[str, ...] = _knob((), "distilling: who teaches: models, presets or runs")
     teacher_temperature: float = _knob(
-        0.05, "distill, kl: divides the teacher's similarities", 1e-4, 10, later=True
+        0.05, "distill, kl: divides the teacher's similarities", 1e-4, 10
     )
     teacher_share: float = _knob(
-        0.5, "distill: share of the teacher in the loss, the rest are the labels", 0, 1, later=True
+        0.5, "distill: share of the teacher in the loss, the rest are the labels", 0, 1
     )
-    unlabelled: str | None = _knob(
-        None,
-        "distill, embedding_mse: texts for the teacher alone: documents, words or sets, with +",
-        later=True,
+    unlabeled_texts: tuple[str, ...] = _knob(
+        (), "distill, embedding_mse: texts for the teacher alone: documents, words or sets"
     )
     layers: int | None = _knob(
-        None, "keep so many of the encoder's layers, evenly spaced; None: all", 1, 1000, later=True
+        None, "keep so many of the encoder's layers, evenly spaced; None: all", 1, 1000
     )
-    matryoshka: str | None = _knob(
-        None, "sizes that the vectors can be cut to, with commas: 384,256,128,64,32", later=True
+    matryoshka: tuple[int, ...] = _knob(
+        (), "sizes that the vectors can be truncated to, largest first"
     )
-    query_prompt: str | None = _knob(None, "put before every query", later=True)
-    document_prompt: str | None = _knob(None, "put before every document", later=True)
+    query_prompt: str | None = _knob(None, "put before every query")
+    document_prompt: str | None = _knob(None, "put before every document")
     trained_parts: str = _knob(
-        "all", "clip: all, image (the text tower is locked), projections, or none", later=True
+        "all", "clip: all, image (the text tower is locked), projections, or none"
     )
     frozen_stages: int = _knob(
-        0, "clip: so many of the image tower's first blocks stay as they are", 0, 100, later=True
+        0, "clip: so many of the image tower's first blocks stay as they are", 0, 100
     )
     image_rate: float = _knob(
-        0.2, "clip: the image tower's learning rate over the projections'", 0, 10, later=True
+        0.2, "clip: the image tower's learning rate over the projections'", 0, 10
     )
     text_rate: float = _knob(
-        0.05, "clip: the text tower's learning rate over the projections'", 0, 10, later=True
+        0.05, "clip: the text tower's learning rate over the projections'", 0, 10
     )
     augment: float = _knob(
-        1.0, "clip: strength of small turns and shifts of pictures; 0: none", 0, 5, later=True
+        1.0, "clip: strength of small turns and shifts of pictures; 0: none", 0, 5
     )
-    warmup: float = _knob(0.1, "share of the steps in which the learning rate rises", 0.0, 1.0)
-    schedule: str = _knob("linear", "how the learning rate falls after that")
+    warmup_ratio: float = _knob(
+        0.1, "share of the steps in which the learning rate rises", 0.0, 1.0
+    )
+    lr_scheduler_type: str = _knob("linear", "how the learning rate falls after that")
     weight_decay: float = _knob(0.0, "AdamW's weight decay", 0.0, 1.0)
     dropout: float | None = _knob(0.0, "dropout probability; None keeps the model's own", 0.0, 0.9)
     lora_rank: int = _knob(
@@ -123,24 +111,20 @@ class Recipe:
     lora_alpha: float | None = _knob(
         None, "LoRA's update is scaled by alpha / rank; None: alpha is twice the rank", 0.01, 8192
     )
-    lora_targets: str = _knob(
-        "query,key,value,dense", "LoRA's target layers: the ends of their names, with commas"
+    lora_targets: tuple[str, ...] = _knob(
+        ("query", "key", "value", "dense"), "LoRA's target layers: the ends of their names"
     )
     lora_variant: str = _knob(
-        "plain", "plain, rslora (scaled by alpha / sqrt(rank)), dora (lengths apart)", later=True
+        "plain", "plain, rslora (scaled by alpha / sqrt(rank)), dora (lengths apart)"
     )
-    lora_init: str = _knob("default", "how LoRA's matrices start; default: B is zero", later=True)
-    lora_plus: float = _knob(
-        1.0, "LoRA+: how many times A's learning rate is B's", 1.0, None, later=True
-    )
-    quantize: str = _knob(
-        "none", "the frozen weights under LoRA: none, or nf4 (four bits: QLoRA)", later=True
-    )
+    lora_init: str = _knob("default", "how LoRA's matrices start; default: B is zero")
+    lora_plus: float = _knob(1.0, "LoRA+: how many times A's learning rate is B's", 1.0, None)
+    quantize: str = _knob("none", "the frozen weights under LoRA: none, or nf4 (four bits: QLoRA)")
     max_length: int | None = _knob(
         None, "tokens a text at most; None keeps the model's own", 4, 32768
     )
-    pairs: str = _knob(
-        "human", "where the pairs come from: human, a set of generated ones, or several with +"
+    pairs: tuple[str, ...] = _knob(
+        ("human",), "where the pairs come from: human, or sets of generated ones"
     )
     max_pairs: int | None = _knob(
         None, "train on the first so many pairs, shuffled by the seed", 2, None
@@ -155,10 +139,12 @@ class Recipe:
     relative_margin: float | None = _knob(
         None, "remove candidates above the positive's score less this share of it", 0.0, 1.0
     )
-    veto: str | None = _knob(
+    reranker_filter: str | None = _knob(
         None, "a cross-encoder that removes candidates it scores as high as the positive"
     )
-    keep_kin: bool = _knob(False, "allow ancestors and descendants of the positive as negatives")
+    keep_relatives: bool = _knob(
+        False, "allow ancestors and descendants of the positive as negatives"
+    )
     sampling: str = _knob("top", "which candidates of the window: top or random")
     hidden_positives: float = _knob(
         0.0, "control: share of the queries whose right document the miner does not know", 0.0, 1.0
@@ -167,21 +153,23 @@ class Recipe:
     seed: int = _knob(42, "of the order, the dropout and the shuffling", 0, 2**32 - 1)
 
     def __new__(cls, *_: Any, **values: Any) -> Recipe:
-        for name in values:
+        for name, value in values.items():
             if name not in FIELDS:
-                raise unknown("recipe field", name, FIELDS)
+                raise strange(name, value, cls.__dataclass_fields__, cls.batch_size)
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
-        for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise unknown(name, getattr(self, name), allowed)
         object.__setattr__(self, "model", str(self.model))
         for knob in fields(self):
             self._check(knob)
-        _ = self.sizes
-        self._check_teaching()
-        self._check_lora()
+        for name, allowed in CHOICES.items():
+            if (value := getattr(self, name)) not in allowed:
+                if value in LOSSES:
+                    raise strange("loss", value, self.__dataclass_fields__, self.batch_size)
+                raise unknown(name, value, allowed)
+        self._check_matryoshka()
+        check_teaching(self)
+        check_lora(self)
         if self.approach == "triplet" and self.hard_negatives != 1:
             raise EmbkitError(
                 f"Recipe(approach='triplet') with {self.hard_negatives} mined negatives a pair",
@@ -189,97 +177,17 @@ class Recipe:
                 hint="recipe.replace(approach='triplet', hard_negatives=1)",
             )
 
-    def _check_lora(self) -> None:
-        """Settings of LoRA without LoRA, and what four-bit weights cannot have."""
-        knobs = [k for k in fields(self) if k.name in ("lora_variant", "lora_init", "lora_plus")]
-        set_alone = [k.name for k in knobs if getattr(self, k.name) != k.default]
-        set_alone += ["quantize"] if self.quantize != "none" else []
-        if set_alone and not self.lora_rank:
-            name = set_alone[-1]
-            raise EmbkitError(
-                f"Recipe(lora_rank=0, {name}={getattr(self, name)!r}): without LoRA",
-                expected="a rank of 1 or more, for a setting of LoRA to have something to set",
-                hint=f"recipe.replace(lora_rank=4, {name}={getattr(self, name)!r})",
-            )
-        if self.quantize != "none" and self.lora_init in ("pissa", "olora"):
-            raise EmbkitError(
-                f"Recipe(quantize={self.quantize!r}, lora_init={self.lora_init!r})",
-                expected="an initialisation that leaves the frozen weights as they are",
-                hint="recipe.replace(lora_init='default')",
-            )
-
-    def _check_teaching(self) -> None:
-        """What a teacher needs, and what cannot be had together."""
-        lists, vectors = self.approach in ("kl", "margin_mse"), self.approach == "embedding_mse"
-        prompts = self.query_prompt or self.document_prompt
-        for wrong, given, expected, changes in (
-            (
-                self.approach in TAUGHT and not self.teacher,
-                "without a teacher",
-                "who teaches: names, folders or runs, several with +",
-                "teacher='bge-small'",
-            ),
-            (
-                lists and not self.hard_negatives,
-                "without mined negatives",
-                "hard_negatives of 1 or more: with the positive, they are the list that is scored",
-                "hard_negatives=4",
-            ),
-            (
-                self.unlabelled and (lists or self.approach not in TAUGHT),
-                f"with unlabelled={self.unlabelled!r}",
-                "an approach that learns from a teacher alone: distill or embedding_mse",
-                "approach='distill', teacher='bge-small'",
-            ),
-            (
-                vectors and (self.matryoshka or prompts or self.hard_negatives),
-                "with Matryoshka sizes, prompts or mined negatives",
-                "none of them: every text has one vector to copy",
-                "matryoshka=None, query_prompt=None, document_prompt=None, hard_negatives=0",
-            ),
-            (
-                self.approach == "distill" and self.corpus_sample,
-                f"with corpus_sample={self.corpus_sample}",
-                "None: the teacher's softmax is over all documents",
-                "corpus_sample=None",
-            ),
-            (
-                self.layers and self.lora_rank,
-                f"with layers={self.layers} and lora_rank={self.lora_rank}",
-                "one of them: an adapter is merged into the whole model",
-                "lora_rank=0",
-            ),
-        ):
-            if wrong:
-                raise EmbkitError(
-                    f"Recipe(approach={self.approach!r}) {given}",
-                    expected=expected,
-                    hint=f"recipe.replace({changes})",
-                )
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """The sizes that Matryoshka training holds the vectors to; none without it."""
-        if self.matryoshka is None:
-            return ()
-        try:
-            found = tuple(int(part) for part in self.matryoshka.split(","))
-        except ValueError:
-            found = ()
-        if not found or min(found) < 1 or list(found) != sorted(set(found), reverse=True):
-            raise EmbkitError(
-                f"Recipe(matryoshka={self.matryoshka!r})",
-                expected="sizes of 1 or more, largest first, with commas",
-                hint="recipe.replace(matryoshka='384,256,128,64,32')",
-            )
-        return found
+    # ---- what is checked when a recipe is made
 
     def _check(self, knob: Any) -> None:
         value, low, high = getattr(self, knob.name), knob.metadata["low"], knob.metadata["high"]
-        if value is None and "None" in str(knob.type):
-            return
+        kind = str(knob.type)
+        if kind.startswith("tuple"):
+            return self._check_several(knob, value)
+        if value is None and "None" in kind:
+            return None
         wanted: Any = {"float": (int, float), "int": int, "str": str, "bool": bool}[
-            str(knob.type).split(" | ")[0]
+            kind.split(" | ")[0]
         ]
         fits = isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))
         fits = fits and (low is None or value >= low) and (high is None or value <= high)
@@ -292,82 +200,118 @@ class Recipe:
                 hint=f"recipe.replace({knob.name}={knob.default!r})",
             )
 
+    def _check_several(self, knob: Any, value: Any) -> None:
+        """Brings a field of several values into one form: a tuple of names or of numbers."""
+        whole = "int" in str(knob.type)
+        if value is None:
+            value = ()
+        if isinstance(value, str | os.PathLike | int) or hasattr(value, "path"):
+            value = (value,)
+        listed = list(value) if isinstance(value, Sequence) else [None]
+        # a run stands for its folder in the run store
+        made = [v.path.name if hasattr(v, "path") else v for v in listed]
+        made = [str(v) if isinstance(v, os.PathLike) else v for v in made]
+        kind: type = int if whole else str
+        fits = all(isinstance(v, kind) and not isinstance(v, bool) and v != "" for v in made)
+        separated = [v for v in made if isinstance(v, str) and ("+" in v or (whole and "," in v))]
+        if not fits or separated:
+            shown = knob.default or ((384, 256, 128, 64, 32) if whole else ("bge-small",))
+            for text in separated[:1]:
+                parts = [part.strip() for part in text.replace("+", ",").split(",")]
+                good = all(part.isdigit() for part in parts) if whole else all(parts)
+                shown = tuple(map(kind, parts)) if good else shown
+            raise EmbkitError(
+                f"Recipe({knob.name}={value!r})",
+                expected=f"{knob.metadata['meaning']}: a list, such as {shown!r}",
+                hint=f"recipe.replace({knob.name}={shown!r})",
+            )
+        object.__setattr__(self, knob.name, tuple(made))
+
+    def _check_matryoshka(self) -> None:
+        sizes = self.matryoshka
+        if sizes and (min(sizes) < 1 or list(sizes) != sorted(set(sizes), reverse=True)):
+            raise EmbkitError(
+                f"Recipe(matryoshka={sizes!r})",
+                expected="sizes of 1 or more, largest first",
+                hint="recipe.replace(matryoshka=(384, 256, 128, 64, 32))",
+            )
+
+    # ---- each step's own part
+
+    @property
+    def pair_source(self) -> views.Pairs:
+        """Which pairs are trained on."""
+        return views.Pairs(
+            self.pairs, self.max_pairs, self.unique_in_batch, self.shuffle_labels, self.seed
+        )
+
+    @property
+    def mining(self) -> views.Mining:
+        """How hard negatives are found."""
+        return self._part(views.Mining, number=self.hard_negatives)
+
+    @property
+    def teaching(self) -> views.Teaching:
+        """Who teaches."""
+        return self._part(views.Teaching)
+
+    @property
+    def loss(self) -> views.Loss:
+        """What is minimised."""
+        return self._part(views.Loss)
+
+    @property
+    def lora(self) -> views.Lora:
+        """Small matrices beside frozen weights."""
+        own = ("rank", "alpha", "targets", "variant", "init", "plus")
+        return self._part(views.Lora, **{name: getattr(self, f"lora_{name}") for name in own})
+
+    @property
+    def trainer(self) -> views.Trainer:
+        """How long, how fast and in which steps."""
+        return self._part(views.Trainer, negatives=self.hard_negatives)
+
+    @property
+    def clip(self) -> views.Clip:
+        """Which parts of two towers are trained, and how fast."""
+        return self._part(views.Clip, lora=self.lora_rank > 0)
+
+    def _part(self, kind: Any, **own: Any) -> Any:
+        """A view: the fields that bear its names, and those that are given."""
+        return kind(
+            **{f.name: getattr(self, f.name) for f in fields(kind) if f.name not in own}, **own
+        )
+
+    # ---- copies, names, files
+
     def replace(self, **changes: Any) -> Recipe:
         """A copy with some values changed; an unknown field names the nearest one."""
-        return type(self)(**(asdict(self) | changes))
+        return type(self)(**(_values(self) | changes))
 
     def diff(self, other: Recipe) -> dict[str, tuple[Any, Any]]:
         """Field -> (the other's value, this one's), where they differ."""
-        mine, theirs = asdict(self), asdict(other)
+        mine, theirs = _values(self), _values(other)
         return {name: (theirs[name], mine[name]) for name in mine if mine[name] != theirs[name]}
 
-    @property
+    @cached_property
     def hash(self) -> str:
-        """12 characters that two recipes share only if they are equal."""
-        values = json.loads(self.to_json())
-        for knob in fields(self):
-            if knob.metadata["later"] and values[knob.name] == knob.default:
-                del values[knob.name]
-        written = json.dumps(values, sort_keys=True)
+        """12 characters that two recipes share only if they are equal.
+
+        What is at its default is left out, so that a field that comes later changes no hash.
+        """
+        values, plain = json.loads(self.to_json()), json.loads(_json(_DEFAULTS))
+        changed = {name: value for name, value in values.items() if value != plain[name]}
+        written = json.dumps([VERSION, changed], sort_keys=True)
         return hashlib.sha256(written.encode()).hexdigest()[:12]
 
-    @property
+    @cached_property
     def label(self) -> str:
         """How the leaderboard calls it."""
-        parts = [self.approach]
-        if self.approach in TAUGHT:
-            parts += [f"taught by {len(str(self.teacher).split('+'))}"]
-            parts += [f"unlabelled {self.unlabelled}"] if self.unlabelled else []
-        if self.approach == "clip":
-            parts += self._towers_label()
-        if self.layers:
-            parts.append(f"{self.layers} layers")
-        if self.matryoshka:
-            parts.append(f"Matryoshka {self.sizes[0]}–{self.sizes[-1]}")
-        if self.query_prompt or self.document_prompt:
-            asked, shown = bool(self.query_prompt), bool(self.document_prompt)
-            parts.append(
-                f"prompt on {'both' if asked and shown else 'queries' if asked else 'documents'}"
-            )
-        if self.lora_rank:
-            parts += self._lora_label()
-        if self.max_pairs or self.pairs != "human":
-            many = f"{self.max_pairs:,} " if self.max_pairs else ""
-            parts.append(f"{many}{self.pairs} pairs")
-        if self.unique_in_batch != "texts":
-            parts.append(f"{self.unique_in_batch} apart")
-        if self.hard_negatives:
-            parts.append(f"+ {self.hard_negatives} {self.miner}")
-            parts += ["kin kept"] if self.keep_kin else []
-            parts += [f"{self.relative_margin:.0%} margin"] if self.relative_margin else []
-            parts += ["veto"] if self.veto else []
-            hidden = self.hidden_positives
-            parts += [f"{hidden:.0%} of positives hidden"] if hidden else []
-        if self.shuffle_labels:
-            parts.append("shuffled labels")
-        return ", ".join(parts)
-
-    def _towers_label(self) -> list[str]:
-        parts = {"all": "both towers", "image": "text tower locked", "none": "ridge, frozen towers"}
-        found = [parts.get(self.trained_parts, "projections only")]
-        found += [f"first {self.frozen_stages} blocks frozen"] if self.frozen_stages else []
-        return found + ([f"augmented ×{self.augment:g}"] if self.augment != 1 else [])
-
-    def _lora_label(self) -> list[str]:
-        kinds = {"plain": "LoRA", "rslora": "rsLoRA", "dora": "DoRA"}
-        kind = "Q" * (self.quantize != "none") + kinds[self.lora_variant]
-        parts = [f"{kind} r{self.lora_rank}"]
-        parts += [f"{self.lora_init} start"] if self.lora_init != "default" else []
-        parts += [f"B ×{self.lora_plus:g}"] if self.lora_plus != 1 else []
-        return parts
+        return label(self)
 
     def to_json(self) -> str:
         """The recipe as JSON; numbers come back exactly."""
-        values = asdict(self)
-        for name, kind in FIELDS.items():  # 1 and 1.0 are one value and one hash
-            if kind.startswith("float") and values[name] is not None:
-                values[name] = float(values[name])
-        return json.dumps(values, sort_keys=True)
+        return _json(self)
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
@@ -387,19 +331,57 @@ class Recipe:
 
     def to_script(self) -> str:
         """A stand-alone sentence-transformers script that trains the same model."""
-        from .script import stock_script
-
         return stock_script(self)
 
+    @property
+    def nearest_preset(self) -> str:
+        """The preset that it differs from in the fewest fields."""
+        return min(PRESETS, key=lambda name: len(self.diff(Recipe(**PRESETS[name]))))
+
+    def __repr__(self) -> str:
+        changed = ", ".join(f"{name}={now!r}" for name, (_, now) in self.diff(_DEFAULTS).items())
+        return f"Recipe({changed})"
+
+    def table(self) -> Table:
+        """What differs from the nearest preset: field, the preset's value, this one's, meaning."""
+        name = self.nearest_preset
+        changed = self.diff(Recipe(**PRESETS[name]))
+        meanings = {knob.name: knob.metadata["meaning"] for knob in fields(self)}
+        rows = [[k, str(old), str(new), meanings[k]] for k, (old, new) in changed.items()]
+        caption = f"Recipe {self.hash}: the preset {name!r}" + (", but for" if rows else "")
+        return Table(["field", name, "here", "meaning"] if rows else [""], rows, caption)
+
     def _repr_html_(self) -> str:
-        changed = self.diff(Recipe())
-        rows = "".join(
-            f"<tr><td style='text-align:left'>{'<b>' if knob.name in changed else ''}"
-            f"{knob.name}</td><td>{html.escape(str(getattr(self, knob.name)))}</td>"
-            f"<td style='text-align:left'>{knob.metadata['meaning']}</td></tr>"
-            for knob in fields(self)
-        )
-        return f"<table><tr><th>Recipe {self.hash}</th><th></th><th></th></tr>{rows}</table>"
+        return self.table().to_html()
+
+
+def _values(recipe: Recipe) -> dict[str, Any]:
+    return {name: getattr(recipe, name) for name in FIELDS}
+
+
+def _json(recipe: Recipe) -> str:
+    values = _values(recipe)
+    for name, kind in FIELDS.items():  # 1 and 1.0 are one value and one hash
+        if kind.startswith("float") and values[name] is not None:
+            values[name] = float(values[name])
+    return json.dumps(values, sort_keys=True)
+
+
+def preset(name: str, **changes: Any) -> Recipe:
+    """The recipe of an approach, with changes of your own.
+
+    Raises:
+        EmbkitError: an unknown preset (names the nearest), or an unknown field.
+
+    Example:
+        >>> preset("corpus", epochs=1).approach
+        'corpus'
+    """
+    known = PRESETS | PICTURES
+    if name not in known:
+        raise unknown("preset", name, known)
+    return Recipe(**(known[name] | changes))
 
 
 FIELDS: dict[str, str] = {knob.name: str(knob.type) for knob in fields(Recipe)}
+_DEFAULTS = Recipe()

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
 
 from ..errors import EmbkitError
-from .recipe import Recipe
 from .settings import (
     Cosine,
     FromTeacher,
@@ -16,7 +14,9 @@ from .settings import (
     lora_settings,
     loss_settings,
     nf4_settings,
+    trainer_arguments,
 )
+from .views import LISTS, Loss, Parts, Trainer
 
 SCRIPT = '''"""Trains one sentence-transformers model: python script.py FILES
 
@@ -102,50 +102,7 @@ def sampler(dataset, **options):
 """
 
 
-def trainer_arguments(recipe: Recipe, pairs: int | None = None) -> dict[str, Any]:
-    """The trainer's arguments that decide the model; embkit's run and the script share them.
-
-    Args:
-        recipe: what to train.
-        pairs: rows of the data set. Where they make a single step there is no warm-up, whose
-            first step has a learning rate of 0; None: more than one step.
-    """
-    single = pairs is not None and recipe.epochs == 1 and pairs <= recipe.batch_size
-    return {
-        "num_train_epochs": recipe.epochs,
-        "per_device_train_batch_size": recipe.batch_size,
-        "learning_rate": recipe.learning_rate,
-        "lr_scheduler_type": recipe.schedule,
-        "warmup_steps": 0.0 if single else recipe.warmup,
-        "weight_decay": recipe.weight_decay,
-        "batch_sampler": "no_duplicates",
-        "seed": recipe.seed,
-        **({"prompts": prompts} if (prompts := _column_prompts(recipe)) else {}),
-        **({"learning_rate_mapping": _tower_rates(recipe)} if recipe.approach == "clip" else {}),
-    }
-
-
-def _tower_rates(recipe: Recipe) -> dict[str, float]:
-    from .settings import learning_rates
-
-    return learning_rates(recipe)
-
-
-def saved_prompts(recipe: Recipe) -> dict[str, str]:
-    """What the model's ``encode_query`` and ``encode_document`` will put before a text."""
-    given = {"query": recipe.query_prompt, "document": recipe.document_prompt}
-    return {kind: prompt for kind, prompt in given.items() if prompt is not None}
-
-
-def _column_prompts(recipe: Recipe) -> dict[str, str]:
-    """The trainer's prompts, by column of the training pairs."""
-    negatives = [f"negative_{n}" for n in range(1, recipe.hard_negatives + 1)]
-    columns = {"anchor": recipe.query_prompt}
-    columns |= dict.fromkeys(["positive", *negatives], recipe.document_prompt)
-    return {column: prompt for column, prompt in columns.items() if prompt}
-
-
-def stock_script(recipe: Recipe, *, on: str | None = None, precision: str | None = None) -> str:
+def stock_script(recipe: Parts, *, on: str | None = None, precision: str | None = None) -> str:
     """A script that trains the recipe's model with the stock trainer and no embkit.
 
     Args:
@@ -163,46 +120,47 @@ def stock_script(recipe: Recipe, *, on: str | None = None, precision: str | None
         )
     on = on or session.device()
     device = ', device="cpu"' if on == "cpu" else ""
-    chosen = trainer_arguments(recipe)
+    trainer, lora = recipe.trainer, recipe.lora
+    chosen = trainer_arguments(trainer)
     precision = precision or session.precision(on)
     if precision != "fp32":
         chosen[precision] = True
-    families = recipe.unique_in_batch == "families"
+    families = recipe.pair_source.unique == "families"
     written = {name: repr(value) for name, value in chosen.items()}
     written |= {"batch_sampler": "sampler"} if families else {}
-    if recipe.epochs == 1 and recipe.warmup:
-        several = f"len(data) > {recipe.batch_size}"
-        written["warmup_steps"] = f"{recipe.warmup!r} if {several} else 0.0"
+    if trainer.epochs == 1 and trainer.warmup_ratio:
+        several = f"len(data) > {trainer.batch_size}"
+        written["warmup_steps"] = f"{trainer.warmup_ratio!r} if {several} else 0.0"
     own = OWN.get(recipe.approach, ())
     files = ["documents.jsonl"] * ("KeptDocuments" in own)
     files += ["teacher.npz"] * (recipe.approach in ("distill", "embedding_mse"))
-    settings, four_bits = [], recipe.quantize != "none"
+    settings, four_bits = [], lora.four_bits
     start = device + ", model_kwargs={'quantization_config': four_bits}" * four_bits
     settings += [UNPACKED] if four_bits else []
-    if recipe.layers:
+    if trainer.layers:
         settings += [
             "network = model[0].auto_model",
             "layers = network.encoder.layer",
-            f"last, kept = len(layers) - 1, {recipe.layers}",
+            f"last, kept = len(layers) - 1, {trainer.layers}",
             "spaced = [round(i * last / max(1, kept - 1)) for i in range(kept)]",
             "network.encoder.layer = torch.nn.ModuleList(layers[i] for i in spaced)",
             "network.config.num_hidden_layers = kept",
         ]
-    if prompts := saved_prompts(recipe):
+    if prompts := trainer.prompts:
         settings.append(f"model.prompts |= {prompts!r}")
-    if recipe.max_length is not None:
-        settings.append(f"model.max_seq_length = {recipe.max_length}")
-    if recipe.dropout is not None:
+    if trainer.max_length is not None:
+        settings.append(f"model.max_seq_length = {trainer.max_length}")
+    if trainer.dropout is not None:
         settings += [
             "for module in model.modules():",
             "    if isinstance(module, torch.nn.Dropout):",
-            f"        module.p = {recipe.dropout!r}",
+            f"        module.p = {trainer.dropout!r}",
         ]
-    if recipe.lora_rank:
+    if lora.rank:
         settings += [
             "model.add_adapter(",
             "    LoraConfig(",
-            *(f"        {name}={value!r}," for name, value in lora_settings(recipe).items()),
+            *(f"        {name}={value!r}," for name, value in lora_settings(lora).items()),
             "    )",
             ")",
         ]
@@ -212,37 +170,37 @@ def stock_script(recipe: Recipe, *, on: str | None = None, precision: str | None
                 "    if weight.requires_grad:",
                 "        weight.data = weight.data.float()",
             ]
-    if recipe.lora_plus != 1:
+    if lora.plus != 1:
         settings += [
             "optimizer = create_loraplus_optimizer(",
             "    model,",
             "    torch.optim.AdamW,",
-            *(f"    {name}={value!r}," for name, value in lora_plus_settings(recipe).items()),
+            *(f"    {name}={value!r}," for name, value in lora_plus_settings(lora).items()),
             ")",
         ]
     return SCRIPT.format(
         model=recipe.model,
         device=start,
         use_cpu=on == "cpu",
-        seed=recipe.seed,
+        seed=trainer.seed,
         settings="\n".join(settings),
-        loss=_loss(recipe, device),
+        loss=_loss(recipe.loss, device),
         usage="".join(f" {file}" for file in files),
         files=f", as it has {' and '.join(files)}" if files else "",
         numpy="import numpy as np\n" if "teacher.npz" in files else "",
         tables=TABLES if "teacher.npz" in files else "",
-        cosine=COSINE_IMPORT if recipe.approach in ("kl", "margin_mse") else "",
+        cosine=COSINE_IMPORT if recipe.approach in LISTS else "",
         classes=_classes(own) if own else "",
-        kept=_kept(recipe) if "KeptDocuments" in own else "",
+        kept=_kept(recipe.loss, trainer) if "KeptDocuments" in own else "",
         arguments="\n".join(f"    {name}={value}," for name, value in written.items()),
         sampler=SAMPLER if families else "",
         imports=SAMPLER_IMPORT if families else "",
-        lora_import=(LORA_IMPORT if recipe.lora_rank else "")
-        + (LORA_PLUS_IMPORT if recipe.lora_plus != 1 else ""),
-        optimizers=", optimizers=(optimizer, None)" if recipe.lora_plus != 1 else "",
+        lora_import=(LORA_IMPORT if lora.rank else "")
+        + (LORA_PLUS_IMPORT if lora.plus != 1 else ""),
+        optimizers=", optimizers=(optimizer, None)" if lora.plus != 1 else "",
         quantized_import=QUANTIZED_IMPORT if four_bits else "",
         quantized=_quantized(precision) if four_bits else "",
-        merge=_merge(start, four_bits) if recipe.lora_rank else "",
+        merge=_merge(start, four_bits) if lora.rank else "",
     )
 
 
@@ -257,9 +215,9 @@ def _merge(start: str, four_bits: bool) -> str:
     return MERGE.format(device=start, dequantize=written_out)
 
 
-def _loss(recipe: Recipe, device: str) -> str:
-    name, given = loss_settings(recipe)
-    own = recipe.approach in OWN
+def _loss(part: Loss, device: str) -> str:
+    name, given = loss_settings(part)
+    own = part.approach in OWN
     written = ["model"]
     for key, value in given.items():
         if isinstance(value, Other):
@@ -274,7 +232,8 @@ def _loss(recipe: Recipe, device: str) -> str:
             shown = repr(value)
         written.append(f"{key}={shown}")
     loss = f"{'' if own else 'losses.'}{name}({', '.join(written)})"
-    return f"losses.MatryoshkaLoss(model, {loss}, {list(recipe.sizes)})" if recipe.sizes else loss
+    sizes = list(part.matryoshka)
+    return f"losses.MatryoshkaLoss(model, {loss}, {sizes})" if sizes else loss
 
 
 def _classes(names: tuple[str, ...]) -> str:
@@ -287,10 +246,10 @@ def _classes(names: tuple[str, ...]) -> str:
     return "\n" + "\n\n".join([head, *parts])
 
 
-def _kept(recipe: Recipe) -> str:
+def _kept(loss: Loss, trainer: Trainer) -> str:
     """The callback that keeps the documents' vectors fresh."""
     return KEPT.format(
-        inner="loss.loss" if recipe.sizes else "loss",
-        prompt=recipe.document_prompt,
-        every=f"max(1, -(-len(data) // {recipe.batch_size}) // {recipe.refresh})",
+        inner="loss.loss" if loss.matryoshka else "loss",
+        prompt=trainer.document_prompt,
+        every=f"max(1, -(-len(data) // {trainer.batch_size}) // {loss.corpus_refresh})",
     )

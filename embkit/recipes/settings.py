@@ -7,10 +7,10 @@ from typing import Any
 
 from ..session import device as best_device
 from ..session import precision
-from .recipe import Recipe
+from .views import Clip, Lora, Loss, Trainer
 
 
-def lora_settings(recipe: Recipe) -> dict[str, Any]:
+def lora_settings(lora: Lora) -> dict[str, Any]:
     """What peft's ``LoraConfig`` is given: W + B A alpha / r, with B zero at the start
     (Hu et al. 2021, https://arxiv.org/abs/2106.09685).
 
@@ -21,32 +21,27 @@ def lora_settings(recipe: Recipe) -> dict[str, Any]:
       (Büyükakyüz 2024, https://arxiv.org/abs/2406.01775).
     """
     settings: dict[str, Any] = {
-        "r": recipe.lora_rank,
-        "lora_alpha": 2 * recipe.lora_rank if recipe.lora_alpha is None else recipe.lora_alpha,
-        "lora_dropout": recipe.dropout or 0.0,
-        "target_modules": targets(recipe),
+        "r": lora.rank,
+        "lora_alpha": 2 * lora.rank if lora.alpha is None else lora.alpha,
+        "lora_dropout": lora.dropout or 0.0,
+        "target_modules": list(lora.targets),
     }
-    if recipe.lora_variant != "plain":
-        settings[f"use_{recipe.lora_variant}"] = True
-    if recipe.lora_init != "default":
-        settings["init_lora_weights"] = recipe.lora_init
+    if lora.variant != "plain":
+        settings[f"use_{lora.variant}"] = True
+    if lora.init != "default":
+        settings["init_lora_weights"] = lora.init
     return settings
 
 
-def lora_plus_settings(recipe: Recipe) -> dict[str, Any]:
+def lora_plus_settings(lora: Lora) -> dict[str, Any]:
     """What peft's ``create_loraplus_optimizer`` is given beside the model: B learns so many times
     as fast as A (Hayou et al. 2024, https://arxiv.org/abs/2402.12354)."""
     return {
-        "lr": recipe.learning_rate,
-        "loraplus_lr_ratio": recipe.lora_plus,
-        "loraplus_lr_embedding": recipe.learning_rate,
-        "loraplus_weight_decay": recipe.weight_decay,
+        "lr": lora.learning_rate,
+        "loraplus_lr_ratio": lora.plus,
+        "loraplus_lr_embedding": lora.learning_rate,
+        "loraplus_weight_decay": lora.weight_decay,
     }
-
-
-def targets(recipe: Recipe) -> list[str]:
-    """The ends of the target layers' names."""
-    return [name for name in (part.strip() for part in recipe.lora_targets.split(",")) if name]
 
 
 @dataclass(frozen=True)
@@ -75,7 +70,7 @@ class FromTeacher:
     table: str
 
 
-def loss_settings(recipe: Recipe) -> tuple[str, dict[str, Any]]:
+def loss_settings(part: Loss) -> tuple[str, dict[str, Any]]:
     """The name of a recipe's loss class and what it is given beside the model.
 
     - ``contrastive``: MultipleNegativesRankingLoss, that is InfoNCE over the batch
@@ -99,10 +94,10 @@ def loss_settings(recipe: Recipe) -> tuple[str, dict[str, Any]]:
     - ``embedding_mse``: ``VectorsLoss``, EmbedDistillLoss towards a teacher's vectors
       (Kim et al. 2023, https://arxiv.org/abs/2301.12005).
     """
-    scale = 1 / recipe.temperature
+    scale = 1 / part.temperature
     ranking = "MultipleNegativesRankingLoss"
-    weighed = {"hardness_mode": "all_negatives", "hardness_strength": recipe.hardness}
-    weighed = weighed if recipe.hardness else {}
+    weighed = {"hardness_mode": "all_negatives", "hardness_strength": part.hardness}
+    weighed = weighed if part.hardness else {}
     both = {"directions": ("query_to_doc", "doc_to_query"), "partition_mode": "per_direction"}
     cosine = {"similarity_fct": Cosine()}
     losses: dict[str, tuple[str, dict[str, Any]]] = {
@@ -111,21 +106,21 @@ def loss_settings(recipe: Recipe) -> tuple[str, dict[str, Any]]:
         "cached": (f"Cached{ranking}", {"scale": scale, "mini_batch_size": 32, **weighed}),
         "gist": (
             "GISTEmbedLoss",
-            {"guide": Other(recipe.guide), "temperature": recipe.temperature},
+            {"guide": Other(part.guide), "temperature": part.temperature},
         ),
         "triplet": (
             "TripletLoss",
             {
                 "distance_metric": Named("TripletDistanceMetric.COSINE"),
-                "triplet_margin": recipe.margin,
+                "triplet_margin": part.margin,
             },
         ),
         "corpus": (
             "CorpusSoftmaxLoss",
             {
-                "temperature": recipe.temperature,
-                "in_batch": recipe.in_batch,
-                "sample": recipe.corpus_sample,
+                "temperature": part.temperature,
+                "in_batch_weight": part.in_batch_weight,
+                "sample": part.corpus_sample,
             },
         ),
         "distill": (
@@ -133,25 +128,25 @@ def loss_settings(recipe: Recipe) -> tuple[str, dict[str, Any]]:
             {
                 "queries": FromTeacher("queries"),
                 "documents": FromTeacher("documents"),
-                "temperature": recipe.temperature,
-                "teacher_temperature": recipe.teacher_temperature,
-                "teacher_share": recipe.teacher_share,
-                "in_batch": recipe.in_batch,
+                "temperature": part.temperature,
+                "teacher_temperature": part.teacher_temperature,
+                "teacher_share": part.teacher_share,
+                "in_batch_weight": part.in_batch_weight,
             },
         ),
-        "clip": ("SharedSpaceLoss", {"temperature": recipe.temperature}),
+        "clip": ("SharedSpaceLoss", {"temperature": part.temperature}),
         "kl": (
             "DistillKLDivLoss",
             {
                 **cosine,
-                "student_temperature": recipe.temperature,
-                "teacher_temperature": recipe.teacher_temperature,
+                "student_temperature": part.temperature,
+                "teacher_temperature": part.teacher_temperature,
             },
         ),
         "margin_mse": ("MarginMSELoss", cosine),
         "embedding_mse": ("VectorsLoss", {"vectors": FromTeacher("vectors")}),
     }
-    return losses[recipe.approach]
+    return losses[part.approach]
 
 
 def nf4_settings(dtype: str | None = None) -> dict[str, Any]:
@@ -176,9 +171,36 @@ TEXT_TOWER = r"0\.text\.|text_model\."
 IMAGE_TOWER = r"0\.image\.|vision_model\."
 
 
-def learning_rates(recipe: Recipe) -> dict[str, float]:
+def learning_rates(clip: Clip) -> dict[str, float]:
     """The trainer's ``learning_rate_mapping``: the towers learn more slowly than projections."""
     return {
-        IMAGE_TOWER: recipe.learning_rate * recipe.image_rate,
-        TEXT_TOWER: recipe.learning_rate * recipe.text_rate,
+        IMAGE_TOWER: clip.learning_rate * clip.image_rate,
+        TEXT_TOWER: clip.learning_rate * clip.text_rate,
+    }
+
+
+def trainer_arguments(
+    trainer: Trainer, clip: Clip | None = None, pairs: int | None = None
+) -> dict[str, Any]:
+    """The trainer's arguments that decide the model; embkit's run and the script share them.
+
+    Args:
+        trainer: the recipe's.
+        clip: the recipe's, where two towers are trained.
+        pairs: rows of the data set. Where they make a single step there is no warm-up, whose
+            first step has a learning rate of 0; None: more than one step.
+    """
+    single = pairs is not None and trainer.epochs == 1 and pairs <= trainer.batch_size
+    prompts = trainer.column_prompts
+    return {
+        "num_train_epochs": trainer.epochs,
+        "per_device_train_batch_size": trainer.batch_size,
+        "learning_rate": trainer.learning_rate,
+        "lr_scheduler_type": trainer.lr_scheduler_type,
+        "warmup_steps": 0.0 if single else trainer.warmup_ratio,
+        "weight_decay": trainer.weight_decay,
+        "batch_sampler": "no_duplicates",
+        "seed": trainer.seed,
+        **({"prompts": prompts} if prompts else {}),
+        **({"learning_rate_mapping": learning_rates(clip)} if clip else {}),
     }

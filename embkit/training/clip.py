@@ -14,8 +14,8 @@ from sentence_transformers import SentenceTransformer
 from ..data.images import in_parts, pixels
 from ..errors import EmbkitError
 from ..models.clip import AT_ONCE, Towers, one_kind
-from ..recipes.recipe import Recipe
 from ..recipes.settings import IMAGE_TOWER, TEXT_TOWER
+from ..recipes.views import Clip, Lora
 from .clip_lora import add_text_lora
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0)  # a pair: among them, a tenth of the pictu
 NEIGHBOURS = 5
 
 
-def prepare(model: SentenceTransformer, recipe: Recipe, pairs: TrainingPairs) -> None:
+def prepare(model: SentenceTransformer, clip: Clip, lora: Lora, pairs: TrainingPairs) -> None:
     """Sets a model for training as the recipe says: its start, and what stays frozen.
 
     LoRA goes to the text tower; the image tower is trained as ever.
@@ -36,7 +36,7 @@ def prepare(model: SentenceTransformer, recipe: Recipe, pairs: TrainingPairs) ->
     """
     if "image" not in model.modalities:
         raise EmbkitError(
-            f"approach='clip' with {recipe.model!r}, which reads no pictures",
+            "approach='clip' with a model that reads no pictures",
             expected="a model with an image tower: 'towers', or a CLIP or SigLIP folder",
             hint="recipe.replace(model='towers')",
         )
@@ -44,16 +44,16 @@ def prepare(model: SentenceTransformer, recipe: Recipe, pairs: TrainingPairs) ->
     if isinstance(towers, Towers):
         ridge_start(model, [(a, pairs.domain.corpus[d]) for _, a, d in pairs.rows])
         with torch.no_grad():
-            towers.logit_scale.fill_(-math.log(recipe.temperature))
-        towers.augment = recipe.augment
-        towers.image.frozen = recipe.frozen_stages
-    if recipe.lora_rank:
-        add_text_lora(model, recipe)
+            towers.logit_scale.fill_(-math.log(clip.temperature))
+        towers.augment = clip.augment
+        towers.image.frozen = clip.frozen_stages
+    if clip.lora:
+        add_text_lora(model, lora)
     for name, weight in model.named_parameters():
-        weight.requires_grad = weight.requires_grad and is_trained(name, recipe)
-    if recipe.trained_parts != "none" and not any(p.requires_grad for p in model.parameters()):
+        weight.requires_grad = weight.requires_grad and is_trained(name, clip)
+    if clip.trained_parts != "none" and not any(p.requires_grad for p in model.parameters()):
         raise EmbkitError(
-            f"nothing to train in {recipe.model!r} with trained_parts={recipe.trained_parts!r}",
+            f"nothing to train in the model with trained_parts={clip.trained_parts!r}",
             expected="a part that the model has",
             hint="recipe.replace(trained_parts='all')",
         )
@@ -63,15 +63,15 @@ _STAGE = re.compile(r"(?:image\.blocks|vision_model\.encoder\.layers)\.(\d+)\.")
 _STEM = re.compile(r"image\.stem|vision_model\.(?:embeddings|pre_layrnorm)")
 
 
-def is_trained(name: str, recipe: Recipe) -> bool:
+def is_trained(name: str, clip: Clip) -> bool:
     """Whether a weight of that name is trained."""
-    parts = recipe.trained_parts
+    parts = clip.trained_parts
     if re.search(TEXT_TOWER, name):
-        return parts == "all" and (not recipe.lora_rank or "lora_" in name)
+        return parts == "all" and (not clip.lora or "lora_" in name)
     if re.search(IMAGE_TOWER, name):
         stage = _STAGE.search(name)
-        low = int(stage[1]) < recipe.frozen_stages if stage else bool(_STEM.search(name))
-        return parts in ("all", "image") and not (recipe.frozen_stages and low)
+        low = int(stage[1]) < clip.frozen_stages if stage else bool(_STEM.search(name))
+        return parts in ("all", "image") and not (clip.frozen_stages and low)
     return parts != "none"  # the projections and the temperature
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..errors import EmbkitError
-from ..recipes.recipe import Recipe
-from ..recipes.settings import lora_settings, targets
+from ..recipes.settings import lora_settings
+from ..recipes.views import Lora
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 TEXT = "text_model."  # in a CLIP's names
 
 
-def add_text_lora(model: SentenceTransformer, recipe: Recipe) -> None:
-    """Adds the recipe's LoRA matrices to the text tower's target layers, in place.
+def add_text_lora(model: SentenceTransformer, lora: Lora) -> None:
+    """Adds LoRA's matrices to the text tower's target layers, in place.
 
     Args:
         model: embkit's towers, or a CLIP or SigLIP.
-        recipe: with ``lora_rank``, ``lora_targets`` and the like.
+        lora: rank, targets and the like.
 
     Raises:
         EmbkitError: a target that the text tower has no layer for, or LoRA+ or four bits, which
@@ -32,9 +32,9 @@ def add_text_lora(model: SentenceTransformer, recipe: Recipe) -> None:
     """
     from peft import LoraConfig, inject_adapter_in_model
 
-    if recipe.lora_plus != 1 or recipe.quantize != "none":
+    if lora.plus != 1 or lora.four_bits:
         raise EmbkitError(
-            f"approach='clip' with lora_plus={recipe.lora_plus:g}, quantize={recipe.quantize!r}",
+            f"approach='clip' with lora_plus={lora.plus:g}, quantize={lora.quantize!r}",
             expected="plain learning rates and whole weights: the image tower has its own rate",
             hint="recipe.replace(lora_plus=1.0, quantize='none')",
         )
@@ -42,18 +42,17 @@ def add_text_lora(model: SentenceTransformer, recipe: Recipe) -> None:
     layers = [n for n, m in network.named_modules() if isinstance(m, torch.nn.Linear)]
     if any(TEXT in name for name in layers):  # both towers are in one network
         layers = [name for name in layers if TEXT in name]
-    wanted = targets(recipe)
+    wanted = lora.targets
     missing = [t for t in wanted if not any(f".{name}".endswith(f".{t}") for name in layers)]
     if missing or not wanted:
         known = sorted({name.rsplit(".", 1)[-1] for name in layers})
         raise EmbkitError(
-            f"the text tower of {recipe.model!r} has no linear layer named "
-            f"{', '.join(missing) or '(nothing)'!r}",
+            f"the text tower has no linear layer named {', '.join(missing) or '(nothing)'!r}",
             expected=f"the ends of layers' names, such as: {', '.join(known)}",
-            hint=f"recipe.replace(lora_targets={','.join(known)!r})",
+            hint=f"recipe.replace(lora_targets={tuple(known)!r})",
         )
     chosen = [n for n in layers if any(f".{n}".endswith(f".{t}") for t in wanted)]
-    settings = lora_settings(recipe) | {"target_modules": chosen}
+    settings = lora_settings(lora) | {"target_modules": chosen}
     inject_adapter_in_model(LoraConfig(**settings), network)
 
 

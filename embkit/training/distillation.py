@@ -1,7 +1,7 @@
 """Teachers and what they teach: scores of candidate lists, or vectors of any text at all.
 
-A teacher is one model or several: names, folders, presets or finished runs, joined with ``+``. Of
-several bi-encoders the vectors are put end to end, so that their cosine is the mean of the members'
+A teacher is one model or several: names, folders, presets or finished runs. Of several
+ bi-encoders the vectors are put end to end, so that their cosine is the mean of the members'
 cosines. A cross-encoder can score lists, but it has no vectors.
 """
 
@@ -23,8 +23,9 @@ from ..models.encoding import encode_as
 from ..models.loading import load_model
 from ..models.vectors import Vectors, unit
 from ..pairs.pairs import NONE, Taught, TrainingPairs, collect, sets, source_hash
-from ..recipes.presets import PRESETS, preset
-from ..recipes.recipe import Recipe
+from ..recipes.presets import PRESETS
+from ..recipes.recipe import Recipe, preset
+from ..recipes.views import Teaching
 from ..runs import RECORD, Run, store
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 Fit = Callable[[Recipe, Domain], Run]  # such as ``ek.train``
 
-DOCUMENTS, WORDS = "documents", "words"  # unlabelled texts that need no set of queries
+DOCUMENTS, WORDS = "documents", "words"  # texts without labels that need no set of queries
 LEFT_OUT = 0.4  # share of the words that such a text goes without
 
 
@@ -41,7 +42,7 @@ class Teacher:
     """One bi-encoder or several, as one: its cosine is the mean of theirs.
 
     Example:
-        >>> teacher = load_teacher("minilm+bge-small")  # doctest: +SKIP
+        >>> teacher = load_teacher(["minilm", "bge-small"])  # doctest: +SKIP
         >>> ek.evaluate(teacher, domain, name="both")  # doctest: +SKIP
     """
 
@@ -78,18 +79,14 @@ class Teacher:
         return f"Teacher({self.name!r})"
 
 
-def together(*runs: Run) -> str:
-    """Runs as one teacher, as a recipe's ``teacher`` names them."""
-    return "+".join(run.path.name for run in runs)
-
-
 def load_teacher(
-    name: str, domain: Domain | None = None, *, fit: Fit | None = None
+    names: Any, domain: Domain | None = None, *, fit: Fit | None = None
 ) -> Teacher | CrossEncoder:
     """The teacher that a recipe names.
 
     Args:
-        name: models' names or folders, or the names of runs on ``domain``, joined with ``+``.
+        names: as ``Recipe.teacher``: a model's name or folder, a run, a run's name on ``domain``,
+            a preset; or several of them.
         domain: in whose store the runs are.
         fit: trains a preset that is named and not trained yet, such as ``ek.train``; None: a
             preset has to be trained before.
@@ -99,31 +96,32 @@ def load_teacher(
     """
     from ..models.cross_encoder import load_cross_encoder
 
-    folders = _folders(name, domain, fit)
+    several = Recipe(teacher=names).teacher
+    folders = _folders(several, domain, fit)
     readers = [part for part, folder in folders.items() if _reads_pairs(folder)]
     if readers and len(folders) > 1:
         raise EmbkitError(
-            f"the teacher {name!r} has the cross-encoder {readers[0]!r} among others",
+            f"the teacher {several!r} has the cross-encoder {readers[0]!r} among others",
             expected="one cross-encoder alone, or bi-encoders: they have vectors to put together",
             hint=f"recipe.replace(teacher={readers[0]!r})",
         )
     if readers:
         return load_cross_encoder(folders[readers[0]])
-    return Teacher(name, tuple(load_model(folder) for folder in folders.values()))
+    return Teacher(" + ".join(several), tuple(load_model(folder) for folder in folders.values()))
 
 
-def teaching_hash(recipe: Recipe, domain: Domain, *, fit: Fit | None = None) -> str:
-    """Hash of a recipe's teacher, its weights, and of the unlabelled sets that it names."""
-    found = [fingerprint(folder) for folder in _folders(str(recipe.teacher), domain, fit).values()]
-    sources = _sources(recipe)
-    found += [source_hash(domain, name) for name in sources if name not in (DOCUMENTS, WORDS)]
+def teaching_hash(teaching: Teaching, domain: Domain, *, fit: Fit | None = None) -> str:
+    """Hash of a teacher's weights, and of the sets of texts that it sees beside the pairs."""
+    found = [fingerprint(folder) for folder in _folders(teaching.teacher, domain, fit).values()]
+    generated = [name for name in teaching.unlabeled_texts if name not in (DOCUMENTS, WORDS)]
+    found += [source_hash(domain, [name]) for name in generated]
     return "".join(found)
 
 
-def _folders(name: str, domain: Domain | None, fit: Fit | None) -> dict[str, Path]:
-    """Part of a teacher's name -> the folder of its weights; a preset is trained if need be."""
+def _folders(several: Sequence[str], domain: Domain | None, fit: Fit | None) -> dict[str, Path]:
+    """A teacher's member -> the folder of its weights; a preset is trained if need be."""
     found = {}
-    for part in (part.strip() for part in name.split("+")):
+    for part in several:
         kept = [store(domain) / part] if domain and part else []
         runs = [run for run in (*kept, Path(part)) if part and (run / RECORD).is_file()]
         if domain and fit and part in PRESETS:
@@ -134,9 +132,9 @@ def _folders(name: str, domain: Domain | None, fit: Fit | None) -> dict[str, Pat
             raise EmbkitError(
                 f"the teacher {part!r} is no model and no finished run: {error.given}",
                 expected=f"a name ({', '.join(names())}), a folder, a preset or a run's name",
-                hint="teacher=ek.together(run, another_run)"
+                hint="teacher=[run, another_run]"
                 if part not in PRESETS
-                else f"ek.load_teacher({name!r}, domain, fit=ek.train) trains the preset first",
+                else f"ek.load_teacher({part!r}, domain, fit=ek.train) trains the preset first",
             ) from error
     return found
 
@@ -150,27 +148,27 @@ def _reads_pairs(folder: Path) -> bool:
     return (settings.get("architectures") or ["?"])[0].endswith("ForSequenceClassification")
 
 
-def teach(recipe: Recipe, pairs: TrainingPairs, *, fit: Fit | None = None) -> Taught:
-    """What a recipe's teacher has to say about training pairs, and about texts beside them.
+def teach(teaching: Teaching, pairs: TrainingPairs, *, fit: Fit | None = None) -> Taught:
+    """What a teacher has to say about training pairs, and about texts beside them.
 
     Raises:
         EmbkitError: no such teacher; one whose scores are NaN or tell nothing apart; a
-            cross-encoder where vectors are wanted; an unknown source of unlabelled texts.
+            cross-encoder where vectors are wanted; an unknown source of texts.
     """
-    teacher = load_teacher(str(recipe.teacher), pairs.domain, fit=fit)
-    if recipe.approach in ("kl", "margin_mse"):
-        return Taught(_scored_lists(recipe, pairs, teacher).tolist())
+    teacher = load_teacher(teaching.teacher, pairs.domain, fit=fit)
+    if teaching.lists:
+        return Taught(_scored_lists(teaching.model, pairs, teacher).tolist())
     if not isinstance(teacher, Teacher):
         raise EmbkitError(
-            f"Recipe(approach={recipe.approach!r}) with the cross-encoder {recipe.teacher!r}",
+            f"Recipe(approach={teaching.approach!r}) and the cross-encoder {teaching.teacher[0]!r}",
             expected="a teacher that has vectors: one bi-encoder or several",
             hint="approach='kl', hard_negatives=8: a cross-encoder can score lists",
         )
     known = list(dict.fromkeys(anchor for _, anchor, _ in pairs.rows))
-    new = unlabelled_texts(recipe, pairs)
-    if recipe.approach == "embedding_mse":
+    new = unlabeled_texts(teaching, pairs)
+    if teaching.approach == "embedding_mse":
         right = [pairs.domain.corpus[document] for _, _, document in pairs.rows]
-        return _vectors(recipe, teacher, list(dict.fromkeys([*known, *right, *new])))
+        return _vectors(teaching, teacher, list(dict.fromkeys([*known, *right, *new])))
     asked = teacher.vectors([*known, *new], "query")
     shown = teacher.vectors(list(pairs.domain.corpus.values()))
     _telling(asked[:64] @ shown.T, teacher.name)
@@ -182,7 +180,7 @@ def teach(recipe: Recipe, pairs: TrainingPairs, *, fit: Fit | None = None) -> Ta
     return Taught(labels, tuple(new), arrays=tables)
 
 
-def unlabelled_texts(recipe: Recipe, pairs: TrainingPairs) -> list[str]:
+def unlabeled_texts(teaching: Teaching, pairs: TrainingPairs) -> list[str]:
     """Texts that only the teacher has an opinion on, each once, none of them a pair's anchor.
 
     ``documents``: those of the corpus, without the groups that are held out for testing.
@@ -193,26 +191,22 @@ def unlabelled_texts(recipe: Recipe, pairs: TrainingPairs) -> list[str]:
     anchors = list(dict.fromkeys(anchor for _, anchor, _ in pairs.rows))
     documents = [text for d, text in domain.corpus.items() if domain.groups.get(d) not in tested]
     found: list[str] = []
-    for name in _sources(recipe):
+    for name in teaching.unlabeled_texts:
         if name == DOCUMENTS:
             found += documents
         elif name == WORDS:
-            found += fewer_words([*anchors, *documents], recipe.seed)
+            found += fewer_words([*anchors, *documents], teaching.seed)
         elif name in sets(domain):
-            found += [text for _, text, _ in collect(domain, name)[0]]
+            found += [text for _, text, _ in collect(domain, [name])[0]]
         else:
             known = ", ".join([DOCUMENTS, WORDS, *sets(domain)])
             raise EmbkitError(
-                f"Recipe(unlabelled={recipe.unlabelled!r}): no source of texts {name!r}",
-                expected=f"one of {known}, or several with +",
-                hint=f"recipe.replace(unlabelled={DOCUMENTS!r})",
+                f"Recipe(unlabeled_texts={teaching.unlabeled_texts!r}): no source {name!r}",
+                expected=f"one of {known}, or a list of several",
+                hint=f"recipe.replace(unlabeled_texts={DOCUMENTS!r})",
             )
     old = set(anchors)
     return [text for text in dict.fromkeys(found) if text not in old]
-
-
-def _sources(recipe: Recipe) -> list[str]:
-    return [part.strip() for part in (recipe.unlabelled or "").split("+") if part.strip()]
 
 
 def fewer_words(texts: Sequence[str], seed: int, share: float = LEFT_OUT) -> list[str]:
@@ -232,9 +226,7 @@ def fewer_words(texts: Sequence[str], seed: int, share: float = LEFT_OUT) -> lis
     return found
 
 
-def _scored_lists(
-    recipe: Recipe, pairs: TrainingPairs, teacher: Teacher | CrossEncoder
-) -> np.ndarray:
+def _scored_lists(model: str, pairs: TrainingPairs, teacher: Teacher | CrossEncoder) -> np.ndarray:
     """The teacher's scores of each pair's positive and mined negatives, (pairs, 1 + negatives)."""
     from ..models.cross_encoder import score_pairs
 
@@ -249,7 +241,7 @@ def _scored_lists(
         return _telling(teacher.scores(asked, lists), teacher.name)
     flat = [(query, document) for query, row in zip(asked, lists, strict=True) for document in row]
     logits = score_pairs(teacher, flat).reshape(len(lists), -1)
-    student = Teacher(recipe.model, (load_model(recipe.model),))
+    student = Teacher(model, (load_model(model),))
     return rescaled(logits, student.scores(asked, lists))
 
 
@@ -286,11 +278,11 @@ def _telling(scores: np.ndarray, who: str) -> np.ndarray:
     return scores
 
 
-def _vectors(recipe: Recipe, teacher: Teacher, texts: list[str]) -> Taught:
+def _vectors(teaching: Teaching, teacher: Teacher, texts: list[str]) -> Taught:
     """Every text's vector to copy: the teacher's, in as many dimensions as the student has."""
     from ..models.layers import keep_layers
 
-    student = keep_layers(load_model(recipe.model), recipe.layers)
+    student = keep_layers(load_model(teaching.model), teaching.layers)
     start = encode_as(student, texts, "document")
     vectors = _telling(teacher.vectors(texts), teacher.name)
     _telling(vectors[:64] @ vectors.T, teacher.name)
@@ -325,5 +317,6 @@ def procrustes_align(vectors: Vectors, towards: Vectors) -> Vectors:
         vectors: (texts, dim).
         towards: the same texts under the student as it starts, (texts, dim).
     """
-    left, _, right = np.linalg.svd(vectors.T @ towards)
-    return (vectors @ (left @ right)).astype(np.float32)
+    from scipy.linalg import orthogonal_procrustes
+
+    return (vectors @ orthogonal_procrustes(vectors, towards)[0]).astype(np.float32)

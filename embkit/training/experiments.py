@@ -15,8 +15,7 @@ from ..evaluation.evaluate import evaluate
 from ..evaluation.report import Report
 from ..evaluation.scores import Scores, compare
 from ..pairs.pairs import collect, sets
-from ..recipes.presets import preset
-from ..recipes.recipe import Recipe
+from ..recipes.recipe import Recipe, preset
 from .trainer import GridResult, train, tune
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ SOURCES: dict[str, dict[str, Any]] = {  # what the training data is made of -> a
     "strong LLM, lay words": {"pairs": "lay"},
     "human + random": {"hard_negatives": 1, "miner": "random"},
     "human + BM25": {"hard_negatives": 1, "miner": "bm25"},
-    "human + dense, unfiltered": {"hard_negatives": 1, "miner": "dense", "keep_kin": True},
+    "human + dense, unfiltered": {"hard_negatives": 1, "miner": "dense", "keep_relatives": True},
     "human + dense, filtered": {"hard_negatives": 1, "miner": "dense", "relative_margin": 0.05},
     "human + Excludes": {"hard_negatives": 1, "miner": "human"},
 }

@@ -311,7 +311,10 @@ def _fit(settings: HeadSettings, vectors: _Vectors, domain: Domain) -> tuple[Rou
     session.seed_everything(settings.seed)
     router = routes(settings.kind, vectors.queries.shape[1])
     loss = CorpusSoftmaxLoss(
-        router.sub_modules["query"], settings.temperature, in_batch=0.0, sample=settings.sample
+        router.sub_modules["query"],
+        settings.temperature,
+        in_batch_weight=0.0,
+        sample=settings.sample,
     )
     weights = list(router.parameters())
     start = [weight.detach().clone() for weight in weights]

@@ -87,7 +87,7 @@ class Stopped:
                 hint="run = ek.train(stopped.recipe, domain), then run.model()",
             )
         if self.recipe.lora_rank:
-            start, four_bits = resolve(self.recipe.model), self.recipe.quantize != "none"
+            start, four_bits = resolve(self.recipe.model), self.recipe.lora.four_bits
             return merge_adapter(start, best, quantized=four_bits)
         return load_model(best)
 

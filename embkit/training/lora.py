@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import EmbkitError
 from ..files import write_atomic
-from ..recipes.recipe import Recipe
-from ..recipes.settings import lora_plus_settings, lora_settings, targets
+from ..recipes.settings import lora_plus_settings, lora_settings
+from ..recipes.views import Lora
 
 if TYPE_CHECKING:
     import torch
@@ -20,18 +20,18 @@ ADAPTER = "adapter"  # the folder of a run that holds the adapter alone
 BASE = "base.json"  # in that folder: the model that it was trained on
 
 
-def make_optimizer(model: SentenceTransformer, recipe: Recipe) -> torch.optim.Optimizer | None:
+def make_optimizer(model: SentenceTransformer, lora: Lora) -> torch.optim.Optimizer | None:
     """LoRA+'s optimizer where the recipe asks for it; None: the trainer makes its own."""
-    if recipe.lora_plus == 1:
+    if lora.plus == 1:
         return None
     import torch
     from peft.optimizers import create_loraplus_optimizer
 
-    return create_loraplus_optimizer(model, torch.optim.AdamW, **lora_plus_settings(recipe))
+    return create_loraplus_optimizer(model, torch.optim.AdamW, **lora_plus_settings(lora))
 
 
-def add_lora(model: SentenceTransformer, recipe: Recipe) -> None:
-    """Freezes a model's weights and adds the recipe's LoRA matrices to its target layers.
+def add_lora(model: SentenceTransformer, lora: Lora) -> None:
+    """Freezes a model's weights and adds LoRA's matrices to its target layers.
 
     Raises:
         EmbkitError: rank 0, or a target that the model has no layer for; it names those there are.
@@ -39,7 +39,7 @@ def add_lora(model: SentenceTransformer, recipe: Recipe) -> None:
     import torch
     from peft import LoraConfig
 
-    if recipe.lora_rank < 1:
+    if lora.rank < 1:
         raise EmbkitError(
             "LoRA of rank 0 has nothing to train",
             expected="a rank of 1 or more; without LoRA, every weight is trained",
@@ -48,15 +48,14 @@ def add_lora(model: SentenceTransformer, recipe: Recipe) -> None:
     kinds = (torch.nn.Linear, torch.nn.Embedding)
     layers = [n for n, m in model.named_modules() if isinstance(m, kinds)]
     known = sorted({name.rsplit(".", 1)[-1] for name in layers})
-    missing = [t for t in targets(recipe) if not any(_ends(name, t) for name in layers)]
-    if missing or not targets(recipe):
+    missing = [t for t in lora.targets if not any(_ends(name, t) for name in layers)]
+    if missing or not lora.targets:
         raise EmbkitError(
-            f"{recipe.model!r} has no linear layer or table named "
-            f"{', '.join(missing) or '(nothing)'!r}",
+            f"the model has no linear layer or table named {', '.join(missing) or '(nothing)'!r}",
             expected=f"the ends of layers' names, such as: {', '.join(known)}",
-            hint=f"recipe.replace(lora_targets={','.join(_linear(model))!r})",
+            hint=f"recipe.replace(lora_targets={tuple(_linear(model))!r})",
         )
-    model.add_adapter(LoraConfig(**lora_settings(recipe)))
+    model.add_adapter(LoraConfig(**lora_settings(lora)))
     for weight in model.parameters():
         if weight.requires_grad:  # beside four bits, peft makes them of the dtype of products
             weight.data = weight.data.float()

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ..errors import EmbkitError
-from ..recipes.recipe import Recipe
 from ..recipes.settings import Cosine, FromTeacher, Named, Other, loss_settings
+from ..recipes.views import Loss
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def make_loss(
-    recipe: Recipe, model: SentenceTransformer, taught: Mapping[str, np.ndarray] | None = None
+    part: Loss, model: SentenceTransformer, taught: Mapping[str, np.ndarray] | None = None
 ) -> nn.Module:
     """The loss that a recipe asks for, within MatryoshkaLoss where it asks for several sizes
     (Kusupati et al. 2022, https://arxiv.org/abs/2205.13147).
 
     Args:
-        recipe: whose loss.
+        part: a recipe's ``loss``.
         model: what is trained.
         taught: the teacher's tables of vectors, where the loss reads some.
 
@@ -39,7 +39,7 @@ def make_loss(
     from ..losses import clip, corpus
     from ..models.loading import load_model
 
-    name, settings = loss_settings(recipe)
+    name, settings = loss_settings(part)
     given = dict(settings)
     for key, value in settings.items():
         if isinstance(value, Other):
@@ -54,13 +54,13 @@ def make_loss(
     own = getattr(corpus, name, None) or getattr(clip, name, None)
     kind = own or getattr(losses, name)
     loss = kind(model, **given)
-    if not recipe.sizes:
+    if not part.matryoshka:
         return loss
     dim = model.get_embedding_dimension() or 0
-    if recipe.sizes[0] > dim:
+    if part.matryoshka[0] > dim:
         raise EmbkitError(
-            f"Recipe(matryoshka={recipe.matryoshka!r}) for a model of {dim} dimensions",
+            f"Recipe(matryoshka={part.matryoshka!r}) for a model of {dim} dimensions",
             expected=f"sizes up to {dim}",
-            hint=f"recipe.replace(matryoshka={f'{dim},{dim // 2},{dim // 4}'!r})",
+            hint=f"recipe.replace(matryoshka={(dim, dim // 2, dim // 4)!r})",
         )
-    return losses.MatryoshkaLoss(model, loss, list(recipe.sizes))
+    return losses.MatryoshkaLoss(model, loss, list(part.matryoshka))

@@ -20,8 +20,9 @@ from ..data import Domain
 from ..errors import EmbkitError
 from ..files import replace_folder, write_atomic
 from ..pairs.pairs import TrainingPairs, batch_sampler, make_pairs, shared_sampler, source_hash
-from ..recipes.recipe import TAUGHT, Recipe
-from ..recipes.script import saved_prompts, stock_script, trainer_arguments
+from ..recipes.recipe import Recipe
+from ..recipes.script import stock_script
+from ..recipes.settings import trainer_arguments
 from ..runs import RECORD, Run, save_record, store
 from .distillation import teach, teaching_hash
 from .lora import ADAPTER, add_lora, load_matrices, make_optimizer, merge_adapter, record_base
@@ -68,11 +69,11 @@ def train(
     from ..distributed import check_recipe, team
 
     members = team()
-    check_recipe(recipe, members)
+    check_recipe(recipe.approach, recipe.batch_size, members)
     folder = resolve(recipe.model)
     data = fingerprint(folder) + source_hash(domain, recipe.pairs)
-    if recipe.approach in TAUGHT:
-        data += teaching_hash(recipe, domain, fit=train)
+    if recipe.teaching.on:
+        data += teaching_hash(recipe.teaching, domain, fit=train)
     data_hash = hashlib.sha256(data.encode()).hexdigest()[:6]
     path = store(domain) / f"{recipe.approach}-{recipe.hash}-{data_hash}"
     members.agree("what to train", (recipe.hash, domain.hash, data_hash))
@@ -102,8 +103,8 @@ def training_pairs(recipe: Recipe, domain: Domain) -> TrainingPairs:
         EmbkitError: an unknown set of pairs, fewer than two pairs, or as ``teach`` raises.
     """
     found = make_pairs(recipe, domain)
-    if recipe.approach in TAUGHT:
-        found = replace(found, taught=teach(recipe, found, fit=train))
+    if recipe.teaching.on:
+        found = replace(found, taught=teach(recipe.teaching, found, fit=train))
     return found
 
 
@@ -253,35 +254,36 @@ def make_trainer(
     from .losses import make_loss
 
     session.seed_everything(recipe.seed)
-    model = load_model(folder) if recipe.quantize == "none" else load_quantized(folder)
+    model = load_quantized(folder) if recipe.lora.four_bits else load_model(folder)
     keep_layers(model, recipe.layers)
-    model.prompts |= saved_prompts(recipe)
+    model.prompts |= recipe.trainer.prompts
     set_dropout(model, recipe.dropout)
     if recipe.max_length is not None:
         model.max_seq_length = recipe.max_length
-    for prompt in saved_prompts(recipe).values():
+    for prompt in recipe.trainer.prompts.values():
         check_prompt(model, prompt)
     if recipe.lora_rank and recipe.approach != "clip":
-        add_lora(model, recipe)
+        add_lora(model, recipe.lora)
     if recipe.approach == "clip":
-        prepare(model, recipe, pairs)
+        prepare(model, recipe.clip, recipe.lora, pairs)
     if team().size > 1:
         ignore_unused(model)
-    loss = make_loss(recipe, model, pairs.taught.arrays if pairs.taught else None)
+    loss = make_loss(recipe.loss, model, pairs.taught.arrays if pairs.taught else None)
     if pairs.corpus_labels:
         documents = list(pairs.domain.corpus.values())
         steps = -(-len(pairs) // recipe.batch_size)
         kept = KeptDocuments(
             getattr(loss, "loss", loss),  # within MatryoshkaLoss, the inner one
             lambda: embed(model, documents, prompt=recipe.document_prompt).clone(),
-            every=max(1, steps // recipe.refresh),
+            every=max(1, steps // recipe.corpus_refresh),
         )
         callbacks = [kept, *callbacks]
+    clip = recipe.clip if recipe.approach == "clip" else None
     trainer = Trainer(
         model=model,
         args=Arguments(
             output_dir=str(output),
-            **trainer_arguments(recipe, len(pairs)) | _shared(recipe, pairs),
+            **trainer_arguments(recipe.trainer, clip, len(pairs)) | _shared(recipe, pairs),
             **arguments,
             use_cpu=model.device.type == "cpu",
             report_to="none",
@@ -291,10 +293,10 @@ def make_trainer(
         loss=loss,
         evaluator=evaluator,
         callbacks=list(callbacks),
-        optimizers=(make_optimizer(model, recipe), None),
+        optimizers=(make_optimizer(model, recipe.lora), None),
     )
     trainer.remove_callback(PrinterCallback)
-    if recipe.quantize != "none":
+    if recipe.lora.four_bits:
         trainer._load_from_checkpoint = lambda folder: load_matrices(model, folder)
     return trainer
 
@@ -322,7 +324,7 @@ def _save_model(recipe: Recipe, model: SentenceTransformer, start: Path, path: P
     elif recipe.lora_rank:
         replace_folder(path / ADAPTER, model.save_pretrained)  # this writes the adapter alone
         record_base(path / ADAPTER, recipe.model, start)
-        model = merge_adapter(start, path / ADAPTER, quantized=recipe.quantize != "none")
+        model = merge_adapter(start, path / ADAPTER, quantized=recipe.lora.four_bits)
     replace_folder(path / "model", model.save_pretrained)
 
 

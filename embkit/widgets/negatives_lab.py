@@ -47,7 +47,7 @@ class NegativesLab(Panel):
     range_min = traitlets.Int(0, help="skip so many of the best candidates that are left")
     range_max = traitlets.Int(50, help="look no deeper than so many candidates that are left")
     margin = traitlets.Float(0.0, help="relative margin: 0.05 keeps what is at most 95% as near")
-    keep_kin = traitlets.Bool(False, help="keep ancestors and descendants of the positive")
+    keep_relatives = traitlets.Bool(False, help="keep ancestors and descendants of the positive")
     mined: Mined | None = None
     milliseconds = 0.0  # of the last mining
 
@@ -86,9 +86,9 @@ class NegativesLab(Panel):
         self.range_max = min(self.range_max, self._ends.max)
         self._ends.value = (self.range_min, self.range_max)
         traitlets.link((self, "margin"), (self._margin, "value"))
-        traitlets.link((self, "keep_kin"), (self._kin, "value"))
+        traitlets.link((self, "keep_relatives"), (self._kin, "value"))
         self._ends.observe(self.guarded(lambda change: self._window(*change["new"])), "value")
-        names = ["range_min", "range_max", "margin", "keep_kin"]
+        names = ["range_min", "range_max", "margin", "keep_relatives"]
         self.observe(self.guarded(lambda _: self._mine()), names)
         self.guarded(self._mine)()
 
@@ -109,7 +109,7 @@ class NegativesLab(Panel):
             range_min=self.range_min,
             range_max=self.range_max,
             relative_margin=self.margin or None,
-            keep_kin=self.keep_kin,
+            keep_relatives=self.keep_relatives,
         )
         self.results.value = self._html(self.mined)
         self.milliseconds = 1000 * (time.perf_counter() - started)
@@ -156,7 +156,7 @@ class NegativesLab(Panel):
             for i, name in enumerate(("anchor", "positive", "hardest negative"))
         }
         gone = ", ".join(f"{rule} {count:,}" for rule, count in mined.removed.items())
-        kin = ", kin kept" if self.keep_kin else ""
+        kin = ", kin kept" if self.keep_relatives else ""
         title = f"ranks {self.range_min} to {self.range_max}, margin {self.margin:.0%}{kin}"
         notes = self._summary(mined).replace("; ", "\n") + f"\nthrown out: {gone}"
         return listing(title, columns, notes, width=11)

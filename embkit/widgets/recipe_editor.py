@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 
 from ..data.domain import Domain
 from ..errors import EmbkitError
-from ..recipes.presets import PRESETS, preset
-from ..recipes.recipe import CHOICES, Recipe
+from ..recipes.checks import CHOICES
+from ..recipes.presets import PRESETS
+from ..recipes.recipe import Recipe, preset
 from ..runs import finished
 from .base import Panel, listing, table
 from .live_training import LiveTraining
@@ -24,19 +25,19 @@ KNOBS = {knob.name: knob for knob in fields(Recipe)}
 NONE = "none"  # how None is written in a text field
 PAGES = {  # what is asked for first; every other field lies on the last page
     "Training": (
-        "model approach epochs batch_size learning_rate warmup schedule weight_decay dropout "
-        "max_length layers seed"
+        "model approach epochs batch_size learning_rate warmup_ratio lr_scheduler_type "
+        "weight_decay dropout max_length layers seed"
     ),
     "Loss": (
-        "temperature hardness margin guide in_batch refresh corpus_sample matryoshka "
+        "temperature hardness margin guide in_batch_weight corpus_refresh corpus_sample matryoshka "
         "query_prompt document_prompt"
     ),
     "Pairs": "pairs max_pairs unique_in_batch shuffle_labels",
     "Negatives": (
-        "hard_negatives miner range_min range_max relative_margin veto keep_kin sampling "
-        "hidden_positives"
+        "hard_negatives miner range_min range_max relative_margin reranker_filter "
+        "keep_relatives sampling hidden_positives"
     ),
-    "Teacher": "teacher teacher_temperature teacher_share unlabelled",
+    "Teacher": "teacher teacher_temperature teacher_share unlabeled_texts",
     "LoRA": "lora_rank lora_alpha lora_targets lora_variant lora_init lora_plus quantize",
 }
 SPEED = 12_000  # tokens a second through MiniLM on two ordinary cores
@@ -230,8 +231,17 @@ def _read(knob: Any, value: Any) -> Any:
         return None
     if kind.startswith("str"):
         return value
+    if kind.startswith("tuple"):
+        several = [part.strip() for part in value.split(";" if ";" in value else ",")]
+        several = [part for part in several if part]
+        return several if "str" in kind else [_number(knob, part) for part in several]
+    return _number(knob, value)
+
+
+def _number(knob: Any, value: str) -> int | float:
+    kind = str(knob.type)
     try:
-        return int(value) if kind.startswith("int") else float(value)
+        return float(value) if kind.startswith("float") else int(value)
     except ValueError as error:
         raise EmbkitError(
             f"{knob.name}: {value[:60]!r} is no number",
@@ -242,9 +252,16 @@ def _read(knob: Any, value: Any) -> Any:
 
 def _write(control: Any, value: Any) -> None:
     if isinstance(control, ipywidgets.Text):
-        value = "" if value is None else str(value)
+        several = isinstance(value, tuple)
+        value = "" if value is None else _separated(value) if several else str(value)
     if control.value != value:
         control.value = value
+
+
+def _separated(values: tuple[Any, ...]) -> str:
+    """Several values in one line; a name that has a comma itself is parted by semicolons."""
+    texts = [str(value) for value in values]
+    return ("; " if any("," in text for text in texts) else ", ").join(texts)
 
 
 def _mean_words(domain: Domain) -> float:

@@ -106,7 +106,7 @@ theirs = mine_hard_negatives(
     few.dataset(), general, corpus=list(domain.corpus.values()), num_negatives=2,
     output_format="n-tuple", verbose=False, **rules,
 )
-ours = ek.mine(domain, few.rows, 2, model=general, keep_kin=True, **rules)
+ours = ek.mine(domain, few.rows, 2, model=general, keep_relatives=True, **rules)
 
 # %%
 place = {(a, domain.corpus[p]): n for a, p, n in
@@ -142,7 +142,7 @@ ek.false_negatives(
 
 # %%
 settings = {
-    "no rule but the positives": {"keep_kin": True},
+    "no rule but the positives": {"keep_relatives": True},
     "kin": {},
     "kin, 5% margin": {"relative_margin": 0.05},
     "kin, from rank 5": {"range_min": 5},
@@ -311,13 +311,13 @@ ek.exercises.check(
 )
 
 # %% [markdown]
-# **3.** Use the cross-encoder as a veto (`veto=`) on the first 100 pairs. What share of the negatives
+# **3.** Use the cross-encoder as a veto (`reranker_filter=`) on the first 100 pairs. What share of the negatives
 # that are kept differs from those without the veto?
 
 # %% tags=["solution"]
 part = pairs.rows[:100]
 scores = lambda texts: ek.score_pairs(reader, texts)  # noqa: E731
-vetoed = ek.mine(domain, part, 1, model=general, veto=scores)
+vetoed = ek.mine(domain, part, 1, model=general, reranker_filter=scores)
 plain = ek.mine(domain, part, 1, model=general)
 changed = [a != b for a, b in zip(vetoed.negatives, plain.negatives, strict=True)]
 answer_3 = np.mean(changed)
@@ -328,7 +328,7 @@ def vetoed_share(answer):
     kept = ek.mine(domain, pairs.rows[:100], 1, model=general)
     strict = ek.mine(
         domain, pairs.rows[:100], 1, model=general,
-        veto=lambda texts: ek.score_pairs(reader, texts),
+        reranker_filter=lambda texts: ek.score_pairs(reader, texts),
     )
     pairs_of = zip(kept.negatives, strict.negatives, strict=True)
     return abs(answer - np.mean([a != b for a, b in pairs_of])) < 0.005

@@ -56,12 +56,12 @@ alone_run = ek.train(alone_recipe, domain)
 larger_run = ek.train(
     ek.Recipe(model="bge-small", approach="corpus", learning_rate=2e-4), domain
 )
-teacher_name = ek.together(alone_run, larger_run)
-teacher = ek.load_teacher(teacher_name, domain)
+teachers = [alone_run, larger_run]
+teacher = ek.load_teacher(teachers, domain)
 
 # %%
 taught_recipe = ek.Recipe(
-    approach="distill", teacher=teacher_name, unlabelled="documents"
+    approach="distill", teacher=teachers, unlabeled_texts="documents"
 )
 taught_run = ek.train(taught_recipe, domain)
 
@@ -269,7 +269,7 @@ scales = {"as they are": logits, "rescaled": ek.rescaled(logits, cosines)}
 
 # %%
 few = alone_recipe.replace(max_pairs=500, epochs=1)
-taught_by = {"teacher": teacher_name}
+taught_by = {"teacher": teachers}
 ways = {
     "labels, batch": {"approach": "contrastive"},
     "labels, corpus": {},
@@ -296,7 +296,7 @@ on_few.to_frame().round(3)
 # %%
 control = ek.train(ek.Recipe(shuffle_labels=True, epochs=1), domain)
 misled = ek.train(
-    few.replace(approach="embedding_mse", teacher=ek.together(control)),
+    few.replace(approach="embedding_mse", teacher=control),
     domain, quiet=True,
 )
 pd.Series(

@@ -52,12 +52,12 @@ split = domain.test_splits[0]
 
 # %%
 plain = ek.train(ek.preset("corpus"), domain)
-unturned = ek.train(ek.preset("corpus", matryoshka="384,256,128,64,32"), domain)
+unturned = ek.train(ek.preset("corpus", matryoshka=(384, 256, 128, 64, 32)), domain)
 start = ek.rotate_to_pca("minilm", domain)
 nested = ek.train(unturned.recipe.replace(model=str(start)), domain)
 
 # %%
-sizes = nested.recipe.sizes
+sizes = nested.recipe.matryoshka
 tables = {
     "turned, every size": ek.evaluate_sizes(nested, domain),
     "every size": ek.evaluate_sizes(unturned, domain),

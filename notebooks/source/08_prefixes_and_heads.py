@@ -228,7 +228,7 @@ arguments = SentenceTransformerTrainingArguments(
     prompts={name: {"anchor": prefix} for name, prefix in prefixes.items()},
     multi_dataset_batch_sampler="proportional", batch_sampler="no_duplicates",
     num_train_epochs=one.epochs, per_device_train_batch_size=one.batch_size,
-    learning_rate=one.learning_rate, warmup_steps=one.warmup, seed=one.seed,
+    learning_rate=one.learning_rate, warmup_steps=one.warmup_ratio, seed=one.seed,
     bf16=session.precision == "bf16", fp16=session.precision == "fp16",
     use_cpu=session.device == "cpu",
     save_strategy="no", report_to="none", disable_tqdm=True,
@@ -330,7 +330,7 @@ from embkit.losses.corpus import CorpusSoftmaxLoss
 matrix = Dense(
     *W.shape, bias=False, activation_function=None, init_weight=torch.tensor(W).float()
 )
-loss = CorpusSoftmaxLoss(matrix, temperature=0.05, in_batch=0.0)
+loss = CorpusSoftmaxLoss(matrix, temperature=0.05, in_batch_weight=0.0)
 loss.documents = torch.tensor(d)
 by_class = loss([{"sentence_embedding": torch.tensor(q)}], torch.tensor(places)).item()
 by_class

@@ -147,7 +147,7 @@ ek.plots.lines(ranks, held, "rank", "share of full fine-tuning's update", logx=T
 
 # %%
 try:
-    ek.train(recipe.replace(lora_targets="query,vaule"), domain)
+    ek.train(recipe.replace(lora_targets=("query", "vaule")), domain)
 except ek.EmbkitError as error:
     print(error)
 

@@ -217,7 +217,7 @@ def bench_mining(rounds: int, queries: int) -> dict[str, Any]:
 
     def engine() -> set[tuple[str, ...]]:
         with empty_cache():
-            mined = mine(domain, pairs.rows, 2, model=model, keep_kin=True, **rules)
+            mined = mine(domain, pairs.rows, 2, model=model, keep_relatives=True, **rules)
         corpus, scored = domain.corpus, ~np.isnan(mined.scores).any(axis=1)
         rows = zip(mined.anchors, mined.positives, mined.negatives, scored, strict=True)
         return {(a, corpus[p], *(corpus[d] for d in n)) for a, p, n, whole in rows if whole}

@@ -19,8 +19,7 @@ from embkit.evaluation.evaluate import evaluate
 from embkit.evaluation.metrics import paired_test
 from embkit.evaluation.scores import Scores
 from embkit.files import write_atomic
-from embkit.recipes.presets import preset
-from embkit.recipes.recipe import Recipe
+from embkit.recipes.recipe import Recipe, preset
 from embkit.training.trainer import train
 
 DOMAINS = ("icons", "icons_1", "emoji", "emoji_1")

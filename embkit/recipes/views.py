@@ -1,0 +1,167 @@
+"""A recipe's parts: what each step of a training reads of it, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+TAUGHT = ("distill", "kl", "margin_mse", "embedding_mse")  # these have a teacher
+LISTS = ("kl", "margin_mse")  # the teacher scores each pair's positive and mined negatives
+CORPUS = ("corpus", "distill")  # the softmax goes over all documents
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Which pairs are trained on, and what may meet in a batch."""
+
+    sources: tuple[str, ...]
+    most: int | None
+    unique: str
+    shuffled: bool
+    seed: int
+
+
+@dataclass(frozen=True)
+class Mining:
+    """How hard negatives are found; ``number`` 0: none are."""
+
+    number: int
+    miner: str
+    model: str
+    range_min: int
+    range_max: int
+    relative_margin: float | None
+    keep_relatives: bool
+    reranker_filter: str | None
+    sampling: str
+    hidden_positives: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """Who teaches, and on which texts beside the pairs'."""
+
+    approach: str
+    teacher: tuple[str, ...]
+    unlabeled_texts: tuple[str, ...]
+    model: str
+    layers: int | None
+    seed: int
+
+    @property
+    def on(self) -> bool:
+        """Whether there is a teacher at all."""
+        return self.approach in TAUGHT
+
+    @property
+    def lists(self) -> bool:
+        """Whether the teacher scores lists of documents; else it gives vectors."""
+        return self.approach in LISTS
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What is minimised."""
+
+    approach: str
+    temperature: float
+    hardness: float
+    margin: float
+    guide: str
+    in_batch_weight: float
+    corpus_refresh: int
+    corpus_sample: int | None
+    teacher_temperature: float
+    teacher_share: float
+    matryoshka: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Small matrices beside frozen weights; ``rank`` 0: every weight is trained."""
+
+    rank: int
+    alpha: float | None
+    targets: tuple[str, ...]
+    variant: str
+    init: str
+    plus: float
+    quantize: str
+    dropout: float | None
+    learning_rate: float
+    weight_decay: float
+
+    @property
+    def four_bits(self) -> bool:
+        """Whether the frozen weights are kept in four bits (QLoRA)."""
+        return self.quantize != "none"
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """How long, how fast and in which steps, and what is set on the model before."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    warmup_ratio: float
+    lr_scheduler_type: str
+    weight_decay: float
+    seed: int
+    dropout: float | None
+    max_length: int | None
+    layers: int | None
+    query_prompt: str | None
+    document_prompt: str | None
+    negatives: int
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """What the model's ``encode_query`` and ``encode_document`` will put before a text."""
+        given = {"query": self.query_prompt, "document": self.document_prompt}
+        return {kind: prompt for kind, prompt in given.items() if prompt is not None}
+
+    @property
+    def column_prompts(self) -> dict[str, str]:
+        """The trainer's prompts, by column of the training pairs."""
+        negatives = [f"negative_{n}" for n in range(1, self.negatives + 1)]
+        columns = {"anchor": self.query_prompt}
+        columns |= dict.fromkeys(["positive", *negatives], self.document_prompt)
+        return {column: prompt for column, prompt in columns.items() if prompt}
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Two towers: which parts are trained, and how fast beside the projections."""
+
+    trained_parts: str
+    frozen_stages: int
+    image_rate: float
+    text_rate: float
+    augment: float
+    temperature: float
+    learning_rate: float
+    lora: bool
+
+
+class Parts(Protocol):
+    """What has all the parts: a Recipe."""
+
+    model: str
+    approach: str
+
+    @property
+    def pair_source(self) -> Pairs: ...
+    @property
+    def mining(self) -> Mining: ...
+    @property
+    def teaching(self) -> Teaching: ...
+    @property
+    def loss(self) -> Loss: ...
+    @property
+    def lora(self) -> Lora: ...
+    @property
+    def trainer(self) -> Trainer: ...
+    @property
+    def clip(self) -> Clip: ...
