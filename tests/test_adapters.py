@@ -146,7 +146,7 @@ def test_an_adapter_for_another_base_is_refused(store, tiny_domain, recipe, mini
 def test_an_adapter_for_other_weights_of_the_same_shapes_is_refused(store, tiny_domain, recipe):
     run = trainer.train(recipe, tiny_domain, quiet=True)
     with pytest.raises(EmbkitError, match="trained on the weights of") as caught:
-        embkit.merge_adapter(run.path / "model", run.path / "adapter")
+        lora.merge_adapter(run.path / "model", run.path / "adapter")
     assert recipe.model in str(caught.value)
     assert json.loads((run.path / "adapter" / "base.json").read_text())["model"] == recipe.model
 

@@ -20,7 +20,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from embkit.data import Domain
 from embkit.errors import EmbkitError
-from embkit.evaluation.evaluate import rank
+from embkit.evaluation.ranking import rank
 from embkit.pairs import labels as annotation
 from embkit.pairs.agreement import annotator_agreement, cohen_kappa
 from embkit.pairs.labels import LabelStore, candidates, labels_to_pairs, queue, with_labels

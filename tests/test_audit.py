@@ -18,8 +18,8 @@ import pytest
 
 from embkit import plots
 from embkit.auditing import audit, base, labels, leaks
-from embkit.auditing.audit import CHECKS
 from embkit.auditing.base import Material, percent, quote
+from embkit.auditing.report import CHECKS
 from embkit.data import Domain, text_checks
 from embkit.errors import EmbkitError
 from embkit.evaluation.scores import METRICS, Scores

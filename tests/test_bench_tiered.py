@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import embkit as ek
+from embkit import plots
 from embkit.models.vectors import unit
 from embkit.search.index import exact_search
 from tests.benchmarks import bench, bench_tiered
-from tests.benchmarks.bench_tiered import TieredBench, at_size, perturbed
+from tests.benchmarks.bench_tiered import TieredBench, at_size, perturbed, tiered_bench
 
 
 @pytest.fixture(scope="module")
@@ -72,15 +72,15 @@ def test_every_way_is_measured_against_the_faster_exact_search(rows):
 
 def test_what_was_measured_is_read_back_as_a_table_and_a_picture(rows, monkeypatch, tmp_path):
     monkeypatch.setenv("EMBKIT_RUNS", str(tmp_path))
-    assert ek.tiered_bench() is None
+    assert tiered_bench() is None
     (tmp_path / "bench.json").write_text('{"encoding": {}}')
-    assert ek.tiered_bench() is None
+    assert tiered_bench() is None
     text = json.dumps({"tiered": {"sizes": {"1500": rows}}})
     (tmp_path / "bench-tiered.json").write_text(text)
-    found = ek.tiered_bench()
+    found = tiered_bench()
     assert isinstance(found, TieredBench) and len(found.frame()) == 5
     assert found.frame().loc[(1500, "exact, numpy"), "queries/s"] == 10
-    assert "1,500 documents" in ek.plots.alt_text(found.figure())
+    assert "1,500 documents" in plots.alt_text(found.figure())
     assert "<table" in found._repr_html_()
 
 

@@ -181,7 +181,7 @@ def test_the_same_run_again_trains_and_scores_nothing(trained, folder, tiny_mode
         raise AssertionError("was called")
 
     monkeypatch.setattr("embkit.training.trainer._train", never)
-    monkeypatch.setattr("embkit.evaluation.evaluate.rank", never)
+    monkeypatch.setattr("embkit.evaluation.ranking.rank", never)
     monkeypatch.setattr("embkit.models.packing.embed", never)
     monkeypatch.setattr("embkit.auditing.audit", never)
     assert main(["run", str(folder), "--model", str(tiny_model), "--epochs", "2"]) == 0

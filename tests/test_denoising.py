@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from embkit.errors import EmbkitError
-from embkit.pairs.false_negatives import FalseNegatives, false_negatives
+from embkit.pairs.false_negatives import FalseNegatives, find_false_negatives
 from embkit.pairs.mining import mine
 from embkit.pairs.pairs import collect
 
@@ -44,7 +44,7 @@ def test_suspects_are_those_that_score_as_high_as_the_positive(tiny_domain, mine
         positives = {(anchor, tiny_domain.corpus[document]) for anchor, document in known}
         return [3.0 if p in positives or p[1] == suspicious else 0.0 for p in pairs]
 
-    found = false_negatives(mined, tiny_domain, score, sample=1000)
+    found = find_false_negatives(mined, tiny_domain, score, sample=1000)
     places = [d for negatives in mined.negatives for d in negatives]
     share = np.mean([tiny_domain.corpus[d] == suspicious for d in places])
     assert len(found.sample) == len(places)
@@ -59,7 +59,7 @@ def test_people_are_the_second_witness(tiny_domain, mined):
     query = next(iter(tiny_domain.negatives))
     marked = tiny_domain.negatives[query]
     alarmed = tiny_domain.corpus[marked[0]]
-    found = false_negatives(
+    found = find_false_negatives(
         mined, tiny_domain, lambda pairs: [2.0 if p[1] == alarmed else 1.0 for p in pairs]
     )
     assert found.marked == len(marked) == 2
@@ -68,7 +68,7 @@ def test_people_are_the_second_witness(tiny_domain, mined):
     )  # 2 > 1 for the one, and 1 ties with the positive for the other
     assert found.rate is None and "No estimate" in found.verdict()
     nobody = dataclasses.replace(tiny_domain, negatives={})
-    silent = false_negatives(mined, nobody, lambda pairs: np.arange(len(pairs)))
+    silent = find_false_negatives(mined, nobody, lambda pairs: np.arange(len(pairs)))
     assert silent.false_alarms is None and silent.rate is None
 
 
@@ -77,11 +77,11 @@ def test_it_shows_texts_as_text(tiny_domain, mined):
     domain = dataclasses.replace(
         tiny_domain, corpus=tiny_domain.corpus | {mined.negatives[0][0]: "<script>x</script>"}
     )
-    shown = false_negatives(row, domain, lambda pairs: [len(p[1]) for p in pairs], sample=500)
+    shown = find_false_negatives(row, domain, lambda pairs: [len(p[1]) for p in pairs], sample=500)
     assert "<script>" not in shown._repr_html_()
 
 
 def test_nothing_mined_is_refused(tiny_domain, mined):
     empty = dataclasses.replace(mined, negatives=())
     with pytest.raises(EmbkitError, match="no mined negatives"):
-        false_negatives(empty, tiny_domain, lambda pairs: [])
+        find_false_negatives(empty, tiny_domain, lambda pairs: [])

@@ -292,9 +292,9 @@ def test_a_cross_encoder_is_tuned_once_and_ranks_better(
     ]
 
     def first(model):
-        return (ek.score_pairs(model, pairs).reshape(-1, 4).argmax(axis=1) == 0).mean()
+        return (ek.models.score_pairs(model, pairs).reshape(-1, 4).argmax(axis=1) == 0).mean()
 
-    assert first(tuned.model()) > first(ek.load_cross_encoder(tiny_reader)) + 0.2
+    assert first(tuned.model()) > first(ek.models.load_cross_encoder(tiny_reader)) + 0.2
 
 
 @pytest.mark.parametrize("broken", ["nan", "constant"])

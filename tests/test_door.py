@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -34,18 +35,18 @@ def test_the_import_alone_opens_no_heavy_library():
 def test_every_name_resolves_to_what_its_room_defines():
     import importlib
 
-    for name, room in embkit._DOOR.items():
+    for name, room in embkit._EXPORTS.items():
         expected = getattr(importlib.import_module(f"embkit.{room}"), name)
         assert getattr(embkit, name) is expected, name
-    for name in embkit._ROOMS:
+    for name in embkit._SUBMODULES:
         assert getattr(embkit, name).__name__ == f"embkit.{name}"
 
 
 ORDER = """
 import json, importlib, embkit as ek
-for room in sorted(set(ek._DOOR.values())):
+for room in sorted(set(ek._EXPORTS.values())):
     importlib.import_module(f"embkit.{room}")
-print(json.dumps({name: type(getattr(ek, name)).__name__ for name in ek._DOOR}))
+print(json.dumps({name: type(getattr(ek, name)).__name__ for name in ek._EXPORTS}))
 """
 
 
@@ -55,10 +56,10 @@ def test_no_name_is_hidden_by_a_room_that_was_opened_before():
     assert [name for name, kind in kinds.items() if kind == "module"] == []
 
 
-@pytest.mark.parametrize("before", ["ek.BM25", "ek.encode", "ek.load_model", "ek.judge"])
+@pytest.mark.parametrize("before", ["ek.search.BM25", "ek.encode", "ek.load_model", "ek.judge"])
 def test_search_is_a_function_whatever_was_used_first(before):
     code = f"""
-import embkit as ek, embkit.judge, json
+import embkit as ek, embkit.search.index, json
 {before}
 import numpy as np
 one = np.eye(2, dtype=np.float32)
@@ -67,8 +68,22 @@ print(json.dumps(ek.exact_search(one, one, 1)[0].tolist()))
     assert python(code) == [[0], [1]]
 
 
+ROOMS = [name for name in embkit._SUBMODULES if name not in ("exercises", "plots", "widgets")]
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_lists_its_names_and_hides_none_behind_a_module(room):
+    """A file that bears the name of a function would stand in its place once it is opened."""
+    module = getattr(embkit, room)
+    assert sorted(module.__all__) == list(module.__all__) and module.__doc__
+    for name in module.__all__:
+        assert not isinstance(getattr(module, name), ModuleType), name
+
+
 def test_dir_and_all_list_what_can_be_had():
     assert set(dir(embkit)) >= {"train", "evaluate", "compare", "exact_search", "plots", "Recipe"}
+    assert len(embkit._EXPORTS) <= 30, "the door is for what a lesson uses every day"
+
     assert sorted(embkit.__all__) == list(embkit.__all__)
     assert all(hasattr(embkit, name) for name in embkit.__all__)
 
@@ -92,4 +107,4 @@ def test_the_type_checker_sees_the_same_names():
         if isinstance(line, ast.ImportFrom)
         for alias in line.names
     }
-    assert seen == embkit._DOOR
+    assert seen == embkit._EXPORTS

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from embkit.errors import EmbkitError
-from embkit.evaluation import evaluate, scores
+from embkit.evaluation import ranking, scores
 from embkit.pairs.pairs import collect
 from embkit.recipes.recipe import Recipe
 from embkit.training import experiments, trainer
@@ -108,13 +108,13 @@ def test_approaches_take_the_mean_over_seeds_and_tell_what_was_forgotten(
     assert best.seed == 1
     runs = [trainer.train(best.replace(seed=seed), tiny_domain, quiet=True) for seed in (1, 2)]
     for split in tiny_domain.test_splits:
-        each = [evaluate.evaluate(run, tiny_domain).mean(split) for run in runs]
+        each = [ranking.evaluate(run, tiny_domain).mean(split) for run in runs]
         assert found.scores["corpus"].mean(split) == pytest.approx(sum(each) / 2)
-    general = [evaluate.evaluate(run, probe).mean("general") for run in runs]
+    general = [ranking.evaluate(run, probe).mean("general") for run in runs]
     told = {row["label"]: row["general_ndcg@10"] for row in found.report.rows}
     assert told["corpus"] == pytest.approx(sum(general) / 2)
     kept = {
-        row["recipe_hash"]: row["general_ndcg@10"] for row in evaluate.leaderboard(tiny_domain).rows
+        row["recipe_hash"]: row["general_ndcg@10"] for row in ranking.leaderboard(tiny_domain).rows
     }
     assert [kept[run.recipe.hash] for run in runs] == pytest.approx(general)
     rate = best.learning_rate

@@ -204,7 +204,7 @@ def test_an_exported_model_is_a_plain_folder_with_the_same_vectors(tiny_model, t
 
 
 def test_the_card_of_an_exported_model_tells_its_evaluation(tiny_model, tiny_domain, tmp_path):
-    from embkit.evaluation.evaluate import evaluate
+    from embkit.evaluation.ranking import evaluate
 
     run, base = made_run(tmp_path, tiny_model), evaluate(str(tiny_model), tiny_domain)
     run.record.update(

@@ -6,7 +6,7 @@ import torch
 
 from embkit.data.sources.probe import general_probe
 from embkit.errors import EmbkitError
-from embkit.evaluation.evaluate import rank, score
+from embkit.evaluation.ranking import rank, score
 from embkit.models.loading import load_model
 from embkit.training.merging import MergeChoice, merge_weights, tune_share
 

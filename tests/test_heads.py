@@ -9,7 +9,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from embkit.errors import EmbkitError
-from embkit.evaluation import evaluate
+from embkit.evaluation import ranking
 from embkit.losses.corpus import CorpusSoftmaxLoss
 from embkit.models.encoding import encode, encode_as
 from embkit.models.loading import load_model
@@ -155,12 +155,12 @@ def test_a_model_of_one_way_takes_any_task(tiny_model):
 
 def test_a_head_stands_in_the_leaderboard_with_its_cost(fitted, learnable):
     head = fitted()
-    scores = evaluate.evaluate(head, learnable)
+    scores = ranking.evaluate(head, learnable)
     assert scores.approach == head.label
-    evaluate.evaluate(head.record["model"], learnable)
+    ranking.evaluate(head.record["model"], learnable)
     row = next(
         row
-        for row in evaluate.leaderboard(learnable).rows
+        for row in ranking.leaderboard(learnable).rows
         if row["label"] == head.label and row["subset"] is None
     )
     assert row["trainable_params"] == 32 * 32 and row["train_seconds"] == head.seconds
@@ -184,9 +184,9 @@ def test_labels_tell_heads_apart():
 
 def test_models_served_with_other_prompts_have_scores_of_their_own(tiny_model, tiny_domain):
     model = load_model(tiny_model)
-    plain = evaluate.evaluate(model, tiny_domain, name="plain")
+    plain = ranking.evaluate(model, tiny_domain, name="plain")
     model.prompts["query"] = "in one skin, "
-    prompted = evaluate.evaluate(model, tiny_domain, name="prompted")
+    prompted = ranking.evaluate(model, tiny_domain, name="prompted")
     assert prompted.approach == "prompted" and plain.approach == "plain"
     assert not np.array_equal(prompted.values("known"), plain.values("known"))
 

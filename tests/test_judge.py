@@ -9,7 +9,7 @@ import pytest
 
 import embkit as ek
 from embkit.errors import EmbkitError
-from embkit.evaluation import evaluate
+from embkit.evaluation import ranking
 
 
 def letters(texts):
@@ -56,12 +56,12 @@ def test_one_recipe_trained_on_two_domains_is_two_models(store, cache, tiny_doma
     recipe = ek.Recipe(model=str(tiny_model), epochs=2, batch_size=4, learning_rate=0.01)
     runs = [ek.train(recipe, domain, quiet=True) for domain in (tiny_domain, other)]
     assert runs[0].path.name == runs[1].path.name
-    for domain in (tiny_domain, other, ek.general_probe()):
+    for domain in (tiny_domain, other, ek.data.general_probe()):
         for run in runs:
             kept, anew = ek.evaluate(run, domain), ek.evaluate(run, domain, save=False)
             for split in domain.test_splits:
                 pd.testing.assert_series_equal(kept.values(split), anew.values(split))
-    general = [ek.evaluate(run, ek.general_probe()).mean("general") for run in runs]
+    general = [ek.evaluate(run, ek.data.general_probe()).mean("general") for run in runs]
     assert general[0] != general[1]
     for domain, mine in zip((tiny_domain, other), general, strict=True):
         told = {row["general_ndcg@10"] for row in ek.leaderboard(domain).rows}
@@ -70,7 +70,7 @@ def test_one_recipe_trained_on_two_domains_is_two_models(store, cache, tiny_doma
 
 def test_scores_are_kept_and_read_again(store, cache, tiny_domain, monkeypatch):
     first = ek.evaluate("bm25", tiny_domain)
-    monkeypatch.setattr(evaluate, "rank", lambda *_, **__: pytest.fail("ranked again"))
+    monkeypatch.setattr(ranking, "rank", lambda *_, **__: pytest.fail("ranked again"))
     again = ek.evaluate("bm25", tiny_domain)
     assert all(again.mean(s) == first.mean(s) for s in tiny_domain.test_splits)
 

@@ -168,7 +168,7 @@ def truncation(tiny_model, tiny_domain):
 
 def test_each_size_scores_what_evaluate_sizes_says(truncation, tiny_model, tiny_domain):
     assert truncation.sizes == (4, 8, 16, 24, 32) and truncation.size == 32
-    with pytest.warns(ek.UntrainedDimension):
+    with pytest.warns(ek.evaluation.UntrainedDimension):
         sizes = ek.evaluate_sizes(str(tiny_model), tiny_domain, [32, 16, 8], save=False)
     for size in (32, 16, 8):
         truncation.size = size
@@ -184,7 +184,7 @@ def test_results_and_memory_change_with_the_slider(truncation, tiny_model, tiny_
     assert truncation.megabytes == 8 * 4 * 40 / 1e6 and truncation.query == "ocular sepsis"
     texts = list(tiny_domain.corpus.values())
     model = ek.load_model(tiny_model)
-    cut = [ek.truncate(ek.encode(model, t), 8) for t in (["ocular sepsis"], texts)]
+    cut = [ek.search.truncate(ek.encode(model, t), 8) for t in (["ocular sepsis"], texts)]
     found, scores = ek.exact_search(*cut, 10)
     assert [d for d, _ in truncation.results["tiny"]] == [
         list(tiny_domain.corpus)[i] for i in found[0]

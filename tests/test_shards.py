@@ -203,7 +203,7 @@ CHILD = """
 import os, signal, sys
 sys.path.insert(0, {tests!r})
 from test_shards import TEXTS, drawn
-from embkit import shards
+from embkit.models import shards
 calls = syncs = 0
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)

@@ -308,7 +308,7 @@ def test_a_space_holds_both_models_and_one_map_each_method(space, tiny_domain):
     assert np.linalg.norm(space.after, axis=1) == pytest.approx(np.ones(40), abs=1e-4)
     assert space.drift.shape == space.overlap.shape == (40,)
     assert "trustworthiness" in repr(space) and "40 documents" in space._repr_html_()
-    assert ek.fit_space is fit_space
+    assert ek.space.fit_space is fit_space
 
 
 def test_a_turn_changes_no_ranking(space, tiny_teacher, tiny_domain):
@@ -347,7 +347,7 @@ def test_the_wrong_document_is_bm25s_best_that_is_not_right(space, tiny_domain):
     texts, ids = list(tiny_domain.corpus.values()), list(tiny_domain.corpus)
     query, judged = next(reversed(list(tiny_domain.qrels["novel"].items())))
     right = {d for d, grade in judged.items() if grade}
-    ranked, _ = ek.BM25(texts).search([tiny_domain.queries[query]], 5)
+    ranked, _ = ek.search.BM25(texts).search([tiny_domain.queries[query]], 5)
     wrong = next(i for i in ranked[0] if ids[i] not in right)
     asked = ek.encode(space.models[0], [tiny_domain.queries[query]])[0]
     documents = ek.encode(space.models[0], texts)

@@ -9,7 +9,7 @@ import pytest
 
 from embkit.errors import EmbkitError
 from embkit.recipes.recipe import Recipe
-from embkit.training.sweep import sweep
+from embkit.training.sweeps import sweep
 
 pytest.importorskip("optuna", reason="the extra 'sweeps'")
 SPACE = {"learning_rate": (1e-5, 1e-2, "log"), "batch_size": [8, 16]}
@@ -29,7 +29,7 @@ def trained(monkeypatch):
         size = 0.05 if recipe.max_pairs is None else 0.0
         return SimpleNamespace(dev_score=0.6 - 0.1 * far + size, seconds=1.0)
 
-    monkeypatch.setattr("embkit.training.sweep.train", train)
+    monkeypatch.setattr("embkit.training.sweeps.train", train)
     return calls
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from embkit.errors import EmbkitError
-from embkit.evaluation.evaluate import rank, score
+from embkit.evaluation.ranking import rank, score
 from embkit.models.loading import load_model
 from embkit.search.index import Dense, exact_search
 from embkit.search.tiered import TieredIndex, TieredSearch, overlap, truncate

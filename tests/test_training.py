@@ -150,10 +150,10 @@ VARIANTS = {
 
 KILLED = """
 import os, sys
-from embkit import training, watching
+from embkit.training import callbacks, trainer
 import pickle
 recipe, domain = pickle.load(open(sys.argv[1], "rb"))
-on_step_end = watching.Watch.on_step_end
+on_step_end = callbacks.Watch.on_step_end
 def die(self, args, state, control, **kwargs):
     on_step_end(self, args, state, control, **kwargs)
     if state.global_step == 5:
@@ -194,9 +194,9 @@ def test_a_checkpoint_cut_off_in_the_middle_is_not_used(tmp_path):
 BOTH = """
 import pickle, sys, torch
 torch.set_num_threads(1)
-from embkit import training
+from embkit.training import trainer
 recipe, domain = pickle.load(open(sys.argv[1], "rb"))
-run = training.train(recipe, domain, quiet=True)
+run = trainer.train(recipe, domain, quiet=True)
 print(run.record["seconds"])
 """
 

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from embkit.errors import EmbkitError
-from embkit.evaluation.evaluate import evaluate, leaderboard
 from embkit.evaluation.metrics import paired_test
+from embkit.evaluation.ranking import evaluate, leaderboard
 from embkit.evaluation.truncation import UntrainedDimension, evaluate_sizes
 from embkit.models import encoding
 from embkit.models.loading import load_model
 from embkit.recipes.recipe import Recipe
 from embkit.training import trainer
 
-pytestmark = pytest.mark.filterwarnings("ignore::embkit.evaluation.truncation.UntrainedSize")
+pytestmark = pytest.mark.filterwarnings("ignore::embkit.evaluation.truncation.UntrainedDimension")
 
 
 @pytest.fixture

@@ -53,4 +53,4 @@ def test_a_model_that_is_turned_already_is_refused(store, cache, tiny_domain, ti
     folder = rotate_to_pca(tiny_model, tiny_domain)
     with pytest.raises(EmbkitError, match="Dense") as error:
         rotate_to_pca(folder, tiny_domain)
-    assert "ek.rotate_to_pca('minilm', domain)" in error.value.hint
+    assert "ek.models.rotate_to_pca('minilm', domain)" in error.value.hint

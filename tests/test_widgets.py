@@ -10,7 +10,7 @@ import pytest
 from IPython.core.formatters import DisplayFormatter
 
 from embkit.errors import EmbkitError
-from embkit.evaluation import evaluate
+from embkit.evaluation import ranking
 from embkit.evaluation.metrics import score_ranking
 from embkit.pairs import mining
 from embkit.recipes.checks import CHOICES
@@ -120,7 +120,7 @@ def box(tiny_domain):
 
 
 def test_both_lists_are_what_look_gives(box, tiny_domain):
-    found = evaluate.search_side_by_side(
+    found = ranking.search_side_by_side(
         box.query, {"before": lengths, "after": letters}, tiny_domain, k=box.k
     )
     for name, hits in (("before", box.before), ("after", box.after)):
@@ -130,7 +130,7 @@ def test_both_lists_are_what_look_gives(box, tiny_domain):
 
 def test_what_moved_is_what_moved_says(box, tiny_domain):
     right = ("heart4",)
-    places = evaluate.rank_changes(
+    places = ranking.rank_changes(
         box.query, lengths, letters, tiny_domain, right, k=len(tiny_domain.corpus)
     )
     text_of = {row["text"]: (row["before"], row["after"]) for row in places}
@@ -350,7 +350,7 @@ def browser(tiny_domain):
 
 def test_won_and_lost_are_what_the_scores_say(browser, tiny_domain):
     qrels = tiny_domain.qrels["known"]
-    rankings = [evaluate.rank(model, tiny_domain, "known") for model in (lengths, letters)]
+    rankings = [ranking.rank(model, tiny_domain, "known") for model in (lengths, letters)]
     before, after = (score_ranking(r, qrels, ("ndcg@10",))["ndcg@10"] for r in rankings)
     sign = {
         q: "tied" if before[q] == after[q] else "won" if after[q] > before[q] else "lost"

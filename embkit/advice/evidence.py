@@ -189,7 +189,7 @@ def gather(
     Raises:
         EmbkitError: no dev queries, or the model cannot be had.
     """
-    from ..evaluation.evaluate import rank, score
+    from ..evaluation.ranking import rank, score
     from ..models.loading import load_model
     from ..pairs.pairs import collect
 
@@ -245,7 +245,7 @@ def small_curve(
         sizes: pairs of the runs.
         quiet: no progress bars.
     """
-    from ..evaluation.evaluate import rank
+    from ..evaluation.ranking import rank
     from ..models.loading import load_model
 
     searched = domain.dev_corpus(SEARCHED)
@@ -281,7 +281,7 @@ def on_dev(run: Any, domain: Domain, documents: Sequence[str] | None = None) -> 
     """
     import pandas as pd
 
-    from ..evaluation.evaluate import rank
+    from ..evaluation.ranking import rank
 
     documents = documents or domain.dev_corpus(SEARCHED)
     kept = run.path / f"dev-{len(documents)}.json"
@@ -296,7 +296,7 @@ def on_dev(run: Any, domain: Domain, documents: Sequence[str] | None = None) -> 
 
 
 def _ndcg(ranking: Any, domain: Domain) -> pd.Series:
-    from ..evaluation.evaluate import score
+    from ..evaluation.ranking import score
 
     return score(ranking, domain, "dev", ["ndcg@10"])["ndcg@10"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .audit import Audit, audit
 from .base import Finding
+from .report import Audit, audit
 
 __all__ = ["Audit", "Finding", "audit"]

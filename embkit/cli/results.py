@@ -127,7 +127,7 @@ def leaderboard(chosen: argparse.Namespace) -> int:
 
 
 def _all(domain: Domain, baseline: str | None = None) -> Report:
-    from ..evaluation.evaluate import leaderboard as board
+    from ..evaluation.ranking import leaderboard as board
 
     return board(domain, baseline or "base")
 
@@ -193,7 +193,7 @@ def _typed():
 
 def _look(query: str, models: dict[str, Callable], domain: Domain, k: int, json: bool) -> None:
     from ..errors import EmbkitError
-    from ..evaluation.evaluate import search_side_by_side
+    from ..evaluation.ranking import search_side_by_side
 
     if k < 1:
         raise EmbkitError(f"--k {k}", expected="1 or more", hint="--k 5")

@@ -195,7 +195,7 @@ def bar(label: str, total: int, unit: str = "text") -> Iterator[Callable[[int], 
 
 def scored(what: Any, domain: Domain, name: str | None = None) -> Any:
     """``evaluate``, with a bar while the documents are encoded for the first time."""
-    from ..evaluation.evaluate import evaluate
+    from ..evaluation.ranking import evaluate
     from ..models.encoding import encode
     from ..models.loading import load_model
     from ..runs import Run

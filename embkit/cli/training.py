@@ -210,7 +210,7 @@ def _lora(planned: Plan, rate: float, domain: Domain) -> Scores | None:
 def train(chosen: argparse.Namespace) -> int:
     """Trains a recipe, scores it and its start, prints everything scored on the domain."""
     from ..distributed import team
-    from ..evaluation.evaluate import leaderboard
+    from ..evaluation.ranking import leaderboard
     from ..recipes.recipe import Recipe
     from ..training.trainer import train as fit
 

@@ -10,10 +10,12 @@ from typing import Any
 from .. import session
 from ..errors import EmbkitError, unknown
 from .domain import Domain, check_leakage
+from .images import data_url
 from .readers import folder, image_folder
 from .readers.columns import Columns
 from .readers.report import LoadReport
 from .sources import emoji, icd10cm, icons, python_code
+from .sources.probe import general_probe
 
 SOURCES: dict[str, Callable[..., Domain]] = {
     "icd10cm": icd10cm.load,
@@ -101,4 +103,12 @@ def _load(name: str, profile: str, **cut: Any) -> Domain:
     return SOURCES[name](profile, **cut)
 
 
-__all__ = ["SOURCES", "Domain", "LoadReport", "check_leakage", "load_domain"]
+__all__ = [
+    "SOURCES",
+    "Domain",
+    "LoadReport",
+    "check_leakage",
+    "data_url",
+    "general_probe",
+    "load_domain",
+]

@@ -18,8 +18,8 @@ from ..models.loading import load_model
 from ..runs import Run, key_of, store
 from ..search.index import exact_search
 from ..search.tiered import truncate
-from .evaluate import DEPTH, evaluate, score
 from .metrics import PairedTest, paired_test, ranking_from_arrays
+from .ranking import DEPTH, evaluate, score
 from .scores import Scores
 
 if TYPE_CHECKING:

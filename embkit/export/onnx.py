@@ -87,7 +87,7 @@ class OnnxModel:
             raise EmbkitError(
                 f"no {self.file.name} and tokenizer.json in {self.folder.name!r}",
                 expected="a folder that export_onnx() made",
-                hint="ek.export_onnx(run, folder)",
+                hint="ek.export.export_onnx(run, folder)",
             )
         settings = runtime.SessionOptions()
         settings.intra_op_num_threads = threads or torch.get_num_threads()
@@ -155,7 +155,7 @@ def export_onnx(
         raise EmbkitError(
             f"{type(given).__name__} is no transformer of texts with a fast tokenizer",
             expected="a run, or a model such as 'minilm'",
-            hint="ek.export_onnx(run, folder)",
+            hint="ek.export.export_onnx(run, folder)",
         )
     with _fresh(folder, replace, mark=FLOAT) as fresh:
         _write_graph(model, fresh / FLOAT)
@@ -243,8 +243,8 @@ def _measured(
     import statistics
     import time
 
-    from ..evaluation.evaluate import rank, score
     from ..evaluation.metrics import paired_test
+    from ..evaluation.ranking import rank, score
     from ..models.packing import embed
     from ..session import precision
 

@@ -46,7 +46,7 @@ def load_cross_encoder(model: str | os.PathLike = "reranker", **kwargs: Any) -> 
             raise EmbkitError(
                 f"{str(model)!r} is no cross-encoder: its network is {network}",
                 expected="a network that ends in ForSequenceClassification",
-                hint="ek.load_cross_encoder('reranker')",
+                hint="ek.models.load_cross_encoder('reranker')",
             )
         return CrossEncoder(str(folder), device=device(), local_files_only=True, **kwargs)
     except EmbkitError:
@@ -96,13 +96,13 @@ def score_pairs(
         raise EmbkitError(
             f"score_pairs() was given {model!r} as its model",
             expected="a CrossEncoder",
-            hint="ek.score_pairs(ek.load_cross_encoder('reranker'), pairs)",
+            hint="ek.models.score_pairs(ek.models.load_cross_encoder('reranker'), pairs)",
         )
     if model.num_labels != 1:
         raise EmbkitError(
             f"the cross-encoder has {model.num_labels} outputs a pair",
             expected="one: the relevance of the document to the query",
-            hint="ek.load_cross_encoder('reranker')",
+            hint="ek.models.load_cross_encoder('reranker')",
         )
     if not pairs:
         return np.empty(0, np.float32)
@@ -153,7 +153,7 @@ def rerank(
         raise EmbkitError(
             f"candidates of shape {candidates.shape} for {len(queries)} queries",
             expected=f"document indices of shape ({len(queries)}, candidates)",
-            hint="indices, scores = ek.BM25(documents).search(queries, k=50)",
+            hint="indices, scores = ek.search.BM25(documents).search(queries, k=50)",
         )
     if candidates.size and not (
         np.issubdtype(candidates.dtype, np.integer)
@@ -164,7 +164,7 @@ def rerank(
             f"candidates of {candidates.dtype} from {candidates.min()} to {candidates.max()} "
             f"for {len(documents)} documents",
             expected=f"whole numbers from 0 to {len(documents) - 1}",
-            hint="indices, scores = ek.BM25(documents).search(queries, k=50)",
+            hint="indices, scores = ek.search.BM25(documents).search(queries, k=50)",
         )
     pairs = [(q, documents[i]) for q, row in zip(queries, candidates, strict=True) for i in row]
     scores = score_pairs(model, pairs, **scoring).reshape(candidates.shape)

@@ -34,7 +34,7 @@ def rotate_to_pca(model: str | Path, domain: Domain) -> Path:
             normalisation behind it.
 
     Example:
-        >>> start = str(ek.rotate_to_pca("minilm", domain))  # doctest: +SKIP
+        >>> start = str(ek.models.rotate_to_pca("minilm", domain))  # doctest: +SKIP
         >>> run = ek.train(ek.preset("Matryoshka", model=start), domain)  # doctest: +SKIP
     """
     import torch
@@ -56,7 +56,7 @@ def rotate_to_pca(model: str | Path, domain: Domain) -> Path:
         raise EmbkitError(
             f"turn({str(model)!r}): its modules are {', '.join(type(p).__name__ for p in parts)}",
             expected="a Transformer, a Pooling, and at most a Normalize behind them",
-            hint="ek.rotate_to_pca('minilm', domain)",
+            hint="ek.models.rotate_to_pca('minilm', domain)",
         )
     vectors = encode_as(general, list(domain.corpus.values()), "document")  # (documents, dim)
     dim = vectors.shape[1]

@@ -106,7 +106,7 @@ class FalseNegatives:
         return f"<p>{html.escape(self.verdict())}</p><table><tr>{head}</tr>{rows}</table>"
 
 
-def false_negatives(
+def find_false_negatives(
     mined: Mined,
     domain: Domain,
     score: Callable[[list[tuple[str, str]]], Any],
@@ -127,8 +127,8 @@ def false_negatives(
         EmbkitError: nothing was mined.
 
     Example:
-        >>> teacher = ek.load_cross_encoder()  # doctest: +SKIP
-        >>> false_negatives(mined, domain, lambda pairs: ek.score_pairs(teacher, pairs))
+        >>> teacher = ek.models.load_cross_encoder()  # doctest: +SKIP
+        >>> find_false_negatives(mined, domain, lambda pairs: ek.models.score_pairs(teacher, pairs))
     """
     places = [(row, d) for row, negatives in enumerate(mined.negatives) for d in negatives]
     if not places:

@@ -377,7 +377,7 @@ def candidates(
     Pooling: Spärck Jones and van Rijsbergen, Report on the need for and provision of an "ideal"
     information retrieval test collection, 1975.
     """
-    from ..evaluation.evaluate import indexed
+    from ..evaluation.ranking import indexed
     from ..models.loading import load_model
     from ..search.index import BM25
 

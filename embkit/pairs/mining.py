@@ -148,7 +148,7 @@ def mine(
         min_score: remove candidates that score below.
         keep_relatives: keep ancestors and descendants of a positive.
         reranker_filter: a cross-encoder's scores of (query, document) pairs; a candidate that
-            scores at least as high as the positive is removed (RocketQA's denoising, with the positive
+            scores at least as high as the positive is removed (RocketQA's denoising, the positive
             as the bound, https://arxiv.org/abs/2010.08191).
         sampling: ``top`` takes the best of the window, ``random`` any of it.
         hidden_positives: a control: for this share of the anchors, the miner is not told what is

@@ -122,7 +122,7 @@ def trials(rows: Sequence[Mapping[str, Any]], x: str, color: str | None = None) 
         x: a setting, drawn on a scale of logarithms where it spans a factor of five.
         color: another setting, shown as an amount of colour.
     """
-    _some(rows, "trials", "ek.sweep(recipe, domain, space).rows")
+    _some(rows, "trials", "ek.training.sweep(recipe, domain, space).rows")
     figure, axes = _axes(7.2, 4.2)
     done = [row for row in rows if row["dev nDCG@10"] is not None]
     short = [row for row in rows if row["dev nDCG@10"] is None]

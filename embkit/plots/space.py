@@ -43,7 +43,7 @@ def space_maps(
     """The same documents before and after on one map, its trustworthiness under each side.
 
     Args:
-        space: from ``ek.fit_space``.
+        space: from ``ek.space.fit_space``.
         method: ``umap`` or ``pca``.
         by: colour, as in ``Space.colours``.
         query: a star where it falls, joined with the documents that it finds.
@@ -89,7 +89,7 @@ def space_arrows(space: Any, method: str = "umap", most: int = 200) -> Figure:
     """Where documents went: an arrow from before to after for those that drifted most.
 
     Args:
-        space: from ``ek.fit_space``.
+        space: from ``ek.space.fit_space``.
         method: ``umap`` or ``pca``.
         most: arrows; the text of the furthest ten is in the picture's own text.
     """
@@ -126,7 +126,7 @@ def map_settings(
         side: ``before`` or ``after``.
         by: what the colours are.
     """
-    _some(maps, "maps", 'maps = {"5 neighbours": ek.project(a, b, k=5)}')
+    _some(maps, "maps", 'maps = {"5 neighbours": ek.space.project(a, b, k=5)}')
     if side not in SIDES:
         raise unknown("side", side, SIDES)
     values = np.asarray(colours)

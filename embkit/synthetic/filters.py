@@ -290,6 +290,6 @@ def _low(
             f"cross_encoder_score gave an array of shape {scores.shape} for {len(rows)} pairs"
             + ("" if scores.shape != (len(rows),) else ", with NaN or infinity"),
             expected=f"finite numbers of shape ({len(rows)},)",
-            hint="ek.score_pairs(ek.load_cross_encoder('reranker'), pairs)",
+            hint="ek.models.score_pairs(ek.models.load_cross_encoder('reranker'), pairs)",
         )
     return [f"score {s:.2f}, below {least:g}" if s < least else None for s in scores]

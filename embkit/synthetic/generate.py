@@ -291,13 +291,13 @@ def _checked(
         raise EmbkitError(
             f"generate() was given {type(backend).__name__} as its backend",
             expected="an object with .name and .generate(prompts, max_tokens=, ...)",
-            hint="ek.TransformersBackend('smollm2')",
+            hint="ek.synthetic.TransformersBackend('smollm2')",
         )
     if not isinstance(prompt, Prompt):
         raise EmbkitError(
             f"generate() was given {type(prompt).__name__} as its prompt",
             expected="a Prompt",
-            hint="ek.PROMPTS['general']",
+            hint="ek.synthetic.PROMPTS['general']",
         )
     for kind in kinds or ():
         if kind not in prompt.kinds:

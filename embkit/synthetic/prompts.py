@@ -59,7 +59,7 @@ class Prompt:
             raise EmbkitError(
                 f"kinds or examples of prompt {self.name!r} have another shape ({error})",
                 expected="kinds={kind: (label, description)}, examples={kind: [(document, query)]}",
-                hint="look at ek.PROMPTS['general'].kinds and .examples",
+                hint="look at ek.synthetic.PROMPTS['general'].kinds and .examples",
             ) from error
         if not kinds or (missing := sorted(set(kinds) - set(examples))):
             raise EmbkitError(

@@ -27,7 +27,7 @@ class DevScore(BaseEvaluator):
     def __call__(
         self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1
     ) -> dict[str, float]:
-        from ..evaluation.evaluate import rank, score
+        from ..evaluation.ranking import rank, score
 
         ranking = rank(model, self.domain, "dev", documents=self.domain.dev_corpus(), cache=False)
         table = score(ranking, self.domain, "dev", metrics=("ndcg@10",))

@@ -134,7 +134,7 @@ def _folders(several: Sequence[str], domain: Domain | None, fit: Fit | None) -> 
                 expected=f"a name ({', '.join(names())}), a folder, a preset or a run's name",
                 hint="teacher=[run, another_run]"
                 if part not in PRESETS
-                else f"ek.load_teacher({part!r}, domain, fit=ek.train) trains the preset first",
+                else f"load_teacher({part!r}, domain, fit=ek.train) trains the preset first",
             ) from error
     return found
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..data import Domain
 from ..data.sources.probe import PROBE, general_probe
 from ..errors import EmbkitError
-from ..evaluation.evaluate import evaluate
+from ..evaluation.ranking import evaluate
 from ..evaluation.report import Report
 from ..evaluation.scores import Scores, compare
 from ..pairs.pairs import collect, sets
@@ -149,7 +149,9 @@ def equal_cost(
     """
     if not arms:
         raise EmbkitError(
-            "no arm to compare", expected="name -> changes", hint="arms=ek.experiments.SOURCES"
+            "no arm to compare",
+            expected="name -> changes",
+            hint="arms=ek.training.experiments.SOURCES",
         )
     if rates is None:
         rates = RATES[1:2] if domain.profile == "smoke" else RATES

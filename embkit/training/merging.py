@@ -32,7 +32,8 @@ def merge_weights(tuned: Any, start: Any, share: float = 0.5) -> SentenceTransfo
         EmbkitError: a share outside 0 to 1, or models of different shapes.
 
     Example:
-        >>> ek.evaluate(ek.merge_weights(run, "minilm"), domain, name="merged")  # doctest: +SKIP
+        >>> merged = merge_weights(run, "minilm")  # doctest: +SKIP
+        >>> ek.evaluate(merged, domain, name="merged")  # doctest: +SKIP
     """
     import torch
 
@@ -115,9 +116,9 @@ def tune_share(
         EmbkitError: no share, or one outside 0 to 1; a cost below 0.
 
     Example:
-        >>> share = ek.tune_share(run, "minilm", domain).best  # doctest: +SKIP
+        >>> share = ek.training.tune_share(run, "minilm", domain).best  # doctest: +SKIP
     """
-    from ..evaluation.evaluate import rank, score
+    from ..evaluation.ranking import rank, score
 
     if not shares or cost < 0:
         raise EmbkitError(

@@ -6,7 +6,7 @@ from .annotator import Annotator
 from .failure_browser import FailureBrowser
 from .gallery import Gallery
 from .linked_maps import LinkedMaps
-from .live_training import LiveTraining
+from .live_training import LiveTraining, train_live
 from .negatives_lab import NegativesLab
 from .recipe_editor import RecipeEditor
 from .run_table import RunTable
@@ -26,4 +26,5 @@ __all__ = [
     "SearchBox",
     "TemperatureLab",
     "TruncationLab",
+    "train_live",
 ]

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from ..data.domain import Domain
 from ..data.text_checks import words
 from ..errors import unknown
-from ..evaluation.evaluate import rank, score
+from ..evaluation.ranking import rank, score
 from .base import Panel, listing, own_domain, ready_model, table
 
 OUTCOMES = ("won", "lost", "tied")

@@ -30,7 +30,7 @@ class LinkedMaps(Panel):
     From code: ``maps.select([0, 7])``, ``maps.query = "..."``, ``maps.by = "drift"``.
 
     Args:
-        space: from ``ek.fit_space``.
+        space: from ``ek.space.fit_space``.
         method: which map to begin with; default: the first that was fitted.
         by: colour to begin with, as in ``Space.colours``.
 
@@ -38,7 +38,7 @@ class LinkedMaps(Panel):
         EmbkitError: no Space, a map or colour that there is not, jupyter-scatter missing.
 
     Example:
-        >>> maps = LinkedMaps(ek.fit_space("minilm", run, domain))  # doctest: +SKIP
+        >>> maps = LinkedMaps(ek.space.fit_space("minilm", run, domain))  # doctest: +SKIP
         >>> maps.select(np.argsort(-space.drift)[:20])  # doctest: +SKIP
     """
 
@@ -52,7 +52,7 @@ class LinkedMaps(Panel):
             raise EmbkitError(
                 f"LinkedMaps() was given {type(space).__name__}",
                 expected="a Space",
-                hint="LinkedMaps(ek.fit_space('minilm', run, domain))",
+                hint="LinkedMaps(ek.space.fit_space('minilm', run, domain))",
             )
         super().__init__()
         self.space = space

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 
 from ..data import Domain
 from ..errors import EmbkitError
-from ..evaluation.evaluate import score
 from ..evaluation.metrics import bootstrap_ci, ranking_from_arrays
+from ..evaluation.ranking import score
 from ..models.encoding import encode_as
 from ..models.vectors import Vectors
 from ..plots import COLORS, DASHES, lines

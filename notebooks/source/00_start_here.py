@@ -128,7 +128,7 @@ right = [d for d, grade in domain.qrels[split][query].items() if grade > 0]
 phrase, [domain.corpus[d][:300] for d in right[:3]]
 
 # %%
-ek.plots.rank_change(ek.rank_changes(phrase, general, tuned, domain, right, k=6), phrase, k=6)
+ek.plots.rank_change(ek.evaluation.rank_changes(phrase, general, tuned, domain, right, k=6), phrase, k=6)
 
 # %% [markdown]
 # That was the best case, picked to be seen. All of them, sorted from the query that lost

@@ -201,7 +201,7 @@ places, scores = ek.exact_search(
 )
 ids = list(domain.qrels[split]), list(domain.corpus)
 asked_ranking = ranking_from_arrays(*ids, places, scores)
-question = ek.score(asked_ranking, domain, split)["ndcg@10"]
+question = ek.evaluation.score(asked_ranking, domain, split)["ndcg@10"]
 cost = ek.paired_test(question, base.per_query[split]["ndcg@10"])
 pd.Series(cost._asdict(), name="question less query").to_frame().round(4)
 

@@ -68,9 +68,9 @@ pd.Series(counts, name="pairs").to_frame()
 # on disk before the next document is shown; run the cell again and it goes on where you stopped.
 
 # %%
-store = ek.LabelStore(domain)
+store = ek.pairs.LabelStore(domain)
 systems = {"words": "bm25", "meaning": "minilm"}
-tasks = ek.candidates(domain, "train", systems, k=3, n=5)
+tasks = ek.pairs.candidates(domain, "train", systems, k=3, n=5)
 ek.widgets.Annotator(tasks, store, annotator="me")
 
 # %% [markdown]
@@ -80,7 +80,7 @@ ek.widgets.Annotator(tasks, store, annotator="me")
 
 # %%
 where = ek.paths().runs / "labels" / f"{domain.name}-lesson.jsonl"
-lesson = ek.LabelStore(domain, where)
+lesson = ek.pairs.LabelStore(domain, where)
 right = domain.qrels["train"]
 
 
@@ -89,13 +89,13 @@ def words(text):
 
 
 # %%
-for task in ek.candidates(domain, "train", systems, k=3, n=40, seed=1):
+for task in ek.pairs.candidates(domain, "train", systems, k=3, n=40, seed=1):
     strict = 2 if right[task.query].get(task.document, 0) > 0 else 0
     shared = words(task.query_text) & words(task.document_text)
     lenient = max(strict, 1 if len(shared) > 1 else 0)
     lesson.label(task.query, task.document, strict, annotator="strict")
     lesson.label(task.query, task.document, lenient, annotator="lenient")
-agreement = ek.annotator_agreement(lesson)
+agreement = ek.pairs.annotator_agreement(lesson)
 agreement
 
 # %% [markdown]
@@ -103,7 +103,7 @@ agreement
 # about is the part of the guidelines that is missing. From labels to what a trainer reads:
 
 # %%
-labelled = ek.labels_to_pairs(domain, lesson.qrels("strictest"))
+labelled = ek.pairs.labels_to_pairs(domain, lesson.qrels("strictest"))
 labelled
 
 # %% [markdown]
@@ -113,18 +113,18 @@ labelled
 # `prompt.replace(...)`: every answer is cached under the prompt that it came from.
 
 # %%
-prompt = ek.PROMPTS.get(domain.name, ek.PROMPTS["general"])
-one = next(iter(ek.eligible_documents(domain).values()))
+prompt = ek.synthetic.PROMPTS.get(domain.name, ek.synthetic.PROMPTS["general"])
+one = next(iter(ek.synthetic.eligible_documents(domain).values()))
 print(prompt.render(one, "layman"))
 
 # %% [markdown]
 # `smollm2` has 135 million parameters and runs here. An endpoint of your own is
-# `ek.OpenAIBackend("model", base_url=...)`; the rest of the cell stays.
+# `ek.synthetic.OpenAIBackend("model", base_url=...)`; the rest of the cell stays.
 
 # %%
-documents = ek.eligible_documents(domain)
-writer = ek.TransformersBackend("smollm2")
-written = ek.generate(documents, writer, prompt, limit=8)
+documents = ek.synthetic.eligible_documents(domain)
+writer = ek.synthetic.TransformersBackend("smollm2")
+written = ek.synthetic.generate(documents, writer, prompt, limit=8)
 written
 
 # %% [markdown]
@@ -133,7 +133,7 @@ written
 # document again among its first ten).
 
 # %%
-filtered = ek.filter_generated(written, domain)
+filtered = ek.synthetic.filter_generated(written, domain)
 filtered
 
 # %% [markdown]
@@ -154,10 +154,10 @@ audit
 
 # %%
 arms = {
-    arm: changes for arm, changes in ek.experiments.available(domain).items()
+    arm: changes for arm, changes in ek.training.experiments.available(domain).items()
     if "hard_negatives" not in changes
 }
-table = ek.experiments.equal_cost(recipe, domain, arms, quiet=True)
+table = ek.training.experiments.equal_cost(recipe, domain, arms, quiet=True)
 table
 
 # %%
@@ -217,13 +217,13 @@ ek.exercises.check(
 # **2.** Filter again, with a stricter round trip: the document must come first. How many are kept?
 
 # %% tags=["solution"]
-answer_2 = len(ek.filter_generated(written, domain, top_k=1))
+answer_2 = len(ek.synthetic.filter_generated(written, domain, top_k=1))
 answer_2
 
 # %%
 ek.exercises.check(
     "2", answer_2,
-    lambda a: a == len(ek.filter_generated(written, domain, top_k=1)),
+    lambda a: a == len(ek.synthetic.filter_generated(written, domain, top_k=1)),
     hint="filter_generated(written, domain, top_k=...)",
     right="a strict round trip keeps only what the model already knows",
 )

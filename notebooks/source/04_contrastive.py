@@ -276,8 +276,8 @@ against
 # tuned and the general model's weights.
 
 # %%
-probe = ek.general_probe()
-merged = ek.merge_weights(run, "minilm", share=0.5)
+probe = ek.data.general_probe()
+merged = ek.training.merge_weights(run, "minilm", share=0.5)
 merged_scores = ek.evaluate(merged, domain, name="merged")
 subjects = {
     "base": "minilm", "contrastive": run, "whole corpus": whole_run, "merged": merged,

@@ -129,9 +129,9 @@ f"{np.mean(same):.1%} of {len(same)} pairs have the same two negatives"
 # wrong. Neither is perfect: the first also suspects what people marked as wrong.
 
 # %%
-reader = ek.load_cross_encoder("reranker")
-ek.false_negatives(
-    ways["dense"], domain, lambda texts: ek.score_pairs(reader, texts), sample=200
+reader = ek.models.load_cross_encoder("reranker")
+ek.pairs.find_false_negatives(
+    ways["dense"], domain, lambda texts: ek.models.score_pairs(reader, texts), sample=200
 )
 
 # %% [markdown]
@@ -225,7 +225,7 @@ counted = {
     "families apart": "families",
 }
 pd.DataFrame({
-    name: ek.in_batch_false_negatives(pairs, ek.batches(pairs, 64, 42, unique))
+    name: ek.pairs.in_batch_false_negatives(pairs, ek.pairs.batches(pairs, 64, 42, unique))
     for name, unique in counted.items()
 }).T.rename_axis("batches of 64")
 
@@ -245,11 +245,11 @@ apart
 
 # %%
 arms = {
-    name: changes for name, changes in ek.experiments.available(domain).items()
+    name: changes for name, changes in ek.training.experiments.available(domain).items()
     if name.startswith("human")
 }
 rates = (1e-4, 2e-4)
-table = ek.experiments.equal_cost(recipe, domain, arms, rates=rates, quiet=True)
+table = ek.training.experiments.equal_cost(recipe, domain, arms, rates=rates, quiet=True)
 table
 
 # %%
@@ -316,7 +316,7 @@ ek.exercises.check(
 
 # %% tags=["solution"]
 part = pairs.rows[:100]
-scores = lambda texts: ek.score_pairs(reader, texts)  # noqa: E731
+scores = lambda texts: ek.models.score_pairs(reader, texts)  # noqa: E731
 vetoed = ek.mine(domain, part, 1, model=general, reranker_filter=scores)
 plain = ek.mine(domain, part, 1, model=general)
 changed = [a != b for a, b in zip(vetoed.negatives, plain.negatives, strict=True)]
@@ -328,7 +328,7 @@ def vetoed_share(answer):
     kept = ek.mine(domain, pairs.rows[:100], 1, model=general)
     strict = ek.mine(
         domain, pairs.rows[:100], 1, model=general,
-        reranker_filter=lambda texts: ek.score_pairs(reader, texts),
+        reranker_filter=lambda texts: ek.models.score_pairs(reader, texts),
     )
     pairs_of = zip(kept.negatives, strict.negatives, strict=True)
     return abs(answer - np.mean([a != b for a, b in pairs_of])) < 0.005

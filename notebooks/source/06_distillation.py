@@ -57,7 +57,7 @@ larger_run = ek.train(
     ek.Recipe(model="bge-small", approach="corpus", learning_rate=2e-4), domain
 )
 teachers = [alone_run, larger_run]
-teacher = ek.load_teacher(teachers, domain)
+teacher = ek.training.load_teacher(teachers, domain)
 
 # %%
 taught_recipe = ek.Recipe(
@@ -88,12 +88,12 @@ def reranked(reader):
     pairs = [
         (domain.queries[q], domain.corpus[d]) for q, row in found.items() for d in row
     ]
-    scores = iter(ek.score_pairs(reader, pairs).tolist())
+    scores = iter(ek.models.score_pairs(reader, pairs).tolist())
     return {q: {d: next(scores) for d in row} for q, row in found.items()}
 
 
 def dev_score(ranking):
-    return ek.score(ranking, domain, "dev")["ndcg@10"].mean()
+    return ek.evaluation.score(ranking, domain, "dev")["ndcg@10"].mean()
 
 
 # %% [markdown]
@@ -105,12 +105,12 @@ def dev_score(ranking):
 # %%
 lists = ek.training_pairs(alone_recipe.replace(max_pairs=400), domain)
 mined = ek.mine(domain, lists.rows, 3, model=tuned, range_max=30, sampling="random")
-reader = ek.tune_cross_encoder(domain, mined)
+reader = ek.training.tune_cross_encoder(domain, mined)
 reader
 
 # %%
 judges = {"student alone": found}
-judges["cross-encoder"] = reranked(ek.load_cross_encoder())
+judges["cross-encoder"] = reranked(ek.models.load_cross_encoder())
 judges["cross-encoder, tuned"] = reranked(reader.model())
 for name, judge in {"larger": larger_run.model(), "two encoders": teacher}.items():
     judges[name] = ek.rank(judge, domain, "dev", documents=domain.dev_corpus(), k=20)
@@ -174,7 +174,7 @@ general = ek.load_model("minilm")
 general.eval()
 start = ek.encode(general, some[:4])  # (4, dim)
 vector_loss = (1 - (start * target[:4]).sum(axis=1)).mean()
-loss = ek.make_loss(copying, general, pairs.taught.arrays)
+loss = ek.training.make_loss(copying, general, pairs.taught.arrays)
 by_library = loss([general.preprocess(some[:4])], torch.arange(4)).item()
 type(loss).__mro__[1].__name__, by_library, float(vector_loss)
 
@@ -236,7 +236,7 @@ assert abs(kl_by_hand - kl_library) < 1e-4, (kl_by_hand, kl_library)
 # %%
 both = [(mined.anchors[i], domain.corpus[d]) for i in range(len(mined))
         for d in (mined.positives[i], mined.negatives[i][0])]
-logits = ek.score_pairs(reader.model(), both).reshape(-1, 2)
+logits = ek.models.score_pairs(reader.model(), both).reshape(-1, 2)
 sides = [ek.encode(general, list(side)) for side in zip(*both, strict=True)]
 cosines = (sides[0] * sides[1]).sum(axis=1).reshape(-1, 2)
 margins = logits[:, 0] - logits[:, 1]
@@ -254,7 +254,7 @@ from sentence_transformers.sentence_transformer.losses import MarginMSELoss
 margin_loss = MarginMSELoss(general, similarity_fct=pairwise_cos_sim)
 queries, right, wrong = sides[0][::2], sides[1][::2], sides[1][1::2]
 columns = [torch.tensor(part) for part in (queries, right, wrong)]
-scales = {"as they are": logits, "rescaled": ek.rescaled(logits, cosines)}
+scales = {"as they are": logits, "rescaled": ek.training.rescaled(logits, cosines)}
 {
     name: margin_loss.compute_loss_from_embeddings(columns, torch.tensor(s)).item()
     for name, s in scales.items()
@@ -319,7 +319,7 @@ small_run = ek.train(taught_recipe.replace(layers=layers // 2, **longer), domain
 small = ek.evaluate(small_run, domain).labelled("half the layers, taught")
 sizes = {f"{layers} layers": taught_run.model(),
          f"{layers // 2} layers": small_run.model()}
-speeds = ek.encode_speeds(sizes, list(domain.corpus.values())[:1000])
+speeds = ek.models.encode_speeds(sizes, list(domain.corpus.values())[:1000])
 speeds.round(2)
 
 # %%
@@ -418,19 +418,19 @@ ek.exercises.check(
 # **3.** What share of the margins lies beyond 2 after rescaling?
 
 # %% tags=["solution"]
-near = ek.rescaled(logits, cosines)
+near = ek.training.rescaled(logits, cosines)
 answer_3 = float(np.mean(np.abs(near[:, 0] - near[:, 1]) > 2))
 answer_3
 
 
 # %%
 def beyond(answer):
-    scores = ek.rescaled(logits, cosines)
+    scores = ek.training.rescaled(logits, cosines)
     return abs(answer - np.mean(np.abs(scores[:, 0] - scores[:, 1]) > 2)) < 1e-6
 
 
 ek.exercises.check(
-    "3", answer_3, beyond, hint="ek.rescaled(logits, cosines), then as above",
+    "3", answer_3, beyond, hint="ek.training.rescaled(logits, cosines), then as above",
     right="a teacher of another scale must be brought to the student's first",
 )
 

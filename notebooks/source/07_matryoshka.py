@@ -39,7 +39,7 @@ import pandas as pd
 import embkit as ek
 
 ek.setup()
-warnings.simplefilter("ignore", ek.UntrainedDimension)  # shown on purpose further down
+warnings.simplefilter("ignore", ek.evaluation.UntrainedDimension)  # shown on purpose further down
 domain = ek.load_domain()  # or: ek.load_domain("path/to/your/folder")
 split = domain.test_splits[0]
 
@@ -53,7 +53,7 @@ split = domain.test_splits[0]
 # %%
 plain = ek.train(ek.preset("corpus"), domain)
 unturned = ek.train(ek.preset("corpus", matryoshka=(384, 256, 128, 64, 32)), domain)
-start = ek.rotate_to_pca("minilm", domain)
+start = ek.models.rotate_to_pca("minilm", domain)
 nested = ek.train(unturned.recipe.replace(model=str(start)), domain)
 
 # %%
@@ -213,7 +213,7 @@ differences.round(3)
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     ek.evaluate_sizes(plain, domain, [32])
-said = [w for w in caught if w.category is ek.UntrainedDimension]
+said = [w for w in caught if w.category is ek.evaluation.UntrainedDimension]
 print("UntrainedSize:", said[0].message)
 
 # %% [markdown]
@@ -228,7 +228,7 @@ print("UntrainedSize:", said[0].message)
 documents = vectors["turned, every size"]  # (documents, dim)
 dev_queries = [domain.queries[q] for q in domain.split("dev")]
 asked = ek.encode(models["turned, every size"], dev_queries)  # (queries, dim)
-tiers = ek.TieredIndex(documents, size=64, shortlist=100)
+tiers = ek.search.TieredIndex(documents, size=64, shortlist=100)
 tiers
 
 # %% [markdown]
@@ -238,7 +238,7 @@ tiers
 
 # %%
 lengths = [10, 20, 50, 100, 200, 500]
-indexes = {size: ek.TieredIndex(documents, size=size) for size in (128, 64, 32)}
+indexes = {size: ek.search.TieredIndex(documents, size=size) for size in (128, 64, 32)}
 curves = {
     f"{size} dimensions": [index.replace(shortlist=n).recall(asked) for n in lengths]
     for size, index in indexes.items()
@@ -256,7 +256,7 @@ needed = {}
 for name, model in models.items():
     dev = ek.encode(model, dev_queries)
     for size in (128, 64, 32):
-        index = ek.TieredIndex(vectors[name], size=size)
+        index = ek.search.TieredIndex(vectors[name], size=size)
         needed[name, size] = index.needed(dev, recall=0.99, deepest=len(corpus))
 pd.Series(needed).unstack().rename_axis("trained for", axis=0)[[128, 64, 32]]
 
@@ -285,11 +285,11 @@ forms = {
 
 # %%
 def measured(options):
-    tiers = ek.TieredSearch(models["turned, every size"], corpus, **options)
+    tiers = ek.search.TieredSearch(models["turned, every size"], corpus, **options)
     test = [domain.queries[q] for q in domain.split(split)]
     needs = tiers.needed(dev_queries, deepest=len(corpus)) or len(corpus)
     tiers = tiers.replace(shortlist=needs)
-    ndcg = ek.score(ek.rank(tiers, domain, split, k=10), domain, split)["ndcg@10"]
+    ndcg = ek.evaluation.score(ek.rank(tiers, domain, split, k=10), domain, split)["ndcg@10"]
     share = tiers.hot_bytes / documents.nbytes
     return {"hot kB": tiers.hot_bytes / 1000, "share of exact's": share,
             "shortlist": needs, "recall@10": tiers.recall(test), "nDCG@10": ndcg.mean()}
@@ -307,17 +307,10 @@ pd.DataFrame(found).T.round(3)
 # %% [markdown]
 # ## At a million
 #
-# A few thousand documents are searched at once whichever way. What grows is the table that
-# `python -m tests.benchmarks.bench --only tiered` measures: ten thousand documents, a hundred thousand, a
-# million, the larger ones made of real vectors with noise, since nobody wrote a million titles.
-# It takes minutes; here is what it wrote last on this machine, if it ever ran.
-
-# %%
-grown = ek.tiered_bench()
-"python -m tests.benchmarks.bench --only tiered" if grown is None else grown
-
-# %%
-None if grown is None else grown.figure()
+# A few thousand documents are searched at once whichever way. What grows is measured by
+# `python -m tests.benchmarks.bench --only tiered`, in minutes: ten thousand documents, a hundred
+# thousand, a million, the larger ones made of real vectors with noise. `data/results.md` has
+# the table.
 
 # %% [markdown]
 # ## What we saw
@@ -340,20 +333,10 @@ told.append(f"- two tiers, 64 bytes a document, {bytes_['shortlist']:,} ranked a
             f"{bytes_['recall@10']:.1%} of exact search's first ten")
 
 # %%
-def best_of(grown):
-    """The fastest with recall of 0.99 in a quarter of the memory; largest corpus."""
-    rows = grown.table[grown.table["documents"] == grown.table["documents"].max()]
-    rows = rows[(rows["recall@10"] >= 0.99) & (rows["hot_share"] <= 0.25)]
-    return [
-        f"- of {row['documents']:,} documents, {row['way']}: recall@10 "
-        f"{row['recall@10']:.3f}, {row['ratio_1']:.1f} times exact search's speed, "
-        f"{row['hot_share']:.1%} of its memory"
-        for row in rows.nlargest(1, "ratio_1").to_dict("records")
-    ]
 
 
 # %%
-Markdown("\n".join(told + ([] if grown is None else best_of(grown))))
+Markdown("\n".join(told))
 
 # %% [markdown]
 # ## Exercises

@@ -235,7 +235,7 @@ arguments = SentenceTransformerTrainingArguments(
 )
 
 # %% [markdown]
-# `ek.efficient` computes the same without padding. The model is trained once and kept, like
+# `ek.models.efficient` computes the same without padding. The model is trained once and kept, like
 # every run of this course.
 
 # %%
@@ -254,7 +254,7 @@ loss = losses.MultipleNegativesRankingLoss(together, scale=1 / one.temperature)
 # %%
 if not (folder / "modules.json").is_file():
     trainer = SentenceTransformerTrainer(together, arguments, data, loss=loss)
-    with ek.efficient(together):
+    with ek.models.efficient(together):
         trainer.train()
     together.save_pretrained(str(folder))
 together = ek.load_model(folder)

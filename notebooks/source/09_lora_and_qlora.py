@@ -213,7 +213,7 @@ ek.widgets.RecipeEditor(domain, preset="LoRA")
 
 # %%
 try:
-    four_bits, why = ek.load_quantized("minilm"), None
+    four_bits, why = ek.models.load_quantized("minilm"), None
 except ek.EmbkitError as error:  # bitsandbytes is not here, or not for this device
     four_bits, why = None, error
 print(why or "bitsandbytes works here")
@@ -250,7 +250,7 @@ if four_bits:
     display(ek.plots.histogram(shown, "standard deviations of the weights", 60))
 
 # %%
-size = ek.weight_bytes(four_bits) if four_bits else None
+size = ek.models.weight_bytes(four_bits) if four_bits else None
 size
 
 # %% [markdown]
@@ -273,7 +273,7 @@ both
 
 # %%
 if four_bits:
-    other = ek.merge_adapter("minilm", qlora.path / "adapter", quantized=False)
+    other = ek.training.merge_adapter("minilm", qlora.path / "adapter", quantized=False)
     into_fp32 = ek.evaluate(other, domain, name="QLoRA, merged into fp32")
     display(ek.compare([tuned["QLoRA"], into_fp32], baseline=tuned["QLoRA"].label))
 
@@ -287,7 +287,7 @@ if four_bits:
 # %%
 runs = {"full": full, "LoRA": lora} | ({"QLoRA": qlora} if four_bits else {})
 recipes = {name: run.recipe.replace(batch_size=128) for name, run in runs.items()}
-memory = {name: ek.footprint(recipe, domain) for name, recipe in recipes.items()}
+memory = {name: ek.training.footprint(recipe, domain) for name, recipe in recipes.items()}
 pd.DataFrame({name: step.row() for name, step in memory.items()}).round(1)
 
 # %%
@@ -332,7 +332,7 @@ assert difference < 1e-4, difference
 # coders; this one on queries in a patient's words. Both lie on one base, and one call switches.
 
 # %%
-lay = ek.experiments.available(domain).get("strong LLM, lay words")
+lay = ek.training.experiments.available(domain).get("strong LLM, lay words")
 people = ("coders", "patients") if lay else ("all pairs", "half of them")
 changes = lay or {"max_pairs": len(ek.training_pairs(recipe, domain)) // 2}
 second = ek.train(recipe.replace(epochs=1, **changes), domain)
@@ -377,7 +377,7 @@ who.rename_axis("asked").round(3)
 
 # %%
 try:
-    ek.merge_adapter(full.path / "model", lora.path / "adapter")
+    ek.training.merge_adapter(full.path / "model", lora.path / "adapter")
 except ek.EmbkitError as error:
     print(error)
 

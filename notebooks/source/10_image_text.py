@@ -63,7 +63,7 @@ ridge_run = ek.train(ek.preset("frozen towers"), domain, quiet=True)
 recipe = ek.preset("both towers, first blocks frozen")
 run = ek.train(recipe, domain)
 ridge = ek.evaluate(ridge_run, domain)
-copied = ek.evaluate(ek.copy_captions(domain), domain, name="copied captions")
+copied = ek.evaluate(ek.training.copy_captions(domain), domain, name="copied captions")
 tuned = ek.evaluate(run, domain)
 
 # %%
@@ -124,7 +124,7 @@ pictures = [domain.corpus[next(iter(judged))] for _, judged in four]
 model = run.model()
 T, P = (model.encode(x, normalize_embeddings=True) for x in (captions, pictures))
 cosines = T @ P.T  # (4, 4)
-row = "".join(f"<td><img src='{ek.data_url(p)}' width='64'></td>" for p in pictures)
+row = "".join(f"<td><img src='{ek.data.data_url(p)}' width='64'></td>" for p in pictures)
 HTML(f"<table><tr>{row}</tr></table>")
 
 # %%
@@ -146,7 +146,7 @@ by_hand
 # The library's class, as a recipe with `approach="clip"` trains with it:
 
 # %%
-loss = ek.make_loss(recipe, model.eval())
+loss = ek.training.make_loss(recipe, model.eval())
 with torch.no_grad():
     batch = [model.preprocess(captions), model.preprocess(pictures)]
     by_library = loss(batch).item()
@@ -179,7 +179,7 @@ clouds = {
     name: (ek.encode(one, names), ek.encode(one, shown))
     for name, one in (untrained | models).items()
 }
-gaps = {name: ek.modality_gap(*both) for name, both in clouds.items()}
+gaps = {name: ek.space.modality_gap(*both) for name, both in clouds.items()}
 pd.Series(gaps, name="gap").round(3).to_frame()
 
 # %%
@@ -231,11 +231,11 @@ ranking = ek.rank(model, domain, to_image, k=5)
 rows = []
 for query in lost:
     found = "".join(
-        f"<img src='{ek.data_url(domain.corpus[document])}' width='48'>"
+        f"<img src='{ek.data.data_url(domain.corpus[document])}' width='48'>"
         for document in ranking[query]
     )
     right = next(iter(domain.qrels[to_image][query]))
-    image = f"<img src='{ek.data_url(domain.corpus[right])}' width='48'>"
+    image = f"<img src='{ek.data.data_url(domain.corpus[right])}' width='48'>"
     name = domain.queries[query]
     rows.append(f"<tr><td>{name}</td><td>{image}</td><td>{found}</td></tr>")
 head = "<tr><th>asked</th><th>right</th><th>found</th></tr>"
@@ -270,7 +270,7 @@ emoji_ridge = ek.train(ek.preset("frozen towers"), emoji, quiet=True)
 emoji_run = ek.train(recipe, emoji)
 emoji_scores = [
     ek.evaluate(emoji_ridge, emoji),
-    ek.evaluate(ek.copy_captions(emoji), emoji, name="copied captions"),
+    ek.evaluate(ek.training.copy_captions(emoji), emoji, name="copied captions"),
     ek.evaluate(emoji_run, emoji),
 ]
 table(emoji_scores, "split").round(3)
@@ -299,7 +299,7 @@ def shown_for(split, query, found):
     right, cells = emoji.qrels[split][query], []
     for document in found:
         frame = "2px solid #1b7f3b" if document in right else "2px solid transparent"
-        picture = ek.data_url(emoji.corpus[document])
+        picture = ek.data.data_url(emoji.corpus[document])
         cells.append(f"<img src='{picture}' width='40' style='border:{frame}'>")
     told = f"<td>{split}</td><td>{emoji.queries[query]}</td><td>{len(right)} right</td>"
     return f"<tr>{told}<td>{''.join(cells)}</td></tr>"
@@ -389,7 +389,7 @@ ek.exercises.check(
 texts, images = clouds["both towers"]
 moved = images - images.mean(axis=0) + texts.mean(axis=0)
 moved = moved / np.linalg.norm(moved, axis=1, keepdims=True)
-answer_2 = ek.modality_gap(texts, moved)
+answer_2 = ek.space.modality_gap(texts, moved)
 answer_2
 
 

@@ -47,7 +47,7 @@ split = domain.test_splits[0]
 # %%
 recipe = ek.Recipe(model="minilm", approach="contrastive")
 run = ek.train(recipe, domain)
-space = ek.fit_space("minilm", run, domain)
+space = ek.space.fit_space("minilm", run, domain)
 ek.plots.space_maps(space)
 
 # %% [markdown]
@@ -87,7 +87,7 @@ rotation = u @ vt  # (dim, dim)
 turned = raw @ rotation
 
 # %% tags=["hide"]
-assert np.allclose(rotation, ek.geometry.rotation(raw, before), atol=1e-6)
+assert np.allclose(rotation, ek.space.geometry.rotation(raw, before), atol=1e-6)
 assert np.allclose(turned, space.after, atol=1e-4)
 assert np.allclose(raw[:50] @ raw[:50].T, turned[:50] @ turned[:50].T, atol=1e-4)
 
@@ -100,7 +100,7 @@ some = np.arange(0, len(texts), max(1, len(texts) // 1000))
 
 
 def met(after):
-    near = ek.geometry.neighbours(np.vstack([before[some], after[some]]), 15)
+    near = ek.space.geometry.neighbours(np.vstack([before[some], after[some]]), 15)
     twins = np.arange(len(some)) + len(some)
     return (near[: len(some)] == twins[:, None]).any(axis=1).mean()
 
@@ -118,9 +118,9 @@ pd.DataFrame(rows).T.round(3)
 
 # %%
 a, b = space.before[some], space.after[some]
-seeds = [ek.project(a, b, seed=seed) for seed in (0, 1)]
+seeds = [ek.space.project(a, b, seed=seed) for seed in (0, 1)]
 first, second = (m.before - m.before.mean(axis=0) for m in seeds)
-second = second @ ek.geometry.rotation(second, first)
+second = second @ ek.space.geometry.rotation(second, first)
 spread = np.linalg.norm(first, axis=1).mean()
 apart = np.linalg.norm(first - second, axis=1).mean() / spread
 moved = np.linalg.norm(seeds[0].after - seeds[0].before, axis=1).mean() / spread
@@ -137,10 +137,10 @@ pd.Series({"two fits, nothing changed": apart, "one fit, two models": moved}).ro
 # %%
 settings = {"5 neighbours, tight": (5, 0.0), "15": (15, 0.1), "100, loose": (100, 0.5)}
 few = {
-    name: ek.project(a, b, k=min(k, len(some) // 3), min_dist=tight)
+    name: ek.space.project(a, b, k=min(k, len(some) // 3), min_dist=tight)
     for name, (k, tight) in settings.items()
 }
-few["PCA"] = ek.project(a, b, "pca")
+few["PCA"] = ek.space.project(a, b, "pca")
 colours = space.colours("group")[some]
 ek.plots.map_settings(few, colours)
 
@@ -154,8 +154,8 @@ rng = np.random.default_rng(0)
 noise = rng.standard_normal((2, *a.shape)).astype(np.float32)
 noise /= np.linalg.norm(noise, axis=2, keepdims=True)
 drawn = {
-    "noise, 5 neighbours": ek.project(*noise, k=5, min_dist=0.0),
-    "noise, 15": ek.project(*noise),
+    "noise, 5 neighbours": ek.space.project(*noise, k=5, min_dist=0.0),
+    "noise, 15": ek.space.project(*noise),
 }
 ek.plots.map_settings(drawn, ["noise"] * len(some), by="none")
 
@@ -185,7 +185,7 @@ pd.Series({"alignment": alignment, "uniformity": uniformity}).round(3)
 
 # %% tags=["hide"]
 assert abs(alignment - space.measures(split).values["alignment"][1]) < 1e-4
-assert abs(uniformity - ek.geometry.uniformity(space.after[some])) < 1e-4
+assert abs(uniformity - ek.space.geometry.uniformity(space.after[some])) < 1e-4
 
 # %% [markdown]
 # **Anisotropy** is the mean cosine of two documents; **effective rank** is how many directions are
@@ -228,7 +228,7 @@ pd.Series(said | {"p": lead.p}).round(3)
 # %%
 columns = {}
 for name, near in zip(space.names, space.near, strict=True):
-    counts = ek.geometry.occurrences(near)
+    counts = ek.space.geometry.occurrences(near)
     top = np.argsort(-counts, kind="stable")[:5]
     columns[name] = [f"{counts[i]}: {texts[i][:60]}" for i in top]
 pd.DataFrame(columns)
@@ -291,7 +291,7 @@ others = {
     "shuffled": ek.train(recipe.replace(shuffle_labels=True, epochs=1), domain),
 }
 spaces = {
-    name: ek.fit_space("minilm", other, domain, methods=("pca",))
+    name: ek.space.fit_space("minilm", other, domain, methods=("pca",))
     for name, other in others.items()
 }
 
@@ -362,7 +362,7 @@ answer_2
 # %%
 def overlaps(a):
     lists = np.array([[1, 2, 3, 4]]), np.array([[3, 4, 5, 6]])
-    return abs(a - ek.geometry.neighbour_overlap(*lists)[0]) < 1e-3
+    return abs(a - ek.space.geometry.neighbour_overlap(*lists)[0]) < 1e-3
 
 
 ek.exercises.check("2", answer_2, overlaps, hint="what both have, of what either has")
@@ -371,14 +371,14 @@ ek.exercises.check("2", answer_2, overlaps, hint="what both have, of what either
 # **3.** Which share of the documents is nobody's neighbour, after training? Call it `answer_3`.
 
 # %% tags=["solution"]
-answer_3 = (ek.geometry.occurrences(space.near[1]) == 0).mean()
+answer_3 = (ek.space.geometry.occurrences(space.near[1]) == 0).mean()
 answer_3
 
 # %%
 ek.exercises.check(
     "3", answer_3,
-    lambda a: abs(a - (ek.geometry.occurrences(space.near[1]) == 0).mean()) < 1e-3,
-    hint="ek.geometry.occurrences counts them", right="the other side of hubs",
+    lambda a: abs(a - (ek.space.geometry.occurrences(space.near[1]) == 0).mean()) < 1e-3,
+    hint="ek.space.geometry.occurrences counts them", right="the other side of hubs",
 )
 
 # %% [markdown]

@@ -103,7 +103,7 @@ by_hand = np.empty(m)
 times = np.minimum(1, p[order] * (m - np.arange(m)))
 by_hand[order] = np.maximum.accumulate(times)
 survive = int((by_hand < 0.05).sum())
-assert np.allclose(by_hand, ek.holm(list(p)))
+assert np.allclose(by_hand, ek.evaluation.holm(list(p)))
 survive
 
 # %% [markdown]
@@ -125,12 +125,12 @@ pd.Series({"tests": len(tests), "p < 0.05": plain, "p Holm < 0.05": corrected})
 # A mean hides that the better model loses queries, too.
 
 # %%
-ek.win_tie_loss([words, *scores.values()], base, split)
+ek.evaluation.win_tie_loss([words, *scores.values()], base, split)
 
 # %%
 best_name = max(scores, key=lambda name: runs[name].dev_score)  # dev chooses
 best, best_scores = runs[best_name], scores[best_name]
-behind = ek.top_changed_queries(base, best_scores, domain, split, n=5)
+behind = ek.evaluation.top_changed_queries(base, best_scores, domain, split, n=5)
 behind.round(2)
 
 # %%
@@ -148,7 +148,7 @@ ek.plots.before_after(base, best_scores, split)
 board.pareto()
 
 # %%
-front = pd.DataFrame(ek.pareto_front(board))
+front = pd.DataFrame(ek.evaluation.pareto_front(board))
 columns = ["label", "ndcg@10", "train_seconds", "trainable_params"]
 front[[*columns, "bytes_per_embedding", "general_ndcg@10"]].round(3)
 
@@ -158,7 +158,7 @@ front[[*columns, "bytes_per_embedding", "general_ndcg@10"]].round(3)
 # %%
 texts = list(domain.corpus.values())[:500]
 models = {"minilm": ek.load_model("minilm"), best_name: best.model()}
-ek.encode_speeds(models, texts).round(2)
+ek.models.encode_speeds(models, texts).round(2)
 
 # %% [markdown]
 # ## Should you fine-tune?
@@ -170,7 +170,7 @@ ek.encode_speeds(models, texts).round(2)
 
 # %%
 with pd.option_context("display.max_colwidth", None):  # whole sentences
-    display(ek.advice_rules())
+    display(ek.advice.advice_rules())
 
 # %%
 advice = ek.advise(domain, quiet=True)
@@ -275,7 +275,7 @@ loop = ek.tune(
 loop
 
 # %%
-found = ek.sweep(
+found = ek.training.sweep(
     ek.Recipe(epochs=1, max_pairs=400),
     domain,
     {"learning_rate": (5e-5, 2e-3, "log"), "temperature": (0.02, 0.1)},
@@ -305,8 +305,8 @@ card = (plain_folder / "README.md").read_text(encoding="utf-8")
 print(card[card.index("## Evaluation") :][:900])
 
 # %%
-onnx_folder = ek.export_onnx(best, out / "onnx")
-loss = ek.onnx_loss(best, onnx_folder, domain, documents=domain.dev_corpus(2_000))
+onnx_folder = ek.export.export_onnx(best, out / "onnx")
+loss = ek.export.onnx_loss(best, onnx_folder, domain, documents=domain.dev_corpus(2_000))
 loss.round(4)
 
 # %% [markdown]
@@ -359,7 +359,7 @@ answer_1 = [0.03, 0.06, 0.06]
 
 # %%
 ek.exercises.check(
-    "1", answer_1, lambda a: np.allclose(a, ek.holm([0.01, 0.04, 0.03])),
+    "1", answer_1, lambda a: np.allclose(a, ek.evaluation.holm([0.01, 0.04, 0.03])),
     hint="the smallest times 3, the next times 2; the result never falls",
 )
 
@@ -368,7 +368,7 @@ ek.exercises.check(
 # labels, from `board`.
 
 # %% tags=["solution"]
-answer_2 = [row["label"] for row in ek.pareto_front(board, "bytes_per_embedding")]
+answer_2 = [row["label"] for row in ek.evaluation.pareto_front(board, "bytes_per_embedding")]
 
 # %%
 def on_front(a):
@@ -381,7 +381,7 @@ def on_front(a):
     )
 
 
-ek.exercises.check("2", answer_2, on_front, hint="ek.pareto_front(board, cost=...)")
+ek.exercises.check("2", answer_2, on_front, hint="ek.evaluation.pareto_front(board, cost=...)")
 
 # %% [markdown]
 # **3.** Ask for advice with a target that no label can reach here. Keep what `ek.advise` gives:

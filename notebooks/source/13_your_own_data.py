@@ -394,7 +394,7 @@ import dataclasses
 
 wider = dataclasses.replace(domain, queries={**domain.queries, **pool})
 models = {"before": general, "after": tuned}
-tasks = ek.candidates(wider, list(doubts.index[:3]), models, k=3)
+tasks = ek.pairs.candidates(wider, list(doubts.index[:3]), models, k=3)
 shown = [(t.query_text[:80], t.document_text[:90]) for t in tasks]
 pd.DataFrame(shown, columns=["query", "is this an answer?"])
 
@@ -423,11 +423,11 @@ vectors = ek.encode(tuned, texts)  # (documents, dim)
 centred = vectors - vectors.mean(axis=0)
 axes = np.linalg.eigh(centred.T @ centred)[1][:, -2:]  # the two widest directions
 target = here / "embeddings.parquet"
-ek.to_parquet(vectors, texts, names, target, centred @ axes, replace=True)
+ek.export.to_parquet(vectors, texts, names, target, centred @ axes, replace=True)
 pd.read_parquet(target).head(3)
 
 # %%
-folder = ek.to_beir(domain, here / "copy", replace=True)
+folder = ek.export.to_beir(domain, here / "copy", replace=True)
 again = ek.load_domain(folder, profile="full")  # full: nothing is cut
 again.hash, again.hash == domain.hash
 
@@ -509,17 +509,17 @@ ek.exercises.check(
 # %% [markdown]
 # **3.** Judge one of the tasks as relevant (grade 2), one whose document is not labelled as right so
 # far, and take the label into the split it belongs to: the dev split's questions stay in dev, new
-# ones go to train. `ek.LabelStore(wider, path)` keeps labels, `ek.with_labels(wider,
+# ones go to train. `ek.pairs.LabelStore(wider, path)` keeps labels, `ek.pairs.with_labels(wider,
 # store.qrels(), split)` gives a new domain.
 
 # %% tags=["solution"]
 dev = wider.qrels["dev"]
-store = ek.LabelStore(wider, here / "labels.jsonl")
+store = ek.pairs.LabelStore(wider, here / "labels.jsonl")
 new = next(t for t in tasks if t.document not in dev.get(t.query, {}))
 store.label(new.query, new.document, 2)
 into = "dev" if new.query in dev else "train"
 only = {new.query: {new.document: 2}}
-answer_3 = ek.with_labels(wider, only, into)
+answer_3 = ek.pairs.with_labels(wider, only, into)
 
 
 # %%

@@ -224,7 +224,7 @@ def index(target: Path) -> Path:
 def leaderboard(runs: Path | None = None) -> None:
     """Saves and shows everything evaluated so far on the domain in ``EMBKIT_DOMAIN``."""
     from embkit.data import load_domain
-    from embkit.evaluation.evaluate import leaderboard as everything
+    from embkit.evaluation.ranking import leaderboard as everything
 
     runs = runs or paths().runs
     domain = load_domain(os.environ.get("EMBKIT_DOMAIN") or "icd10cm")

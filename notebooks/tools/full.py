@@ -7,7 +7,7 @@ import time
 
 from embkit import session
 from embkit.data import load_domain
-from embkit.evaluation.evaluate import evaluate, leaderboard
+from embkit.evaluation.ranking import evaluate, leaderboard
 from embkit.recipes.recipe import Recipe
 from embkit.training.trainer import train
 

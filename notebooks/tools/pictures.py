@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from embkit.data import load_domain
-from embkit.evaluation.evaluate import evaluate, rank_changes
+from embkit.evaluation.ranking import evaluate, rank_changes
 from embkit.files import write_atomic
 from embkit.models.loading import load_model
 from embkit.plots import apply_style, png, rank_change

@@ -22,7 +22,7 @@ asked = domain.queries[next(iter(domain.split(domain.test_splits[0])))]"""
 # File name -> a cell that ends with one panel.
 PANELS = {
     "search_box": 'ek.widgets.SearchBox("minilm", run, domain)',
-    "linked_maps": """maps = ek.widgets.LinkedMaps(ek.fit_space("minilm", run, domain))
+    "linked_maps": """maps = ek.widgets.LinkedMaps(ek.space.fit_space("minilm", run, domain))
 maps.query = asked
 maps""",
     "temperature_lab": """table = domain.pairs().to_pandas().drop_duplicates("positive").head(32)

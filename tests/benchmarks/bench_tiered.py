@@ -319,7 +319,7 @@ def tiered_bench() -> TieredBench | None:
     """What ``python -m tests.benchmarks.bench --only tiered`` wrote; None where none was run.
 
     Example:
-        >>> ek.tiered_bench()  # doctest: +SKIP
+        >>> tiered_bench()  # doctest: +SKIP
     """
     import pandas as pd
 

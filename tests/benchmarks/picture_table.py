@@ -15,8 +15,8 @@ from typing import Any
 
 from embkit import session
 from embkit.data import Domain, load_domain
-from embkit.evaluation.evaluate import evaluate
 from embkit.evaluation.metrics import paired_test
+from embkit.evaluation.ranking import evaluate
 from embkit.evaluation.scores import Scores
 from embkit.files import write_atomic
 from embkit.recipes.recipe import Recipe, preset

@@ -30,7 +30,7 @@ def general_probe(
         seed: of which others stand beside the right ones, and of which queries are asked.
 
     Returns:
-        A Domain with one test split, ``general``: ``ek.evaluate(run, ek.general_probe())``.
+        A Domain with one test split, ``general``: ``ek.evaluate(run, ek.data.general_probe())``.
     """
     small = profile() == "smoke"
     documents = (0 if small else DOCUMENTS) if documents is None else documents

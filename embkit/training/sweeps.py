@@ -54,7 +54,7 @@ class SweepResult:
             raise EmbkitError(
                 f"{len(self.rows)} trials, none of them finished",
                 expected="one trial at least that was trained on all pairs",
-                hint="ek.sweep(recipe, domain, space, trials=10) goes on from here",
+                hint="ek.training.sweep(recipe, domain, space, trials=10) goes on from here",
             )
         row = max(done, key=lambda row: row["dev nDCG@10"])
         return self.recipe.replace(**{name: row[name] for name in self.fields})
@@ -127,7 +127,7 @@ def sweep(
         raise EmbkitError(
             f"a sweep of {len(ranges)} fields with {trials} trials",
             expected="one field or more, and one trial or more",
-            hint='ek.sweep(recipe, domain, {"learning_rate": (1e-5, 1e-2, "log")}, trials=10)',
+            hint='sweep(recipe, domain, {"learning_rate": (1e-5, 1e-2, "log")}, trials=10)',
         )
     file = store(domain) / "sweeps" / f"{name}.journal"
     file.parent.mkdir(parents=True, exist_ok=True)
