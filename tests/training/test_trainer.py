@@ -158,8 +158,8 @@ def die(self, args, state, control, **kwargs):
     on_step_end(self, args, state, control, **kwargs)
     if state.global_step == 5:
         os.kill(os.getpid(), 9)
-watching.Watch.on_step_end = die
-training.train(recipe, domain, quiet=True)
+callbacks.Watch.on_step_end = die
+trainer.train(recipe, domain, quiet=True)
 """
 
 

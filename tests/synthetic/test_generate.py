@@ -290,7 +290,9 @@ def test_a_process_that_is_killed_loses_nothing(cache):
         "from tests.test_generation import Echo, run, titles\n"
         "run(titles(50), Echo(answer=lambda d, _: time.sleep(0.02) or f'it hurts, {d}'))\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent.parent)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=Path(__file__).resolve().parents[2]
+    )
     deadline, lines = time.monotonic() + 60, 0
     while lines < 5 and time.monotonic() < deadline:
         time.sleep(0.01)
