@@ -6,9 +6,11 @@ import contextlib
 import os
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+from filelock import FileLock
 
 from .errors import EmbkitError
 
@@ -47,6 +49,30 @@ def write_atomic(
         with contextlib.suppress(OSError):  # the folder is out of reach: nothing was made there
             part.unlink(missing_ok=True)
     return target
+
+
+@contextlib.contextmanager
+def made_once(folder: Path, record: str) -> Iterator[bool]:
+    """A folder that is made once: True where it has to be made, False where its record is there.
+
+    A second process waits until the first has done, and then finds the record. What makes the
+    folder writes the record last: a folder without one is not finished.
+
+    Args:
+        folder: what is made; a lock file stands beside it meanwhile.
+        record: the file in it that is written last.
+
+    Example:
+        >>> with made_once(folder, "run.json") as todo:  # doctest: +SKIP
+        ...     if todo:
+        ...         make(folder)
+    """
+    if (folder / record).is_file():
+        yield False
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        yield not (folder / record).is_file()
 
 
 def replace_folder(target: Path, write: Callable[[str], object]) -> None:

@@ -104,8 +104,19 @@ class Run:
         return self.recipe.label
 
     def model(self) -> SentenceTransformer:
-        """The trained model."""
+        """The trained model.
+
+        Raises:
+            EmbkitError: the run's folder has gone.
+        """
         from .models.loading import load_model
+
+        if not (self.path / RECORD).is_file():
+            raise EmbkitError(
+                f"the run {self.path.name!r} is no longer on disk",
+                expected="a run whose folder is there",
+                hint="ek.train(run.recipe, domain) trains it again",
+            )
 
         return load_model(self.path / "model")
 

@@ -9,6 +9,7 @@ import platform
 import random
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .errors import EmbkitError, unknown
 
@@ -121,6 +122,27 @@ def precision(on: str | None = None) -> str:
         return "fp32"
     has = torch.cpu.get_capabilities()
     return "bf16" if any(has.get(name) for name in NATIVE_BF16) else "fp32"
+
+
+def torch_dtype(name: str) -> Any:
+    """torch's dtype of a precision."""
+    import torch
+
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
+
+
+def autocast(on: str, *, wanted: bool = True) -> Any:
+    """torch's autocast to the precision in force on a device; without effect where that is fp32.
+
+    Args:
+        on: the device's type: ``cpu``, ``cuda``, ``mps``.
+        wanted: False switches it off, whatever is around.
+    """
+    import torch
+
+    chosen = precision(on) if wanted else "fp32"
+    dtype = torch.bfloat16 if chosen == "fp32" else torch_dtype(chosen)
+    return torch.autocast(on, dtype=dtype, enabled=chosen != "fp32")
 
 
 def precision_flags(on: str | None = None) -> dict[str, bool]:

@@ -30,6 +30,34 @@ def reads_pictures(folder: Path) -> bool:
     return False
 
 
+def as_model(what: Any) -> Any:
+    """What can rank or encode, of whatever stands for it.
+
+    Args:
+        what: a Run or a Head, a model's name, folder or hub id, a loaded model, a function
+            ``list[str] -> (texts, dim)``, or ``"bm25"``.
+
+    Returns:
+        A model or a function; ``"bm25"`` as it is.
+
+    Raises:
+        EmbkitError: the model cannot be had, or ``what`` is nothing of the kind.
+    """
+    if isinstance(what, str) and what == "bm25":
+        return what
+    if isinstance(what, str | os.PathLike):
+        return load_model(what)
+    if callable(getattr(what, "model", None)):
+        return what.model()
+    if hasattr(what, "preprocess") or hasattr(what, "vectors") or callable(what):
+        return what
+    raise EmbkitError(
+        f"a model was asked for, and {type(what).__name__} given",
+        expected="a Run, a model, a model's name, 'bm25', or a function list[str] -> array",
+        hint="'minilm'",
+    )
+
+
 def load_model(model: str | os.PathLike, **kwargs: Any) -> SentenceTransformer:
     """A sentence-transformers model by name, folder or hub id, on the session's device.
 

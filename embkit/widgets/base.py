@@ -159,25 +159,3 @@ def own_domain(what: Any, domain: Any) -> str:
         f"{what.path.name} was trained on {record.get('domain')!r}, not on this "
         f"{domain.name!r} ({domain.profile})."
     )
-
-
-def ready_model(what: Any) -> Any:
-    """A Run's or a name's model; other models and functions as they are.
-
-    Raises:
-        EmbkitError: the run's folder has gone, or the model cannot be had.
-    """
-    from ..models.loading import load_model
-    from ..runs import RECORD, Run
-
-    if isinstance(what, Run) and not (what.path / RECORD).is_file():
-        raise EmbkitError(
-            f"the run {what.path.name!r} is no longer on disk",
-            expected="a run whose folder is there",
-            hint="ek.train(run.recipe, domain) trains it again",
-        )
-    if isinstance(what, str) and what == "bm25":
-        return what
-    if isinstance(what, str) or hasattr(what, "__fspath__"):
-        return load_model(what)
-    return what.model() if callable(getattr(what, "model", None)) else what

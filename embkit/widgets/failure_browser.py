@@ -16,7 +16,8 @@ from ..data.domain import Domain
 from ..data.text_checks import words
 from ..errors import unknown
 from ..evaluation.ranking import rank, score
-from .base import Panel, listing, own_domain, ready_model, table
+from ..models.loading import as_model
+from .base import Panel, listing, own_domain, table
 
 OUTCOMES = ("won", "lost", "tied")
 SAME = 1e-9  # a difference in the metric up to this is a tie
@@ -86,7 +87,7 @@ class FailureBrowser(Panel):
         self.domain, self.names, self.metric, self.k = domain, names, metric, k
         self.split = split if split is not None else domain.test_splits[0]
         self._qrels = domain.split(self.split)
-        self._rankings = [rank(ready_model(what), domain, self.split) for what in (before, after)]
+        self._rankings = [rank(as_model(what), domain, self.split) for what in (before, after)]
         self.cases = self._cases()
         self._warning = " ".join(filter(None, (own_domain(w, domain) for w in (before, after))))
         counts = Counter(case.outcome for case in self.cases.values())

@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 from ..data.domain import Domain
 from ..errors import EmbkitError
 from ..models.encoding import encode
+from ..models.loading import as_model
 from ..pairs.mining import Mined, Pair, mine
-from .base import Panel, listing, ready_model, table
+from .base import Panel, listing, table
 
 DEEPEST = 200  # the window's end, at most
 SHOWN = 100  # characters of a text in a row
@@ -70,7 +71,7 @@ class NegativesLab(Panel):
         self.domain, self.n, self.pairs_given = domain, n, len(pairs)
         chosen = np.linspace(0, len(pairs) - 1, min(most, len(pairs))).astype(int)
         self.pairs = [pairs[i] for i in chosen]
-        self._vectors = _Kept(ready_model(model), domain, [anchor for _, anchor, _ in self.pairs])
+        self._vectors = _Kept(as_model(model), domain, [anchor for _, anchor, _ in self.pairs])
         self._ends = ipywidgets.IntRangeSlider(
             description="ranks", min=0, max=min(DEEPEST, len(domain.corpus)), **_LOOK
         )

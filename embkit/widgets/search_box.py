@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 from ..data.domain import Domain, normalise
 from ..errors import EmbkitError
 from ..models.encoding import encode_as
+from ..models.loading import as_model
 from ..search.index import BM25
-from .base import Panel, listing, own_domain, ready_model
+from .base import Panel, listing, own_domain
 
 LONG = 1000  # characters of a query above which the reader is told that models read less
 SHOWN = 160  # characters of a document in the list
@@ -39,7 +40,7 @@ class _Side:
 
     def __init__(self, what: Any, domain: Domain) -> None:
         self.what, texts = what, list(domain.corpus.values())
-        self.model = ready_model(what)
+        self.model = as_model(what)
         self._words = BM25(texts) if self.model == "bm25" else None
         if self._words is None:
             self._documents = encode_as(self.model, texts, "document")  # (documents, dim)

@@ -17,12 +17,13 @@ from ..errors import EmbkitError
 from ..evaluation.metrics import bootstrap_ci, ranking_from_arrays
 from ..evaluation.ranking import score
 from ..models.encoding import encode_as
+from ..models.loading import as_model
 from ..models.vectors import Vectors
 from ..plots import COLORS, DASHES, lines
 from ..search.index import exact_search
 from ..search.tiered import truncate
 from ..space.maps import Arrays, kept
-from .base import Panel, ready_model, table
+from .base import Panel, table
 
 STEPS = (4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 MOST = 4  # models beside each other
@@ -73,7 +74,7 @@ class TruncationLab(Panel):
         super().__init__()
         self.domain, self.split = domain, split or domain.test_splits[0]
         self._judged = domain.split(self.split)
-        self.models = {name: ready_model(what) for name, what in models.items()}
+        self.models = {name: as_model(what) for name, what in models.items()}
         texts = list(domain.corpus.values())
         self._documents = {n: encode_as(m, texts, "document") for n, m in self.models.items()}
         widest = max(v.shape[1] for v in self._documents.values())
