@@ -1,6 +1,8 @@
-"""The project's own files agree: pyproject, constraints, environment.yml, Makefile, README."""
+"""The project's own files agree: pyproject, constraints, environment.yml, Makefile, READMEs."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
@@ -13,6 +15,9 @@ from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parent.parent
 GPU_ONLY = ("nvidia-", "cuda-", "triton")
+READMES = ("README.md", "notebooks/README.md", "data/README.md", "embkit/README.md")
+READMES += ("tests/README.md", "data/results.md")
+COURSE = sorted(path.stem for path in (ROOT / "notebooks" / "source").glob("[0-9][0-9]_*.py"))
 
 
 def read(name):
@@ -100,10 +105,95 @@ def test_ci_calls_what_the_readme_names():
     assert re.search(rf"^{command}\b", read("README.md"), re.M)
 
 
-def test_the_readme_names_only_targets_that_exist():
+def code(name):
+    """The blocks of code in a README, and what stands between backticks."""
+    text = read(name)
+    return "\n".join(re.findall(r"^```.*?^```", text, re.M | re.S) + re.findall(r"`[^`\n]+`", text))
+
+
+def test_the_readmes_name_only_targets_that_exist():
     targets = set(re.findall(r"^([a-z]+):", read("Makefile"), re.M))
-    named = set(re.findall(r"(?:^|`)make ([a-z]+)", read("README.md"), re.M))
-    assert {"run", "lab", "test", "bench"} <= named <= targets
+    named = {name: re.findall(r"(?:^|`)make ([a-z]+)", code(name), re.M) for name in READMES}
+    assert {"run", "lab", "test", "setup"} <= set(named["README.md"])
+    everywhere = {target for found in named.values() for target in found}
+    assert everywhere <= targets
+    assert {"bench", "full", "sources", "approaches", "pictures", "page"} <= everywhere
+    assert {"notebooks", "style", "lint", "assets"} <= everywhere
+
+
+def test_the_readmes_name_only_commands_that_exist():
+    line = [sys.executable, "-m", "embkit", "--help"]
+    shown = subprocess.run(line, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    listed = set(re.findall(r"^ {4}([a-z]+)\b", shown, re.M))
+    pattern = r"-m embkit ([a-z]+)"
+    named = {command for name in READMES for command in re.findall(pattern, read(name))}
+    assert {"check", "advise", "run", "train"} <= named <= listed
+
+
+def test_the_first_readme_is_short():
+    assert len(read("README.md").splitlines()) <= 150
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_links_and_pictures_lead_somewhere(name):
+    links = re.findall(r"\]\(([^)\s]+)\)", read(name))
+    assert links
+    for link in links:
+        path, _, heading = link.partition("#")
+        if link.startswith("https:"):
+            continue
+        target = (ROOT / name).parent / path if path else ROOT / name
+        assert target.is_file(), link
+        if heading:
+            titles = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), re.M)
+            anchors = {re.sub(r"[^\w\- ]", "", x).lower().replace(" ", "-") for x in titles}
+            assert heading in anchors, link
+
+
+# ---- the course: one table for everybody, one with what the teacher needs
+
+
+def lessons(name):
+    """Notebook -> its row of a README's table of the course."""
+    rows = re.findall(r"^\| `(\d\d_\w+)` \|(.*)\|$", read(name), re.M)
+    assert len(rows) == len(dict(rows))
+    return {book: [cell.strip() for cell in row.split("|")] for book, row in rows}
+
+
+def numbers(text):
+    """The lessons that "00, 03–05" names, as two digits each."""
+    found = set()
+    for first, last in re.findall(r"\b(\d\d)(?:–(\d\d))?\b", text):
+        found |= {f"{n:02}" for n in range(int(first), int(last or first) + 1)}
+    return found
+
+
+def test_every_notebook_stands_in_both_tables_with_the_same_minutes():
+    short, long = lessons("README.md"), lessons("notebooks/README.md")
+    assert list(short) == list(long) == COURSE
+    assert {book: row[-1] for book, row in short.items()} == {b: row[-1] for b, row in long.items()}
+    assert all(float(row[-1]) > 0 for row in short.values())
+
+
+def test_schedules_add_up_and_come_in_an_order_that_can_be_taught():
+    rows = lessons("notebooks/README.md")
+    minutes = {book[:2]: float(row[-1]) for book, row in rows.items()}
+    needs = {book[:2]: numbers(row[1]) for book, row in rows.items()}
+    assert needs["03"] == {"00", "01", "02"} and needs["05"] == {"03", "04"}
+    schedules = re.findall(
+        r"^\| ([a-z, ]+) \| ([\d.]+) \| [^|]+ \| ([\d, ]+) \|$", read("notebooks/README.md"), re.M
+    )
+    assert len(schedules) == 4
+    before = set()
+    for title, total, listed in schedules:
+        books = re.findall(r"\d\d", listed)
+        assert sum(minutes[book] for book in books) == pytest.approx(float(total), abs=0.05), title
+        seen = set(before) if title.endswith("the second") else set()
+        for book in books:
+            assert needs[book] <= seen, f"{title}: {book} before {needs[book] - seen}"
+            seen.add(book)
+        before = seen
+    assert before == set(minutes), "two days hold the whole course"
 
 
 def test_the_readme_installs_what_make_installs():
