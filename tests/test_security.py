@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from embkit import OpenAIBackend, Recipe
+from embkit import Recipe
+from embkit.synthetic import OpenAIBackend
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = sorted(

@@ -64,7 +64,8 @@ my_words = "low iron in the blood"
 if domain.name != "icd10cm":  # elsewhere: one of its own queries
     my_words = domain.examples(domain.test_splits[-1])[0][0]
 
-ek.search_side_by_side(my_words, {"general model": general, "words (BM25)": "bm25"}, domain)
+both = {"general model": general, "words (BM25)": "bm25"}
+ek.search_side_by_side(my_words, both, domain)
 
 # %% [markdown]
 # Some answers are good, some share a word and miss the meaning. One query proves nothing,
@@ -128,7 +129,8 @@ right = [d for d, grade in domain.qrels[split][query].items() if grade > 0]
 phrase, [domain.corpus[d][:300] for d in right[:3]]
 
 # %%
-ek.plots.rank_change(ek.evaluation.rank_changes(phrase, general, tuned, domain, right, k=6), phrase, k=6)
+places = ek.evaluation.rank_changes(phrase, general, tuned, domain, right, k=6)
+ek.plots.rank_change(places, phrase, k=6)
 
 # %% [markdown]
 # That was the best case, picked to be seen. All of them, sorted from the query that lost
@@ -215,7 +217,8 @@ ek.search_side_by_side(answer_3, {"before": general, "after": tuned}, domain, k=
 
 # %%
 def same_first(words):
-    table = ek.search_side_by_side(words, {"before": general, "after": tuned}, domain, k=1)
+    models = {"before": general, "after": tuned}
+    table = ek.search_side_by_side(words, models, domain, k=1)
     return table["before"].iloc[0] == table["after"].iloc[0]
 
 

@@ -201,7 +201,7 @@ pd.DataFrame({"queries needed": [queries_needed(d) for d in deltas]}, deltas)
 # On ICD-10-CM, `known` asks new phrases about categories that training met; `novel` asks
 # about categories that training never saw; `lay` asks in a patient's words. A model can
 # learn a catalogue by heart and do well on the first alone. A folder that comes without
-# splits is cut by document: what its `test` asks for was, wherever possible, right for no
+# splits is made by document: what its `test` asks for was, wherever possible, right for no
 # training query. Where a split mixes both, the queries whose right documents were never a
 # training positive are reported as a part of their own.
 

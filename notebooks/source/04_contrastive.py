@@ -60,19 +60,20 @@ ek.compare([words, base, contrastive], baseline="base")
 # $$-\log \frac{\exp(\cos(q, d^+)/t)}{\sum_i \exp(\cos(q, d_i)/t)}$$
 #
 # Four pairs make a batch: four queries, four documents, sixteen similarities. The right
-# ones lie on the diagonal; the rest of each row are its negatives. These four are kin (on
+# ones lie on the diagonal; the rest of each row are its negatives. These four are relatives (on
 # ICD-10-CM, anemias), so that the task is not too easy.
 
 # %%
 import numpy as np
 
 table = domain.pairs().to_pandas().drop_duplicates("positive")
-kin = table[table["positive"].str.contains("anemia")]
-if len(kin) < 16:  # another domain: the documents nearest to the first
+relatives = table[table["positive"].str.contains("anemia")]
+if len(relatives) < 16:  # another domain: the documents nearest to the first
     table = table.head(500)
     vectors = ek.encode(general, table["positive"].tolist())
-    kin = table.iloc[np.argsort(-(vectors @ vectors[0]))]
-anchors, positives = kin["anchor"].tolist()[:16], kin["positive"].tolist()[:16]
+    relatives = table.iloc[np.argsort(-(vectors @ vectors[0]))]
+anchors = relatives["anchor"].tolist()[:16]
+positives = relatives["positive"].tolist()[:16]
 
 # %%
 queries = general.encode(anchors[:4], normalize_embeddings=True)  # (4, dim)
@@ -109,7 +110,7 @@ assert abs(by_hand - by_library) < 1e-4, (by_hand, by_library)
 # ## Temperature
 #
 # A low temperature lets only the hardest negatives count; a high one treats all alike. Here
-# is one query with its document and the documents that share its batch, all of them kin.
+# is one query with its document and the documents that share its batch, all of them relatives.
 
 # %%
 one = ek.encode(general, anchors[:1]) @ ek.encode(general, positives).T

@@ -23,7 +23,7 @@
 #
 # **You will learn**
 # - how hard a negative is, in figures
-# - what margins, a window and a cross-encoder's veto remove
+# - what margins, a window and a cross-encoder as a filter remove
 # - when filtering helps, and when it has nothing to do
 #
 # **You need** notebooks 03 and 04.
@@ -95,7 +95,7 @@ ek.plots.histogram(hardness, "similarity to the query")
 # ## The library's miner
 #
 # sentence-transformers has `mine_hard_negatives`. It knows no tree of documents, so the rule about
-# kin is switched off here; the window and the margin mean the same in both.
+# relatives are switched off here; the window and the margin mean the same in both.
 
 # %%
 from sentence_transformers import mine_hard_negatives
@@ -125,13 +125,16 @@ f"{np.mean(same):.1%} of {len(same)} pairs have the same two negatives"
 #
 # ## Are they really wrong?
 #
-# Two witnesses. A cross-encoder reads query and document together; people marked some documents as
+# Two classifiers. A cross-encoder reads query and document together; people marked some documents as
 # wrong. Neither is perfect: the first also suspects what people marked as wrong.
 
 # %%
 reader = ek.models.load_cross_encoder("reranker")
 ek.pairs.find_false_negatives(
-    ways["dense"], domain, lambda texts: ek.models.score_pairs(reader, texts), sample=200
+    ways["dense"],
+    domain,
+    lambda texts: ek.models.score_pairs(reader, texts),
+    sample=200
 )
 
 # %% [markdown]
@@ -143,9 +146,9 @@ ek.pairs.find_false_negatives(
 # %%
 settings = {
     "no rule but the positives": {"keep_relatives": True},
-    "kin": {},
-    "kin, 5% margin": {"relative_margin": 0.05},
-    "kin, from rank 5": {"range_min": 5},
+    "relatives": {},
+    "relatives, 5% margin": {"relative_margin": 0.05},
+    "relatives, from rank 5": {"range_min": 5},
 }
 removed = {}
 for name, options in settings.items():
@@ -214,7 +217,7 @@ deep
 # %% [markdown]
 # ## In the batch
 #
-# Other rows' documents are negatives, too, and some of them are not: the same document, or its kin.
+# Other rows' documents are negatives, too, and some of them are not: the same document, or a relative.
 # sentence-transformers' sampler keeps equal texts out of a batch; with *families apart*, no two
 # documents of one group (on ICD-10-CM, a 3-character category) meet either.
 
@@ -224,8 +227,9 @@ counted = {
     "texts apart": "texts",
     "families apart": "families",
 }
+count = ek.pairs.in_batch_false_negatives
 pd.DataFrame({
-    name: ek.pairs.in_batch_false_negatives(pairs, ek.pairs.batches(pairs, 64, 42, unique))
+    name: count(pairs, ek.pairs.batches(pairs, 64, 42, unique))
     for name, unique in counted.items()
 }).T.rename_axis("batches of 64")
 
@@ -249,7 +253,8 @@ arms = {
     if name.startswith("human")
 }
 rates = (1e-4, 2e-4)
-table = ek.training.experiments.equal_cost(recipe, domain, arms, rates=rates, quiet=True)
+equal_cost = ek.training.experiments.equal_cost
+table = equal_cost(recipe, domain, arms, rates=rates, quiet=True)
 table
 
 # %%
@@ -311,20 +316,20 @@ ek.exercises.check(
 )
 
 # %% [markdown]
-# **3.** Use the cross-encoder as a veto (`reranker_filter=`) on the first 100 pairs. What share of the negatives
-# that are kept differs from those without the veto?
+# **3.** Use the cross-encoder as a filter (`reranker_filter=`) on the first 100 pairs. What share
+# of the negatives that are kept differs from those without it?
 
 # %% tags=["solution"]
 part = pairs.rows[:100]
 scores = lambda texts: ek.models.score_pairs(reader, texts)  # noqa: E731
-vetoed = ek.mine(domain, part, 1, model=general, reranker_filter=scores)
+filtered = ek.mine(domain, part, 1, model=general, reranker_filter=scores)
 plain = ek.mine(domain, part, 1, model=general)
-changed = [a != b for a, b in zip(vetoed.negatives, plain.negatives, strict=True)]
+changed = [a != b for a, b in zip(filtered.negatives, plain.negatives, strict=True)]
 answer_3 = np.mean(changed)
 
 
 # %%
-def vetoed_share(answer):
+def filtered_share(answer):
     kept = ek.mine(domain, pairs.rows[:100], 1, model=general)
     strict = ek.mine(
         domain, pairs.rows[:100], 1, model=general,
@@ -335,8 +340,8 @@ def vetoed_share(answer):
 
 
 ek.exercises.check(
-    "3", answer_3, vetoed_share, hint="compare .negatives of two calls of ek.mine",
-    right="a reader that is no better than the ranker vetoes good negatives, too",
+    "3", answer_3, filtered_share, hint="compare .negatives of two calls of ek.mine",
+    right="a reader that is no better than the ranker removes good negatives, too",
 )
 
 # %% [markdown]

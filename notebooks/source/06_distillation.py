@@ -15,7 +15,7 @@
 # lead the student takes, and what a student of half the layers keeps.
 #
 # **You will do**
-# - let a cross-encoder re-rank, as it comes and tuned, and see whether it is fit to teach
+# - let a cross-encoder re-rank, untrained and tuned, and see whether it is fit to teach
 # - put two tuned encoders together, and check that their cosine is the mean of two cosines
 # - compute two losses by hand, equal to the library's classes
 # - give a margin loss scores of another scale, and let a bad teacher teach
@@ -75,7 +75,7 @@ report
 # %% [markdown]
 # ## Who is fit to teach? A cross-encoder
 #
-# A cross-encoder reads query and document together, which should make it a better judge than two
+# A cross-encoder reads query and document together, which should make it a better ranker than two
 # vectors can be. Let it re-rank what the student finds. Choosing a teacher is a choice, so the dev
 # split decides, not a test.
 
@@ -109,12 +109,12 @@ reader = ek.training.tune_cross_encoder(domain, mined)
 reader
 
 # %%
-judges = {"student alone": found}
-judges["cross-encoder"] = reranked(ek.models.load_cross_encoder())
-judges["cross-encoder, tuned"] = reranked(reader.model())
-for name, judge in {"larger": larger_run.model(), "two encoders": teacher}.items():
-    judges[name] = ek.rank(judge, domain, "dev", documents=domain.dev_corpus(), k=20)
-on_dev = pd.Series({name: dev_score(r) for name, r in judges.items()})
+rankings = {"student alone": found}
+rankings["cross-encoder"] = reranked(ek.models.load_cross_encoder())
+rankings["cross-encoder, tuned"] = reranked(reader.model())
+for name, ranker in {"larger": larger_run.model(), "two encoders": teacher}.items():
+    rankings[name] = ek.rank(ranker, domain, "dev", documents=domain.dev_corpus(), k=20)
+on_dev = pd.Series({name: dev_score(r) for name, r in rankings.items()})
 on_dev.rename("dev nDCG@10").to_frame().round(3)
 
 # %%
@@ -149,9 +149,9 @@ assert np.allclose(cosines, mean_of_cosines, atol=1e-5)
 # %% [markdown]
 # ## Vectors to copy
 #
-# The teacher's vectors are longer than the student's. They are cut to its size in the directions in
-# which they spread most (singular values), and turned as a whole to where the student starts, which
-# changes no cosine. What is lost by the cut:
+# The teacher's vectors are longer than the student's. They are reduced to its size, in the directions in
+# which they spread most (singular values). Then they are rotated as a whole to where the student
+# starts, which changes no cosine. What the reduction loses:
 
 # %%
 copying = taught_recipe.replace(approach="embedding_mse")

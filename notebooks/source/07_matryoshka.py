@@ -10,12 +10,12 @@
 # # 07 · Matryoshka vectors and search in two tiers
 #
 # A vector of 384 numbers is 1.5 kB; a million of them do not fit where sixty-four numbers each
-# would. Cut a model's vectors short and it loses much, unless it was trained to be cut. Here you
+# would. Truncate a model's vectors and it loses much, unless it was trained for that. Here you
 # train one that was, measure what each size keeps, and then use it for what it is good for: a
 # shortlist from small vectors in memory, ranked by the whole vectors that stay on disk.
 #
 # **You will do**
-# - cut the vectors of four models to five sizes, with intervals
+# - truncate the vectors of four models to five sizes, with intervals
 # - turn a model's vectors so that the first numbers matter most, before any training
 # - compute `MatryoshkaLoss` by hand, equal to the library's
 # - ask a model for a size it was not trained for, and read what that costs
@@ -39,7 +39,7 @@ import pandas as pd
 import embkit as ek
 
 ek.setup()
-warnings.simplefilter("ignore", ek.evaluation.UntrainedDimension)  # shown on purpose further down
+warnings.simplefilter("ignore", ek.evaluation.UntrainedDimension)  # shown below
 domain = ek.load_domain()  # or: ek.load_domain("path/to/your/folder")
 split = domain.test_splits[0]
 
@@ -47,34 +47,34 @@ split = domain.test_splits[0]
 # ## First the result
 #
 # The softmax over the whole corpus, as in notebook 04; the same recipe with one field more; and that
-# again from a model whose vectors were turned first (below). Each is encoded once; its vectors are
-# cut to their first numbers and brought to length 1 again.
+# again from a model whose vectors were rotated first (below). Each is encoded once; its vectors are
+# truncated to their first numbers and brought to length 1 again.
 
 # %%
 plain = ek.train(ek.preset("corpus"), domain)
-unturned = ek.train(ek.preset("corpus", matryoshka=(384, 256, 128, 64, 32)), domain)
+unrotated = ek.train(ek.preset("corpus", matryoshka=(384, 256, 128, 64, 32)), domain)
 start = ek.models.rotate_to_pca("minilm", domain)
-nested = ek.train(unturned.recipe.replace(model=str(start)), domain)
+nested = ek.train(unrotated.recipe.replace(model=str(start)), domain)
 
 # %%
 sizes = nested.recipe.matryoshka
 tables = {
-    "turned, every size": ek.evaluate_sizes(nested, domain),
-    "every size": ek.evaluate_sizes(unturned, domain),
+    "rotated, every size": ek.evaluate_sizes(nested, domain),
+    "every size": ek.evaluate_sizes(unrotated, domain),
     "the whole": ek.evaluate_sizes(plain, domain, sizes),
     "general": ek.evaluate_sizes("minilm", domain, sizes),
 }
-tables["turned, every size"]
+tables["rotated, every size"]
 
 # %%
 ek.plots.matryoshka_curve(tables, split)
 
 # %% [markdown]
-# Move the slider, or type a query: three models are cut there, and searched again.
+# Move the slider, or type a query: three models are truncated there, and searched again.
 
 # %%
 ek.widgets.TruncationLab(
-    {"turned, every size": nested, "the whole": plain, "general": "minilm"}, domain
+    {"rotated, every size": nested, "the whole": plain, "general": "minilm"}, domain
 )
 
 # %% [markdown]
@@ -135,9 +135,9 @@ assert abs(by_hand - by_library) < 1e-3, (by_hand, by_library)
 # %%
 corpus = list(domain.corpus.values())
 models = {
-    "turned, every size": nested.model(), "every size": unturned.model(),
+    "rotated, every size": nested.model(), "every size": unrotated.model(),
     "the whole": plain.model(), "general": general,
-    "general, turned": ek.load_model(start),
+    "general, rotated": ek.load_model(start),
 }
 vectors = {name: ek.encode(model, corpus) for name, model in models.items()}
 front = {
@@ -156,21 +156,21 @@ pd.DataFrame(front, index=pd.Index(sizes, name="dimensions")).round(3)
 # %%
 before = vectors["general"]  # (documents, dim)
 _, _, directions = np.linalg.svd(before, full_matrices=False)  # (dim, dim)
-turned = before @ directions.T
-share = (turned[:, :32] ** 2).sum(axis=1).mean()
-by_layer = front["general, turned"][sizes.index(32)]
+rotated = before @ directions.T
+share = (rotated[:, :32] ** 2).sum(axis=1).mean()
+by_layer = front["general, rotated"][sizes.index(32)]
 share, by_layer
 
 # %% tags=["hide"]
 assert abs(share - by_layer) < 0.02, (share, by_layer)
-same = np.abs(before[:50] @ before[:50].T - turned[:50] @ turned[:50].T).max()
+same = np.abs(before[:50] @ before[:50].T - rotated[:50] @ rotated[:50].T).max()
 assert same < 1e-4, same
 
 # %% [markdown]
-# What a cut keeps before any training, and after it:
+# What truncation keeps before any training, and after it:
 
 # %%
-tables["general, turned"] = ek.evaluate_sizes(str(start), domain, sizes, save=False)
+tables["general, rotated"] = ek.evaluate_sizes(str(start), domain, sizes, save=False)
 pd.DataFrame({
     name: {size: table.scores[size].mean(split) for size in sizes}
     for name, table in tables.items()
@@ -185,21 +185,21 @@ def paired(name, other, size, of):
 
 
 everywhere = [(size, of) for size in sizes for of in domain.test_splits]
-turning = pd.DataFrame(
-    [paired("turned, every size", "every size", *place) for place in everywhere]
+rotating = pd.DataFrame(
+    [paired("rotated, every size", "every size", *place) for place in everywhere]
 ).set_index(["dimensions", "split"])
-turning.round(3)
+rotating.round(3)
 
 # %% [markdown]
 # ## What it costs the whole vectors
 #
 # The small sizes pull on the same weights as the whole one. At each size, the paired difference
-# between training for every size, turned first, and training for the whole; above 0, every size is
+# between training for every size, rotated first, and training for the whole; above 0, every size is
 # better.
 
 # %%
 differences = pd.DataFrame(
-    [paired("turned, every size", "the whole", *place) for place in everywhere]
+    [paired("rotated, every size", "the whole", *place) for place in everywhere]
 ).set_index(["dimensions", "split"])
 differences.round(3)
 
@@ -225,9 +225,9 @@ print("UntrainedSize:", said[0].message)
 # disk.
 
 # %%
-documents = vectors["turned, every size"]  # (documents, dim)
+documents = vectors["rotated, every size"]  # (documents, dim)
 dev_queries = [domain.queries[q] for q in domain.split("dev")]
-asked = ek.encode(models["turned, every size"], dev_queries)  # (queries, dim)
+asked = ek.encode(models["rotated, every size"], dev_queries)  # (queries, dim)
 tiers = ek.search.TieredIndex(documents, size=64, shortlist=100)
 tiers
 
@@ -249,7 +249,7 @@ ek.plots.lines(
 
 # %% [markdown]
 # `needed` finds the shortest shortlist that reaches a recall: on the dev split, since it is a
-# choice. The other models' vectors, cut to the same sizes, need a longer one for the same result.
+# choice. The other models' vectors, truncated to the same sizes, need a longer one for the same result.
 
 # %%
 needed = {}
@@ -285,18 +285,19 @@ forms = {
 
 # %%
 def measured(options):
-    tiers = ek.search.TieredSearch(models["turned, every size"], corpus, **options)
+    tiers = ek.search.TieredSearch(models["rotated, every size"], corpus, **options)
     test = [domain.queries[q] for q in domain.split(split)]
     needs = tiers.needed(dev_queries, deepest=len(corpus)) or len(corpus)
     tiers = tiers.replace(shortlist=needs)
-    ndcg = ek.evaluation.score(ek.rank(tiers, domain, split, k=10), domain, split)["ndcg@10"]
+    found = ek.rank(tiers, domain, split, k=10)
+    ndcg = ek.evaluation.score(found, domain, split)["ndcg@10"]
     share = tiers.hot_bytes / documents.nbytes
     return {"hot kB": tiers.hot_bytes / 1000, "share of exact's": share,
             "shortlist": needs, "recall@10": tiers.recall(test), "nDCG@10": ndcg.mean()}
 
 
 # %%
-exact = tables["turned, every size"].scores[sizes[0]].mean(split)
+exact = tables["rotated, every size"].scores[sizes[0]].mean(split)
 found = {name: measured(options) for name, options in forms.items()}
 found["exact, whole vectors"] = {
     "hot kB": documents.nbytes / 1000, "share of exact's": 1.0,
@@ -323,7 +324,7 @@ cost, bytes_ = differences.loc[(sizes[0], split)], found["64 bytes"]
 told = [f"- a sum over sizes: {by_hand:.4f} by hand, {by_library:.4f} by the library"]
 told += [
     f"- on `{split}`, {size} dimensions keep {best.kept(size, split):.1%}; "
-    f"not turned first {every.kept(size, split):.1%}; "
+    f"not rotated first {every.kept(size, split):.1%}; "
     f"without such training {whole.kept(size, split):.1%}"
     for size in sizes[-2:]
 ]

@@ -287,7 +287,7 @@ if four_bits:
 # %%
 runs = {"full": full, "LoRA": lora} | ({"QLoRA": qlora} if four_bits else {})
 recipes = {name: run.recipe.replace(batch_size=128) for name, run in runs.items()}
-memory = {name: ek.training.footprint(recipe, domain) for name, recipe in recipes.items()}
+memory = {n: ek.training.footprint(recipe, domain) for n, recipe in recipes.items()}
 pd.DataFrame({name: step.row() for name, step in memory.items()}).round(1)
 
 # %%
@@ -345,9 +345,11 @@ phrase = domain.examples(domain.test_splits[-1])[0][0]
 answers = {}
 for name in people:
     shared.set_adapter(name)  # peft's own: the other adapter rests
-    answers[name] = ek.search_side_by_side(phrase, {name: shared}, domain, k=3)[name].tolist()
+    found = ek.search_side_by_side(phrase, {name: shared}, domain, k=3)
+    answers[name] = found[name].tolist()
 shared.disable_adapters()  # the base model again
-answers["neither"] = ek.search_side_by_side(phrase, {"base": shared}, domain, k=3)["base"].tolist()
+found = ek.search_side_by_side(phrase, {"base": shared}, domain, k=3)
+answers["neither"] = found["base"].tolist()
 print(phrase)
 pd.DataFrame(answers, index=pd.RangeIndex(1, 4, name="rank"))
 

@@ -47,7 +47,7 @@ domain
 
 # %% [markdown]
 # A caption is an icon's name, given by its designers. Variants of one icon look almost the
-# same, so the cut is by family: the name without `outline`, `variant` and numbers. The tests
+# same, so the split is by family: the name without `outline`, `variant` and numbers. The tests
 # search the held-out icons alone, in both directions. `ek.load_domain("icons", by="word")` cuts
 # by the first word instead, which is harder; `seed=1` holds out other families.
 #
@@ -124,7 +124,8 @@ pictures = [domain.corpus[next(iter(judged))] for _, judged in four]
 model = run.model()
 T, P = (model.encode(x, normalize_embeddings=True) for x in (captions, pictures))
 cosines = T @ P.T  # (4, 4)
-row = "".join(f"<td><img src='{ek.data.data_url(p)}' width='64'></td>" for p in pictures)
+show = ek.data.data_url
+row = "".join(f"<td><img src='{show(p)}' width='64'></td>" for p in pictures)
 HTML(f"<table><tr>{row}</tr></table>")
 
 # %%

@@ -72,9 +72,9 @@ maps.picture()
 # %% [markdown]
 # ## Two spaces, one map
 #
-# Nothing in training keeps the space from turning as a whole. A turn changes no similarity within
+# Nothing in training keeps the space from rotating as a whole. A rotation changes no similarity within
 # a model and so no ranking, but it changes every similarity between the models. So the second
-# space is turned back first, by the rotation $R$ that brings it closest to the first:
+# space is rotated back first, by the rotation $R$ that brings it closest to the first:
 #
 # $$R = U V^\top \quad\text{where}\quad U \Sigma V^\top = X_{\text{after}}^\top X_{\text{before}}$$
 
@@ -84,16 +84,16 @@ before = ek.encode(ek.load_model("minilm"), texts)  # (documents, dim)
 raw = ek.encode(run.model(), texts)  # (documents, dim)
 u, _, vt = np.linalg.svd(raw.T.astype(float) @ before)
 rotation = u @ vt  # (dim, dim)
-turned = raw @ rotation
+rotated = raw @ rotation
 
 # %% tags=["hide"]
 assert np.allclose(rotation, ek.space.geometry.rotation(raw, before), atol=1e-6)
-assert np.allclose(turned, space.after, atol=1e-4)
-assert np.allclose(raw[:50] @ raw[:50].T, turned[:50] @ turned[:50].T, atol=1e-4)
+assert np.allclose(rotated, space.after, atol=1e-4)
+assert np.allclose(raw[:50] @ raw[:50].T, rotated[:50] @ rotated[:50].T, atol=1e-4)
 
 # %% [markdown]
 # What it is worth: the mean cosine of a document before and after, and how often its own vector
-# of the other model is among the fifteen nearest to it when all vectors lie in one heap.
+# of the other model is among the fifteen nearest to it when all vectors lie together.
 
 # %%
 some = np.arange(0, len(texts), max(1, len(texts) // 1000))
@@ -107,14 +107,14 @@ def met(after):
 
 rows = {
     name: {"cosine": (before * after).sum(axis=1).mean(), "twin is near": met(after)}
-    for name, after in {"as trained": raw, "turned": turned}.items()
+    for name, after in {"as trained": raw, "rotated": rotated}.items()
 }
 pd.DataFrame(rows).T.round(3)
 
 # %% [markdown]
 # And two maps that were fitted apart? The same vectors, another seed: nothing changed, and yet
 # points move. Here is by how much, as a share of the map's spread, after the second map was itself
-# turned onto the first, and beside it what moved from before to after on one map.
+# rotated onto the first, and beside it what moved from before to after on one map.
 
 # %%
 a, b = space.before[some], space.after[some]
@@ -375,9 +375,10 @@ answer_3 = (ek.space.geometry.occurrences(space.near[1]) == 0).mean()
 answer_3
 
 # %%
+occurrences = ek.space.geometry.occurrences
 ek.exercises.check(
     "3", answer_3,
-    lambda a: abs(a - (ek.space.geometry.occurrences(space.near[1]) == 0).mean()) < 1e-3,
+    lambda a: abs(a - (occurrences(space.near[1]) == 0).mean()) < 1e-3,
     hint="ek.space.geometry.occurrences counts them", right="the other side of hubs",
 )
 
@@ -390,6 +391,6 @@ ek.exercises.check(
 #   Uniformity on the Hypersphere*, <https://arxiv.org/abs/2005.10242>
 # - Radovanović, Nanopoulos and Ivanović 2010, *Hubs in Space*,
 #   <https://jmlr.org/papers/v11/radovanovic10a.html>
-# - Hamilton, Leskovec and Jurafsky 2016, on turning one space onto another,
+# - Hamilton, Leskovec and Jurafsky 2016, on rotating one space onto another,
 #   <https://arxiv.org/abs/1605.09096>
 # - next: `13_your_own_data`

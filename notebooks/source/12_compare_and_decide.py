@@ -306,7 +306,8 @@ print(card[card.index("## Evaluation") :][:900])
 
 # %%
 onnx_folder = ek.export.export_onnx(best, out / "onnx")
-loss = ek.export.onnx_loss(best, onnx_folder, domain, documents=domain.dev_corpus(2_000))
+searched = domain.dev_corpus(2_000)
+loss = ek.export.onnx_loss(best, onnx_folder, domain, documents=searched)
 loss.round(4)
 
 # %% [markdown]
@@ -368,7 +369,8 @@ ek.exercises.check(
 # labels, from `board`.
 
 # %% tags=["solution"]
-answer_2 = [row["label"] for row in ek.evaluation.pareto_front(board, "bytes_per_embedding")]
+front = ek.evaluation.pareto_front(board, "bytes_per_embedding")
+answer_2 = [row["label"] for row in front]
 
 # %%
 def on_front(a):
@@ -381,7 +383,9 @@ def on_front(a):
     )
 
 
-ek.exercises.check("2", answer_2, on_front, hint="ek.evaluation.pareto_front(board, cost=...)")
+ek.exercises.check(
+    "2", answer_2, on_front, hint="ek.evaluation.pareto_front(board, cost=...)"
+)
 
 # %% [markdown]
 # **3.** Ask for advice with a target that no label can reach here. Keep what `ek.advise` gives:

@@ -23,7 +23,7 @@
 #
 # **You will learn**
 # - that three files describe any retrieval task
-# - that a bad row neither stops a load nor vanishes, and why splits are cut by document
+# - that a bad row neither stops a load nor vanishes, and why splits are made by document
 # - how many test queries a verdict needs
 #
 # **You need** notebooks 00 and 05.
@@ -159,7 +159,7 @@ sheet.report
 # %% [markdown]
 # ## Split by document
 #
-# Nobody gave the example a test split, so one was cut: all questions about a document went the
+# Nobody gave the example a test split, so one was made: all questions about a document went the
 # same way. Cut by row instead, a test question often asks for a document whose other questions
 # were trained on, and the test measures memory. How often, in the example:
 
@@ -174,7 +174,7 @@ test, train = documents(order[:size], every), documents(order[size:], every)
 by_row = np.isin(test, train).mean()
 tested = documents(tidy.qrels["test"], every)
 by_document = np.isin(tested, documents(tidy.qrels["train"], every)).mean()
-pd.Series({"cut by row": by_row, "cut by document": by_document}, name="trained on")
+pd.Series({"split by row": by_row, "split by document": by_document}, name="trained on")
 
 # %% [markdown]
 # ## The audit
@@ -358,7 +358,7 @@ def signs(texts):
 
 # %% [markdown]
 # Are they any good? On the test split the right answers are known: nDCG@10 of the tuned model on
-# the half of the queries that a sign doubts more, and on the other half. (Only to judge the signs;
+# the half of the queries that a sign doubts more, and on the other half. (Only to evaluate the signs;
 # nothing is chosen by it.)
 
 # %%
@@ -464,8 +464,8 @@ gain = f"{row['delta_vs_base']:+.3f} [{low:+.3f}, {high:+.3f}]"
 Markdown(f"""
 - {len(domain.corpus):,} documents and {len(domain.queries):,} queries of three files
 - rows put aside: {len(bad)} of the faulty copy, {sum(aside)} of the CSV
-- test questions of the example whose document was trained on: {by_row:.0%} when cut by
-  row, {by_document:.0%} when cut by document
+- test questions of the example whose document was trained on: {by_row:.0%} if split by
+  row, {by_document:.0%} when split by document
 - `{domain.name}`, `{split}`: nDCG@10 {gain}, {row["queries"]:,} queries
 - {few_shared.sum()} of {len(doubts)} questions have fewer than five of ten answers in
   common before and after: label these first
