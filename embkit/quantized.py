@@ -21,7 +21,7 @@ from .tables import facts
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-INSTALL = "python -m pip install -c constraints.txt -e '.[qlora]' in embkit's folder"
+INSTALL = 'pip install "embkit[qlora]"'
 
 
 def require_bitsandbytes(device: str | None = None) -> Any:
