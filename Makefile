@@ -1,13 +1,40 @@
-# `make` lists the targets. PYTHON=/path/to/python picks the Python that makes the environment.
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
-	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; \
-	done)
+# `make` lists the targets. PYTHON=/path/to/python picks the Python that makes the environment;
+# TORCH=cpu takes PyTorch's build without a GPU's libraries (as do cu130 and its other builds by
+# name) in place of the one that pip gives; UV= installs with pip where uv is there too.
+PYTHONS := python3 python3.13 python3.12 python3.11 python3.14
+FITS := import sys; sys.exit(not (3, 11, 5) <= sys.version_info < (3, 15))
+ifndef PYTHON # looked for once, and only where it is needed
+PYTHON = $(eval PYTHON := $(shell \
+	for p in $(PYTHONS); do $$p -c '$(FITS)' 2>/dev/null && echo $$p && break; done))$(PYTHON)
+endif
+UV ?= $(shell command -v uv 2>/dev/null)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 LAB := $(VENV)/share/jupyter/lab/settings
 QUIET_LAB := {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
 NB ?=
+
+# Which build of torch is there; another one begins the environment anew.
+HAS := $(shell cat $(STAMP) 2>/dev/null)
+TORCH ?= $(HAS)
+ifneq ($(TORCH),$(HAS))
+.PHONY: $(STAMP)
+ANEW := --clear
+endif
+
+LOG := build/setup.log
+PIP = $(if $(UV),$(UV) pip install --compile-bytecode --python $(BIN)/python,\
+	$(BIN)/python -m pip install)
+MAKE_VENV = $(if $(UV),$(UV) venv $(or $(ANEW),--allow-existing) --python $(PYTHON) $(VENV) && \
+	$(PIP) pip,$(PYTHON) -m venv $(ANEW) $(VENV))
+GET_TORCH = $(PIP) -c constraints.txt torch$(if $(TORCH), \
+	--no-deps --index-url https://download.pytorch.org/whl/$(TORCH))
+step = @printf '  %-64s' '$(1)'; begun=$$(date +%s); \
+	if { $(2); } >> $(LOG) 2>&1; then echo "$$(($$(date +%s) - begun)) s"; \
+	else printf 'failed. The last lines:\n\n'; tail -n 15 $(LOG); \
+	printf '\nThe whole log: $(LOG)$(if $(UV),. With pip in place of uv: make setup UV=)\n'; \
+	exit 1; fi
 
 export PYTHONUTF8 := 1
 unexport TOKENIZERS_PARALLELISM
@@ -25,11 +52,18 @@ help: ## list the targets
 setup: $(STAMP) ## create .venv and install the pinned packages, once
 
 $(STAMP): pyproject.toml constraints.txt
-	@test -n "$(PYTHON)" || { echo "embkit needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
+	@$(if $(PYTHON),$(PYTHON) -c '$(FITS)',false) 2>/dev/null || { \
+	echo 'embkit needs Python 3.11 to 3.14 (of 3.11, 3.11.5 or newer), and'; \
+	echo '$(if $(PYTHON),$(PYTHON) is another,none of these is one: $(PYTHONS)).'; \
+	echo 'Name one that is: make setup PYTHON=/path/to/python3.13'; exit 1; }
+	@mkdir -p build && : > $(LOG)
+	@echo "$(VENV): $$($(PYTHON) --version), with $(if $(UV),uv,pip); all that they say: $(LOG)"
+	$(call step,the environment,$(MAKE_VENV))
+	$(call step,torch ($(or $(TORCH),the build that pip gives; TORCH=cpu is smaller)),$(GET_TORCH))
+	$(call step,embkit and the rest; about 180 packages,$(PIP) -c constraints.txt -e '.[dev]')
 	@mkdir -p $(LAB) && echo '$(QUIET_LAB)' > $(LAB)/overrides.json
-	@touch $@
+	@echo "$(TORCH)" > $@
+	@echo "ready: $$(du -sh $(VENV) | cut -f1) in $(VENV). Next: make run, make lab or make test"
 
 assets: $(STAMP)
 	@$(BIN)/python -m embkit assets

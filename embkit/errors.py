@@ -27,6 +27,24 @@ def _rebuild(given: str, expected: str, hint: str) -> EmbkitError:
     return EmbkitError(given, expected=expected, hint=hint)
 
 
+def not_installed(given: str, extra: str) -> EmbkitError:
+    """The error for a package that is missing, naming the line that installs it.
+
+    The line is right in a clone's environment and beside a wheel alike.
+
+    Args:
+        given: what is missing, and for what it is needed.
+        extra: the optional extra that brings it.
+
+    Example:
+        >>> print(not_installed("optuna is not installed", "sweeps").hint)
+        pip install "embkit[sweeps]"
+    """
+    return EmbkitError(
+        given, expected=f"the optional extra {extra!r}", hint=f'pip install "embkit[{extra}]"'
+    )
+
+
 def unknown(
     kind: str, given: object, known: Iterable[str], *, hint: str | None = None
 ) -> EmbkitError:

@@ -15,17 +15,30 @@ from .errors import EmbkitError, unknown
 
 PROFILES = ("smoke", "workshop", "full")
 PRECISIONS = ("fp32", "bf16", "fp16")
+PACKED = Path(__file__).resolve().parent / "_data"  # where a wheel carries the clone's data/
 
 
 @dataclass(frozen=True)
 class Paths:
-    """Where things lie: ``runs`` (made here), ``cache`` (can be made again), ``root``."""
+    """Where things lie: ``runs`` (made here), ``cache`` (can be made again), ``root``, and
+    ``data``, which comes with embkit: the clone's folder, or the one in the installed package.
+    """
 
     root: Path
     runs: Path
     cache: Path
     notebooks: Path
     data: Path
+
+    @property
+    def written(self) -> Path:
+        """Where sets of queries and cards are written: a clone's ``data``, else ``runs/sets``."""
+        return self.runs / "sets" if self.data == PACKED else self.data
+
+    def data_file(self, *parts: str) -> Path:
+        """A file of ``data``: the one that was written here, else the one that came along."""
+        own = self.written.joinpath(*parts)
+        return own if own.exists() else self.data.joinpath(*parts)
 
 
 @dataclass(frozen=True)
@@ -78,13 +91,12 @@ def profile(name: str | None = None) -> str:
 
 def paths() -> Paths:
     """The folders in use. ``EMBKIT_RUNS`` and ``EMBKIT_CACHE`` move two of them."""
-    root = Path(__file__).resolve().parent.parent
-    if not (root / "notebooks").is_dir():  # installed without the clone: work where the user is
-        root = Path.cwd()
+    packed = PACKED.is_dir()  # installed without the clone: work where the user is
+    root = Path.cwd() if packed else PACKED.parent.parent
     runs = Path(os.environ.get("EMBKIT_RUNS") or root / "runs").expanduser().absolute()
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     cache = Path(os.environ.get("EMBKIT_CACHE") or home / "embkit").expanduser().absolute()
-    return Paths(root, runs, cache, root / "notebooks", root / "data")
+    return Paths(root, runs, cache, root / "notebooks", PACKED if packed else root / "data")
 
 
 def device() -> str:

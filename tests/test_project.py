@@ -90,13 +90,18 @@ def test_conda_users_get_the_same_pins(project):
     assert oldest.contains(Version(version))
 
 
-def test_one_python_is_the_oldest_everywhere(project):
+def test_the_same_pythons_everywhere(project):
     tools = tomllib.loads(read("pyproject.toml"))["tool"]
     oldest = project["requires-python"].removeprefix(">=")
     assert tools["mypy"]["python_version"] == oldest
     assert tools["ruff"]["target-version"] == "py" + oldest.replace(".", "")
-    assert f"Python {oldest} or newer" in read("README.md")
-    assert f"Python {oldest} or newer" in read("Makefile")
+    assert f"Python {oldest} " in read("README.md")
+    known = [x.split(" :: ")[-1] for x in project["classifiers"]]
+    newest = max(known, key=Version)
+    assert min(known, key=Version) == oldest
+    assert f"Python {oldest} to {newest}" in read("Makefile")
+    major, minor = newest.split(".")
+    assert f"sys.version_info < ({major}, {int(minor) + 1})" in read("Makefile")
 
 
 def test_ci_calls_what_the_readme_names():

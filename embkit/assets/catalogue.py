@@ -373,7 +373,7 @@ def _convert(asset: Asset, source: Path, target: Path) -> None:
         raise EmbkitError(
             f"{asset.name}: its weights cannot be converted: {why}",
             expected="onnx, gguf, transformers and sentence-transformers of the tested versions",
-            hint="pip install -c constraints.txt -e '.[dev]' in embkit's folder",
+            hint="pip check says which do not fit; a clone's constraints.txt has the tested versions",
         ) from error
     made = sorted(path for path in target.rglob("*") if path.is_file())
     for path in made:

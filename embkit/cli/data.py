@@ -92,7 +92,8 @@ def add(commands: Commands) -> None:
         card,
         "write a domain's data card: source, terms, counts, lengths, examples, limits",
         "card python_code",
-        "The card of a domain that comes with embkit goes into data/, any other to the terminal.",
+        "The card of a domain that comes with embkit goes into data/ (without a clone, into "
+        "runs/sets/), any other to the terminal.",
     )
     domain_options(parser, positional=True)
     parser.add_argument("--to", type=Path, metavar="FILE", help="write it into this file")
@@ -220,7 +221,7 @@ def card(chosen: argparse.Namespace) -> int:
     target = chosen.to
     if chosen.domain in SOURCES:
         text = made(chosen.domain)
-        target = target or paths().data / chosen.domain / "README.md"
+        target = target or paths().written / chosen.domain / "README.md"
     else:
         text = made(the_domain(chosen))
     if target is None:

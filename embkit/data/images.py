@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import EmbkitError
+from ..errors import EmbkitError, not_installed
 from ..session import paths
 
 if TYPE_CHECKING:
@@ -193,10 +193,8 @@ def render_svg(svg: bytes, size: int) -> bytes:
     try:
         from resvg_py import svg_to_bytes
     except ImportError as error:
-        raise EmbkitError(
-            "SVG pictures need the renderer resvg, which is not installed",
-            expected="the package resvg-py",
-            hint="pip install resvg-py",
+        raise not_installed(
+            "SVG pictures need the renderer resvg (resvg-py), which is not installed", "pictures"
         ) from error
     try:
         text = svg.decode("utf-8-sig")

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data import Domain
-from ..errors import EmbkitError
+from ..errors import EmbkitError, not_installed
 from ..files import write_atomic
 from ..models.loading import load_model
 from ..models.vectors import Vectors, checked_texts, checked_vectors
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 FLOAT, INT8 = "model.onnx", "model_int8.onnx"
 FORMS = {"ONNX, fp32": FLOAT, "ONNX, int8": INT8}
-INSTALL = "pip install -c constraints.txt onnxruntime"
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 OPSET = 17
 SERVE = '''"""Texts to unit vectors, with onnxruntime, tokenizers and numpy alone."""
@@ -290,9 +289,7 @@ def _runtime() -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        raise EmbkitError(
-            "onnxruntime is not installed", expected="the extra 'onnx'", hint=INSTALL
-        ) from error
+        raise not_installed("onnxruntime is not installed", "onnx") from error
     return onnxruntime
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import EmbkitError
+from ..errors import EmbkitError, not_installed
 
 KEY = "OPENAI_API_KEY"
 
@@ -22,11 +22,7 @@ def openai_library() -> Any:
     try:
         import openai
     except ImportError as error:
-        raise EmbkitError(
-            "the openai client is not installed",
-            expected="the optional extra 'openai'",
-            hint="pip install 'embkit[openai]', or pip install openai",
-        ) from error
+        raise not_installed("the openai client is not installed", "openai") from error
     return openai
 
 

@@ -22,7 +22,7 @@ from ..session import quiet
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-INSTALL = "python -m pip install -c constraints.txt -e '.[qlora]' in embkit's folder"
+INSTALL = 'pip install "embkit[qlora]"'
 
 
 def require_bitsandbytes(device: str | None = None) -> Any:

@@ -195,7 +195,9 @@ def collect(
 
 def sets(domain: Domain) -> list[str]:
     """The names of a domain's sets of generated queries."""
-    found = {path.stem for path in (session.paths().data / domain.name).glob("*.jsonl")}
+    where = session.paths()
+    folders = {folder / domain.name for folder in (where.data, where.written)}
+    found = {path.stem for folder in folders for path in folder.glob("*.jsonl")}
     return sorted(found - {"corpus", "queries"})  # of a folder in BEIR's layout that lies there
 
 
@@ -218,7 +220,7 @@ def _from_set(domain: Domain, name: str, dropped: dict[str, int]) -> Iterable[Pa
     def drop(why: str) -> None:
         dropped[why] = dropped.get(why, 0) + 1
 
-    for place, row in enumerate(read_set(session.paths().data / domain.name / f"{name}.jsonl")):
+    for place, row in enumerate(read_set(session.paths().data_file(domain.name, f"{name}.jsonl"))):
         document = row["document"]
         if row.get("split", "train") != "train" or not (everything or row.get("kept", True)):
             continue
@@ -237,7 +239,7 @@ def source_hash(domain: Domain, sources: Sequence[str]) -> str:
     """Hash of the generated sets among the sources; empty for the domain's own pairs."""
     digest = hashlib.sha256()
     for name in sorted(sources):
-        path = session.paths().data / domain.name / f"{name.removesuffix(EVERYTHING)}.jsonl"
+        path = session.paths().data_file(domain.name, f"{name.removesuffix(EVERYTHING)}.jsonl")
         if name != "human" and path.is_file():
             digest.update(path.read_bytes())
     return digest.hexdigest() if tuple(sources) != ("human",) else ""

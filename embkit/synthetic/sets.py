@@ -50,6 +50,8 @@ def write_set(
 ) -> Path:
     """Writes ``data/<domain>/<name>.jsonl`` and its card ``<name>.md``; returns the first.
 
+    Without a clone they lie in ``runs/sets/<domain>/``.
+
     Each line has ``query``, ``document`` (its id), ``kind``, ``kept`` and ``removed_by`` (a rule
     or null): what was removed is there too, so that a training run can show what it would do.
 
@@ -87,9 +89,10 @@ def write_set(
             expected="at least one query",
             hint="generate for more documents, or filter less (top_k=50)",
         )
-    folder = paths().data / domain.name
+    where, folder = paths(), paths().written / domain.name
     target, beside = folder / f"{name}.jsonl", folder / f"{name}.md"
-    if target.exists() and not (beside.exists() and MADE in beside.read_text(encoding="utf-8")):
+    there, told = (where.data_file(domain.name, path.name) for path in (target, beside))
+    if there.exists() and not (told.exists() and MADE in told.read_text(encoding="utf-8")):
         raise EmbkitError(
             f"{domain.name}/{name}.jsonl is there already and was made in another way",
             expected="a new name, or a set that this command made",

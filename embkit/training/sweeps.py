@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..data import Domain
-from ..errors import EmbkitError, unknown
+from ..errors import EmbkitError, not_installed, unknown
 from ..recipes.recipe import FIELDS, Recipe
 from ..runs import store
 from .trainer import train
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 Range = Sequence[Any]  # [values to choose among], (low, high), or (low, high, "log")
 RUNG = 0.25  # of the pairs: what a trial is first trained on
-INSTALL = "pip install -c constraints.txt optuna"
 
 
 @dataclass(frozen=True, repr=False)
@@ -167,9 +166,7 @@ def _library() -> Any:
     try:
         import optuna
     except ImportError as error:
-        raise EmbkitError(
-            "optuna is not installed", expected="the extra 'sweeps'", hint=INSTALL
-        ) from error
+        raise not_installed("optuna is not installed", "sweeps") from error
     return optuna
 
 

@@ -49,5 +49,5 @@ def test_no_key_is_one_clear_error(client, monkeypatch):
 
 def test_no_client_names_the_line_that_installs_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "openai", None)
-    with pytest.raises(EmbkitError, match=r"pip install 'embkit\[openai\]'"):
+    with pytest.raises(EmbkitError, match=r'pip install "embkit\[openai\]"'):
         openai_embeddings("some-model")

@@ -278,7 +278,7 @@ def test_a_limit_of_nothing(limits):
 
 def test_no_client_names_the_line_that_installs_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "openai", None)
-    with pytest.raises(EmbkitError, match=r"pip install 'embkit\[openai\]'"):
+    with pytest.raises(EmbkitError, match=r'pip install "embkit\[openai\]"'):
         OpenAIBackend("m")
 
 

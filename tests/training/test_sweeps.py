@@ -114,7 +114,7 @@ def test_without_optuna_the_install_line_is_named(tiny_domain, monkeypatch):
         return real(name, *args, **options)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(EmbkitError, match="pip install -c constraints.txt optuna"):
+    with pytest.raises(EmbkitError, match=r'pip install "embkit\[sweeps\]"'):
         sweep(RECIPE, tiny_domain, SPACE)
 
 

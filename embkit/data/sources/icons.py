@@ -154,5 +154,5 @@ def _drawn(svg: bytes, file: str) -> str:
         raise EmbkitError(
             f"the icon {file} cannot be drawn: {fault}",
             expected="the icons of the tested package, and the tested renderer",
-            hint="pip install -c constraints.txt -e '.[pictures]' in embkit's folder",
+            hint='pip install "embkit[pictures]"; in a clone, with -c constraints.txt',
         ) from fault
