@@ -12,6 +12,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parent.parent
+PARTS = ("QUICK", "SLOW")  # of the tests, as the Makefile names them
 GPU_ONLY = ("nvidia-", "cuda-", "triton")
 
 
@@ -96,14 +97,22 @@ def test_one_python_is_the_oldest_everywhere(project):
 
 def test_ci_calls_what_the_readme_names():
     command = read(".ci/run").strip().splitlines()[-1]
-    assert command == "make test"
+    assert command == "make test-all"
     assert re.search(rf"^{command}\b", read("README.md"), re.M)
 
 
+def test_every_test_is_in_one_of_the_two_parts_that_make_runs():
+    makefile = read("Makefile")
+    parts = [re.search(rf'^{name} := -m "(.+?)"', makefile, re.M)[1] for name in PARTS]
+    assert parts == ["not slow and not browser", "slow or browser"], "each is the other's opposite"
+    recipe = re.search(r"^test-all:.*\n((?:\t.*\n)+)", makefile, re.M)[1]
+    assert all(f"$(PYTEST) $({name})\n" in recipe for name in PARTS)
+
+
 def test_the_readme_names_only_targets_that_exist():
-    targets = set(re.findall(r"^([a-z]+):", read("Makefile"), re.M))
-    named = set(re.findall(r"(?:^|`)make ([a-z]+)", read("README.md"), re.M))
-    assert {"run", "lab", "test", "bench"} <= named <= targets
+    targets = set(re.findall(r"^([a-z-]+):", read("Makefile"), re.M))
+    named = set(re.findall(r"(?:^|`)make ([a-z-]+)", read("README.md"), re.M))
+    assert {"run", "lab", "test", "test-all", "bench"} <= named <= targets
 
 
 def test_the_readme_installs_what_make_installs():
