@@ -12,7 +12,7 @@ NB ?=
 # with two. More cores and 3 GB of memory a process allow more: make test JOBS=4.
 JOBS ?= 2
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest
-QUICK := -m "not slow and not browser" -n $(JOBS) --dist loadfile
+QUICK := -m "not slow and not browser" -n $(JOBS) --dist worksteal
 SLOW := -m "slow or browser" -n $(JOBS) --dist load --maxschedchunk 1
 
 export PYTHONUTF8 := 1
