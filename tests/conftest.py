@@ -38,6 +38,11 @@ CONDITIONS = {
 HELD_OUT = "brain"
 
 
+def pytest_collection_modifyitems(items):
+    """The browser comes last: it shows lessons whose runs are in the store by then."""
+    items.sort(key=lambda item: "browser" in item.keywords)
+
+
 @pytest.fixture(autouse=True)
 def own_folders(monkeypatch, tmp_path):
     """Every test has a store and a cache of its own, and the smallest profile."""
