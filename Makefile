@@ -14,6 +14,12 @@ STAMP := $(VENV)/installed
 LAB := $(VENV)/share/jupyter/lab/settings
 QUIET_LAB := {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
 NB ?=
+# Tests run in so many processes, with one thread each: on two cores that is faster than one process
+# with two. More cores and 3 GB of memory a process allow more: make test JOBS=4.
+JOBS ?= 2
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+QUICK := -m "not slow and not browser" -n $(JOBS) --dist worksteal
+SLOW := -m "slow or browser" -n $(JOBS) --dist load --maxschedchunk 1
 
 # Which build of torch is there; another one begins the environment anew.
 HAS := $(shell cat $(STAMP) 2>/dev/null)
@@ -43,11 +49,11 @@ export EMBKIT_DOMAIN := $(DOMAIN)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup assets run lab page test lint style bench full sources approaches pictures \
+.PHONY: help setup assets run lab page test test-all lint style bench full sources approaches pictures \
 	notebooks clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 19
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 19
 
 setup: $(STAMP) ## create .venv and install the pinned packages, once
 
@@ -77,8 +83,14 @@ lab: assets ## open JupyterLab on the first notebook
 page: assets ## the front page with Voila: search before and after, maps, leaderboard
 	$(BIN)/voila --Voila.ip=127.0.0.1 notebooks/front_page.ipynb
 
-test: assets lint ## lint, then every test, notebooks included
-	$(BIN)/python -m pytest
+test: assets lint ## lint, then the quick tests (ARGS="tests/notebooks" or others: those alone)
+	$(PYTEST) $(or $(ARGS),$(QUICK))
+	@$(if $(ARGS),,echo 'The notebooks and the browser are not in this: make test-all runs all,' \
+		'make test ARGS="tests/notebooks -k 04" some.')
+
+test-all: assets lint ## lint, then every test: the quick ones, the notebooks, the browser
+	$(PYTEST) $(QUICK)
+	$(PYTEST) $(SLOW)
 
 lint: $(STAMP) ## ruff and the type checker
 	$(BIN)/ruff check

@@ -4,8 +4,10 @@ import atexit
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 # Libraries read these when they are imported, so they are set before any of them is.
 HUB = tempfile.mkdtemp(prefix="embkit-tests-hub-")
@@ -34,6 +36,11 @@ CONDITIONS = {
     "pain": "ache",
 }
 HELD_OUT = "brain"
+
+
+def pytest_collection_modifyitems(items):
+    """The browser comes last: it shows lessons whose runs are in the store by then."""
+    items.sort(key=lambda item: "browser" in item.keywords)
 
 
 @pytest.fixture(autouse=True)
@@ -79,14 +86,37 @@ def minilm_by_name(cache, minilm):
 
 
 @pytest.fixture(scope="session")
-def shared(minilm, tmp_path_factory):
+def once(tmp_path_factory):
+    """``once(name, make)``: a folder that ``make(folder)`` fills once, for every process of this
+    test run."""
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+
+    def made(name: str, make) -> Path:
+        folder = base / name
+        with FileLock(f"{folder}.lock"):
+            if not (folder / "made").exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                make(folder)
+                (folder / "made").touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def shared(minilm, once):
     """One store and one cache for the whole course, in the browser and out of it: a later
     notebook reuses an earlier's runs."""
-    folder = tmp_path_factory.mktemp("course")
-    (folder / "cache").mkdir()
-    if assets := next((p for p in minilm.parents if p.name == "assets"), None):
-        (folder / "cache" / "assets").symlink_to(assets, target_is_directory=True)
-    return folder
+
+    def make(folder):
+        (folder / "cache").mkdir()
+        if assets := next((p for p in minilm.parents if p.name == "assets"), None):
+            (folder / "cache" / "assets").symlink_to(assets, target_is_directory=True)
+
+    return once("course", make)
 
 
 def _title(organ, condition):

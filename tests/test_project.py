@@ -14,6 +14,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parent.parent
+PARTS = ("QUICK", "SLOW")  # of the tests, as the Makefile names them
 GPU_ONLY = ("nvidia-", "cuda-", "triton")
 READMES = ("README.md", "notebooks/README.md", "data/README.md", "embkit/README.md")
 READMES += ("tests/README.md", "data/results.md")
@@ -106,8 +107,16 @@ def test_the_same_pythons_everywhere(project):
 
 def test_ci_calls_what_the_readme_names():
     command = read(".ci/run").strip().splitlines()[-1]
-    assert command == "make test"
+    assert command == "make test-all"
     assert re.search(rf"^{command}\b", read("README.md"), re.M)
+
+
+def test_every_test_is_in_one_of_the_two_parts_that_make_runs():
+    makefile = read("Makefile")
+    parts = [re.search(rf'^{name} := -m "(.+?)"', makefile, re.M)[1] for name in PARTS]
+    assert parts == ["not slow and not browser", "slow or browser"], "each is the other's opposite"
+    recipe = re.search(r"^test-all:.*\n((?:\t.*\n)+)", makefile, re.M)[1]
+    assert all(f"$(PYTEST) $({name})\n" in recipe for name in PARTS)
 
 
 def code(name):
@@ -117,9 +126,9 @@ def code(name):
 
 
 def test_the_readmes_name_only_targets_that_exist():
-    targets = set(re.findall(r"^([a-z]+):", read("Makefile"), re.M))
-    named = {name: re.findall(r"(?:^|`)make ([a-z]+)", code(name), re.M) for name in READMES}
-    assert {"run", "lab", "test", "setup"} <= set(named["README.md"])
+    targets = set(re.findall(r"^([a-z-]+):", read("Makefile"), re.M))
+    named = {name: re.findall(r"(?:^|`)make ([a-z-]+)", code(name), re.M) for name in READMES}
+    assert {"run", "lab", "test", "test-all", "setup"} <= set(named["README.md"])
     everywhere = {target for found in named.values() for target in found}
     assert everywhere <= targets
     assert {"bench", "full", "sources", "approaches", "pictures", "page"} <= everywhere

@@ -25,6 +25,7 @@ from embkit.session import paths
 from notebooks.tools.authoring import (
     HIDE,
     METADATA,
+    SOLUTION,
     WIDGET,
     build,
     check_style,
@@ -35,6 +36,13 @@ from notebooks.tools.authoring import (
 
 CELL_SECONDS = 1800
 _BAR = re.compile(r"\d+%\||\d+(it|B)? \[\d+:\d+")  # what tqdm draws
+# Around the participant's part of a notebook that holds both, so that the solutions start from the
+# names there were before the first open answer, and no check passes over a wrong one.
+KEEP = "_kept = {name: value for name, value in globals().items() if name[0] != '_'}"
+RESTORE = """for _name in [name for name in globals() if name[0] != '_' and name not in _kept]:
+    del globals()[_name]
+globals().update(_kept)
+__import__('os').environ['EMBKIT_SOLUTIONS'] = '1'"""
 _KERNEL_FILE = re.compile(r"[^\s\"'<>]*ipykernel_\d+[/\\]\d+\.py")
 
 
@@ -50,6 +58,7 @@ def run(
     notebooks: Path | None = None,
     runs: Path | None = None,
     solutions: bool = False,
+    both: bool = False,
     write_back: bool = False,
 ) -> int:
     """Executes the notebooks in their order, up to the first that fails.
@@ -62,6 +71,8 @@ def run(
         notebooks: the folder they lie in, and the working folder of their kernels.
         runs: the runs' folder.
         solutions: executes the notebooks with the solutions, into ``course/solutions/``.
+        both: executes the participant's notebooks to their end, and below them, in the same kernel,
+            the solutions with their checks: see ``with_solutions``.
         write_back: saves the outputs into the notebooks themselves too.
 
     Returns:
@@ -75,7 +86,10 @@ def run(
     target = runs / "course" / ("solutions" if solutions else "")
     for number, path in enumerate(books, start=1):
         label, start = f"[{number}/{len(books)}] {path.stem} … ", time.perf_counter()
-        book, failure = _execute(path, folder, runs, label, solutions)
+        book = read(path)
+        if both:
+            book = with_solutions(book, read(folder / "solutions" / path.name))
+        failure = _execute(book, path.stem, folder, runs, label, solutions)
         seconds = round(time.perf_counter() - start, 1)
         clean(book, runs)
         if write_back and not failure:
@@ -99,10 +113,27 @@ def _chosen(folder: Path, only: Sequence[str]) -> list[Path]:
     return [p for stem, p in found.items() if not only or stem in only or stem[:2] in only]
 
 
+def with_solutions(given: NotebookNode, solved: NotebookNode) -> NotebookNode:
+    """A lesson as its participant finds it, and below it the solutions, for one kernel.
+
+    The participant's cells come first, all of them, with open answers. Then every name is again
+    what it was before the first of these, and the solved notebook goes on from there to its end,
+    with checks that stop at an answer that is not right. What the solutions need and what they
+    leave behind is therefore theirs alone, and no cell above an exercise runs twice.
+    """
+    starts = (i for i, cell in enumerate(solved.cells) if SOLUTION in cell.metadata.get("tags", []))
+    first = next(starts, len(solved.cells))
+    code = nbformat.v4.new_code_cell
+    cells = [*given.cells[:first], code(KEEP), *given.cells[first:], code(RESTORE)]
+    for cell in solved.cells[first:]:
+        cells.append(nbformat.from_dict({**cell, "id": f"{cell.id}-solved"}))
+    return nbformat.v4.new_notebook(cells=cells, metadata=given.metadata)
+
+
 def _execute(
-    path: Path, folder: Path, runs: Path, label: str, solutions: bool
-) -> tuple[NotebookNode, str]:
-    """The executed notebook, and what went wrong ("" when nothing did)."""
+    book: NotebookNode, name: str, folder: Path, runs: Path, label: str, solutions: bool
+) -> str:
+    """Executes a notebook in place; what went wrong, "" when nothing did."""
     import zmq
     from ipykernel.kernelspec import RESOURCES, get_kernel_dict
     from jupyter_client.kernelspec import KernelSpec
@@ -118,7 +149,7 @@ def _execute(
         def kernel_spec(self) -> KernelSpec:
             return KernelSpec(resource_dir=str(RESOURCES), **get_kernel_dict())
 
-    book, at, terminal = read(path), 0, sys.stdout.isatty()
+    at, terminal = 0, sys.stdout.isatty()
 
     def tick(cell: NotebookNode, cell_index: int) -> None:
         nonlocal at
@@ -152,11 +183,11 @@ def _execute(
         elif isinstance(error, AssertionError):  # how nbclient ends after an interrupt
             cause = "interrupted"
         lines = re.sub(r"\x1b\[[0-9;]*m", "", cause).strip().splitlines()[-12:]
-        return book, f"{path.stem}, cell {at} of {len(book.cells)}:\n  " + "\n  ".join(lines)
+        return f"{name}, cell {at} of {len(book.cells)}:\n  " + "\n  ".join(lines)
     finally:
         if terminal:
             say(f"\r\033[K{label}", end="")
-    return book, ""
+    return ""
 
 
 def clean(book: NotebookNode, runs: Path) -> None:

@@ -1,15 +1,20 @@
-"""Every lesson with a widget, in a real browser: Run All, no error, then a person acts."""
+"""The lessons' widgets in a real browser: Run All, no error, then a person acts.
+
+A lesson is opened up to its last widget: what comes below has run in ``tests/notebooks``. Each kind
+of widget is acted on in one lesson; a second of its kind in another lesson is not opened again.
+"""
 
 import re
 
+import nbformat
 import pytest
+from embkit.authoring import compose
 
 from tests.browser.conftest import SCREENSHOTS, SOURCES
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
-WIDGETS = re.compile(r"^[^#\n]*(\bek\.widgets\.\w+\(|\btrain_live\()", re.M)
+WIDGETS = re.compile(r"^[^#\n]*(?:\bek\.widgets\.(\w+)\(|\b(train_live)\()", re.M)
 PANELS = ".embkit-panel:not(.embkit-panel .embkit-panel), .embkit-annotator, .embkit-runs"
-LESSONS = sorted(p.stem for p in SOURCES.glob("[0-9][0-9]_*.py") if WIDGETS.search(p.read_text()))
+PANELS += ", .embkit-gallery"
 
 
 def query_of(page):
@@ -161,6 +166,25 @@ def sift_the_table(book):
     assert all("base" in text for text in rows.locator("td:first-child").all_inner_texts())
 
 
+def search_and_pick_pictures(book):
+    """Lesson 10: Enter searches the pictures, and a picked one has the words nearest to it."""
+    gallery = book.page.locator(".embkit-gallery").first
+    box, pictures = gallery.locator("input[type=search]"), gallery.locator(".embkit-line button")
+    words = "print(gallery._texts[-1])"
+    box.fill(book.ask(words))
+    box.press("Enter")
+    book.wait("print(gallery.query == gallery._texts[-1], gallery.words)", "True []")
+    many = int(book.ask("print(sum(len(row) for _, row in gallery.found))"))
+    assert many and pictures.count() == many == gallery.locator(".embkit-line img").count()
+    caption = book.ask("print(gallery.found[0][1][1]['caption'])")
+    pictures.nth(0).focus()
+    pictures.nth(0).press("ArrowRight")
+    book.page.locator(".embkit-gallery button:focus", has_text=caption).press("Enter")
+    book.wait("print(len(gallery.words) == len(gallery.models), gallery.error)", "True None")
+    nearest = book.ask("print(gallery.words[0][1][0])")
+    gallery.locator("[aria-live]", has_text=nearest).wait_for()
+
+
 ACTS = {
     "00": search_before_and_after,
     "01": words_and_meaning,
@@ -168,20 +192,45 @@ ACTS = {
     "04": lesson_04,
     "05": slide_a_margin,
     "07": cut_vectors,
+    "10": search_and_pick_pictures,
     "11": choose_points,
     "12": sift_the_table,
 }
 
 
+LESSONS = sorted(path.stem for path in SOURCES.glob("[0-9][0-9]_*.py") if path.stem[:2] in ACTS)
+
+
+def widgets(text):
+    """The kinds of widgets that some code shows."""
+    return {shown or live for shown, live in WIDGETS.findall(text)}
+
+
+def test_every_kind_of_widget_in_the_course_is_acted_on():
+    texts = {path.stem: path.read_text() for path in SOURCES.glob("[0-9][0-9]_*.py")}
+    used, acted = (
+        set().union(*map(widgets, of)) for of in (texts.values(), [texts[name] for name in LESSONS])
+    )
+    assert used == acted and len(LESSONS) == len(ACTS)
+    assert {"SearchBox", "Gallery", "train_live"} <= used, "the pattern finds what it looks for"
+
+
+@pytest.mark.browser
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LESSONS)
-def test_a_lesson_in_the_browser(name, open_book):
+def test_a_lesson_in_the_browser(name, lab, open_book):
+    given, _ = compose(SOURCES / f"{name}.py")
+    last = max(i for i, cell in enumerate(given.cells) if WIDGETS.search(cell.source))
+    given.cells = given.cells[: last + 1]
+    nbformat.write(given, lab.folder / f"{name}.ipynb")
     book = open_book(f"{name}.ipynb")
     book.run_all()
     assert book.errors() == []
-    if act := ACTS.get(name[:2]):
-        act(book)
+    ACTS[name[:2]](book)
     assert book.errors() == []
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    for number, panel in enumerate(book.page.locator(PANELS).all()):
+    panels = book.page.locator(PANELS).all()
+    assert panels, "what was acted on is seen"
+    for number, panel in enumerate(panels):
         panel.scroll_into_view_if_needed()
         panel.screenshot(path=SCREENSHOTS / f"{name[:2]}_{number}.png")

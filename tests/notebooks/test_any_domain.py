@@ -19,23 +19,22 @@ SECOND = {"08": {"known", "novel"}}  # those of python_code, a lesson's second t
 
 
 @pytest.fixture(scope="module")
-def place(minilm, tmp_path_factory):
-    """The notebooks built anew, a folder of another field, one store and one cache for all."""
-    place = tmp_path_factory.mktemp("any-domain")
-    shutil.copytree(SOURCES, place / "notebooks" / "source")
-    authoring.build(place / "notebooks")
-    make_beir_folder(place / "folder", documents=120, pairs=100, longest=150)
-    (place / "cache").mkdir()
-    if assets := next((p for p in minilm.parents if p.name == "assets"), None):
-        (place / "cache" / "assets").symlink_to(assets, target_is_directory=True)
-    return place
+def place(once):
+    """The notebooks built anew, a folder of another field, and one store for all."""
+
+    def make(place):
+        shutil.copytree(SOURCES, place / "notebooks" / "source")
+        authoring.build(place / "notebooks")
+        make_beir_folder(place / "folder", documents=120, pairs=100, longest=150)
+
+    return once("any-domain", make)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NOTEBOOKS)
-def test_a_notebook_and_its_solutions_run_on_a_folder(name, place, monkeypatch, capsys):
+def test_a_notebook_and_its_solutions_run_on_a_folder(name, place, shared, monkeypatch, capsys):
     monkeypatch.setenv("EMBKIT_DOMAIN", str(place / "folder"))
-    monkeypatch.setenv("EMBKIT_CACHE", str(place / "cache"))
+    monkeypatch.setenv("EMBKIT_CACHE", str(shared / "cache"))
     for fixed_for_unit_tests in ("EMBKIT_PRECISION", "EMBKIT_DEVICE"):
         monkeypatch.delenv(fixed_for_unit_tests, raising=False)
     books, runs = place / "notebooks", place / "runs"

@@ -304,6 +304,75 @@ def test_the_kernel_is_this_python_in_the_notebooks_folder(folder, monkeypatch):
     assert (folder.parent / "runs/course/solutions/00_where.ipynb").exists()
 
 
+ANSWERED = """\
+# %% [markdown]
+# # Both
+
+# %%
+import os
+n, seen, low = 1, [], "before"
+
+# %% tags=["solution"]
+helper = n + 1
+answer_1 = helper
+
+# %%
+assert answer_1 is ... or os.environ.get("EMBKIT_SOLUTIONS") == "1"
+assert answer_1 in (..., 2), "the names are those from before the exercises"
+seen.append(answer_1)
+n, later = 10, 3
+
+# %% tags=["solution"]
+answer_2 = helper + n
+
+# %%
+assert answer_1 is not ... or answer_2 is ...
+low = "after"
+seen.append(answer_2)
+print(seen)
+"""
+
+
+def both(folder, text, capsys):
+    write(folder, "00_both", text)
+    authoring.build(folder)
+    status = run(folder, "00", both=True)
+    return status, capsys.readouterr().out, folder.parent / "runs/course/00_both.ipynb"
+
+
+def test_both_are_executed_in_one_kernel_and_the_open_answers_first(folder, capsys):
+    status, out, made = both(folder, ANSWERED, capsys)
+    assert status == 0, out
+    cells = [cell for cell in read(made).cells if cell.cell_type == "code"]
+    assert len(cells) == 5 + 1 + 1 + 4
+    nbformat.validate(read(made))
+    printed = [cell.outputs[0].text for cell in cells if "print(" in cell.source]
+    assert printed == ["[Ellipsis, Ellipsis]\n", "[Ellipsis, Ellipsis, 2, 12]\n"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("n, later", "helper\nn, later", "NameError"),  # a solution's name, which nobody has yet
+        ("answer_1 = helper", "answer_1 = 3", "AssertionError"),  # a wrong solution
+        ("helper = n", "later\nhelper = n", "NameError"),  # a solution that needs a later name
+        ("answer_2 = helper + n", "answer_2 = low == 'after' or 1 / 0", "ZeroDivisionError"),
+    ],
+)
+def test_both_fail_where_one_of_the_two_would(folder, capsys, old, new, expected):
+    assert ANSWERED.count(old) == 1
+    status, out, _ = both(folder, ANSWERED.replace(old, new), capsys)
+    assert status == 1 and expected in out and "00_both, cell" in out
+
+
+def test_checks_below_the_open_answers_stop_at_a_wrong_one(folder, capsys):
+    text = 'import embkit as ek\n\n# %% tags=["solution"]\nanswer_1 = 1\n\n# %%\n'
+    text = "# %%\n" + text + 'ek.exercises.check("1", answer_1, lambda a: a == 2)\n'
+    status, out, made = both(folder, text, capsys)
+    assert status == 1 and "exercise 1: not yet" in out
+    assert "no answer yet" in made.read_text(encoding="utf-8"), "the open answer failed nothing"
+
+
 def test_written_back_outputs_hold_nothing_of_this_machine(folder):
     write(
         folder,
@@ -347,11 +416,23 @@ def test_style(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("solutions", [False, True], ids=["course", "solutions"])
 @pytest.mark.parametrize("name", COURSE)
-def test_runs_from_top_to_bottom(name, solutions, shared, monkeypatch, capsys):
+def test_runs_from_top_to_bottom_and_then_its_solutions(name, shared, monkeypatch, capsys):
+    """One kernel: the participant's notebook with open answers, then every solution's check."""
     monkeypatch.setenv("EMBKIT_CACHE", str(shared / "cache"))
     for fixed_for_unit_tests in ("EMBKIT_PRECISION", "EMBKIT_DEVICE"):
         monkeypatch.delenv(fixed_for_unit_tests, raising=False)
-    status = course.run([name], notebooks=NOTEBOOKS, runs=shared / "runs", solutions=solutions)
+    status = course.run([name], notebooks=NOTEBOOKS, runs=shared / "runs", both=True)
     assert status == 0, capsys.readouterr().out
+    cells = read(shared / "runs" / "course" / f"{name}.ipynb").cells
+    restored = next(i for i, cell in enumerate(cells) if cell.source == course.RESTORE)
+    (checks, unanswered), solved = said(cells[:restored]), said(cells[restored:])
+    assert checks == unanswered >= 3, "with open answers every check says that there is none"
+    assert solved == (checks, 0)
+
+
+def said(cells):
+    """How many exercises are checked in some cells, and how many of these have no answer yet."""
+    checks = [cell for cell in cells if "ek.exercises.check(" in cell.source]
+    texts = [output.data["text/plain"] for cell in checks for output in cell.outputs]
+    return len(checks), sum("no answer yet" in text for text in texts)
