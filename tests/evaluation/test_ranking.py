@@ -1,4 +1,4 @@
-"""evaluate(), the leaderboard and look(): one way to rank, whatever is judged."""
+"""evaluate(), the leaderboard and search_side_by_side(): one way to rank, whatever is evaluated."""
 
 from dataclasses import replace
 
