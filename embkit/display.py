@@ -15,7 +15,7 @@ BEST = "★"  # beside the best of a group
 _AMOUNT = re.compile(r"[-+<>×±]?\s*\.?\d")  # how a cell of an amount begins
 _LATEX = {"Δ": r"$\Delta$", BEST: r"$\star$", "×": r"$\times$", "±": r"$\pm$", "–": "--"}
 _LATEX |= {"<": "$<$", ">": "$>$"}
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")  # and line, direction
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ class Table:
     def to_markdown(self) -> str:
         """A table for a README."""
         escaped = Table(
-            [_markdown(name) for name in self.head],
-            [[_markdown(cell) for cell in row] for row in self.cells],
+            [markdown(name) for name in self.head],
+            [[markdown(cell) for cell in row] for row in self.cells],
             bold=self.bold,
         )
         sides = ["right" if amount else "left" for amount in self.amounts()]
@@ -184,6 +184,6 @@ def _line(text: Any) -> str:
     return _CONTROL.sub(lambda found: visible(found[0]), re.sub(r"[ \t\r\n]+", " ", str(text)))
 
 
-def _markdown(text: Any) -> str:
-    """A cell that stays one cell, and shows no markup of its own."""
+def markdown(text: Any) -> str:
+    """A text on one line of Markdown that shows no markup of its own."""
     return re.sub(r"([\\|`*_<>~]|(?<=\])[(\[])", r"\\\1", _line(text))

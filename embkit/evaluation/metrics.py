@@ -252,7 +252,7 @@ def bootstrap_ci(
         raise EmbkitError(
             f"level={level!r}, resamples={resamples!r}",
             expected="a level between 0 and 1, and 1 or more resamples",
-            hint="bootstrap_ci(values, level=0.95, resamples=2000)",
+            hint="ek.bootstrap_ci(values, level=0.95, resamples=2000)",
         )
     if (sample == sample[0]).all():
         return float(sample[0]), float(sample[0])

@@ -8,9 +8,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
 
 from ..data import Domain
 from ..data.sources.probe import PROBE
@@ -207,7 +206,7 @@ def leaderboard(domain: Domain, baseline: str = "base") -> Report:
             hint="ek.evaluate('minilm', domain)",
         )
     found = _told_apart(found, keys)
-    order = sorted(found, key=lambda s: float(np.mean([s.mean(k) for k in s.per_query])))
+    order = sorted(found, key=lambda s: fmean(s.mean(split) for split in s.per_query))
     names = [s.approach for s in order]
     return compare(order, baseline=baseline if baseline in names else names[0])
 

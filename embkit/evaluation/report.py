@@ -49,10 +49,6 @@ class Report:
     Args:
         rows: one dict a row, as `ek.compare` makes them; a value that does not apply is None.
         baseline: the approach that the differences are taken to.
-
-    Example:
-        >>> report = compare([base, contrastive], baseline="base")
-        >>> report.frame()[["approach", "split", "ndcg@10", "p_vs_base"]]
     """
 
     rows: list[Row]

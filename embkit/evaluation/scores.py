@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -74,7 +75,7 @@ class Scores:
                     f"the scores of {self.approach!r} on {split!r} repeat a query, hold NaN or "
                     "have no metric",
                     expected="one row a query, and a number for each metric",
-                    hint="make them with score_ranking(ranking, qrels)",
+                    hint="ek.evaluation.score(ranking, domain, split)",
                 )
         for split, subsets in self.subsets.items():
             frame = self._frame(split)
@@ -144,10 +145,11 @@ class Scores:
 
     def rows(self) -> list[Row]:
         """One dict a split and a subset; None where a value does not apply."""
-        places: list[tuple[str, str | None]] = []
-        for split in self.per_query:
-            places += [(split, None), *((split, name) for name in self.subsets.get(split, {}))]
-        return [self._row(split, subset) for split, subset in places]
+        return [
+            self._row(split, subset)
+            for split in self.per_query
+            for subset in (None, *self.subsets.get(split, {}))
+        ]
 
     def _row(self, split: str, subset: str | None) -> Row:
         frame, meta = self._frame(split), _plain(self.meta)
@@ -263,9 +265,6 @@ def compare(scores: Sequence[Scores], baseline: str = "base") -> Report:
     Raises:
         EmbkitError: for no scores, the same scores twice, scores of different domains, a missing
             baseline, or approaches that were not scored on the same queries.
-
-    Example:
-        >>> compare([evaluate("minilm", domain), evaluate(run, domain)], baseline="base")
     """
     scores = list(scores)
     hint = "ek.compare([ek.evaluate('minilm', domain), ek.evaluate(run, domain)])"
@@ -281,18 +280,19 @@ def compare(scores: Sequence[Scores], baseline: str = "base") -> Report:
                 expected="scores of one domain with one content hash, so of one profile",
                 hint="evaluate all of them on the same domain, then compare again",
             )
-    names = [(s.label, s.base_model, s.recipe_hash, s.meta.get("seed")) for s in scores]
-    for name in names:
-        if names.count(name) > 1:
-            raise EmbkitError(
-                f"the scores of {name[0]!r} are given twice",
-                expected="each approach once; other labels for those that differ",
-                hint='give each its own meta["label"], or drop one',
-            )
+    names = Counter((s.label, s.base_model, s.recipe_hash, s.meta.get("seed")) for s in scores)
+    (name, *_), times = names.most_common(1)[0]
+    if times > 1:
+        raise EmbkitError(
+            f"the scores of {name!r} are given twice",
+            expected="each approach once; other labels for those that differ",
+            hint='give each its own meta["label"], or drop one',
+        )
     bases = [s for s in scores if baseline in (s.approach, s.label)]
     if not bases:
         raise unknown("baseline", baseline, [s.label for s in scores])
 
+    # each approach against its baseline, row by row
     rows = []
     tests = sum(len(s.per_query) + sum(map(len, s.subsets.values())) for s in scores)
     flips = max(FLIPS, TESTS * tests)  # the least p that many flips can show must survive Holm
@@ -308,16 +308,18 @@ def compare(scores: Sequence[Scores], baseline: str = "base") -> Report:
                 row["sd_vs_base"] = float(change.std()) if len(change) > 1 else None
                 row |= {"wins": test.wins, "ties": test.ties, "losses": test.losses}
             rows.append(row)
+    # all tests of the report are one family
     tested = [row for row in rows if row["p_vs_base"] is not None]
     for row, p in zip(tested, holm([row["p_vs_base"] for row in tested]), strict=True):
         row["p_holm"] = p
-    order = {split: place for place, split in enumerate(first.per_query)}
-    subsets = list(dict.fromkeys(row["subset"] for row in rows if row["subset"]))
+    # the best of each split and subset first
+    splits = list(dict.fromkeys(row["split"] for row in rows))
+    subsets = [None, *dict.fromkeys(row["subset"] for row in rows if row["subset"])]
     rows.sort(
         key=lambda row: (
-            order.get(row["split"], len(order)),
-            0 if row["subset"] is None else 1 + subsets.index(row["subset"]),
-            -(row["ndcg@10"] if row["ndcg@10"] is not None else -1.0),
+            splits.index(row["split"]),
+            subsets.index(row["subset"]),
+            1.0 if row["ndcg@10"] is None else -row["ndcg@10"],
         )
     )
     return Report(rows, baseline=baseline)

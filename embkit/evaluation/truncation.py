@@ -212,17 +212,11 @@ def _checked(sizes: Sequence[int], dim: int) -> list[int]:
     given = list(sizes)
     whole = all(isinstance(size, int) and not isinstance(size, bool) for size in given)
     fits = [s for s in given if isinstance(s, int) and 1 <= s <= dim]
-    hint = f"sizes={sorted(set(fits), reverse=True) or [dim, *_halves(dim)]!r}"
-    if not whole or not given or given != sorted(set(given), reverse=True) or given[-1] < 1:
-        raise EmbkitError(
-            f"sizes={given!r}",
-            expected="whole numbers of 1 or more, largest first, each once",
-            hint=hint,
-        )
-    if given[0] > dim:
+    ordered = sorted(set(fits), reverse=True)
+    if not given or not whole or given != ordered:
         raise EmbkitError(
             f"sizes={given!r} of vectors with {dim} dimensions",
-            expected=f"sizes up to {dim}",
-            hint=hint,
+            expected=f"whole numbers from {dim} down to 1, largest first, each once",
+            hint=f"sizes={ordered or [dim, *_halves(dim)]!r}",
         )
     return [size for size in given if size < dim]

@@ -170,7 +170,7 @@ def _gains(report: Report) -> tuple[Gain, ...]:
         raise EmbkitError(
             "a report without a baseline",
             expected="a report of compare() or leaderboard(), with the general model in it",
-            hint="verdict(ek.leaderboard(domain))",
+            hint="ek.evaluation.verdict.verdict(ek.leaderboard(domain))",
         )
     rows = [
         row
