@@ -23,10 +23,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _SAVED = ("approach", "domain", "domain_hash", "base_model", "recipe_hash")
-_FACTS = ("corpus", "trainable_params", "total_params", "train_seconds", "peak_memory_mb", "dim")
-_FACTS += ("learning_rate", "seed", "general_ndcg@10", "encode_per_second")  # of the rows
-_PAIRED = ("p_vs_base", "p_holm", "delta_vs_base", "delta_vs_base_ci", "sd_vs_base", "wins", "ties")
-_PAIRED += ("losses",)
+_FACTS = """corpus trainable_params total_params train_seconds peak_memory_mb dim learning_rate seed
+general_ndcg@10 encode_per_second""".split()  # columns of a row that come from meta
+_PAIRED = "p_vs_base p_holm delta_vs_base delta_vs_base_ci sd_vs_base wins ties losses".split()
 FLIPS, TESTS = 10_000, 50  # sign flips of a test: at least so many, and so many a test
 
 

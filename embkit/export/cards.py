@@ -121,7 +121,7 @@ def _lengths(domain: Domain, model: Any) -> dict[str, str]:
 def _beside(columns: dict[str, dict[str, str]]) -> str:
     """A table of the same figures of several profiles, side by side."""
     names = dict.fromkeys(name for column in columns.values() for name in column)
-    rows = [{"": n} | {head: column.get(n) for head, column in columns.items()} for n in names]
+    rows = ({"": n} | {head: of.get(n, "") for head, of in columns.items()} for n in names)
     return table(rows).to_markdown()
 
 

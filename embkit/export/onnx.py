@@ -237,7 +237,8 @@ def _measured(
             seconds[label].append(time.perf_counter() - started)
     took = {label: statistics.median(found) for label, found in seconds.items()}
     # quality, each form against the engine
-    rows, engine = {}, None
+    rows: dict[str, dict[str, float | None]] = {}
+    engine: pd.Series | None = None
     for label, form in forms.items():
         ranking = rank(form, domain, split, documents=documents, k=10)
         values = score(ranking, domain, split, ["ndcg@10"])["ndcg@10"]
