@@ -6,6 +6,7 @@ import html
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -68,10 +69,9 @@ class Table:
             )
         sides = ["right" if amount else "left" for amount in self.amounts()]
         for tag in ("th", "td"):
-            places = iter(sides * max(1, len(self.cells)))
-            made = re.sub(
-                rf"<{tag}>", lambda _, p=places, t=tag: f"<{t} style='text-align:{next(p)}'>", made
-            )
+            first, *rest = made.split(f"<{tag}>")
+            styled = zip(cycle(sides), rest, strict=False)
+            made = first + "".join(f"<{tag} style='text-align:{s}'>{text}" for s, text in styled)
         made = re.sub("\x02(.*?)\x03", r"<b>\1</b>", made)
         made = re.sub(r'<table [^>]*class="dataframe"[^>]*>', "<table>", made)
         if self.caption:
@@ -79,7 +79,7 @@ class Table:
                 f"<caption style='caption-side:bottom;text-align:left'>{html.escape(self.caption)}"
             )
             made = made.replace("<table>", f"<table>{shown}</caption>", 1)
-        return made.replace(' style="text-align: right;"', "")
+        return made.replace('<tr style="text-align: right;">', "<tr>")
 
     def to_text(self) -> str:
         """Columns for a terminal; what cannot be seen is spelt out."""

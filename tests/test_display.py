@@ -11,7 +11,7 @@ from tests.html_tables import Page
 
 HOSTILE = [
     "<script>alert('x')</script>",
-    '" onmouseover="alert(1)',
+    '" onmouseover="alert(1)" style="text-align: right;"',
     "a | b",
     "a & b &amp; c",
     r"50% of_$x {y} ~ ^ # \frac",
