@@ -6,6 +6,7 @@ import html
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 BEST = "★"  # beside the best of a group
 _AMOUNT = re.compile(r"[-+<>×±]?\s*\.?\d")  # how a cell of an amount begins
 _LATEX = {"Δ": r"$\Delta$", BEST: r"$\star$", "×": r"$\times$", "±": r"$\pm$", "–": "--"}
+_LATEX |= {"<": "$<$", ">": "$>$"}
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")  # and line, direction
 
 
 @dataclass(frozen=True)
@@ -28,8 +31,8 @@ class Table:
 
     Example:
         >>> print(Table(["model", "score"], [["minilm", ".47"]]).to_text())
-        model  score
-        minilm .47
+        model   score
+        minilm  .47
     """
 
     head: Sequence[str]
@@ -38,14 +41,15 @@ class Table:
     bold: Collection[tuple[int, int]] = ()
 
     def frame(self, star: str = f"{{}} {BEST}") -> pd.DataFrame:
-        """The texts as a data frame; ``star`` is how a cell that stands out is written."""
+        """The texts, each on one line; ``star`` is how a cell that stands out is written."""
         import pandas as pd
 
         rows = [
-            [star.format(c) if (i, j) in self.bold else str(c) for j, c in enumerate(row)]
+            [star.format(_line(c)) if (i, j) in self.bold else _line(c) for j, c in enumerate(row)]
             for i, row in enumerate(self.cells)
         ]
-        return pd.DataFrame(rows, columns=pd.Index(list(self.head), dtype=object), dtype=object)
+        head = pd.Index([_line(name) for name in self.head], dtype=object)
+        return pd.DataFrame(rows, columns=head, dtype=object)
 
     def amounts(self) -> list[bool]:
         """For each column, whether all that stands in it are amounts: those go to the right."""
@@ -65,27 +69,26 @@ class Table:
             )
         sides = ["right" if amount else "left" for amount in self.amounts()]
         for tag in ("th", "td"):
-            places = iter(sides * max(1, len(self.cells)))
-            made = re.sub(
-                rf"<{tag}>", lambda _, p=places, t=tag: f"<{t} style='text-align:{next(p)}'>", made
-            )
-        made = re.sub("\x02(.*?)\x03", r"<b>\1</b>", made, flags=re.DOTALL)
+            first, *rest = made.split(f"<{tag}>")
+            styled = zip(cycle(sides), rest, strict=False)
+            made = first + "".join(f"<{tag} style='text-align:{s}'>{text}" for s, text in styled)
+        made = re.sub("\x02(.*?)\x03", r"<b>\1</b>", made)
         made = re.sub(r'<table [^>]*class="dataframe"[^>]*>', "<table>", made)
         if self.caption:
             shown = (
                 f"<caption style='caption-side:bottom;text-align:left'>{html.escape(self.caption)}"
             )
             made = made.replace("<table>", f"<table>{shown}</caption>", 1)
-        return made.replace(' style="text-align: right;"', "")
+        return made.replace('<tr style="text-align: right;">', "<tr>")
 
     def to_text(self) -> str:
-        """Columns for a terminal; no control character gets through."""
-        rows = [list(self.head)] if any(self.head) else []
-        rows += self.frame().to_numpy().tolist()
-        rows = [["".join(c if c.isprintable() else "?" for c in cell) for cell in r] for r in rows]
+        """Columns for a terminal; what cannot be seen is spelt out."""
+        frame = self.frame()
+        rows = [list(frame.columns)] if any(self.head) else []
+        rows = [[visible(cell) for cell in row] for row in rows + frame.to_numpy().tolist()]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = (
-            " ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
             for row in rows
         )
         return "\n".join(lines)
@@ -93,8 +96,8 @@ class Table:
     def to_markdown(self) -> str:
         """A table for a README."""
         escaped = Table(
-            [_markdown(name) for name in self.head],
-            [[_markdown(cell) for cell in row] for row in self.cells],
+            [markdown(name) for name in self.head],
+            [[markdown(cell) for cell in row] for row in self.cells],
             bold=self.bold,
         )
         sides = ["right" if amount else "left" for amount in self.amounts()]
@@ -107,7 +110,8 @@ class Table:
         sides = "".join("r" if amount else "l" for amount in self.amounts())
         frame = self.frame("\x02{}\x03")
         made = frame.to_latex(index=False, escape=True, column_format=sides)
-        made = re.sub("\x02(.*?)\x03", r"\\textbf{\1}", made, flags=re.DOTALL)
+        made = re.sub("\x02(.*?)\x03", r"\\textbf{\1}", made)
+        made = re.sub(r"(?m)^\[", "{[}", made)  # after a row's end it would be a distance
         for letter, command in _LATEX.items():
             made = made.replace(letter, command)
         return made.strip()
@@ -159,12 +163,27 @@ def facts(rows: Mapping[str, Any], caption: str = "") -> Table:
     return Table(["", ""], [[name, str(value)] for name, value in rows.items()], caption)
 
 
-def no_formula(text: str) -> str:
-    """A text that no spreadsheet takes for a formula."""
-    return f"'{text}" if isinstance(text, str) and text.startswith(("=", "+", "-", "@")) else text
+def no_formula(text: Any) -> Any:
+    """A text that no spreadsheet takes for a formula; other values unchanged."""
+    risky = isinstance(text, str) and text.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{text}" if risky else text
 
 
-def _markdown(text: str) -> str:
-    """A cell that stays one cell, and shows no markup of its own."""
-    flat = " ".join(str(text).split())
-    return re.sub(r"([\\|`*_<>\[\]])", r"\\\1", flat)
+def visible(text: str) -> str:
+    """A text with what cannot be seen spelt out, so that it cannot change a page or a terminal.
+
+    Example:
+        >>> visible("low\\u200b iron\\n")
+        'low\\\\u200b iron\\\\n'
+    """
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def _line(text: Any) -> str:
+    """A cell's text on one line, control characters spelt out."""
+    return _CONTROL.sub(lambda found: visible(found[0]), re.sub(r"[ \t\r\n]+", " ", str(text)))
+
+
+def markdown(text: Any) -> str:
+    """A text on one line of Markdown that shows no markup of its own."""
+    return re.sub(r"([\\|`*_<>~]|(?<=\])[(\[])", r"\\\1", _line(text))

@@ -1,4 +1,4 @@
-"""What an audit is made of: the material that is read, and the finding that each check returns."""
+"""What an audit is made of: the texts and labels that are read, and what each check finds."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..data import Domain
+from ..display import visible
 from ..errors import EmbkitError
 
 OK, LOOK, PROBLEM = "ok", "look", "problem"
@@ -25,7 +26,7 @@ class Finding:
 
     Args:
         name: what was looked at.
-        verdict: ``ok``, ``look`` (judge for yourself) or ``problem`` (mend it before you train).
+        verdict: ``ok``, ``look`` (decide for yourself) or ``problem`` (mend it before you train).
         sentence: what was found, with its figures.
         examples: a few cases, as text.
         todo: what to do next; empty when there is nothing to do.
@@ -43,7 +44,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Material:
+class Sample:
     """Texts and labels that fit together, and what was left out to get there."""
 
     name: str
@@ -105,20 +106,22 @@ class Material:
     def sampled(self) -> str:
         """Which checks read a part, and how many of how many; empty where all was read."""
         kinds = {"documents": len(self.corpus), "queries": len(self.asked)}
-        splits = {f"{split} queries": len(judged) for split, judged in self.qrels.items()}
-        near = {kind: n for kind, n in splits.items() if kind != "train queries"}
-        train = {kind: n for kind, n in splits.items() if kind == "train queries"}
+        splits = {f"{split} queries": len(of) for split, of in self.qrels.items()}
+        train = {"train queries": splits.pop("train queries", 0)}
         slower = "lengths, languages and encoding"
         if self.tokenizer is not None:
             slower = "lengths, languages, encoding and tokenizer fragmentation"
-        parts = [
-            _shares(f"{slower} read", kinds, TEXTS),
-            _shares("copies were looked for in", splits, TEXTS),
-            _shares("near-duplicates were looked for in", near, NEAR),
-            _shares("near-duplicates were compared with", train, TEXTS),
-        ]
-        found = "; ".join(part for part in parts if part)
-        return f"Sampled: {found}. Labels and equal texts are counted in full." if found else ""
+        found = []
+        for what, sizes, most in (
+            (f"{slower} read", kinds, TEXTS),
+            ("copies were looked for in", train | splits, TEXTS),
+            ("near-duplicates were looked for in", splits, NEAR),
+            ("near-duplicates were compared with", train, TEXTS),
+        ):
+            parts = [f"{most:,} of {n:,} {kind}" for kind, n in sizes.items() if n > most]
+            found += [f"{what} {' and '.join(parts)}"] if parts else []
+        said = f"Sampled: {'; '.join(found)}. Labels and equal texts are counted in full."
+        return said if found else ""
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Unit vectors (texts, dim), from the cache that evaluation shares."""
@@ -133,22 +136,19 @@ class Material:
         return found if callable(found) and hasattr(found, "tokenize") else None
 
 
-def material(source: Any, **settings: Any) -> Material:
+def sample_of(source: Any, **settings: Any) -> Sample:
     """Sorts out what can be audited; what cannot is counted by its cause.
 
     Args:
         source: a Domain, or a mapping with ``corpus``, ``queries`` and ``qrels`` (as in Domain,
             unchecked), and perhaps ``name``, ``test_splits``, ``groups`` and ``held_out``.
-        settings: ``model``, ``scores``, ``sample`` and ``seed`` of the Material.
+        settings: ``model``, ``scores``, ``sample`` and ``seed`` of the Sample.
 
     Raises:
         EmbkitError: the source is neither, or has no text at all.
     """
-    if isinstance(source, Domain):
-        fields: Mapping[str, Any] = vars(source)
-    elif isinstance(source, Mapping) and {"corpus", "queries", "qrels"} <= set(source):
-        fields = source
-    else:
+    fields = vars(source) if isinstance(source, Domain) else source
+    if not isinstance(fields, Mapping) or not {"corpus", "queries", "qrels"} <= set(fields):
         given = repr(source) if isinstance(source, str) else type(source).__name__
         raise EmbkitError(
             f"audit() was given {given}",
@@ -179,41 +179,40 @@ def material(source: Any, **settings: Any) -> Material:
             else:
                 left_out.setdefault(NO_ANSWER, []).append(queries[query])
     tests = fields.get("test_splits") or [s for s in qrels if s not in ("train", "dev")]
-    return Material(
-        name=str(fields.get("name", "your data")),
-        corpus=corpus,
-        queries=queries,
-        qrels=qrels,
-        tests=tuple(tests),
-        groups=fields.get("groups") or {},
-        held_out=fields.get("held_out"),
-        left_out=left_out,
-        **settings,
-    )
+    name, groups = str(fields.get("name", "your data")), fields.get("groups") or {}
+    apart = fields.get("held_out")
+    return Sample(name, corpus, queries, qrels, tuple(tests), groups, apart, left_out, **settings)
 
 
 def _texts(given: Mapping[str, Any], cause: str, left_out: dict[str, list[str]]) -> dict[str, str]:
-    found = {}
-    for key, text in given.items():
-        if isinstance(text, str) and text.strip():
-            found[key] = text
-        else:
-            left_out.setdefault(cause, []).append(str(key))
+    found = {k: text for k, text in given.items() if isinstance(text, str) and text.strip()}
+    if len(found) < len(given):
+        left_out[cause] = [str(key) for key in given if key not in found]
     return found
 
 
 # How findings speak
 
 
-def _shares(what: str, sizes: Mapping[str, int], most: int) -> str:
-    parts = [f"{most:,} of {n:,} {kind}" for kind, n in sizes.items() if n > most]
-    return f"{what} {' and '.join(parts)}" if parts else ""
+def finding(
+    name: str,
+    parts: Iterable[str],
+    examples: Iterable[str],
+    todo: Iterable[str],
+    numbers: Mapping[str, float],
+    *,
+    bad: object = False,
+    drawing: Callable[[], Any] | None = None,
+) -> Finding:
+    """A finding whose sentence is made of the parts that say something.
 
-
-def sentence(parts: Iterable[str]) -> str:
-    """The parts that say something, as one sentence."""
-    text = "; ".join(part for part in parts if part)
-    return text[:1].upper() + text[1:] + "."
+    It is a problem where it is bad; else there is something to look at where there is something
+    to do.
+    """
+    text, next_ = "; ".join(filter(None, parts)), "; ".join(todo)
+    verdict = PROBLEM if bad else LOOK if next_ else OK
+    sentence = f"{text[:1].upper()}{text[1:]}."
+    return Finding(name, verdict, sentence, tuple(examples), next_, numbers, drawing)
 
 
 def of(part: int, whole: int) -> str:
@@ -252,11 +251,6 @@ def quote(text: str, most: int = 80) -> str:
     return f"“{visible(short)}”"
 
 
-def visible(text: str) -> str:
-    """A text with what cannot be seen spelt out, so that it cannot turn a page or a terminal."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
 # Figures, drawn when they are asked for
 
 
@@ -264,26 +258,20 @@ def histogram(
     values: Mapping[str, np.ndarray], xlabel: str, bins: int = 30
 ) -> Callable[[], Any] | None:
     """Draws histograms; the largest 1% are put at the right edge, so that the rest can be seen."""
-    values = {name: sample for name, sample in values.items() if len(sample)}
+    values = {name: counts for name, counts in values.items() if len(counts)}
     if not values:
         return None
     everything = np.concatenate(list(values.values()))
     most = np.percentile(everything, 99)
     span = int(most - everything.min())
-    whole = np.issubdtype(everything.dtype, np.integer) and 1 <= span <= 60
-    shown = {name: np.minimum(sample, most) for name, sample in values.items()}
-    return partial(_draw, "histogram", shown, xlabel, bins=span if whole else bins)
+    if np.issubdtype(everything.dtype, np.integer) and 1 <= span <= 60:
+        bins = span
+    shown = {name: np.minimum(counts, most) for name, counts in values.items()}
+    return partial(draw, "histogram", shown, xlabel, bins)
 
 
-def lines(
-    x: Iterable[float], series: Mapping[str, Any], xlabel: str, ylabel: str
-) -> Callable[[], Any]:
-    """Draws lines."""
-    return partial(_draw, "lines", list(x), dict(series), xlabel, ylabel)
-
-
-def _draw(kind: str, *args: Any, **options: Any) -> Any:
-
+def draw(kind: str, *args: Any) -> Any:
+    """A figure of ``plots``, which needs matplotlib."""
     from .. import plots
 
-    return getattr(plots, kind)(*args, **options)
+    return getattr(plots, kind)(*args)

@@ -8,25 +8,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 
 from ..errors import EmbkitError
-from .base import (
-    LOOK,
-    NO_ANSWER,
-    OK,
-    PROBLEM,
-    TEXTS,
-    Finding,
-    Material,
-    lines,
-    of,
-    percent,
-    quote,
-    sentence,
-    some_of,
-)
+from .base import NO_ANSWER, TEXTS, Finding, Sample, draw, finding, of, percent, quote, some_of
 
 PLAUSIBLE_SD = 0.45  # of nDCG@10 over queries, where nothing has been scored
 NARROW, WIDE = 0.05, 0.125  # half an interval's width: up to here ok, from here a problem
@@ -34,8 +21,9 @@ DEPTH = 100  # documents among which a right one should be
 ENOUGH = 20  # right documents of a query that are searched for in a sample of a large corpus
 
 
-def sizes(m: Material) -> Finding:
+def sizes(m: Sample) -> Finding:
     """How much there is, and how far a test's result can be trusted."""
+    # counts, widths of intervals, what is missing
     counts = {split: len(judged) for split, judged in m.qrels.items()}
     right = [found for of_split in m.right.values() for found in of_split.values()]
     ever = len(set().union(*right))
@@ -44,21 +32,17 @@ def sizes(m: Material) -> Finding:
     left_out = {cause: ids for cause, ids in m.left_out.items() if cause != NO_ANSWER}
     widest = max(widths, key=lambda split: widths[split], default="")
     width = widths.get(widest, math.inf)
+    # what is said of them
     parts = [
         f"{len(m.corpus):,} documents; queries: "
         + ", ".join(f"{n:,} {split}" for split, n in counts.items()),
         f"{np.mean([len(found) for found in right]):.2f} right documents a query" if right else "",
         f"{of(ever, len(m.corpus))} of the documents are ever right",
     ]
+    todo = []
     if widths:
         told = ", ".join(f"±{w:.3f} on {split}" for split, w in widths.items())
         parts.append(f"nDCG@10 would be known to {told}")
-    if missing:
-        parts.append(f"no queries in {', '.join(missing)}")
-    if left_out:
-        told = ", ".join(f"{len(ids):,} {cause}" for cause, ids in left_out.items())
-        parts.append(f"left out: {told}")
-    todo = []
     if left_out:
         todo.append("mend or drop what was left out, and say so in the card")
     if NARROW < width < math.inf:
@@ -68,22 +52,25 @@ def sizes(m: Material) -> Finding:
             "until then small gains cannot be told from chance"
         )
     if missing:
+        parts.append(f"no queries in {', '.join(missing)}")
         todo.append("give each split queries: train teaches, dev chooses, a test reports")
-    bad = width >= WIDE or not counts.get("train") or left_out
-    return Finding(
+    if left_out:
+        told = ", ".join(f"{len(ids):,} {cause}" for cause, ids in left_out.items())
+        parts.append(f"left out: {told}")
+    return finding(
         "sizes",
-        PROBLEM if bad else LOOK if todo else OK,
-        sentence(parts),
-        tuple(f"{cause}: {quote(i)}" for cause, ids in left_out.items() for i in ids[:3]),
-        "; ".join(todo),
+        parts,
+        [f"{cause}: {quote(i)}" for cause, ids in left_out.items() for i in ids[:3]],
+        todo,
         {"documents": len(m.corpus), "ever right": ever}
         | {f"{split} queries": n for split, n in counts.items()}
         | {f"{split} half-width": w for split, w in widths.items()}
         | {cause: len(ids) for cause, ids in left_out.items()},
+        bad=width >= WIDE or not counts.get("train") or left_out,
     )
 
 
-def _half_width(m: Material, split: str) -> float:
+def _half_width(m: Sample, split: str) -> float:
     """Half the 95% interval of mean nDCG@10: from scores where there are some, else 1.96 sd/√n."""
     if m.scores is not None and split in m.scores.per_query:
         from ..evaluation.metrics import bootstrap_ci
@@ -93,7 +80,7 @@ def _half_width(m: Material, split: str) -> float:
     return 1.96 * PLAUSIBLE_SD / math.sqrt(len(m.qrels[split]))
 
 
-def unanswerable(m: Material) -> Finding | None:
+def unanswerable(m: Sample) -> Finding | None:
     """Queries without a right document, or whose right document nothing finds."""
     chosen = m.some(m.asked, m.sample)
     without = m.left_out.get(NO_ANSWER, [])
@@ -105,23 +92,26 @@ def unanswerable(m: Material) -> Finding | None:
     numbers = {"no right document": len(without), "sampled": len(chosen)}
     todo = ["find these queries' documents, or drop the queries"] if without else []
     if chosen:
-        large = len(m.corpus) > TEXTS
-        wanted = {
-            d for found in right.values() for d in (sorted(found)[:ENOUGH] if large else found)
-        }
+        # the whole corpus is searched, or a sample of a very large one with the right documents
+        most = ENOUGH if len(m.corpus) > TEXTS else None
+        wanted = {d for found in right.values() for d in sorted(found)[:most]}
         kept = wanted | set(m.some((d for d in m.corpus if d not in wanted), TEXTS))
-        ids = [d for d in m.corpus if d in kept]  # the whole corpus, unless it is very large
+        ids = [d for d in m.corpus if d in kept]
         texts = [m.corpus[d] for d in ids]
         depth = min(DEPTH, max(10, len(ids) // 20))  # all of a small corpus would say nothing
+        # by words, and what words miss by the model
         found = _by_words(texts, [m.queries[q] for q in chosen], depth)
         lost = _lost(chosen, found, ids, right)
-        missed, who = len(lost), "word search (BM25)"
-        if m.model is not None:
+        missed, who, share, more = len(lost), "word search (BM25)", 0.1, ""
+        if m.model is None:
+            more = "; model= tells which a model finds"
+        else:
             from ..search.index import exact_search
 
-            who += " or of the model"
+            who, share = f"{who} or of the model", 0.02
             rows = exact_search(m.encode([m.queries[q] for q in lost]), m.encode(texts), depth)[0]
             lost = _lost(lost, rows.tolist(), ids, right)
+        # what is said
         numbers |= {"lost": len(lost), "missed by words": missed, "depth": depth}
         sampled = "" if len(chosen) == len(m.asked) else " sampled"
         within = "" if len(ids) == len(m.corpus) else f" when {len(ids):,} documents are searched"
@@ -131,21 +121,14 @@ def unanswerable(m: Material) -> Finding | None:
         )
         if m.model is not None:
             parts.append(f"word search alone misses {percent(missed / len(chosen))}")
-        if len(lost) >= (0.02 if m.model is not None else 0.1) * len(chosen) and lost:
+        if lost and len(lost) >= share * len(chosen):
             todo.append(
                 "read some: a wrong label, a missing document, or the hard case that training is "
-                "for" + ("" if m.model is not None else "; model= tells which a model finds")
+                f"for{more}"
             )
         shown = lost[:: max(1, len(lost) // 5)][:5]  # from all over, not the first in the alphabet
         examples += [f"{quote(m.queries[q])} → {quote(m.corpus[min(right[q])])}" for q in shown]
-    return Finding(
-        "unanswerable queries",
-        PROBLEM if without else LOOK if todo else OK,
-        sentence(parts),
-        tuple(examples),
-        "; ".join(todo),
-        numbers,
-    )
+    return finding("unanswerable queries", parts, examples, todo, numbers, bad=without)
 
 
 def _by_words(texts: list[str], queries: list[str], depth: int) -> list[list[int]]:
@@ -167,11 +150,12 @@ def _lost(
     ]
 
 
-def balance(m: Material) -> Finding | None:
+def balance(m: Sample) -> Finding | None:
     """Whether a few documents have most of the labels, and what has none."""
     counts = Counter(d for found in m.right.get("train", {}).values() for d in found)
     if not counts:
         return None
+    # how evenly documents, grades and groups are labelled
     pairs = np.sort(np.fromiter(counts.values(), float))[::-1]
     n, total = len(pairs), pairs.sum()
     top = float(pairs[: max(1, round(n / 10))].sum() / total)
@@ -189,6 +173,7 @@ def balance(m: Material) -> Finding | None:
         apart = "groups that are not held out" if m.held_out else "groups"
         parts.append(f"{of(len(bare), len(groups))} {apart} have no training pair")
     parts.append("grades: " + ", ".join(f"{g} ({c:,})" for g, c in sorted(grades.items())))
+    # what to do, and the Lorenz curve
     todo, examples = [], []
     if top > 0.5:
         todo.append("label queries for rarer documents, or take fewer pairs of the frequent ones")
@@ -198,14 +183,16 @@ def balance(m: Material) -> Finding | None:
         examples.append(f"no training pair: {', '.join(map(str, bare[:8]))}")
     places = np.linspace(0, 1, 21)
     reached = np.interp(places, np.arange(n + 1) / n, np.concatenate([[0], pairs.cumsum() / total]))
-    return Finding(
+    return finding(
         "label balance",
-        PROBLEM if top > 0.9 and n >= 10 else LOOK if todo else OK,
-        sentence(parts),
-        tuple(examples),
-        "; ".join(todo),
+        parts,
+        examples,
+        todo,
         {"gini": gini, "top tenth": top, "groups without a pair": len(bare)},
-        lines(
+        bad=top > 0.9 and n >= 10,
+        drawing=partial(
+            draw,
+            "lines",
             places,
             {"these labels": reached, "all alike": places},
             "share of the labelled documents, the most frequent first",

@@ -13,54 +13,41 @@ import numpy as np
 
 from ..data import text_checks
 from ..data.domain import normalise
-from .base import (
-    LOOK,
-    NEAR,
-    OK,
-    PROBLEM,
-    Finding,
-    Material,
-    histogram,
-    of,
-    quote,
-    sentence,
-    some_of,
-)
+from .base import NEAR, Finding, Sample, finding, histogram, of, quote, some_of
 
 LETTERS, COSINE = 0.8, 0.9  # from here on two queries are near-duplicates
 FRESH = 30  # queries about what training has not seen, for a test of it
 
 
-def duplicates(m: Material) -> Finding:
+def duplicates(m: Sample) -> Finding:
     """Texts that are the same but for case and spaces."""
+    # texts that are asked more than once, and in which splits
     documents, queries = _same(m.corpus), _same({q: m.queries[q] for q in m.asked})
     digests = {q: text for text, ids in queries.items() for q in ids}
     first: dict[bytes, str] = {}  # text -> the split that asks it first
-    again: dict[bytes, Counter[str]] = {}  # of texts that are asked more than once
+    again: dict[bytes, Counter[str]] = {}
     for split, judged in m.qrels.items():  # an id may be in two splits, as a text may
-        for q in judged:
-            text = digests[q]
-            if text not in first:
-                first[text] = split
-            else:
+        for text in map(digests.__getitem__, judged):
+            if text in first:
                 again.setdefault(text, Counter({first[text]: 1}))[split] += 1
+            first.setdefault(text, split)
     across = [text for text, found in again.items() if len(found) > 1]
     within = [text for text, found in again.items() if max(found.values()) > 1]
     twins = [ids for ids in documents.values() if len(ids) > 1]
     extra = sum(len(ids) - 1 for ids in twins)
+    # queries that are a document's text
     own: list[str] = []
     other: list[str] = []
     for text, ids in queries.items():
         for q in ids if text in documents else ():
             marked = m.right[m.asked[q]][q].intersection(documents[text])
             (own if marked else other).append(q)
+    # what is said of them
+    repeats = some_of(extra, "document repeats", "documents repeat")
+    stands = some_of(len(across), "query text stands", "query texts stand")
     parts = [
-        f"{some_of(extra, 'document repeats', 'documents repeat')} another's text"
-        if extra
-        else "no document repeats another's text",
-        f"{some_of(len(across), 'query text stands', 'query texts stand')} in two splits"
-        if across
-        else "no query text stands in two splits",
+        f"{repeats if extra else 'no document repeats'} another's text",
+        f"{stands if across else 'no query text stands'} in two splits",
     ]
     todo, examples = [], []
     if across:
@@ -85,21 +72,15 @@ def duplicates(m: Material) -> Finding:
         parts.append(f"{some_of(len(other), 'query is', 'queries are')} another document's text")
         todo.append("mark documents that a query quotes as right, or a perfect answer scores 0")
         examples += [f"query {q}, not marked right: {quote(m.queries[q])}" for q in other[:2]]
+    numbers = {
+        "documents": extra,
+        "within a split": len(within),
+        "across splits": len(across),
+        "query is its document": len(own),
+        "query is another document": len(other),
+    }
     bad = across or extra > 0.05 * len(m.corpus) or len(other) > 0.01 * len(m.asked)
-    return Finding(
-        "duplicates",
-        PROBLEM if bad else LOOK if todo else OK,
-        sentence(parts),
-        tuple(examples),
-        "; ".join(todo),
-        {
-            "documents": extra,
-            "within a split": len(within),
-            "across splits": len(across),
-            "query is its document": len(own),
-            "query is another document": len(other),
-        },
-    )
+    return finding("duplicates", parts, examples, todo, numbers, bad=bad)
 
 
 def _same(texts: Mapping[str, str]) -> dict[bytes, list[str]]:
@@ -111,11 +92,12 @@ def _same(texts: Mapping[str, str]) -> dict[bytes, list[str]]:
     return found
 
 
-def near_duplicates(m: Material) -> Finding | None:
+def near_duplicates(m: Sample) -> Finding | None:
     """Queries that training nearly asked, and how many of these memory would answer."""
     splits = {split: m.of(split, NEAR) for split in m.splits if m.qrels[split]}
     if not m.right.get("train") or not splits:
         return None
+    # twins of each split's queries in training, and which of them have the same answer
     by_letters, (by_cosine, nearest) = _twins_by_letters(m, splits), _twins_by_cosine(m, splits)
     parts, examples = [], []
     numbers: dict[str, float] = {}
@@ -143,29 +125,29 @@ def near_duplicates(m: Material) -> Finding | None:
                 f"{split}: {quote(m.queries[q])} ~ train: {quote(m.queries[t])}, "
                 f"{twins[q][t]:.2f}, {'the same' if q in memory else 'another'} answer"
             )
-    verdict = (
-        PROBLEM if shares[1] >= 0.25 or shares[2] >= 0.1 else LOOK if shares[0] >= 0.01 else OK
-    )
+    # the worst split decides
     rule = f"5-character pieces, Jaccard ≥ {LETTERS}"
     rule += f"; cosine ≥ {COSINE}" if m.model is not None else ""
-    return Finding(
+    bad = shares[1] >= 0.25 or shares[2] >= 0.1
+    todo = (
+        "report these queries apart, or move them into train: memory answers those with the "
+        "same answer; those with another answer are hard cases, worth reading"
+    )
+    return finding(
         "near-duplicates across splits",
-        verdict,
-        sentence([f"queries with a near twin in training ({rule}): {parts[0]}", *parts[1:]]),
-        tuple(examples),
-        ""
-        if verdict == OK
-        else "report these queries apart, or move them into train: memory answers those with the "
-        "same answer; those with another answer are hard cases, worth reading",
+        [f"queries with a near twin in training ({rule}): {parts[0]}", *parts[1:]],
+        examples,
+        [todo] if bad or shares[0] >= 0.01 else [],
         numbers,
-        histogram(nearest, "cosine to the nearest training query"),
+        bad=bad,
+        drawing=histogram(nearest, "cosine to the nearest training query"),
     )
 
 
 Twins = dict[str, dict[str, float]]  # query -> training query -> closeness
 
 
-def _twins_by_letters(m: Material, splits: Mapping[str, list[str]]) -> Twins:
+def _twins_by_letters(m: Sample, splits: Mapping[str, list[str]]) -> Twins:
     mine, train = [q for ids in splits.values() for q in ids], m.of("train")
     asked = [m.queries[q] for q in train]
     twins: Twins = defaultdict(dict)
@@ -175,7 +157,7 @@ def _twins_by_letters(m: Material, splits: Mapping[str, list[str]]) -> Twins:
 
 
 def _twins_by_cosine(
-    m: Material, splits: Mapping[str, list[str]]
+    m: Sample, splits: Mapping[str, list[str]]
 ) -> tuple[Twins, dict[str, np.ndarray]]:
     """The twins, and for each split the cosine of each query to its nearest training query."""
     from ..search.index import exact_search
@@ -194,7 +176,7 @@ def _twins_by_cosine(
     return twins, nearest
 
 
-def leakage(m: Material) -> Finding | None:
+def leakage(m: Sample) -> Finding | None:
     """How much of each split asks for what training has seen."""
     if not m.trained or not m.splits:
         return None
@@ -221,16 +203,9 @@ def leakage(m: Material) -> Finding | None:
         parts.append("no groups are given, so each document stands for itself")
     if m.held_out:
         parts.append(f"{m.held_out} is held out: it must have none")
-    todo = ""
+    todo = []
     if leaks:
-        todo = f"move these queries out of {m.held_out}, or their {what}s out of training"
+        todo = [f"move these queries out of {m.held_out}, or their {what}s out of training"]
     elif fresh < FRESH:
-        todo = f"hold some {what}s out: no test split has {FRESH} queries about what is new"
-    return Finding(
-        "leakage by group",
-        PROBLEM if leaks else LOOK if todo else OK,
-        sentence(parts),
-        tuple(examples),
-        todo,
-        numbers,
-    )
+        todo = [f"hold some {what}s out: no test split has {FRESH} queries about what is new"]
+    return finding("leakage by group", parts, examples, todo, numbers, bad=leaks)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import html
 import json
-import os
 import textwrap
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ..display import Shown, Table, table, visible
 from ..errors import EmbkitError, unknown
 from . import labels, leaks, texts
-from .base import LOOK, OK, PROBLEM, Finding, Material, material, visible
+from .base import LOOK, OK, PROBLEM, Finding, Sample, sample_of
 
-CHECKS: tuple[Callable[[Material], Finding | None], ...] = (
+CHECKS: tuple[Callable[[Sample], Finding | None], ...] = (
     labels.sizes,
     texts.lengths,
     leaks.duplicates,
@@ -28,15 +27,12 @@ CHECKS: tuple[Callable[[Material], Finding | None], ...] = (
     texts.encoding,
     texts.fragmentation,
 )
-_SIGNS = {  # verdict -> sign, colour of its letters
-    OK: ("✓", "#1a7f37"),
-    LOOK: ("◆", "#9a6700"),
-    PROBLEM: ("✗", "#c62828"),
-}
+_TOLD = ("name", "verdict", "sentence", "examples", "todo", "numbers")
+_SIGNS = {OK: "✓", LOOK: "◆", PROBLEM: "✗"}
 
 
 @dataclass(frozen=True, repr=False)
-class Audit:
+class Audit(Shown):
     """What was found about a domain; shows itself, a verdict a line.
 
     Args:
@@ -45,11 +41,6 @@ class Audit:
         without_model: whether the checks that need a model were left out.
         domain_hash: content hash of what was audited; None where there was no Domain.
         sampled: which checks read a part of a large domain, and how many of how many.
-
-    Example:
-        >>> found = audit(load_domain("icd10cm"), model="minilm")
-        >>> found["duplicates"].verdict
-        'ok'
     """
 
     name: str
@@ -64,10 +55,10 @@ class Audit:
         Raises:
             EmbkitError: there is none of that name; it names the nearest.
         """
-        for finding in self.findings:
-            if finding.name == name:
-                return finding
-        raise unknown("finding", name, [finding.name for finding in self.findings])
+        named = {finding.name: finding for finding in self.findings}
+        if name not in named:
+            raise unknown("finding", name, named)
+        return named[name]
 
     @property
     def verdict(self) -> str:
@@ -97,70 +88,54 @@ class Audit:
 
     def to_json(self) -> str:
         """Everything but the figures, as JSON."""
-        rows = [
-            {
-                "name": f.name,
-                "verdict": f.verdict,
-                "sentence": f.sentence,
-                "examples": list(f.examples),
-                "todo": f.todo,
-                "numbers": {what: float(n) for what, n in f.numbers.items()},
-            }
-            for f in self.findings
-        ]
         record = {
             "name": self.name,
             "domain_hash": self.domain_hash,
             "verdict": self.verdict,
             "note": self.note,
-            "findings": rows,
+            "findings": [{name: getattr(f, name) for name in _TOLD} for f in self.findings],
         }
-        return json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
+        return json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False, default=float)
 
     def to_text(self, width: int = 100) -> str:
         """The report for a terminal."""
         out = [self.summary]
         for f in self.findings:
-            out += ["", f"{_SIGNS[f.verdict][0]} {f.verdict:<8}{f.name}"]
+            out += ["", f"{_SIGNS[f.verdict]} {f.verdict:<8}{f.name}"]
             out += _wrapped(f.sentence, width, "    ")
             out += [line for text in f.examples for line in _wrapped(text, width, "      - ")]
-            out += _wrapped(f.todo, width, "    next: ") if f.todo else []
-        if self.note:
-            out += ["", *_wrapped(self.note, width, "")]
+            out += _wrapped(f.todo, width, "    next: ")
+        out += ["", *_wrapped(self.note, width, "")] if self.note else []
         return "\n".join(visible(line) for line in out)
 
-    def __repr__(self) -> str:
-        return self.to_text()
+    def table(self) -> Table:
+        """Verdict, sentence and next step of each check."""
+        rows = [
+            {
+                "verdict": f"{_SIGNS[f.verdict]} {f.verdict}",
+                "check": f.name,
+                "found": visible(f.sentence),
+                "next": visible(f.todo),
+            }
+            for f in self.findings
+        ]
+        return table(rows, caption=" ".join(filter(None, [f"{visible(self.summary)}.", self.note])))
 
     def _repr_html_(self) -> str:
-        side = "text-align:left;vertical-align:top"
-        rows = []
-        for f in self.findings:
-            sign, colour = _SIGNS[f.verdict]
-            more = "".join(f"<li>{_safe(text)}</li>" for text in f.examples)
-            shown = _safe(f.sentence)
-            if f.todo:
-                shown += f"<br><b>Next:</b> {_safe(f.todo)}."
-            if more:
-                shown += f"<details><summary>{len(f.examples)} examples</summary>"
-                shown += f"<ul style='margin:0'>{more}</ul></details>"
-            rows.append(
-                f"<tr><td style='{side};white-space:nowrap;color:{colour}'><b>{sign} {f.verdict}"
-                f"</b></td><th scope='row' style='{side}'>{_safe(f.name)}</th>"
-                f"<td style='{side};max-width:60rem'>{shown}</td></tr>"
-            )
-        note = f"<caption style='{side};caption-side:bottom'>{_safe(self.note)}</caption>"
-        head = "".join(
-            f"<th scope='col' style='{side}'>{what}</th>" for what in ("verdict", "check", "found")
+        cases = [
+            {"check": f.name, "example": visible(text)}
+            for f in self.findings
+            for text in f.examples
+        ]
+        more = (
+            f"<details><summary>{len(cases)} examples</summary>{table(cases).to_html()}</details>"
         )
-        return (
-            f"<b>{_safe(self.summary)}</b><table>{note if self.note else ''}"
-            f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-        )
+        return self.table().to_html() + (more if cases else "")
 
+    def __str__(self) -> str:
+        return self.to_text()
 
-def _safe(text: str) -> str:
-    return html.escape(visible(text), quote=True)
+    __repr__ = __str__
 
 
 def _wrapped(text: str, width: int, lead: str) -> list[str]:
@@ -199,10 +174,10 @@ def audit(
         raise EmbkitError(
             f"sample={sample!r}", expected="a number of queries, 1 or more", hint="sample=2000"
         )
-    if isinstance(model, str | os.PathLike):
-        from ..models.loading import load_model
+    if model is not None:
+        from ..models.loading import as_model
 
-        model = load_model(model)
-    read = material(domain, model=model, scores=scores, sample=sample, seed=seed)
+        model = as_model(model)
+    read = sample_of(domain, model=model, scores=scores, sample=sample, seed=seed)
     findings = tuple(found for check in CHECKS if (found := check(read)) is not None)
     return Audit(read.name, findings, model is None, getattr(domain, "hash", None), read.sampled)

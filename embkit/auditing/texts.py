@@ -6,23 +6,12 @@ Every threshold is a rule of thumb; each sentence gives the figure behind its ve
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 
 import numpy as np
 
 from ..data import text_checks
-from .base import (
-    LOOK,
-    OK,
-    PROBLEM,
-    Finding,
-    Material,
-    histogram,
-    lines,
-    of,
-    percent,
-    quote,
-    sentence,
-)
+from .base import Finding, Sample, draw, finding, histogram, of, percent, quote
 
 COPY = 0.8  # share of a query's words in its document that makes it a copy
 ASYMMETRY = 10  # times as long
@@ -30,8 +19,9 @@ TELLING = 20  # texts whose language can be told, before their shares say anythi
 _BROKEN = ("mojibake", "replacement character", "NUL", "control character")
 
 
-def lengths(m: Material) -> Finding:
+def lengths(m: Sample) -> Finding:
     """How long texts are, and how many a model would cut off."""
+    # in words
     texts = {kind: found for kind, found in m.texts.items() if found}
     counts = {k: np.array([len(text_checks.words(t)) for t in found]) for k, found in texts.items()}
     middle = {kind: float(np.median(n)) for kind, n in counts.items()}
@@ -44,6 +34,7 @@ def lengths(m: Material) -> Finding:
     numbers = {f"{kind}, words": n for kind, n in middle.items()} | {"ratio": ratio}
     examples: list[str] = []
     todo, cut, unit = [], 0.0, "words"
+    # in tokens, where there is a tokenizer
     if m.tokenizer is not None:
         unit = "tokens"
         counts = {k: text_checks.token_lengths(m.tokenizer, found) for k, found in texts.items()}
@@ -63,18 +54,18 @@ def lengths(m: Material) -> Finding:
     if ratio >= ASYMMETRY:
         parts.append(f"documents are {ratio:.0f} times as long as queries")
         todo.append("short questions for long documents: try prompts, and passages for documents")
-    return Finding(
+    return finding(
         "lengths",
-        PROBLEM if cut > 0.2 else LOOK if todo else OK,
-        sentence(parts),
-        tuple(examples),
-        "; ".join(todo),
+        parts,
+        examples,
+        todo,
         numbers,
-        histogram(counts, f"{unit} a text (the longest 1% at the right edge)"),
+        bad=cut > 0.2,
+        drawing=histogram(counts, f"{unit} a text (the longest 1% at the right edge)"),
     )
 
 
-def copies(m: Material) -> Finding | None:
+def copies(m: Sample) -> Finding | None:
     """Queries whose words stand in their right document already."""
     shares: dict[str, np.ndarray] = {}
     examples: list[str] = []
@@ -92,29 +83,27 @@ def copies(m: Material) -> Finding | None:
         return None
     high = {split: int((values >= COPY).sum()) for split, values in shares.items()}
     worst = max(high[split] / len(shares[split]) for split in shares)
-    verdict = PROBLEM if worst >= 0.6 else LOOK if worst >= 0.2 else OK
     told = ", ".join(f"{split} {of(n, len(shares[split]))}" for split, n in high.items())
     middle = float(np.median(np.concatenate(list(shares.values()))))
-    return Finding(
+    todo = (
+        "compare with BM25 before you train: word search answers these; then ask for queries "
+        "in people's own words"
+    )
+    return finding(
         "queries that copy their document",
-        verdict,
-        sentence(
-            [
-                f"queries with at least {COPY:.0%} of their words in their right document: {told}",
-                f"the median is {middle:.0%}",
-            ]
-        ),
-        () if verdict == OK else tuple(examples),
-        ""
-        if verdict == OK
-        else "compare with BM25 before you train: word search answers these; then ask for queries "
-        "in people's own words",
+        [
+            f"queries with at least {COPY:.0%} of their words in their right document: {told}",
+            f"the median is {middle:.0%}",
+        ],
+        examples if worst >= 0.2 else (),
+        [todo] if worst >= 0.2 else (),
         {f"{split}, copies": n for split, n in high.items()} | {"median": middle},
-        histogram(shares, "share of a query's words that its right document has", bins=10),
+        bad=worst >= 0.6,
+        drawing=histogram(shares, "share of a query's words that its right document has", 10),
     )
 
 
-def languages(m: Material) -> Finding:
+def languages(m: Sample) -> Finding:
     """Which scripts and languages, and whether queries and documents agree."""
     scripts = {kind: text_checks.scripts(found) for kind, found in m.texts.items() if found}
     votes = {kind: text_checks.languages(m.texts[kind]) for kind in scripts}
@@ -139,17 +128,15 @@ def languages(m: Material) -> Finding:
                     examples.append(f"{kind}, {own}: {quote(found)}")
     main = {next(iter(shares)) for shares in scripts.values() if shares}
     spoken = {told.most_common(1)[0][0] for told in votes.values()}
-    todo = ""
+    todo = []
     if len(main) > 1 or len(spoken) > 1:
-        todo = "queries and documents are in different languages: take a multilingual model"
+        todo = ["queries and documents are in different languages: take a multilingual model"]
     elif mixed:
-        todo = "several languages: take a model that knows them, and report each apart"
-    return Finding(
-        "languages", LOOK if todo else OK, sentence(parts), tuple(examples), todo, numbers
-    )
+        todo = ["several languages: take a model that knows them, and report each apart"]
+    return finding("languages", parts, examples, todo, numbers)
 
 
-def encoding(m: Material) -> Finding:
+def encoding(m: Sample) -> Finding:
     """Texts that were damaged on their way here."""
     counts: Counter[str] = Counter()
     examples: dict[str, str] = {}
@@ -163,20 +150,21 @@ def encoding(m: Material) -> Finding:
             for name in odd:
                 examples.setdefault(name, f"{name}, {kind}: {quote(text)}")
     told = ", ".join(f"{name} in {n:,}" for name, n in counts.most_common())
-    return Finding(
-        "encoding",
-        PROBLEM if broken > 0.01 * read else LOOK if counts else OK,
-        f"{read:,} texts read: {told or 'no damage seen'}.",
-        tuple(examples.values()),
+    todo = (
         "read the source as what it is (most often UTF-8), take out tags and invisible characters, "
         "bring all to NFC; keep what is meant, such as tags in texts about HTML"
-        if counts
-        else "",
+    )
+    return finding(
+        "encoding",
+        [f"{read:,} texts read: {told or 'no damage seen'}"],
+        examples.values(),
+        [todo] if counts else [],
         dict(counts),
+        bad=broken > 0.01 * read,
     )
 
 
-def fragmentation(m: Material) -> Finding | None:
+def fragmentation(m: Sample) -> Finding | None:
     """How many pieces the model's tokenizer makes of the domain's words."""
     if m.tokenizer is None:
         return None
@@ -188,6 +176,7 @@ def fragmentation(m: Material) -> Finding | None:
     }
     if not rows["this domain"]:
         return None
+    # pieces a word: mean, share of three or more, distribution
     mean, split, spread = {}, {}, {}
     for name, found in rows.items():
         counts = np.array([count for _, count, _, _ in found], float)
@@ -197,35 +186,38 @@ def fragmentation(m: Material) -> Finding | None:
         split[name] = float(weights[made >= 3].sum())
         spread[name] = np.bincount(np.minimum(made, 8), weights=weights, minlength=9)[1:]
     here, there = mean.values()
+    # the words that are unknown or split most
     words = rows["this domain"]
     unknown = sum(n for _, n, _, lost in words if lost) / sum(n for _, n, _, _ in words)
     worst = [row for row in words if row[3]] if unknown > 0.05 else [r for r in words if r[2] >= 3]
     worst = sorted(worst, key=lambda row: (-row[1], row[0]))[:8]
-    todo = ""
+    todo = []
     if unknown > 0.05:
-        todo = "the tokenizer cannot read these words: take a model of this language or script"
+        todo = ["the tokenizer cannot read these words: take a model of this language or script"]
     elif here >= 1.3 * there:
-        todo = "nothing to mend: expect to need more pairs, or try a model of this field"
-    parts = [
-        f"{here:.2f} pieces a word, against {there:.2f} in everyday English",
-        f"{percent(split['this domain'])} of the words are split in three or more, against "
-        f"{percent(split['everyday English'])}",
-        f"{percent(unknown)} of the words are unknown to the tokenizer" if unknown else "",
-    ]
-    return Finding(
+        todo = ["nothing to mend: expect to need more pairs, or try a model of this field"]
+    broken = split["this domain"]
+    return finding(
         "tokenizer fragmentation",
-        PROBLEM if unknown > 0.05 else LOOK if todo else OK,
-        sentence(parts),
-        tuple(
+        [
+            f"{here:.2f} pieces a word, against {there:.2f} in everyday English",
+            f"{percent(broken)} of the words are split in three or more, against "
+            f"{percent(split['everyday English'])}",
+            f"{percent(unknown)} of the words are unknown to the tokenizer" if unknown else "",
+        ],
+        [
             f"{quote(word, 30)} {n:,} times: {' '.join(m.tokenizer.tokenize(word)[:12])}"
             for word, n, _, _ in worst
-        ),
+        ],
         todo,
         {
             "pieces a word": here,
             "everyday English": there,
-            "split in three": split["this domain"],
+            "split in three": broken,
             "unknown": unknown,
         },
-        lines(range(1, 9), spread, "pieces a word (8: or more)", "share of the words"),
+        bad=unknown > 0.05,
+        drawing=partial(
+            draw, "lines", range(1, 9), spread, "pieces a word (8: or more)", "share of the words"
+        ),
     )

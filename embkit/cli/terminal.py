@@ -30,7 +30,7 @@ Commands = Any  # what argparse's add_subparsers returns
 
 def say(text: object = "", to: TextIO | None = None) -> None:
     """Writes lines; what could turn a terminal (control characters in data) is spelt out."""
-    from ..auditing.base import visible
+    from ..display import visible
 
     stream = to or sys.stdout
     shown = "\n".join(map(visible, str(text).split("\n"))) + "\n"

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..data import Domain
 from ..errors import EmbkitError
 from .scores import Scores
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from ..data import Domain
 
 
 def win_tie_loss(
@@ -57,7 +58,7 @@ def top_changed_queries(
         after: of another, over the same queries.
         domain: what was searched.
         split: whose queries.
-        n: so many of either side; fewer where fewer changed.
+        n: queries of either side at most.
         metric: a column of the scores by query.
 
     Returns:
@@ -79,8 +80,8 @@ def top_changed_queries(
             )
     change = before.change(after, split, metric)
     change = change[change != 0].sort_values(ascending=False, kind="stable")
-    few = min(n, len(change) // 2 + len(change) % 2)
-    kept = [q for q in dict.fromkeys([*change.index[:few], *change.index[-few:]]) if few]
+    few = min(n, -(-len(change) // 2))
+    kept = dict.fromkeys([*change.index[:few], *change.index[len(change) - few :]])
     left, right = before.values(split, metric), after.values(split, metric)
     rows = [
         {
@@ -95,6 +96,3 @@ def top_changed_queries(
         for q in kept
     ]
     return pd.DataFrame(rows)
-
-
-__all__ = ["top_changed_queries", "win_tie_loss"]

@@ -1,21 +1,20 @@
-"""evaluate(model, domain) -> Scores: one way to rank and score, whatever is being judged."""
+"""evaluate(model, domain) -> Scores: one way to rank and score, whatever is evaluated."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..data import Domain
 from ..data.sources.probe import PROBE
 from ..errors import EmbkitError
-from ..models.loading import load_model
+from ..models.loading import as_model
 from ..runs import HEAD_RECORD, RECORD, key_of, store
 from ..search.index import BM25, Dense
 from .metrics import METRICS, ranking_from_arrays, score_ranking
@@ -100,6 +99,7 @@ def evaluate(
     splits = tuple(splits or domain.test_splits)
     for split in splits:
         domain.split(split)
+    # what is kept already
     kept = store(domain)
     subject = _subject(what, name, kept.name)
     path = kept / subject.key / "scores.json"
@@ -109,14 +109,16 @@ def evaluate(
             return Scores.load(path)
         except EmbkitError:
             pass  # half-written by an older kill: scored again
-    model, meta = subject.load(), dict(subject.meta)
+    # ranking and scoring
+    model, meta = as_model(what), dict(subject.meta)
     started = time.perf_counter()
     index = model if domain.searched else indexed(model, list(domain.corpus.values()))
     per_query = {split: score(rank(index, domain, split), domain, split) for split in splits}
-    corpus = max(len(domain.documents(split)) for split in splits)
+    # what is known of the model and the corpus
+    meta["corpus"] = max(len(domain.documents(split)) for split in splits)
+    meta["evaluate_seconds"] = time.perf_counter() - started
     directions = {split: domain.direction(split) for split in splits if domain.searched}
     meta |= {"directions": directions} if any(directions.values()) else {}
-    meta |= {"corpus": corpus, "evaluate_seconds": time.perf_counter() - started}
     if hasattr(model, "get_embedding_dimension"):
         meta["dim"] = model.get_embedding_dimension()
         meta["total_params"] = sum(p.numel() for p in model.parameters())
@@ -137,7 +139,7 @@ def evaluate(
 
 
 def _encode_speed(model: Any, documents: list[str]) -> float:
-    """Documents a second on this machine, as it was just then; nothing comes from the cache."""
+    """Documents a second on this machine; nothing comes from the cache."""
     from ..models.packing import embed
 
     embed(model, documents[:16])  # the first call makes ready what the next finds there
@@ -146,49 +148,42 @@ def _encode_speed(model: Any, documents: list[str]) -> float:
     return len(documents) / (time.perf_counter() - started)
 
 
-@dataclass(frozen=True)
-class _Subject:
-    """Whatever is judged: its place in the store, its name, facts about it, and how to get it."""
+class _Subject(NamedTuple):
+    """What is evaluated: its folder in the store, its name, facts about it."""
 
     key: str
     approach: str
     meta: dict[str, Any]
-    load: Callable[[], Any]
-    by_content: bool = True  # the key changes with what is judged, so kept scores still hold
+    by_content: bool = True  # the key changes with what is evaluated, so kept scores still hold
 
 
 def _subject(what: Any, name: str | None, domain: str) -> _Subject:
-    """What is judged, in the folder ``domain`` of the store."""
+    """What is evaluated, in the folder ``domain`` of the store."""
     if hasattr(what, "describe"):  # a Run or a Head
-        key, called = key_of(what.path, domain), name or what.label
-        return _Subject(key, called, what.describe(), what.model)
+        return _Subject(key_of(what.path, domain), name or what.label, what.describe())
     if isinstance(what, str) and what == "bm25":
-        return _Subject("bm25", name or "bm25", {"trainable_params": 0}, lambda: "bm25")
+        return _Subject("bm25", name or "bm25", {"trainable_params": 0})
     if isinstance(what, str) or hasattr(what, "__fspath__"):
         from ..assets.catalogue import fingerprint, resolve
 
         meta = {"base_model": str(what), "trainable_params": 0}
-        key = f"base-{fingerprint(resolve(what))[:12]}"
-        return _Subject(key, name or "base", meta, lambda: load_model(what))
+        return _Subject(f"base-{fingerprint(resolve(what))[:12]}", name or "base", meta)
     if hasattr(what, "preprocess"):
         from ..models.vectors import fingerprint as weights
 
         prompts = {k: p for k, p in (getattr(what, "prompts", None) or {}).items() if p}
-        told = hashlib.sha256(json.dumps(prompts, sort_keys=True).encode()).hexdigest()[:6]
-        key = f"model-{weights(what)[:12]}" + (f"-{told}" if prompts else "")
-        return _Subject(key, name or "model", {}, lambda: what)
+        told = f"-{_digest(json.dumps(prompts, sort_keys=True))[:6]}" if prompts else ""
+        return _Subject(f"model-{weights(what)[:12]}{told}", name or "model", {})
     if hasattr(what, "vectors"):  # a Teacher
-        called = str(name or f"teacher: {what.name}")
-        return _Subject(f"teacher-{what.fingerprint()[:12]}", called, {}, lambda: what)
-    if callable(what):
-        called = str(name or getattr(what, "__name__", type(what).__name__))
-        key = "function-" + hashlib.sha256(called.encode()).hexdigest()[:12]
-        return _Subject(key, called, {"trainable_params": 0}, lambda: what, by_content=False)
-    raise EmbkitError(
-        f"evaluate() was given {type(what).__name__}",
-        expected="a Run, a model, a model's name, 'bm25', or a function list[str] -> array",
-        hint="ek.evaluate('minilm', domain)",
-    )
+        return _Subject(f"teacher-{what.fingerprint()[:12]}", name or f"teacher: {what.name}", {})
+    as_model(what)  # raises what says that it is none
+    called = str(name or getattr(what, "__name__", type(what).__name__))
+    key = f"function-{_digest(called)[:12]}"
+    return _Subject(key, called, {"trainable_params": 0}, by_content=False)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def leaderboard(domain: Domain, baseline: str = "base") -> Report:
@@ -211,7 +206,7 @@ def leaderboard(domain: Domain, baseline: str = "base") -> Report:
             hint="ek.evaluate('minilm', domain)",
         )
     found = _told_apart(found, keys)
-    order = sorted(found, key=lambda s: float(np.mean([s.mean(k) for k in s.per_query])))
+    order = sorted(found, key=lambda s: fmean(s.mean(split) for split in s.per_query))
     names = [s.approach for s in order]
     return compare(order, baseline=baseline if baseline in names else names[0])
 
@@ -233,8 +228,8 @@ def _told_apart(scores: Sequence[Scores], keys: Sequence[str]) -> list[Scores]:
         named = (
             [model and Path(model).name for model in models],  # of a folder, its own name
             models,
-            [_meta(scores[p], "learning rate {:g}", "learning_rate") for p in places],
-            [_meta(scores[p], "seed {}", "seed") for p in places],
+            [_told(scores[p], "learning_rate", "learning rate {:g}") for p in places],
+            [_told(scores[p], "seed", "seed {}") for p in places],
             [keys[p].split("-", 1)[-1][:6] for p in places],
             [keys[p] for p in places],
         )
@@ -244,13 +239,13 @@ def _told_apart(scores: Sequence[Scores], keys: Sequence[str]) -> list[Scores]:
     return found
 
 
-def _meta(scores: Scores, form: str, name: str) -> str | None:
+def _told(scores: Scores, name: str, form: str) -> str | None:
     value = scores.meta.get(name)
     return None if value is None else form.format(value)
 
 
 def _with_general(scores: Scores, path: Path) -> Scores:
-    """The scores, and beside them what the same subject scored on ``general_probe``, if it did."""
+    """The scores, with what the same model scored on ``general_probe``, if it did."""
     made = any((path.parent / record).is_file() for record in (RECORD, HEAD_RECORD))
     for probe in path.parents[2].glob(f"{PROBE}-*"):
         kept = probe / (key_of(path.parent, probe.name) if made else path.parent.name)
@@ -298,7 +293,7 @@ def rank_changes(
 
     Args:
         query: what is asked.
-        before: a model or function, as in ``look``.
+        before: a model or function, as in ``search_side_by_side``.
         after: another.
         domain: what is searched.
         right: ids of the documents that answer the query.
@@ -312,13 +307,10 @@ def rank_changes(
     for model in (before, after):
         order = indexed(model, texts).search([query], len(texts))[0][0]
         places.append({ids[i]: place for place, i in enumerate(order, start=1)})
-    kept = [i for i in ids if i in right or min(places[0][i], places[1][i]) <= k]
+    kept = [i for i in ids if i in right or min(place[i] for place in places) <= k]
+    kept.sort(key=places[1].__getitem__)
     return [
-        {
-            "text": domain.corpus[i],
-            "before": places[0][i],
-            "after": places[1][i],
-            "relevant": i in right,
-        }
-        for i in sorted(kept, key=lambda i: places[1][i])
+        {"text": domain.corpus[i], "before": places[0][i], "after": places[1][i]}
+        | {"relevant": i in right}
+        for i in kept
     ]

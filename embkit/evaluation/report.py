@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import base64
-import csv
 import html
-import io
 import json
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..display import BEST, Table, no_formula, table, visible
 from ..errors import EmbkitError
 from ..files import write_atomic
 
@@ -22,9 +20,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Row = dict[str, Any]
-Cell = tuple[str, bool]  # the text, and whether it is the best of its split
-
-BEST = "★"
+_COSTS = {  # heading -> column of the rows, and how it is written
+    "learning rate": ("learning_rate", "g"),
+    "seed": ("seed", "d"),
+    "trained": ("trainable_params", ",d"),
+    "of": ("total_params", ",d"),
+    "train s": ("train_seconds", ",.1f"),
+    "peak MB": ("peak_memory_mb", ",.0f"),
+    "dim": ("dim", "d"),
+    "bytes": ("bytes_per_embedding", ",d"),
+    "texts/s": ("encode_per_second", ",.0f"),
+    "corpus": ("corpus", ",d"),
+    "general nDCG@10": ("general_ndcg@10", ".3f"),
+}
 TRAINING = ("train_seconds", "trainable_params")  # costs that an untrained model does not have
 _NOTE = "nDCG@10 with its 95% bootstrap interval over queries."
 _NOTE_PAIRED = (
@@ -41,10 +49,6 @@ class Report:
     Args:
         rows: one dict a row, as `ek.compare` makes them; a value that does not apply is None.
         baseline: the approach that the differences are taken to.
-
-    Example:
-        >>> report = compare([base, contrastive], baseline="base")
-        >>> report.frame()[["approach", "split", "ndcg@10", "p_vs_base"]]
     """
 
     rows: list[Row]
@@ -74,73 +78,79 @@ class Report:
         front = pareto_front(self, cost, metric, split)
         return plots.pareto(shown, front, cost, metric, missing=missing)
 
-    def __repr__(self) -> str:
-        return self.to_text()
+    def table(self) -> Table:
+        """Scores, intervals and tests, one row an approach and split; the best are bold."""
+        groups: dict[tuple[Any, Any], list[float]] = {}
+        for row in self.rows:
+            if row.get("ndcg@10") is not None:
+                groups.setdefault((row["split"], row["subset"]), []).append(row["ndcg@10"])
+        shown, bold = [], set()
+        for number, row in enumerate(self.rows):
+            rivals = groups.get((row["split"], row["subset"]), [])
+            if len(rivals) > 1 and row.get("ndcg@10") == max(rivals):
+                bold.add((number, 2))
+            cells = {
+                "approach": row.get("label") or row["approach"],
+                "split": row["split"] + (f" / {row['subset']}" if row["subset"] else ""),
+                "nDCG@10 [95%]": _with_interval(row.get("ndcg@10"), row.get("ndcg@10_ci"), ".3f"),
+            }
+            if self.baseline:
+                delta, interval = row.get("delta_vs_base"), row.get("delta_vs_base_ci")
+                counts = [row.get(name) for name in ("wins", "ties", "losses")]
+                cells |= {
+                    f"Δ {self.baseline} [95%]": _with_interval(delta, interval, "+.3f"),
+                    "p": _p(row.get("p_vs_base")),
+                    "p Holm": _p(row.get("p_holm")),
+                    "win / tie / loss": " / ".join(f"{n:,d}" for n in counts if n is not None),
+                }
+            for metric in ("mrr@10", "recall@10", "recall@100", "hit@1"):
+                cells[metric.replace("mrr", "MRR")] = _number(row.get(metric), ".3f")
+            shown.append(cells | {"queries": _number(row.get("queries"), ",d")})
+        return table(shown, caption=_NOTE_PAIRED if self.baseline else _NOTE, bold=bold)
 
     def to_text(self) -> str:
         """A table for a terminal, one block a split."""
         if not self.rows:
             return "nothing evaluated yet"
-        headers, body = self._quality()
-        lines = [[_printable(text) for text in (headers[0], *headers[2:-1])]]
-        places = []
-        for cells in body:
-            texts = [_printable(text) + (f" {BEST}" if best else "") for text, best in cells]
-            lines.append([texts[0], *texts[2:-1]])
-            places.append(f"{texts[1]}, {texts[-1]} queries")
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        out = []
-        for number, line in enumerate(lines):
-            if number and (number == 1 or places[number - 1] != places[number - 2]):
-                out += ["", places[number - 1]]
-            first, *rest = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-            out.append("  ".join([f"  {first}", *rest]).rstrip())
+        whole = self.table()
+        narrow = Table(
+            [whole.head[0], *whole.head[2:-1]],
+            [[cells[0], *cells[2:-1]] for cells in whole.cells],
+            bold={(row, column - 1) for row, column in whole.bold},
+        )
+        head, *lines = narrow.to_text().splitlines()
+        out, last = [f"  {head}"], ""
+        for cells, line in zip(whole.cells, lines, strict=True):
+            place = f"{visible(cells[1])}, {cells[-1]} queries"
+            out += ["", place] if place != last else []
+            out.append(f"  {line}")
+            last = place
         return "\n".join(out)
 
     def to_markdown(self) -> str:
         """A table for a README."""
-        headers, body = self._quality()
-        lines = [
-            "| " + " | ".join(map(_markdown, headers)) + " |",
-            "|" + "|".join(["---", "---"] + ["---:"] * (len(headers) - 2)) + "|",
-        ]
-        for cells in body:
-            texts = [f"**{_markdown(t)}** {BEST}" if best else _markdown(t) for t, best in cells]
-            lines.append("| " + " | ".join(texts) + " |")
-        return "\n".join(lines)
+        return self.table().to_markdown()
 
     def to_latex(self) -> str:
         """A table for a paper: a ``tabular`` with booktabs' rules (``\\usepackage{booktabs}``)."""
-        headers, body = self._quality()
-        lines = [rf"\begin{{tabular}}{{ll{'r' * (len(headers) - 2)}}}", r"\toprule"]
-        lines += [" & ".join(map(_latex, headers)) + r" \\", r"\midrule"]
-        place = body[0][1] if body else None
-        for cells in body:
-            lines += [r"\midrule"] if cells[1] != place else []
-            place = cells[1]
-            texts = [rf"\textbf{{{_latex(t)}}}" if best else _latex(t) for t, best in cells]
-            lines.append(" & ".join(texts) + r" \\")
-        return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
+        return self.table().to_latex()
 
     def to_csv(self) -> str:
         """Every value of every row; an interval becomes two columns, ``…_low`` and ``…_high``.
 
         A text that a spreadsheet would run as a formula gets an apostrophe before it.
         """
+        import pandas as pd
+
         rows = [_flat(row) for row in self.rows]
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        file = io.StringIO()
-        writer = csv.DictWriter(file, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        return file.getvalue()
+        return pd.DataFrame(rows, dtype=object).to_csv(index=False, lineterminator="\n")
 
     def _repr_html_(self) -> str:
         if not self.rows:
             return "<p>Nothing evaluated yet: <code>ek.evaluate(run, domain)</code></p>"
-        return _table(*self._quality(), caption=_NOTE_PAIRED if self.baseline else _NOTE)
+        return self.table().to_html()
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return self.to_text()
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
@@ -177,61 +187,18 @@ class Report:
         write_atomic(folder / "report.html", page)
         return folder
 
-    def _quality(self) -> tuple[list[str], list[list[Cell]]]:
-        """Headers and cells of the table of scores."""
-        groups: dict[tuple[Any, Any], list[float]] = {}
+    def _cost(self) -> Table:
+        """What each approach is and costs, one row each."""
+        rows: list[dict[str, str]] = []
         for row in self.rows:
-            if row.get("ndcg@10") is not None:
-                groups.setdefault((row["split"], row["subset"]), []).append(row["ndcg@10"])
-        headers = ["approach", "split", "nDCG@10 [95%]"]
-        if self.baseline:
-            headers += [f"Δ {self.baseline} [95%]", "p", "p Holm", "win / tie / loss"]
-        headers += ["MRR@10", "recall@10", "recall@100", "hit@1", "queries"]
-        body: list[list[Cell]] = []
-        for row in self.rows:
-            rivals = groups.get((row["split"], row["subset"]), [])
-            best = len(rivals) > 1 and row.get("ndcg@10") == max(rivals)
-            texts = [
-                row.get("label") or row["approach"],
-                row["split"] + (f" / {row['subset']}" if row["subset"] else ""),
-                _with_interval(row.get("ndcg@10"), row.get("ndcg@10_ci"), ".3f"),
-            ]
-            if self.baseline:
-                delta, interval = row.get("delta_vs_base"), row.get("delta_vs_base_ci")
-                texts += [_with_interval(delta, interval, "+.3f"), _p(row.get("p_vs_base"))]
-                counts = [row.get(name) for name in ("wins", "ties", "losses")]
-                told = " / ".join(f"{n:,d}" for n in counts if n is not None)
-                texts += [_p(row.get("p_holm")), told]
-            for metric in ("mrr@10", "recall@10", "recall@100", "hit@1"):
-                texts.append(_number(row.get(metric), ".3f"))
-            texts.append(_number(row.get("queries"), ",d"))
-            body.append([(text, best and column == 2) for column, text in enumerate(texts)])
-        return headers, body
-
-    def _cost(self) -> tuple[list[str], list[list[Cell]]]:
-        """Headers and cells of the table of what each approach is and costs, one row each."""
-        headers = ["approach", "base model", "recipe", "learning rate", "seed", "trained", "of"]
-        headers += ["train s", "peak MB", "dim", "bytes", "texts/s", "corpus", "general nDCG@10"]
-        seen: dict[tuple[Any, ...], list[Cell]] = {}
-        for row in self.rows:
-            texts = (
-                row.get("label") or row["approach"],
-                row.get("base_model") or "",
-                (row.get("recipe_hash") or "")[:8],
-                _number(row.get("learning_rate"), "g"),
-                _number(row.get("seed"), "d"),
-                _number(row.get("trainable_params"), ",d"),
-                _number(row.get("total_params"), ",d"),
-                _number(row.get("train_seconds"), ",.1f"),
-                _number(row.get("peak_memory_mb"), ",.0f"),
-                _number(row.get("dim"), "d"),
-                _number(row.get("bytes_per_embedding"), ",d"),
-                _number(row.get("encode_per_second"), ",.0f"),
-                _number(row.get("corpus"), ",d"),
-                _number(row.get("general_ndcg@10"), ".3f"),
-            )
-            seen[texts] = [(text, False) for text in texts]
-        return headers, list(seen.values())
+            cells = {
+                "approach": row.get("label") or row["approach"],
+                "base model": row.get("base_model") or "",
+                "recipe": (row.get("recipe_hash") or "")[:8],
+            }
+            cells |= {head: _number(row.get(name), form) for head, (name, form) in _COSTS.items()}
+            rows += [cells] if cells not in rows else []
+        return table(rows)
 
     def _page(self) -> str:
         """The whole HTML page, with its pictures inside."""
@@ -242,7 +209,7 @@ class Report:
         if any(row.get("ndcg@10") is not None for row in self.rows):
             body.append(_picture(plots.intervals(self)))
         if self.rows:
-            body += ["<h2>What each approach is, and what it cost</h2>", _table(*self._cost())]
+            body += ["<h2>What each approach is, and what it cost</h2>", self._cost().to_html()]
         if any(row.get("train_seconds") for row in self.rows):
             body.append(_picture(self.pareto()))
         title = html.escape(f"embkit leaderboard: {names}")
@@ -281,30 +248,6 @@ img {{ max-width: 100%; height: auto; margin: 1.5rem 0; }}
 """
 
 
-def _table(headers: Sequence[str], body: Sequence[Sequence[Cell]], caption: str = "") -> str:
-    """One HTML table; every text is escaped here and nowhere else."""
-    sides = ["left" if column < 2 else "right" for column in range(len(headers))]
-    style = ' style="text-align:{};white-space:nowrap"'
-    head = "".join(
-        f'<th scope="col"{style.format(side)}>{html.escape(text)}</th>'
-        for text, side in zip(headers, sides, strict=True)
-    )
-    lines = []
-    for cells in body:
-        line = []
-        for (text, best), side in zip(cells, sides, strict=True):
-            safe = html.escape(text, quote=True)
-            inner = f'<b title="best of its split">{safe} {BEST}</b>' if best else safe
-            line.append(f"<td{style.format(side)}>{inner}</td>")
-        lines.append(f"<tr>{''.join(line)}</tr>")
-    notes = f"<caption>{html.escape(caption)}</caption>" if caption else ""
-    return (
-        f"<table>{notes}<thead><tr>{head}</tr></thead>\n<tbody>\n"
-        + "\n".join(lines)
-        + "\n</tbody></table>"
-    )
-
-
 def _number(value: Any, form: str) -> str:
     return "" if value is None else format(value, form)
 
@@ -319,19 +262,6 @@ def _p(value: float | None) -> str:
     return "<0.001" if value is not None and value < 0.001 else _number(value, ".3f")
 
 
-def _printable(text: str) -> str:
-    """No control character reaches a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
-
-
-_LATEX = {c: rf"\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}"}
-_LATEX |= {"^": r"\textasciicircum{}", "Δ": r"$\Delta$", BEST: r"$\star$", "<": r"$<$", ">": r"$>$"}
-
-
-def _latex(text: str) -> str:
-    return "".join(_LATEX.get(letter, letter) for letter in _printable(text))
-
-
 def _flat(row: Row) -> Row:
     """A row with its intervals as two columns each, and no text that starts a formula."""
     found: Row = {}
@@ -340,13 +270,8 @@ def _flat(row: Row) -> Row:
             low, high = value or (None, None)
             found |= {f"{name[:-3]}_low": low, f"{name[:-3]}_high": high}
         else:
-            risky = isinstance(value, str) and re.match(r"[=+\-@\t\r]", value)
-            found[name] = f"'{value}" if risky else value
+            found[name] = no_formula(value)
     return found
-
-
-def _markdown(text: str) -> str:
-    return html.escape(_printable(text), quote=False).replace("|", "\\|")
 
 
 def pareto_front(

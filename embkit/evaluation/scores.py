@@ -5,21 +5,27 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import EmbkitError, unknown
 from ..files import write_atomic
-from .metrics import METRICS, bootstrap_ci, holm, mean, paired_test
+from .metrics import METRICS, bootstrap_ci, holm, paired_test
 from .report import Report, Row
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_SAVED = ("approach", "domain", "domain_hash", "base_model", "recipe_hash")
+_FACTS = """corpus trainable_params total_params train_seconds peak_memory_mb dim learning_rate seed
+general_ndcg@10 encode_per_second""".split()  # columns of a row that come from meta
+_PAIRED = "p_vs_base p_holm delta_vs_base delta_vs_base_ci sd_vs_base wins ties losses".split()
 FLIPS, TESTS = 10_000, 50  # sign flips of a test: at least so many, and so many a test
 
 
@@ -68,7 +74,7 @@ class Scores:
                     f"the scores of {self.approach!r} on {split!r} repeat a query, hold NaN or "
                     "have no metric",
                     expected="one row a query, and a number for each metric",
-                    hint="make them with score_ranking(ranking, qrels)",
+                    hint="ek.evaluation.score(ranking, domain, split)",
                 )
         for split, subsets in self.subsets.items():
             frame = self._frame(split)
@@ -107,16 +113,19 @@ class Scores:
             raise unknown("subset", subset, known or ["none"])
         return frame.loc[frame.index.isin(known[subset]), metric]
 
-    def change(self, after: Scores, split: str, metric: str = "ndcg@10") -> pd.Series:
+    def change(
+        self, after: Scores, split: str, metric: str = "ndcg@10", subset: str | None = None
+    ) -> pd.Series:
         """What each query gains from here to ``after``, in this one's order.
 
         Raises:
             EmbkitError: they were not scored on the same queries.
         """
-        a, b = self.values(split, metric), after.values(split, metric)
+        a, b = self.values(split, metric, subset), after.values(split, metric, subset)
         if len(a) != len(b) or set(a.index) != set(b.index):
             raise EmbkitError(
-                f"{len(a)} queries of {self.label!r} and {len(b)} of {after.label!r}, not the same",
+                f"{len(a)} queries of {self.label!r} and {len(b)} of {after.label!r} on {split!r}, "
+                "not the same",
                 expected="scores of the same queries",
                 hint="evaluate both on the same domain and profile",
             )
@@ -125,7 +134,7 @@ class Scores:
     def mean(self, split: str, metric: str = "ndcg@10", subset: str | None = None) -> float:
         """The mean of a metric over queries; NaN where there are none."""
         values = self.values(split, metric, subset)
-        return mean(values) if len(values) else math.nan
+        return fmean(values) if len(values) else math.nan
 
     def ci(
         self, split: str, metric: str = "ndcg@10", subset: str | None = None, **options: Any
@@ -135,14 +144,14 @@ class Scores:
 
     def rows(self) -> list[Row]:
         """One dict a split and a subset; None where a value does not apply."""
-        places: list[tuple[str, str | None]] = []
-        for split in self.per_query:
-            places += [(split, None), *((split, name) for name in self.subsets.get(split, {}))]
-        return [self._row(split, subset) for split, subset in places]
+        return [
+            self._row(split, subset)
+            for split in self.per_query
+            for subset in (None, *self.subsets.get(split, {}))
+        ]
 
     def _row(self, split: str, subset: str | None) -> Row:
-        frame = self._frame(split)
-        metrics = list(dict.fromkeys([*METRICS, *frame.columns]))
+        frame, meta = self._frame(split), _plain(self.meta)
         queries = len(self.values(split, frame.columns[0], subset))
         row: Row = {
             "approach": self.approach,
@@ -153,23 +162,15 @@ class Scores:
             "base_model": self.base_model,
             "recipe_hash": self.recipe_hash,
         }
-        for metric in metrics:
+        for metric in dict.fromkeys([*METRICS, *frame.columns]):
             scored = queries > 0 and metric in frame
             row[metric] = self.mean(split, metric, subset) if scored else None
             if metric == "ndcg@10":
                 row["ndcg@10_ci"] = list(self.ci(split, metric, subset)) if scored else None
-        row["direction"] = (self.meta.get("directions") or {}).get(split)
-        row["queries"] = queries
-        meta = _plain(self.meta)
-        for name in ("corpus", "trainable_params", "total_params", "train_seconds"):
-            row[name] = meta.get(name)
-        for name in ("peak_memory_mb", "dim", "learning_rate", "seed", "general_ndcg@10"):
-            row[name] = meta.get(name)
+        row |= {"direction": (meta.get("directions") or {}).get(split), "queries": queries}
+        row |= {name: meta.get(name) for name in _FACTS}
         row["bytes_per_embedding"] = 4 * row["dim"] if row["dim"] else None  # float32
-        row["encode_per_second"] = meta.get("encode_per_second")
-        row.update(p_vs_base=None, p_holm=None, delta_vs_base=None, delta_vs_base_ci=None)
-        row.update(wins=None, ties=None, losses=None)
-        return row
+        return row | dict.fromkeys(_PAIRED)
 
     def _frame(self, split: str) -> pd.DataFrame:
         if split not in self.per_query:
@@ -180,7 +181,7 @@ class Scores:
         return Report(self.rows())._repr_html_()
 
     def to_json(self) -> str:
-        """All of it as JSON text; every value of every query comes back bit for bit."""
+        """All of it as JSON text; ``load`` gives every value back bit for bit."""
         per_query = {
             split: {
                 "queries": list(frame.index),
@@ -189,48 +190,9 @@ class Scores:
             }
             for split, frame in self.per_query.items()
         }
-        data = {
-            "format": 1,
-            "approach": self.approach,
-            "domain": self.domain,
-            "domain_hash": self.domain_hash,
-            "base_model": self.base_model,
-            "recipe_hash": self.recipe_hash,
-            "per_query": per_query,
-            "subsets": _plain(self.subsets),
-            "meta": _plain(self.meta),
-        }
+        data = {"format": 1} | {name: getattr(self, name) for name in _SAVED}
+        data |= {"per_query": per_query, "subsets": _plain(self.subsets), "meta": _plain(self.meta)}
         return json.dumps(data, ensure_ascii=False, allow_nan=False)
-
-    @classmethod
-    def from_json(cls, text: str) -> Scores:
-        """The scores that `to_json` wrote.
-
-        Raises:
-            EmbkitError: when the text is not whole.
-        """
-        import pandas as pd
-
-        try:
-            data = json.loads(text)
-            per_query = {}
-            for split, kept in data["per_query"].items():
-                index = pd.Index(kept["queries"], name="query_id")
-                per_query[split] = pd.DataFrame(kept["metrics"], index=index, dtype=np.float64)
-                per_query[split].attrs["unanswerable"] = kept["unanswerable"]
-            subsets = {
-                split: {name: tuple(queries) for name, queries in named.items()}
-                for split, named in data["subsets"].items()
-            }
-            names = ("approach", "domain", "domain_hash", "base_model", "recipe_hash", "meta")
-            known = {name: data[name] for name in names}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise EmbkitError(
-                f"this is not a whole file of scores ({type(error).__name__}: {error})",
-                expected="the JSON text that Scores.to_json() or Scores.save() wrote",
-                hint="delete the file and evaluate again: ek.evaluate(run, domain)",
-            ) from error
-        return cls(per_query=per_query, subsets=subsets, **known)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the scores to a file, whole or not at all."""
@@ -243,20 +205,34 @@ class Scores:
         Raises:
             EmbkitError: when the file is missing or only half there.
         """
+        import pandas as pd
+
+        anew = "evaluate again: ek.evaluate(run, domain)"
         try:
-            text = Path(path).read_text(encoding="utf-8")
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            per_query = {}
+            for split, kept in data["per_query"].items():
+                index = pd.Index(kept["queries"], name="query_id")
+                per_query[split] = pd.DataFrame(kept["metrics"], index=index, dtype=np.float64)
+                per_query[split].attrs["unanswerable"] = kept["unanswerable"]
+            subsets = {
+                split: {name: tuple(queries) for name, queries in named.items()}
+                for split, named in data["subsets"].items()
+            }
+            known = {name: data[name] for name in (*_SAVED, "meta")}
         except (OSError, UnicodeDecodeError) as error:
             raise EmbkitError(
                 f"cannot read scores from {path}: {error}",
                 expected="a file that Scores.save() wrote",
-                hint="ek.evaluate(run, domain).save(path)",
+                hint=anew,
             ) from error
-        try:
-            return cls.from_json(text)
-        except EmbkitError as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise EmbkitError(
-                f"{path}: {error.given}", expected=error.expected, hint=error.hint
+                f"{path} is not a whole file of scores ({type(error).__name__}: {error})",
+                expected="the JSON text that Scores.save() wrote",
+                hint=f"delete the file and {anew}",
             ) from error
+        return cls(per_query=per_query, subsets=subsets, **known)
 
 
 def _plain(value: Any) -> Any:
@@ -288,9 +264,6 @@ def compare(scores: Sequence[Scores], baseline: str = "base") -> Report:
     Raises:
         EmbkitError: for no scores, the same scores twice, scores of different domains, a missing
             baseline, or approaches that were not scored on the same queries.
-
-    Example:
-        >>> compare([evaluate("minilm", domain), evaluate(run, domain)], baseline="base")
     """
     scores = list(scores)
     hint = "ek.compare([ek.evaluate('minilm', domain), ek.evaluate(run, domain)])"
@@ -306,18 +279,19 @@ def compare(scores: Sequence[Scores], baseline: str = "base") -> Report:
                 expected="scores of one domain with one content hash, so of one profile",
                 hint="evaluate all of them on the same domain, then compare again",
             )
-    names = [(s.label, s.base_model, s.recipe_hash, s.meta.get("seed")) for s in scores]
-    for name in names:
-        if names.count(name) > 1:
-            raise EmbkitError(
-                f"the scores of {name[0]!r} are given twice",
-                expected="each approach once; other labels for those that differ",
-                hint='give each its own meta["label"], or drop one',
-            )
+    names = Counter((s.label, s.base_model, s.recipe_hash, s.meta.get("seed")) for s in scores)
+    (name, *_), times = names.most_common(1)[0]
+    if times > 1:
+        raise EmbkitError(
+            f"the scores of {name!r} are given twice",
+            expected="each approach once; other labels for those that differ",
+            hint='give each its own meta["label"], or drop one',
+        )
     bases = [s for s in scores if baseline in (s.approach, s.label)]
     if not bases:
         raise unknown("baseline", baseline, [s.label for s in scores])
 
+    # each approach against its baseline, row by row
     rows = []
     tests = sum(len(s.per_query) + sum(map(len, s.subsets.values())) for s in scores)
     flips = max(FLIPS, TESTS * tests)  # the least p that many flips can show must survive Holm
@@ -326,27 +300,25 @@ def compare(scores: Sequence[Scores], baseline: str = "base") -> Report:
         for row in one.rows():
             if one is not base and row["queries"]:
                 place = (row["split"], "ndcg@10", row["subset"])
-                try:
-                    test = paired_test(one.values(*place), base.values(*place), resamples=flips)
-                except EmbkitError as error:
-                    given = f"{one.label!r} against {base.label!r} on {row['split']!r}: "
-                    raise EmbkitError(
-                        given + error.given, expected=error.expected, hint=error.hint
-                    ) from error
-                row["p_vs_base"], row["delta_vs_base"] = test.p, test.delta
+                change = base.change(one, *place)
+                test = paired_test(one.values(*place), base.values(*place), resamples=flips)
+                row |= {"p_vs_base": test.p, "delta_vs_base": test.delta}
                 row["delta_vs_base_ci"] = [test.ci_low, test.ci_high]
-                row["wins"], row["ties"], row["losses"] = test.wins, test.ties, test.losses
+                row["sd_vs_base"] = float(change.std()) if len(change) > 1 else None
+                row |= {"wins": test.wins, "ties": test.ties, "losses": test.losses}
             rows.append(row)
+    # all tests of the report are one family
     tested = [row for row in rows if row["p_vs_base"] is not None]
     for row, p in zip(tested, holm([row["p_vs_base"] for row in tested]), strict=True):
         row["p_holm"] = p
-    order = {split: place for place, split in enumerate(first.per_query)}
-    subsets = list(dict.fromkeys(row["subset"] for row in rows if row["subset"]))
+    # the best of each split and subset first
+    splits = list(dict.fromkeys(row["split"] for row in rows))
+    subsets = [None, *dict.fromkeys(row["subset"] for row in rows if row["subset"])]
     rows.sort(
         key=lambda row: (
-            order.get(row["split"], len(order)),
-            0 if row["subset"] is None else 1 + subsets.index(row["subset"]),
-            -(row["ndcg@10"] if row["ndcg@10"] is not None else -1.0),
+            splits.index(row["split"]),
+            subsets.index(row["subset"]),
+            1.0 if row["ndcg@10"] is None else -row["ndcg@10"],
         )
     )
     return Report(rows, baseline=baseline)

@@ -1,10 +1,8 @@
-"""evaluate_sizes(model, domain, sizes) -> Sizes: what vectors are worth when they are cut."""
+"""evaluate_sizes(model, domain, sizes) -> DimensionScores: what truncated vectors are worth."""
 
 from __future__ import annotations
 
-import html
 import math
-import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,9 +10,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..data import Domain
+from ..display import Shown, Table
 from ..errors import EmbkitError
 from ..models.encoding import encode_as
-from ..models.loading import load_model
+from ..models.loading import as_model
 from ..runs import Run, key_of, store
 from ..search.index import exact_search
 from ..search.tiered import truncate
@@ -31,7 +30,7 @@ class UntrainedDimension(UserWarning):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class DimensionScores:
+class DimensionScores(Shown):
     """Scores of one model at several sizes of its vectors.
 
     Args:
@@ -105,48 +104,38 @@ class DimensionScores:
     @property
     def notes(self) -> list[str]:
         """One sentence for each size that was not trained for, with what it loses."""
-        return [f"{self._name} at {size} of {self.whole} dimensions: {self._loss(size)}"
-                for size in self.untrained]  # fmt: skip
+        told = []
+        for size in self.untrained:
+            lost = ", ".join(
+                f"{self._tests[size, split].delta:+.3f} on {split!r} ({self.kept(size, split):.0%} "
+                "kept)"
+                for split in self.scores[size].per_query
+            )
+            at = f"{self._name} at {size} of {self.whole} dimensions"
+            told.append(f"{at}: not trained for, nDCG@10 {lost}")
+        return told
 
     @property
     def _name(self) -> str:
         return repr(self.scores[self.whole].label)
 
-    def _loss(self, size: int) -> str:
-        changes = {split: self._tests[size, split].delta for split in self.scores[size].per_query}
-        lost = ", ".join(
-            f"{change:+.3f} on {split!r} ({self.kept(size, split):.0%} kept)"
-            for split, change in changes.items()
-        )
-        return f"not trained for, nDCG@10 {lost}"
-
-    def __repr__(self) -> str:
-        lines = [f"Sizes of {self._name}, nDCG@10 (share kept):"]
+    def table(self) -> Table:
+        """nDCG@10 with its interval, and the share kept, of each size on each split."""
+        head, cells = ["dimensions"], []
+        for split in self.scores[self.whole].per_query:
+            head += [split, "kept"]
         for size, scores in self.scores.items():
-            cells = (
-                f"{s} {scores.mean(s):.3f} ({self.kept(size, s):.1%})" for s in scores.per_query
-            )
-            lines.append(f"{size:>5}: {', '.join(cells)}")
-        return "\n".join([*lines, *self.notes])
-
-    def _repr_html_(self) -> str:
-        splits = list(self.scores[self.whole].per_query)
-        body = ""
-        for size, scores in self.scores.items():
-            body += f"<tr><td>{size}{'' if size in self.trained else ' *'}</td>"
-            for split in splits:
+            cells.append([f"{size}{'' if size in self.trained else ' *'}"])
+            for split in scores.per_query:
                 low, high = scores.ci(split)
-                body += f"<td>{scores.mean(split):.3f} [{low:.3f}, {high:.3f}]</td>"
-                body += f"<td>{self.kept(size, split):.1%}</td>"
-            body += "</tr>"
-        heads = "".join(f"<th>{html.escape(split)}</th><th>kept</th>" for split in splits)
+                cells[-1].append(f"{scores.mean(split):.3f} [{low:.3f}, {high:.3f}]")
+                cells[-1].append(f"{self.kept(size, split):.1%}")
         note = "nDCG@10 with 95% intervals, and the share of the whole size's"
         note += "; * not trained for" if self.untrained else ""
-        return (
-            f"<table><caption style='caption-side:bottom;text-align:left'>"
-            f"{html.escape(self._name)}: {note}</caption>"
-            f"<tr><th>dimensions</th>{heads}</tr>{body}</table>"
-        )
+        return Table(head, cells, f"{self._name}: {note}")
+
+    def __repr__(self) -> str:
+        return "\n".join([self.table().to_text(), *self.notes])
 
 
 def evaluate_sizes(
@@ -157,7 +146,7 @@ def evaluate_sizes(
     splits: Sequence[str] | None = None,
     save: bool = True,
 ) -> DimensionScores:
-    """Scores a model with its vectors cut to several sizes; the corpus is encoded once.
+    """Scores a model with its vectors truncated to several sizes; the corpus is encoded once.
 
     Args:
         what: a Run, a model's name or folder, a SentenceTransformer, or any function
@@ -172,22 +161,18 @@ def evaluate_sizes(
         EmbkitError: sizes out of order, twice, or beyond the model; ``"bm25"``, which has none.
 
     Warns:
-        UntrainedSize: for each size that the model was not trained for, with what it loses.
+        UntrainedDimension: for each size that the model was not trained for, with what it loses.
 
     Matryoshka representation learning: Kusupati et al. 2022, https://arxiv.org/abs/2205.13147
     """
     if isinstance(what, str) and what == "bm25":
         raise EmbkitError(
-            "evaluate_sizes() was given 'bm25', which has no vectors to cut",
+            "evaluate_sizes() was given 'bm25', which has no vectors to truncate",
             expected="a Run, a model, a model's name, or a function list[str] -> array",
             hint="ek.evaluate_sizes('minilm', domain)",
         )
     base = evaluate(what, domain, splits=splits, save=save)
-    model = what
-    if isinstance(what, Run):
-        model = what.model()
-    elif isinstance(what, str | os.PathLike):
-        model = load_model(what)
+    model = as_model(what)
     documents = encode_as(model, list(domain.corpus.values()), "document")  # (documents, dim)
     asked = {
         split: encode_as(model, [domain.queries[q] for q in domain.split(split)], "query")
@@ -196,15 +181,17 @@ def evaluate_sizes(
     dim = documents.shape[1]
     learnt = what.recipe.matryoshka if isinstance(what, Run) else ()
     scores = {dim: base}
+    # search and score with the first numbers of each vector
     for size in _checked(sizes if sizes is not None else learnt or _halves(dim), dim):
         small, per_query = truncate(documents, size), {}
         for split, queries in asked.items():
             found = exact_search(truncate(queries, size), small, DEPTH)
             ranking = ranking_from_arrays(list(domain.split(split)), list(domain.corpus), *found)
             per_query[split] = score(ranking, domain, split)
-        name = f"{base.label}, cut to {size}"
+        name = f"{base.label}, truncated to {size}"
         meta = base.meta | {"dim": size, "label": name}
         scores[size] = replace(base, approach=name, per_query=per_query, meta=meta)
+    # the leaderboard keeps what was trained for
     if save and isinstance(what, Run) and set(asked) == set(domain.test_splits):
         kept = store(domain)
         for size in scores.keys() & set(learnt) - {dim}:
@@ -224,18 +211,12 @@ def _checked(sizes: Sequence[int], dim: int) -> list[int]:
     """The sizes below the whole one, once they are in order."""
     given = list(sizes)
     whole = all(isinstance(size, int) and not isinstance(size, bool) for size in given)
-    ordered = whole and given and given == sorted(set(given), reverse=True) and given[-1] >= 1
-    if not ordered:
-        fits = sorted({s for s in given if isinstance(s, int) and 1 <= s <= dim}, reverse=True)
-        raise EmbkitError(
-            f"sizes={given!r}",
-            expected="whole numbers of 1 or more, largest first, each once",
-            hint=f"sizes={fits or [dim, *_halves(dim)]!r}",
-        )
-    if given[0] > dim:
+    fits = [s for s in given if isinstance(s, int) and 1 <= s <= dim]
+    ordered = sorted(set(fits), reverse=True)
+    if not given or not whole or given != ordered:
         raise EmbkitError(
             f"sizes={given!r} of vectors with {dim} dimensions",
-            expected=f"sizes up to {dim}",
-            hint=f"sizes={[s for s in given if s <= dim] or [dim, *_halves(dim)]!r}",
+            expected=f"whole numbers from {dim} down to 1, largest first, each once",
+            hint=f"sizes={ordered or [dim, *_halves(dim)]!r}",
         )
     return [size for size in given if size < dim]

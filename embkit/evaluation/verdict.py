@@ -6,13 +6,12 @@ import html
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from statistics import fmean
 from typing import Any
-
-import numpy as np
 
 from ..errors import EmbkitError
 from .metrics import holm
-from .report import Report, Row
+from .report import Report
 from .scores import Scores, compare
 
 WORTH = 0.02  # nDCG@10: a difference that would matter
@@ -20,7 +19,7 @@ LEVEL = 0.05  # of the tests, two-sided
 _Z = 1.959964 + 0.841621  # normal quantiles of 0.975 (two-sided 5%) and 0.80 (power 80%)
 
 FINE_TUNE, KEEP, MIXED = "fine-tune", "keep the general model", "mixed"
-TOO_FEW, NOTHING = "too few test queries for a verdict", "nothing to judge"
+TOO_FEW, NOTHING = "too few test queries for a verdict", "nothing to compare"
 
 
 @dataclass(frozen=True)
@@ -54,6 +53,16 @@ class Gain:
         """Queries for a difference of ``WORTH`` to be seen; ``queries_needed`` has the formula."""
         return queries_needed(self.sd)
 
+    @property
+    def better(self) -> bool:
+        """Whether it gains, by the corrected test."""
+        return self.delta > 0 and self.p < LEVEL
+
+    @property
+    def worse(self) -> bool:
+        """Whether it loses, by the interval alone: a loss should not be overlooked."""
+        return self.high < 0
+
     def __str__(self) -> str:
         p = "p < 0.001" if self.p < 0.001 else f"p = {self.p:.3f}"
         return (
@@ -68,7 +77,7 @@ class Verdict:
 
     Args:
         decision: ``fine-tune``, ``keep the general model``, ``mixed``, ``too few test queries
-            for a verdict`` or ``nothing to judge``.
+            for a verdict`` or ``nothing to compare``.
         text: the decision and its reasons.
         approach: the approach to take, where the decision is to fine-tune.
         gains: every approach on every test split.
@@ -110,43 +119,38 @@ def queries_needed(sd: float, difference: float = WORTH) -> int:
 def verdict(evidence: Report | Sequence[Scores], baseline: str = "base") -> Verdict:
     """Whether to keep the general model or to fine-tune, from paired tests on the test splits.
 
-    Only what was trained is judged, each approach on each test split against the general model;
+    Only what was trained is tested, each approach on each test split against the general model;
     the p values are corrected for their number (Holm). An approach is worth taking when it gains
     on some split and loses on none. The general model is kept when no approach gains and every
     interval ends below ``WORTH`` or the test had queries enough to see that much. Otherwise the
     queries do not suffice for a verdict.
 
     Args:
-        evidence: a report of ``compare`` or ``leaderboard``, or the scores themselves. From
-            scores, standard deviations are exact; from a report, they are taken from the width
-            of its intervals.
+        evidence: a report of ``compare`` or ``leaderboard``, or the scores themselves.
         baseline: the general model's approach or label; a report brings its own.
 
     Raises:
         EmbkitError: the baseline is missing, or the scores cannot be compared.
-
-    Example:
-        >>> verdict([evaluate("minilm", domain), evaluate(run, domain)])  # doctest: +SKIP
     """
-    if isinstance(evidence, Report):
-        gains = _gains(evidence, {})
-    else:
-        report, sds = compare(evidence, baseline=baseline), _deviations(evidence, baseline)
-        gains = _gains(report, sds)
+    if not isinstance(evidence, Report):
+        evidence = compare(evidence, baseline=baseline)
+    gains = _gains(evidence)
     if not gains:
         return Verdict(NOTHING, f"{NOTHING}: no fine-tuned model has been evaluated yet")
+    # what gains on some split and loses on none
     names = list(dict.fromkeys(gain.approach for gain in gains))
     of = {name: [gain for gain in gains if gain.approach == name] for name in names}
-    good = [n for n in names if any(map(_better, of[n])) and not any(map(_worse, of[n]))]
+    good = [n for n in names if any(g.better for g in of[n]) and not any(g.worse for g in of[n])]
     if good:
-        best = max(good, key=lambda name: _mean(of[name]))
+        best = max(good, key=lambda name: fmean(gain.delta for gain in of[name]))
         others = [_beside(of[name], of[best]) for name in names if name != best]
         text = f"{FINE_TUNE}: {best} gains {_told(of[best])} nDCG@10" + "".join(others)
         return Verdict(FINE_TUNE, text, best, gains)
-    if any(map(_better, gains)):
+    if any(gain.better for gain in gains):
         told = "; ".join(f"{name} {_told(of[name])}" for name in names)
         text = f"{MIXED}: what gains on one test split loses on another: {told} nDCG@10"
         return Verdict(MIXED, text, None, gains)
+    # no gain: is there none, or were the queries too few to see it?
     most = max(gains, key=lambda gain: gain.high)
     unsure = [gain for gain in gains if gain.high >= WORTH and gain.queries < gain.needed]
     if not unsure:
@@ -161,12 +165,12 @@ def verdict(evidence: Report | Sequence[Scores], baseline: str = "base") -> Verd
     return Verdict(TOO_FEW, text, None, gains)
 
 
-def _gains(report: Report, sds: dict[tuple[Any, ...], float]) -> tuple[Gain, ...]:
+def _gains(report: Report) -> tuple[Gain, ...]:
     if report.baseline is None:
         raise EmbkitError(
             "a report without a baseline",
             expected="a report of compare() or leaderboard(), with the general model in it",
-            hint="verdict(ek.leaderboard(domain))",
+            hint="ek.evaluation.verdict.verdict(ek.leaderboard(domain))",
         )
     rows = [
         row
@@ -178,7 +182,6 @@ def _gains(report: Report, sds: dict[tuple[Any, ...], float]) -> tuple[Gain, ...
     found = []
     for row, p in zip(rows, adjusted, strict=True):
         low, high = row["delta_vs_base_ci"]
-        width = (high - low) / (2 * 1.959964)
         twice = labels.count(row["label"]) > 1
         gain = Gain(
             approach=row["label"] + (f" ({row['recipe_hash'][:6]})" if twice else ""),
@@ -188,42 +191,12 @@ def _gains(report: Report, sds: dict[tuple[Any, ...], float]) -> tuple[Gain, ...
             high=high,
             p=p,
             queries=row["queries"],
-            sd=sds.get(_key(row), width * math.sqrt(row["queries"])),
+            sd=row["sd_vs_base"] or 0.0,
             seconds=row["train_seconds"],
             trained=row["trainable_params"],
         )
         found.append(gain)
     return tuple(found)
-
-
-def _key(row: Row) -> tuple[Any, ...]:
-    return row["label"], row["base_model"], row["recipe_hash"], row["seed"], row["split"]
-
-
-def _deviations(scores: Sequence[Scores], baseline: str) -> dict[tuple[Any, ...], float]:
-    """The standard deviation of each approach's differences to its baseline, by row."""
-    bases = [one for one in scores if baseline in (one.approach, one.label)]
-    found = {}
-    for one in scores:
-        base = next((b for b in bases if b.base_model == one.base_model), bases[0])
-        for split in one.per_query if one is not base else ():
-            differences = (one.values(split) - base.values(split)).to_numpy()
-            if len(differences) > 1:
-                key = (one.label, one.base_model, one.recipe_hash, one.meta.get("seed"), split)
-                found[key] = float(np.std(differences, ddof=1))
-    return found
-
-
-def _better(gain: Gain) -> bool:
-    return gain.delta > 0 and gain.p < LEVEL
-
-
-def _worse(gain: Gain) -> bool:
-    return gain.delta < 0 and gain.high < 0  # uncorrected: a loss should not be overlooked
-
-
-def _mean(gains: Sequence[Gain]) -> float:
-    return sum(gain.delta for gain in gains) / len(gains)
 
 
 def _told(gains: Sequence[Gain]) -> str:

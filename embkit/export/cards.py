@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ..data import SOURCES, Domain, load_domain
 from ..data.text_checks import token_lengths
+from ..display import markdown, table
+from ..models.loading import as_model
 from ..session import PROFILES
 
 MODEL = "minilm"  # whose tokens and window the card gives
@@ -22,9 +23,6 @@ def card(source: str | Domain, model: Any = MODEL) -> str:
         source: the name of a domain that comes with embkit, whose three profiles stand side by
             side; or any Domain.
         model: whose tokens are counted, and whose window is said to cut texts.
-
-    Example:
-        >>> print(card(load_domain("my_folder")))  # doctest: +SKIP
     """
     if isinstance(source, Domain):
         domains = {source.profile: source}
@@ -38,37 +36,30 @@ def card(source: str | Domain, model: Any = MODEL) -> str:
         if isinstance(source, str) and source in SOURCES
         else "Every figure below is computed."
     )
-    lines = [
-        f"# {_cell(about.get('title', last.name))}",
-        "",
-        made,
-        "",
-        *_section("Source", about.get("source", "").rstrip(".") + "."),
-        *_section("Terms", about.get("terms", "Not known.")),
-        "## Counts",
-        "",
-        *_table({p: {k: f"{v:,}" for k, v in _counts(d).items()} for p, d in domains.items()}),
-        "",
-        *_table({p: {"content hash": d.hash} for p, d in domains.items()}),
-        "",
-        *_section("Splits", _splits(last)),
-        "## Lengths",
-        "",
-        *_table({p: _lengths(d, model) for p, d in domains.items()}),
-        "",
-        f"## Examples ({last.profile}, {first})",
-        "",
-        "| query | right document |",
-        "|---|---|",
-        *(f"| {_cell(q)} | {_cell(t)} |" for q, t in last.examples(first, 8)),
-        "",
-        *_section("Limits", about.get("limits", "Not known.")),
+    examples = [
+        {"query": _short(query), "right document": _short(text)}
+        for query, text in last.examples(first, 8)
     ]
-    return "\n".join(lines)
-
-
-def _section(title: str, text: str) -> list[str]:
-    return [f"## {title}", "", text, ""]
+    parts = [
+        f"# {markdown(about.get('title', last.name))}",
+        made,
+        "## Source",
+        about.get("source", "").rstrip(".") + ".",
+        "## Terms",
+        about.get("terms", "Not known."),
+        "## Counts",
+        _beside({p: {k: f"{v:,}" for k, v in _counts(d).items()} for p, d in domains.items()}),
+        _beside({p: {"content hash": d.hash} for p, d in domains.items()}),
+        "## Splits",
+        _splits(last),
+        "## Lengths",
+        _beside({p: _lengths(d, model) for p, d in domains.items()}),
+        f"## Examples ({last.profile}, {first})",
+        table(examples).to_markdown(),
+        "## Limits",
+        about.get("limits", "Not known."),
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
 def _splits(domain: Domain) -> str:
@@ -110,9 +101,7 @@ def _counts(domain: Domain) -> dict[str, int]:
 
 def _lengths(domain: Domain, model: Any) -> dict[str, str]:
     """Words, and what a model's window leaves unread."""
-    from ..models.loading import load_model
-
-    loaded = load_model(model) if isinstance(model, str) else model
+    loaded = as_model(model)
     name = model if isinstance(model, str) else "the model"
     window = loaded.max_seq_length
     found = {}
@@ -129,17 +118,13 @@ def _lengths(domain: Domain, model: Any) -> dict[str, str]:
     return found
 
 
-def _table(columns: dict[str, dict[str, str]]) -> Sequence[str]:
-    rows = list(next(iter(columns.values())))
-    rows += [r for c in columns.values() for r in c if r not in rows]
-    lines = [f"|  | {' | '.join(columns)} |", "|---|" + "---:|" * len(columns)]
-    return lines + [f"| {r} | {' | '.join(c.get(r, '') for c in columns.values())} |" for r in rows]
+def _beside(columns: dict[str, dict[str, str]]) -> str:
+    """A table of the same figures of several profiles, side by side."""
+    names = dict.fromkeys(name for column in columns.values() for name in column)
+    rows = ({"": n} | {head: of.get(n, "") for head, of in columns.items()} for n in names)
+    return table(rows).to_markdown()
 
 
-def _cell(text: str) -> str:
-    """A text as a cell: one line, cut, with nothing that Markdown or HTML would act on."""
+def _short(text: str) -> str:
     line = " ".join(text.split())
-    line = line if len(line) <= SHOWN else line[: SHOWN - 1].rstrip() + "…"
-    for sign in "\\`*_|[]":
-        line = line.replace(sign, "\\" + sign)
-    return line.replace("<", "&lt;")
+    return line if len(line) <= SHOWN else line[: SHOWN - 1].rstrip() + "…"

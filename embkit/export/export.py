@@ -9,7 +9,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,9 +31,9 @@ OWN = ("id", "text", "vector", "x", "y", "z")  # the columns that to_parquet wri
 def to_beir(domain: Domain, folder: Folder, *, replace: bool = False) -> Path:
     """Writes a domain in BEIR's layout; ``load_domain(folder)`` gives the same content hash.
 
-    Each split is a file of its own (``qrels/train.tsv``, ``qrels/known.tsv``). Groups and parents
-    stand in each document's ``metadata``, marked negatives in ``negatives.tsv``, the order of the
-    tests and the terms of use in ``domain.json``: BEIR's own tools pass over all of them.
+    Each split is a file of its own. Groups and parents stand in each document's ``metadata``,
+    marked negatives in ``negatives.tsv``, the order of the tests and the terms of use in
+    ``domain.json``: BEIR's own tools pass over all of them.
 
     Args:
         domain: what to write.
@@ -45,9 +45,6 @@ def to_beir(domain: Domain, folder: Folder, *, replace: bool = False) -> Path:
 
     Raises:
         EmbkitError: the folder holds something, or cannot be written to.
-
-    Example:
-        >>> to_beir(load_domain("icd10cm"), "icd10cm-beir")  # doctest: +SKIP
     """
     for split in domain.qrels:
         if not re.fullmatch(r"\w[\w.-]*", split):
@@ -57,27 +54,28 @@ def to_beir(domain: Domain, folder: Folder, *, replace: bool = False) -> Path:
                 hint="name the split otherwise: dataclasses.replace(domain, qrels=...)",
             )
     with _fresh(folder, replace, mark="corpus.jsonl") as fresh:
-        with (fresh / "corpus.jsonl").open("w", encoding="utf-8", newline="\n") as file:
-            for document, text in domain.corpus.items():
-                above = {"group": domain.groups, "parent": domain.parents}
-                metadata = {k: of[document] for k, of in above.items() if document in of}
-                row = {"_id": document, "title": "", "text": text, "metadata": metadata}
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        with (fresh / "queries.jsonl").open("w", encoding="utf-8", newline="\n") as file:
-            for query, text in domain.queries.items():
-                row = {"_id": query, "text": text, "metadata": {}}
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        kept = {"group": domain.groups, "parent": domain.parents}
+        documents = (
+            {"_id": i, "title": "", "text": text}
+            | {"metadata": {what: of[i] for what, of in kept.items() if i in of}}
+            for i, text in domain.corpus.items()
+        )
+        queries = ({"_id": q, "text": t, "metadata": {}} for q, t in domain.queries.items())
+        for name, rows in (("corpus", documents), ("queries", queries)):
+            with (fresh / f"{name}.jsonl").open("w", encoding="utf-8", newline="\n") as file:
+                file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         (fresh / "qrels").mkdir()
         for split, qrels in domain.qrels.items():
-            rows: Iterator[tuple] = (
-                (q, d, grade) for q, judged in qrels.items() for d, grade in judged.items()
-            )
-            _tsv(fresh / "qrels" / f"{split}.tsv", rows)
+            judged = ((q, d, grade) for q, of in qrels.items() for d, grade in of.items())
+            _tsv(fresh / "qrels" / f"{split}.tsv", judged)
         marked = ((q, d, 0) for q, documents in domain.negatives.items() for d in documents)
         _tsv(fresh / "negatives.tsv", marked)
         (fresh / "README.md").write_text(_readme(domain), encoding="utf-8")
-        facts: dict[str, Any] = {"name": domain.name, "profile": domain.profile}
-        facts["hash"] = domain.hash
+        facts: dict[str, Any] = {
+            "name": domain.name,
+            "profile": domain.profile,
+            "hash": domain.hash,
+        }
         facts |= {"test_splits": domain.test_splits, "about": dict(domain.about)}
         (fresh / "domain.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
     return Path(folder)
@@ -104,21 +102,23 @@ def to_datasets(domain: Domain, folder: Folder, *, replace: bool = False) -> Pat
     import datasets
     from datasets import Dataset, DatasetDict
 
-    parts = {
-        split: Dataset.from_dict(
-            {
-                "anchor": [domain.queries[q] for q, _ in _right(domain, split)],
-                "positive": [domain.corpus[d] for _, d in _right(domain, split)],
-            }
-        )
-        for split in domain.qrels
-    }
+    parts = {}
+    for split in domain.qrels:
+        pairs = [
+            (domain.queries[q], domain.corpus[d])
+            for q, judged in domain.split(split).items()
+            for d, grade in judged.items()
+            if grade > 0
+        ]
+        columns = {"anchor": [a for a, _ in pairs], "positive": [p for _, p in pairs]}
+        parts[split] = Dataset.from_dict(columns)
     corpus = {"_id": list(domain.corpus), "text": list(domain.corpus.values())}
+    parts["corpus"] = Dataset.from_dict(corpus)
     bars = datasets.is_progress_bar_enabled()
     with _fresh(folder, replace, mark="dataset_dict.json") as fresh:
         datasets.disable_progress_bars()
         try:
-            DatasetDict(parts | {"corpus": Dataset.from_dict(corpus)}).save_to_disk(str(fresh))
+            DatasetDict(parts).save_to_disk(str(fresh))
         finally:
             if bars:
                 datasets.enable_progress_bars()
@@ -155,13 +155,11 @@ def to_parquet(
 
     Raises:
         EmbkitError: lengths that differ, an id twice, a file that is there.
-
-    Example:
-        >>> to_parquet(ek.encode(model, texts), texts, ids, "map.parquet")  # doctest: +SKIP
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    # columns, checked
     vectors = _array(vectors, "vectors", len(texts), None)
     table = {"id": list(ids), "text": list(texts)}
     if coordinates is not None:
@@ -184,6 +182,7 @@ def to_parquet(
             )
     if len(set(table["id"])) < len(texts):
         raise EmbkitError("an id twice", expected="each id once", hint="ids=list(domain.corpus)")
+    # the file, written in blocks of rows
     file = Path(target)
     file = file if file.suffix and not file.is_dir() else file / "embeddings.parquet"
     if file.exists() and not replace:
@@ -224,9 +223,6 @@ def export_model(
 
     Raises:
         EmbkitError: the run has no model, the folder holds something, or cannot be written to.
-
-    Example:
-        >>> export_model(ek.finished(domain)[-1], "my-model")  # doctest: +SKIP
     """
     model = run.path / "model"
     if not (model / "modules.json").is_file():
@@ -247,18 +243,17 @@ def export_model(
 def _evaluated(run: Run, report: Report) -> str:
     """The card's section on the evaluation: on what, how, the table, what it was trained with."""
     record, recipe = run.record, run.recipe
-    return "\n".join(
-        [
-            f"## Evaluation on {record['domain']}\n",
-            f"Content hash {record['domain_hash']}. nDCG@10 with 95% bootstrap intervals over "
-            "queries; p from paired sign-flip tests, and corrected for their number (Holm). The "
-            "learning rate and everything else was chosen on dev.\n",
-            report.to_markdown(),
-            f"\nThis model: {recipe.label}, from {recipe.model}; recipe {recipe.hash}, seed "
-            f"{recipe.seed}; {record['pairs']:,} pairs, {run.seconds:,.0f} s, dev nDCG@10 "
-            f"{run.dev_score:.3f}.\n",
-        ]
-    )
+    return f"""## Evaluation on {record["domain"]}
+
+Content hash {record["domain_hash"]}. nDCG@10 with 95% bootstrap intervals over queries; p from
+paired sign-flip tests, and corrected for their number (Holm). The learning rate and everything
+else was chosen on dev.
+
+{report.to_markdown()}
+
+This model: {recipe.label}, from {recipe.model}; recipe {recipe.hash}, seed {recipe.seed};
+{record["pairs"]:,} pairs, {run.seconds:,.0f} s, dev nDCG@10 {run.dev_score:.3f}.
+"""
 
 
 @contextlib.contextmanager
@@ -293,18 +288,11 @@ def _fresh(folder: Folder, replace: bool, mark: str) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _tsv(path: Path, rows: Iterator[tuple]) -> None:
+def _tsv(path: Path, rows: Iterable[tuple]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
         writer.writerow(("query-id", "corpus-id", "score"))
         writer.writerows(rows)
-
-
-def _right(domain: Domain, split: str) -> Iterator[tuple[str, str]]:
-    for query, judged in domain.split(split).items():
-        for document, grade in judged.items():
-            if grade > 0:
-                yield query, document
 
 
 def _array(values: Any, name: str, rows: int, widths: tuple[int, ...] | None) -> np.ndarray:
@@ -322,17 +310,16 @@ def _array(values: Any, name: str, rows: int, widths: tuple[int, ...] | None) ->
 
 def _readme(domain: Domain) -> str:
     about = domain.about
-    counts = [f"- {what}: {n:,}" for what, n in domain.counts().items()]
-    told = [
-        f"## {k.capitalize()}\n\n{about[k]}\n" for k in ("source", "terms", "limits") if k in about
+    counts = "\n".join(f"- {what}: {n:,}" for what, n in domain.counts().items())
+    parts = [
+        f"# {about.get('title', domain.name)}",
+        f"Written by embkit from the domain {domain.name} ({domain.profile}, content "
+        f"{domain.hash}).",
+        counts,
+        *(
+            f"## {k.capitalize()}\n\n{about[k]}"
+            for k in ("source", "terms", "limits")
+            if k in about
+        ),
     ]
-    return "\n".join(
-        [
-            f"# {about.get('title', domain.name)}\n",
-            f"Written by embkit from the domain {domain.name} ({domain.profile}, content "
-            f"{domain.hash}).\n",
-            *counts,
-            "",
-            *told,
-        ]
-    )
+    return "\n\n".join(parts) + "\n"

@@ -1,7 +1,6 @@
 """A model as ONNX, and in eight bits: a folder that serves with onnxruntime alone, and its loss.
 
-sentence-transformers' own ONNX backend needs optimum, which does not go with transformers 5: the
-graph is written by torch, the eight bits by onnxruntime.
+sentence-transformers' ONNX backend needs optimum, which does not work with transformers 5.
 """
 
 from __future__ import annotations
@@ -11,7 +10,8 @@ import hashlib
 import io
 import json
 import logging
-import os
+import statistics
+import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,10 +21,14 @@ import numpy as np
 
 from ..data import Domain
 from ..errors import EmbkitError, not_installed
+from ..evaluation.metrics import paired_test
+from ..evaluation.ranking import rank, score
 from ..files import write_atomic
-from ..models.loading import load_model
-from ..models.vectors import Vectors, checked_texts, checked_vectors
+from ..models.loading import as_model
+from ..models.packing import embed
+from ..models.vectors import Vectors, checked_texts, checked_vectors, fingerprint
 from ..runs import Run, store
+from ..session import precision
 from .export import Folder, _fresh
 
 if TYPE_CHECKING:
@@ -34,7 +38,7 @@ if TYPE_CHECKING:
 FLOAT, INT8 = "model.onnx", "model_int8.onnx"
 FORMS = {"ONNX, fp32": FLOAT, "ONNX, int8": INT8}
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-OPSET = 17
+OPSET, BATCH = 17, 64
 SERVE = '''"""Texts to unit vectors, with onnxruntime, tokenizers and numpy alone."""
 
 from pathlib import Path
@@ -45,8 +49,6 @@ from tokenizers import Tokenizer
 
 here = Path(__file__).parent
 tokenizer = Tokenizer.from_file(str(here / "tokenizer.json"))
-tokenizer.enable_truncation({length})
-tokenizer.enable_padding(pad_id={pad_id}, pad_token={pad_token!r})
 session = onnxruntime.InferenceSession(here / {file!r}, providers=["CPUExecutionProvider"])
 columns = {{"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}}
 
@@ -65,17 +67,12 @@ class OnnxModel:
     Args:
         folder: that ``export_onnx`` made.
         int8: whether the weights of eight bits are used, where they are there.
-        threads: of onnxruntime; default: as torch has.
 
     Raises:
         EmbkitError: onnxruntime is not installed, or the folder is no export.
-
-    Example:
-        >>> OnnxModel("my-onnx")(["low iron"]).shape  # doctest: +SKIP
-        (1, 384)
     """
 
-    def __init__(self, folder: Folder, *, int8: bool = True, threads: int | None = None) -> None:
+    def __init__(self, folder: Folder, *, int8: bool = True) -> None:
         import torch
         from tokenizers import Tokenizer
 
@@ -89,32 +86,26 @@ class OnnxModel:
                 hint="ek.export.export_onnx(run, folder)",
             )
         settings = runtime.SessionOptions()
-        settings.intra_op_num_threads = threads or torch.get_num_threads()
+        settings.intra_op_num_threads = torch.get_num_threads()
         self._session = runtime.InferenceSession(
             str(self.file), settings, providers=["CPUExecutionProvider"]
         )
         self._tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
         self.__name__ = f"ONNX, {'int8' if int8 else 'fp32'}: {self.folder.name}"
 
-    def __call__(self, texts: Sequence[str], batch_size: int = 64) -> Vectors:
-        """Unit vectors of texts, shape (texts, dim); short texts go with short ones."""
+    def __call__(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors of texts, shape (texts, dim)."""
         listed = checked_texts(texts)
-        order = sorted(range(len(listed)), key=lambda i: len(listed[i]))
-        names = [column.name for column in self._session.get_inputs()]
+        order = np.argsort([len(text) for text in listed], kind="stable")  # short ones together
         columns = dict(zip(INPUTS, ("ids", "attention_mask", "type_ids"), strict=True))
-        out: np.ndarray | None = None
-        for start in range(0, len(order), batch_size):
-            places = order[start : start + batch_size]
-            rows = self._tokenizer.encode_batch([listed[i] for i in places])
-            feed = {
-                name: np.array([getattr(row, columns[name]) for row in rows], np.int64)
-                for name in names
-            }
-            vectors = self._session.run(None, feed)[0]  # (batch, dim)
-            if out is None:
-                out = np.empty((len(listed), vectors.shape[1]), np.float32)
-            out[places] = vectors
-        return checked_vectors(np.empty((0, 0)) if out is None else out, len(listed))
+        names = [column.name for column in self._session.get_inputs()]
+        found = []
+        for start in range(0, len(order), BATCH):
+            rows = self._tokenizer.encode_batch([listed[i] for i in order[start : start + BATCH]])
+            feed = {n: np.array([getattr(r, columns[n]) for r in rows], np.int64) for n in names}
+            found.append(self._session.run(None, feed)[0])  # (batch, dim)
+        vectors = np.concatenate(found)[np.argsort(order)] if found else np.empty((0, 0))
+        return checked_vectors(vectors, len(listed))
 
 
 def export_onnx(
@@ -126,9 +117,9 @@ def export_onnx(
 ) -> Path:
     """Writes a model as ONNX: ``model.onnx``, ``model_int8.onnx``, its tokenizer, ``serve.py``.
 
-    Eight bits: the weights of all matrix products and of the table of words, a scale a channel;
-    what flows through is quantised as it comes. They need no data, and lose a little:
-    ``onnx_loss`` measures how much.
+    Eight bits: the weights of all matrix products and of the embedding table, one scale a
+    channel; activations are quantised on the fly. No data is needed; ``onnx_loss`` measures what
+    is lost.
 
     Args:
         what: a run, a model's name or folder, or a model of one transformer.
@@ -140,19 +131,15 @@ def export_onnx(
         The folder. ``serve.py`` in it needs onnxruntime, tokenizers and numpy alone.
 
     Raises:
-        EmbkitError: onnxruntime is not installed, the model is none of texts with a fast
+        EmbkitError: onnxruntime is not installed, the model is no text model with a fast
             tokenizer, or the folder holds something.
-
-    Example:
-        >>> export_onnx(ek.finished(domain)[-1], "my-onnx")  # doctest: +SKIP
     """
     _runtime()
-    given = what.model() if isinstance(what, Run) else what
-    model = load_model(given) if isinstance(given, str | os.PathLike) else given
+    model = as_model(what)
     tokenizer = getattr(getattr(model, "tokenizer", None), "backend_tokenizer", None)
     if tokenizer is None or getattr(model[0], "auto_model", None) is None:
         raise EmbkitError(
-            f"{type(given).__name__} is no transformer of texts with a fast tokenizer",
+            f"{type(model).__name__} is no transformer of texts with a fast tokenizer",
             expected="a run, or a model such as 'minilm'",
             hint="ek.export.export_onnx(run, folder)",
         )
@@ -161,20 +148,15 @@ def export_onnx(
         if int8:
             _quantise(fresh / FLOAT, fresh / INT8)
         model.tokenizer.save_pretrained(str(fresh))
-        length = int(model.max_seq_length or 512)
-        pad = model.tokenizer.pad_token or "[PAD]"
         saved = tokenizer.from_str(tokenizer.to_str())
-        saved.enable_truncation(length)
-        saved.enable_padding(pad_id=model.tokenizer.pad_token_id or 0, pad_token=pad)
+        saved.enable_truncation(int(model.max_seq_length or 512))
+        saved.enable_padding(
+            pad_id=model.tokenizer.pad_token_id or 0, pad_token=model.tokenizer.pad_token or "[PAD]"
+        )
         saved.save(str(fresh / "tokenizer.json"))
         prompts = {kind: prompt for kind, prompt in (model.prompts or {}).items() if prompt}
-        text = SERVE.format(
-            length=length,
-            pad_id=model.tokenizer.pad_token_id or 0,
-            pad_token=pad,
-            file=INT8 if int8 else FLOAT,
-            prompts=f"prompts: {prompts!r}" if prompts else "no prompts",
-        )
+        told = f"prompts: {prompts!r}" if prompts else "no prompts"
+        text = SERVE.format(file=INT8 if int8 else FLOAT, prompts=told)
         (fresh / "serve.py").write_text(text, encoding="utf-8")
     return Path(folder)
 
@@ -199,7 +181,7 @@ def onnx_loss(
         domain: on what.
         split: whose queries.
         documents: ids to search; default: the whole corpus.
-        rounds: times that each encodes 1,000 documents at most, in turn.
+        rounds: how often each encodes 1,000 documents at most, in turn.
 
     Returns:
         One row a form: ``nDCG@10``, ``loss`` (of the mean, against the engine) with ``low``,
@@ -207,10 +189,7 @@ def onnx_loss(
     """
     import pandas as pd
 
-    from ..models.vectors import fingerprint
-    from ..session import precision
-
-    model = what.model() if isinstance(what, Run) else load_model(what)
+    model = as_model(what)
     files = {
         label: file for label, name in FORMS.items() if (file := Path(folder) / name).is_file()
     }
@@ -239,14 +218,6 @@ def _measured(
     documents: Sequence[str],
     rounds: int,
 ) -> dict[str, dict[str, float | None]]:
-    import statistics
-    import time
-
-    from ..evaluation.metrics import paired_test
-    from ..evaluation.ranking import rank, score
-    from ..models.packing import embed
-    from ..session import precision
-
     name = f"engine, {precision(model.device.type)}"
     forms: dict[str, Any] = {name: lambda texts: embed(model, list(texts)).numpy()}
     sizes = {name: sum(p.numel() * p.element_size() for p in model.parameters()) / 1e6}
@@ -254,6 +225,7 @@ def _measured(
         forms[label] = OnnxModel(folder, int8=file.name == INT8)
         sizes[label] = file.stat().st_size / 1e6
     texts = list(domain.corpus.values())[:1000]
+    # speed, one form after the other in each round
     seconds: dict[str, list[float]] = {label: [] for label in forms}
     for form in forms.values():
         form(texts[:64])
@@ -262,24 +234,23 @@ def _measured(
             started = time.perf_counter()
             form(texts)
             seconds[label].append(time.perf_counter() - started)
-    scores = {
-        label: score(
-            rank(form, domain, split, documents=documents, k=10), domain, split, ["ndcg@10"]
-        )["ndcg@10"]
-        for label, form in forms.items()
-    }
-    rows = {}
-    for label, values in scores.items():
-        test = paired_test(scores[name], values) if label != name else None
-        speeds = [len(texts) / s for s in seconds[label]]
+    took = {label: statistics.median(found) for label, found in seconds.items()}
+    # quality, each form against the engine
+    rows: dict[str, dict[str, float | None]] = {}
+    engine: pd.Series | None = None
+    for label, form in forms.items():
+        ranking = rank(form, domain, split, documents=documents, k=10)
+        values = score(ranking, domain, split, ["ndcg@10"])["ndcg@10"]
+        test = paired_test(engine, values) if engine is not None else None
+        engine = values if engine is None else engine
         rows[label] = {
             "nDCG@10": float(values.mean()),
             "loss": test.delta if test else None,
             "low": test.ci_low if test else None,
             "high": test.ci_high if test else None,
             "p": test.p if test else None,
-            "texts/s": statistics.median(speeds),
-            "speed": statistics.median(speeds) / (len(texts) / statistics.median(seconds[name])),
+            "texts/s": len(texts) / took[label],
+            "speed": took[name] / took[label],
             "MB": sizes[label],
         }
     return rows

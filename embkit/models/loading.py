@@ -47,7 +47,7 @@ def as_model(what: Any) -> Any:
         return what
     if isinstance(what, str | os.PathLike):
         return load_model(what)
-    if callable(getattr(what, "model", None)):
+    if callable(getattr(what, "model", None)) and not callable(what):
         return what.model()
     if hasattr(what, "preprocess") or hasattr(what, "vectors") or callable(what):
         return what

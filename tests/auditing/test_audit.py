@@ -18,11 +18,12 @@ import pytest
 
 from embkit import plots
 from embkit.auditing import audit, base, labels, leaks
-from embkit.auditing.base import Material, percent, quote
+from embkit.auditing.base import Sample, percent, quote
 from embkit.auditing.report import CHECKS
 from embkit.data import Domain, text_checks
 from embkit.errors import EmbkitError
 from embkit.evaluation.scores import METRICS, Scores
+from tests.html_tables import Page
 
 
 @cache
@@ -474,7 +475,7 @@ def test_text_is_never_markup_and_control_characters_are_spelt_out():
     found = audit(hostile())
     page = found._repr_html_()
     assert "<script>alert" not in page and "<b onmouseover" not in page and "<img" not in page
-    assert "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt; \\u202e\\x00 &amp;amp;" in page
+    assert "&lt;script&gt;alert('x')&lt;/script&gt; \\u202e\\x00 &amp;amp;" in page
     text = found.to_text()
     for shown in (page, text):
         assert all(c.isprintable() or c == "\n" for c in shown)
@@ -485,7 +486,9 @@ def test_every_finding_has_its_verdict_in_text_html_and_json():
     found = audit(hostile(), model=by_letters)
     text, page, data = found.to_text(60), found._repr_html_(), json.loads(found.to_json())
     assert found.verdict == data["verdict"] == "problem" and data["note"] == ""
-    assert len(data["findings"]) == len(found.findings) == page.count("<th scope='row'")
+    shown, cases = Page(page).tables
+    assert len(data["findings"]) == len(found.findings) == len(shown) - 1
+    assert [row[1] for row in cases[1:]] == [text for f in found.findings for text in f.examples]
     for finding, row in zip(found.findings, data["findings"], strict=True):
         assert finding.name in text and finding.name in page
         assert row["verdict"] == finding.verdict in ("ok", "look", "problem")
@@ -572,8 +575,8 @@ def test_a_large_domain_is_sampled_and_the_report_says_so(monkeypatch):
     """Limits of a few hundred stand for those of 50,000; damage and copies are still counted."""
     monkeypatch.setattr(base, "TEXTS", 300)
     monkeypatch.setattr(labels, "TEXTS", 300)
-    monkeypatch.setattr(Material.some, "__defaults__", (300,))
-    monkeypatch.setattr(Material.of, "__defaults__", (300,))
+    monkeypatch.setattr(Sample.some, "__defaults__", (300,))
+    monkeypatch.setattr(Sample.of, "__defaults__", (300,))
     monkeypatch.setattr(leaks, "NEAR", 50)
     monkeypatch.setattr(base, "NEAR", 50)
     corpus = clean()["corpus"]
@@ -598,7 +601,7 @@ def test_a_large_domain_is_sampled_and_the_report_says_so(monkeypatch):
 
 def test_a_query_with_very_many_right_documents_does_not_make_its_sample_the_corpus(monkeypatch):
     monkeypatch.setattr(labels, "TEXTS", 300)
-    monkeypatch.setattr(Material.some, "__defaults__", (300,))
+    monkeypatch.setattr(Sample.some, "__defaults__", (300,))
     parts = clean()
     parts["qrels"]["train"]["q0"] = dict.fromkeys(parts["corpus"], 1)
     said = audit(parts, sample=1)["unanswerable queries"].sentence

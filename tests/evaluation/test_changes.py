@@ -196,7 +196,7 @@ def test_a_report_as_csv_and_latex(base, tuned, tiny_domain):
         if wanted["label"] == odd.label:
             assert row["label"] == "'" + odd.label, "no formula for a spreadsheet"
     latex = board.to_latex()
-    assert latex.startswith(r"\begin{tabular}{ll") and latex.endswith(r"\end{tabular}")
+    assert latex.startswith(r"\begin{tabular}{llr") and latex.endswith(r"\end{tabular}")
     assert r"=HYPERLINK(1) \& 50\% of\_\$x\{\}" in latex and r"\textbf{" in latex
     columns = {len(re.split(r"(?<!\\)&", line)) for line in latex.splitlines() if "&" in line}
     assert len(columns) == 1, "as many cells in every row"

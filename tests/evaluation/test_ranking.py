@@ -1,4 +1,4 @@
-"""evaluate(), the leaderboard and look(): one way to rank, whatever is judged."""
+"""evaluate(), the leaderboard and search_side_by_side(): one way to rank, whatever is evaluated."""
 
 from dataclasses import replace
 
@@ -127,3 +127,14 @@ def test_a_function_is_scored_anew_and_reads_the_corpus_once(store, tiny_domain)
         not first.values(s, "ndcg@10").equals(second.values(s, "ndcg@10"))
         for s in tiny_domain.test_splits
     )
+
+
+def test_an_object_that_is_a_function_is_asked_itself_whatever_it_holds(store, tiny_domain):
+    class Wrapped:
+        model = staticmethod(lambda texts: pytest.fail("its own business"))
+
+        def __call__(self, texts):
+            return letters(texts)
+
+    mine, plain = (ek.evaluate(w, tiny_domain, save=False) for w in (Wrapped(), letters))
+    assert mine.approach == "Wrapped" and mine.mean("known") == plain.mean("known")

@@ -75,8 +75,8 @@ def test_a_run_s_own_sizes_are_taken_and_kept_in_the_leaderboard(run, tiny_domai
     assert list(sizes.scores) == [32, 8, 4] and not sizes.untrained and not sizes.notes
     rows = {row["label"]: row for row in leaderboard(tiny_domain).rows}
     label = run.recipe.label
-    assert {label, f"{label}, cut to 8", f"{label}, cut to 4", "base"} == rows.keys()
-    assert rows[f"{label}, cut to 8"]["dim"] == 8
+    assert {label, f"{label}, truncated to 8", f"{label}, truncated to 4", "base"} == rows.keys()
+    assert rows[f"{label}, truncated to 8"]["dim"] == 8
     with pytest.warns(UntrainedDimension):
         evaluate_sizes(run, tiny_domain, [16])
     assert len({row["label"] for row in leaderboard(tiny_domain).rows}) == 4
@@ -128,9 +128,12 @@ def test_a_band_is_what_the_picture_takes(run, tiny_domain):
 
 def test_it_shows_itself(run, tiny_domain):
     sizes = evaluate_sizes(run, tiny_domain, [16, 8])
-    assert "   16: known" in repr(sizes) and "not trained for" in repr(sizes)
+    assert "\n16 *        " in repr(sizes) and "dimensions: not trained for" in repr(sizes)
     shown = sizes._repr_html_()
-    assert "<td>16 *</td>" in shown and "<td>8</td>" in shown and "* not trained for" in shown
+    assert ">16 *</td>" in shown and ">8</td>" in shown and "* not trained for" in shown
+    for split in tiny_domain.test_splits:
+        assert f"{sizes.scores[8].mean(split):.3f} [" in shown and f"{split}</th>" in shown
+        assert f">{sizes.kept(8, split):.1%}</td>" in shown
 
 
 @pytest.mark.parametrize(
@@ -152,7 +155,7 @@ def test_sizes_that_make_no_sense_are_one_clear_error(tiny_domain, tiny_model, s
 
 
 def test_words_have_no_sizes(tiny_domain):
-    with pytest.raises(EmbkitError, match="no vectors to cut"):
+    with pytest.raises(EmbkitError, match="no vectors to truncate"):
         evaluate_sizes("bm25", tiny_domain)
 
 

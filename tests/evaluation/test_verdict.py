@@ -137,7 +137,7 @@ def test_a_report_gives_nearly_the_same_as_the_scores():
 
 
 def test_nothing_trained_and_no_baseline():
-    assert verdict([base()]).decision == "nothing to judge"
+    assert verdict([base()]).decision == "nothing to compare"
     with pytest.raises(EmbkitError, match="baseline"):
         verdict([scores("a", 1, test=(0, 0.1))])
     with pytest.raises(EmbkitError, match="without a baseline"):
