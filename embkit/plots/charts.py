@@ -43,8 +43,7 @@ def metric_bars(report: Any, metric: str = "ndcg@10") -> Figure:
             )  # fmt: skip
     axes.set_xticks(range(len(groups)), [draw.plain(group) for group in groups])
     axes.grid(visible=False, axis="x")
-    axes.set_ylabel(draw.metric(metric))
-    axes.set_ylim(0, max(axes.get_ylim()[1], 1e-9) * 1.08)
+    axes.set(ylabel=draw.metric(metric), ylim=(0, max(axes.get_ylim()[1], 1e-9) * 1.08))
     draw.legend(axes)
     parts = []
     for group in groups:
@@ -81,8 +80,7 @@ def intervals(report: Any, metric: str = "ndcg@10", baseline: str = "base") -> F
             axes.errorbar(value, place, xerr=reach, ms=5, lw=1.2, **look)
         if baseline in mine:
             axes.axvline(mine[baseline][metric], color="#222222", ls=":", lw=1, zorder=1)
-        axes.set_title(draw.plain(group))
-        axes.set_xlabel(draw.metric(metric))
+        axes.set(title=draw.plain(group), xlabel=draw.metric(metric))
         best = max(mine.values(), key=lambda row: row[metric])
         told.append(f"{group}: best of {len(mine)} {draw.name(best)} {best[metric]:.3f}")
     panels[0].set_yticks(range(len(names)), [draw.plain(draw.short(name, 48)) for name in names])
@@ -123,9 +121,11 @@ def before_after(scores_a: Any, scores_b: Any, split: str, metric: str = "ndcg@1
         f"mean {mean:+.3f}", (0, mean), (4, 3 if mean >= 0 else -3), textcoords="offset points",
         va="bottom" if mean >= 0 else "top", color="#444444",
     )  # fmt: skip
-    axes.set_xlim(0, len(change))
-    axes.set_xlabel(f"queries of {draw.plain(split)}, sorted by change")
-    axes.set_ylabel(f"change in {draw.metric(metric)}")
+    axes.set(
+        xlim=(0, len(change)),
+        xlabel=f"queries of {draw.plain(split)}, sorted by change",
+        ylabel=f"change in {draw.metric(metric)}",
+    )
     title = f"{scores_b.label} against {scores_a.label}"
     axes.set_title(draw.plain(title))
     draw.legend(axes)
@@ -153,7 +153,10 @@ def rank_change(
     """
     draw.some(rows, "rows", 'rows = [{"text": ..., "before": 7, "after": 1, "relevant": True}]')
     if k < 1:
-        raise EmbkitError(f"k={k}", expected="k of 1 or more", hint="rank_change(rows, k=10)")
+        raise EmbkitError(
+            f"k={k}", expected="k of 1 or more", hint="ek.plots.rank_change(rows, k=10)"
+        )
+    # a relevant document beyond the first k stands below the columns, each on its own line
     ranks = {id(row): [row.get("before"), row.get("after")] for row in rows}
     lost = [
         row
@@ -163,6 +166,7 @@ def rank_change(
     floors = {id(row): k + 1 + place for place, row in enumerate(lost)}
     depth = k + len(lost)
     figure, axes = draw.axes(10.4, 1.1 + 0.34 * depth)
+    # each document's name on both sides, and a line between them if it is relevant
     story = []
     for row in rows:
         relevant = bool(row.get("relevant"))
@@ -183,6 +187,7 @@ def rank_change(
                 axes.plot([0.445, 0.555], heights, color=draw.color(0), marker="o", clip_on=False)
             before, after = (str(rank or "not found") for rank in ranks[id(row)])
             story.append(f"{draw.short(str(row['text']), 60)}: {before} to {after}")
+    # the columns' titles, and the border below the first k
     if lost:
         axes.axhline(k + 0.5, color=draw.GREY, lw=1, ls=":")
     for x, align, title in ((0.43, "right", titles[0]), (0.57, "left", titles[1])):
@@ -215,6 +220,7 @@ def pareto(
     """
     draw.some(rows, f"rows with {metric!r}", "ek.compare([...]).pareto()")
     figure, axes = draw.axes(10.5, 4.8)
+    # what costs nothing has no logarithm: it stands left of the cheapest
     least = min((row[cost] for row in rows if row[cost]), default=1.0)
     places = {id(row): row[cost] or least / 3 for row in rows}
     on_front = [row for row in rows if row in front]
@@ -224,6 +230,7 @@ def pareto(
             look = {"marker": "o", "color": draw.color(0), "ms": 14, "zorder": 3}
         reach = draw.spread(row, metric)
         axes.errorbar(places[id(row)], row[metric], reach, ls="", lw=1, **look)
+    # the front: joined, numbered, named beside the axes
     on_front.sort(key=lambda row: row[cost])
     axes.plot(
         [places[id(row)] for row in on_front], [row[metric] for row in on_front],
@@ -236,11 +243,14 @@ def pareto(
         )  # fmt: skip
         axes.plot([], ls="", label=f"{number}  {draw.short(draw.name(row), 40)}")
     draw.legend(axes)
+    # the axes, and the text
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.set_xlabel(f"{draw.plain(cost.replace('_', ' '))} (at the left end: none)")
-    axes.set_ylabel(f"{draw.metric(metric)} on {draw.plain(rows[0]['split'])}")
-    axes.set_title("round: nothing is as cheap and better")
+    axes.set(
+        xlabel=f"{draw.plain(cost.replace('_', ' '))} (at the left end: none)",
+        ylabel=f"{draw.metric(metric)} on {draw.plain(rows[0]['split'])}",
+        title="round: nothing is as cheap and better",
+    )
     told = "; ".join(f"{draw.name(row)} {row[metric]:.3f} for {row[cost]:,.3g}" for row in on_front)
     beaten = len(rows) - len(on_front)
     text = f"{draw.metric(metric)} on {rows[0]['split']} against {cost.replace('_', ' ')} of "

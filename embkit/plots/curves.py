@@ -27,7 +27,9 @@ def loss_curve(history: Sequence[Mapping[str, Any]]) -> Figure:
         key = next((k for k in row if k == "dev" or "ndcg" in k.lower()), None)
         if key is not None and row[key] is not None:
             dev.append((row["step"], row[key]))
-    draw.some([*losses, *dev], "steps with a loss or a dev score", "loss_curve(run.history)")
+    draw.some(
+        [*losses, *dev], "steps with a loss or a dev score", "ek.plots.loss_curve(run.history)"
+    )
     series = [("loss", losses, 0)] * bool(losses) + [("dev nDCG@10", dev, 1)] * bool(dev)
     figure = draw.figure(7.0, 2.0 + 1.5 * len(series))
     parts = []
@@ -73,7 +75,7 @@ def temperature_softmax(
         raise EmbkitError(
             f"{values.size} similarities, temperatures {list(temperatures)}",
             expected="one similarity or more, and temperatures above 0",
-            hint="temperature_softmax([0.8, 0.6, 0.3], [0.02, 0.05, 1.0])",
+            hint="ek.plots.temperature_softmax([0.8, 0.6, 0.3], [0.02, 0.05, 1.0])",
         )
     if labels is None:
         labels = ["positive", *(f"negative {n}" for n in range(1, len(values)))]
@@ -92,8 +94,7 @@ def temperature_softmax(
         axes.grid(visible=False, axis="x")
         axes.set_title(f"temperature {heat:g}")
         parts.append(f"at {heat:g} the first candidate gets {weights[0]:.2f}")
-    panels[0].set_ylabel("softmax weight")
-    panels[0].set_ylim(0, 1.08)
+    panels[0].set(ylabel="softmax weight", ylim=(0, 1.08))
     return draw.alt(figure, f"Softmax of the same similarities: {'; '.join(parts)}.")
 
 
@@ -128,8 +129,7 @@ def trials(rows: Sequence[Mapping[str, Any]], x: str, color: str | None = None) 
     values = [float(row[x]) for row in rows]
     if min(values) > 0 and max(values) >= 5 * min(values):
         axes.set_xscale("log")
-    axes.set_xlabel(draw.plain(x.replace("_", " ")))
-    axes.set_ylabel("dev nDCG@10")
+    axes.set(xlabel=draw.plain(x.replace("_", " ")), ylabel="dev nDCG@10")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     best = max(done, key=lambda row: row["dev nDCG@10"], default=None)
     told = f"; the best, {best['dev nDCG@10']:.3f}, at {best[x]:g}" if best else ""
@@ -147,7 +147,7 @@ def histogram(values_by_name: Mapping[str, Sequence[float]], xlabel: str, bins: 
         bins: how many, over the range of all the numbers.
     """
     samples = {name: np.asarray(values, dtype=float) for name, values in values_by_name.items()}
-    draw.some(samples, "values", 'histogram({"name": values}, "similarity")')
+    draw.some(samples, "values", 'ek.plots.histogram({"name": values}, "similarity")')
     for name, sample in samples.items():
         if not sample.size or not np.isfinite(sample).all():
             raise EmbkitError(
@@ -165,8 +165,7 @@ def histogram(values_by_name: Mapping[str, Sequence[float]], xlabel: str, bins: 
         median = float(np.median(sample))
         axes.axvline(median, lw=1, **draw.line(number))
         parts.append(f"{name} has median {median:.3g} over {len(sample)} values")
-    axes.set_xlabel(draw.plain(xlabel))
-    axes.set_ylabel("share")
+    axes.set(xlabel=draw.plain(xlabel), ylabel="share")
     if len(samples) > 1:
         draw.legend(axes)
     return draw.alt(figure, f"Histogram of {xlabel}: {'; '.join(parts)}.")
@@ -190,7 +189,7 @@ def similarity_heatmap(
             f"a matrix of shape {values.shape} for {len(row_labels)} row labels and "
             f"{len(col_labels)} column labels",
             expected="one label a row and one a column",
-            hint="similarity_heatmap(queries @ docs.T, query_texts, doc_texts)",
+            hint="ek.plots.similarity_heatmap(queries @ docs.T, query_texts, doc_texts)",
         )
     height, width = values.shape
     figure, axes = draw.axes(min(4.0 + 0.62 * width, 12), min(2.2 + 0.42 * height, 11))
@@ -231,7 +230,7 @@ def lines(
         logx: whether x is spaced by its logarithm, with its own values as ticks.
     """
     places = np.asarray(x, dtype=float)
-    draw.some(series, "lines", 'lines(x, {"name": y}, "x", "y")')
+    draw.some(series, "lines", 'ek.plots.lines(x, {"name": y}, "x", "y")')
     figure, axes = draw.axes(6.8, 4.0)
     parts = []
     for number, (name, given) in enumerate(series.items()):
@@ -241,7 +240,7 @@ def lines(
             raise EmbkitError(
                 f"{name!r} has shape {columns[0].shape} over x of shape {places.shape}",
                 expected="one y for each x, in the band too",
-                hint='lines(x, {"name": (y, low, high)}, "x", "y")',
+                hint='ek.plots.lines(x, {"name": (y, low, high)}, "x", "y")',
             )
         y = columns[0]
         mark = draw.marker(number) if len(places) <= 40 else None
@@ -251,8 +250,7 @@ def lines(
         parts.append(f"{name} from {y[0]:.3g} at {places[0]:g} to {y[-1]:.3g} at {places[-1]:g}")
     if logx:
         draw.log_ticks(axes, places)
-    axes.set_xlabel(draw.plain(xlabel))
-    axes.set_ylabel(draw.plain(ylabel))
+    axes.set(xlabel=draw.plain(xlabel), ylabel=draw.plain(ylabel))
     if len(series) > 1:
         draw.legend(axes)
     return draw.alt(figure, f"{ylabel} by {xlabel}: {'; '.join(parts)}.")

@@ -40,8 +40,7 @@ def space_maps(
     sides = (drawn.before, drawn.after)
     for axes, points, name, trust in zip(panels, sides, space.names, drawn.trust, strict=True):
         last = _scatter(axes, points, values, named=by == "group")
-        axes.set_title(draw.plain(draw.short(name, 48)))
-        axes.set_xlabel(f"trustworthiness {trust:.3f}")
+        axes.set(title=draw.plain(draw.short(name, 48)), xlabel=f"trustworthiness {trust:.3f}")
         if len(selected):
             ring = {"facecolors": "none", "edgecolors": "black", "linewidths": 1.2}
             axes.scatter(*points[list(selected)].T, s=60, **ring)
@@ -83,8 +82,10 @@ def space_arrows(space: Any, method: str = "umap", most: int = 200) -> Figure:
     )  # fmt: skip
     figure.colorbar(arrows, ax=axes, label="drift (1 - cosine)")
     _bare(axes)
-    axes.set_title(draw.plain(f"the {len(chosen)} documents that moved most, of {len(drift):,}"))
-    axes.set_xlabel(f"grey: before; arrows end after; trustworthiness {drawn.trust[1]:.3f}")
+    axes.set(
+        title=draw.plain(f"the {len(chosen)} documents that moved most, of {len(drift):,}"),
+        xlabel=f"grey: before; arrows end after; trustworthiness {drawn.trust[1]:.3f}",
+    )
     told = "; ".join(f"{draw.short(_text(space, i), 60)} {drift[i]:.2f}" for i in chosen[:10])
     return draw.alt(figure, f"{drawn.title} with arrows from before to after. Most drift: {told}.")
 
@@ -146,8 +147,7 @@ def matryoshka_curve(tables: Mapping[str, Any], split: str) -> Figure:
         ticks |= set(places)
         parts.append(f"{name} {means[0]:.3f} at {places[0]} and {means[-1]:.3f} at {places[-1]}")
     draw.log_ticks(axes, sorted(ticks))
-    axes.set_xlabel("dimensions (filled: trained for)")
-    axes.set_ylabel(f"nDCG@10 on {draw.plain(split)}")
+    axes.set(xlabel="dimensions (filled: trained for)", ylabel=f"nDCG@10 on {draw.plain(split)}")
     draw.legend(axes)
     return draw.alt(figure, f"nDCG@10 on {split} by dimensions: {'; '.join(parts)}.")
 

@@ -346,7 +346,7 @@ def _named(what: Any, domain: Domain) -> tuple[Any, str]:
         raise EmbkitError(
             f"a run on {record['domain']!r}, of other texts than {domain.name!r}",
             expected="two models to compare on one domain, and runs on that domain",
-            hint="fit_space(..., run.model(), domain) if the other domain is meant",
+            hint="ek.space.fit_space(..., run.model(), domain) if the other domain is meant",
         )
     if isinstance(what, str | os.PathLike):
         return as_model(what), "base" if what == "minilm" else str(what)

@@ -104,8 +104,12 @@ class Annotator(Page):
     def __init__(self, tasks: Sequence[Task], store: LabelStore, annotator: str = "me") -> None:
         if not isinstance(store, LabelStore) or not tasks:
             given = f"Annotator() was given {len(tasks or ())} tasks and {type(store).__name__}"
-            hint = "Annotator(candidates(domain, 'train', models), LabelStore(domain))"
-            raise EmbkitError(given, expected="tasks from candidates() and a LabelStore", hint=hint)
+            tasks_of = "ek.pairs.candidates(domain, 'train', models)"
+            raise EmbkitError(
+                given,
+                expected="tasks from candidates() and a LabelStore",
+                hint=f"ek.widgets.Annotator({tasks_of}, ek.pairs.LabelStore(domain))",
+            )
         super().__init__(annotator=annotator_name(annotator), total=len(tasks))
         self.tasks, self.store = tuple(tasks), store
         place = {task.pair: i for i, task in enumerate(self.tasks)}

@@ -101,7 +101,7 @@ class Gallery(Page):
     ) -> None:
         if not models or TO_IMAGE not in domain.qrels:
             given = f"Gallery() was given {len(models)} models and {domain.name!r}"
-            hint = "Gallery({'tuned': run.model()}, ek.load_domain('icons'))"
+            hint = "ek.widgets.Gallery({'tuned': run.model()}, ek.load_domain('icons'))"
             raise EmbkitError(given, expected="a model, and a domain with pictures", hint=hint)
         super().__init__()
         self.models, self.k = dict(models), k

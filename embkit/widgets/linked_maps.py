@@ -50,17 +50,19 @@ class LinkedMaps(Panel):
             raise EmbkitError(
                 f"LinkedMaps() was given {type(space).__name__}",
                 expected="a Space",
-                hint="LinkedMaps(ek.space.fit_space('minilm', run, domain))",
+                hint="ek.widgets.LinkedMaps(ek.space.fit_space('minilm', run, domain))",
             )
+        import pandas as pd
+
         super().__init__()
         self.space = space
         self._found: tuple[np.ndarray, tuple[np.ndarray, np.ndarray]] | None = None
         self._texts = list(space.domain.corpus.values())
         with self.hold_trait_notifications():
             self.method, self.by = method or next(iter(space.maps)), by
-        column = _column(space, self.by) | {"text": self._texts}
+        points = [dict(zip("xy", self._points(side).T, strict=True)) for side in SIDES]
         # the scatters read from these
-        self._frames = tuple(_frame(self._points(side), column) for side in SIDES)
+        self._frames = tuple(pd.DataFrame(part | {"text": self._texts}) for part in points)
         extents = self._extent(0), self._extent(1)
         self.scatters = tuple(_scatter(frame, *extents) for frame in self._frames)
         self.titles = tuple(ipywidgets.HTML() for _ in SIDES)
@@ -150,14 +152,16 @@ class LinkedMaps(Panel):
 
     def _colour(self) -> None:
         self.tell()
-        values = _column(self.space, self.by)[self.by]
+        values = _column(self.space.colours(self.by))
         for scatter, frame in zip(self.scatters, self._frames, strict=True):
             frame[self.by] = values
             if isinstance(values, np.ndarray):
                 scatter.color(by=self.by, map=AMOUNTS, norm=(values.min(), values.max()))
                 scatter.opacity(default=0.8)
             else:
-                scatter.color(by=self.by, map=_tints(values.categories))
+                names = enumerate(values.categories)
+                tints = {name: LIGHT if name in REST else color(i) for i, name in names}
+                scatter.color(by=self.by, map=tints)
             scatter.legend(True, position="bottom-right", size="small")
 
     def _move(self) -> None:
@@ -209,35 +213,26 @@ class LinkedMaps(Panel):
             found = Table([f"{n}: found" for n in self.space.names], [*zip(*lists, strict=True)])
             parts.append(f"★ <i>{html.escape(self.query[:200])}</i>{framed(found)}")
         if self.selection:
-            space, some = self.space, self.selection[:LISTED]
-            rest = len(self.selection) - len(some)
-            rows = [(space.ids[i], self._texts[i][:160], f"{space.drift[i]:.2f}") for i in some]
-            parts.append(framed(Table(("chosen", "text", "drift"), rows)))
-            parts.append(f"and {rest:,} more" if rest else "")
+            space, rest = self.space, len(self.selection) - LISTED
+            rows = [
+                (space.ids[i], self._texts[i][:160], f"{space.drift[i]:.2f}")
+                for i in self.selection[:LISTED]
+            ]
+            more = f"and {rest:,} more" if rest > 0 else ""
+            parts.append(framed(Table(("chosen", "text", "drift"), rows, more)))
         hint = "Nothing is chosen: hold shift and draw around points, or click one."
         self.page.value = "".join(parts) or hint
 
 
-def _frame(points: np.ndarray, column: dict[str, Any]) -> Any:
-    import pandas as pd
-
-    return pd.DataFrame({"x": points[:, 0], "y": points[:, 1]} | column)
-
-
-def _column(space: Space, by: str) -> dict[str, Any]:
+def _column(values: np.ndarray) -> Any:
     """The points' colours as a column: amounts, or names of which the rarest are one."""
     import pandas as pd
 
-    values = space.colours(by)
     if values.dtype.kind in "fi":
-        return {by: values.astype(float)}
+        return values.astype(float)
     names = classes(values)
     kept = [value if value in names else REST[1] for value in values.astype(str)]
-    return {by: pd.Categorical(kept, categories=sorted({*names, *kept}))}
-
-
-def _tints(names: Sequence[str]) -> dict[str, str]:
-    return {n: LIGHT if n in REST else color(i) for i, n in enumerate(names)}
+    return pd.Categorical(kept, categories=sorted({*names, *kept}))
 
 
 def _scatter(frame: Any, x: tuple[float, float], y: tuple[float, float]) -> Any:

@@ -124,7 +124,7 @@ class LiveTraining(Panel):
         new = progress.history != self.progress.history
         self.progress = progress
         if progress.step and self.message.startswith("Getting ready"):
-            self.tell("")
+            self.tell()
         with self.hold_trait_notifications():
             self.step, self.steps = progress.step, progress.steps
         self.bar.value = progress.step / max(1, progress.steps)

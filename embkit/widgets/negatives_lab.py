@@ -69,7 +69,7 @@ class NegativesLab(Panel):
             raise EmbkitError(
                 "NegativesLab() was given no pairs",
                 expected="(query id, anchor, document id) rows",
-                hint="NegativesLab(domain, ek.training_pairs(recipe, domain).rows)",
+                hint="ek.widgets.NegativesLab(domain, ek.training_pairs(recipe, domain).rows)",
             )
         self.domain, self.n, self.pairs_given = domain, n, len(pairs)
         chosen = np.linspace(0, len(pairs) - 1, min(most, len(pairs))).astype(int)

@@ -1,4 +1,4 @@
-"""The leaderboard to sort and sift. Python decides what is shown; the page sends what is wished."""
+"""The leaderboard to sort and filter. Python decides what is shown; the page sends clicks."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ CSS = """
 
 
 class RunTable(Page):
-    """A report's rows of one split, sorted by any column, sifted by name; a click chooses a row.
+    """A report's rows of one split, sorted by any column, filtered by name; a click chooses a row.
 
     What is clicked can be typed: ``table.split = "novel"``, ``table.find = "LoRA"``,
     ``table.by("seconds")``, ``table.choose("base")``. ``table.chosen`` names what was chosen, and

@@ -72,7 +72,7 @@ class TemperatureLab(Panel):
                 f"a matrix of {most} rows for {len(queries)} queries and "
                 f"{len(documents)} documents",
                 expected=f"2 to {MOST} pairs, and a text for each query and document",
-                hint="TemperatureLab(queries @ documents.T, query_texts, document_texts)",
+                hint="ek.widgets.TemperatureLab(queries @ documents.T, query_texts, texts)",
             )
         super().__init__()
         self.page = ipywidgets.HTML()

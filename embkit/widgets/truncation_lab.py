@@ -69,7 +69,7 @@ class TruncationLab(Panel):
             raise EmbkitError(
                 f"TruncationLab() was given {models!r}"[:200],
                 expected=f"one to {MOST} models, by name",
-                hint="TruncationLab({'plain': run, 'general': 'minilm'}, domain)",
+                hint="ek.widgets.TruncationLab({'plain': run, 'general': 'minilm'}, domain)",
             )
         super().__init__()
         self.domain, self.split = domain, split or domain.test_splits[0]
