@@ -172,7 +172,8 @@ def _look(query: str, indices: dict[str, Any], domain: Domain, k: int, json: boo
     if not query.strip():
         raise EmbkitError("an empty query", expected="a few words", hint="'low iron in the blood'")
     deep = min(max(DEEP, k), len(domain.corpus))
-    ids, before = list(domain.corpus), {}
+    ids = list(domain.corpus)
+    before: dict[str, int] = {}
     found: dict[str, list[dict[str, Any]]] = {}
     for title, index in indices.items():
         places, scores = (rows[0] for rows in index.search([query], deep))

@@ -225,7 +225,7 @@ def pareto(
     places = {id(row): row[cost] or least / 3 for row in rows}
     on_front = [row for row in rows if row in front]
     for row in rows:
-        look = {"marker": "s", "color": "#999999", "ms": 5, "zorder": 2}
+        look: dict[str, Any] = {"marker": "s", "color": "#999999", "ms": 5, "zorder": 2}
         if row in on_front:
             look = {"marker": "o", "color": draw.color(0), "ms": 14, "zorder": 3}
         reach = draw.spread(row, metric)

@@ -42,14 +42,15 @@ def space_maps(
         last = _scatter(axes, points, values, named=by == "group")
         axes.set(title=draw.plain(draw.short(name, 48)), xlabel=f"trustworthiness {trust:.3f}")
         if len(selected):
-            ring = {"facecolors": "none", "edgecolors": "black", "linewidths": 1.2}
-            axes.scatter(*points[list(selected)].T, s=60, **ring)
+            x, y = points[list(selected)].T
+            axes.scatter(x, y, s=60, facecolors="none", edgecolors="black", linewidths=1.2)
     if query:
         places, found = space.place(query, method)
         for axes, star, near, points in zip(panels, places, found, sides, strict=True):
             for neighbour in points[near]:
                 axes.plot(*np.array([star, neighbour]).T, color="black", lw=0.9, zorder=4)
-            axes.scatter(*star, marker="*", s=260, color="gold", edgecolors="black", zorder=5)
+            x, y = star
+            axes.scatter(x, y, marker="*", s=260, color="gold", edgecolors="black", zorder=5)
         figure.suptitle(draw.plain(f"★ {draw.short(query, 80)}"), fontsize=11)
     _key(figure, panels[1], values, last, by)
     text = f"{drawn.title} of {len(values):,} documents, {space.names[0]} and {space.names[1]}, "
@@ -74,7 +75,8 @@ def space_arrows(space: Any, method: str = "umap", most: int = 200) -> Figure:
     drawn, drift = space.map(method), space.drift
     chosen = np.argsort(-drift, kind="stable")[:most]
     figure, axes = draw.axes(7.6, 6.0)
-    axes.scatter(*drawn.before.T, s=_size(len(drift)), color="#cccccc", linewidths=0)
+    x, y = drawn.before.T
+    axes.scatter(x, y, s=_size(len(drift)), color="#cccccc", linewidths=0)
     start, step = drawn.before[chosen], (drawn.after - drawn.before)[chosen]
     arrows = axes.quiver(
         *start.T, *step.T, drift[chosen], cmap=draw.AMOUNTS, angles="xy", scale_units="xy", scale=1,
@@ -142,8 +144,9 @@ def matryoshka_curve(tables: Mapping[str, Any], split: str) -> Figure:
         axes.plot(places, means, label=draw.plain(name), **draw.line(number))
         draw.band(axes, number, places, means, low, high)
         for place, mean in zip(places, means, strict=True):
-            filled = {} if place in sizes.trained else {"mfc": "white"}
-            axes.plot(place, mean, draw.marker(number), color=draw.color(number), **filled)
+            colour = draw.color(number)
+            inner = colour if place in sizes.trained else "white"
+            axes.plot(place, mean, draw.marker(number), color=colour, mfc=inner)
         ticks |= set(places)
         parts.append(f"{name} {means[0]:.3f} at {places[0]} and {means[-1]:.3f} at {places[-1]}")
     draw.log_ticks(axes, sorted(ticks))
@@ -226,7 +229,8 @@ def _scatter(axes: Axes, points: np.ndarray, values: np.ndarray, named: bool) ->
     for number, name in enumerate(classes(values)):
         mine = points[values.astype(str) == name]
         rest = name in REST
-        axes.scatter(*mine.T, s=size, linewidths=0, zorder=1 if rest else 2, **_mark(number, name))
+        x, y = mine.T
+        axes.scatter(x, y, s=size, linewidths=0, zorder=1 if rest else 2, **_mark(number, name))
         if named and not rest:
             x, y = np.median(mine, axis=0)
             axes.text(
