@@ -119,8 +119,7 @@ def map_settings(
                 hint="project the same texts with each setting",
             )
         last = _scatter(axes, points, values, named=by == "group")
-        axes.set_title(draw.plain(name), fontsize=11)
-        axes.set_xlabel(f"trustworthiness {trust:.3f}")
+        axes.set(title=draw.plain(name), xlabel=f"trustworthiness {trust:.3f}")
         parts.append(f"{name}, trustworthiness {trust:.3f}")
     _key(figure, panels[-1], values, last, by)
     text = f"{len(values):,} texts mapped in {len(maps)} ways: {'; '.join(parts)}."

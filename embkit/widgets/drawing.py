@@ -56,7 +56,9 @@ def listing(
 
 def framed(table: Table) -> str:
     """A table in a panel: it scrolls where it is too wide."""
-    return f"<div style='overflow-x:auto;line-height:1.4'>{table.to_html()}</div>"
+    drawn = table.to_html().replace("<table>", "<table cellpadding='4'>", 1)
+    style = "overflow-x:auto;overflow-wrap:break-word;line-height:1.4"  # no number is broken
+    return f"<div style='{style}'>{drawn}</div>"
 
 
 def columns(*parts: str) -> str:
@@ -108,6 +110,6 @@ def sketch(
     told = html.escape(f"{label} ({low:.4g} to {max(ys):.4g})")
     return (
         f"<figure style='margin:4px 12px 4px 0'><figcaption>{told}</figcaption>"
-        f"<svg width='{width}' height='{height}' role='img' aria-label='{told}'>{drawn}</svg>"
-        "</figure>"
+        f"<svg viewBox='0 0 {width} {height}' width='{width}' style='max-width:100%' role='img' "
+        f"aria-label='{told}'>{drawn}</svg></figure>"
     )

@@ -171,13 +171,10 @@ class RecipeEditor(Panel):
         return f"RecipeEditor({self.recipe.label}, {len(self.diff)} fields differ)"
 
 
-def _pages() -> dict[str, Sequence[str]]:
-    pages: dict[str, Sequence[str]] = {
-        title: [name for name in names.split() if name in KNOBS] for title, names in PAGES.items()
-    }
+def _pages() -> dict[str, list[str]]:
+    pages = {title: names.split() for title, names in PAGES.items()}
     placed = {name for names in pages.values() for name in names}
-    rest = [name for name in KNOBS if name not in placed]
-    return pages | ({"More": rest} if rest else {})
+    return pages | {"More": [name for name in KNOBS if name not in placed]}
 
 
 def _page(names: Sequence[str], controls: dict[str, Any]) -> ipywidgets.Widget:
