@@ -8,19 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import EmbkitError
-from .terminal import (
-    FOUND,
-    OK,
-    Commands,
-    as_json,
-    command,
-    encoded,
-    note,
-    run_or_best,
-    say,
-    subject,
-    the_domain,
-)
+from . import terminal as shell
+from .terminal import FOUND, OK, Commands, command
 
 
 def add(commands: Commands) -> None:
@@ -99,17 +88,17 @@ def check(chosen: argparse.Namespace) -> int:
     from ..auditing import audit
     from ..auditing.base import PROBLEM, TEXTS
 
-    domain = the_domain(chosen)
+    domain = shell.the_domain(chosen)
     if chosen.model and len(domain.corpus) <= TEXTS:  # of a larger one the audit reads a part
-        encoded(chosen.model, list(domain.corpus.values()))
+        shell.encoded(chosen.model, list(domain.corpus.values()))
     found = audit(domain, model=chosen.model)
     if chosen.json:
         read = dict(domain.report.facts()) if domain.report else {}
-        as_json({"read": read, **json.loads(found.to_json())})
+        shell.as_json({"read": read, **json.loads(found.to_json())})
     else:
         if domain.report:
-            say(f"{domain.report!r}\n")
-        say(found.to_text())
+            shell.say(f"{domain.report!r}\n")
+        shell.say(found.to_text())
     return FOUND if found.verdict == PROBLEM else OK
 
 
@@ -117,13 +106,13 @@ def export(chosen: argparse.Namespace) -> int:
     """Writes a domain, a model or embeddings."""
     from ..export import export as out
 
-    domain, target = the_domain(chosen), chosen.target
+    domain, target = shell.the_domain(chosen), chosen.target
     if chosen.what == "beir":
         written = out.to_beir(domain, target, replace=chosen.replace)
     elif chosen.what == "datasets":
         written = out.to_datasets(domain, target, replace=chosen.replace)
     elif chosen.what == "model":
-        run = run_or_best(domain, chosen.run)
+        run = shell.run_or_best(domain, chosen.run)
         if run is None:
             raise EmbkitError(
                 f"nothing has been trained on {domain.name!r} yet",
@@ -132,16 +121,16 @@ def export(chosen: argparse.Namespace) -> int:
             )
         written = out.export_model(run, target, replace=chosen.replace)
     else:
-        run = None if chosen.model else run_or_best(domain, chosen.run)
-        model = subject(domain, chosen.model or "minilm") if run is None else run
+        run = None if chosen.model else shell.run_or_best(domain, chosen.run)
+        model = shell.subject(domain, chosen.model or "minilm") if run is None else run
         ids, texts = list(domain.corpus), list(domain.corpus.values())
-        vectors = encoded(model, texts)
+        vectors = shell.encoded(model, texts)
         groups = {"group": [domain.groups.get(i) for i in ids]} if domain.groups else {}
         places = _coordinates(vectors, chosen.map)
         written = out.to_parquet(
             vectors, texts, ids, target, places, replace=chosen.replace, **groups
         )
-    say(f"written: {written}")
+    shell.say(f"written: {written}")
     return OK
 
 
@@ -171,7 +160,7 @@ def generate(chosen: argparse.Namespace) -> int:
 
         backend = TransformersBackend(chosen.model)
     where, filtered = make_set(
-        the_domain(chosen),
+        shell.the_domain(chosen),
         backend,
         limit=chosen.limit,
         seed=chosen.seed,
@@ -179,8 +168,8 @@ def generate(chosen: argparse.Namespace) -> int:
         per_document=chosen.per_document,
         budget=chosen.budget,
     )
-    say(filtered)
-    say(f"written: {where}, and its card {where.with_suffix('.md').name}")
+    shell.say(filtered)
+    shell.say(f"written: {where}, and its card {where.with_suffix('.md').name}")
     return OK
 
 
@@ -192,11 +181,11 @@ def card(chosen: argparse.Namespace) -> int:
     from ..session import paths
 
     target, own = chosen.to, chosen.domain not in SOURCES
-    text = made(the_domain(chosen) if own else chosen.domain)
+    text = made(shell.the_domain(chosen) if own else chosen.domain)
     if not own:
         target = target or paths().data / chosen.domain / "README.md"
     if target is None:
-        say(text)
+        shell.say(text)
     else:
-        note(f"written: {write_atomic(target, text)}")
+        shell.note(f"written: {write_atomic(target, text)}")
     return OK

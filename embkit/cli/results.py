@@ -9,20 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..display import Table
 from ..errors import EmbkitError
-from .terminal import (
-    OK,
-    Commands,
-    as_json,
-    command,
-    encoded,
-    note,
-    run_or_best,
-    say,
-    scored,
-    subject,
-    the_domain,
-    visible,
-)
+from . import terminal as shell
+from .terminal import OK, Commands, command
 
 if TYPE_CHECKING:
     from ..data import Domain
@@ -81,8 +69,8 @@ def evaluate(chosen: argparse.Namespace) -> int:
     """Scores one thing and prints its rows."""
     from ..evaluation.report import Report
 
-    domain = the_domain(chosen)
-    show(Report(scored(subject(domain, chosen.what), domain).rows()), chosen.json)
+    domain = shell.the_domain(chosen)
+    show(Report(shell.scored(shell.subject(domain, chosen.what), domain).rows()), chosen.json)
     return OK
 
 
@@ -92,12 +80,14 @@ def compare(chosen: argparse.Namespace) -> int:
     from ..evaluation.scores import compare as compared
     from ..evaluation.verdict import verdict
 
-    domain = the_domain(chosen)
+    domain = shell.the_domain(chosen)
     if not chosen.what:
         report = board(domain, chosen.baseline or "base")
         show(report, chosen.json, verdict(report))
         return OK
-    scores = [scored(subject(domain, what), domain) for what in dict.fromkeys(chosen.what)]
+    scores = [
+        shell.scored(shell.subject(domain, what), domain) for what in dict.fromkeys(chosen.what)
+    ]
     names = [one.approach for one in scores]
     baseline = chosen.baseline or ("base" if "base" in names else names[0])
     show(compared(scores, baseline), chosen.json, verdict(scores, baseline))
@@ -108,25 +98,25 @@ def leaderboard(chosen: argparse.Namespace) -> int:
     """Prints everything scored on a domain."""
     from ..evaluation.ranking import leaderboard as board
 
-    show(board(the_domain(chosen)), chosen.json)
+    show(board(shell.the_domain(chosen)), chosen.json)
     return OK
 
 
 def show(report: Report, json: bool, verdict: Any = None) -> None:
     """A report, and a verdict below it; as JSON the rows alone."""
     if json:
-        as_json(report.rows)
+        shell.as_json(report.rows)
         return
-    say(report.to_text())
+    shell.say(report.to_text())
     if verdict is not None:
-        say(f"\nverdict: {verdict}")
+        shell.say(f"\nverdict: {verdict}")
 
 
 def search(chosen: argparse.Namespace) -> int:
     """Searches with the general model and with a run, once or until an empty line."""
     if chosen.k < 1:
         raise EmbkitError(f"--k {chosen.k}", expected="1 or more", hint="--k 5")
-    domain = the_domain(chosen)
+    domain = shell.the_domain(chosen)
     indices = _before_after(domain, chosen.run)
     for query in [" ".join(chosen.words)] if chosen.words else _typed():
         _look(query, indices, domain, chosen.k, chosen.json)
@@ -138,9 +128,11 @@ def _before_after(domain: Domain, name: str | None) -> dict[str, Any]:
     from ..evaluation.ranking import indexed
     from ..models.loading import load_model
 
-    run = run_or_best(domain, name)
+    run = shell.run_or_best(domain, name)
     if run is None:
-        note(f"nothing has been trained on {domain.name} yet: the general model alone searches")
+        shell.note(
+            f"nothing has been trained on {domain.name} yet: the general model alone searches"
+        )
         models: dict[str, Any] = {"minilm": load_model("minilm")}
     else:
         models = {
@@ -149,7 +141,7 @@ def _before_after(domain: Domain, name: str | None) -> dict[str, Any]:
         }
     texts = list(domain.corpus.values())
     for model in models.values():
-        encoded(model, texts)
+        shell.encoded(model, texts)
     return {title: indexed(model, texts) for title, model in models.items()}
 
 
@@ -185,15 +177,15 @@ def _look(query: str, indices: dict[str, Any], domain: Domain, k: int, json: boo
             for (document, rank), score in zip(list(ranks.items())[:k], scores, strict=False)
         ]
     if json:
-        as_json({"query": query, "found": found})
+        shell.as_json({"query": query, "found": found})
         return
-    say(f"query: {query}")
+    shell.say(f"query: {query}")
     for number, (title, rows) in enumerate(found.items()):
         cells = []
         for row in rows:
             was = f"(was {row['before'] or f'beyond {deep}'})" if number else ""
-            text = visible(" ".join(f"{row['id']}  {row['text']}".split()))
+            text = shell.visible(" ".join(f"{row['id']}  {row['text']}".split()))
             shown = text if len(text) <= WIDE else text[: WIDE - 1] + "…"
             cells.append([f"{row['rank']:>4}", f"{row['score']:.3f}", shown, was])
-        say(f"\n{title}\n{Table(['', '', '', ''], cells).to_text()}")
-    say()
+        shell.say(f"\n{title}\n{Table(['', '', '', ''], cells).to_text()}")
+    shell.say()
