@@ -1,1 +1,1 @@
-"""The commands of ``python -m embkit``, by room: each calls what the notebooks call."""
+"""The commands of ``python -m embkit``, by topic: each calls what the notebooks call."""

@@ -5,30 +5,19 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .terminal import (
-    OK,
-    Commands,
-    as_json,
-    command,
-    domain_options,
-    json_option,
-    note,
-    say,
-    the_domain,
-)
+from .terminal import OK, Commands, as_json, command, note, say, the_domain
 
 
 def add(commands: Commands) -> None:
     """Adds the command."""
     parser = command(
         commands,
-        "advise",
         advise,
         "say whether to fine-tune: evidence, a learning curve from small runs, rules, a verdict",
         "advise my_folder --target 0.7",
         "Only train and dev are read. Small runs are kept: the same command again takes seconds.",
+        domain="domain",
     )
-    domain_options(parser, positional=True)
     parser.add_argument("--model", default="minilm", help="the general model (minilm)")
     parser.add_argument("--target", type=float, help="nDCG@10 that would do, 0 to 1")
     parser.add_argument("--query-ms", type=float, help="milliseconds that a query may take")
@@ -40,26 +29,28 @@ def add(commands: Commands) -> None:
         metavar="N",
         help="train on all pairs, too, and see how often N small resamplings predict that run",
     )
-    json_option(parser)
 
 
 def advise(chosen: argparse.Namespace) -> int:
     """Prints the advice, and its check if it is asked for."""
     from ..advice.advise import advice_rules
     from ..advice.advise import advise as advised
+    from ..advice.check import validate_curve
 
     if chosen.rules:
-        table = advice_rules().reset_index()
+        rules = advice_rules().reset_index().to_dict("records")
         if chosen.json:
-            as_json(table.to_dict("records"))
-        else:
-            for row in table.to_dict("records"):
-                say(f"{row['rule']}: {row['when']} -> {row['then']}  ({row['source']})")
+            as_json(rules)
+        for row in () if chosen.json else rules:
+            say(f"{row['rule']}: {row['when']} -> {row['then']}  ({row['source']})")
         return OK
     domain = the_domain(chosen)
     limits = {"target": chosen.target, "query_ms": chosen.query_ms, "index_mb": chosen.index_mb}
     found = advised(domain, chosen.model, **limits)
-    checked = _checked(domain, chosen) if chosen.check else None
+    checked = None
+    if chosen.check:
+        note(f"checking the curve: {chosen.check} resamplings against the run on all pairs")
+        checked = validate_curve(domain, chosen.model, resamplings=chosen.check)
     if chosen.json:
         told: dict[str, Any] = found.to_dict()
         as_json(told | ({"check": checked.to_dict()} if checked else {}))
@@ -68,10 +59,3 @@ def advise(chosen: argparse.Namespace) -> int:
     if checked:
         say(f"\n{checked!r}")
     return OK
-
-
-def _checked(domain: Any, chosen: argparse.Namespace) -> Any:
-    from ..advice.check import validate_curve
-
-    note(f"checking the curve: {chosen.check} resamplings against the run on all pairs")
-    return validate_curve(domain, chosen.model, resamplings=chosen.check)

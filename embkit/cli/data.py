@@ -5,45 +5,31 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from ..errors import EmbkitError
-from .terminal import (
-    FOUND,
-    OK,
-    Commands,
-    as_json,
-    bar,
-    command,
-    domain_options,
-    json_option,
-    note,
-    run_or_best,
-    say,
-    subject,
-    the_domain,
-)
+from . import terminal as shell
+from .terminal import FOUND, OK, Commands, command
 
 
 def add(commands: Commands) -> None:
     """Adds the commands."""
     parser = command(
         commands,
-        "check",
         check,
         "look a domain over before anything is trained: sizes, leaks, duplicates, labels",
         "check my_folder --model minilm",
         "Of data of your own it also says how it was read and which rows were put aside.",
+        domain="domain",
     )
-    domain_options(parser, positional=True)
     parser.add_argument("--model", help="also ask a model: tokens, near-duplicates, what it finds")
-    json_option(parser)
 
     parser = command(
         commands,
-        "export",
         export,
         "write a domain, a model or embeddings for other tools",
         "export model --run contrastive-1234 my_model",
+        json=False,
     )
     parser.add_argument(
         "what",
@@ -52,7 +38,6 @@ def add(commands: Commands) -> None:
         "folder; parquet: the documents with their embeddings and places on a map",
     )
     parser.add_argument("target", type=Path, help="the folder, or the Parquet file, to write")
-    domain_options(parser)
     parser.add_argument("--run", help="which run (default: the best on dev)")
     parser.add_argument("--model", help="parquet: embeddings of this model, not of a run")
     parser.add_argument(
@@ -65,14 +50,14 @@ def add(commands: Commands) -> None:
 
     parser = command(
         commands,
-        "generate",
         generate,
         "let a language model write queries, filter them, keep them as a set of pairs",
         "generate icd10cm --limit 100",
-        "Answers are kept as they come: the same command goes on after a stop. "
+        "Answers are kept one by one: the same command goes on after a stop. "
         'Recipe(pairs="NAME") trains on the set.',
+        domain="domain",
+        json=False,
     )
-    domain_options(parser, positional=True)
     parser.add_argument("--limit", type=int, default=100, help="documents to ask about (100)")
     parser.add_argument("--seed", type=int, default=42, help="of the sample and the model (42)")
     parser.add_argument("--name", help="of the set (default: the model's)")
@@ -88,14 +73,14 @@ def add(commands: Commands) -> None:
 
     parser = command(
         commands,
-        "card",
         card,
         "write a domain's data card: source, terms, counts, lengths, examples, limits",
         "card python_code",
         "The card of a domain that comes with embkit goes into data/ (without a clone, into "
         "runs/sets/), any other to the terminal.",
+        domain="domain",
+        json=False,
     )
-    domain_options(parser, positional=True)
     parser.add_argument("--to", type=Path, metavar="FILE", help="write it into this file")
 
 
@@ -104,17 +89,17 @@ def check(chosen: argparse.Namespace) -> int:
     from ..auditing import audit
     from ..auditing.base import PROBLEM, TEXTS
 
-    domain = the_domain(chosen)
+    domain = shell.the_domain(chosen)
     if chosen.model and len(domain.corpus) <= TEXTS:  # of a larger one the audit reads a part
-        _encoded(chosen.model, list(domain.corpus.values()))
+        shell.encoded(chosen.model, list(domain.corpus.values()))
     found = audit(domain, model=chosen.model)
     if chosen.json:
         read = dict(domain.report.facts()) if domain.report else {}
-        as_json({"read": read, **json.loads(found.to_json())})
+        shell.as_json({"read": read, **json.loads(found.to_json())})
     else:
         if domain.report:
-            say(f"{domain.report!r}\n")
-        say(found.to_text())
+            shell.say(f"{domain.report!r}\n")
+        shell.say(found.to_text())
     return FOUND if found.verdict == PROBLEM else OK
 
 
@@ -122,51 +107,32 @@ def export(chosen: argparse.Namespace) -> int:
     """Writes a domain, a model or embeddings."""
     from ..export import export as out
 
-    domain, target = the_domain(chosen), chosen.target
+    domain, target = shell.the_domain(chosen), chosen.target
     if chosen.what == "beir":
         written = out.to_beir(domain, target, replace=chosen.replace)
     elif chosen.what == "datasets":
         written = out.to_datasets(domain, target, replace=chosen.replace)
     elif chosen.what == "model":
-        run = run_or_best(domain, chosen.run)
+        run = shell.run_or_best(domain, chosen.run)
         if run is None:
-            raise _no_run(domain.name)
+            raise EmbkitError(
+                f"nothing has been trained on {domain.name!r} yet",
+                expected="a finished run",
+                hint=f"python -m embkit run {domain.name}",
+            )
         written = out.export_model(run, target, replace=chosen.replace)
     else:
-        run = None if chosen.model else run_or_best(domain, chosen.run)
-        model = subject(domain, chosen.model or "minilm") if run is None else run
+        run = None if chosen.model else shell.run_or_best(domain, chosen.run)
+        model = shell.subject(domain, chosen.model or "minilm") if run is None else run
         ids, texts = list(domain.corpus), list(domain.corpus.values())
-        vectors = _encoded(model, texts)
+        vectors = shell.encoded(model, texts)
+        groups = {"group": [domain.groups.get(i) for i in ids]} if domain.groups else {}
+        places = _coordinates(vectors, chosen.map)
         written = out.to_parquet(
-            vectors,
-            texts,
-            ids,
-            target,
-            _coordinates(vectors, chosen.map),
-            replace=chosen.replace,
-            **({"group": [domain.groups.get(i) for i in ids]} if domain.groups else {}),
+            vectors, texts, ids, target, places, replace=chosen.replace, **groups
         )
-    say(f"written: {written}")
+    shell.say(f"written: {written}")
     return OK
-
-
-def _no_run(name: str) -> EmbkitError:
-    return EmbkitError(
-        f"nothing has been trained on {name!r} yet",
-        expected="a finished run",
-        hint=f"python -m embkit run {name}",
-    )
-
-
-def _encoded(model, texts):
-    """Embeddings from the cache that evaluation shares, with a bar where they are made."""
-    from ..models.encoding import encode
-    from ..models.loading import load_model
-    from ..runs import Run
-
-    loaded = model.model() if isinstance(model, Run) else load_model(model)
-    with bar("encoding", len(set(texts))) as progress:
-        return encode(loaded, texts, progress=progress)
 
 
 def _coordinates(vectors, how: str):
@@ -174,9 +140,9 @@ def _coordinates(vectors, how: str):
     if how == "none" or len(vectors) < 3:
         return None
     if how == "pca":
-        from sklearn.decomposition import PCA
+        from ..space.maps import pca
 
-        return PCA(2, random_state=0).fit_transform(vectors)
+        return pca(vectors, 2)
     import umap
 
     return umap.UMAP(metric="cosine", random_state=0, n_jobs=1).fit_transform(vectors)
@@ -186,9 +152,16 @@ def generate(chosen: argparse.Namespace) -> int:
     """Generates, filters and writes a set of queries."""
     from ..synthetic.sets import make_set
 
-    backend = _backend(chosen)
+    if chosen.endpoint:
+        from ..synthetic.backends import OpenAIBackend
+
+        backend: Any = OpenAIBackend(chosen.model, chosen.endpoint)
+    else:
+        from ..synthetic.local import TransformersBackend
+
+        backend = TransformersBackend(chosen.model)
     where, filtered = make_set(
-        the_domain(chosen),
+        shell.the_domain(chosen),
         backend,
         limit=chosen.limit,
         seed=chosen.seed,
@@ -196,19 +169,9 @@ def generate(chosen: argparse.Namespace) -> int:
         per_document=chosen.per_document,
         budget=chosen.budget,
     )
-    say(filtered)
-    say(f"written: {where}, and its card {where.with_suffix('.md').name}")
+    shell.say(filtered)
+    shell.say(f"written: {where}, and its card {where.with_suffix('.md').name}")
     return OK
-
-
-def _backend(chosen: argparse.Namespace):
-    if chosen.endpoint:
-        from ..synthetic.backends import OpenAIBackend
-
-        return OpenAIBackend(chosen.model, chosen.endpoint)
-    from ..synthetic.local import TransformersBackend
-
-    return TransformersBackend(chosen.model)
 
 
 def card(chosen: argparse.Namespace) -> int:
@@ -218,14 +181,12 @@ def card(chosen: argparse.Namespace) -> int:
     from ..files import write_atomic
     from ..session import paths
 
-    target = chosen.to
-    if chosen.domain in SOURCES:
-        text = made(chosen.domain)
+    target, own = chosen.to, chosen.domain not in SOURCES
+    text = made(shell.the_domain(chosen) if own else chosen.domain)
+    if not own:
         target = target or paths().written / chosen.domain / "README.md"
-    else:
-        text = made(the_domain(chosen))
     if target is None:
-        say(text)
+        shell.say(text)
     else:
-        note(f"written: {write_atomic(target, text)}")
+        shell.note(f"written: {write_atomic(target, text)}")
     return OK

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 from ..errors import EmbkitError
 from . import advising, data, models, results, training
-from .models import assets as _assets
 from .terminal import BAD_INPUT, EXITS, INTERRUPTED, note
 
 ABOUT = "Learn and do the fine-tuning of embedding models: the notebooks' functions, typed."
@@ -60,6 +59,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read the output, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-
-
-__all__ = ["_assets", "main", "parser"]

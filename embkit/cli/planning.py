@@ -1,14 +1,12 @@
 """What ``run`` trains: recipes that suit a domain's size, chosen without looking at any test.
 
-A plan depends on the domain, the model and the options alone, never on how fast the machine is:
-the same command trains the same recipes, and finds its finished runs again.
+How fast the machine is plays no part: the same command finds its finished runs again.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -113,32 +111,36 @@ def plan(
     rates = KNOWN_RATES.get(domain.name, RATES)
     if quick or len(domain.split("dev")) < FEW:
         rates = rates[:1]
+    # tokens that go through the model: a step costs three forward passes
     document, query = (float(np.minimum(n, length or window).mean()) for n in (documents, queries))
-    pair = 3 * (query + 2 * document)  # with its negative; a step costs three forward passes
+    pair = 3 * (query + 2 * document)  # with its negative
     dev = len(domain.dev_corpus()) * document
     corpus = 3 * len(domain.corpus) * document
-    trials = len(rates) * (min(pairs, SAMPLE) * pair + dev) if len(rates) > 1 else 0
-    room = int((MOST - corpus - trials - 2 * dev) / (2 * pair) // 100 * 100)
+
+    def trials(used: int) -> float:
+        return len(rates) * (min(used, SAMPLE) * pair + dev) if len(rates) > 1 else 0.0
+
+    # how many of the pairs
+    room = int((MOST - corpus - trials(pairs) - 2 * dev) / (2 * pair) // 100 * 100)
     used, why = min(pairs, max(room, LEAST_PAIRS)), ""
     if max_pairs or quick:
         used, why = min(pairs, max_pairs or QUICK), "" if max_pairs else "a first look"
     elif used < pairs:
         why = f"all the pairs would take longer: --pairs {pairs} takes them"
-    trials = len(rates) * (min(used, SAMPLE) * pair + dev) if len(rates) > 1 else 0
-    batch_size = next((size for most, size in BATCHES if used < most), 128)
-    many = int(np.clip((AIM - corpus - trials) // (2 * (used * pair + dev)), 1, 3))
+    # how often, and in which batches
+    many = int(np.clip((AIM - corpus - trials(used)) // (2 * (used * pair + dev)), 1, 3))
     many = epochs or (1 if quick and used >= QUICK else many)
     recipe = Recipe(
         model=model,
         epochs=many,
-        batch_size=batch_size,
+        batch_size=next((size for most, size in BATCHES if used < most), 128),
         learning_rate=rates[0],
         max_length=length,
         max_pairs=used if used < pairs else None,
         hard_negatives=1,
         relative_margin=0.05,
     )
-    work = corpus + trials + 2 * many * (used * pair + dev)
+    work = corpus + trials(used) + 2 * many * (used * pair + dev)
     return Plan(recipe, rates, pairs, int(work), why if used < pairs else "")
 
 
@@ -148,19 +150,16 @@ def _lengths(domain: Domain, model: str) -> tuple[np.ndarray, np.ndarray, int]:
     from ..models.loading import load_model
 
     loaded = load_model(model)
-    window = getattr(loaded, "max_seq_length", None) or LONGEST
     tokenizer = getattr(loaded, "tokenizer", None)
-    texts = _some(list(domain.corpus.values())), _some(list(domain.queries.values()))
-    if callable(tokenizer) and hasattr(tokenizer, "tokenize"):
-        documents, queries = (token_lengths(tokenizer, rows) for rows in texts)
-    else:
-        documents, queries = (np.array([len(words(text)) for text in rows]) for rows in texts)
-    return documents, queries, int(window)
-
-
-def _some(texts: Sequence[str]) -> list[str]:
-    texts = sorted(texts)
-    return texts if len(texts) <= SAMPLE else random.Random(0).sample(texts, SAMPLE)
+    lengths = []
+    for texts in (domain.corpus.values(), domain.queries.values()):
+        some = sorted(texts)
+        some = some if len(some) <= SAMPLE else random.Random(0).sample(some, SAMPLE)
+        if callable(tokenizer) and hasattr(tokenizer, "tokenize"):
+            lengths.append(token_lengths(tokenizer, some))
+        else:
+            lengths.append(np.array([len(words(text)) for text in some]))
+    return lengths[0], lengths[1], int(getattr(loaded, "max_seq_length", None) or LONGEST)
 
 
 def _max_length(documents: np.ndarray, window: int) -> int | None:

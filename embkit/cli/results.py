@@ -1,40 +1,29 @@
-"""evaluate, compare, leaderboard, search, pictures: what is done with models and runs."""
+"""evaluate, compare, leaderboard, search: what is done with models and runs."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from .terminal import (
-    OK,
-    Commands,
-    as_json,
-    bar,
-    command,
-    domain_options,
-    json_option,
-    note,
-    run_or_best,
-    say,
-    scored,
-    subject,
-    the_domain,
-)
+from ..display import Table
+from ..errors import EmbkitError
+from . import terminal as shell
+from .terminal import OK, Commands, command
 
 if TYPE_CHECKING:
     from ..data import Domain
     from ..evaluation.report import Report
 
 DEEP = 100  # ranks among which a document's place before is looked up
+WIDE = 72  # characters of a document, so that a line fits 100 columns
 
 
 def add(commands: Commands) -> None:
     """Adds the commands."""
     parser = command(
         commands,
-        "evaluate",
         evaluate,
         "score a model or a run on a domain's test splits",
         "evaluate minilm --domain python_code",
@@ -45,12 +34,9 @@ def add(commands: Commands) -> None:
         help="bm25, a model (a name, a folder, a hub id), or a run (its folder, or the beginning "
         "of its name or of its recipe's hash)",
     )
-    domain_options(parser)
-    json_option(parser)
 
     parser = command(
         commands,
-        "compare",
         compare,
         "put runs and models side by side, with paired tests and a verdict",
         "compare bm25 minilm contrastive-1234",
@@ -58,22 +44,17 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("what", nargs="*", metavar="WHAT", help="as for evaluate")
     parser.add_argument("--baseline", help="what the others are tested against (default: base)")
-    domain_options(parser)
-    json_option(parser)
 
-    parser = command(
+    command(
         commands,
-        "leaderboard",
         leaderboard,
         "show everything scored on a domain so far",
         "leaderboard icd10cm",
+        domain="domain",
     )
-    domain_options(parser, positional=True)
-    json_option(parser)
 
     parser = command(
         commands,
-        "search",
         search,
         "type a query and see what is found before and after fine-tuning",
         'search "low iron in the blood" --k 3',
@@ -82,38 +63,31 @@ def add(commands: Commands) -> None:
     parser.add_argument("words", nargs="*", metavar="WORD", help="the query")
     parser.add_argument("--run", help="the run to search with (default: the best on dev)")
     parser.add_argument("--k", type=int, default=5, help="documents to show (5)")
-    domain_options(parser)
-    json_option(parser)
-
-    command(
-        commands,
-        "screenshots",
-        screenshots,
-        "draw the README's pictures from the course's runs",
-        "screenshots",
-    )
 
 
 def evaluate(chosen: argparse.Namespace) -> int:
     """Scores one thing and prints its rows."""
     from ..evaluation.report import Report
 
-    domain = the_domain(chosen)
-    show(Report(scored(subject(domain, chosen.what), domain).rows()), chosen.json)
+    domain = shell.the_domain(chosen)
+    show(Report(shell.scored(shell.subject(domain, chosen.what), domain).rows()), chosen.json)
     return OK
 
 
 def compare(chosen: argparse.Namespace) -> int:
     """Compares what is named, or everything, and prints table and verdict."""
+    from ..evaluation.ranking import leaderboard as board
     from ..evaluation.scores import compare as compared
     from ..evaluation.verdict import verdict
 
-    domain = the_domain(chosen)
+    domain = shell.the_domain(chosen)
     if not chosen.what:
-        report = _all(domain, chosen.baseline)
+        report = board(domain, chosen.baseline or "base")
         show(report, chosen.json, verdict(report))
         return OK
-    scores = [scored(subject(domain, what), domain) for what in dict.fromkeys(chosen.what)]
+    scores = [
+        shell.scored(shell.subject(domain, what), domain) for what in dict.fromkeys(chosen.what)
+    ]
     names = [one.approach for one in scores]
     baseline = chosen.baseline or ("base" if "base" in names else names[0])
     show(compared(scores, baseline), chosen.json, verdict(scores, baseline))
@@ -122,62 +96,56 @@ def compare(chosen: argparse.Namespace) -> int:
 
 def leaderboard(chosen: argparse.Namespace) -> int:
     """Prints everything scored on a domain."""
-    show(_all(the_domain(chosen)), chosen.json)
-    return OK
-
-
-def _all(domain: Domain, baseline: str | None = None) -> Report:
     from ..evaluation.ranking import leaderboard as board
 
-    return board(domain, baseline or "base")
+    show(board(shell.the_domain(chosen)), chosen.json)
+    return OK
 
 
 def show(report: Report, json: bool, verdict: Any = None) -> None:
     """A report, and a verdict below it; as JSON the rows alone."""
     if json:
-        as_json(report.rows)
+        shell.as_json(report.rows)
         return
-    say(report.to_text())
+    shell.say(report.to_text())
     if verdict is not None:
-        say(f"\nverdict: {verdict}")
+        shell.say(f"\nverdict: {verdict}")
 
 
 def search(chosen: argparse.Namespace) -> int:
     """Searches with the general model and with a run, once or until an empty line."""
-    domain = the_domain(chosen)
-    models = _before_after(domain, chosen.run)
-    if chosen.words:
-        _look(" ".join(chosen.words), models, domain, chosen.k, chosen.json)
-        return OK
-    for query in _typed():
-        _look(query, models, domain, chosen.k, chosen.json)
+    if chosen.k < 1:
+        raise EmbkitError(f"--k {chosen.k}", expected="1 or more", hint="--k 5")
+    domain = shell.the_domain(chosen)
+    indices = _before_after(domain, chosen.run)
+    for query in [" ".join(chosen.words)] if chosen.words else _typed():
+        _look(query, indices, domain, chosen.k, chosen.json)
     return OK
 
 
-def _before_after(domain: Domain, name: str | None) -> dict[str, Callable]:
+def _before_after(domain: Domain, name: str | None) -> dict[str, Any]:
+    """What can be searched with, by name; the documents are encoded once for all queries."""
+    from ..evaluation.ranking import indexed
     from ..models.loading import load_model
 
-    run = run_or_best(domain, name)
+    run = shell.run_or_best(domain, name)
     if run is None:
-        note(f"nothing has been trained on {domain.name} yet: the general model alone searches")
-        return {"minilm": _encoded_once(load_model("minilm"), domain)}
-    return {
-        f"before: {run.recipe.model}": _encoded_once(load_model(run.recipe.model), domain),
-        f"after: {run.recipe.label} ({run.path.name})": _encoded_once(run.model(), domain),
-    }
-
-
-def _encoded_once(model: Any, domain: Domain) -> Callable:
-    """A model as a function for ``look``, its documents encoded once for all queries."""
-    from ..models.encoding import encode
-
+        shell.note(
+            f"nothing has been trained on {domain.name} yet: the general model alone searches"
+        )
+        models: dict[str, Any] = {"minilm": load_model("minilm")}
+    else:
+        models = {
+            f"before: {run.recipe.model}": load_model(run.recipe.model),
+            f"after: {run.label} ({run.path.name})": run.model(),
+        }
     texts = list(domain.corpus.values())
-    with bar("encoding", len(set(texts))) as progress:
-        vectors = encode(model, texts, progress=progress)
-    return lambda rows: vectors if rows == texts else encode(model, rows, cache=False)
+    for model in models.values():
+        shell.encoded(model, texts)
+    return {title: indexed(model, texts) for title, model in models.items()}
 
 
-def _typed():
+def _typed() -> Iterator[str]:
     """The queries that are typed, or come through a pipe."""
     shown = sys.stdin.isatty()
     while True:
@@ -191,43 +159,33 @@ def _typed():
             yield line.strip()
 
 
-def _look(query: str, models: dict[str, Callable], domain: Domain, k: int, json: bool) -> None:
-    from ..errors import EmbkitError
-    from ..evaluation.ranking import search_side_by_side
-
-    if k < 1:
-        raise EmbkitError(f"--k {k}", expected="1 or more", hint="--k 5")
+def _look(query: str, indices: dict[str, Any], domain: Domain, k: int, json: bool) -> None:
+    """Prints what a query finds, with the rank that each document had before."""
+    if not query.strip():
+        raise EmbkitError("an empty query", expected="a few words", hint="'low iron in the blood'")
     deep = min(max(DEEP, k), len(domain.corpus))
-    table = search_side_by_side(query, models, domain, k=deep)
-    ids = {f"{i}  {text}": i for i, text in domain.corpus.items()}  # as look() shows them
-    before = dict(zip(table[next(iter(models))], table.index, strict=True))
-    found: dict[str, list[dict[str, Any]]] = {
-        name: [
-            {"rank": int(rank), "score": float(table[f"{name}: score"][rank]), "id": ids[shown]}
-            | {"text": domain.corpus[ids[shown]], "before": before.get(shown)}
-            for rank, shown in table[name].head(k).items()
+    ids = list(domain.corpus)
+    before: dict[str, int] = {}
+    found: dict[str, list[dict[str, Any]]] = {}
+    for title, index in indices.items():
+        places, scores = (rows[0] for rows in index.search([query], deep))
+        ranks = {ids[i]: rank for rank, i in enumerate(places, start=1)}
+        before = before or ranks
+        found[title] = [
+            {"rank": rank, "score": round(float(score), 3), "id": document}
+            | {"text": domain.corpus[document], "before": before.get(document)}
+            for (document, rank), score in zip(list(ranks.items())[:k], scores, strict=False)
         ]
-        for name in models
-    }
     if json:
-        as_json({"query": query, "found": found})
+        shell.as_json({"query": query, "found": found})
         return
-    say(f"query: {query}")
-    for number, (name, rows) in enumerate(found.items()):
-        say(f"\n{name}")
+    shell.say(f"query: {query}")
+    for number, (title, rows) in enumerate(found.items()):
+        cells = []
         for row in rows:
-            was = f"  (was {row['before'] or f'beyond {deep}'})" if number else ""
-            text = " ".join(f"{row['id']}  {row['text']}".split())
-            text = text if len(text) <= 100 else text[:99] + "…"
-            say(f"{row['rank']:>4}  {row['score']:.3f}  {text}{was}")
-    say()
-
-
-def screenshots(_: argparse.Namespace) -> int:
-    """Draws the README's pictures."""
-    from notebooks.tools.pictures import before_after
-    from notebooks.tools.screenshots import screenshots as panels
-
-    for path in (before_after(), *panels()):
-        say(f"written: {path}")
-    return OK
+            was = f"(was {row['before'] or f'beyond {deep}'})" if number else ""
+            text = shell.visible(" ".join(f"{row['id']}  {row['text']}".split()))
+            shown = text if len(text) <= WIDE else text[: WIDE - 1] + "…"
+            cells.append([f"{row['rank']:>4}", f"{row['score']:.3f}", shown, was])
+        shell.say(f"\n{title}\n{Table(['', '', '', ''], cells).to_text()}")
+    shell.say()

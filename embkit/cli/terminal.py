@@ -6,15 +6,17 @@ import argparse
 import json
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from ..display import visible
 from ..errors import EmbkitError, unknown
 
 if TYPE_CHECKING:
     from ..data import Domain
+    from ..evaluation.scores import Scores
+    from ..models.vectors import Vectors
     from ..runs import Run
 
 OK, FOUND, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -29,9 +31,7 @@ Commands = Any  # what argparse's add_subparsers returns
 
 
 def say(text: object = "", to: TextIO | None = None) -> None:
-    """Writes lines; what could turn a terminal (control characters in data) is spelt out."""
-    from ..display import visible
-
+    """Writes lines, each of them ``visible``."""
     stream = to or sys.stdout
     shown = "\n".join(map(visible, str(text).split("\n"))) + "\n"
     try:
@@ -53,25 +53,46 @@ def as_json(value: Any) -> None:
 
 
 def command(
-    commands: Commands, name: str, do: Command, help: str, example: str, more: str = ""
+    commands: Commands,
+    do: Command,
+    help: str,
+    example: str,
+    more: str = "",
+    *,
+    domain: str = "--domain",
+    json: bool = True,
 ) -> argparse.ArgumentParser:
-    """A new command with its help, an example and the exit codes."""
+    """A new command, called as its function is.
+
+    Args:
+        commands: where it is added.
+        do: what it does; gives the exit code.
+        help: one line, without a full stop.
+        example: a call that works, without ``python -m embkit``.
+        more: sentences for the command's own help.
+        domain: how a domain is given: ``--domain``, ``domain`` (its place), or empty: not at all.
+        json: whether it can print JSON.
+    """
     parser = commands.add_parser(
-        name,
+        do.__name__,
         help=help,
         description=textwrap.fill(f"{help[:1].upper()}{help[1:]}.{more and ' ' + more}", 80),
         epilog=f"example:\n  python -m embkit {example}\n\n{EXITS}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(do=do)
+    if domain:
+        _domain_options(parser, domain)
+    if json:
+        parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
 
 
-def domain_options(parser: argparse.ArgumentParser, positional: bool = False) -> None:
+def _domain_options(parser: argparse.ArgumentParser, name: str) -> None:
     """How a command is told which domain, and how to read one's own data."""
-    settings: dict[str, Any] = {"nargs": "?"} if positional else {}
+    settings: dict[str, Any] = {} if name.startswith("-") else {"nargs": "?"}
     parser.add_argument(
-        "domain" if positional else "--domain",
+        name,
         metavar="DOMAIN",
         **settings,
         help="icd10cm, python_code, or data of your own: a folder in BEIR's layout, a file of "
@@ -91,10 +112,6 @@ def domain_options(parser: argparse.ArgumentParser, positional: bool = False) ->
     own.add_argument("--subset", help="the configuration of a hub data set")
 
 
-def json_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-
-
 def the_domain(chosen: argparse.Namespace) -> Domain:
     """The domain that the arguments name."""
     from ..data import load_domain
@@ -111,7 +128,7 @@ def the_domain(chosen: argparse.Namespace) -> Domain:
 def _columns(given: Sequence[str] | None) -> dict[str, Any] | None:
     if given is None:
         return None
-    found: dict[str, Any] = {}
+    found: dict[str, list[Any]] = {}
     for text in given:
         role, equals, column = text.partition("=")
         if not equals or not role or not column:
@@ -120,11 +137,9 @@ def _columns(given: Sequence[str] | None) -> dict[str, Any] | None:
                 expected="role=column, with the roles anchor, positive, negative, score",
                 hint="--columns anchor=question positive=answer",
             )
-        value: Any = int(column) if column.isdecimal() else column
-        before = found.get(role, [])  # a role that is given twice has two columns
-        found[role] = [*(before if isinstance(before, list) else [before]), value]
-        found[role] = value if len(found[role]) == 1 else found[role]
-    return found
+        found.setdefault(role, []).append(int(column) if column.isdecimal() else column)
+    # a role that is given twice has two columns
+    return {role: columns if columns[1:] else columns[0] for role, columns in found.items()}
 
 
 def subject(domain: Domain, what: str) -> Any:
@@ -140,12 +155,13 @@ def subject(domain: Domain, what: str) -> Any:
 
     if what == "bm25" or what in names():
         return what
-    if Path(what).expanduser().exists():
-        path = Path(what).expanduser()
+    path = Path(what).expanduser()
+    if path.exists():
         return Run.load(path) if (path / RECORD).is_file() else what
     runs = finished(domain)
-    found = [r for r in runs if r.path.name == what]
-    found = found or [r for r in runs if _begins(r, what)]
+    found = [run for run in runs if run.path.name == what]
+    if not found and len(what) >= 4:
+        found = [r for r in runs if r.path.name.startswith(what) or r.recipe.hash.startswith(what)]
     if len(found) == 1:
         return found[0]
     if found:
@@ -158,10 +174,6 @@ def subject(domain: Domain, what: str) -> Any:
     if what.count("/") == 1 and not what.startswith((".", "/", "~")):
         return what  # a hub id; evaluate() says what is wrong with it
     raise unknown("run or model", what, ["bm25", *names(), *(run.path.name for run in runs)])
-
-
-def _begins(run: Run, text: str) -> bool:
-    return len(text) >= 4 and (run.path.name.startswith(text) or run.recipe.hash.startswith(text))
 
 
 def run_or_best(domain: Domain, name: str | None) -> Run | None:
@@ -184,30 +196,29 @@ def run_or_best(domain: Domain, name: str | None) -> Run | None:
     return found
 
 
-@contextmanager
-def bar(label: str, total: int, unit: str = "text") -> Iterator[Callable[[int], None]]:
-    """A progress bar on stderr, as a function of how many are done."""
+def encoded(model: Any, texts: list[str], label: str = "encoding") -> Vectors:
+    """Embeddings from the cache that evaluation shares, with a bar where they are made."""
     from tqdm import tqdm
 
-    with tqdm(desc=label, total=total, unit=unit, file=sys.stderr, mininterval=1, delay=1) as drawn:
-        yield lambda done: drawn.update(done - drawn.n) and None
+    from ..models.encoding import encode
+    from ..models.loading import as_model
+
+    model = as_model(model)
+    total = len(set(texts))
+    with tqdm(desc=label, total=total, unit="text", file=sys.stderr, mininterval=1, delay=1) as bar:
+        return encode(model, texts, progress=lambda done: bar.update(done - bar.n) and None)
 
 
-def scored(what: Any, domain: Domain, name: str | None = None) -> Any:
+def scored(what: Any, domain: Domain) -> Scores:
     """``evaluate``, with a bar while the documents are encoded for the first time."""
     from ..evaluation.ranking import evaluate
-    from ..models.encoding import encode
-    from ..models.loading import load_model
     from ..runs import Run
 
     kept = isinstance(what, Run) and (what.path / "scores.json").is_file()
     if what != "bm25" and not kept and not _has_scores(domain, what):
-        model = what.model() if isinstance(what, Run) else load_model(what)
-        label = what.recipe.label if isinstance(what, Run) else str(what)
-        texts = list(domain.corpus.values())
-        with bar(f"{label}: encoding", len(set(texts))) as progress:
-            encode(model, texts, progress=progress)  # kept on disk: evaluate() finds it there
-    return evaluate(what, domain, name=name)
+        label = what.label if isinstance(what, Run) else str(what)
+        encoded(what, list(domain.corpus.values()), f"{label}: encoding")
+    return evaluate(what, domain)
 
 
 def _has_scores(domain: Domain, model: Any) -> bool:

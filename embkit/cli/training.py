@@ -10,22 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import EmbkitError, unknown
 from .results import show
-from .terminal import (
-    OK,
-    Commands,
-    as_json,
-    command,
-    domain_options,
-    json_option,
-    note,
-    say,
-    scored,
-    the_domain,
-)
+from .terminal import OK, Commands, as_json, command, note, say, scored, the_domain
 
 if TYPE_CHECKING:
     from ..data import Domain
     from ..evaluation.scores import Scores
+    from ..training.experiments import Comparison
     from .planning import Plan
 
 
@@ -33,14 +23,13 @@ def add(commands: Commands) -> None:
     """Adds the commands."""
     parser = command(
         commands,
-        "run",
         run,
         "try it all on a domain: audit, baselines, fine-tuning, LoRA, leaderboard, verdict",
         "run my_folder",
         "What is finished is reused: the same command again takes seconds. Leaderboard and report "
         "are left in runs/NAME/.",
+        domain="domain",
     )
-    domain_options(parser, positional=True)
     parser.add_argument("--model", default="minilm", help="the model to start from (minilm)")
     parser.add_argument("--epochs", type=int, help="passes over the pairs (default: by size)")
     parser.add_argument(
@@ -54,11 +43,9 @@ def add(commands: Commands) -> None:
         action="store_true",
         help="a first look: at most 1,000 pairs, one epoch, no choice of learning rate",
     )
-    json_option(parser)
 
     parser = command(
         commands,
-        "train",
         train,
         "train a recipe (JSON) and score it beside the model it starts from",
         "train recipe.json --domain my_folder",
@@ -66,18 +53,14 @@ def add(commands: Commands) -> None:
         "--nproc-per-node N -m embkit train recipe.json (or accelerate launch).",
     )
     parser.add_argument("recipe", type=Path, help="a file that recipe.to_json() wrote")
-    domain_options(parser)
-    json_option(parser)
 
     parser = command(
         commands,
-        "sources",
         sources,
         "compare kinds of training data at equal cost, each with its best learning rate on dev",
         'sources --pairs 1000 --arms "human, in-batch" "human + BM25"',
         "Leaderboard and report are left in runs/sources/.",
     )
-    domain_options(parser)
     parser.add_argument("--arms", nargs="+", metavar="ARM", help="which (default: all there are)")
     parser.add_argument("--pairs", type=int, default=2000, help="pairs of each arm, at most (2000)")
     parser.add_argument("--epochs", type=int, default=1, help="passes over the pairs (1)")
@@ -88,17 +71,14 @@ def add(commands: Commands) -> None:
         metavar="RATE",
         help="learning rates that dev chooses among",
     )
-    json_option(parser)
 
     parser = command(
         commands,
-        "approaches",
         approaches,
         "train every approach with several seeds, each with its best learning rate on dev",
         "approaches --only contrastive corpus --seeds 42 43 44 --against contrastive",
         "Leaderboard and report are left in runs/approaches/PROFILE/.",
     )
-    domain_options(parser)
     parser.add_argument("--only", nargs="+", metavar="NAME", help="which (default: all presets)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[42, 43, 44], metavar="SEED")
     parser.add_argument("--against", default="base", metavar="NAME", help="tested against (base)")
@@ -110,7 +90,6 @@ def add(commands: Commands) -> None:
         help="of a preset's learning rate, for dev to choose among (0.5 1 2)",
     )
     parser.add_argument("--epochs", type=int, help="passes over the pairs (as the presets say)")
-    json_option(parser)
 
 
 def run(chosen: argparse.Namespace) -> int:
@@ -118,6 +97,8 @@ def run(chosen: argparse.Namespace) -> int:
     from ..evaluation.scores import compare
     from ..evaluation.verdict import verdict
     from ..session import paths, quiet
+    from ..training.trainer import train as fit
+    from ..training.trainer import tune
     from .planning import plan
 
     started = time.perf_counter()
@@ -127,20 +108,17 @@ def run(chosen: argparse.Namespace) -> int:
     tell(f"{domain!r}")
     if domain.report:
         tell(f"read: {'; '.join(domain.report.splits)}; put aside: {domain.report.put_aside}")
-    planned = plan(
-        domain,
-        chosen.model,
-        epochs=chosen.epochs,
-        max_length=chosen.max_length,
-        max_pairs=chosen.pairs,
-        quick=chosen.quick,
-    )
+    options = {"epochs": chosen.epochs, "max_length": chosen.max_length}
+    options |= {"max_pairs": chosen.pairs, "quick": chosen.quick}
+    planned = plan(domain, chosen.model, **options)
     scores = [scored("bm25", domain), scored(chosen.model, domain)]
     summary = _audited(domain, chosen.model)
     tell(f"audit: {summary}")
     tell(f"plan: {planned}")
-    tuned, rate = _tuned(planned, domain)
-    scores.append(tuned)
+    rate = planned.rates[0]
+    if len(planned.rates) > 1:
+        rate = tune(planned.trial, domain, learning_rate=planned.rates).best.learning_rate
+    scores.append(scored(fit(planned.contrastive.replace(learning_rate=rate), domain), domain))
     lora = _lora(planned, rate, domain)
     scores += [lora] if lora else []
     report = compare(scores, "base")
@@ -180,19 +158,6 @@ def _audited(domain: Domain, model: str) -> str:
     summary = found.summary + named
     write_atomic(kept, json.dumps(key | {"summary": summary, **json.loads(found.to_json())}))
     return summary
-
-
-def _tuned(planned: Plan, domain: Domain) -> tuple[Scores, float]:
-    """The scores of full fine-tuning, and the learning rate that dev chose."""
-    from ..training.trainer import train as fit
-    from ..training.trainer import tune
-
-    rate = planned.rates[0]
-    if len(planned.rates) > 1:
-        sweep = tune(planned.trial, domain, learning_rate=planned.rates)
-        rate = sweep.best.learning_rate
-    done = fit(planned.contrastive.replace(learning_rate=rate), domain)
-    return scored(done, domain), rate
 
 
 def _lora(planned: Plan, rate: float, domain: Domain) -> Scores | None:
@@ -237,7 +202,6 @@ def train(chosen: argparse.Namespace) -> int:
 def sources(chosen: argparse.Namespace) -> int:
     """Compares kinds of training data at equal cost."""
     from ..recipes.recipe import Recipe
-    from ..session import paths
     from ..training.experiments import SOURCES, available, equal_cost
 
     domain = the_domain(chosen)
@@ -249,21 +213,12 @@ def sources(chosen: argparse.Namespace) -> int:
         note(f"left out, because {domain.name} has no data for them: {'; '.join(missing)}")
     recipe = Recipe(epochs=chosen.epochs, batch_size=64, max_pairs=chosen.pairs)
     found = equal_cost(recipe, domain, arms, rates=chosen.rates)
-    report = found.report
-    folder = report.save(paths().runs / "sources")
-    show(report, chosen.json)
-    if not chosen.json:
-        rates = found.frame()["learning rate"].dropna()
-        told = "; ".join(f"{arm} {rate:g}" for arm, rate in rates.items())
-        say(f"\n{found.pairs:,} pairs each; learning rates that dev chose: {told}")
-        say(f"written: {folder / 'leaderboard.json'} and report.html")
-    return OK
+    return _compared(found, "sources", chosen.json, f"{found.pairs:,} pairs each")
 
 
 def approaches(chosen: argparse.Namespace) -> int:
     """Compares presets, each over several seeds."""
     from ..recipes.presets import PRESETS
-    from ..session import paths
     from ..training.experiments import approaches as compared
 
     domain = the_domain(chosen)
@@ -274,14 +229,23 @@ def approaches(chosen: argparse.Namespace) -> int:
     if chosen.factors is not None:
         changes["factors"] = chosen.factors
     found = compared(domain, names, seeds=chosen.seeds, baseline=chosen.against, **changes)
-    folder = found.report.save(paths().runs / "approaches" / domain.profile)
-    show(found.report, chosen.json)
-    if not chosen.json:
+    general = {s.label: s.meta.get("general_ndcg@10") for s in found.scores.values()}
+    told = "; ".join(f"{name} {value:.3f}" for name, value in general.items() if value)
+    seeds = f"seeds {', '.join(map(str, chosen.seeds))}"
+    probe = f"nDCG@10 on the general probe, mean over the seeds: {told}"
+    return _compared(found, f"approaches/{domain.profile}", chosen.json, seeds, probe)
+
+
+def _compared(found: Comparison, folder: str, json: bool, first: str, *more: str) -> int:
+    """Saves a comparison's report and prints it, with the learning rates that dev chose."""
+    from ..session import paths
+
+    where = found.report.save(paths().runs / folder)
+    show(found.report, json)
+    if not json:
         rates = found.frame()["learning rate"].dropna()
         told = "; ".join(f"{name} {rate:g}" for name, rate in rates.items())
-        say(f"\nseeds {', '.join(map(str, chosen.seeds))}; learning rates that dev chose: {told}")
-        general = {s.label: s.meta.get("general_ndcg@10") for s in found.scores.values()}
-        told = "; ".join(f"{name} {value:.3f}" for name, value in general.items() if value)
-        say(f"nDCG@10 on the general probe, mean over the seeds: {told}")
-        say(f"written: {folder / 'leaderboard.json'} and report.html")
+        say(f"\n{first}; learning rates that dev chose: {told}")
+        for line in (*more, f"written: {where / 'leaderboard.json'} and report.html"):
+            say(line)
     return OK

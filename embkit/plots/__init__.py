@@ -6,7 +6,7 @@ amounts are drawn in viridis.
 
 from .charts import before_after, intervals, metric_bars, pareto, rank_change
 from .curves import histogram, lines, loss_curve, similarity_heatmap, temperature_softmax, trials
-from .figures import AMOUNTS, COLORS, DASHES, alt, alt_text, apply_style, png
+from .figures import AMOUNTS, COLORS, DASHES, alt, alt_text, apply_style, png, style
 from .space import batch_softmax, map_settings, matryoshka_curve, space_arrows, space_maps
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "similarity_heatmap",
     "space_arrows",
     "space_maps",
+    "style",
     "temperature_softmax",
     "trials",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
@@ -13,7 +13,6 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
 from ..errors import EmbkitError
 
@@ -22,7 +21,7 @@ HATCHES = ("", "///", "...", "xxx", "\\\\\\", "ooo", "++", "--", "**", "||")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 AMOUNTS = "viridis"
-GREY = "#666666"
+GREY, LIGHT = "#666666", "#bbbbbb"
 _STYLE: Any = {
     "font.size": 11,
     "axes.titlesize": 12,
@@ -90,7 +89,9 @@ def png(figure: Figure, dpi: int = 110) -> bytes:
     return file.getvalue()
 
 
-def _styled(draw: Draw) -> Draw:
+def styled(draw: Draw) -> Draw:
+    """A function that draws in the course's style."""
+
     @functools.wraps(draw)
     def wrapper(*args: Any, **options: Any) -> Figure:
         with style():
@@ -99,68 +100,101 @@ def _styled(draw: Draw) -> Draw:
     return cast(Draw, wrapper)
 
 
-_SIDES = ("before", "after")
+def figure(width: float, height: float) -> Figure:
+    """An empty figure that pyplot does not keep, in inches."""
+    made = Picture(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(made)
+    return made
 
 
-def _figure(width: float, height: float) -> Figure:
-    figure = Picture(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+def axes(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure with one pair of axes."""
+    made = figure(width, height)
+    return made, made.subplots()
 
 
-def _axes(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = _figure(width, height)
-    return figure, figure.subplots()
-
-
-def _color(number: int) -> Any:
+def color(number: int) -> Any:
+    """The colour of a class."""
     return COLORS[number % len(COLORS)]
 
 
-def _swatch(number: int) -> Patch:
+def marker(number: int) -> str:
+    """The mark of a class."""
+    return MARKERS[number % len(MARKERS)]
+
+
+def line(number: int) -> dict[str, Any]:
+    """Colour and dashes of a line."""
+    return {"color": color(number), "ls": DASHES[number % len(DASHES)]}
+
+
+def band(axes: Axes, number: int, x: Any, y: Any, low: Any, high: Any) -> None:
+    """The interval around a line."""
+    axes.fill_between(x, low, high, color=color(number), alpha=0.18, lw=0)
+
+
+def area(number: int) -> dict[str, Any]:
+    """Colour and hatch of a bar or an area."""
     hatch = HATCHES[number % len(HATCHES)]
-    return Patch(facecolor=_color(number), hatch=hatch, edgecolor="white")
+    return {"facecolor": color(number), "hatch": hatch, "edgecolor": "white"}
 
 
-def _legend(axes: Axes, handles: Sequence[Any] | None = None, names: Sequence[str] = ()) -> None:
+def legend(axes: Axes) -> None:
     """A legend beside the axes, where it hides no data."""
-    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
-    if handles is None:
-        axes.legend(**place)
-    else:
-        axes.legend(handles, [_plain(name) for name in names], handleheight=1.2, **place)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), handleheight=1.2)
 
 
-def _place(row: Mapping[str, Any]) -> str:
+def log_ticks(axes: Axes, places: Iterable[float]) -> None:
+    """An x axis spaced by its logarithm, with ticks at these places alone."""
+    axes.set_xscale("log")
+    axes.set_xticks(list(places), [f"{place:g}" for place in places])
+    axes.minorticks_off()
+
+
+def rows_with(report: Any, metric: str) -> list[Mapping[str, Any]]:
+    """A report's rows, or rows, that have a metric; fails where none has."""
+    rows = [row for row in getattr(report, "rows", report) if row.get(metric) is not None]
+    some(rows, f"rows with {metric!r}", "report = ek.compare([...])")
+    return rows
+
+
+def spread(row: Mapping[str, Any], metric: str) -> list[list[float]]:
+    """How far a row's interval reaches below and above its value, as ``errorbar`` takes it."""
+    value = row[metric]
+    low, high = row.get(f"{metric}_ci") or (value, value)
+    return [[max(value - low, 0.0)], [max(high - value, 0.0)]]
+
+
+def place(row: Mapping[str, Any]) -> str:
+    """A row's split, and its subset in a second line."""
     return str(row["split"]) + (f"\n{row['subset']}" if row.get("subset") else "")
 
 
-def _name(row: Mapping[str, Any]) -> str:
+def name(row: Mapping[str, Any]) -> str:
+    """What a row's approach is called."""
     return str(row.get("label") or row["approach"])
 
 
-def _metric(name: str) -> str:
+def metric(name: str) -> str:
     """A metric as it is written in prose: nDCG@10, MRR@10, MAP."""
-    stem, at, cut = name.partition("@")
-    return {"ndcg": "nDCG", "mrr": "MRR", "map": "MAP"}.get(stem, stem) + at + cut
+    stem, at, depth = name.partition("@")
+    return {"ndcg": "nDCG", "mrr": "MRR", "map": "MAP"}.get(stem, stem) + at + depth
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text that matplotlib takes as it is: no formulas, no control characters, no hidden legend."""
     safe = "".join(c if c.isprintable() or c == "\n" else "?" for c in str(text))
     safe = safe.replace("$", r"\$")
     return f"\u200b{safe}" if safe.startswith("_") else safe
 
 
-def _short(text: str, most: int) -> str:
+def short(text: str, most: int) -> str:
+    """A text on one line, of so many characters at most."""
     text = " ".join(str(text).split())
     return text if len(text) <= most else text[: most - 1].rstrip() + "…"
 
 
-def _beyond(rank: int | None, k: int) -> bool:
-    return rank is None or rank > k
-
-
-def _some(values: Any, what: str, hint: str) -> None:
+def some(values: Any, what: str, hint: str) -> None:
+    """Fails where there is nothing to draw."""
     if not len(values):
         raise EmbkitError(f"no {what} to draw", expected=f"some {what}", hint=hint)

@@ -1,4 +1,4 @@
-"""Figures of the embedding space, of vectors that are cut, and of a batch: part of ``ek.plots``."""
+"""Figures of the embedding space, of truncated vectors, and of a batch."""
 
 from __future__ import annotations
 
@@ -10,28 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..errors import EmbkitError, unknown
-from .figures import (
-    AMOUNTS,
-    COLORS,
-    DASHES,
-    GREY,
-    MARKERS,
-    _axes,
-    _figure,
-    _legend,
-    _plain,
-    _short,
-    _some,
-    _styled,
-    alt,
-)
+from . import figures as draw
 
 SIDES = ("before", "after")
 REST = ("none", "other", "not asked")  # classes that are drawn grey, beneath the others
-MOST_CLASSES = len(COLORS)
+MOST_CLASSES = len(draw.COLORS)
 
 
-@_styled
+@draw.styled
 def space_maps(
     space: Any,
     method: str = "umap",
@@ -54,37 +40,28 @@ def space_maps(
     sides = (drawn.before, drawn.after)
     for axes, points, name, trust in zip(panels, sides, space.names, drawn.trust, strict=True):
         last = _scatter(axes, points, values, named=by == "group")
-        axes.set_title(_plain(_short(name, 48)))
-        axes.set_xlabel(f"trustworthiness {trust:.3f}")
+        axes.set(title=draw.plain(draw.short(name, 48)), xlabel=f"trustworthiness {trust:.3f}")
         if len(selected):
-            chosen = points[list(selected)]
-            axes.scatter(
-                chosen[:, 0],
-                chosen[:, 1],
-                s=60,
-                facecolors="none",
-                edgecolors="black",
-                linewidths=1.2,
-            )
+            x, y = points[list(selected)].T
+            axes.scatter(x, y, s=60, facecolors="none", edgecolors="black", linewidths=1.2)
     if query:
         places, found = space.place(query, method)
         for axes, star, near, points in zip(panels, places, found, sides, strict=True):
             for neighbour in points[near]:
                 axes.plot(*np.array([star, neighbour]).T, color="black", lw=0.9, zorder=4)
-            axes.scatter(
-                star[0], star[1], marker="*", s=260, color="gold", edgecolors="black", zorder=5
-            )
-        figure.suptitle(_plain(f"★ {_short(query, 80)}"), fontsize=11)
+            x, y = star
+            axes.scatter(x, y, marker="*", s=260, color="gold", edgecolors="black", zorder=5)
+        figure.suptitle(draw.plain(f"★ {draw.short(query, 80)}"), fontsize=11)
     _key(figure, panels[1], values, last, by)
     text = f"{drawn.title} of {len(values):,} documents, {space.names[0]} and {space.names[1]}, "
     text += f"coloured by {by}; trustworthiness {drawn.trust[0]:.3f} and {drawn.trust[1]:.3f}"
     if query:
-        lists = [", ".join(_short(_text(space, i), 40) for i in near[:3]) for near in found]
+        lists = [", ".join(draw.short(_text(space, i), 40) for i in near[:3]) for near in found]
         text += f"; {query!r} finds {lists[0]} before and {lists[1]} after"
-    return alt(figure, f"{text}.")
+    return draw.alt(figure, f"{text}.")
 
 
-@_styled
+@draw.styled
 def space_arrows(space: Any, method: str = "umap", most: int = 200) -> Figure:
     """Where documents went: an arrow from before to after for those that drifted most.
 
@@ -97,24 +74,25 @@ def space_arrows(space: Any, method: str = "umap", most: int = 200) -> Figure:
         raise EmbkitError(f"most={most}", expected="1 arrow or more", hint="most=200")
     drawn, drift = space.map(method), space.drift
     chosen = np.argsort(-drift, kind="stable")[:most]
-    figure, axes = _axes(7.6, 6.0)
-    axes.scatter(
-        drawn.before[:, 0], drawn.before[:, 1], s=_size(len(drift)), color="#cccccc", linewidths=0
-    )
+    figure, axes = draw.axes(7.6, 6.0)
+    x, y = drawn.before.T
+    axes.scatter(x, y, s=_size(len(drift)), color="#cccccc", linewidths=0)
     start, step = drawn.before[chosen], (drawn.after - drawn.before)[chosen]
     arrows = axes.quiver(
-        *start.T, *step.T, drift[chosen], cmap=AMOUNTS, angles="xy", scale_units="xy", scale=1,
+        *start.T, *step.T, drift[chosen], cmap=draw.AMOUNTS, angles="xy", scale_units="xy", scale=1,
         width=0.0025, headwidth=5,
     )  # fmt: skip
     figure.colorbar(arrows, ax=axes, label="drift (1 - cosine)")
     _bare(axes)
-    axes.set_title(_plain(f"the {len(chosen)} documents that moved most, of {len(drift):,}"))
-    axes.set_xlabel(f"grey: before; arrows end after; trustworthiness {drawn.trust[1]:.3f}")
-    told = "; ".join(f"{_short(_text(space, i), 60)} {drift[i]:.2f}" for i in chosen[:10])
-    return alt(figure, f"{drawn.title} with arrows from before to after. Most drift: {told}.")
+    axes.set(
+        title=draw.plain(f"the {len(chosen)} documents that moved most, of {len(drift):,}"),
+        xlabel=f"grey: before; arrows end after; trustworthiness {drawn.trust[1]:.3f}",
+    )
+    told = "; ".join(f"{draw.short(_text(space, i), 60)} {drift[i]:.2f}" for i in chosen[:10])
+    return draw.alt(figure, f"{drawn.title} with arrows from before to after. Most drift: {told}.")
 
 
-@_styled
+@draw.styled
 def map_settings(
     maps: Mapping[str, Any], colours: Sequence[Any], *, side: str = "after", by: str = "group"
 ) -> Figure:
@@ -126,7 +104,7 @@ def map_settings(
         side: ``before`` or ``after``.
         by: what the colours are.
     """
-    _some(maps, "maps", 'maps = {"5 neighbours": ek.space.project(a, b, k=5)}')
+    draw.some(maps, "maps", 'maps = {"5 neighbours": ek.space.project(a, b, k=5)}')
     if side not in SIDES:
         raise unknown("side", side, SIDES)
     values = np.asarray(colours)
@@ -141,46 +119,42 @@ def map_settings(
                 hint="project the same texts with each setting",
             )
         last = _scatter(axes, points, values, named=by == "group")
-        axes.set_title(_plain(name), fontsize=11)
-        axes.set_xlabel(f"trustworthiness {trust:.3f}")
+        axes.set(title=draw.plain(name), xlabel=f"trustworthiness {trust:.3f}")
         parts.append(f"{name}, trustworthiness {trust:.3f}")
     _key(figure, panels[-1], values, last, by)
     text = f"{len(values):,} texts mapped in {len(maps)} ways: {'; '.join(parts)}."
-    return alt(figure, text)
+    return draw.alt(figure, text)
 
 
-@_styled
+@draw.styled
 def matryoshka_curve(tables: Mapping[str, Any], split: str) -> Figure:
     """nDCG@10 by dimensions with bands, one line a model; filled marks are sizes it was taught.
 
     Args:
-        tables: name -> Sizes, from ``ek.evaluate_sizes``.
+        tables: name -> DimensionScores, from ``ek.evaluate_sizes``.
         split: the test split that is shown.
     """
-    _some(tables, "models", '{"plain": ek.evaluate_sizes(run, domain)}')
-    figure, axes = _axes(7.0, 4.2)
+    draw.some(tables, "models", '{"plain": ek.evaluate_sizes(run, domain)}')
+    figure, axes = draw.axes(7.0, 4.2)
     ticks, parts = set(), []
     for number, (name, sizes) in enumerate(tables.items()):
         places = list(sizes.scores)
         means, low, high = sizes.band(split)
-        colour, marker = COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)]
-        axes.plot(places, means, color=colour, ls=DASHES[number % len(DASHES)], label=_plain(name))
-        axes.fill_between(places, low, high, color=colour, alpha=0.15, lw=0)
+        axes.plot(places, means, label=draw.plain(name), **draw.line(number))
+        draw.band(axes, number, places, means, low, high)
         for place, mean in zip(places, means, strict=True):
-            taught = place in sizes.trained
-            axes.plot(place, mean, marker, color=colour, mfc=colour if taught else "white")
+            colour = draw.color(number)
+            inner = colour if place in sizes.trained else "white"
+            axes.plot(place, mean, draw.marker(number), color=colour, mfc=inner)
         ticks |= set(places)
         parts.append(f"{name} {means[0]:.3f} at {places[0]} and {means[-1]:.3f} at {places[-1]}")
-    axes.set_xscale("log")
-    axes.set_xticks(sorted(ticks), [str(tick) for tick in sorted(ticks)])
-    axes.minorticks_off()
-    axes.set_xlabel("dimensions (filled: trained for)")
-    axes.set_ylabel(f"nDCG@10 on {_plain(split)}")
-    _legend(axes)
-    return alt(figure, f"nDCG@10 on {split} by dimensions: {'; '.join(parts)}.")
+    draw.log_ticks(axes, sorted(ticks))
+    axes.set(xlabel="dimensions (filled: trained for)", ylabel=f"nDCG@10 on {draw.plain(split)}")
+    draw.legend(axes)
+    return draw.alt(figure, f"nDCG@10 on {split} by dimensions: {'; '.join(parts)}.")
 
 
-@_styled
+@draw.styled
 def batch_softmax(similarities: Any, temperature: float, curve: Mapping[float, float]) -> Figure:
     """A batch at one temperature: similarities, softmax, gradient; and the loss at others.
 
@@ -193,12 +167,12 @@ def batch_softmax(similarities: Any, temperature: float, curve: Mapping[float, f
 
     values = np.asarray(similarities, float)
     found = batch_loss(values, temperature)
-    figure = _figure(13.0, 3.6)
+    figure = draw.figure(13.0, 3.6)
     panels = figure.subplots(1, 4, width_ratios=[1, 1, 1, 1.15])
     push = float(np.abs(found.gradient).max()) or 1.0
     looks: tuple[dict[str, Any], ...] = (
-        {"cmap": AMOUNTS},
-        {"cmap": AMOUNTS, "vmin": 0, "vmax": 1},
+        {"cmap": draw.AMOUNTS},
+        {"cmap": draw.AMOUNTS, "vmin": 0, "vmax": 1},
         {"cmap": "PuOr", "vmin": -push, "vmax": push},
     )
     titles = ("similarity", "softmax of each row", "gradient by similarity")
@@ -207,18 +181,18 @@ def batch_softmax(similarities: Any, temperature: float, curve: Mapping[float, f
         figure.colorbar(axes.imshow(matrix, **look), ax=axes, shrink=0.75)
         axes.set(title=title, xlabel="documents", ylabel="queries", xticks=[], yticks=[])
         axes.grid(visible=False)
-    panels[3].plot(list(curve), list(curve.values()), color=COLORS[0])
-    panels[3].plot(temperature, found.loss, MARKERS[0], color=COLORS[1], ms=9)
+    panels[3].plot(list(curve), list(curve.values()), color=draw.color(0))
+    panels[3].plot(temperature, found.loss, "o", color=draw.color(1), ms=9)
     panels[3].set(xscale="log", xlabel="temperature", title=f"loss {found.loss:.3f}")
     text = f"A batch of {len(values)} pairs at temperature {temperature:g}: loss {found.loss:.3f}, "
     text += f"the right documents' mean share {found.right:.2f}, the hardest negative's share of "
-    return alt(figure, f"{text}the push {found.hardest:.2f}.")
+    return draw.alt(figure, f"{text}the push {found.hardest:.2f}.")
 
 
 def _panels(points: int, names: Any, *, share: bool = True) -> tuple[Figure, list[Axes]]:
-    _some(range(points), "documents", "a domain with documents")
+    draw.some(range(points), "documents", "a domain with documents")
     width = 4.4 if len(names) <= 2 else 3.5
-    figure = _figure(1.2 + width * len(names), width)
+    figure = draw.figure(1.2 + width * len(names), width)
     panels = figure.subplots(1, len(names), sharex=share, sharey=share, squeeze=False)[0]
     for axes in panels:
         _bare(axes, "box" if share else "datalim")
@@ -250,42 +224,38 @@ def _scatter(axes: Axes, points: np.ndarray, values: np.ndarray, named: bool) ->
     if values.dtype.kind in "fi":
         order = np.argsort(values)  # the large amounts lie above
         x, y = points[order].T
-        return axes.scatter(x, y, c=values[order], cmap=AMOUNTS, s=size, linewidths=0)
+        return axes.scatter(x, y, c=values[order], cmap=draw.AMOUNTS, s=size, linewidths=0)
     for number, name in enumerate(classes(values)):
         mine = points[values.astype(str) == name]
         rest = name in REST
-        axes.scatter(
-            mine[:, 0], mine[:, 1], s=size,
-            marker=MARKERS[number % len(MARKERS)], linewidths=0,
-            color="#bbbbbb" if rest else COLORS[number % len(COLORS)], zorder=1 if rest else 2,
-        )  # fmt: skip
+        x, y = mine.T
+        axes.scatter(x, y, s=size, linewidths=0, zorder=1 if rest else 2, **_mark(number, name))
         if named and not rest:
             x, y = np.median(mine, axis=0)
             axes.text(
-                x, y, _plain(_short(name, 14)), ha="center", va="center",
-                fontsize=9, fontweight="bold", zorder=3,
-                bbox={"facecolor": "white", "alpha": 0.7, "pad": 1, "edgecolor": GREY, "lw": 0.5},
+                x, y, draw.plain(draw.short(name, 14)), ha="center", va="center",
+                fontsize=9, fontweight="bold", zorder=3, bbox=_BOX,
             )  # fmt: skip
     return None
+
+
+_BOX = {"facecolor": "white", "alpha": 0.7, "pad": 1, "edgecolor": draw.GREY, "lw": 0.5}
+
+
+def _mark(number: int, name: str) -> dict[str, Any]:
+    """Mark and colour of a class; the rest is grey."""
+    color = draw.LIGHT if name in REST else draw.color(number)
+    return {"marker": draw.marker(number), "color": color}
 
 
 def _key(figure: Figure, axes: Axes, values: np.ndarray, last: Any, by: str) -> None:
     """A colour bar for amounts, a legend for classes."""
     if last is not None:
-        figure.colorbar(last, ax=axes, label=_plain(by))
+        figure.colorbar(last, ax=axes, label=draw.plain(by))
         return
-    names = classes(values)
-    marks = [
-        axes.scatter(
-            [],
-            [],
-            s=40,
-            marker=MARKERS[number % len(MARKERS)],
-            color="#bbbbbb" if name in REST else COLORS[number % len(COLORS)],
-        )  # fmt: skip
-        for number, name in enumerate(names)
-    ]
-    _legend(axes, marks, [_short(name, 24) for name in names])
+    for number, name in enumerate(classes(values)):
+        axes.scatter([], [], s=40, label=draw.plain(draw.short(name, 24)), **_mark(number, name))
+    draw.legend(axes)
 
 
 def _text(space: Any, number: int) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import EmbkitError
 from ..models.vectors import Vectors
+from ..search.index import exact_search
 
 MOST_PAIRED = 4000  # texts of which every pair is looked at
 MOST_RANKED = 1000  # points whose neighbours on a map are ranked
@@ -29,7 +30,7 @@ def alignment(queries: Vectors, documents: Vectors) -> float:
 
     Wang and Isola 2020, https://arxiv.org/abs/2005.10242
     """
-    queries, documents = _together(queries, documents, "a right document for each query")
+    _same_shape(queries, documents, "a right document for each query")
     return float(((queries - documents) ** 2).sum(axis=1).mean())
 
 
@@ -37,19 +38,19 @@ def uniformity(vectors: Vectors, t: float = 2.0, seed: int = 0) -> float:
     """How evenly texts spread over the sphere: ``log mean exp(-t |x - y|²)``; lower is more even.
 
     0 where all are one point; -2t where all pairs lie opposite, about ``-t`` times 2 at best in
-    many dimensions. Of more than ``MOST_PAIRED`` texts, a sample.
+    many dimensions.
 
     Args:
         vectors: shape (texts, dim), of length 1.
         t: how fast distance counts for less.
-        seed: of the sample.
+        seed: of the sample of ``MOST_PAIRED`` texts, where there are more.
 
     Raises:
         EmbkitError: fewer than two texts.
 
     Wang and Isola 2020, https://arxiv.org/abs/2005.10242
     """
-    some = _sampled(_some(vectors, 2), MOST_PAIRED, seed)
+    some = _some(vectors, 2)[_sample(len(vectors), MOST_PAIRED, seed)].astype(np.float32)
     close = np.exp(2 * t * (np.clip(some @ some.T, -1, 1) - 1.0))  # |x - y|² = 2 - 2 cos
     n = len(some)
     return float(np.log((close.sum(dtype=float) - np.trace(close)) / (n * (n - 1))))
@@ -71,20 +72,20 @@ def anisotropy(vectors: Vectors) -> float:
 
 
 def effective_rank(vectors: Vectors) -> float:
-    """How many directions the space uses: ``exp(H)`` of the singular values' shares.
+    """How many directions the space uses: ``exp(H)``, H the entropy of ``σ_i / Σ σ``.
 
-    H is the entropy of ``σ_i / Σ σ``: d equal singular values give d, one alone gives 1.
+    d equal singular values give d, one alone gives 1.
 
     Raises:
         EmbkitError: no text.
 
     Roy and Vetterli 2007, https://www.eurasip.org/Proceedings/Eusipco/Eusipco2007/Papers/a5p-h05.pdf
     """
+    from scipy.stats import entropy
+
     rows = _some(vectors, 1).astype(float)
-    values = np.sqrt(np.maximum(np.linalg.eigvalsh(rows.T @ rows), 0))  # singular values
-    shares = values / max(values.sum(), 1e-12)
-    shares = shares[shares > 1e-9]
-    return float(np.exp(-(shares * np.log(shares)).sum()))
+    squares = np.linalg.eigvalsh(rows.T @ rows)  # of the singular values
+    return float(np.exp(entropy(np.sqrt(np.maximum(squares, 0)))))
 
 
 def neighbours(vectors: Vectors, k: int = 15) -> np.ndarray:
@@ -99,29 +100,20 @@ def neighbours(vectors: Vectors, k: int = 15) -> np.ndarray:
             expected="1 neighbour or more, and fewer than there are texts",
             hint=f"k={max(1, min(15, len(vectors) - 1))}, or more documents",
         )
-    found, _ = nearest(vectors, vectors, k + 1)
-    return without_self(found)
+    return nearest_others(vectors, vectors, k)[0]
 
 
-def nearest(queries: Vectors, vectors: Vectors, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k vectors of the largest cosine for each query, and those cosines, (queries, k) each.
+def nearest_others(texts: Vectors, vectors: Vectors, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """For each text the k nearest vectors of all texts but its own, and their cosines.
 
-    faiss' exact index: for few neighbours of many texts it is several times faster than sorting
-    whole rows of scores, and gives the same but for the order of ties.
+    Returns:
+        (indices, cosines), shape (texts, k) each, nearest first.
     """
-    import faiss
-
-    index = faiss.IndexFlatIP(vectors.shape[1])
-    index.add(np.ascontiguousarray(vectors, np.float32))
-    cosines, found = index.search(np.ascontiguousarray(queries, np.float32), min(k, len(vectors)))
-    return found, cosines
-
-
-def without_self(found: np.ndarray) -> np.ndarray:
-    """Ranked lists of a text's neighbours without the text itself, one shorter."""
+    found, cosines = exact_search(texts, vectors, k + 1)
     own = found == np.arange(len(found))[:, None]
-    own[~own.any(axis=1), -1] = True  # more than k twins: the text is not in its own list
-    return found[~own].reshape(len(found), found.shape[1] - 1)
+    own[~own.any(axis=1), -1] = True  # a text that is not in its own list: the last goes
+    shape = (len(found), found.shape[1] - 1)
+    return found[~own].reshape(shape), cosines[~own].reshape(shape)
 
 
 def neighbour_overlap(before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -138,7 +130,7 @@ def neighbour_overlap(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
     Jaccard 1912, https://doi.org/10.1111/j.1469-8137.1912.tb05611.x
     """
-    before, after = _together(before, after, "the same texts and the same k")
+    _same_shape(before, after, "the same texts and the same k")
     both = (before[:, :, None] == after[:, None, :]).any(axis=2).sum(axis=1)
     return both / (2 * before.shape[1] - both)
 
@@ -151,16 +143,17 @@ def occurrences(found: np.ndarray) -> np.ndarray:
 def hubness(found: np.ndarray) -> float:
     """Whether a few texts are everybody's neighbours: the skewness of N_k; 0 is even.
 
-    ``E[(N_k - μ)³] / σ³``. Hubs crowd right answers out of many queries' lists.
+    Hubs crowd right answers out of many queries' lists.
 
     Args:
         found: as ``neighbours`` gives them, shape (texts, k).
 
     Radovanović, Nanopoulos and Ivanović 2010, https://jmlr.org/papers/v11/radovanovic10a.html
     """
-    counts = occurrences(_some(found, 1)).astype(float)
-    spread = counts.std()
-    return float(((counts - counts.mean()) ** 3).mean() / spread**3) if spread else 0.0
+    from scipy.stats import skew
+
+    counts = occurrences(_some(found, 1))
+    return float(skew(counts)) if np.ptp(counts) else 0.0
 
 
 def separation(right: Any, wrong: Any) -> float:
@@ -177,19 +170,17 @@ def separation(right: Any, wrong: Any) -> float:
 
     Mann and Whitney 1947, https://doi.org/10.1214/aoms/1177730491
     """
-    from scipy.stats import rankdata
+    from sklearn.metrics import roc_auc_score
 
-    right, wrong = np.asarray(right, float), np.asarray(wrong, float)
-    n, m = len(_some(right, 1)), len(_some(wrong, 1))
-    ranks = rankdata(np.concatenate([right, wrong]))[:n]
-    return float((ranks.sum() - n * (n + 1) / 2) / (n * m))
+    kinds = np.repeat([1, 0], [len(_some(right, 1)), len(_some(wrong, 1))])
+    return float(roc_auc_score(kinds, np.concatenate([right, wrong])))
 
 
 def rotation(moving: Vectors, fixed: Vectors) -> np.ndarray:
     """The rotation that brings one space closest to another: orthogonal Procrustes.
 
-    ``R = U Vᵀ`` of the SVD of ``movingᵀ fixed`` makes ``|moving R - fixed|`` smallest. Similarities
-    within ``moving`` stay as they are, so it changes no ranking: only comparisons across spaces.
+    R makes ``|moving R - fixed|`` smallest. Similarities within ``moving`` stay as they are, so it
+    changes no ranking: only comparisons across spaces.
 
     Args:
         moving: shape (texts, dim).
@@ -201,20 +192,21 @@ def rotation(moving: Vectors, fixed: Vectors) -> np.ndarray:
     Schönemann 1966, https://doi.org/10.1007/BF02289451; for embeddings Hamilton, Leskovec and
     Jurafsky 2016, https://arxiv.org/abs/1605.09096
     """
-    moving, fixed = _together(moving, fixed, "the same texts and dimensions")
-    u, _, vt = np.linalg.svd(moving.T.astype(float) @ fixed)
-    return u @ vt
+    from scipy.linalg import orthogonal_procrustes
+
+    _same_shape(moving, fixed, "the same texts and dimensions")
+    return orthogonal_procrustes(moving.astype(float), fixed.astype(float))[0]
 
 
 def drift(before: Vectors, after: Vectors) -> np.ndarray:
     """How far each text moved: ``1 - cos(before, after)``, shape (texts,); 0 not at all.
 
-    The two spaces must be aligned first (``rotation``), or a turn of the whole space counts as
+    The two spaces must be aligned first (``rotation``), or a rotation of the whole space counts as
     movement.
 
     Hamilton, Leskovec and Jurafsky 2016, https://arxiv.org/abs/1605.09096
     """
-    before, after = _together(before, after, "the same texts and dimensions")
+    _same_shape(before, after, "the same texts and dimensions")
     return 1.0 - (before * after).sum(axis=1)
 
 
@@ -222,21 +214,21 @@ def trustworthiness(vectors: Vectors, places: np.ndarray, k: int = 15, seed: int
     """Whether neighbours on a map are neighbours in the space: 1 all are, about 0.5 by chance.
 
     ``1 - 2 / (n k (2N - 3k - 1)) Σ_i Σ_j max(0, r(i, j) - k)`` over the k map neighbours j of n
-    points i; r(i, j) is j's rank among the N texts by cosine from i. Of more than
-    ``MOST_RANKED`` points, a sample of i.
+    points i; r(i, j) is j's rank among the N texts by cosine from i. scikit-learn's takes N² of
+    memory.
 
     Args:
         vectors: shape (texts, dim), of length 1.
         places: on the map, shape (texts, 2).
         k: neighbours that are looked at.
-        seed: of the sample.
+        seed: of the sample of ``MOST_RANKED`` points i, where there are more.
 
     Raises:
         EmbkitError: other texts, or fewer than twice as many as neighbours.
 
     Venna and Kaski 2001, https://doi.org/10.1007/3-540-44668-0_68
     """
-    vectors, places = _together(vectors, places, "a place for each text", same_width=False)
+    _same_shape(vectors[:, :0], places[:, :0], "a place for each text")
     total = len(vectors)
     if not 1 <= k < total / 2:
         raise EmbkitError(
@@ -244,35 +236,31 @@ def trustworthiness(vectors: Vectors, places: np.ndarray, k: int = 15, seed: int
             expected="1 neighbour or more, and fewer than half as many as points",
             hint=f"k={max(1, (total - 1) // 2)}, or more documents",
         )
-    chosen = np.sort(_order(total, MOST_RANKED, seed))
-    penalty = 0.0
-    for start in range(0, len(chosen), 128):
-        rows = chosen[start : start + 128]
-        self_ = np.arange(len(rows))
-        on_map = ((places[rows][:, None, :] - places[None]) ** 2).sum(axis=2)  # (rows, texts)
-        on_map[self_, rows] = np.inf
-        near = np.argpartition(on_map, k, axis=1)[:, :k]
-        cosines = vectors[rows] @ vectors.T
-        cosines[self_, rows] = -np.inf
-        for row in self_:
-            falling = -np.sort(-cosines[row])
-            ranks = 1 + np.searchsorted(-falling, -cosines[row, near[row]], side="left")
-            penalty += np.maximum(0, ranks - k).sum()
+    chosen = _sample(total, MOST_RANKED, seed)
+    penalty = 0
+    for i, cosines in zip(chosen, vectors[chosen] @ vectors.T, strict=True):  # (texts,)
+        on_map = ((places - places[i]) ** 2).sum(axis=1)
+        on_map[i], cosines[i] = np.inf, -np.inf
+        near = np.argpartition(on_map, k)[:k]
+        ranks = 1 + np.searchsorted(np.sort(-cosines), -cosines[near], side="left")
+        penalty += np.maximum(0, ranks - k).sum()
     return float(1 - 2 * penalty / (len(chosen) * k * (2 * total - 3 * k - 1)))
 
 
-def _order(total: int, most: int, seed: int) -> np.ndarray:
-    """Places of a seeded sample; all of them where there are few."""
+def modality_gap(texts: np.ndarray, pictures: np.ndarray) -> float:
+    """The distance between the two clouds' centres, of unit vectors: 0 where they lie together
+    (Liang et al. 2022, https://arxiv.org/abs/2203.02053)."""
+    return float(np.linalg.norm(texts.mean(axis=0) - pictures.mean(axis=0)))
+
+
+def _sample(total: int, most: int, seed: int) -> np.ndarray:
+    """Places of a seeded sample, in order; all of them where there are few."""
     if total <= most:
         return np.arange(total)
-    return np.random.default_rng(seed).choice(total, most, replace=False)
+    return np.sort(np.random.default_rng(seed).choice(total, most, replace=False))
 
 
-def _sampled(rows: np.ndarray, most: int, seed: int) -> np.ndarray:
-    return np.asarray(rows[np.sort(_order(len(rows), most, seed))], np.float32)
-
-
-def _some(rows: np.ndarray, least: int) -> np.ndarray:
+def _some(rows: Any, least: int) -> Any:
     if len(rows) < least:
         raise EmbkitError(
             f"{len(rows)} rows to measure",
@@ -282,20 +270,10 @@ def _some(rows: np.ndarray, least: int) -> np.ndarray:
     return rows
 
 
-def _together(
-    a: np.ndarray, b: np.ndarray, what: str, *, same_width: bool = True
-) -> tuple[np.ndarray, np.ndarray]:
-    """Both, if they have as many rows, and as many columns where that is asked."""
-    if len(a) != len(b) or not len(a) or (same_width and a.shape != b.shape):
+def _same_shape(a: np.ndarray, b: np.ndarray, what: str) -> None:
+    if a.shape != b.shape or not len(a):
         raise EmbkitError(
             f"arrays of shape {a.shape} and {b.shape}",
             expected=f"{what}, and at least one",
             hint="encode the same texts with both models",
         )
-    return a, b
-
-
-def modality_gap(texts: np.ndarray, pictures: np.ndarray) -> float:
-    """The distance between the two clouds' centres, of unit vectors: 0 where they lie together
-    (Liang et al. 2022, https://arxiv.org/abs/2203.02053)."""
-    return float(np.linalg.norm(texts.mean(axis=0) - pictures.mean(axis=0)))

@@ -22,7 +22,7 @@ from . import geometry
 
 METHODS = ("umap", "pca")
 TRUSTED = 15  # neighbours of a point on a map that trustworthiness looks at, whatever the map's k
-FORM = 2  # one more whenever the same inputs give another map than before
+FORM = 3  # one more whenever the same inputs give another map than before
 Arrays = dict[str, np.ndarray]
 
 
@@ -69,10 +69,9 @@ def project(
 ) -> Map:
     """One map of two sets of vectors, fitted to both together; read from disk the second time.
 
-    UMAP gets neighbours that were found exactly: of each text, half among its own model's vectors
-    and half among the other's, so that one model's texts do not drift off as an island (as in
-    batch-balanced graphs); but not the same text there, which would hold it in its place. It
-    starts from PCA, so that far apart means something.
+    UMAP gets exact neighbours: of each text, half among its own model's vectors and half among the
+    other's (as in batch-balanced graphs), so that one model's texts do not drift off as an island.
+    The same text there is left out: it would hold it in its place. UMAP starts from PCA.
 
     Args:
         before: unit vectors, shape (texts, dim).
@@ -108,13 +107,10 @@ def project(
 
 
 def pca(vectors: Vectors, most: int) -> np.ndarray:
-    """The first principal components' coordinates, (texts, min(most, dim)); signs are fixed."""
-    rows = vectors.astype(np.float32)
-    rows = rows - rows.mean(axis=0)
-    values, axes = np.linalg.eigh((rows.T @ rows).astype(float))
-    axes = axes[:, np.argsort(-values)[:most]]
-    axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
-    return rows @ axes.astype(np.float32)
+    """The first principal components' coordinates, (texts, min(most, texts, dim)); signs fixed."""
+    from sklearn.decomposition import PCA
+
+    return PCA(min(most, *vectors.shape), svd_solver="covariance_eigh").fit_transform(vectors)
 
 
 def _umap(
@@ -122,21 +118,18 @@ def _umap(
 ) -> np.ndarray:
     """UMAP of both sets on given neighbours, shape (2 texts, 2)."""
     n, cross = len(before), max(1, k // 2)
+    own = np.arange(n)[:, None]
     lists, cosines = [], []
-    for side, (own, other) in enumerate(((before, after), (after, before))):
-        mine, mine_cosine = geometry.nearest(own, own, k - cross + 1)
-        theirs, their_cosine = geometry.nearest(own, other, cross + 1)
-        keep = theirs != np.arange(n)[:, None]  # all but the text itself; else the last goes
-        keep[keep.all(axis=1), -1] = False
-        shape = (n, theirs.shape[1] - 1)
-        lists.append(np.hstack([mine + side * n, theirs[keep].reshape(shape) + (1 - side) * n]))
-        cosines.append(np.hstack([mine_cosine, their_cosine[keep].reshape(shape)]))
-    found, cosine = np.concatenate(lists), np.concatenate(cosines)
-    distances = np.sqrt(np.maximum(2 - 2 * cosine, 0))
-    distances[found == np.arange(2 * n)[:, None]] = -1  # each text is its own first neighbour
+    # each text itself, then its neighbours among its own model's vectors and the other's
+    for side, (mine, other) in enumerate(((before, after), (after, before))):
+        same, near = geometry.nearest_others(mine, mine, k - cross)
+        across, far = geometry.nearest_others(mine, other, cross)
+        lists.append(np.hstack([own + side * n, same + side * n, across + (1 - side) * n]))
+        cosines.append(np.hstack([np.ones((n, 1)), near, far]))
+    found = np.concatenate(lists)
+    distances = np.sqrt(np.maximum(2 - 2 * np.concatenate(cosines), 0)).astype(np.float32)
     order = np.argsort(distances, axis=1, kind="stable")
-    found = np.take_along_axis(found, order, axis=1)
-    distances = np.maximum(np.take_along_axis(distances, order, axis=1), 0).astype(np.float32)
+    found, distances = (np.take_along_axis(rows, order, axis=1) for rows in (found, distances))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a seed means one thread, and such
         import umap
@@ -161,11 +154,10 @@ def kept(
         digest.update(str((array.shape, array.dtype)).encode())
         digest.update(np.ascontiguousarray(array).data)
     where = paths().cache / "spaces" / f"{kind}-{digest.hexdigest()[:32]}.npz"
-    try:
-        with np.load(where, allow_pickle=False) as found:
+    with contextlib.suppress(OSError, ValueError, EOFError, zipfile.BadZipFile):
+        with np.load(where, allow_pickle=False) as found:  # not there, or cut off: made
             return dict(found)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):  # not there, or cut off
-        made = make()
+    made = make()
     with contextlib.suppress(EmbkitError):  # a cache that cannot be written is no error
         write_atomic(where, lambda stream: np.savez(stream, **made))
     return made

@@ -1,13 +1,12 @@
 """The space of two models of the same documents: aligned, drawn once for both, measured.
 
-``fit_space(before, after, domain) -> Space``. Two maps that were fitted apart cannot be compared:
-each has an order of its own. Here the second model's space is turned onto the first's (which
-changes none of its similarities), and one map is fitted to both sets of vectors.
+Two maps that were fitted apart cannot be compared: each has an order of its own. Here the second
+model's space is rotated onto the first's, which changes none of its similarities, and one map is
+fitted to both sets of vectors.
 """
 
 from __future__ import annotations
 
-import html
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -18,20 +17,28 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data import Domain
+from ..display import Shown, Table
 from ..errors import EmbkitError, unknown
 from ..models.encoding import encode_as
-from ..models.loading import load_model
+from ..models.loading import as_model
 from ..models.vectors import Vectors
-from ..runs import Run
 from ..search.index import BM25, exact_search
 from . import geometry
-from .maps import METHODS, Arrays, Map, kept, project
+from .maps import METHODS, Map, kept, project
 
 if TYPE_CHECKING:
     import pandas as pd
 
 COLOURS = ("group", "split", "found", "drift", "overlap")
 CLASSES = 10  # colours that can be told apart
+BETTER = {
+    "alignment": "lower",
+    "uniformity": "lower",
+    "anisotropy": "lower",
+    "effective rank": "higher",
+    "hubness": "lower",
+    "separation": "higher",
+}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -43,8 +50,8 @@ class Space:
         names: of the two models.
         models: the two, as ``encode`` takes them.
         before: unit vectors of the documents, shape (documents, dim).
-        after: the same of the second model, turned onto ``before``.
-        turn: the rotation that did it, shape (dim, dim).
+        after: the same of the second model, rotated onto ``before``.
+        rotation: what rotated them, shape (dim, dim).
         maps: method -> Map.
         k: neighbours that measures look at.
     """
@@ -54,7 +61,7 @@ class Space:
     models: tuple[Any, Any]
     before: Vectors
     after: Vectors
-    turn: np.ndarray
+    rotation: np.ndarray
     maps: dict[str, Map]
     k: int = 15
 
@@ -64,15 +71,19 @@ class Space:
         return list(self.domain.corpus)
 
     @cached_property
+    def _places(self) -> dict[str, int]:
+        return {document: place for place, document in enumerate(self.ids)}
+
+    @cached_property
     def near(self) -> tuple[np.ndarray, np.ndarray]:
         """Each document's k nearest others, before and after, shape (documents, k) each."""
-
-        def find() -> Arrays:
-            both = (self.before, self.after)
-            names = ("before", "after")
-            return {n: geometry.neighbours(v, self.k) for n, v in zip(names, both, strict=True)}
-
-        found = kept("neighbours", (self.before, self.after), {"k": self.k}, find)
+        sides = {"before": self.before, "after": self.after}
+        found = kept(
+            "neighbours",
+            (self.before, self.after),
+            {"k": self.k},
+            lambda: {name: geometry.neighbours(side, self.k) for name, side in sides.items()},
+        )
         return found["before"], found["after"]
 
     @cached_property
@@ -86,16 +97,16 @@ class Space:
         return geometry.neighbour_overlap(*self.near)
 
     def queries(self, split: str) -> tuple[Vectors, Vectors]:
-        """Unit vectors of a split's queries, before and after (turned), in the split's order."""
+        """Unit vectors of a split's queries, before and after (rotated), in the split's order."""
         return self.encode([self.domain.queries[q] for q in self.domain.split(split)])
 
     def encode(self, texts: Sequence[str], *, cache: bool = True) -> tuple[Vectors, Vectors]:
-        """Unit vectors of texts as queries, before and after (turned), (texts, dim) each."""
+        """Unit vectors of texts as queries, before and after (rotated), (texts, dim) each."""
         dim = self.before.shape[1]
         first, second = (
             _padded(encode_as(m, texts, "query", cache=cache), dim) for m in self.models
         )
-        return first, _turned(second, self.turn)
+        return first, _rotated(second, self.rotation)
 
     def place(
         self, query: str, method: str = "umap", k: int = 5
@@ -128,9 +139,7 @@ class Space:
             found, scores = exact_search(asked, documents, k + 1)
             weights = np.maximum(scores[0] - scores[0, -1], 1e-6)[:k]
             lists.append(found[0, :k])
-            places.append(
-                np.average(points[found[0, :k]], axis=0, weights=weights[: len(found[0])])
-            )
+            places.append(np.average(points[lists[-1]], axis=0, weights=weights))
         return np.array(places), (lists[0], lists[1])
 
     def map(self, method: str) -> Map:
@@ -139,34 +148,55 @@ class Space:
             raise unknown("map", method, self.maps)
         return self.maps[method]
 
+    def _right(self, split: str) -> list[list[int]]:
+        """For each query of a split the numbers of its right documents."""
+        judged = self.domain.split(split).values()
+        return [[self._places[d] for d, grade in row.items() if grade > 0] for row in judged]
+
     def similarities(self, split: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Similarities of a split's queries to a right and to a hard wrong document.
 
         The wrong one is the best that BM25 finds: neither model chose it, so that neither is
-        judged on its own mistakes. Where queries have several right documents, the nearest counts.
+        evaluated on its own mistakes. Of several right documents the nearest counts.
 
         Returns:
             ``{"right": (before, after), "wrong": (before, after)}``, each (queries,).
         """
-        texts, place = list(self.domain.corpus.values()), {d: i for i, d in enumerate(self.ids)}
-        judged = self.domain.split(split)
-        right = [[place[d] for d, grade in row.items() if grade > 0] for row in judged.values()]
-        deep = max(map(len, right)) + 1
-        ranked, _ = BM25(texts).search([self.domain.queries[q] for q in judged], deep)
+        right = self._right(split)
+        asked = [self.domain.queries[q] for q in self.domain.split(split)]
+        ranked, _ = BM25(list(self.domain.corpus.values())).search(asked, max(map(len, right)) + 1)
         wrong = [
             next((d for d in row if d not in known), -1)
             for row, known in zip(ranked, right, strict=True)
         ]
         found: dict[str, list[np.ndarray]] = {"right": [], "wrong": []}
-        for asked, documents in zip(self.queries(split), (self.before, self.after), strict=True):
-            best = [(documents[r] @ q).max() for q, r in zip(asked, right, strict=True)]
+        for queries, documents in zip(self.queries(split), (self.before, self.after), strict=True):
+            best = [(documents[r] @ q).max() for q, r in zip(queries, right, strict=True)]
             found["right"].append(np.array(best))
-            found["wrong"].append((asked * documents[wrong]).sum(axis=1))
+            found["wrong"].append((queries * documents[wrong]).sum(axis=1))
         return {name: (values[0], values[1]) for name, values in found.items()}
 
     def measures(self, split: str | None = None) -> Measures:
         """Every measure of ``geometry``, before and after; queries are those of a split."""
-        return measure(self, split or self.domain.test_splits[0])
+        split = split or self.domain.test_splits[0]
+        right = self._right(split)
+        rows = np.repeat(np.arange(len(right)), list(map(len, right)))
+        documents = np.concatenate(right).astype(int)
+        similar, values = self.similarities(split), []
+        sides = zip(self.queries(split), (self.before, self.after), self.near, strict=True)
+        for side, (asked, vectors, near) in enumerate(sides):
+            measured = (
+                geometry.alignment(asked[rows], vectors[documents]),
+                geometry.uniformity(vectors),
+                geometry.anisotropy(vectors),
+                geometry.effective_rank(vectors),
+                geometry.hubness(near),
+                geometry.separation(similar["right"][side], similar["wrong"][side]),
+            )
+            values.append(measured)
+        return Measures(
+            self.names, dict(zip(BETTER, zip(*values, strict=True), strict=True)), split
+        )
 
     def colours(self, by: str = "group") -> np.ndarray:
         """What each document is coloured by: strings for classes, numbers for amounts.
@@ -183,27 +213,38 @@ class Space:
         if by in ("drift", "overlap"):
             return getattr(self, by)
         if by == "found":
-            return _found(self)
+            return self._found()
         groups = [self.domain.groups.get(d, "") for d in self.ids]
         if by == "group" and len(set(groups)) > 1:
             return np.array(coarse(groups))
-        splits: dict[str, str] = {}
-        for name, judged in self.domain.qrels.items():
-            for row in judged.values():
-                splits.update({d: splits.get(d, name) for d, grade in row.items() if grade > 0})
-        return np.array([splits.get(d, "none") for d in self.ids])
+        splits: dict[int, str] = {}
+        for name in self.domain.qrels:
+            splits = {d: name for row in self._right(name) for d in row} | splits
+        return np.array([splits.get(place, "none") for place in range(len(self.ids))])
+
+    def _found(self) -> np.ndarray:
+        """Of each document that a test query asks for: which model's first ten hold it."""
+        hits = np.zeros((2, len(self.ids)), dtype=bool)
+        asked = np.zeros(len(self.ids), dtype=bool)
+        for split in self.domain.test_splits:
+            right = self._right(split)
+            asked[[d for row in right for d in row]] = True
+            sides = zip(self.queries(split), (self.before, self.after), strict=True)
+            for side, (queries, documents) in enumerate(sides):
+                ranked, _ = exact_search(queries, documents, 10)
+                for row, known in zip(ranked, right, strict=True):
+                    hits[side, np.intersect1d(row, known)] = True
+        words = np.array(["neither", "before only", "after only", "both"])
+        return np.where(asked, words[hits[0] + 2 * hits[1]], "not asked")
 
     def __repr__(self) -> str:
         maps = "; ".join(map(repr, self.maps.values()))
         before, after = self.names
         return f"Space({before!r} and {after!r}, {len(self.ids):,} documents; {maps})"
 
-    def _repr_html_(self) -> str:
-        return f"<p>{html.escape(repr(self))}</p>"
-
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Measures:
+class Measures(Shown):
     """What ``geometry`` says of two models; shows itself as a table.
 
     Args:
@@ -226,28 +267,14 @@ class Measures:
         }
         return pd.DataFrame(rows).T.rename_axis("measure")
 
+    def table(self) -> Table:
+        """One row a measure, on the queries of ``split``."""
+        rows = [[n, f"{a:.3f}", f"{b:.3f}", BETTER[n]] for n, (a, b) in self.values.items()]
+        return Table(["", *self.names, "better"], rows)
+
     def __repr__(self) -> str:
         said = ", ".join(f"{name} {a:.3f} → {b:.3f}" for name, (a, b) in self.values.items())
         return f"Measures({self.names[0]!r} → {self.names[1]!r} on {self.split!r}: {said})"
-
-    def _repr_html_(self) -> str:
-        heads = "".join(f"<th>{html.escape(n)}</th>" for n in ("", *self.names, "better"))
-        rows = "".join(
-            f"<tr><td style='text-align:left'>{name}</td><td>{a:.3f}</td><td>{b:.3f}</td>"
-            f"<td>{BETTER[name]}</td></tr>"
-            for name, (a, b) in self.values.items()
-        )
-        return f"<table><tr>{heads}</tr>{rows}</table>"
-
-
-BETTER = {
-    "alignment": "lower",
-    "uniformity": "lower",
-    "anisotropy": "lower",
-    "effective rank": "higher",
-    "hubness": "lower",
-    "separation": "higher",
-}
 
 
 def fit_space(
@@ -273,13 +300,10 @@ def fit_space(
 
     Raises:
         EmbkitError: fewer documents than neighbours, a run on another domain, an unknown method.
-
-    Example:
-        >>> fit_space("minilm", run, domain).map("umap")  # doctest: +SKIP
     """
-    if bad := [method for method in methods if method not in METHODS] or not methods:
-        raise unknown("method", bad[0] if bad is not True else "", METHODS)
-    (first, name), (second, other) = _subject(before, domain), _subject(after, domain)
+    if not methods or set(methods) - set(METHODS):
+        raise unknown("method", next((m for m in methods if m not in METHODS), ""), METHODS)
+    (first, name), (second, other) = _named(before, domain), _named(after, domain)
     texts = list(domain.corpus.values())
     if not 1 <= k < len(texts) / 2:
         raise EmbkitError(
@@ -290,38 +314,13 @@ def fit_space(
     a, b = (encode_as(model, texts, "document") for model in (first, second))
     dim = max(a.shape[1], b.shape[1])
     a, b = _padded(a, dim), _padded(b, dim)
-    turn = geometry.rotation(b, a)
-    b = _turned(b, turn)
+    rotation = geometry.rotation(b, a)
+    b = _rotated(b, rotation)
     options: dict[str, Any] = {"k": k, "min_dist": min_dist, "seed": seed}
     maps = {method: project(a, b, method, **options) for method in methods}
     if name == other:
         name, other = f"{name}, before", f"{other}, after"
-    return Space(domain, (name, other), (first, second), a, b, turn, maps, k)
-
-
-def measure(space: Space, split: str) -> Measures:
-    """Every measure of ``geometry`` of both sides of a space; see ``Space.measures``."""
-    asked, judged = space.queries(split), space.domain.split(split)
-    place = {d: i for i, d in enumerate(space.ids)}
-    pairs = [
-        (row, place[d])
-        for row, grades in enumerate(judged.values())
-        for d, grade in grades.items()
-        if grade > 0
-    ]
-    rows, right = (np.array(column) for column in zip(*pairs, strict=True))
-    similar = space.similarities(split)
-    values: dict[str, list[float]] = {name: [] for name in BETTER}
-    for side, vectors in enumerate((space.before, space.after)):
-        near = space.near[side]
-        values["alignment"].append(geometry.alignment(asked[side][rows], vectors[right]))
-        values["uniformity"].append(geometry.uniformity(vectors))
-        values["anisotropy"].append(geometry.anisotropy(vectors))
-        values["effective rank"].append(geometry.effective_rank(vectors))
-        values["hubness"].append(geometry.hubness(near))
-        parts = similar["right"][side], similar["wrong"][side]
-        values["separation"].append(geometry.separation(*parts))
-    return Measures(space.names, {name: (a, b) for name, (a, b) in values.items()}, split)
+    return Space(domain, (name, other), (first, second), a, b, rotation, maps, k)
 
 
 def coarse(groups: Sequence[str], most: int = CLASSES) -> list[str]:
@@ -336,41 +335,22 @@ def coarse(groups: Sequence[str], most: int = CLASSES) -> list[str]:
     letters = [group[:1] or "none" for group in groups]
     if 2 <= len(set(letters)) <= most:
         return letters
-    kept = {group for group, _ in Counter(groups).most_common(most - 1) if group}
-    return [group if group in kept else "other" for group in groups]
+    largest = {group for group, _ in Counter(groups).most_common(most - 1) if group}
+    return [group if group in largest else "other" for group in groups]
 
 
-def _found(space: Space) -> np.ndarray:
-    """Of each document that a test query asks for: which model's first ten hold it, at best."""
-    place = {d: i for i, d in enumerate(space.ids)}
-    hits = np.zeros((2, len(space.ids)), dtype=bool)
-    asked = np.zeros(len(space.ids), dtype=bool)
-    for split in space.domain.test_splits:
-        judged = space.domain.split(split).values()
-        sides = zip(space.queries(split), (space.before, space.after), strict=True)
-        for side, (queries, documents) in enumerate(sides):
-            ranked, _ = exact_search(queries, documents, 10)
-            for row, grades in zip(ranked, judged, strict=True):
-                right = [place[d] for d, grade in grades.items() if grade > 0]
-                asked[right] = True
-                hits[side, np.intersect1d(row, right)] = True
-    words = np.array(["neither", "before only", "after only", "both"])
-    return np.where(asked, words[hits[0] + 2 * hits[1]], "not asked")
-
-
-def _subject(what: Any, domain: Domain) -> tuple[Any, str]:
+def _named(what: Any, domain: Domain) -> tuple[Any, str]:
     """A model and its name."""
-    if isinstance(what, Run):
-        if what.record.get("domain_hash", domain.hash) != domain.hash:
-            raise EmbkitError(
-                f"a run on {what.record['domain']!r}, of other texts than {domain.name!r}",
-                expected="two models to compare on one domain, and runs on that domain",
-                hint="fit_space(..., run.model(), domain) if the other domain is meant",
-            )
-        return what.model(), what.recipe.label
+    record = getattr(what, "record", None) or {}
+    if record.get("domain_hash", domain.hash) != domain.hash:
+        raise EmbkitError(
+            f"a run on {record['domain']!r}, of other texts than {domain.name!r}",
+            expected="two models to compare on one domain, and runs on that domain",
+            hint="ek.space.fit_space(..., run.model(), domain) if the other domain is meant",
+        )
     if isinstance(what, str | os.PathLike):
-        return load_model(what), "base" if what == "minilm" else str(what)
-    return what, type(what).__name__
+        return as_model(what), "base" if what == "minilm" else str(what)
+    return as_model(what), getattr(what, "label", type(what).__name__)
 
 
 def _padded(vectors: Vectors, dim: int) -> Vectors:
@@ -378,5 +358,5 @@ def _padded(vectors: Vectors, dim: int) -> Vectors:
     return np.pad(vectors, ((0, 0), (0, dim - vectors.shape[1])))
 
 
-def _turned(vectors: Vectors, turn: np.ndarray) -> Vectors:
-    return (vectors @ turn.astype(np.float32)).astype(np.float32)
+def _rotated(vectors: Vectors, rotation: np.ndarray) -> Vectors:
+    return (vectors @ rotation.astype(np.float32)).astype(np.float32)

@@ -7,25 +7,20 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import anywidget
 import traitlets
 
 from ..errors import EmbkitError
 from ..pairs.labels import GRADES, MEANINGS, LabelStore, Task, annotator_name
+from .base import SCRIPT, Page
 
 KEYS = {str(grade): f"{name}: {MEANINGS[grade]}" for grade, name in GRADES.items()}
 KEYS |= {"Backspace": "undo: back, and the grade taken back", "ArrowRight": "skip: it comes again"}
 DOUBLE_PRESS = 0.25  # seconds within which nobody has read the next document
 
-# Text reaches the page as textContent, never as markup. Keys stop at the panel: in JupyterLab's
-# command mode 1 makes a cell a heading and 0 0 restarts the kernel.
-ESM = """
+ESM = (
+    SCRIPT
+    + """
 export default { render({ model, el }) {
-  const make = (tag, parent, attributes = {}, text = "") => {
-    const node = parent.appendChild(document.createElement(tag));
-    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-    return Object.assign(node, { textContent: text });
-  };
   const send = (key) => model.send({ key, item: model.get("position") });
   const root = make("div", el, { class: "embkit-annotator", tabindex: 0, role: "group",
     "aria-label": "Judge documents. Keys 2, 1, 0 grade, Backspace undoes, right arrow skips." });
@@ -48,10 +43,9 @@ export default { render({ model, el }) {
   make("small", root, { class: "embkit-hint" }, "Click here or Tab to here: then the keys work.");
   const message = make("p", root, { role: "status" });
   root.addEventListener("keydown", (event) => {
-    const { key } = event;
-    if (event.ctrlKey || event.metaKey || event.altKey || ["Escape", "Tab"].includes(key) ||
-      (key === "Enter" && event.shiftKey)) return;  // these are JupyterLab's
+    if (ofLab(event)) return;
     event.stopPropagation();
+    const { key } = event;
     const known = key.length === 1 || buttons.some(([name]) => name === key);
     if (key === " " || !known) return;  // a button's own key, or one that scrolls
     event.preventDefault();
@@ -65,11 +59,10 @@ export default { render({ model, el }) {
     count.textContent = `${progress.value} of ${progress.max} · ${model.get("annotator")}`;
     message.textContent = model.get("message");
   };
-  update();
-  model.on("change", update);
-  return () => model.off("change", update);
+  return follow(model, update);
 } };
 """
+)
 
 CSS = """
 .embkit-annotator { max-width: 46em; padding: 12px; border-radius: 4px;
@@ -88,7 +81,7 @@ CSS = """
 """
 
 
-class Annotator(anywidget.AnyWidget):
+class Annotator(Page):
     """Shows one document after the other beside its query; keys 2, 1 and 0 grade it.
 
     It goes on where this annotator stopped. From code, ``press`` does what a key does. What goes
@@ -101,37 +94,32 @@ class Annotator(anywidget.AnyWidget):
 
     Raises:
         EmbkitError: no tasks, no store, or no name.
-
-    Example:
-        >>> Annotator(tasks, LabelStore(domain), annotator="ann").press("2")  # doctest: +SKIP
     """
 
     _esm, _css = ESM, CSS
-    error: Exception | None = None
-    query, document, message, annotator = (traitlets.Unicode().tag(sync=True) for _ in range(4))
+    query, document, annotator = (traitlets.Unicode().tag(sync=True) for _ in range(3))
     position, done, total = (traitlets.Int().tag(sync=True) for _ in range(3))  # from 0 to total
     buttons = traitlets.List(list(map(list, KEYS.items()))).tag(sync=True)
 
     def __init__(self, tasks: Sequence[Task], store: LabelStore, annotator: str = "me") -> None:
         if not isinstance(store, LabelStore) or not tasks:
             given = f"Annotator() was given {len(tasks or ())} tasks and {type(store).__name__}"
-            hint = "Annotator(candidates(domain, 'train', models), LabelStore(domain))"
-            raise EmbkitError(given, expected="tasks from candidates() and a LabelStore", hint=hint)
+            tasks_of = "ek.pairs.candidates(domain, 'train', models)"
+            raise EmbkitError(
+                given,
+                expected="tasks from candidates() and a LabelStore",
+                hint=f"ek.widgets.Annotator({tasks_of}, ek.pairs.LabelStore(domain))",
+            )
         super().__init__(annotator=annotator_name(annotator), total=len(tasks))
         self.tasks, self.store = tuple(tasks), store
         place = {task.pair: i for i, task in enumerate(self.tasks)}
         self._steps = [(place[pair], True) for pair in self._judged() if pair in place]
         self._show(self._open_after(-1), "", since=float("-inf"))
-        self.on_msg(self._heard)
 
     def press(self, key: str) -> None:
         """Does what the key does: ``"2"``, ``"1"``, ``"0"``, ``"Backspace"``, ``"ArrowRight"``."""
-        try:
-            self.error = None
+        with self.told():
             self._press(str(key))
-        except Exception as error:  # a callback's error would vanish: the panel shows it
-            self.error = error
-            self.message = f"Not done. {error if isinstance(error, EmbkitError) else repr(error)}"
 
     def _press(self, key: str) -> None:
         at = self.position
@@ -155,7 +143,7 @@ class Annotator(anywidget.AnyWidget):
             self._steps.append((at, True))
             self._show(self._open_after(at), f"Kept: {GRADES[int(key)]}. Backspace takes it back.")
 
-    def _heard(self, _: Any, content: Any, __: Any) -> None:
+    def heard(self, content: Any) -> None:
         """A key from the page, with the item that was on the screen when it was pressed."""
         item, key = content.get("item"), str(content.get("key"))
         soon = time.monotonic() - self._shown < DOUBLE_PRESS and key.isdigit()
@@ -182,17 +170,12 @@ class Annotator(anywidget.AnyWidget):
         self._shown = time.monotonic() if since is None else since
 
     def still(self) -> str:
-        """The panel as plain HTML, for readers without a kernel."""
         keys = "".join(f"<br><b>{key}</b> {html.escape(text)}" for key, text in KEYS.items())
         who, query, document = map(html.escape, (self.annotator, self.query, self.document))
         return (
             f"<div style='border:1px solid;padding:1em'>{self.done} of {self.total} judged by {who}"
             f"<p><b>{query}</b></p><p style='white-space:pre-wrap'>{document}</p>Keys:{keys}</div>"
         )
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
-        return data | {"text/html": self.still()}, metadata
 
     def __repr__(self) -> str:
         return f"Annotator({self.done} of {self.total} judged by {self.annotator})"

@@ -3,21 +3,81 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import html
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import anywidget
 import ipywidgets
 import traitlets
 from matplotlib.figure import Figure
 
 from ..errors import EmbkitError
-from ..plots.figures import _figure, _plain, _short, alt, alt_text, png, style
+from ..plots import figures as draw
 
 PICTURE_DPI = 80  # of a still picture: a notebook with its outputs stays small
-UNBROKEN = 14  # letters of a table's cell that is never broken into lines
+LOOK: dict[str, Any] = {"style": {"description_width": "9em"}, "layout": {"width": "46em"}}
+
+# Text reaches a page as textContent, never as markup. Keys stop at the panel: in JupyterLab's
+# command mode 1 makes a cell a heading and 0 0 restarts the kernel.
+SCRIPT = """
+const make = (tag, parent, attributes = {}, text = "") => {
+  const node = parent.appendChild(document.createElement(tag));
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  return Object.assign(node, { textContent: text });
+};
+const ofLab = ({ key, ctrlKey, metaKey, altKey, shiftKey }) => ctrlKey || metaKey || altKey ||
+  ["Escape", "Tab"].includes(key) || (key === "Enter" && shiftKey);  // these are JupyterLab's
+const follow = (model, update) => {
+  update();
+  model.on("change", update);
+  return () => model.off("change", update);
+};
+"""
+
+
+def not_done(error: Exception) -> str:
+    """What a panel says of an error."""
+    return f"Not done. {error if isinstance(error, EmbkitError) else repr(error)}"
+
+
+class Page(anywidget.AnyWidget):
+    """A panel with a script of its own; what goes wrong is shown in ``message``.
+
+    A subclass gives ``_esm`` (after ``SCRIPT``), ``_css``, ``still`` and ``heard``.
+    """
+
+    error: Exception | None = None
+    message = traitlets.Unicode().tag(sync=True)
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.on_msg(lambda _, content, __: self.heard(content))
+
+    @contextlib.contextmanager
+    def told(self) -> Iterator[None]:
+        """A callback's error would vanish: ``message`` shows it, ``error`` keeps it."""
+        self.error = None
+        try:
+            yield
+        except Exception as error:
+            self.error = error
+            self.message = not_done(error)
+
+    def heard(self, content: Mapping[str, Any]) -> None:
+        """What the page sends."""
+        raise NotImplementedError
+
+    def still(self) -> str:
+        """What is shown as plain HTML, for readers without a kernel."""
+        raise NotImplementedError
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
+        return data | {"text/html": self.still()}, metadata
 
 
 class Panel(ipywidgets.VBox):
@@ -39,23 +99,22 @@ class Panel(ipywidgets.VBox):
 
     @traitlets.observe("message")
     def _show_message(self, change: Any) -> None:
-        text = html.escape(change["new"])
         colour = "var(--jp-error-color1, #b00020)" if self.error else "inherit"
         self.status.value = (
             f"<div role='status' class='embkit-message' style='white-space:pre-wrap;"
-            f"overflow-wrap:anywhere;color:{colour}'>{text}</div>"
+            f"overflow-wrap:anywhere;color:{colour}'>{html.escape(change['new'])}</div>"
         )
 
     def fail(self, error: Exception) -> None:
         """Shows an error and what to do about it."""
         self.error = error
         self.message = ""  # the same message twice is shown twice
-        self.message = f"Not done. {error if isinstance(error, EmbkitError) else repr(error)}"
+        self.message = not_done(error)
 
-    def tell(self, message: str) -> None:
-        """Shows a message that is no error."""
+    def tell(self, *messages: str) -> None:
+        """Shows messages that are no errors; empty ones are left out."""
         self.error = None
-        self.message = message
+        self.message = " ".join(filter(None, messages))
 
     def guarded(self, call: Callable[..., Any]) -> Callable[..., None]:
         """The call as a callback: its errors are shown, where they would vanish."""
@@ -68,6 +127,18 @@ class Panel(ipywidgets.VBox):
                 self.fail(error)
 
         return callback
+
+    def on(self, names: str | Sequence[str], call: Callable[[], Any]) -> None:
+        """Calls after a change of these traits."""
+        names = [names] if isinstance(names, str) else list(names)
+        self.observe(self.guarded(lambda _: call()), names)
+
+    def link(self, **controls: Any) -> list[Any]:
+        """Ties controls to the traits of their names, and names them for the page's style."""
+        for name, control in controls.items():
+            control.add_class(f"embkit-{name}")
+            traitlets.link((self, name), (control, "value"))
+        return list(controls.values())
 
     def picture(self) -> Figure:
         """What the panel shows, as a figure for readers without a kernel."""
@@ -85,77 +156,23 @@ class Panel(ipywidgets.VBox):
         except Exception as error:  # the view is more than its picture
             self.fail(error)
             return data, {}
-        return data, {"image/png": {"alt": alt_text(figure) or repr(self)}}
+        return data, {"image/png": {"alt": draw.alt_text(figure) or repr(self)}}
 
 
 def _drawn(figure: Figure) -> bytes:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # an emoji that the font lacks
-        return png(figure, dpi=PICTURE_DPI)
+        return draw.png(figure, dpi=PICTURE_DPI)
 
 
-def listing(
-    title: str,
-    columns: Mapping[str, Sequence[tuple[str, bool]]],
-    notes: str = "",
-    width: float = 9.5,
-) -> Figure:
-    """Columns of text side by side: the still picture of lists.
-
-    Args:
-        title: above them.
-        columns: heading -> rows of (text, whether it is marked, with a star and in bold).
-        notes: below them, a line each.
-        width: inches.
-    """
-    rows = max((len(column) for column in columns.values()), default=0)
-    lines = notes.splitlines()
-    with style():
-        figure = _figure(width, 0.26 * (rows + len(lines) + 3))
-        axes = figure.subplots()
-        axes.set(xlim=(0, max(1, len(columns))), ylim=(rows + len(lines) + 1.6, -1.4))
-        axes.axis("off")
-        axes.text(0, -0.9, _plain(_short(title, 110)), weight="bold", va="center")
-        most = int(width * 12.5 / max(1, len(columns)))
-        for x, (heading, column) in enumerate(columns.items()):
-            axes.text(x, 0.1, _plain(heading), color="#0b57a4", va="center", size=10)
-            for y, (text, marked) in enumerate(column, start=1):
-                shown = _plain(_short(f"★ {text}" if marked else text, most))
-                axes.text(x, y, shown, weight="bold" if marked else None, va="center", size=9)
-        for y, line in enumerate(lines, start=rows + 1):
-            axes.text(0, y + 0.3, _plain(_short(line, 130)), va="center", size=9, color="#444444")
-    said = "; ".join(
-        f"{heading}: " + ", ".join(("★ " if m else "") + _short(t, 60) for t, m in column[:3])
-        for heading, column in columns.items()
-    )
-    return alt(figure, f"{title}. {said}. {notes}".strip())
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], marked: Sequence[int] = ()) -> str:
-    """An HTML table; every cell is text. ``marked`` rows are bold; short cells stay on one line."""
-
-    def cell(tag: str, text: str) -> str:
-        kept = "white-space:nowrap" if len(str(text)) <= UNBROKEN else "overflow-wrap:anywhere"
-        style = f"text-align:left;padding:2px 8px;{kept};vertical-align:top"
-        return f"<{tag} style='{style}'>{html.escape(str(text))}</{tag}>"
-
-    top = "".join(cell("th", name) for name in head)
-    body = "".join(
-        f"<tr{' style=font-weight:600' if number in marked else ''}>"
-        + "".join(cell("td", text) for text in row)
-        + "</tr>"
-        for number, row in enumerate(rows)
-    )
-    style = "width:100%;border-collapse:collapse;line-height:1.4"
-    return f"<table style='{style}'><tr>{top}</tr>{body}</table>"
-
-
-def own_domain(what: Any, domain: Any) -> str:
-    """A warning if a run was trained on another domain or content than this; else nothing."""
-    record = getattr(what, "record", None) or {}
-    if record.get("domain_hash", domain.hash) == domain.hash:
-        return ""
-    return (
-        f"{what.path.name} was trained on {record.get('domain')!r}, not on this "
-        f"{domain.name!r} ({domain.profile})."
-    )
+def own_domain(domain: Any, *subjects: Any) -> str:
+    """A warning for each run that was trained on another domain or content than this."""
+    said = []
+    for what in subjects:
+        record = getattr(what, "record", None) or {}
+        if record.get("domain_hash", domain.hash) != domain.hash:
+            said.append(
+                f"{what.path.name} was trained on {record.get('domain')!r}, not on this "
+                f"{domain.name!r} ({domain.profile})."
+            )
+    return " ".join(said)

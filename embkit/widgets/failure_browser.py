@@ -14,10 +14,12 @@ from matplotlib.figure import Figure
 
 from ..data.domain import Domain
 from ..data.text_checks import words
+from ..display import Table
 from ..errors import unknown
 from ..evaluation.ranking import rank, score
 from ..models.loading import as_model
-from .base import Panel, listing, own_domain, table
+from .base import Panel, own_domain
+from .drawing import columns, framed, listing
 
 OUTCOMES = ("won", "lost", "tied")
 SAME = 1e-9  # a difference in the metric up to this is a tie
@@ -48,7 +50,7 @@ class Case:
 
 
 class FailureBrowser(Panel):
-    """Two models on one split, query by query: sift by outcome and by words, look at one.
+    """Two models on one split, query by query: filter by outcome and by words, look at one.
 
     ``outcome``, ``find`` and ``query`` are traits: set them from code as a click does.
 
@@ -86,52 +88,41 @@ class FailureBrowser(Panel):
     ) -> None:
         self.domain, self.names, self.metric, self.k = domain, names, metric, k
         self.split = split if split is not None else domain.test_splits[0]
-        self._qrels = domain.split(self.split)
+        judged = domain.split(self.split)
+        self._right = {q: {d for d, g in row.items() if g > 0} for q, row in judged.items()}
         self._rankings = [rank(as_model(what), domain, self.split) for what in (before, after)]
-        self.cases = self._cases()
-        self._warning = " ".join(filter(None, (own_domain(w, domain) for w in (before, after))))
-        counts = Counter(case.outcome for case in self.cases.values())
+        self._warning = own_domain(domain, before, after)
+        tables = [score(r, domain, self.split, (metric,)) for r in self._rankings]
+        was, now = (table[metric].to_dict() for table in tables)
+        self.cases = {
+            q: Case(q, domain.queries[q], was[q], now[q], (self._best(0, q), self._best(1, q)))
+            for q in was
+        }
+        counts = self._counts()
         self._which = ipywidgets.ToggleButtons(
             options=[(f"{name} {counts[name]:,}", name) for name in OUTCOMES],
             style={"button_width": "7em"},
         )
         self._words = ipywidgets.Text(placeholder="query has the words", layout={"width": "16em"})
         self._list = ipywidgets.Select(rows=8, layout={"width": "100%"})
-        self._which.add_class("embkit-outcome")
-        self._words.add_class("embkit-find")
         self._list.add_class("embkit-list")
         self.detail = ipywidgets.HTML()
         super().__init__()
-        sift = ipywidgets.HBox([self._which, self._words])
-        self.children = [sift, self._list, self.detail, self.status]
         if not counts["lost"]:
             self.outcome = "won" if counts["won"] else "tied"
-        traitlets.link((self, "outcome"), (self._which, "value"))
-        traitlets.link((self, "find"), (self._words, "value"))
+        controls = self.link(outcome=self._which, find=self._words)
+        self.children = [ipywidgets.HBox(controls), self._list, self.detail, self.status]
         self._list.observe(self.guarded(lambda c: self.set_trait("query", c["new"])), "value")
-        self.observe(self.guarded(lambda _: self._fill()), ["outcome", "find"])
-        self.observe(self.guarded(lambda _: self._look()), "query")
+        self.on(["outcome", "find"], self._fill)
+        self.on("query", self._look)
         self._fill()
 
-    def _cases(self) -> dict[str, Case]:
-        tables = [score(r, self.domain, self.split, (self.metric,)) for r in self._rankings]
-        before, after = (frame[self.metric].to_dict() for frame in tables)
-        return {
-            q: Case(
-                q,
-                self.domain.queries[q],
-                before[q],
-                after[q],
-                (self._best_right(0, q), self._best_right(1, q)),
-            )
-            for q in before
-        }
+    def _counts(self) -> Counter[str]:
+        return Counter(case.outcome for case in self.cases.values())
 
-    def _right(self, query: str) -> set[str]:
-        return {d for d, grade in self._qrels[query].items() if grade > 0}
-
-    def _best_right(self, side: int, query: str) -> int | None:
-        right = self._right(query)
+    def _best(self, side: int, query: str) -> int | None:
+        """The rank of the best right document; None where it is not among those ranked."""
+        right = self._right[query]
         found = (n for n, d in enumerate(self._rankings[side][query], start=1) if d in right)
         return next(found, None)
 
@@ -150,9 +141,9 @@ class FailureBrowser(Panel):
         cases = self.listed
         options = [(f"{case.change:+.2f}  {case.text[:SHOWN]}", case.query) for case in cases]
         self._list.options = options[:MOST]
-        more = f" The first {MOST} are listed." if len(cases) > MOST else ""
+        more = f"The first {MOST} are listed." if len(cases) > MOST else ""
         no = f"No query that was {self.outcome} holds {self.find[:60]!r}." if not cases else ""
-        self.tell(" ".join(filter(None, (self._warning, more.strip(), no))))
+        self.tell(self._warning, more, no)
         self.query = cases[0].query if cases else None
         self._list.value = self.query
 
@@ -165,81 +156,71 @@ class FailureBrowser(Panel):
             raise unknown("query", given, list(self.cases)[:20])
         if self.query in [value for _, value in self._list.options]:
             self._list.value = self.query
-        case = self.cases[self.query]
-        right = self.domain.corpus
-        answers = "; ".join(right[d][:SHOWN] for d in sorted(self._right(case.query)))
-        head = f"<b>{html.escape(case.text[:500])}</b><br>★ {html.escape(answers[:500])}"
-        lists = "".join(
-            f"<div style='flex:1;min-width:0'><b>{html.escape(name)}</b> {value:.3f}"
-            f"{table(HEAD, *self._rows(side, case.query))}</div>"
-            for side, (name, value) in enumerate(
-                zip(self.names, (case.before, case.after), strict=True)
-            )
-        )
+        case, lists = self.cases[self.query], []
+        answers = "; ".join(self.domain.corpus[d][:SHOWN] for d in sorted(self._right[case.query]))
+        for side, value in enumerate((case.before, case.after)):
+            rows, right = self._rows(side, case.query)
+            shown = framed(Table(HEAD, rows, bold={(n, 0) for n in right}))
+            lists.append(f"<b>{html.escape(self.names[side])}</b> {value:.3f}{shown}")
         self.detail.value = (
-            f"<div class='embkit-case'>{head}<p class='embkit-reason'>{html.escape(self.reason)}"
-            f"</p><div style='display:flex;gap:1em'>{lists}</div></div>"
+            f"<div class='embkit-case'><b>{html.escape(case.text[:500])}</b><br>"
+            f"★ {html.escape(answers[:500])}"
+            f"<p class='embkit-reason'>{html.escape(self.reason)}</p>{columns(*lists)}</div>"
         )
 
-    def _rows(self, side: int, query: str) -> tuple[list[tuple[str, ...]], list[int]]:
+    def _rows(self, side: int, query: str) -> tuple[list[list[str]], set[int]]:
         """The first k of a list, and the best right one if it stands below; which are right."""
-        ranking, right = list(self._rankings[side][query].items()), self._right(query)
-        texts = self.domain.queries
-        places = list(range(min(self.k, len(ranking))))
-        best = self._best_right(side, query)
+        ranking, text = list(self._rankings[side][query].items()), self.cases[query].text
+        places, best = list(range(min(self.k, len(ranking)))), self._best(side, query)
         places += [best - 1] if best and best > self.k else []
-        rows: list[tuple[str, ...]] = [
-            (
-                f"{'★ ' if ranking[i][0] in right else ''}{i + 1}",
-                self.domain.corpus[ranking[i][0]][:SHOWN],
-                f"{ranking[i][1]:.3f}",
-                ", ".join(shared(texts[query], self.domain.corpus[ranking[i][0]])) or "none",
-            )
-            for i in places
-        ]
-        return rows, [n for n, i in enumerate(places) if ranking[i][0] in right]
+        rows, right = [], set()
+        for number, place in enumerate(places):
+            document, value = ranking[place]
+            body = self.domain.corpus[document]
+            both = ", ".join(shared(text, body)) or "none"
+            rows.append([str(place + 1), body[:SHOWN], f"{value:.3f}", both])
+            if document in self._right[query]:
+                right.add(number)
+        return rows, right
 
     @property
     def reason(self) -> str:
         """Why the query scored as it did: ranks, scores and shared words, side by side."""
         if self.query is None:
             return ""
-        case = self.cases[self.query]
-        parts = [
-            f"best right answer: rank {_place(case.ranks[0])} {self.names[0]}, "
-            f"{_place(case.ranks[1])} {self.names[1]}"
-        ]
-        for side, name in enumerate(self.names):
-            ranking, right = self._rankings[side][self.query], self._right(self.query)
+        case, right = self.cases[self.query], self._right[self.query]
+        ranks = ["beyond 100" if place is None else f"{place:,}" for place in case.ranks]
+        stood = zip(ranks, self.names, strict=True)
+        parts = ["best right answer: " + ", ".join(f"rank {place} {name}" for place, name in stood)]
+        for name, rankings in zip(self.names, self._rankings, strict=True):
+            ranking = rankings[self.query]
             wrong = next((d for d in ranking if d not in right), None)
             best = next((d for d in ranking if d in right), None)
             if wrong is None or best is None:
                 continue
-            ahead = ranking[best] - ranking[wrong]
-            words_of = [len(shared(case.text, self.domain.corpus[d])) for d in (best, wrong)]
+            both = [len(shared(case.text, self.domain.corpus[d])) for d in (best, wrong)]
             parts.append(
-                f"{name}, it scores {ahead:+.3f} against the best wrong one; words shared with the "
-                f"query: {words_of[0]}, the wrong one {words_of[1]}"
+                f"{name}, it scores {ranking[best] - ranking[wrong]:+.3f} against the best wrong "
+                f"one; words shared with the query: {both[0]}, the wrong one {both[1]}"
             )
         return "; ".join(parts) + "."
 
     def picture(self) -> Figure:
-        cases = self.listed
-        title = f"{len(cases):,} of {len(self.cases):,} queries of {self.split!r} {self.outcome}"
+        title = f"{len(self.listed):,} of {len(self.cases):,} queries of {self.split!r} "
+        title += self.outcome
         if self.query is None:
             return listing(title, {}, self.message)
-        case, columns = self.cases[self.query], {}
+        case, lists = self.cases[self.query], {}
         for side, value in enumerate((case.before, case.after)):
-            rows, marked = self._rows(side, case.query)
-            columns[f"{self.names[side]} ({value:.3f})"] = [
-                (f"{row[0].strip('★ ')}  {row[1]} ({row[2]})", n in marked)
-                for n, row in enumerate(rows)
+            rows, right = self._rows(side, case.query)
+            lists[f"{self.names[side]} ({value:.3f})"] = [
+                (f"{row[0]}  {row[1]} ({row[2]})", n in right) for n, row in enumerate(rows)
             ]
-        return listing(f"{title}; {case.text}", columns, self.reason.replace("; ", "\n"))
+        return listing(f"{title}; {case.text}", lists, self.reason.replace("; ", "\n"))
 
     def __repr__(self) -> str:
         mean = np.mean([case.change for case in self.cases.values()])
-        counts = Counter(case.outcome for case in self.cases.values())
+        counts = self._counts()
         shown = ", ".join(f"{counts[name]:,} {name}" for name in OUTCOMES)
         return f"FailureBrowser({self.split}: {shown}; {self.metric} {mean:+.3f} on the mean)"
 
@@ -248,7 +229,3 @@ def shared(query: str, document: str) -> list[str]:
     """The words of a query that a document has too."""
     known = set(words(document))
     return [word for word in dict.fromkeys(words(query)) if word in known]
-
-
-def _place(rank: int | None) -> str:
-    return "beyond 100" if rank is None else f"{rank:,}"

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import html
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import anywidget
 import numpy as np
 import traitlets
 
@@ -17,28 +15,24 @@ from ..data.sources.captioned import TO_IMAGE
 from ..errors import EmbkitError
 from ..models.encoding import encode
 from ..search.index import exact_search
+from .base import SCRIPT, Page
 
 WORDS = 5  # captions that are shown for a picked picture
 
-# Text reaches the page as textContent, never as markup. A picture is a button: Tab goes from one to
-# the next, the arrows too, Enter picks. Keys stop here: JupyterLab's command mode has its own.
-ESM = """
+# A picture is a button: Tab goes from one to the next, the arrows too, Enter picks.
+ESM = (
+    SCRIPT
+    + """
 export default { render({ model, el }) {
-  const make = (tag, parent, attributes = {}, text = "") => {
-    const node = parent.appendChild(document.createElement(tag));
-    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-    return Object.assign(node, { textContent: text });
-  };
   const root = make("div", el, { class: "embkit-gallery", role: "search" });
   const label = make("label", root, {}, "Search pictures with words ");
   const box = make("input", label, { type: "search", placeholder: "words, then Enter" });
   const message = make("p", root, { role: "status" }), rows = make("div", root);
   box.addEventListener("change", () => model.send({ search: box.value }));
   root.addEventListener("keydown", (event) => {
-    const { key } = event;
-    if (event.ctrlKey || event.metaKey || event.altKey || ["Tab", "Escape"].includes(key)) return;
+    if (ofLab(event)) return;
     event.stopPropagation();
-    const step = { ArrowRight: 1, ArrowLeft: -1 }[key];
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     const buttons = [...rows.querySelectorAll("button")], at = buttons.indexOf(event.target);
     if (step && at >= 0) {
       buttons[Math.min(buttons.length - 1, Math.max(0, at + step))].focus();
@@ -66,10 +60,10 @@ export default { render({ model, el }) {
     for (const [name, captions] of model.get("words"))
       make("div", words, {}, `${name}: ${captions.join(" · ")}`);
   };
-  update(), model.on("change", update);
-  return () => model.off("change", update);
+  return follow(model, update);
 } };
 """
+)
 CSS = """
 .embkit-gallery { max-width: 60em; padding: 12px; border: 1px solid var(--jp-border-color1, #8888);
   font: 14px/1.4 var(--jp-ui-font-family, sans-serif); color: var(--jp-ui-font-color1, inherit);
@@ -81,7 +75,7 @@ CSS = """
 """
 
 
-class Gallery(anywidget.AnyWidget):
+class Gallery(Page):
     """Searches a domain's held-out pictures with your words, by several models, one row each.
 
     Pick a picture, and each model says which of the held-out captions lie nearest to it. What goes
@@ -95,14 +89,10 @@ class Gallery(anywidget.AnyWidget):
 
     Raises:
         EmbkitError: no models, or a domain without pictures.
-
-    Example:
-        >>> Gallery({"tuned": run.model()}, domain, "coffee cup")  # doctest: +SKIP
     """
 
     _esm, _css = ESM, CSS
-    error: Exception | None = None
-    query, message = (traitlets.Unicode().tag(sync=True) for _ in range(2))
+    query = traitlets.Unicode().tag(sync=True)
     found: Any = traitlets.List().tag(sync=True)
     words: Any = traitlets.List().tag(sync=True)
 
@@ -111,7 +101,7 @@ class Gallery(anywidget.AnyWidget):
     ) -> None:
         if not models or TO_IMAGE not in domain.qrels:
             given = f"Gallery() was given {len(models)} models and {domain.name!r}"
-            hint = "Gallery({'tuned': run.model()}, ek.load_domain('icons'))"
+            hint = "ek.widgets.Gallery({'tuned': run.model()}, ek.load_domain('icons'))"
             raise EmbkitError(given, expected="a model, and a domain with pictures", hint=hint)
         super().__init__()
         self.models, self.k = dict(models), k
@@ -123,12 +113,11 @@ class Gallery(anywidget.AnyWidget):
         self._texts = list(dict.fromkeys(c for some in self._captions.values() for c in some))
         shown = (encode(m, self._pictures) for m in self.models.values())
         self._seen = dict(zip(self.models, shown, strict=True))
-        self.on_msg(self._heard)
         self.search(self._texts[0] if query is None else query)
 
     def search(self, text: str) -> None:
         """Shows the pictures that lie nearest to a text, for each model."""
-        with self._told():
+        with self.told():
             self.query, self.words = text.strip(), []
             if not self.query or is_picture(self.query):
                 raise EmbkitError("an empty search", expected="a few words", hint="coffee cup")
@@ -137,7 +126,7 @@ class Gallery(anywidget.AnyWidget):
 
     def pick(self, name: str, place: int) -> None:
         """Shows the captions nearest to a picture: the one at a place (from 0) of a row."""
-        with self._told():
+        with self.told():
             row = dict((n, r) for n, r in self.found)[name]
             at = row[place]["at"]
             self.words = [[n, self._nearest(n, m, at)] for n, m in self.models.items()]
@@ -161,33 +150,17 @@ class Gallery(anywidget.AnyWidget):
             for i, score in zip(places[0], scores[0], strict=True)
         ]
 
-    @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        """A callback's error would vanish: the gallery shows it."""
-        self.error = None
-        try:
-            yield
-        except Exception as error:
-            self.error = error
-            told = error.given if isinstance(error, EmbkitError) else repr(error)
-            self.message = f"Not done: {told}"
-
-    def _heard(self, _: Any, content: Any, __: Any) -> None:
+    def heard(self, content: Any) -> None:
         if "search" in content:
             self.search(str(content["search"]))
         else:
             self.pick(str(content.get("row")), int(content.get("pick", 0)))
 
     def still(self) -> str:
-        """The gallery as plain HTML, for readers without a kernel."""
         rows = [f"<p><b>{html.escape(n)}</b></p>{''.join(map(_cell, r))}" for n, r in self.found]
         said = [html.escape(f"{name}: {' · '.join(texts)}") for name, texts in self.words]
         below = "<br>".join([html.escape(self.message), *said])
         return f"<div><b>🔍 {html.escape(self.query)}</b>{''.join(rows)}<p>{below}</p></div>"
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
-        return data | {"text/html": self.still()}, metadata
 
     def __repr__(self) -> str:
         return f"Gallery({self.query!r}, {len(self._pictures):,} pictures)"

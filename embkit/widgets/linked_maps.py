@@ -11,16 +11,18 @@ import numpy as np
 import traitlets
 from matplotlib.figure import Figure
 
+from ..display import Table
 from ..errors import EmbkitError, unknown
-from ..plots import AMOUNTS, COLORS
+from ..plots import AMOUNTS
+from ..plots.figures import LIGHT, color
 from ..plots.space import REST, SIDES, classes, space_maps
 from ..space.space import COLOURS, Space
-from .base import Panel, table
+from .base import Panel
+from .drawing import framed
 
 LISTED = 12  # documents of a selection whose texts are shown
 FOUND = 5  # documents that a query is joined with
 HEIGHT = 420  # pixels of a map
-GREY = "#bbbbbb"
 
 
 class LinkedMaps(Panel):
@@ -36,10 +38,6 @@ class LinkedMaps(Panel):
 
     Raises:
         EmbkitError: no Space, a map or colour that there is not, jupyter-scatter missing.
-
-    Example:
-        >>> maps = LinkedMaps(ek.space.fit_space("minilm", run, domain))  # doctest: +SKIP
-        >>> maps.select(np.argsort(-space.drift)[:20])  # doctest: +SKIP
     """
 
     method = traitlets.Unicode(help="umap or pca")
@@ -52,17 +50,19 @@ class LinkedMaps(Panel):
             raise EmbkitError(
                 f"LinkedMaps() was given {type(space).__name__}",
                 expected="a Space",
-                hint="LinkedMaps(ek.space.fit_space('minilm', run, domain))",
+                hint="ek.widgets.LinkedMaps(ek.space.fit_space('minilm', run, domain))",
             )
+        import pandas as pd
+
         super().__init__()
         self.space = space
         self._found: tuple[np.ndarray, tuple[np.ndarray, np.ndarray]] | None = None
         self._texts = list(space.domain.corpus.values())
         with self.hold_trait_notifications():
             self.method, self.by = method or next(iter(space.maps)), by
-        column = _column(space, self.by) | {"text": self._texts}
+        points = [dict(zip("xy", self._points(side).T, strict=True)) for side in SIDES]
         # the scatters read from these
-        self._frames = tuple(_frame(self._points(side), column) for side in SIDES)
+        self._frames = tuple(pd.DataFrame(part | {"text": self._texts}) for part in points)
         extents = self._extent(0), self._extent(1)
         self.scatters = tuple(_scatter(frame, *extents) for frame in self._frames)
         self.titles = tuple(ipywidgets.HTML() for _ in SIDES)
@@ -70,11 +70,10 @@ class LinkedMaps(Panel):
         self._entitle()
         self._colour()
         self._tell_chosen()
-        for name, call in (
-            ("method", self._move), ("by", self._colour), ("query", self._drop),
-            ("selection", self._choose),
-        ):  # fmt: skip
-            self.observe(self.guarded(call), name)
+        self.on("method", self._move)
+        self.on("by", self._colour)
+        self.on("query", self._drop)
+        self.on("selection", self._choose)
         for scatter in self.scatters:
             scatter.widget.observe(self.guarded(self._picked), "selection")
         self.children = [self._controls(), self._grid(), self.page, self.status]
@@ -146,25 +145,26 @@ class LinkedMaps(Panel):
         query = ipywidgets.Text(
             placeholder="drop in a query", continuous_update=False, description="query"
         )
-        for name, control in {"by": colour, "method": method, "query": query}.items():
-            traitlets.link((self, name), (control, "value"))
+        controls = self.link(by=colour, method=method, query=query)
         clear = ipywidgets.Button(description="choose none")
         clear.on_click(self.guarded(lambda _: self.select([])))
-        return ipywidgets.HBox([colour, method, query, clear])
+        return ipywidgets.HBox([*controls, clear])
 
-    def _colour(self, _: Any = None) -> None:
-        self.tell("")
-        values = _column(self.space, self.by)[self.by]
+    def _colour(self) -> None:
+        self.tell()
+        values = _column(self.space.colours(self.by))
         for scatter, frame in zip(self.scatters, self._frames, strict=True):
             frame[self.by] = values
             if isinstance(values, np.ndarray):
                 scatter.color(by=self.by, map=AMOUNTS, norm=(values.min(), values.max()))
                 scatter.opacity(default=0.8)
             else:
-                scatter.color(by=self.by, map=_tints(values.categories))
+                names = enumerate(values.categories)
+                tints = {name: LIGHT if name in REST else color(i) for i, name in names}
+                scatter.color(by=self.by, map=tints)
             scatter.legend(True, position="bottom-right", size="small")
 
-    def _move(self, _: Any = None) -> None:
+    def _move(self) -> None:
         for side, scatter, frame in zip(SIDES, self.scatters, self._frames, strict=True):
             frame["x"], frame["y"] = self._points(side).T
             scatter.xy("x", "y", x_scale=self._extent(0), y_scale=self._extent(1))
@@ -176,10 +176,10 @@ class LinkedMaps(Panel):
         for title, name, value in zip(self.titles, self.space.names, trust, strict=True):
             title.value = f"<b>{html.escape(name[:80])}</b>, trustworthiness {value:.3f}"
 
-    def _drop(self, _: Any = None) -> None:
+    def _drop(self) -> None:
         from jscatter import Line
 
-        self.tell("")
+        self.tell()
         lines: tuple[list[Any], list[Any]] = ([], [])
         self._found = None
         if self.query.strip():
@@ -198,8 +198,8 @@ class LinkedMaps(Panel):
         """A lasso on either map; the other one follows."""
         self.select(sorted(int(number) for number in change["new"]))
 
-    def _choose(self, _: Any = None) -> None:
-        self.tell("")
+    def _choose(self) -> None:
+        self.tell()
         chosen = np.array(self.selection, dtype=np.uint32)
         for scatter in self.scatters:
             if sorted(scatter.widget.selection.tolist()) != self.selection:
@@ -209,40 +209,30 @@ class LinkedMaps(Panel):
     def _tell_chosen(self) -> None:
         parts = []
         if self._found:
-            rows = zip(*([self._texts[i][:160] for i in near] for near in self._found[1]),
-                       strict=True)  # fmt: skip
-            heads = [f"{name}: found" for name in self.space.names]
-            parts.append(f"★ <i>{html.escape(self.query[:200])}</i>{table(heads, list(rows))}")
+            lists = [[self._texts[i][:160] for i in near] for near in self._found[1]]
+            found = Table([f"{n}: found" for n in self.space.names], [*zip(*lists, strict=True)])
+            parts.append(f"★ <i>{html.escape(self.query[:200])}</i>{framed(found)}")
         if self.selection:
-            space, some = self.space, self.selection[:LISTED]
-            rest = len(self.selection) - len(some)
-            rows_ = [(space.ids[i], self._texts[i][:160], f"{space.drift[i]:.2f}") for i in some]
-            parts.append(table(("chosen", "text", "drift"), rows_))
-            parts.append(f"and {rest:,} more" if rest else "")
+            space, rest = self.space, len(self.selection) - LISTED
+            rows = [
+                (space.ids[i], self._texts[i][:160], f"{space.drift[i]:.2f}")
+                for i in self.selection[:LISTED]
+            ]
+            more = f"and {rest:,} more" if rest > 0 else ""
+            parts.append(framed(Table(("chosen", "text", "drift"), rows, more)))
         hint = "Nothing is chosen: hold shift and draw around points, or click one."
         self.page.value = "".join(parts) or hint
 
 
-def _frame(points: np.ndarray, column: dict[str, Any]) -> Any:
-    import pandas as pd
-
-    return pd.DataFrame({"x": points[:, 0], "y": points[:, 1]} | column)
-
-
-def _column(space: Space, by: str) -> dict[str, Any]:
+def _column(values: np.ndarray) -> Any:
     """The points' colours as a column: amounts, or names of which the rarest are one."""
     import pandas as pd
 
-    values = space.colours(by)
     if values.dtype.kind in "fi":
-        return {by: values.astype(float)}
+        return values.astype(float)
     names = classes(values)
     kept = [value if value in names else REST[1] for value in values.astype(str)]
-    return {by: pd.Categorical(kept, categories=sorted({*names, *kept}))}
-
-
-def _tints(names: Sequence[str]) -> dict[str, str]:
-    return {n: GREY if n in REST else COLORS[i % len(COLORS)] for i, n in enumerate(names)}
+    return pd.Categorical(kept, categories=sorted({*names, *kept}))
 
 
 def _scatter(frame: Any, x: tuple[float, float], y: tuple[float, float]) -> Any:

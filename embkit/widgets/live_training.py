@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import html
 import time
-from collections.abc import Sequence
 
 import ipywidgets
 import traitlets
@@ -16,9 +15,9 @@ from ..plots import loss_curve
 from ..recipes.recipe import Recipe
 from ..runs import Run
 from ..training.live import DEV, Job, Progress, Stopped
-from .base import Panel, listing
+from .base import Panel
+from .drawing import listing, sketch
 
-WIDE, HIGH = 260, 80  # pixels of a small chart
 CHARTS = {"loss": "loss", "learning rate": "learning_rate", "dev nDCG@10": DEV}
 
 
@@ -30,16 +29,12 @@ class LiveTraining(Panel):
     Args:
         recipe: what to train.
         domain: on what.
-
-    Example:
-        >>> panel = LiveTraining(recipe, domain)  # doctest: +SKIP
-        >>> run = await panel.train()  # doctest: +SKIP
     """
 
     step = traitlets.Int(help="steps done")
     steps = traitlets.Int(help="steps in all")
     running = traitlets.Bool(help="whether it trains now")
-    progress: Progress = Progress()
+    progress = Progress()
     result: Run | Stopped | None = None
 
     def __init__(self, recipe: Recipe, domain: Domain) -> None:
@@ -129,18 +124,17 @@ class LiveTraining(Panel):
         new = progress.history != self.progress.history
         self.progress = progress
         if progress.step and self.message.startswith("Getting ready"):
-            self.tell("")
+            self.tell()
         with self.hold_trait_notifications():
             self.step, self.steps = progress.step, progress.steps
         self.bar.value = progress.step / max(1, progress.steps)
         self.facts.value = f"<div class='embkit-facts'>{html.escape(self._facts())}</div>"
         if new:
-            series = {name: self._points(key) for name, key in CHARTS.items()}
-            drawn = "".join(chart(name, points) for name, points in series.items() if points)
+            drawn = ""
+            for name, key in CHARTS.items():
+                points = [(row["step"], row[key]) for row in progress.history if key in row]
+                drawn += sketch(f"{name} {points[-1][1]:.4g}", {"": points}) if points else ""
             self.charts.value = f"<div style='display:flex;flex-wrap:wrap'>{drawn}</div>"
-
-    def _points(self, key: str) -> list[tuple[float, float]]:
-        return [(row["step"], row[key]) for row in self.progress.history if key in row]
 
     def _facts(self) -> str:
         now = self.progress
@@ -160,27 +154,6 @@ class LiveTraining(Panel):
 
     def __repr__(self) -> str:
         return f"LiveTraining({self._facts()})"
-
-
-def chart(name: str, points: Sequence[tuple[float, float]]) -> str:
-    """A small line chart as SVG, its last value written beside its name."""
-    xs, ys = zip(*points, strict=True)
-    low, high = min(ys), max(ys)
-    across, up = max(xs[-1] - xs[0], 1e-12), max(high - low, 1e-12)
-    path = " ".join(
-        f"{4 + (x - xs[0]) / across * (WIDE - 8):.1f},{HIGH - 4 - (y - low) / up * (HIGH - 8):.1f}"
-        for x, y in points
-    )
-    last = f"{ys[-1]:.4g}"
-    x, y = path.split(" ")[-1].split(",")
-    return (
-        f"<figure style='margin:4px 12px 4px 0'><figcaption>{html.escape(name)} <b>{last}</b>"
-        f" <small>({low:.4g} to {high:.4g})</small></figcaption>"
-        f"<svg width='{WIDE}' height='{HIGH}' role='img' aria-label='{html.escape(name)}: {last}'>"
-        f"<rect width='{WIDE}' height='{HIGH}' fill='none' stroke='currentColor' opacity='.2'/>"
-        f"<polyline points='{path}' fill='none' stroke='#1845fb' stroke-width='2'/>"
-        f"<circle cx='{x}' cy='{y}' r='3' fill='#1845fb'/></svg></figure>"
-    )
 
 
 async def train_live(recipe: Recipe, domain: Domain, *, show: bool = True) -> Run | Stopped:

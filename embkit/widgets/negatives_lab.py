@@ -1,4 +1,4 @@
-"""Sliders for the rules of mining; the triplets that come out; what each rule threw out."""
+"""Sliders for the rules of mining; the triplets that come out; what each rule removed."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ import traitlets
 from matplotlib.figure import Figure
 
 from ..data.domain import Domain
+from ..display import Table
 from ..errors import EmbkitError
 from ..models.encoding import encode
 from ..models.loading import as_model
 from ..pairs.mining import Mined, Pair, mine
-from .base import Panel, listing, table
+from .base import LOOK, Panel
+from .drawing import framed, listing
 
 DEEPEST = 200  # the window's end, at most
 SHOWN = 100  # characters of a text in a row
 TRIPLETS = 6
+TRIPLET = ("anchor", "positive", "hardest negative")
 
 
 class NegativesLab(Panel):
@@ -66,31 +69,28 @@ class NegativesLab(Panel):
             raise EmbkitError(
                 "NegativesLab() was given no pairs",
                 expected="(query id, anchor, document id) rows",
-                hint="NegativesLab(domain, ek.training_pairs(recipe, domain).rows)",
+                hint="ek.widgets.NegativesLab(domain, ek.training_pairs(recipe, domain).rows)",
             )
         self.domain, self.n, self.pairs_given = domain, n, len(pairs)
         chosen = np.linspace(0, len(pairs) - 1, min(most, len(pairs))).astype(int)
         self.pairs = [pairs[i] for i in chosen]
         self._vectors = _Kept(as_model(model), domain, [anchor for _, anchor, _ in self.pairs])
         self._ends = ipywidgets.IntRangeSlider(
-            description="ranks", min=0, max=min(DEEPEST, len(domain.corpus)), **_LOOK
+            description="ranks", min=0, max=min(DEEPEST, len(domain.corpus)), **LOOK
         )
+        self._ends.add_class("embkit-ranks")
         self._margin = ipywidgets.FloatSlider(
-            description="relative margin", min=0, max=0.5, step=0.01, **_LOOK
+            description="relative margin", min=0, max=0.5, step=0.01, **LOOK
         )
-        self._kin = ipywidgets.Checkbox(description="keep kin of the positive")
-        for name, control in (("ranks", self._ends), ("margin", self._margin), ("kin", self._kin)):
-            control.add_class(f"embkit-{name}")
+        self._relatives = ipywidgets.Checkbox(description="keep relatives of the positive")
         self.results = ipywidgets.HTML()
         super().__init__(**settings)
-        self.children = [self._ends, self._margin, self._kin, self.status, self.results]
         self.range_max = min(self.range_max, self._ends.max)
         self._ends.value = (self.range_min, self.range_max)
-        traitlets.link((self, "margin"), (self._margin, "value"))
-        traitlets.link((self, "keep_relatives"), (self._kin, "value"))
+        linked = self.link(margin=self._margin, keep_relatives=self._relatives)
+        self.children = [self._ends, *linked, self.status, self.results]
         self._ends.observe(self.guarded(lambda change: self._window(*change["new"])), "value")
-        names = ["range_min", "range_max", "margin", "keep_relatives"]
-        self.observe(self.guarded(lambda _: self._mine()), names)
+        self.on(["range_min", "range_max", "margin", "keep_relatives"], self._mine)
         self.guarded(self._mine)()
 
     def _window(self, low: int, high: int) -> None:
@@ -114,8 +114,8 @@ class NegativesLab(Panel):
         )
         self.results.value = self._html(self.mined)
         self.milliseconds = 1000 * (time.perf_counter() - started)
-        few = f" {len(self.pairs):,} of {self.pairs_given:,} pairs are mined for here."
-        self.tell(few.strip() if len(self.pairs) < self.pairs_given else "")
+        few = f"{len(self.pairs):,} of {self.pairs_given:,} pairs are mined for here."
+        self.tell(few if len(self.pairs) < self.pairs_given else "")
 
     def rows(self, mined: Mined) -> list[tuple[str, ...]]:
         """A few triplets, with the similarity of anchor to positive and to negative."""
@@ -134,8 +134,8 @@ class NegativesLab(Panel):
             (rule, f"{count:,}", f"{count / max(1, mined.candidates):.1%}", _example(mined, rule))
             for rule, count in mined.removed.items()
         ]
-        rules = table(("rule", "threw out", "of the candidates", "such as"), removed)
-        triplets = table(("anchor", "positive", "hardest negative"), self.rows(mined))
+        rules = framed(Table(("rule", "removed", "of the candidates", "such as"), removed))
+        triplets = framed(Table(TRIPLET, self.rows(mined)))
         return f"<p class='embkit-mined'>{html.escape(self._summary(mined))}</p>{rules}{triplets}"
 
     def _summary(self, mined: Mined) -> str:
@@ -152,14 +152,11 @@ class NegativesLab(Panel):
         if mined is None:
             return listing("Negatives lab: nothing was mined", {}, self.message)
         rows = self.rows(mined)
-        columns = {
-            name: [(row[i], False) for row in rows]
-            for i, name in enumerate(("anchor", "positive", "hardest negative"))
-        }
+        columns = {name: [(row[i], False) for row in rows] for i, name in enumerate(TRIPLET)}
         gone = ", ".join(f"{rule} {count:,}" for rule, count in mined.removed.items())
-        kin = ", kin kept" if self.keep_relatives else ""
-        title = f"ranks {self.range_min} to {self.range_max}, margin {self.margin:.0%}{kin}"
-        notes = self._summary(mined).replace("; ", "\n") + f"\nthrown out: {gone}"
+        kept = ", relatives kept" if self.keep_relatives else ""
+        title = f"ranks {self.range_min} to {self.range_max}, margin {self.margin:.0%}{kept}"
+        notes = self._summary(mined).replace("; ", "\n") + f"\nremoved: {gone}"
         return listing(title, columns, notes, width=11)
 
     def __repr__(self) -> str:
@@ -175,13 +172,6 @@ class _Kept:
 
     def __call__(self, texts: list[str]) -> np.ndarray:
         return self._anchors if texts == self._asked else self._documents
-
-
-_LOOK: dict[str, Any] = {
-    "style": {"description_width": "9em"},
-    "layout": {"width": "40em"},
-    "continuous_update": True,
-}
 
 
 def _score(value: float) -> str:

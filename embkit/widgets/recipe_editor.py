@@ -13,12 +13,15 @@ import traitlets
 from matplotlib.figure import Figure
 
 from ..data.domain import Domain
+from ..display import Table
 from ..errors import EmbkitError
 from ..recipes.checks import CHOICES
 from ..recipes.presets import PRESETS
-from ..recipes.recipe import Recipe, preset
+from ..recipes.recipe import Recipe
+from ..recipes.recipe import preset as preset_of
 from ..runs import finished
-from .base import Panel, listing, table
+from .base import Panel
+from .drawing import framed, listing
 from .live_training import LiveTraining
 
 KNOBS = {knob.name: knob for knob in fields(Recipe)}
@@ -45,7 +48,7 @@ SAMPLE = 200  # texts whose words are counted for the estimate
 
 
 class RecipeEditor(Panel):
-    """Turn the knobs of a recipe: what differs from a preset, the script, the minutes; Train.
+    """Change a recipe: what differs from a preset, the script, the minutes; Train.
 
     ``recipe`` always holds the last valid recipe, and may be set from code; what is not valid is
     named in ``message`` and changes nothing.
@@ -70,25 +73,31 @@ class RecipeEditor(Panel):
     def __init__(
         self, domain: Domain, recipe: Recipe | None = None, *, preset: str = "contrastive"
     ) -> None:
-        start = _preset(preset)
+        start = preset_of(preset)
         self.domain, self._busy = domain, False
-        self._draft: dict[str, Any] = {}  # what was turned since the last valid recipe
+        self._draft: dict[str, Any] = {}  # what was changed since the last valid recipe
         self.controls = {name: _control(knob) for name, knob in KNOBS.items()}
         self._words, self._speeds = _mean_words(domain), _speeds(domain)
         self.presets = ipywidgets.Dropdown(options=list(PRESETS), description="preset")
-        self.presets.add_class("embkit-preset")
-        self.pages = ipywidgets.Tab([_page(names, self.controls) for names in _pages().values()])
-        self.pages.titles = tuple(_pages())
+        pages = _pages()
+        self.pages = ipywidgets.Tab([_page(names, self.controls) for names in pages.values()])
+        self.pages.titles = tuple(pages)
         self.summary, self.script = ipywidgets.HTML(), ipywidgets.HTML()
         self.live = LiveTraining(start, domain)
         super().__init__(recipe=recipe or start, preset=preset)
-        self.children = [self.presets, self.pages, self.status, self.summary, self.script]
-        self.children += (self.live,)
+        self.link(preset=self.presets)
+        self.children = [
+            self.presets,
+            self.pages,
+            self.status,
+            self.summary,
+            self.script,
+            self.live,
+        ]
         for name, control in self.controls.items():
-            control.observe(self.guarded(lambda c, n=name: self._turned(n, c["new"])), "value")
-        traitlets.link((self, "preset"), (self.presets, "value"))
-        self.observe(self.guarded(lambda c: self._choose(c["new"])), "preset")
-        self.observe(self.guarded(lambda _: self._show()), "recipe")
+            control.observe(self.guarded(lambda c, n=name: self._set(n, c["new"])), "value")
+        self.on("preset", self._choose)
+        self.on("recipe", self._show)
         self._show()
 
     def set(self, **values: Any) -> None:
@@ -98,7 +107,7 @@ class RecipeEditor(Panel):
     @property
     def diff(self) -> dict[str, tuple[Any, Any]]:
         """Field -> (the preset's value, the recipe's), where they differ."""
-        return self.recipe.diff(_preset(self.preset))
+        return self.recipe.diff(preset_of(self.preset))
 
     @property
     def minutes(self) -> float:
@@ -112,16 +121,15 @@ class RecipeEditor(Panel):
             return pairs * texts / self._speeds[recipe.model] / 60
         return 3 * pairs * texts * self._words * 1.4 / SPEED / 60
 
-    def _choose(self, name: str) -> None:
-        self.recipe = _preset(name)
+    def _choose(self) -> None:
+        self.recipe = preset_of(self.preset)
         self._show()
 
-    def _turned(self, name: str, value: Any) -> None:
+    def _set(self, name: str, value: Any) -> None:
         if self._busy:
             return
         self._draft[name] = _read(KNOBS[name], value)
-        changed = self.recipe.replace(**self._draft)  # some fields are valid only together
-        self.recipe = changed
+        self.recipe = self.recipe.replace(**self._draft)  # some fields are valid only together
         self._show()
 
     def _show(self) -> None:
@@ -137,11 +145,9 @@ class RecipeEditor(Panel):
         self.tell("")
         rows = [(name, str(was), str(now)) for name, (was, now) in self.diff.items()]
         head = (f"differs from {self.preset!r}", "there", "here")
-        same = f"<p>The same as the preset {html.escape(self.preset)!r}.</p>"
-        self.summary.value = (
-            f"<div class='embkit-diff'>{table(head, rows) if rows else same}"
-            f"<p>About {_time(self.minutes)} on this machine. Recipe {self.recipe.hash}.</p></div>"
-        )
+        about = f"About {_time(self.minutes)} on this machine. Recipe {self.recipe.hash}."
+        shown = Table(head, rows or [["nothing", "", ""]], about)
+        self.summary.value = f"<div class='embkit-diff'>{framed(shown)}</div>"
         try:
             script = self.recipe.to_script()
         except EmbkitError as error:  # not every recipe has a script
@@ -165,17 +171,10 @@ class RecipeEditor(Panel):
         return f"RecipeEditor({self.recipe.label}, {len(self.diff)} fields differ)"
 
 
-def _preset(name: str) -> Recipe:
-    return preset(name)
-
-
-def _pages() -> dict[str, Sequence[str]]:
-    pages: dict[str, Sequence[str]] = {
-        title: [name for name in names.split() if name in KNOBS] for title, names in PAGES.items()
-    }
+def _pages() -> dict[str, list[str]]:
+    pages = {title: names.split() for title, names in PAGES.items()}
     placed = {name for names in pages.values() for name in names}
-    rest = [name for name in KNOBS if name not in placed]
-    return pages | ({"More": rest} if rest else {})
+    return pages | {"More": [name for name in KNOBS if name not in placed]}
 
 
 def _page(names: Sequence[str], controls: dict[str, Any]) -> ipywidgets.Widget:
@@ -207,10 +206,9 @@ def _control(knob: Any) -> Any:
     elif kind == "bool":
         found = ipywidgets.Checkbox(**look)
     elif kind == "int":
-        most = high if high is not None else 2**31
-        found = ipywidgets.BoundedIntText(min=low, max=most, **look)
-    elif kind == "float":
-        most = high if high is not None else 1e9  # no slider: it rounds in the page what it shows
+        found = ipywidgets.BoundedIntText(min=low, max=2**31 if high is None else high, **look)
+    elif kind == "float":  # no slider: it rounds in the page what it shows
+        most = 1e9 if high is None else high
         found = ipywidgets.BoundedFloatText(min=low, max=most, step=None, **look)
     else:  # a text, or a number that may be None
         found = ipywidgets.Text(placeholder=NONE, continuous_update=False, **look)
@@ -229,39 +227,28 @@ def _read(knob: Any, value: Any) -> Any:
         return value
     if "None" in kind and value.strip().lower() in ("", NONE):
         return None
-    if kind.startswith("str"):
-        return value
-    if kind.startswith("tuple"):
-        several = [part.strip() for part in value.split(";" if ";" in value else ",")]
-        several = [part for part in several if part]
-        return several if "str" in kind else [_number(knob, part) for part in several]
-    return _number(knob, value)
-
-
-def _number(knob: Any, value: str) -> int | float:
-    kind = str(knob.type)
+    several, parts = kind.startswith("tuple"), [value]
+    if several:
+        parts = [p.strip() for p in value.split(";" if ";" in value else ",") if p.strip()]
     try:
-        return float(value) if kind.startswith("float") else int(value)
+        found = parts if "str" in kind else [(float if "float" in kind else int)(p) for p in parts]
     except ValueError as error:
         raise EmbkitError(
             f"{knob.name}: {value[:60]!r} is no number",
             expected=_about(knob),
             hint=f"a number, or {NONE!r}",
         ) from error
+    return found if several else found[0]
 
 
 def _write(control: Any, value: Any) -> None:
     if isinstance(control, ipywidgets.Text):
-        several = isinstance(value, tuple)
-        value = "" if value is None else _separated(value) if several else str(value)
+        texts = [str(v) for v in value] if isinstance(value, tuple) else [str(value)]
+        # a name that has a comma itself is separated by semicolons
+        between = "; " if any("," in text for text in texts) else ", "
+        value = "" if value is None else between.join(texts)
     if control.value != value:
         control.value = value
-
-
-def _separated(values: tuple[Any, ...]) -> str:
-    """Several values in one line; a name that has a comma itself is parted by semicolons."""
-    texts = [str(value) for value in values]
-    return ("; " if any("," in text for text in texts) else ", ").join(texts)
 
 
 def _mean_words(domain: Domain) -> float:

@@ -1,16 +1,16 @@
-"""The leaderboard to sort and sift. Python decides what is shown; the page sends what is wished."""
+"""The leaderboard to sort and filter. Python decides what is shown; the page sends clicks."""
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable
 from typing import Any
 
-import anywidget
 import traitlets
 
+from ..display import Table
 from ..errors import EmbkitError, unknown
 from ..evaluation.report import Report, Row, _p, _with_interval
+from .base import SCRIPT, Page
 
 STILL = 20  # rows of the still picture
 Shown = Callable[[Row], str]
@@ -32,13 +32,10 @@ COLUMNS: dict[str, tuple[str, Shown]] = {  # heading -> what it is sorted by, an
     "general": ("general_ndcg@10", lambda r: _with_interval(r["general_ndcg@10"], None, ".3f")),
 }
 
-ESM = """
+ESM = (
+    SCRIPT
+    + """
 export default { render({ model, el }) {
-  const make = (tag, parent, attributes = {}, text = "") => {
-    const node = parent.appendChild(document.createElement(tag));
-    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-    return Object.assign(node, { textContent: text });
-  };
   const wish = (name, value) => { model.set(name, value); model.save_changes(); };
   const root = make("div", el, { class: "embkit-runs" });
   const bar = make("div", root);
@@ -70,11 +67,10 @@ export default { render({ model, el }) {
     count.textContent = ` ${model.get("rows").length} approaches, ${chosen.length} chosen. ` +
       model.get("message");
   };
-  update();
-  model.on("change", update);
-  return () => model.off("change", update);
+  return follow(model, update);
 } };
 """
+)
 
 CSS = """
 .embkit-runs { font: 13px/1.4 var(--jp-ui-font-family, sans-serif); color: inherit;
@@ -88,8 +84,8 @@ CSS = """
 """
 
 
-class RunTable(anywidget.AnyWidget):
-    """A report's rows of one split, sorted by any column, sifted by name; a click chooses a row.
+class RunTable(Page):
+    """A report's rows of one split, sorted by any column, filtered by name; a click chooses a row.
 
     What is clicked can be typed: ``table.split = "novel"``, ``table.find = "LoRA"``,
     ``table.by("seconds")``, ``table.choose("base")``. ``table.chosen`` names what was chosen, and
@@ -101,14 +97,10 @@ class RunTable(anywidget.AnyWidget):
 
     Raises:
         EmbkitError: no report, or one without rows.
-
-    Example:
-        >>> RunTable(ek.leaderboard(domain)).by("seconds")  # doctest: +SKIP
     """
 
     _esm, _css = ESM, CSS
-    error: Exception | None = None
-    split, find, sort, message = (traitlets.Unicode().tag(sync=True) for _ in range(4))
+    split, find, sort = (traitlets.Unicode().tag(sync=True) for _ in range(3))
     descending = traitlets.Bool(True).tag(sync=True)
     _lists: Any = [traitlets.List().tag(sync=True) for _ in range(4)]
     splits, columns, rows, chosen = _lists
@@ -126,7 +118,6 @@ class RunTable(anywidget.AnyWidget):
         super().__init__(splits=places, columns=list(COLUMNS), **first)
         self.observe(self._shown, ["split", "find"])
         self._shown()
-        self.on_msg(self._heard)
 
     def by(self, column: str) -> RunTable:
         """Sorts by a column; by the same again, the other way round."""
@@ -153,16 +144,13 @@ class RunTable(anywidget.AnyWidget):
         rows = [r for r in self._all.rows if not self.chosen or shown(r) in self.chosen]
         return Report(rows, baseline=self._all.baseline)
 
-    def _heard(self, _: Any, content: Any, __: Any) -> None:
-        try:
-            self.error, self.message = None, ""
+    def heard(self, content: Any) -> None:
+        with self.told():
+            self.message = ""
             if "sort" in content:
                 self.by(str(content["sort"]))
             if "choose" in content:
                 self.choose(str(content["choose"]))
-        except Exception as error:  # a callback's error would vanish: the table shows it
-            self.error = error
-            self.message = f"Not done. {error if isinstance(error, EmbkitError) else repr(error)}"
 
     def _shown(self, *_: Any) -> None:
         key, wanted = COLUMNS[self.sort][0], self.find.casefold()
@@ -174,18 +162,8 @@ class RunTable(anywidget.AnyWidget):
         self.rows = [[shown(row) for _, shown in COLUMNS.values()] for row in known]
 
     def still(self) -> str:
-        """The first rows as plain HTML, for readers without a kernel."""
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in self.columns)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in cells) + "</tr>"
-            for cells in self.rows[:STILL]
-        )
         note = f"{min(STILL, len(self.rows))} of {len(self.rows)} on {self.split}, by {self.sort}"
-        return f"<table><caption>{html.escape(note)}</caption><tr>{head}</tr>{body}</table>"
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
-        return data | {"text/html": self.still()}, metadata
+        return Table(self.columns, self.rows[:STILL], note).to_html()
 
     def __repr__(self) -> str:
         return f"RunTable({len(self.rows)} approaches on {self.split}, by {self.sort})"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import html
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +18,9 @@ from ..data.domain import Domain, normalise
 from ..errors import EmbkitError
 from ..models.encoding import encode_as
 from ..models.loading import as_model
-from ..search.index import BM25
-from .base import Panel, listing, own_domain
+from ..search.index import BM25, exact_search
+from .base import Panel, own_domain
+from .drawing import columns, listing
 
 LONG = 1000  # characters of a query above which the reader is told that models read less
 SHOWN = 160  # characters of a document in the list
@@ -33,23 +36,6 @@ class Hit:
     score: float
     other: int
     right: bool
-
-
-class _Side:
-    """One model with the corpus made ready; ``scores`` gives one a document."""
-
-    def __init__(self, what: Any, domain: Domain) -> None:
-        self.what, texts = what, list(domain.corpus.values())
-        self.model = as_model(what)
-        self._words = BM25(texts) if self.model == "bm25" else None
-        if self._words is None:
-            self._documents = encode_as(self.model, texts, "document")  # (documents, dim)
-
-    def scores(self, query: str) -> np.ndarray:
-        if self._words is not None:
-            return next(self._words._all_scores([query]))
-        asked = encode_as(self.model, [query], "query", cache=False)  # (1, dim)
-        return self._documents @ asked[0]
 
 
 class SearchBox(Panel):
@@ -93,10 +79,11 @@ class SearchBox(Panel):
     ) -> None:
         if k < 1:
             raise EmbkitError(f"SearchBox(k={k})", expected="k of 1 or more", hint="k=8")
-        self.domain, self.names = domain, names
+        self.domain, self.names, self._subjects = domain, names, (before, after)
         self._ids, self._texts = list(domain.corpus), list(domain.corpus.values())
-        self._sides = [_Side(what, domain) for what in (before, after)]
-        self._warning = " ".join(filter(None, (own_domain(w, domain) for w in (before, after))))
+        self._models = [as_model(what) for what in (before, after)]
+        self._searches = [_search(model, self._texts) for model in self._models]
+        self._warning = own_domain(domain, before, after)
         self._known: dict[str, str] = {}
         for split in domain.qrels:  # a test split's reading of a text wins: it comes last
             self._known |= {normalise(domain.queries[q]): q for q in domain.qrels[split]}
@@ -106,23 +93,18 @@ class SearchBox(Panel):
         self.text = ipywidgets.Text(
             placeholder="type a query", continuous_update=True, layout={"width": "70%"}
         )
-        self.text.add_class("embkit-query")
         self.another = ipywidgets.Button(description="A test query", icon="random")
         self.results = ipywidgets.HTML()
         super().__init__()
-        self.children = [
-            ipywidgets.HBox([self.text, self.another]),
-            self.status,
-            self.results,
-        ]
-        traitlets.link((self, "query"), (self.text, "value"))
+        top = ipywidgets.HBox([*self.link(query=self.text), self.another])
+        self.children = [top, self.status, self.results]
         self.another.on_click(self.guarded(lambda _: self.ask_another()))
-        self.observe(self.guarded(lambda _: self._search()), ["query", "k"])
+        self.on(["query", "k"], self._draw)
         first = domain.queries[self._tests[0]] if query is None and self._tests else query
         with self.hold_trait_notifications():
             self.k, self.query = k, first or ""
         if not self.query:
-            self._search()
+            self._draw()
 
     def ask_another(self) -> str:
         """Puts one of the domain's test queries, drawn at random."""
@@ -135,82 +117,67 @@ class SearchBox(Panel):
         query = self._known.get(normalise(self.query))
         return frozenset(d for d, grade in self._right.get(query or "", {}).items() if grade > 0)
 
-    def _search(self) -> None:
+    def _draw(self) -> None:
         started = time.perf_counter()
         self.before, self.after, self.ranks = (), (), {}
         if not self.query.strip():
             self.results.value = ""
             self.tell("Type a few words, such as: " + next(iter(self.domain.queries.values())))
             return
-        scores = [side.scores(self.query) for side in self._sides]
-        orders = [np.argsort(-row, kind="stable") for row in scores]  # ties by lower index
-        places = [np.empty(len(self._ids), np.int64) for _ in orders]
-        for place, order in zip(places, orders, strict=True):
-            place[order] = np.arange(1, len(order) + 1)
+        found = [[rows[0] for rows in search([self.query])] for search in self._searches]
+        ranks = [np.argsort(order) + 1 for order, _ in found]
         right = self.right
         self.before, self.after = (
             tuple(
-                Hit(
-                    rank,
-                    self._ids[i],
-                    self._texts[i],
-                    float(scores[s][i]),
-                    int(places[1 - s][i]),
-                    self._ids[i] in right,
-                )
-                for rank, i in enumerate(orders[s][: self.k], start=1)
+                Hit(rank, self._ids[i], self._texts[i], float(score), int(other[i]),
+                    self._ids[i] in right)
+                for rank, (i, score) in enumerate(zip(order[: self.k], scores, strict=False), 1)
             )
-            for s in (0, 1)
-        )
+            for (order, scores), other in zip(found, ranks[::-1], strict=True)
+        )  # fmt: skip
         self.ranks = {
-            d: (int(places[0][i]), int(places[1][i])) for i, d in enumerate(self._ids) if d in right
+            d: (int(ranks[0][i]), int(ranks[1][i])) for i, d in enumerate(self._ids) if d in right
         }
         self.results.value = self._html()
         self.milliseconds = 1000 * (time.perf_counter() - started)
-        self.tell(" ".join(filter(None, (self._warning, self._gone(), self._long()))))
+        self.tell(self._warning, self._gone(), self._long())
 
     def _gone(self) -> str:
-        gone = [s.what.path for s in self._sides if hasattr(s.what, "record")]
-        names = [path.name for path in gone if not path.is_dir()]
+        paths = [what.path for what in self._subjects if hasattr(what, "record")]
+        names = [path.name for path in paths if not path.is_dir()]
         return f"{' and '.join(names)}: deleted on disk, still in memory here." if names else ""
 
     def _long(self) -> str:
         if len(self.query) <= LONG:
             return ""
-        windows = [getattr(side.model, "max_seq_length", None) for side in self._sides]
+        windows = [getattr(model, "max_seq_length", None) for model in self._models]
         read = min((w for w in windows if w), default=None)
         return f"{len(self.query):,} characters: the models read the first {read or 'few'} tokens."
 
     def _html(self) -> str:
-        columns = ""
-        for after, hits in enumerate((self.before, self.after)):
+        lists = []
+        for name, hits in zip(self.names, (self.before, self.after), strict=True):
             rows = "".join(
                 f"<li style='font-weight:{600 if hit.right else 400}'>"
                 f"{'★ ' if hit.right else ''}{html.escape(hit.text[:SHOWN])} "
-                f"<small style='opacity:.75'>{hit.score:.3f} {_moved(hit, bool(after))}"
-                f"</small></li>"
+                f"<small>{hit.score:.3f} {_moved(hit, hits is self.after)}</small></li>"
                 for hit in hits
             )
-            heading = html.escape(self.names[after])
-            columns += (
-                f"<div style='flex:1;min-width:0;overflow-wrap:anywhere'><b>{heading}</b>"
-                "<ol class='embkit-hits' style='margin:0;padding-left:2.2em;list-style:decimal'>"
-                f"{rows}</ol></div>"
-            )
-        answers = "".join(
-            f"<div class='embkit-answer'>{html.escape(line)}</div>" for line in self._answers()
-        )
-        return f"<div style='display:flex;gap:1.5em;line-height:1.4'>{columns}</div>{answers}"
+            style = "margin:0;padding-left:2.2em;list-style:decimal"
+            listed = f"<ol class='embkit-hits' style='{style}'>{rows}</ol>"
+            lists.append(f"<b>{html.escape(name)}</b>{listed}")
+        answers = (f"<div class='embkit-answer'>{html.escape(a)}</div>" for a in self._answers())
+        return columns(*lists) + "".join(answers)
 
     def picture(self) -> Figure:
-        columns = {
-            self.names[after]: [
-                (f"{hit.rank} ({_moved(hit, bool(after))}) {hit.text[:SHOWN]}", hit.right)
+        lists = {
+            name: [
+                (f"{hit.rank} ({_moved(hit, hits is self.after)}) {hit.text[:SHOWN]}", hit.right)
                 for hit in hits
             ]
-            for after, hits in enumerate((self.before, self.after))
+            for name, hits in zip(self.names, (self.before, self.after), strict=True)
         }
-        return listing(f"query: {self.query}", columns, "\n".join(self._answers()))
+        return listing(f"query: {self.query}", lists, "\n".join(self._answers()))
 
     def _answers(self) -> list[str]:
         """Where the right documents stand on both sides, a line each, the best three."""
@@ -224,6 +191,16 @@ class SearchBox(Panel):
         top = [hits[0].document if hits else "nothing" for hits in (self.before, self.after)]
         names = self.names
         return f"SearchBox({self.query[:60]!r}: {names[0]} {top[0]}, {names[1]} {top[1]} first)"
+
+
+def _search(model: Any, texts: list[str]) -> Callable[[list[str]], Any]:
+    """Queries -> all documents' numbers, best first, and scores; the documents encoded once."""
+    if isinstance(model, str):  # bm25
+        return functools.partial(BM25(texts).search, k=len(texts))
+    documents = encode_as(model, texts, "document")  # (documents, dim)
+    return lambda queries: exact_search(
+        encode_as(model, queries, "query", cache=False), documents, len(texts)
+    )
 
 
 def _moved(hit: Hit, after: bool) -> str:

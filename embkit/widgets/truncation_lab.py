@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import ipywidgets
 import numpy as np
 import traitlets
-from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from ..data import Domain
+from ..display import Table
 from ..errors import EmbkitError
 from ..evaluation.metrics import bootstrap_ci, ranking_from_arrays
 from ..evaluation.ranking import score
 from ..models.encoding import encode_as
 from ..models.loading import as_model
 from ..models.vectors import Vectors
-from ..plots import COLORS, DASHES, lines
+from ..plots import lines
+from ..plots.figures import log_ticks
 from ..search.index import exact_search
 from ..search.tiered import truncate
-from ..space.maps import Arrays, kept
-from .base import Panel, table
+from ..space.maps import kept
+from .base import LOOK, Panel
+from .drawing import framed, sketch
 
 STEPS = (4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 MOST = 4  # models beside each other
@@ -31,10 +33,10 @@ K = 10
 
 
 class TruncationLab(Panel):
-    """Move the slider: every model's vectors are cut there, and searched again.
+    """Move the slider: every model's vectors are truncated there, and searched again.
 
-    The score of each size is measured when the lab is made (kept on disk, so that this is slow
-    once); a query is searched anew for every place of the slider.
+    The score of each size is measured when the lab is made, and kept on disk; a query is searched
+    anew for every place of the slider.
 
     Args:
         models: name -> a Run, a model or its name; up to four.
@@ -49,8 +51,6 @@ class TruncationLab(Panel):
     Example:
         >>> lab = TruncationLab({"plain": run}, domain)  # doctest: +SKIP
         >>> lab.size = 32  # doctest: +SKIP
-        >>> lab.scores["plain"]  # doctest: +SKIP
-        (0.58, 0.54, 0.62)
     """
 
     size = traitlets.Int(help="dimensions that are left")
@@ -69,7 +69,7 @@ class TruncationLab(Panel):
             raise EmbkitError(
                 f"TruncationLab() was given {models!r}"[:200],
                 expected=f"one to {MOST} models, by name",
-                hint="TruncationLab({'plain': run, 'general': 'minilm'}, domain)",
+                hint="ek.widgets.TruncationLab({'plain': run, 'general': 'minilm'}, domain)",
             )
         super().__init__()
         self.domain, self.split = domain, split or domain.test_splits[0]
@@ -81,14 +81,14 @@ class TruncationLab(Panel):
         self.sizes = tuple(sorted({s for s in STEPS if s < widest} | {widest}))
         self.table = {name: self._measured(name) for name in self.models}
         self.page = ipywidgets.HTML()
-        first = next(iter(self._judged))
-        self.query = domain.queries[first] if query is None else query
+        self.query = domain.queries[next(iter(self._judged))] if query is None else query
         self.size = max(s for s in self.sizes if s <= 64) if size is None else size
-        self._asked = self._encoded(self.query)
-        self._draw()
-        self.observe(self.guarded(self._ask), "query")
-        self.observe(self.guarded(self._draw), "size")
-        self.children = [*self._controls(), self.page, self.status]
+        self._ask()
+        self.on("query", self._ask)
+        self.on("size", self._draw)
+        slider = ipywidgets.SelectionSlider(options=self.sizes, description="dimensions", **LOOK)
+        box = ipywidgets.Text(description="query", continuous_update=False, **LOOK)
+        self.children = [*self.link(size=slider, query=box), self.page, self.status]
 
     @traitlets.validate("size")
     def _a_step(self, proposal: Any) -> int:
@@ -116,9 +116,9 @@ class TruncationLab(Panel):
         """The query's best documents at this size: model -> [(id, similarity), …]."""
         ids, found = list(self.domain.corpus), {}
         for name, documents in self._documents.items():
-            size = self._size(name)
-            asked = truncate(self._asked[name], size)
-            scores = documents[:, :size] @ asked[0] / self._lengths(name, size)
+            part = documents[:, : self._size(name)]
+            scores = part @ truncate(self._asked[name], part.shape[1])[0]
+            scores = scores / np.maximum(np.linalg.norm(part, axis=1), 1e-12)
             best = np.argsort(-scores, kind="stable")[:K]
             found[name] = [(ids[i], float(scores[i])) for i in best]
         return found
@@ -131,9 +131,7 @@ class TruncationLab(Panel):
         }
         figure = lines(self.sizes, series, "dimensions", f"nDCG@10 on {self.split}", logx=True)
         axes = figure.axes[0]
-        ticks = [s for s in self.sizes if s & (s - 1) == 0 or s == self.sizes[-1]]
-        axes.set_xticks(ticks, [str(tick) for tick in ticks])
-        axes.minorticks_off()
+        log_ticks(axes, [s for s in self.sizes if s & (s - 1) == 0 or s == self.sizes[-1]])
         axes.axvline(self.size, color="black", lw=1, ls=":")
         axes.set_title(f"{self.size} dimensions: {self.megabytes:,.1f} MB", fontsize=11)
         return figure
@@ -142,14 +140,6 @@ class TruncationLab(Panel):
         """This size, or the whole of a model that has fewer dimensions."""
         return min(self.size, self._documents[name].shape[1])
 
-    def _lengths(self, name: str, size: int) -> np.ndarray:
-        """Lengths of a model's cut documents, shape (documents,); kept once computed."""
-        cache = self.__dict__.setdefault("_cut_lengths", {})
-        if (name, size) not in cache:
-            part = self._documents[name][:, :size]
-            cache[name, size] = np.maximum(np.sqrt(np.einsum("ij,ij->i", part, part)), 1e-12)
-        return cache[name, size]
-
     def _measured(self, name: str) -> dict[int, tuple[float, float, float]]:
         """Size -> (nDCG@10, low, high), from disk the second time."""
         documents, queries = self._documents[name], list(self._judged)
@@ -157,34 +147,30 @@ class TruncationLab(Panel):
         asked = encode_as(self.models[name], texts, "query")
         sizes = sorted({min(s, documents.shape[1]) for s in self.sizes})
 
-        def measure() -> Arrays:
-            rows = [self._score(truncate(asked, s), truncate(documents, s), queries) for s in sizes]
-            return {"rows": np.array(rows)}
+        def measure() -> dict[str, np.ndarray]:
+            return {"rows": np.array([self._score(asked, documents, size) for size in sizes])}
 
         settings = {"domain": self.domain.hash, "split": self.split, "sizes": sizes}
-        found = kept("sizes", (asked, documents), settings, measure)["rows"]
-        return {s: (m, low, high) for s, (m, low, high) in zip(sizes, found.tolist(), strict=True)}
+        found = kept("sizes", (asked, documents), settings, measure)["rows"].tolist()
+        return {size: (m, low, high) for size, (m, low, high) in zip(sizes, found, strict=True)}
 
-    def _score(
-        self, asked: Vectors, documents: Vectors, queries: list[str]
-    ) -> tuple[float, float, float]:
-        found = exact_search(asked, documents, K)
-        ranking = ranking_from_arrays(queries, list(self.domain.corpus), *found)
+    def _score(self, asked: Vectors, documents: Vectors, size: int) -> tuple[float, float, float]:
+        found = exact_search(truncate(asked, size), truncate(documents, size), K)
+        ranking = ranking_from_arrays(list(self._judged), list(self.domain.corpus), *found)
         values = score(ranking, self.domain, self.split, ["ndcg@10"])["ndcg@10"]
         return float(values.mean()), *bootstrap_ci(values)
 
-    def _encoded(self, query: str) -> dict[str, Vectors]:
-        if not query.strip():
+    def _ask(self) -> None:
+        if not self.query.strip():  # the last results stay
             hint = "lab.query = 'low iron in the blood'"
             raise EmbkitError("an empty query", expected="a few words", hint=hint)
-        return {n: encode_as(m, [query], "query", cache=False) for n, m in self.models.items()}
-
-    def _ask(self, _: Any = None) -> None:
-        self._asked = self._encoded(self.query)  # an empty one leaves the last results
+        self._asked = {
+            n: encode_as(m, [self.query], "query", cache=False) for n, m in self.models.items()
+        }
         self._draw()
 
-    def _draw(self, _: Any = None) -> None:
-        self.tell("")
+    def _draw(self) -> None:
+        self.tell()
         corpus, found = self.domain.corpus, self.results
         text = {self.domain.queries[q]: judged for q, judged in self._judged.items()}
         right = {d for d, grade in text.get(self.query, {}).items() if grade > 0}
@@ -197,54 +183,19 @@ class TruncationLab(Panel):
             for row in zip(*found.values(), strict=True)
         ]
         share = self.size / self.sizes[-1]
+        curves = {
+            name: [(size, mean) for size, (mean, _, _) in rows.items()]
+            for name, rows in self.table.items()
+        }
+        label = f"nDCG@10 by dimensions, the shown one {self.size}"
+        drawn = sketch(label, curves, mark=self.size, logx=True, width=560, height=120)
         self.page.value = (
             f"<p style='margin:4px 0'><b>{self.size} dimensions: {self.megabytes:,.1f} MB</b> for "
             f"{len(corpus):,} documents, {share:.0%} of the whole; "
             f"{self.size * 4 / 1000:,.2f} GB a million. ★ right for "
-            f"<i>{html.escape(self.query[:200])}</i></p>"
-            f"{_curves(self.table, self.sizes, self.size)}{table(heads, rows)}"
+            f"<i>{html.escape(self.query[:200])}</i></p>{drawn}{framed(Table(heads, rows))}"
         )
-
-    def _controls(self) -> list[Any]:
-        wide = {"layout": ipywidgets.Layout(width="46em"), "style": {"description_width": "8em"}}
-        slider = ipywidgets.SelectionSlider(
-            options=self.sizes, value=self.size, description="dimensions", **wide
-        )
-        box = ipywidgets.Text(
-            value=self.query, description="query", continuous_update=False, **wide
-        )
-        traitlets.link((self, "size"), (slider, "value"))
-        traitlets.link((self, "query"), (box, "value"))
-        return [slider, box]
 
     def __repr__(self) -> str:
         said = ", ".join(f"{name} {mean:.3f}" for name, (mean, _, _) in self.scores.items())
         return f"TruncationLab({self.size} dimensions, nDCG@10 on {self.split!r}: {said})"
-
-
-def _curves(
-    table: Mapping[str, Mapping[int, tuple[float, float, float]]], sizes: Sequence[int], shown: int
-) -> str:
-    """nDCG@10 by size as SVG, with a line at the shown one."""
-    top = max(high for rows in table.values() for _, _, high in rows.values()) or 1.0
-    width, height = 560, 120
-    span = max(np.log(sizes[-1] / sizes[0]), 1e-9)
-
-    def x(size: int) -> float:
-        return 10 + (width - 20) * np.log(size / sizes[0]) / span
-
-    drawn = f"<path d='M{x(shown):.0f} 5V{height}' stroke='currentColor'/>"
-    for number, (name, rows) in enumerate(table.items()):
-        points = " ".join(
-            f"{x(s):.1f},{height - (height - 10) * m / top:.1f}" for s, (m, _, _) in rows.items()
-        )
-        dash = "" if DASHES[number] == "-" else f" stroke-dasharray='{3 + 3 * number} 3'"
-        colour, y = to_hex(COLORS[number]), 10 + 16 * number
-        drawn += (
-            f"<polyline points='{points}' fill='none' stroke='{colour}' stroke-width='2'{dash}/>"
-            f"<line x1='14' x2='40' y1='{y}' y2='{y}' stroke='{colour}' stroke-width='2'{dash}/>"
-            f"<text x='46' y='{y + 4}' font-size='12' fill='currentColor'>"
-            f"{html.escape(name[:40])}</text>"
-        )
-    label = f"nDCG@10 by dimensions, the shown one {shown}"
-    return f"<svg width='{width}' height='{height}' role='img' aria-label='{label}'>{drawn}</svg>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from embkit.data import load_domain
@@ -27,3 +28,12 @@ def before_after() -> Path:
     rows = rank_changes(phrase, load_model(recipe.model), run.model(), domain, right, k=6)
     figure = rank_change(rows, phrase, k=6, titles=("general model", "fine-tuned"))
     return write_atomic(paths().notebooks / "pictures" / "before_after.png", png(figure))
+
+
+def main() -> None:
+    """Draws the picture, and says where it is."""
+    sys.stdout.write(f"written: {before_after()}\n")
+
+
+if __name__ == "__main__":
+    main()

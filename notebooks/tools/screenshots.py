@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import tempfile
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import nbformat
 
 from embkit import session
 from notebooks.tools.authoring import METADATA
+from notebooks.tools.pictures import before_after
 from tests.browser.lab_driver import Lab, chrome, find_chromium
 
 WIDTH = 1100  # pixels that a picture has at most
@@ -87,4 +89,11 @@ def _small(png: bytes) -> bytes:
     return file.getvalue()
 
 
-__all__ = ["PANELS", "screenshots"]
+def main() -> None:
+    """Draws all pictures of the README, and says where they are."""
+    for path in (before_after(), *screenshots()):
+        sys.stdout.write(f"written: {path}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -41,8 +41,8 @@ def bench_space(say: Callable[..., None], documents: int = DOCUMENTS) -> dict[st
     models = (load_model("minilm"), run.model())
     texts = list(domain.corpus.values())
     before, after = (encode_as(model, texts, "document") for model in models)
-    turn = geometry.rotation(after, before)
-    whole = before, (after @ turn.astype(np.float32)).astype(np.float32)
+    rotation = geometry.rotation(after, before)
+    whole = before, (after @ rotation.astype(np.float32)).astype(np.float32)
     a, b = (side[:documents] for side in whole)
     say(f"\nthe space, {len(a):,} documents by two models")
     found: dict[str, Any] = {"documents": len(a)}
@@ -63,7 +63,7 @@ def bench_space(say: Callable[..., None], documents: int = DOCUMENTS) -> dict[st
         found["neighbours_seconds"] = near
         say(f"  15 neighbours of each, both models: {near:.1f} s")
         whole_maps = {"pca": maps.project(*whole, "pca")}  # the widgets take the whole corpus
-        space = Space(domain, ("base", "contrastive"), models, *whole, turn, whole_maps)
+        space = Space(domain, ("base", "contrastive"), models, *whole, rotation, whole_maps)
         found |= _widgets(say, space)
     return found
 

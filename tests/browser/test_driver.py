@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from embkit.errors import EmbkitError
-from notebooks.tools import screenshots
+from notebooks.tools import pictures, screenshots
 from tests.benchmarks import bench_browser
 from tests.browser import lab_driver
 
@@ -43,3 +43,14 @@ def test_the_pictures_of_the_readme_are_small_and_show_every_panel(
         with Image.open(path) as image:
             assert image.width <= screenshots.WIDTH and image.height > 150
             assert len(image.convert("RGB").getcolors()) > 8, "something is drawn"
+
+
+def test_the_pictures_are_made_from_the_shell(monkeypatch, tmp_path, capsys):
+    figure, panel = tmp_path / "figure.png", tmp_path / "panel.png"
+    monkeypatch.setattr(screenshots, "screenshots", lambda: [panel])
+    for tool in (screenshots, pictures):
+        monkeypatch.setattr(tool, "before_after", lambda: figure)
+    pictures.main()
+    assert capsys.readouterr().out == f"written: {figure}\n"
+    screenshots.main()
+    assert capsys.readouterr().out == f"written: {figure}\nwritten: {panel}\n"

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from embkit import plots
 from embkit.errors import EmbkitError
 from embkit.evaluation.scores import METRICS, Scores, compare
+from embkit.plots import figures
 
 
 @pytest.fixture(autouse=True)
@@ -205,7 +206,7 @@ def test_the_style_stays_inside_its_context():
 
 def test_colours_are_petroff10_and_no_two_classes_look_alike_without_colour():
     assert list(plots.COLORS) == list(matplotlib.color_sequences["petroff10"])
-    assert len(set(plots.HATCHES)) == len(set(plots.MARKERS)) == len(plots.COLORS)
+    assert len(set(figures.HATCHES)) == len(set(figures.MARKERS)) == len(plots.COLORS)
 
 
 def test_a_figure_shows_itself_once_with_its_text(monkeypatch):
@@ -214,7 +215,7 @@ def test_a_figure_shows_itself_once_with_its_text(monkeypatch):
     shown = []
     monkeypatch.setattr(IPython.display, "display", lambda *a, **k: shown.append((a, k)))
     figure = plots.lines([1, 2], {"a": [1, 2]}, "x", "y")
-    assert isinstance(figure, plots.Picture)
+    assert isinstance(figure, figures.Picture)
     figure._ipython_display_()
     ((data,), options) = shown[0]
     assert data["image/png"].startswith(b"\x89PNG") and data["text/plain"] == figure.embkit_alt

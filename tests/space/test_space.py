@@ -27,7 +27,7 @@ def unit(rows):
 
 @pytest.fixture
 def clusters():
-    """90 unit vectors in three clusters, and the same with a little noise, turned at random."""
+    """90 unit vectors in three clusters, and the same with a little noise, rotated at random."""
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((3, 12))
     before = unit(np.repeat(centres, 30, axis=0) + 0.4 * rng.standard_normal((90, 12)))
@@ -138,7 +138,7 @@ def test_separation_is_the_area_under_the_roc():
         geometry.separation([], [1])
 
 
-def test_rotation_is_that_of_scipy_and_undoes_a_turn(clusters):
+def test_rotation_is_that_of_scipy_and_undoes_one(clusters):
     from scipy.linalg import orthogonal_procrustes
 
     before, after = clusters
@@ -304,14 +304,14 @@ def space(tiny_model, tiny_teacher, tiny_domain, fake_umap):
 
 def test_a_space_holds_both_models_and_one_map_each_method(space, tiny_domain):
     assert set(space.maps) == {"umap", "pca"} and space.before.shape == (40, 32)
-    assert space.turn @ space.turn.T == pytest.approx(np.eye(32), abs=1e-5)
+    assert space.rotation @ space.rotation.T == pytest.approx(np.eye(32), abs=1e-5)
     assert np.linalg.norm(space.after, axis=1) == pytest.approx(np.ones(40), abs=1e-4)
     assert space.drift.shape == space.overlap.shape == (40,)
-    assert "trustworthiness" in repr(space) and "40 documents" in space._repr_html_()
+    assert "trustworthiness" in repr(space) and "40 documents" in repr(space)
     assert ek.space.fit_space is fit_space
 
 
-def test_a_turn_changes_no_ranking(space, tiny_teacher, tiny_domain):
+def test_a_rotation_changes_no_ranking(space, tiny_teacher, tiny_domain):
     model = ek.load_model(tiny_teacher)
     ranking = ek.rank(model, tiny_domain, "known", k=3)
     asked = space.queries("known")[1]
@@ -524,5 +524,5 @@ def test_the_matryoshka_curve_tells_taught_sizes_from_others():
 
 
 def test_figures_of_the_space_are_found_through_plots():
-    with pytest.raises(AttributeError, match="no 'space_map'"):
+    with pytest.raises(AttributeError, match="space_map"):
         plots.space_map  # noqa: B018

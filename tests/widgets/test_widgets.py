@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from IPython.core.formatters import DisplayFormatter
 
+from embkit.display import Table
 from embkit.errors import EmbkitError
 from embkit.evaluation import ranking
 from embkit.evaluation.metrics import score_ranking
@@ -18,7 +19,8 @@ from embkit.recipes.presets import PRESETS
 from embkit.recipes.recipe import Recipe
 from embkit.training import trainer
 from embkit.widgets import FailureBrowser, NegativesLab, RecipeEditor, SearchBox
-from embkit.widgets.base import Panel, listing, table
+from embkit.widgets.base import Panel
+from embkit.widgets.drawing import framed, listing
 from notebooks.tools.authoring import WIDGET
 
 MARKUP = "<script>alert('x')</script> & <b>bold</b> 😀"
@@ -103,7 +105,7 @@ def test_an_error_in_a_callback_is_shown_as_text():
 
 
 def test_tables_and_pictures_take_any_text():
-    shown = table(["<i>"], [[MARKUP]], marked=[0])
+    shown = framed(Table(["<i>"], [[MARKUP]], bold=[(0, 0)]))
     assert not any(tag in shown for tag in (*TAGS, "<i>"))
     from embkit.plots import png
 
@@ -274,7 +276,7 @@ def test_fields_that_need_each_other_can_be_set_one_after_the_other(tiny_domain)
     editor.controls["approach"].value = "distill"
     assert "without a teacher" in editor.message and editor.recipe.approach == "contrastive"
     editor.controls["teacher"].value = "bge-small"
-    assert (editor.recipe.approach, editor.recipe.teacher) == ("distill", "bge-small")
+    assert (editor.recipe.approach, editor.recipe.teacher) == ("distill", ("bge-small",))
     assert editor.message == "" and editor.live.recipe == editor.recipe
 
 
@@ -300,7 +302,7 @@ def test_the_lab_mines_what_mine_mines(tiny_domain, rows):
     rules = {"range_min": 1, "range_max": 20, "relative_margin": 0.1}
     wanted = mining.mine(tiny_domain, rows, 1, model=letters, **rules)
     assert lab.mined.negatives == wanted.negatives and lab.mined.removed == wanted.removed
-    lab.keep_kin, lab.margin = True, 0.0
+    lab.keep_relatives, lab.margin = True, 0.0
     rules = {"range_min": 1, "range_max": 20, "keep_relatives": True}
     assert lab.mined.removed == mining.mine(tiny_domain, rows, 1, model=letters, **rules).removed
     for rule, count in lab.mined.removed.items():
@@ -310,8 +312,8 @@ def test_the_lab_mines_what_mine_mines(tiny_domain, rows):
 def test_sliders_and_traits_are_one(tiny_domain, rows):
     lab = NegativesLab(tiny_domain, rows, model=letters)
     assert lab.range_max == 40 == lab._ends.max  # there are no more documents
-    lab._ends.value, lab._margin.value, lab._kin.value = (2, 9), 0.25, True
-    assert (lab.range_min, lab.range_max, lab.margin, lab.keep_kin) == (2, 9, 0.25, True)
+    lab._ends.value, lab._margin.value, lab._relatives.value = (2, 9), 0.25, True
+    assert (lab.range_min, lab.range_max, lab.margin, lab.keep_relatives) == (2, 9, 0.25, True)
     lab.range_max = 12
     assert lab._ends.value == (2, 12) and lab.error is None
 
