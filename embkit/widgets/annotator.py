@@ -11,7 +11,8 @@ import anywidget
 import traitlets
 
 from ..errors import EmbkitError
-from ..pairs.labels import GRADES, MEANINGS, LabelStore, Task, annotator_name
+from ..pairs.labels import GRADES, MEANINGS, LabelStore, annotator_name
+from ..pairs.pooling import Task
 
 KEYS = {str(grade): f"{name}: {MEANINGS[grade]}" for grade, name in GRADES.items()}
 KEYS |= {"Backspace": "undo: back, and the grade taken back", "ArrowRight": "skip: it comes again"}
