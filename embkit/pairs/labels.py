@@ -56,11 +56,6 @@ class LabelStore(AppendOnlyStore, Shown):
     Args:
         domain: whose queries and documents are judged.
         path: the file; default: ``labels/<domain's name>.jsonl`` in the runs' folder.
-
-    Example:
-        >>> store = LabelStore(domain)  # doctest: +SKIP
-        >>> store.label("q1", "D50", 2, annotator="ann").grade  # doctest: +SKIP
-        2
     """
 
     what, hint = "decision", "LabelStore(domain, path='another/labels.jsonl')"
@@ -270,13 +265,11 @@ class LabelledPairs(Shown):
             raise EmbkitError(
                 f"no labelled pair with negatives={negatives}",
                 expected=f"from 0 to {most} negatives a pair" if self.positives else "some pairs",
-                hint="judge more of the candidates, or ask for fewer negatives",
+                hint="label more of the candidates, or ask for fewer negatives",
             )
         names = ["anchor", "positive", *(f"negative_{i + 1}" for i in range(negatives))]
-        texts = (
-            [self.domain.queries[query], *(self.domain.corpus[d] for d in documents)]
-            for query, *documents in rows
-        )
+        queries, corpus = self.domain.queries, self.domain.corpus
+        texts = ([queries[query], *(corpus[d] for d in found)] for query, *found in rows)
         return Dataset.from_list([dict(zip(names, row, strict=True)) for row in texts])
 
     def __repr__(self) -> str:

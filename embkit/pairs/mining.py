@@ -141,9 +141,6 @@ def mine(
 
     Raises:
         EmbkitError: an unknown miner, an empty window, more negatives than documents.
-
-    Example:
-        >>> mine(domain, ek.training_pairs(recipe, domain).rows, n=2)  # doctest: +SKIP
     """
     pairs = list(pairs)
     _check(domain, pairs, n, miner, range_min, range_max, sampling)
@@ -286,7 +283,7 @@ def _preferred(
     waiting = {row: list(order) for row, order in enumerate(places)}
     short = dict.fromkeys(waiting, n)
     while asked := [(r, p) for r, order in waiting.items() for p in order[: short[r]]]:
-        waiting = {r: order[short[r] :] for r, order in waiting.items()}
+        waiting = {r: order[short[r] :] for r, order in waiting.items() if short[r]}
         texts = [(anchors[r], domain.corpus[ids[found[r, p]]]) for r, p in asked]
         for (row, place), value in zip(asked, np.asarray(score(texts), float), strict=True):
             better[row, place] = value >= bound[row]

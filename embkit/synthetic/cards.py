@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from collections import Counter
 
 from ..data import Domain
@@ -57,7 +56,6 @@ def set_card(
         {"kind": k, "written": f"{n:,}", "kept": f"{kept[k]:,}", "share": f"{kept[k] / n:.0%}"}
         for k, n in Counter(row.kind for row in generated.rows).items()
     ]
-    some = random.Random(0).sample(result.rows, min(12, len(result.rows)))
     # the text around them
     made = f"`{command}`" if command else "`ek.synthetic.write_set`"
     parts = [
@@ -86,7 +84,7 @@ def set_card(
         ]
     parts += [
         "## Examples kept",
-        examples(some, generated.texts).to_markdown(),
+        examples(result.rows, generated.texts, 12).to_markdown(),
         "## Limits",
         LIMITS,
         notes.strip(),

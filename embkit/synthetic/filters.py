@@ -69,9 +69,8 @@ class Filtered:
     def table(self) -> Table:
         """The counts: rule, what it removes, how many, their share, how many are left."""
         cells = [
-            [c["rule"], RULES[c["rule"]], f"{c['removed']:,}", f"{c['share']:.1%}"]
-            + [f"{c['left']:,}"]
-            for c in self.counts()
+            [rule, RULES[rule], f"{n:,}", f"{share:.1%}", f"{left:,}"]
+            for rule, _, n, share, left in (c.values() for c in self.counts())
         ]
         return Table(["filter", "removes a query that is", "removed", "share", "left"], cells)
 
@@ -116,11 +115,10 @@ class Filtered:
         return "\n".join([*lines, self.note] if self.note else lines)
 
     def _repr_html_(self) -> str:
-        some = random.Random(0).sample(self.rows, min(5, len(self.rows)))
         said = f"{len(self.rows):,} of {len(self.generated.rows):,} queries kept. {self.note}"
         return (
             replace(self.table(), caption=said.strip()).to_html()
-            + replace(examples(some, self.generated.texts), caption="kept").to_html()
+            + examples(self.rows, self.generated.texts, 5, "kept").to_html()
             + replace(self.removed_examples(3), caption="removed").to_html()
         )
 

@@ -77,10 +77,6 @@ class Generated:
         """How many failed for which reason, without the answers' own words."""
         return Counter(row.reason.split(": ")[0] for row in self.failed)
 
-    def sample(self, n: int = 8, seed: int = 0) -> list[Row]:
-        """A few rows."""
-        return random.Random(seed).sample(self.rows, min(n, len(self.rows)))
-
     def facts(self) -> dict[str, str]:
         """Model, prompt, counts, and what went wrong."""
         found = {"model": self.backend, "prompt": f"{self.prompt.name} ({self.prompt.hash})"}
@@ -97,7 +93,7 @@ class Generated:
         return f"Generated({len(self.rows):,} queries)\n{facts(self.facts()).to_text()}"
 
     def _repr_html_(self) -> str:
-        return facts(self.facts()).to_html() + examples(self.sample(), self.texts).to_html()
+        return facts(self.facts()).to_html() + examples(self.rows, self.texts, 8).to_html()
 
 
 def pairs(rows: Sequence[Row], texts: Mapping[str, str]) -> Dataset:
@@ -113,10 +109,11 @@ def pairs(rows: Sequence[Row], texts: Mapping[str, str]) -> Dataset:
     return Dataset.from_list([{"anchor": r.query, "positive": texts[r.document]} for r in rows])
 
 
-def examples(rows: Sequence[Row], texts: Mapping[str, str]) -> Table:
-    """Some queries and their documents as a table, each text to 300 characters."""
-    cells = [[r.kind, r.query[:SHOWN], texts[r.document][:SHOWN]] for r in rows]
-    return Table(["kind", "query", "document"], cells)
+def examples(rows: Sequence[Row], texts: Mapping[str, str], n: int, caption: str = "") -> Table:
+    """A few queries and their documents, drawn at random, each text to 300 characters."""
+    some = random.Random(0).sample(rows, min(n, len(rows)))
+    cells = [[r.kind, r.query[:SHOWN], texts[r.document][:SHOWN]] for r in some]
+    return Table(["kind", "query", "document"], cells, caption)
 
 
 def generate(
@@ -137,7 +134,7 @@ def generate(
 ) -> Generated:
     """Asks a language model for queries that each document answers.
 
-    Each answer is kept on disk as it comes, in the cache folder, under the model, the prompt, the
+    Each answer is kept on disk at once, in the cache folder, under the model, the prompt, the
     settings and the document: a call that was interrupted goes on where it stopped, and one that
     is done costs nothing. Two processes may work at once. What fails is asked again: after 1, 2,
     4 ... seconds (or as long as the endpoint says, 120 at most) where no answer came, and at
