@@ -2,9 +2,10 @@
 
 from .agreement import annotator_agreement
 from .false_negatives import find_false_negatives
-from .labels import LabelStore, candidates, labels_to_pairs, queue, with_labels
+from .labels import LabelStore, labels_to_pairs, with_labels
 from .mining import Mined, mine
 from .pairs import TrainingPairs, batches, collect, in_batch_false_negatives, make_pairs, sets
+from .pooling import candidates, queue
 
 __all__ = [
     "LabelStore",

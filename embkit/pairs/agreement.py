@@ -7,20 +7,24 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from ..display import Table
 from ..errors import EmbkitError
-from .labels import GRADES, LabelStore, Pair, table
+from .labels import GRADES, LabelStore, Pair
 
 
 @dataclass(frozen=True)
 class PairAgreement:
     """How far two annotators agree on what both have judged.
 
-    ``kappa`` and ``weighted_kappa`` are NaN where they are undefined; ``interval`` is the 95%
-    interval of ``kappa`` (queries resampled), NaN where fewer than two queries are shared.
+    ``kappa`` and ``weighted_kappa`` are scikit-learn's ``cohen_kappa_score``, NaN where both gave
+    one and the same grade throughout. Linearly weighted, 2 against 0 counts twice as much as 2
+    against 1. ``interval`` is the 95% interval of ``kappa`` (queries resampled), NaN where fewer
+    than two queries are shared.
+
+    Paper: Cohen, A coefficient of agreement for nominal scales, 1960.
     """
 
     first: str
@@ -51,34 +55,35 @@ class Agreement:
     pairs: tuple[PairAgreement, ...]
     disagreements: tuple[Disagreement, ...]
 
-    def rows(self) -> list[tuple[Any, ...]]:
-        """The table's rows, as text where a figure is undefined."""
-        return [
-            (
+    def table(self) -> Table:
+        """The figures of each two annotators; text where one is undefined."""
+        cells = [
+            [
                 f"{p.first} and {p.second}",
-                p.items,
-                p.queries,
+                str(p.items),
+                str(p.queries),
                 f"{p.raw:.2f}",
                 _figure(p.kappa),
                 "–" if math.isnan(p.interval[0]) else "{:.2f} to {:.2f}".format(*p.interval),
                 _figure(p.weighted_kappa),
-            )
+            ]
             for p in self.pairs
         ]
+        head = ["annotators", "pairs", "queries", "same grade", "kappa", "95%", "weighted kappa"]
+        return Table(head, cells)
 
     def _repr_html_(self) -> str:
-        head = ("annotators", "pairs", "queries", "same grade", "kappa", "95%", "weighted kappa")
-        shown = [
-            (d.query_text, d.document_text, ", ".join(f"{a}: {g}" for a, g in d.grades.items()))
+        cells = [
+            [d.query_text, d.document_text, ", ".join(f"{a}: {g}" for a, g in d.grades.items())]
             for d in self.disagreements[:10]
         ]
-        title = f"<p>{len(self.disagreements)} disagreement(s); the widest:</p>"
-        return table(head, self.rows()) + (
-            title + table(("query", "document", "grades"), shown) if shown else ""
-        )
+        widest = f"{len(self.disagreements)} disagreement(s); the widest are shown"
+        apart = Table(["query", "document", "grades"], cells, widest)
+        return self.table().to_html() + (apart.to_html() if cells else "")
 
     def __repr__(self) -> str:
-        pairs = "; ".join(f"{row[0]}: {row[1]} pairs, kappa {row[4]}" for row in self.rows())
+        rows = self.table().cells
+        pairs = "; ".join(f"{row[0]}: {row[1]} pairs, kappa {row[4]}" for row in rows)
         return f"Agreement({pairs}; {len(self.disagreements)} disagreement(s))"
 
 
@@ -89,17 +94,17 @@ def annotator_agreement(store: LabelStore) -> Agreement:
         EmbkitError: no two annotators have judged the same pair.
     """
     labels = store.labels()
-    found = []
-    for first, second in itertools.combinations(sorted(labels), 2):
-        both = sorted(labels[first].keys() & labels[second].keys())
-        if both:
-            grades = [(labels[first][pair], labels[second][pair]) for pair in both]
-            found.append(_pair_agreement(first, second, [q for q, _ in both], grades))
+    found = [
+        _pair_agreement(first, second, {p: (labels[first][p], labels[second][p]) for p in both})
+        for first, second in itertools.combinations(sorted(labels), 2)
+        if (both := sorted(labels[first].keys() & labels[second].keys()))
+    ]
     if not found:
         raise EmbkitError(
             f"{len(labels)} annotator(s), and no pair judged by two of them",
             expected="the same pairs judged by at least two annotators",
-            hint="give a second person the same tasks: Annotator(tasks, store, annotator='bob')",
+            hint="give a second person the same tasks: "
+            "ek.widgets.Annotator(tasks, store, annotator='bob')",
         )
     given: dict[Pair, dict[str, int]] = defaultdict(dict)
     for name in sorted(labels):
@@ -117,80 +122,48 @@ def annotator_agreement(store: LabelStore) -> Agreement:
     )
 
 
-def cohen_kappa(first: Sequence[int], second: Sequence[int], *, weighted: bool = False) -> float:
-    """Cohen's kappa of two annotators' grades: how far they agree beyond chance.
-
-    kappa = 1 − Σ w_ij O_ij / Σ w_ij E_ij, over the grades i of the first and j of the second.
-    O_ij is the share of pairs with these grades, E_ij the product of the two annotators' own
-    shares of i and of j. Unweighted, w_ij is 1 where i ≠ j, else 0: that is (p_o − p_e) /
-    (1 − p_e). Weighted, w_ij = |i − j|: 2 against 0 counts twice as much as 2 against 1.
-
-    Args:
-        first: grades 0, 1 or 2, one a pair.
-        second: the other annotator's, in the same order.
-        weighted: linearly weighted.
-
-    Returns:
-        1 for the same grades, 0 for agreement by chance alone, below 0 for less than that; NaN
-        where it is undefined: no pairs, or both gave one and the same grade throughout.
-
-    Raises:
-        EmbkitError: other grades, or two lists of different length.
-
-    Example:
-        >>> cohen_kappa([2, 2, 0, 0], [2, 0, 0, 0])
-        0.5
-
-    Paper: Cohen, A coefficient of agreement for nominal scales, 1960.
-    """
-    if len(first) != len(second) or not {*first, *second} <= GRADES.keys():
-        raise EmbkitError(
-            f"{len(first)} and {len(second)} grades, of {sorted({*first, *second})}",
-            expected="two lists of the same length, of grades 0, 1 and 2",
-            hint="cohen_kappa([2, 1, 0], [2, 0, 0])",
-        )
-    counts = np.zeros((3, 3))
-    np.add.at(counts, (np.asarray(first, int), np.asarray(second, int)), 1)
-    return float(_kappa(counts, weighted))
-
-
-def _kappa(tables: np.ndarray, weighted: bool) -> np.ndarray:
-    """Kappa of counts (..., 3, 3): first's grade by second's."""
-    apart = np.abs(np.subtract.outer(np.arange(3), np.arange(3)))
-    weights = apart if weighted else apart > 0
-    total = tables.sum((-1, -2))
-    chance = tables.sum(-1)[..., :, None] * tables.sum(-2)[..., None, :]
-    seen, expected = (weights * tables).sum((-1, -2)) * total, (weights * chance).sum((-1, -2))
-    nothing = np.full_like(expected, np.nan)
-    return 1 - np.divide(seen, expected, out=nothing, where=expected > 0)
-
-
-def _pair_agreement(
-    first: str, second: str, queries: list[str], grades: list[tuple[int, int]]
-) -> PairAgreement:
-    rows = {query: row for row, query in enumerate(dict.fromkeys(queries))}
-    tables = np.zeros((len(rows), 3, 3))  # one a query: its pairs are not independent
-    for query, (a, b) in zip(queries, grades, strict=True):
-        tables[rows[query], a, b] += 1
+def _pair_agreement(first: str, second: str, both: dict[Pair, tuple[int, int]]) -> PairAgreement:
+    ours, theirs = zip(*both.values(), strict=True)  # grades
+    rows = {query: row for row, query in enumerate(dict.fromkeys(query for query, _ in both))}
+    counts = np.zeros((len(rows), 3, 3))  # one table a query: its pairs are not independent
+    for (query, _), (a, b) in both.items():
+        counts[rows[query], a, b] += 1
     interval = (math.nan, math.nan)
     if len(rows) > 1:
         rng = np.random.default_rng(0)
         drawn = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=2000)
-        resampled = _kappa(np.tensordot(drawn, tables, 1), weighted=False)
+        resampled = _kappas(np.tensordot(drawn, counts, 1))
         if not np.isnan(resampled).all():
             low, high = np.nanpercentile(resampled, [2.5, 97.5])
             interval = (float(low), float(high))
-    counts = tables.sum(0)
     return PairAgreement(
         first=first,
         second=second,
-        items=len(grades),
+        items=len(both),
         queries=len(rows),
-        raw=float(np.trace(counts) / len(grades)),
-        kappa=float(_kappa(counts, weighted=False)),
-        weighted_kappa=float(_kappa(counts, weighted=True)),
+        raw=float(np.mean([a == b for a, b in both.values()])),
+        kappa=kappa(ours, theirs),
+        weighted_kappa=kappa(ours, theirs, "linear"),
         interval=interval,
     )
+
+
+def kappa(first: Sequence[int], second: Sequence[int], weights: str | None = None) -> float:
+    """scikit-learn's kappa of two lists of grades; NaN without a warning where it is undefined."""
+    from sklearn.metrics import cohen_kappa_score
+
+    if len({*first, *second}) < 2:
+        return math.nan
+    return float(cohen_kappa_score(first, second, labels=list(GRADES), weights=weights))
+
+
+def _kappas(counts: np.ndarray) -> np.ndarray:
+    """Unweighted kappa of each table (draws, 3, 3): 2,000 calls of scikit-learn take seconds."""
+    shares = counts / counts.sum((-1, -2), keepdims=True)
+    agreed = np.trace(shares, axis1=-2, axis2=-1)
+    by_chance = (shares.sum(-1) * shares.sum(-2)).sum(-1)
+    undefined = np.full_like(agreed, np.nan)
+    return np.divide(agreed - by_chance, 1 - by_chance, out=undefined, where=by_chance < 1)
 
 
 def _figure(value: float) -> str:

@@ -1,18 +1,17 @@
-"""How many mined negatives are right answers that nobody labelled? Two imperfect witnesses."""
+"""How many mined negatives are right answers that nobody labelled? Two imperfect classifiers."""
 
 from __future__ import annotations
 
-import html
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from ..data import Domain
+from ..display import Table
 from ..errors import EmbkitError
 from ..evaluation.metrics import bootstrap_ci
-from .mining import Mined
+from .mining import CrossEncoderScores, Mined
 
 LIKELY_HIT = 0.5  # of two right documents, either may score higher
 
@@ -34,12 +33,13 @@ class FalseNegatives:
     """An estimate of the share of mined negatives that are right answers.
 
     A negative is suspect where the cross-encoder scores it at least as high as the positive. That
-    witness errs: it also suspects documents that people marked as wrong (the false alarms), and
-    it notices only about half of the truly right ones, since of two right documents either may
-    score higher. The estimate corrects for both (Rogan and Gladen 1978,
+    classifier errs: it also suspects documents that people marked as wrong (the false alarms),
+    and it notices only about half of the truly right ones, since of two right documents either
+    may score higher. The estimate corrects for both (Rogan and Gladen 1978,
     https://doi.org/10.1093/oxfordjournals.aje.a112510):
-    (suspected - false alarms) / (1/2 - false alarms), cut to [0, 1]. It is an upper bound where
-    the marked documents are easier than the mined ones: then it expects too few false alarms.
+    (suspected - false alarms) / (1/2 - false alarms), clipped to [0, 1]. It is an upper bound
+    where the marked documents are easier than the mined ones: then too few false alarms are
+    expected.
 
     Args:
         sample: the negatives looked at, most suspect first.
@@ -60,7 +60,7 @@ class FalseNegatives:
 
     @property
     def rate(self) -> float | None:
-        """The estimated share of false negatives; None where the witness is no witness."""
+        """The estimated share of false negatives; None where the cross-encoder cannot tell."""
         if self.false_alarms is None or self.false_alarms >= LIKELY_HIT:
             return None
         corrected = (self.suspected - self.false_alarms) / (LIKELY_HIT - self.false_alarms)
@@ -80,7 +80,7 @@ class FalseNegatives:
             )
         said += f". People had marked {self.confirmed:.1%} of all mined negatives as wrong. "
         if self.rate is None:
-            return said + "No estimate: this witness cannot tell right from wrong here."
+            return said + "No estimate: the cross-encoder cannot tell right from wrong here."
         return (
             said + f"Corrected for both errors, {self.rate:.0%} are false negatives: at the most, "
             "where what people marked is easier than what was mined, since the cross-encoder then "
@@ -91,30 +91,24 @@ class FalseNegatives:
         return f"FalseNegatives({self.verdict()})"
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            "<tr>"
-            + "".join(
-                f"<td style='text-align:left'>{html.escape(text)}</td>"
-                for text in (s.anchor, s.positive, s.negative)
-            )
-            + f"<td>{s.positive_score:.1f}</td><td>{s.negative_score:.1f}</td>"
-            f"<td style='text-align:left'>{html.escape(', '.join(s.reasons))}</td></tr>"
+        head = ["anchor", "positive", "mined negative", "positive's score", "negative's score"]
+        cells = [
+            [s.anchor, s.positive, s.negative]
+            + [f"{s.positive_score:.1f}", f"{s.negative_score:.1f}", ", ".join(s.reasons)]
             for s in self.sample[:8]
-        )
-        heads = ("anchor", "positive", "mined negative", "its score", "theirs", "why it is suspect")
-        head = "".join(f"<th>{name}</th>" for name in heads)
-        return f"<p>{html.escape(self.verdict())}</p><table><tr>{head}</tr>{rows}</table>"
+        ]
+        return Table([*head, "why it is suspect"], cells, self.verdict()).to_html()
 
 
 def find_false_negatives(
     mined: Mined,
     domain: Domain,
-    score: Callable[[list[tuple[str, str]]], Any],
+    score: CrossEncoderScores,
     *,
     sample: int = 300,
     seed: int = 0,
 ) -> FalseNegatives:
-    """Judges a sample of mined negatives with a cross-encoder, and the cross-encoder with people.
+    """Scores a sample of mined negatives with a cross-encoder, corrected by what people marked.
 
     Args:
         mined: what ``mine`` found.
@@ -125,67 +119,57 @@ def find_false_negatives(
 
     Raises:
         EmbkitError: nothing was mined.
-
-    Example:
-        >>> teacher = ek.models.load_cross_encoder()  # doctest: +SKIP
-        >>> find_false_negatives(mined, domain, lambda pairs: ek.models.score_pairs(teacher, pairs))
     """
     places = [(row, d) for row, negatives in enumerate(mined.negatives) for d in negatives]
     if not places:
         raise EmbkitError("no mined negatives", expected="at least one", hint="ek.mine(...)")
+    # (anchor, positive, negative): a sample of what was mined, and one of what people marked
     rng = np.random.default_rng(seed)
     chosen = [places[i] for i in rng.permutation(len(places))[:sample]]
-    marked = _marked(domain)
+    asked = [(mined.anchors[r], mined.positives[r], d) for r, d in chosen]
     judged = [
-        (domain.queries[query], _positive(domain, query), wrong)
-        for query in sorted(domain.split("train"))
+        (domain.queries[query], next(d for d, grade in right.items() if grade > 0), wrong)
+        for query, right in sorted(domain.split("train").items())
         for wrong in domain.negatives.get(query, ())
     ]
     judged = [judged[i] for i in rng.permutation(len(judged))[:sample]]
-    asked = [(mined.anchors[r], mined.positives[r], d) for r, d in chosen]
-    right, wrong = _scores(domain, score, [*asked, *judged])
+    # what the cross-encoder says of both
+    rows, corpus = [*asked, *judged], domain.corpus
+    texts = [(anchor, corpus[positive]) for anchor, positive, _ in rows]
+    texts += [(anchor, corpus[negative]) for anchor, _, negative in rows]
+    right, wrong = np.asarray(score(texts), dtype=float).reshape(2, len(rows))
     suspect = wrong >= right
+    marked = {domain.queries[q]: documents for q, documents in domain.negatives.items()}
     found = [
         Suspect(
             anchor,
-            domain.corpus[positive],
-            domain.corpus[negative],
+            corpus[positive],
+            corpus[negative],
             float(right[i]),
             float(wrong[i]),
             tuple(_reasons(domain, anchor, positive, negative, suspect[i], marked)),
         )
         for i, (anchor, positive, negative) in enumerate(asked)
     ]
-    mine_, theirs = suspect[: len(asked)].astype(float), suspect[len(asked) :]
+    of_mined, of_marked = suspect[: len(asked)].astype(float), suspect[len(asked) :]
     return FalseNegatives(
         sample=tuple(sorted(found, key=lambda s: s.positive_score - s.negative_score)),
-        suspected=float(mine_.mean()),
-        suspected_ci=bootstrap_ci(mine_),
-        false_alarms=float(theirs.mean()) if len(theirs) else None,
+        suspected=float(of_mined.mean()),
+        suspected_ci=bootstrap_ci(of_mined),
+        false_alarms=float(of_marked.mean()) if len(of_marked) else None,
         marked=len(judged),
         confirmed=float(np.mean([d in marked.get(mined.anchors[r], ()) for r, d in places])),
     )
 
 
-def _marked(domain: Domain) -> dict[str, set[str]]:
-    """Query text -> documents that people marked as wrong for it."""
-    return {domain.queries[q]: set(wrong) for q, wrong in domain.negatives.items()}
-
-
-def _positive(domain: Domain, query: str) -> str:
-    return next(d for d, grade in domain.qrels["train"][query].items() if grade > 0)
-
-
-def _scores(
-    domain: Domain, score: Any, rows: Sequence[tuple[str, str, str]]
-) -> tuple[np.ndarray, np.ndarray]:
-    pairs = [(anchor, domain.corpus[positive]) for anchor, positive, _ in rows]
-    pairs += [(anchor, domain.corpus[negative]) for anchor, _, negative in rows]
-    scores = np.asarray(score(pairs), dtype=float)
-    return scores[: len(rows)], scores[len(rows) :]
-
-
-def _reasons(domain, anchor, positive, negative, suspect, marked) -> list[str]:
+def _reasons(
+    domain: Domain,
+    anchor: str,
+    positive: str,
+    negative: str,
+    suspect: bool,
+    marked: Mapping[str, Sequence[str]],
+) -> list[str]:
     found = ["the cross-encoder prefers it"] if suspect else []
     if negative in marked.get(anchor, ()):
         found.append("people marked it as wrong")

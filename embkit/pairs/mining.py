@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import html
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..data.domain import Domain, normalise
+from ..data import Domain
+from ..display import Table
 from ..errors import EmbkitError, unknown
 from ..models.encoding import encode
+from ..models.loading import as_model
 from ..recipes.checks import CHOICES
 from ..search.index import BM25, exact_search
+from .rules import OUT, Known, Pair, Sieve
 
-Pair = tuple[str, str, str]  # query id, anchor text, document id
-OUT = -np.inf  # the score of a candidate that a rule removed
 CrossEncoderScores = Callable[[list[tuple[str, str]]], Any]  # (query, document) -> scores
 
 
@@ -56,14 +55,9 @@ class Mined:
 
     def triplets(self, n: int = 5, seed: int = 0) -> list[tuple[str, str, str]]:
         """A few (anchor, positive, hardest negative), as text."""
-        rows = np.random.default_rng(seed).permutation(len(self))[:n]
+        texts, rows = self.corpus, np.random.default_rng(seed).permutation(len(self))[:n]
         return [
-            (
-                self.anchors[i],
-                self.corpus[self.positives[i]],
-                self.corpus[self.negatives[i][0]],
-            )
-            for i in rows
+            (self.anchors[i], texts[self.positives[i]], texts[self.negatives[i][0]]) for i in rows
         ]
 
     def __repr__(self) -> str:
@@ -75,32 +69,22 @@ class Mined:
         )
 
     def _repr_html_(self) -> str:
-        rules = "".join(
-            f"<tr><td style='text-align:left'>{html.escape(rule)}</td><td>{n:,}</td>"
-            f"<td>{n / max(1, self.candidates):.1%}</td>"
-            f"<td style='text-align:left'>{_example(self.examples.get(rule))}</td></tr>"
+        rules = [
+            [rule, f"{n:,}", f"{n / max(1, self.candidates):.1%}", self._example(rule)]
             for rule, n in self.removed.items()
-        )
-        rows = "".join(
-            "<tr>"
-            + "".join(f"<td style='text-align:left'>{html.escape(t)}</td>" for t in row)
-            + "</tr>"
-            for row in self.triplets()
+        ]
+        summary = (
+            f"{self.miner}: {len(self):,} pairs, {self.candidates:,} candidates, "
+            f"{self.filled:,} places filled at random"
         )
         return (
-            f"<p><b>{html.escape(self.miner)}</b>: {len(self):,} pairs, {self.candidates:,} "
-            f"candidates, {self.filled:,} places filled at random</p>"
-            "<table><tr><th>rule</th><th>removed</th><th>share</th><th>such as</th></tr>"
-            f"{rules}</table><table><tr><th>anchor</th><th>positive</th><th>negative</th></tr>"
-            f"{rows}</table>"
+            Table(["rule", "removed", "share", "such as"], rules, summary).to_html()
+            + Table(["anchor", "positive", "negative"], self.triplets()).to_html()
         )
 
-
-def _example(found: list[tuple[str, str, str]] | None) -> str:
-    if not found:
-        return ""
-    query, right, gone = found[0]
-    return html.escape(f"{query} → {right}: not {gone}")
+    def _example(self, rule: str) -> str:
+        found = self.examples.get(rule)
+        return "{} → {}: not {}".format(*found[0]) if found else ""
 
 
 def mine(
@@ -126,13 +110,13 @@ def mine(
 
     Candidates are the best-ranked documents of each anchor. In this order they are put to the
     rules: never a known positive of the same query text, nor a document with the same text as
-    one; never an ancestor or descendant of one; the margins; the window; the veto. The window
-    and the margins mean what they mean in sentence-transformers' ``mine_hard_negatives``, which
-    finds the same negatives under the same rules. Where too few candidates are left, random
-    documents that pass the first two rules fill the places, so that every pair keeps n.
+    one; never an ancestor or descendant of one; the margins; the window; the reranker filter. The
+    window and the margins mean what they mean in sentence-transformers' ``mine_hard_negatives``:
+    it finds the same negatives under the same rules. Where too few candidates are left, random
+    documents that pass the first rules fill the places, so that every pair keeps n.
 
     Args:
-        domain: whose corpus is searched, and whose tree says who is kin.
+        domain: whose corpus is searched, and whose tree says what is related.
         pairs: (query id, anchor, document id) rows, such as ``training_pairs(...).rows``.
         n: negatives a pair.
         miner: ``dense`` (a model's ranking), ``bm25``, ``random``, or ``human`` (the domain's
@@ -157,27 +141,26 @@ def mine(
 
     Raises:
         EmbkitError: an unknown miner, an empty window, more negatives than documents.
-
-    Example:
-        >>> mine(domain, ek.training_pairs(recipe, domain).rows, n=2)  # doctest: +SKIP
     """
     pairs = list(pairs)
     _check(domain, pairs, n, miner, range_min, range_max, sampling)
     anchors = list(dict.fromkeys(anchor for _, anchor, _ in pairs))
     row_of = {anchor: row for row, anchor in enumerate(anchors)}
-    rows = np.array([row_of[anchor] for _, anchor, _ in pairs])
-    known = _Known(domain, pairs, row_of)
+    rows = np.array([row_of[anchor] for _, anchor, _ in pairs])  # (pairs,)
+    known = Known(domain, pairs, row_of, keep_relatives)
     depth = min(range_max + known.most, len(domain.corpus))
     rng = np.random.default_rng(seed)
     found, scores, right = _candidates(domain, pairs, anchors, rows, miner, model, depth, rng)
 
-    sieve = _Sieve(found, scores)
+    # what is right or related
+    sieve = Sieve(scores)
     told = np.random.default_rng(seed).random(len(anchors)) >= hidden_positives
-    for rule, wrong in known.rules(np.arange(len(anchors)), found, keep_relatives).items():
+    for rule, wrong in known.rules(np.arange(len(anchors)), found).items():
         sieve.remove(rule, wrong & told[:, None])
+    # margins and bounds
     bound = np.full(len(anchors), np.inf)
     np.fmin.at(bound, rows, right)  # with several positives, the least similar one is the bound
-    bound = bound[:, None]
+    bound = bound[:, None]  # (anchors, 1)
     if absolute_margin is not None:
         sieve.remove("absolute margin", scores + np.float32(absolute_margin) > bound)
     if relative_margin is not None:
@@ -186,22 +169,24 @@ def mine(
         sieve.remove("max score", scores > max_score)
     if min_score is not None:
         sieve.remove("min score", scores < min_score)
+    # the window, and what a cross-encoder says of it
     places = sieve.window(range_min, range_max, rng if sampling == "random" else None)
     if reranker_filter is not None:
-        vetoed = _vetoed(reranker_filter, domain, anchors, pairs, rows, found, places, n)
-        sieve.remove("cross-encoder veto", vetoed)
+        better = _preferred(reranker_filter, domain, anchors, pairs, rows, found, places, n)
+        sieve.remove("reranker filter", better)
         places = [[p for p in row if sieve.left[r, p]] for r, row in enumerate(places)]
-
-    ids = known.ids
+    # the first n of each anchor, and random ones where there are fewer
     chosen = np.full((len(anchors), n), -1)
     chosen_scores = np.full((len(anchors), n), np.nan, np.float32)
     for row, order in enumerate(places):
         best = sorted(order[:n])  # ranks: the best-ranked negative comes first
         chosen[row, : len(best)] = found[row, best]
         chosen_scores[row, : len(best)] = scores[row, best]
-    filled = _fill(chosen, known, keep_relatives, rng)
+    filled = known.fill(chosen, rng)
     if miner in ("random", "human"):
         chosen_scores[:] = np.nan
+
+    ids, corpus = known.ids, domain.corpus
     return Mined(
         miner=miner,
         anchors=tuple(anchor for _, anchor, _ in pairs),
@@ -212,14 +197,11 @@ def mine(
         candidates=sieve.candidates,
         removed=sieve.removed,
         examples={
-            rule: [
-                (anchors[r], domain.corpus[known.first[r]], domain.corpus[ids[found[r, p]]])
-                for r, p in places_of
-            ]
-            for rule, places_of in sieve.examples.items()
+            rule: [(anchors[r], corpus[known.first[r]], corpus[ids[found[r, p]]]) for r, p in some]
+            for rule, some in sieve.examples.items()
         },
         filled=int(np.bincount(rows, minlength=len(anchors)) @ filled),
-        corpus=domain.corpus,
+        corpus=corpus,
     )
 
 
@@ -245,106 +227,6 @@ def _check(domain, pairs, n, miner, range_min, range_max, sampling) -> None:
         )
 
 
-class _Known:
-    """What is known to be right, to bear the same text, or to be kin, as (row, document) codes."""
-
-    def __init__(self, domain: Domain, pairs: Sequence[Pair], row_of: Mapping[str, int]) -> None:
-        self.ids = list(domain.corpus)
-        self.number = {document: i for i, document in enumerate(self.ids)}
-        self.first: dict[int, str] = {}
-        right: dict[int, set[str]] = defaultdict(set)
-        for _, anchor, document in pairs:
-            right[row_of[anchor]].add(document)
-            self.first.setdefault(row_of[anchor], document)
-        self.most = max(map(len, right.values()))
-        twins: dict[str, list[str]] = defaultdict(list)
-        for document, text in domain.corpus.items():
-            twins[normalise(text)].append(document)
-        family = Family(domain.parents)
-        places = [(row, document) for row, documents in right.items() for document in documents]
-        same = {d: twins[normalise(domain.corpus[d])] for _, d in places}
-        self._positive = self._codes(places)
-        self._twin = self._codes((row, twin) for row, d in places for twin in same[d])
-        self._kin = self._codes((row, other) for row, d in places for other in family.kin(d))
-
-    def _codes(self, places) -> np.ndarray:
-        size = len(self.ids)
-        codes = [r * size + self.number[d] for r, d in places if d in self.number]
-        return np.unique(np.array(codes, dtype=np.int64))
-
-    def rules(
-        self, rows: np.ndarray, found: np.ndarray, keep_relatives: bool
-    ) -> dict[str, np.ndarray]:
-        """Rule -> mask of ``found``, shape (rows, depth), True where it forbids."""
-        codes = rows[:, None] * len(self.ids) + found
-        masks = {
-            "known positive": np.isin(codes, self._positive),
-            "same text as a positive": np.isin(codes, self._twin),
-        }
-        return masks if keep_relatives else masks | {"kin of a positive": np.isin(codes, self._kin)}
-
-    def forbidden(self, rows: np.ndarray, found: np.ndarray, keep_relatives: bool) -> np.ndarray:
-        """Mask of ``found``, shape (rows, depth): what any rule forbids."""
-        return np.logical_or.reduce(list(self.rules(rows, found, keep_relatives).values()))
-
-
-class Family:
-    """Ancestors and descendants in a tree given as child -> parent."""
-
-    def __init__(self, parents: Mapping[str, str]) -> None:
-        self._parents = parents
-        self._children: dict[str, list[str]] = defaultdict(list)
-        for child, parent in parents.items():
-            self._children[parent].append(child)
-        self._kin: dict[str, tuple[str, ...]] = {}
-
-    def kin(self, document: str) -> tuple[str, ...]:
-        """All documents above and below one."""
-        if document not in self._kin:
-            found: dict[str, None] = {}
-            above: str | None = self._parents.get(document)
-            while above is not None and above not in found:
-                found[above] = None
-                above = self._parents.get(above)
-            below = list(self._children.get(document, ()))
-            while below:
-                child = below.pop()
-                if child not in found:
-                    found[child] = None
-                    below += self._children.get(child, ())
-            self._kin[document] = tuple(found)
-        return self._kin[document]
-
-
-class _Sieve:
-    """Candidates in ranked order, the rules they were put to, and who is left."""
-
-    def __init__(self, found: np.ndarray, scores: np.ndarray) -> None:
-        self.left = scores > OUT
-        self.candidates = int(self.left.sum())
-        self.removed: dict[str, int] = {}
-        self.examples: dict[str, list[tuple[int, int]]] = {}
-
-    def remove(self, rule: str, wrong: np.ndarray) -> None:
-        gone = self.left & wrong
-        self.left &= ~wrong
-        self.removed[rule] = int(gone.sum())
-        rows, places = np.nonzero(gone)
-        some = np.linspace(0, len(rows) - 1, min(3, len(rows))).astype(int)
-        self.examples[rule] = [(int(rows[i]), int(places[i])) for i in some]
-
-    def window(self, low: int, high: int, rng: np.random.Generator | None) -> list[list[int]]:
-        """For each row, the places left within the window, in the order they are to be taken."""
-        rank = self.left.cumsum(axis=1) - 1
-        inside = self.left & (rank >= low) & (rank < high)
-        if low:
-            self.removed["before the window"] = int((self.left & (rank < low)).sum())
-        places = [np.flatnonzero(row) for row in inside]
-        if rng is not None:
-            places = [rng.permutation(row) for row in places]
-        return [row.tolist() for row in places]
-
-
 def _candidates(
     domain: Domain,
     pairs: Sequence[Pair],
@@ -360,10 +242,7 @@ def _candidates(
     number = {document: i for i, document in enumerate(domain.corpus)}
     right = np.array([number[document] for _, _, document in pairs])
     if miner == "dense":
-        if isinstance(model, str) or hasattr(model, "__fspath__"):
-            from ..models.loading import load_model
-
-            model = load_model(model)
+        model = as_model(model)
         asked, documents = encode(model, anchors), encode(model, texts)
         found, scores = exact_search(asked, documents, depth)
         return found, scores, np.einsum("ij,ij->i", asked[rows], documents[right])
@@ -389,62 +268,24 @@ def _candidates(
     return found, scores, nothing
 
 
-def _vetoed(reranker_filter, domain, anchors, pairs, rows, found, places, n: int) -> np.ndarray:
-    """Mask of candidates the cross-encoder calls right, scoring no more of them than needed."""
-    ids = list(domain.corpus)
-    bound = np.full(len(anchors), np.inf)
-    scored = np.asarray(
-        reranker_filter([(anchor, domain.corpus[d]) for _, anchor, d in pairs]), float
-    )
-    np.minimum.at(bound, rows, scored)
-    out = np.zeros(found.shape, dtype=bool)
-    waiting = {row: list(order) for row, order in enumerate(places)}
-    passed = dict.fromkeys(waiting, 0)
-    while waiting:
-        asked = []
-        for row, order in list(waiting.items()):
-            want, waiting[row] = order[: n - passed[row]], order[n - passed[row] :]
-            asked += [(row, place) for place in want]
-        if not asked:
-            break
-        texts = [(anchors[r], domain.corpus[ids[found[r, p]]]) for r, p in asked]
-        for (row, place), value in zip(
-            asked, np.asarray(reranker_filter(texts), float), strict=True
-        ):
-            out[row, place] = value >= bound[row]
-            passed[row] += not out[row, place]
-        waiting = {r: order for r, order in waiting.items() if order and passed[r] < n}
-    return out
-
-
-def _fill(
-    chosen: np.ndarray, known: _Known, keep_relatives: bool, rng: np.random.Generator
+def _preferred(
+    score: CrossEncoderScores, domain: Domain, anchors, pairs, rows, found, places, n: int
 ) -> np.ndarray:
-    """Puts random documents where none was found; returns how many a row."""
-    empty = (chosen < 0).sum(axis=1)
-    rows = np.flatnonzero(empty)
-    few = rng.integers(len(known.ids), size=(len(rows), 32 + int(empty.max(initial=0))))
-    for row, drawn, wrong in zip(
-        rows, few, known.forbidden(rows, few, keep_relatives), strict=True
-    ):
-        want = int(empty[row])
-        spare = _unused(drawn[~wrong], chosen[row])
-        if len(spare) < want:  # a small corpus, or many that are kin: look at all of it
-            drawn = rng.permutation(len(known.ids))
-            wrong = known.forbidden(np.array([row]), drawn[None], keep_relatives)[0]
-            spare = _unused(drawn[~wrong], chosen[row])
-        if len(spare) < want:
-            raise EmbkitError(
-                f"{want} more negative(s) are wanted for a query, and only {len(spare)} of the "
-                "corpus' documents are neither right nor kin",
-                expected="a corpus with more documents that are wrong",
-                hint="fewer hard_negatives, or keep_relatives=True",
-            )
-        chosen[row, -want:] = spare[:want]
-    return empty
+    """Mask of the candidates that a cross-encoder scores at least as high as the positive.
 
-
-def _unused(drawn: np.ndarray, taken: np.ndarray) -> list[int]:
-    """What was drawn, each document once, without those that are taken."""
-    used = set(taken.tolist())
-    return [d for d in dict.fromkeys(drawn.tolist()) if d not in used]
+    No more of them are scored than it takes to have n that pass.
+    """
+    ids = list(domain.corpus)
+    right = np.asarray(score([(anchor, domain.corpus[d]) for _, anchor, d in pairs]), float)
+    bound = np.full(len(anchors), np.inf)
+    np.minimum.at(bound, rows, right)
+    better = np.zeros(found.shape, dtype=bool)
+    waiting = {row: list(order) for row, order in enumerate(places)}
+    short = dict.fromkeys(waiting, n)
+    while asked := [(r, p) for r, order in waiting.items() for p in order[: short[r]]]:
+        waiting = {r: order[short[r] :] for r, order in waiting.items() if short[r]}
+        texts = [(anchors[r], domain.corpus[ids[found[r, p]]]) for r, p in asked]
+        for (row, place), value in zip(asked, np.asarray(score(texts), float), strict=True):
+            better[row, place] = value >= bound[row]
+            short[row] -= not better[row, place]
+    return better

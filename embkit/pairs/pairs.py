@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import html
+import itertools
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,12 @@ import numpy as np
 from .. import session
 from ..data import Domain
 from ..data.domain import normalise
+from ..display import Table
 from ..errors import EmbkitError, unknown
 from ..recipes.recipe import Recipe
 from ..recipes.views import CORPUS, Mining
-from .mining import CrossEncoderScores, Family, Mined, Pair, mine
+from .mining import Mined, mine
+from .rules import Family, Pair
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -52,7 +55,7 @@ class TrainingPairs:
     taught: Taught | None = None
 
     def __len__(self) -> int:
-        return self.taught.rows if self.taught else len(self.rows)
+        return len(self.taught.labels) if self.taught else len(self.rows)
 
     @property
     def families(self) -> list[str]:
@@ -82,15 +85,15 @@ class TrainingPairs:
         All rows are as long as the longest; -1 fills them up.
         """
         number = {document: i for i, document in enumerate(self.domain.corpus)}
-        right: dict[str, dict[int, None]] = {}
+        right: dict[str, list[int]] = defaultdict(list)
         for _, anchor, document in self.rows:
-            right.setdefault(anchor, {})[number[document]] = None
-        width = max(map(len, right.values()))
-        found = []
-        for _, anchor, document in self.rows:
-            row = [number[document], *(d for d in right[anchor] if d != number[document])]
-            found.append(row + [NONE] * (width - len(row)))
-        return found
+            right[anchor].append(number[document])
+        found = [
+            list(dict.fromkeys((number[document], *right[anchor])))
+            for _, anchor, document in self.rows
+        ]
+        width = max(map(len, found))
+        return [row + [NONE] * (width - len(row)) for row in found]
 
     def record(self) -> Dataset:
         """The data set as a run keeps it: with a column ``family`` where families matter."""
@@ -102,22 +105,15 @@ class TrainingPairs:
         return f"TrainingPairs({len(self):,} pairs of {self.domain.name!r}{beside})"
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td style='text-align:left'>{html.escape(anchor)}</td>"
-            f"<td style='text-align:left'>{html.escape(self.domain.corpus[document])}</td></tr>"
-            for _, anchor, document in self.rows[:5]
-        )
-        left = "".join(f"<li>{html.escape(why)}: {n:,}</li>" for why, n in self.dropped.items())
-        return (
-            f"<p>{len(self):,} training pairs of <b>{html.escape(self.domain.name)}</b></p>"
-            + (f"<p>left out</p><ul>{left}</ul>" if left else "")
-            + f"<table><tr><th>anchor</th><th>positive</th></tr>{rows}</table>"
-            + (self.mined._repr_html_() if self.mined else "")
+        cells = [[anchor, self.domain.corpus[document]] for _, anchor, document in self.rows[:5]]
+        said = [repr(self), *(f"left out: {why}: {n:,}" for why, n in self.dropped.items())]
+        return Table(["anchor", "positive"], cells, "; ".join(said)).to_html() + (
+            self.mined._repr_html_() if self.mined else ""
         )
 
 
 def make_pairs(recipe: Recipe, domain: Domain) -> TrainingPairs:
-    """A recipe's pairs: collected, cut, shuffled and mined as it says; no teacher is asked.
+    """A recipe's pairs: collected, sampled, shuffled and mined as it says; no teacher is asked.
 
     Raises:
         EmbkitError: an unknown set of pairs, or fewer than two pairs.
@@ -143,29 +139,14 @@ def make_pairs(recipe: Recipe, domain: Domain) -> TrainingPairs:
 
 
 def _mined(mining: Mining, domain: Domain, rows: list[Pair]) -> Mined:
-    reranker = mining.reranker_filter
-    return mine(
-        domain,
-        rows,
-        mining.number,
-        miner=mining.miner,
-        model=mining.model,
-        range_min=mining.range_min,
-        range_max=mining.range_max,
-        relative_margin=mining.relative_margin,
-        keep_relatives=mining.keep_relatives,
-        reranker_filter=_scores_of(reranker) if reranker else None,
-        sampling=mining.sampling,
-        hidden_positives=mining.hidden_positives,
-        seed=mining.seed,
-    )
+    options = asdict(mining)
+    if mining.reranker_filter:
+        from ..models.cross_encoder import load_cross_encoder, score_pairs
 
-
-def _scores_of(cross_encoder: str) -> CrossEncoderScores:
-    from ..models.cross_encoder import load_cross_encoder, score_pairs
-
-    model = load_cross_encoder(cross_encoder)
-    return lambda texts: score_pairs(model, texts)
+        options["reranker_filter"] = partial(
+            score_pairs, load_cross_encoder(mining.reranker_filter)
+        )
+    return mine(domain, rows, options.pop("number"), **options)
 
 
 def collect(
@@ -179,7 +160,7 @@ def collect(
     group held out for testing, and queries that are asked in a test or dev split.
     """
     rows: list[Pair] = []
-    dropped: dict[str, int] = {}
+    dropped: Counter[str] = Counter()
     for name in [sources] if isinstance(sources, str) else sources:
         if name == "human":
             rows += [
@@ -190,7 +171,7 @@ def collect(
             ]
         else:
             rows += _from_set(domain, name, dropped)
-    return rows, dropped
+    return rows, dict(dropped)
 
 
 def sets(domain: Domain) -> list[str]:
@@ -201,11 +182,10 @@ def sets(domain: Domain) -> list[str]:
     return sorted(found - {"corpus", "queries"})  # of a folder in BEIR's layout that lies there
 
 
-def _from_set(domain: Domain, name: str, dropped: dict[str, int]) -> Iterable[Pair]:
+def _from_set(domain: Domain, name: str, dropped: Counter[str]) -> Iterable[Pair]:
     from ..synthetic.generate import read_set
 
-    everything = name.endswith(EVERYTHING)
-    name = name.removesuffix(EVERYTHING)
+    everything, name = name.endswith(EVERYTHING), name.removesuffix(EVERYTHING)
     if name not in sets(domain):
         raise unknown("source of pairs", name, ["human", *sets(domain)])
     asked = {
@@ -216,20 +196,19 @@ def _from_set(domain: Domain, name: str, dropped: dict[str, int]) -> Iterable[Pa
     }
     tested = domain.tested_groups
     rows = []
-
-    def drop(why: str) -> None:
-        dropped[why] = dropped.get(why, 0) + 1
-
     for place, row in enumerate(read_set(session.paths().data_file(domain.name, f"{name}.jsonl"))):
         document = row["document"]
         if row.get("split", "train") != "train" or not (everything or row.get("kept", True)):
             continue
+        why = ""
         if document not in domain.corpus:
-            drop(f"{name}: document not in this profile")
+            why = f"{name}: document not in this profile"
         elif domain.groups.get(document) in tested:
-            drop(f"{name}: document of a group held out for testing")
+            why = f"{name}: document of a group held out for testing"
         elif normalise(row["query"]) in asked:
-            drop(f"{name}: query asked in a dev or test split")
+            why = f"{name}: query asked in a dev or test split"
+        if why:
+            dropped[why] += 1
         else:
             rows.append((f"{name}-{place}", row["query"], document))
     return rows
@@ -252,28 +231,26 @@ def in_batch_false_negatives(
 
     Returns:
         ``negatives`` (all of them), ``same document`` (the negative is the row's own positive),
-        ``known positive`` (right for the same query text in another row), ``kin`` (an ancestor
-        or descendant of a right document), ``same family`` (of the same group, kin or not).
+        ``known positive`` (right for the same query text in another row), ``relatives`` (an
+        ancestor or descendant of a right document), ``same family`` (of the same group, related
+        or not).
     """
-    right: dict[str, set[str]] = {}
+    right: dict[str, set[str]] = defaultdict(set)
     for _, anchor, document in pairs.rows:
-        right.setdefault(anchor, set()).add(document)
-    family, tree, families = {}, Family(pairs.domain.parents), pairs.families
-    for _, _, document in pairs.rows:
-        family[document] = set(tree.kin(document))
-    found = dict.fromkeys(("negatives", "same document", "known positive", "kin", "same family"), 0)
+        right[anchor].add(document)
+    tree, families = Family(pairs.domain.parents), pairs.families
+    relatives = {d: set(tree.relatives(d)) for d in {d for _, _, d in pairs.rows}}
+    found = dict.fromkeys(
+        ("negatives", "same document", "known positive", "relatives", "same family"), 0
+    )
     for batch in batches:
-        for i in batch:
-            _, anchor, own = pairs.rows[i]
-            for j in batch:
-                if i == j:
-                    continue
-                other = pairs.rows[j][2]
-                found["negatives"] += 1
-                found["same document"] += other == own
-                found["known positive"] += other != own and other in right[anchor]
-                found["kin"] += other in family[own]
-                found["same family"] += families[i] == families[j]
+        for i, j in itertools.permutations(batch, 2):
+            (_, anchor, own), (_, _, other) = pairs.rows[i], pairs.rows[j]
+            found["negatives"] += 1
+            found["same document"] += other == own
+            found["known positive"] += other != own and other in right[anchor]
+            found["relatives"] += other in relatives[own]
+            found["same family"] += families[i] == families[j]
     return found
 
 
@@ -310,7 +287,7 @@ def batch_sampler(pairs: TrainingPairs) -> str | Callable[..., Any]:
 
 
 def shared_sampler(pairs: TrainingPairs, batch_size: int, processes: int) -> Callable[..., Any]:
-    """The same for several processes: the global batches of one, each cut into their parts."""
+    """The same for several processes: the global batches of one, each split into their parts."""
     kept = pairs.record() if pairs.unique != "texts" else None
     return partial(_slices, kept, processes, batch_size)
 
@@ -337,7 +314,7 @@ class Taught:
 
     Args:
         labels: one a row of the data set.
-        texts: unlabelled texts, rows of their own after the pairs'.
+        texts: unlabeled texts, rows of their own after the pairs'.
         alone: whether ``texts`` are all that is trained on, and the pairs only named them.
         arrays: tables of vectors that labels are places in; a run's ``teacher.npz``.
     """
@@ -347,13 +324,8 @@ class Taught:
     alone: bool = False
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
 
-    @property
-    def rows(self) -> int:
-        """Rows of the data set."""
-        return len(self.labels)
-
     def columns(self, pairs: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        """The data set's columns: those of the pairs, with unlabelled rows and the labels."""
+        """The data set's columns: those of the pairs, with unlabeled rows and the labels."""
         if self.alone:
             return {"anchor": list(self.texts), "label": self.labels}
         texts = {name: rows + list(self.texts) for name, rows in pairs.items() if name != "label"}

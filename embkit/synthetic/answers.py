@@ -41,8 +41,7 @@ def clean(
         document: what it wrote it for.
         prompt: what it was asked with.
         kind: of query.
-        languages: those that a query may be in, as ``textcheck.languages`` names them; empty for
-            any.
+        languages: English names of those that a query may be in; empty for any.
 
     Example:
         >>> from embkit.synthetic.prompts import PROMPTS
@@ -52,10 +51,9 @@ def clean(
     text = re.sub(r"<think>.*?</think>", "", answer, flags=re.S).strip()
     text = re.sub(r"^```\w*\s*|\s*```$", "", text)
     if text[:1] in ("{", "["):
-        found = _from_json(text, kind)
-        if found is None:
-            return _none(f"half JSON, or JSON without a query: {text[:60]!r}")
-        text = found
+        whole, text = text, _from_json(text, kind) or ""
+        if not text:
+            return Failure(f"half JSON, or JSON without a query: {whole[:60]!r}", silent=False)
     line = next((line.strip() for line in text.splitlines() if line.strip(_QUOTES + "\t")), "")
     labels = [label for label, _ in prompt.kinds.values()] + [*prompt.kinds, "query", "answer"]
     label = re.compile(rf"^\W*({'|'.join(map(re.escape, labels))})\W*:\s*", re.I)
@@ -63,11 +61,9 @@ def clean(
         line = pattern.sub("", line)
     line = " ".join(line.strip(_QUOTES).rstrip(_QUOTES + ",;:").split())
     reason = _wrong(line, document, prompt, kind, languages)
-    return line if reason is None else _none(f"{reason}: {line[:60]!r}" if line else reason)
-
-
-def _none(reason: str) -> Failure:
-    return Failure(reason, silent=False)
+    if reason is None:
+        return line
+    return Failure(f"{reason}: {line[:60]!r}" if line else reason, silent=False)
 
 
 def _from_json(text: str, kind: str) -> str | None:

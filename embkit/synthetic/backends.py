@@ -1,9 +1,4 @@
-"""Language models that write: what is wanted of one, and any OpenAI-compatible endpoint as one.
-
-A backend is any object with a ``name`` and ``generate(prompts, ...)`` that gives one answer a
-prompt. ``synthetic.generate`` does the rest: cache, retries, checks. ``synthetic.local`` has the
-one that runs here.
-"""
+"""Language models that write: what is wanted of one, and any OpenAI-compatible endpoint as one."""
 
 from __future__ import annotations
 
@@ -27,14 +22,13 @@ class Failure:
     Args:
         reason: one sentence.
         then: ``retry`` (asking again may help), ``report`` (it will not), ``stop`` (the budget is
-            spent: nothing else is asked), ``raise`` (nothing can be asked at all, as with a key
-            that is refused).
+            spent: nothing else is asked).
         wait: seconds that the endpoint asked to be left alone for.
         silent: whether no answer came at all; else one came and was none.
     """
 
     reason: str
-    then: Literal["retry", "report", "stop", "raise"] = "retry"
+    then: Literal["retry", "report", "stop"] = "retry"
     wait: float = 0.0
     silent: bool = True
 
@@ -42,8 +36,9 @@ class Failure:
 class Backend(Protocol):
     """What ``generate`` needs of a language model.
 
-    It may also have ``batch_size`` (prompts a call, default 1), ``workers`` (calls at a time,
-    default 1) and ``settings`` (what else decides its answers; kept with them).
+    ``generate`` does the rest: cache, retries, checks. A backend may also have ``batch_size``
+    (prompts a call, default 1), ``workers`` (calls at a time, default 1) and ``settings`` (what
+    else decides its answers; kept with them).
     """
 
     name: str
@@ -51,7 +46,11 @@ class Backend(Protocol):
     def generate(
         self, prompts: list[str], *, max_tokens: int, temperature: float, seed: int
     ) -> Sequence[str | Failure]:
-        """One answer a prompt, in order, or the Failure it met."""
+        """One answer a prompt, in order, or the Failure it met.
+
+        Raises:
+            EmbkitError: nothing can be asked at all, as with a key that is refused.
+        """
 
 
 class OpenAIBackend:
@@ -76,9 +75,6 @@ class OpenAIBackend:
     Raises:
         EmbkitError: the client is not installed, there is no key, a password in the address, a
             limit of nothing.
-
-    Example:
-        >>> backend = OpenAIBackend("gpt-5-mini", requests_a_minute=60)  # doctest: +SKIP
     """
 
     batch_size = 1
@@ -129,7 +125,7 @@ class OpenAIBackend:
     def generate(
         self, prompts: list[str], *, max_tokens: int, temperature: float, seed: int
     ) -> list[str | Failure]:
-        """One request a prompt. See ``Backend``."""
+        """One request a prompt, as ``Backend`` says."""
         fields = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed} | self._extra
         return [self._ask(prompt, fields) for prompt in prompts]
 
@@ -149,15 +145,17 @@ class OpenAIBackend:
                 timeout=self._timeout,
                 extra_body={name: value for name, value in fields.items() if value is not None},
             )
-            found = self._read(reply)
+            found: str | Failure | EmbkitError = self._read(reply)
         except openai.APIStatusError as error:
-            found = _refused(error)
+            found = _refused(error, key)
         except openai.APITimeoutError:
             found = Failure(f"no answer within {self._timeout:g} seconds")
         except openai.APIConnectionError as error:
             found = Failure(f"the endpoint cannot be reached: {error.__cause__ or error}")
         except Exception as error:  # a reply that is no JSON, cut off, of another shape
             found = Failure(f"garbage came back ({type(error).__name__})")
+        if isinstance(found, EmbkitError):  # not from within: its context could show the key
+            raise found
         if isinstance(found, Failure):
             return replace(found, reason=_without(key, found.reason))
         return _without(key, found)
@@ -195,12 +193,16 @@ def _without(key: str, text: str) -> str:
     return text.replace(key, "[key]") if len(key) >= 8 else text
 
 
-def _refused(error: Any) -> Failure:
+def _refused(error: Any, key: str) -> Failure | EmbkitError:
     """What an HTTP error means for the item that met it, and for the others."""
     status, code = error.status_code, str(error.code or "")
-    reason = f"HTTP {status}: {' '.join(str(error.message).split())[:200]}"
+    reason = f"HTTP {status}: {' '.join(_without(key, str(error.message)).split())[:200]}"
     if status in (401, 403, 404) or code == "insufficient_quota":
-        return Failure(reason, "raise")
+        return EmbkitError(
+            f"the endpoint refuses every request: {reason}",
+            expected="a key and a model that it knows",
+            hint=f"check {KEY}, base_url and the model's name; what was answered is kept",
+        )
     if status in (408, 409, 425, 429) or status >= 500:
         wait = 0.0
         with suppress(TypeError, ValueError):  # absent, or a date: the back-off will do

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Any
 
 from ..data import Domain
+from ..display import facts, table
 from .filters import Filtered
-from .generate import Generated, Row
+from .generate import Generated, examples
 
 MADE = "<!-- a generated set: made by embkit, may be made again -->"
+PASSING = ("from the cache", "prompts sent", "left")  # counts that depend on what the cache held
 LIMITS = """- A language model wrote the queries, and no person has checked them. Many are wrong:
   they name another thing than the document, or ask about something that it does not say.
 - The filters remove a part of that, and with it what is right but far from the document's words:
@@ -40,10 +39,25 @@ def set_card(
     """
     filtered = result if isinstance(result, Filtered) else None
     generated = result if isinstance(result, Generated) else result.generated
-    kept = Counter(row.kind for row in result.rows)
-    written = Counter(row.kind for row in generated.rows)
+    # the tables
+    settings = {
+        "model": generated.backend,
+        "prompt": f"{generated.prompt.name}, content {generated.prompt.hash}",
+        **{what: json.dumps(value) for what, value in generated.settings.items()},
+        "domain": f"{domain.name}, profile {domain.profile}, content {domain.hash}",
+        **{f"filter: {k}": v for k, v in (filtered.settings if filtered else {}).items()},
+    }
     documents = len({row.document for row in result.rows})
-    made = f"`{command}`" if command else "`embkit.synthetic.sets.write_set`"
+    counts = {what: f"{n:,}" for what, n in generated.counts.items() if what not in PASSING}
+    counts |= {f"failed: {why}": f"{n:,}" for why, n in generated.reasons().most_common()}
+    counts["kept"] = f"{len(result.rows):,} queries for {documents:,} documents"
+    kept = Counter(row.kind for row in result.rows)
+    kinds = [
+        {"kind": k, "written": f"{n:,}", "kept": f"{kept[k]:,}", "share": f"{kept[k] / n:.0%}"}
+        for k, n in Counter(row.kind for row in generated.rows).items()
+    ]
+    # the text around them
+    made = f"`{command}`" if command else "`ek.synthetic.write_set`"
     parts = [
         f"# Queries that a language model wrote: {domain.name}/{name}",
         MADE,
@@ -53,89 +67,34 @@ def set_card(
         "`removed_by`, the filter that\nremoved it or null. "
         f'`Recipe(pairs="{name}")` trains on what is kept, `"{name}:all"` on everything.',
         "## Model and settings",
-        _table(
-            ("", ""),
-            [
-                ("model", generated.backend),
-                ("prompt", f"{generated.prompt.name}, content {generated.prompt.hash}"),
-                *((what, json.dumps(value)) for what, value in generated.settings.items()),
-                ("domain", f"{domain.name}, profile {domain.profile}, content {domain.hash}"),
-                *((f"filter: {k}", v) for k, v in (filtered.settings if filtered else {}).items()),
-            ],
-        ),
+        facts(settings).to_markdown(),
         "Documents are a sample, drawn by the seed, of those whose group is not held out for a\n"
         "test split or for dev.",
         "## Counts",
-        _table(
-            ("", ""),
-            [
-                *((what, f"{n:,}") for what, n in _lasting(generated)),
-                *((f"failed: {why}", f"{n:,}") for why, n in generated.reasons().most_common()),
-                ("kept", f"{len(result.rows):,} queries for {documents:,} documents"),
-            ],
-        ),
-        _table(
-            ("kind", "written", "kept", "share"),
-            [(k, f"{n:,}", f"{kept[k]:,}", f"{kept[k] / n:.0%}") for k, n in written.items()],
-        ),
+        facts(counts).to_markdown(),
+        table(kinds).to_markdown(),
     ]
     if filtered:
-        parts += ["## Filters", *_filters(filtered)]
+        parts += [
+            "## Filters",
+            "Each filter sees what the ones before it left; its share is of that.",
+            filtered.table().to_markdown(),
+            "What they removed, for example:",
+            filtered.removed_examples(4).to_markdown(),
+        ]
     parts += [
         "## Examples kept",
-        _table(("kind", "query", "document"), _rows(generated, _sample(result))),
+        examples(result.rows, generated.texts, 12).to_markdown(),
         "## Limits",
         LIMITS,
-        *([notes.strip()] if notes.strip() else []),
+        notes.strip(),
         "The terms of the domain's card hold for its documents.",
         "## The prompt, in full",
     ]
-    for kind in written:
-        parts += [f"{kind}:", _fenced(generated.prompt.render("{document}", kind))]
-    return "\n\n".join(parts) + "\n"
-
-
-def _lasting(generated: Generated) -> list[tuple[str, int]]:
-    """The counts that do not depend on what the cache held."""
-    passing = ("from the cache", "prompts sent", "left")
-    return [(what, n) for what, n in generated.counts.items() if what not in passing]
-
-
-def _filters(filtered: Filtered) -> list[str]:
-    examples = [
-        (rule, *_rows(filtered.generated, [row])[0][1:], why)
-        for rule in filtered.removed
-        for row, why in filtered.examples(rule, 4)
-    ]
-    return [
-        "Each filter sees what the ones before it left; its share is of that.",
-        _table(("filter", "removes a query that is", "removed", "share", "left"), filtered.table()),
-        "What they removed, for example:",
-        _table(("filter", "query", "document", "why"), examples),
-    ]
-
-
-def _sample(result: Generated | Filtered, n: int = 12) -> list[Row]:
-    return random.Random(0).sample(result.rows, min(n, len(result.rows)))
-
-
-def _rows(generated: Generated, rows: Iterable[Row]) -> list[tuple[str, str, str]]:
-    return [(row.kind, row.query, generated.texts[row.document]) for row in rows]
-
-
-def _table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    lines = [f"| {' | '.join(headers)} |", "|" + "---|" * len(headers)]
-    lines += [f"| {' | '.join(_cell(text) for text in row)} |" for row in rows]
-    return "\n".join(lines)
-
-
-def _cell(text: Any) -> str:
-    shown = " ".join(str(text).split())[:200]
-    return shown.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
-
-
-def _fenced(text: str) -> str:
-    fence = "```"
-    while fence in text:
-        fence += "`"
-    return f"{fence}text\n{text}\n{fence}"
+    for row in kinds:
+        shown = generated.prompt.render("{document}", row["kind"])
+        fence = "```"
+        while fence in shown:
+            fence += "`"
+        parts += [f"{row['kind']}:", f"{fence}text\n{shown}\n{fence}"]
+    return "\n\n".join(part for part in parts if part) + "\n"

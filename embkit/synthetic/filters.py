@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..data import Domain
+from ..data.domain import SHOWN
 from ..data.text_checks import jaccard, words
+from ..display import Table
 from ..errors import EmbkitError, unknown
+from ..models.loading import as_model
+from ..search.index import BM25, Dense
 from .answers import plain
-from .generate import Generated, Row, pairs, table
+from .generate import Generated, Row, examples, pairs
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -50,32 +53,35 @@ class Filtered:
         return len(self.rows)
 
     def pairs(self) -> Dataset:
-        """The kept rows as a data set with columns ``anchor`` and ``positive``.
-
-        Raises:
-            EmbkitError: fewer than two are kept.
-        """
+        """The kept rows as a data set: columns ``anchor`` and ``positive``; two rows at least."""
         return pairs(self.rows, self.generated.texts)
 
     def counts(self) -> list[dict[str, Any]]:
         """One dict a rule: what reached it, what it removed, the share, what is left."""
         found, here = [], len(self.generated.rows)
         for rule, removed in self.removed.items():
-            share = len(removed) / here if here else 0.0
-            left = here - len(removed)
-            found.append(
-                {"rule": rule, "before": here, "removed": len(removed), "share": share}
-                | {"left": left}
-            )
+            n = len(removed)
+            share, left = n / here if here else 0.0, here - n
+            found.append({"rule": rule, "before": here, "removed": n, "share": share, "left": left})
             here = left
         return found
 
-    def table(self) -> list[tuple[str, str, str, str, str]]:
-        """The counts as text: rule, what it removes, how many, the share, how many are left."""
-        return [
-            (rule, RULES[rule], f"{c['removed']:,}", f"{c['share']:.1%}", f"{c['left']:,}")
-            for rule, c in zip(self.removed, self.counts(), strict=True)
+    def table(self) -> Table:
+        """The counts: rule, what it removes, how many, their share, how many are left."""
+        cells = [
+            [rule, RULES[rule], f"{n:,}", f"{share:.1%}", f"{left:,}"]
+            for rule, _, n, share, left in (c.values() for c in self.counts())
         ]
+        return Table(["filter", "removes a query that is", "removed", "share", "left"], cells)
+
+    def removed_examples(self, n: int) -> Table:
+        """A few rows that each rule removed, and why."""
+        cells = [
+            [rule, row.query[:SHOWN], self.generated.texts[row.document][:SHOWN], why]
+            for rule in self.removed
+            for row, why in self.examples(rule, n)
+        ]
+        return Table(["filter", "query", "document", "why"], cells)
 
     @property
     def note(self) -> str:
@@ -109,28 +115,11 @@ class Filtered:
         return "\n".join([*lines, self.note] if self.note else lines)
 
     def _repr_html_(self) -> str:
-        rows = [
-            (
-                c["rule"],
-                RULES[c["rule"]],
-                f"{c['removed']:,}",
-                f"{c['share']:.1%}",
-                f"{c['left']:,}",
-            )
-            for c in self.counts()
-        ]
-        shown = [
-            (f"removed: {rule}", row.query, self.generated.texts[row.document], why)
-            for rule in self.removed
-            for row, why in self.examples(rule, 3)
-        ]
-        some = random.Random(0).sample(self.rows, min(5, len(self.rows)))
-        kept = [(f"kept: {r.kind}", r.query, self.generated.texts[r.document], "") for r in some]
+        said = f"{len(self.rows):,} of {len(self.generated.rows):,} queries kept. {self.note}"
         return (
-            f"<b>{len(self.rows):,} of {len(self.generated.rows):,} queries kept</b>"
-            + table([[self.note]] if self.note else [])
-            + table(rows, ("rule", "removes a query that is", "removed", "share", "left"))
-            + table(kept + shown, ("", "query", "document", "why"))
+            replace(self.table(), caption=said.strip()).to_html()
+            + examples(self.rows, self.generated.texts, 5, "kept").to_html()
+            + replace(self.removed_examples(3), caption="removed").to_html()
         )
 
 
@@ -167,13 +156,25 @@ def filter_generated(
         EmbkitError: a document that the domain does not have, bounds out of range, a score
             without a bound.
 
-    Example:
-        >>> filter_generated(generated, domain, top_k=20)  # doctest: +SKIP
-
     Paper: Dai and others, Promptagator, 2022 (round-trip filter).
     """
     corpus = domain.corpus if isinstance(domain, Domain) else domain
-    _check_bounds(generated, corpus, top_k, copy_overlap, cross_encoder_score, min_score)
+    alone = (cross_encoder_score is None) != (min_score is None)
+    if alone or top_k < 1 or not 0 < copy_overlap <= 1:
+        raise EmbkitError(
+            f"top_k={top_k}, copy_overlap={copy_overlap}, min_score={min_score}, and "
+            f"cross_encoder_score {'' if cross_encoder_score else 'not '}given",
+            expected="top_k of 1 or more, copy_overlap above 0 and up to 1, and a "
+            "cross_encoder_score with its min_score or neither",
+            hint="top_k=10, copy_overlap=0.8, cross_encoder_score=score, min_score=0.0",
+        )
+    if foreign := [r.document for r in generated.rows if r.document not in corpus]:
+        raise EmbkitError(
+            f"{len(foreign):,} queries are of documents that are not searched: {foreign[:3]}",
+            expected="the domain, profile included, that they were written for",
+            hint="filter_generated(generated, generated.texts), or load that domain",
+        )
+    # the rules: each gives a reason, or None, for every row that reaches it
     settings: dict[str, Any] = {"copy_overlap": copy_overlap}
     steps: list[tuple[str, Callable[[list[Row]], list[str | None]]]] = [
         ("test query", lambda rows: _asked(rows, domain)),
@@ -184,56 +185,25 @@ def filter_generated(
         name = retriever if isinstance(retriever, str) else type(retriever).__name__
         settings |= {"retriever": name, "top_k": top_k, "documents searched": len(corpus)}
         steps.append(("round trip", lambda rows: _lost(rows, corpus, retriever, top_k)))
-    if cross_encoder_score is not None and min_score is not None:
-        settings["min_score"] = min_score
-        score, least = cross_encoder_score, min_score
+    if (score := cross_encoder_score) is not None and (least := min_score) is not None:
+        settings["min_score"] = least
         steps.append(("cross-encoder", lambda rows: _low(rows, corpus, score, least)))
     rows, removed = list(generated.rows), {}
-    for rule, judge in steps:
-        reasons = judge(rows)
+    for rule, check in steps:
+        reasons = check(rows)
         removed[rule] = tuple((r, why) for r, why in zip(rows, reasons, strict=True) if why)
         rows = [r for r, why in zip(rows, reasons, strict=True) if not why]
     return Filtered(generated, tuple(rows), removed, settings)
 
 
-def _check_bounds(
-    generated: Generated,
-    corpus: Mapping[str, str],
-    top_k: int,
-    copy_overlap: float,
-    cross_encoder_score: CrossEncoderScore | None,
-    min_score: float | None,
-) -> None:
-    if top_k < 1 or not 0 < copy_overlap <= 1:
-        raise EmbkitError(
-            f"top_k={top_k}, copy_overlap={copy_overlap}",
-            expected="top_k of 1 or more, copy_overlap above 0 and up to 1",
-            hint="top_k=10, copy_overlap=0.8",
-        )
-    if (cross_encoder_score is None) != (min_score is None):
-        raise EmbkitError(
-            "cross_encoder_score without min_score, or the other way round",
-            expected="both or neither",
-            hint="cross_encoder_score=score, min_score=0.0",
-        )
-    foreign = [r.document for r in generated.rows if r.document not in corpus]
-    if foreign:
-        raise EmbkitError(
-            f"{len(foreign):,} queries are of documents that are not searched: {foreign[:3]}",
-            expected="the domain, profile included, that they were written for",
-            hint="filter_generated(generated, generated.texts), or load that domain",
-        )
-
-
 def _asked(rows: list[Row], domain: Any) -> list[str | None]:
     where = {
-        plain(domain.queries[query]): split
+        plain(domain.queries[query]): f"a query of {split!r}"
         for split, judged in (domain.qrels.items() if isinstance(domain, Domain) else ())
         if split != "train"
         for query in judged
     }
-    found = (where.get(plain(row.query)) for row in rows)
-    return [f"a query of {split!r}" if split else None for split in found]
+    return [where.get(plain(row.query)) for row in rows]
 
 
 def _seen(rows: list[Row], domain: Any) -> list[str | None]:
@@ -258,17 +228,11 @@ def _lost(
     rows: list[Row], corpus: Mapping[str, str], retriever: Any, top_k: int
 ) -> list[str | None]:
     """Why a row's query does not find its document, or None where it does."""
-    from ..models.loading import load_model
-    from ..search.index import BM25, Dense
-
     if not rows:
         return []
     ids, texts = list(corpus), list(corpus.values())
-    if isinstance(retriever, str) and retriever == "bm25":
-        index: Any = BM25(texts)
-    else:
-        named = isinstance(retriever, str | os.PathLike)
-        index = Dense(load_model(retriever) if named else retriever, texts)
+    model = as_model(retriever)
+    index = BM25(texts) if isinstance(model, str) else Dense(model, texts)
     found, _ = index.search([row.query for row in rows], top_k)
     reasons: list[str | None] = []
     for row, places in zip(rows, np.asarray(found), strict=True):

@@ -1,27 +1,21 @@
-"""Queries written by a language model: asked once, kept at once, none lost.
-
-``generate`` asks for each document and kind of query, keeps every answer on disk as it comes,
-asks again what failed, and tells what it could not have. ``embkit.synthetic.sets`` filters and
-publishes what comes of it.
-"""
+"""Queries written by a language model: asked once, kept at once, none lost."""
 
 from __future__ import annotations
 
-import html
 import json
 import os
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..data.domain import normalise
+from ..data.domain import SHOWN, normalise
+from ..display import Table, facts
 from ..errors import EmbkitError, unknown
-from ..files import write_atomic
 from .backends import Backend
-from .jobs import Item, Job
+from .jobs import GenerationJob, Item
 from .prompts import PROMPTS, Prompt
 
 if TYPE_CHECKING:
@@ -70,83 +64,36 @@ class Generated:
     backend: str
     prompt: Prompt
     settings: Mapping[str, Any]
-    counts: Mapping[str, int] = field(default_factory=dict)
+    counts: Mapping[str, int]
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def pairs(self) -> Dataset:
-        """Columns ``anchor`` and ``positive``.
-
-        Raises:
-            EmbkitError: fewer than two queries.
-        """
+        """The rows as a data set: columns ``anchor`` and ``positive``; two rows at least."""
         return pairs(self.rows, self.texts)
 
     def reasons(self) -> Counter[str]:
         """How many failed for which reason, without the answers' own words."""
         return Counter(row.reason.split(": ")[0] for row in self.failed)
 
-    def sample(self, n: int = 8, seed: int = 0) -> list[Row]:
-        """A few rows."""
-        return random.Random(seed).sample(self.rows, min(n, len(self.rows)))
-
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Writes everything as JSON lines; returns the file."""
-        head = {
-            name: getattr(self, name) for name in ("stopped", "backend", "settings", "counts")
-        } | {"prompt": self.prompt.to_dict(), "texts": dict(self.texts)}
-        lines: list[Any] = [{"generated": 1} | head]
-        lines += [row._asdict() for row in self.rows]
-        lines += [row._asdict() for row in self.failed]
-        lines += [{"left": item} for item in self.left]
-        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        return write_atomic(path, text)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Generated:
-        """Opens what ``save`` wrote.
-
-        Raises:
-            EmbkitError: the file is missing, damaged, or something else.
-        """
-        try:
-            lines = [json.loads(line) for line in Path(path).read_text("utf-8").splitlines()]
-            head, *rest = lines
-            if head.pop("generated") != 1:
-                raise ValueError("another version")
-            head["prompt"] = Prompt(**head["prompt"])
-            return cls(
-                rows=tuple(Row(**line) for line in rest if "query" in line),
-                failed=tuple(Failed(**line) for line in rest if "reason" in line),
-                left=tuple(tuple(line["left"]) for line in rest if "left" in line),
-                **head,
-            )
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise EmbkitError(
-                f"{os.fspath(path)!r} holds no generated queries: {error}",
-                expected="a file that Generated.save(path) wrote",
-                hint="generated.save('queries.jsonl')",
-            ) from error
-
-    def _facts(self) -> dict[str, str]:
-        facts = {"model": self.backend, "prompt": f"{self.prompt.name} ({self.prompt.hash})"}
-        facts |= {what: f"{n:,}" for what, n in self.counts.items()}
-        facts |= {f"failed: {why}": f"{n:,}" for why, n in self.reasons().most_common()}
+    def facts(self) -> dict[str, str]:
+        """Model, prompt, counts, and what went wrong."""
+        found = {"model": self.backend, "prompt": f"{self.prompt.name} ({self.prompt.hash})"}
+        found |= {what: f"{n:,}" for what, n in self.counts.items()}
+        found |= {f"failed: {why}": f"{n:,}" for why, n in self.reasons().most_common()}
         if self.stopped:
-            facts["stopped"] = (
+            found["stopped"] = (
                 f"{self.stopped}: {len(self.rows):,} done, {len(self.left):,} left; "
                 "the same call goes on from here"
             )
-        return facts
+        return found
 
     def __repr__(self) -> str:
-        facts = "\n".join(f"  {what}: {value}" for what, value in self._facts().items())
-        return f"Generated({len(self.rows):,} queries)\n{facts}"
+        return f"Generated({len(self.rows):,} queries)\n{facts(self.facts()).to_text()}"
 
     def _repr_html_(self) -> str:
-        sample = [(row.kind, row.query, self.texts[row.document]) for row in self.sample()]
-        return table(self._facts().items()) + table(sample, ("kind", "query", "document"))
+        return facts(self.facts()).to_html() + examples(self.rows, self.texts, 8).to_html()
 
 
 def pairs(rows: Sequence[Row], texts: Mapping[str, str]) -> Dataset:
@@ -159,23 +106,14 @@ def pairs(rows: Sequence[Row], texts: Mapping[str, str]) -> Dataset:
             expected="at least two: a pair's negatives are the other pairs' positives",
             hint="generate for more documents (limit=...), or filter less",
         )
-    return Dataset.from_dict(
-        {
-            "anchor": [row.query for row in rows],
-            "positive": [texts[row.document] for row in rows],
-        }
-    )
+    return Dataset.from_list([{"anchor": r.query, "positive": texts[r.document]} for r in rows])
 
 
-def table(rows: Iterable[Iterable[Any]], headers: Sequence[str] = ()) -> str:
-    """A small HTML table, every text escaped and cut to 300 characters."""
-
-    def line(texts: Iterable[Any], tag: str) -> str:
-        cells = (html.escape(str(text)[:300]) for text in texts)
-        return "".join(f"<{tag} style='text-align:left'>{cell}</{tag}>" for cell in cells)
-
-    lines = [line(headers, "th")] * bool(headers) + [line(row, "td") for row in rows]
-    return "<table>" + "".join(f"<tr>{cells}</tr>" for cells in lines) + "</table>"
+def examples(rows: Sequence[Row], texts: Mapping[str, str], n: int, caption: str = "") -> Table:
+    """A few queries and their documents, drawn at random, each text to 300 characters."""
+    some = random.Random(0).sample(rows, min(n, len(rows)))
+    cells = [[r.kind, r.query[:SHOWN], texts[r.document][:SHOWN]] for r in some]
+    return Table(["kind", "query", "document"], cells, caption)
 
 
 def generate(
@@ -196,17 +134,17 @@ def generate(
 ) -> Generated:
     """Asks a language model for queries that each document answers.
 
-    Each answer is kept on disk as it comes, in the cache folder, under the model, the prompt, the
+    Each answer is kept on disk at once, in the cache folder, under the model, the prompt, the
     settings and the document: a call that was interrupted goes on where it stopped, and one that
     is done costs nothing. Two processes may work at once. What fails is asked again: after 1, 2,
-    4 ... seconds (or as long as the endpoint says, 120 at most) where the model gave no answer,
-    and at once, a little warmer and with another seed, where the answer was none
-    (``answers.clean``). What is still missing is in ``failed`` with its reason. After ten items in
-    a row without any answer nothing more is asked.
+    4 ... seconds (or as long as the endpoint says, 120 at most) where no answer came, and at
+    once, a little warmer and with another seed, where the answer is no query. What is still
+    missing is in ``failed`` with its reason. After ten items in a row without any answer nothing
+    more is asked.
 
     Args:
         documents: document id -> text. The prompt's own examples are left out.
-        backend: an ``OpenAIBackend``, a ``TransformersBackend``, or any ``llms.Backend``.
+        backend: an ``OpenAIBackend``, a ``TransformersBackend``, or any ``Backend``.
         prompt: one of ``PROMPTS``, or your own.
         kinds: of query; default: all of the prompt's.
         per_document: queries of each kind for a document.
@@ -222,12 +160,9 @@ def generate(
     Raises:
         EmbkitError: bad input; a key that is refused, a model that the endpoint does not have.
 
-    Example:
-        >>> generate(domain.corpus, TransformersBackend(), limit=100)  # doctest: +SKIP
-
     Papers: Nogueira and others, doc2query, 2019; Dai and others, Promptagator, 2022.
     """
-    kinds = _checked(documents, backend, prompt, kinds)
+    _check(documents, backend, prompt, kinds)
     numbers = {"per_document": (per_document, 1), "retries": (retries, 0), "limit": (limit, 1)}
     numbers |= {"budget": (budget, 0), "max_tokens": (max_tokens, 1), "seed": (seed, 0)}
     for name, (value, least) in numbers.items():
@@ -237,19 +172,23 @@ def generate(
             )
     if temperature is None:
         temperature = 0.0 if per_document == 1 else 0.7
+    # which documents, in an order of the seed's
     order = sorted(documents)
     random.Random(seed).shuffle(order)
-    examples = [d for d in order if normalise(documents[d]) in prompt.documents]
-    order = [d for d in order if d not in set(examples)][:limit]
-    texts = {document: documents[document] for document in order}
+    asked = [d for d in order if normalise(documents[d]) not in prompt.documents]
+    texts = {document: documents[document] for document in asked[:limit]}
+    # ask
     settings = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
     settings |= getattr(backend, "settings", {})
-    job = Job(backend, prompt, texts, settings, budget=budget, retries=retries, sleep=sleep)
-    items = [(d, kind, n) for d in order for kind in kinds for n in range(per_document)]
+    job = GenerationJob(
+        backend, prompt, texts, settings, budget=budget, retries=retries, sleep=sleep
+    )
+    kinds = list(dict.fromkeys(kinds or prompt.kinds))
+    items = [(d, kind, n) for d in texts for kind in kinds for n in range(per_document)]
     job.run(items, progress)
     counts = {
-        "documents": len(order),
-        "documents left out: examples of the prompt": len(examples),
+        "documents": len(texts),
+        "documents left out: examples of the prompt": len(order) - len(asked),
         "queries asked for": len(items),
         "queries": len(job.done),
         "from the cache": job.cached,
@@ -270,22 +209,13 @@ def generate(
     )
 
 
-def _checked(
-    documents: Any, backend: Any, prompt: Any, kinds: Sequence[str] | None
-) -> tuple[str, ...]:
-    if not isinstance(documents, Mapping) or not documents:
+def _check(documents: Any, backend: Any, prompt: Any, kinds: Sequence[str] | None) -> None:
+    texts = documents if isinstance(documents, Mapping) else {}
+    if not texts or not all(isinstance(text, str) for item in texts.items() for text in item):
         raise EmbkitError(
-            f"documents is {type(documents).__name__}"
-            + (" and empty" if isinstance(documents, Mapping) else ""),
+            f"documents is {type(documents).__name__}, empty, or an id or text in it is no str",
             expected="a mapping of document id -> text with at least one document",
             hint="generate(domain.corpus, backend)",
-        )
-    wrong = [d for d, text in documents.items() if not isinstance(text, str)]
-    if wrong or not all(isinstance(d, str) for d in documents):
-        raise EmbkitError(
-            f"a document's id or text is no str, first {wrong[:1] or list(documents)[:1]}",
-            expected="a mapping of str -> str",
-            hint="{str(i): text for i, text in enumerate(texts)}",
         )
     if not isinstance(getattr(backend, "name", None), str) or not hasattr(backend, "generate"):
         raise EmbkitError(
@@ -302,7 +232,6 @@ def _checked(
     for kind in kinds or ():
         if kind not in prompt.kinds:
             raise unknown("kind of query", kind, prompt.kinds)
-    return tuple(dict.fromkeys(kinds or prompt.kinds))
 
 
 def read_set(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -326,20 +255,18 @@ def read_set(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
         ) from error
     for number, line in enumerate(lines, start=1):
         try:
-            row = json.loads(line)
-            texts = [row["query"], row["document"], row.get("kind", "-")]
-            good = all(isinstance(text, str) and text.strip() for text in texts)
-            good = good and isinstance(row.get("kept", True), bool)
-        except (ValueError, TypeError, KeyError, AttributeError):
-            good = False
-        if not good:
+            rows.append(_checked(json.loads(line)))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise EmbkitError(
                 f"line {number} of {Path(path).name} is no query of a set: {line[:60]!r}",
                 expected='{"query": "...", "document": "...", "kind": "...", "kept": true}',
                 hint="mend the line, or make the set again with the command in its card",
-            )
-        rows.append(row)
+            ) from error
     return rows
 
 
-__all__ = ["Failed", "Generated", "Row", "generate", "pairs", "read_set", "table"]
+def _checked(row: dict[str, Any]) -> dict[str, Any]:
+    texts = (row["query"], row["document"], row.get("kind", "-"))
+    if not all(text.strip() for text in texts) or not isinstance(row.get("kept", True), bool):
+        raise ValueError("an empty text, or kept is no bool")
+    return row

@@ -1,20 +1,17 @@
-"""One call of ``generate`` under way: the cache on disk, the attempts, the budget, the stop."""
+"""One call of ``generate`` under way: the answers on disk, the attempts, the budget, the stop."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from ..data import text_checks
+from ..data.append_only import AppendOnlyStore
 from ..errors import EmbkitError
 from ..session import paths
 from .answers import clean
@@ -29,94 +26,41 @@ BLOCK = 4  # batches of a kind that are sorted together
 Item = tuple[str, str, int]  # (document id, kind, n)
 
 
-class Cache:
-    """Answers in an append-only file of JSON lines; the first answer to a key is the one.
+class Answers(AppendOnlyStore):
+    """A language model's answers by key; the first answer to a key is the one."""
 
-    A line that was cut off is passed over. A lock file keeps two writers apart.
-    """
+    what, hint = "answer", "EMBKIT_CACHE=/another/folder"
+    lock_seconds = -1.0
 
-    def __init__(self, path: Path) -> None:
-        self.path, self._read_to = path, 0
-        self._found: dict[str, str] = {}
-        self._lock = threading.Lock()
+    def _clear(self) -> None:
+        self.found: dict[str, str] = {}
 
-    def get(self, key: str) -> str | None:
-        """The answer, if there is one."""
-        return self._found.get(key)
+    def _take(self, row: Any) -> bool:
+        key, query = row["key"], row["query"]
+        if whole := isinstance(key, str) and isinstance(query, str):
+            self.found.setdefault(key, query)
+        return whole
 
-    def refresh(self) -> None:
-        """Reads what was added since, by whoever it was.
-
-        Raises:
-            EmbkitError: the file cannot be read.
-        """
-        try:
-            with self.path.open("rb") as file:
-                file.seek(self._read_to)
-                fresh = file.read()
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise self._trouble(error) from error
-        whole = fresh.rfind(b"\n") + 1  # the rest is still being written, or cut off
-        self._read_to += whole
-        for line in fresh[:whole].splitlines():
-            try:
-                row = json.loads(line)
-                key, query = row["key"], row["query"]
-            except (ValueError, TypeError, KeyError):
-                continue
-            if isinstance(key, str) and isinstance(query, str):
-                self._found.setdefault(key, query)
-
-    def add(self, rows: Sequence[dict[str, Any]]) -> None:
+    def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Keeps answers, each with a ``key`` and a ``query``; on disk when it returns.
 
         Raises:
             EmbkitError: the file cannot be written.
         """
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self._lock, FileLock(f"{self.path}.lock"):
-                self.refresh()
-                fresh = [row for row in rows if row["key"] not in self._found]
-                text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in fresh)
-                with self.path.open("ab+") as file:
-                    if file.tell():
-                        file.seek(-1, os.SEEK_END)
-                        text = text if file.read(1) == b"\n" else "\n" + text
-                    file.write(text.encode())
-                    file.flush()
-                    os.fsync(file.fileno())
-                self.refresh()
-        except OSError as error:
-            raise self._trouble(error) from error
-
-    def _trouble(self, error: OSError) -> EmbkitError:
-        return EmbkitError(
-            f"answers cannot be kept in {self.path.name}: {error.strerror or error}",
-            expected="a cache folder that can be written to, with room on its disk",
-            hint="EMBKIT_CACHE=/another/folder",
-        )
+        with self.locked():
+            self.append(row for row in rows if row["key"] not in self.found)
 
 
-def content_hash(*parts: Any) -> str:
-    """Hash of anything that JSON can hold: 32 characters."""
+def _hash(*parts: Any) -> str:
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-class Job:
+class GenerationJob:
     """Asks a backend for items; ``done`` and ``failed`` fill up while ``run`` runs.
 
-    Args:
-        backend: who is asked.
-        prompt: with what.
-        texts: document id -> text.
-        settings: max_tokens, temperature, seed, and what the backend adds.
-        budget: prompts that are sent at most.
-        retries: how often an item is asked again.
-        sleep: waits so many seconds; default: a wait that ends when the job is stopped.
+    The arguments are ``generate``'s; ``settings`` is what decides the answers. Without ``sleep``,
+    a wait ends when the job is stopped.
     """
 
     def __init__(
@@ -136,7 +80,7 @@ class Job:
         self.failed: dict[Item, str] = {}
         self.stopped: str | None = None
         self.cached = self.sent = 0
-        self._refused: EmbkitError | None = None
+        self._error: EmbkitError | None = None
         self._silent = 0  # items in a row without any answer
         self._lock, self._halt = threading.Lock(), threading.Event()
         self._sleep = sleep or self._halt.wait
@@ -145,23 +89,23 @@ class Job:
         )
         told += text_checks.languages(texts.values())
         self._languages = [name for name, n in told.items() if n >= 0.1 * told.total()]
-        name = content_hash(backend.name, prompt.hash, settings)
-        self.cache = Cache(paths().cache / "generated" / f"{name}.jsonl")
+        name = _hash(backend.name, prompt.hash, settings)
+        self.answers = Answers(paths().cache / "generated" / f"{name}.jsonl")
 
     def run(self, items: Sequence[Item], progress: bool) -> None:
-        """Asks for what the cache does not have; what is then in neither dict was not asked.
+        """Asks for what is not answered yet; what is then in neither dict was not asked.
 
         Raises:
             EmbkitError: the backend refuses every request, or answers cannot be kept.
         """
         from tqdm import tqdm
 
-        self.cache.refresh()
+        self.answers.refresh()
         todo = []
         for item in items:
             if not any(letter.isalnum() for letter in self.texts[item[0]]):
                 self.failed[item] = "nothing to ask about: the document holds no letter or digit"
-            elif (query := self.cache.get(self._key(item))) is not None:
+            elif (query := self.answers.found.get(self._key(item))) is not None:
                 self.done[item] = query
             else:
                 todo.append(item)
@@ -176,8 +120,8 @@ class Job:
             disable=not progress,
         ) as self._bar:
             self._run(list(self._chunks(todo)))
-        if self._refused:
-            raise self._refused
+        if self._error:
+            raise self._error
 
     def _run(self, chunks: list[list[Item]]) -> None:
         workers = int(getattr(self.backend, "workers", 1))
@@ -196,7 +140,7 @@ class Job:
 
     def _key(self, item: Item) -> str:
         document, kind, n = item
-        return content_hash(self.prompt.render(self.texts[document], kind), kind, n)
+        return _hash(self.prompt.render(self.texts[document], kind), kind, n)
 
     def _chunks(self, todo: Sequence[Item]) -> Iterator[list[Item]]:
         """Items of one kind and similar length together; a run that stops early has all kinds."""
@@ -210,56 +154,58 @@ class Job:
                 group.sort(key=lambda item: len(self.texts[item[0]]))
                 yield from (group[i : i + size] for i in range(0, len(group), size))
 
-    def _settle(self, chunk: list[Item], attempt: int = 0, warmer: int = 0) -> None:
+    def _settle(self, chunk: list[Item]) -> None:
         """Asks until each item has its answer or has failed for good."""
-        if not chunk or self._halt.is_set():
-            return
-        silent, refused, wait = [], [], 0.0
-        for item, failure in self._ask(chunk, attempt, warmer):
-            if failure.then in ("stop", "raise"):
-                self._stop(failure)
-            elif failure.then == "report" or attempt == self.retries:
-                self._fail(item, failure)
-            elif failure.silent:
-                silent.append(item)
-                wait = max(wait, failure.wait or 2.0**attempt)
-            else:
-                refused.append(item)
-        self._settle(refused, attempt + 1, warmer + 1)
-        if silent and not self._halt.is_set():
-            self._sleep(min(wait, LONGEST_WAIT))
-            self._settle(silent, attempt + 1, warmer)
+        warmer = 0
+        for attempt in range(self.retries + 1):
+            if not chunk or self._halt.is_set():
+                return
+            again: dict[Item, Failure] = {}
+            for item, failure in self._ask(chunk, attempt, warmer):
+                if failure.then == "stop":
+                    self._stop(failure.reason)
+                elif failure.then == "report" or attempt == self.retries:
+                    self._fail(item, failure)
+                else:
+                    again[item] = failure
+            # a bad answer is asked for again at once and warmer, a missing one after a wait
+            warmer += any(not failure.silent for failure in again.values())
+            waits = [f.wait or 2.0**attempt for f in again.values() if f.silent]
+            if waits and not self._halt.is_set():
+                self._sleep(min(max(waits), LONGEST_WAIT))
+            chunk = list(again)
 
     def _ask(self, chunk: list[Item], attempt: int, warmer: int) -> list[tuple[Item, Failure]]:
         """Asks once, keeps the good answers, and gives back the items that have none."""
-        chunk = self._paid(chunk)
         missing: list[tuple[Item, Failure]] = []
-        rows: list[dict[str, Any]] = []
-        good: list[Item] = []
-        for item, raw in zip(chunk, self._call(chunk, attempt, warmer), strict=True):
+        rows: dict[Item, dict[str, Any]] = {}
+        for item, answer in zip(chunk, self._call(chunk, attempt, warmer), strict=True):
             document, kind, n = item
-            found = raw
-            if not isinstance(raw, Failure):
-                found = clean(raw, self.texts[document], self.prompt, kind, self._languages)
-            if isinstance(found, Failure):
-                missing.append((item, found))
-                continue
-            about = {"document": document, "kind": kind, "n": n}
-            rows.append({"key": self._key(item), "query": found} | about)
-            good.append(item)
+            if isinstance(answer, str):
+                answer = clean(answer, self.texts[document], self.prompt, kind, self._languages)
+            if isinstance(answer, Failure):
+                missing.append((item, answer))
+            else:
+                about = {"document": document, "kind": kind, "n": n}
+                rows[item] = {"key": self._key(item), "query": answer} | about
         if rows:
-            self.cache.add(rows)
+            self.answers.add(list(rows.values()))
         with self._lock:
-            for item, row in zip(good, rows, strict=True):
-                self.done[item] = self.cache.get(row["key"]) or row["query"]
+            for item, row in rows.items():
+                self.done[item] = self.answers.found[row["key"]]
                 self._silent = 0
                 self._bar.update()
         return missing
 
     def _call(self, chunk: list[Item], attempt: int, warmer: int) -> list[str | Failure]:
         """The backend's answers; where it fails for several, they are asked one by one."""
-        if not chunk:
-            return []
+        with self._lock:
+            room = len(chunk) if self.budget is None else max(0, self.budget - self.sent)
+            self.sent += min(room, len(chunk))
+        spent = Failure(f"the budget of {self.budget or 0:,} prompts is spent", "stop")
+        left: list[str | Failure] = [spent] * (len(chunk) - room)
+        if not (chunk := chunk[:room]):
+            return left
         try:
             answers = self.backend.generate(
                 [self.prompt.render(self.texts[document], kind) for document, kind, _ in chunk],
@@ -269,30 +215,16 @@ class Job:
             )
             if not isinstance(answers, str) and len(answers) == len(chunk):
                 wrong = Failure("no text came back")
-                return [a if isinstance(a, str | Failure) else wrong for a in answers]
+                return [a if isinstance(a, str | Failure) else wrong for a in answers] + left
             reason = f"{len(answers)} answers came back for {len(chunk)} prompts"
-        except EmbkitError as error:  # bad input: the same for every item
-            self._refused = error
-            return [Failure("bad input", "stop")] * len(chunk)
+        except EmbkitError as error:  # bad input, or a refused key: the same for every item
+            self._error = self._error or error
+            return [Failure("bad input", "stop")] * len(chunk) + left
         except Exception as error:  # whatever a backend has
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         if len(chunk) == 1:
-            return [Failure(reason)]
-        spent = [Failure("the budget is spent", "stop")]
-        return [
-            answer
-            for item in chunk
-            for answer in (self._call(self._paid([item]), attempt, warmer) or spent)
-        ]
-
-    def _paid(self, chunk: list[Item]) -> list[Item]:
-        """As much of a chunk as the budget allows."""
-        with self._lock:
-            room = len(chunk) if self.budget is None else max(0, self.budget - self.sent)
-            self.sent += min(room, len(chunk))
-        if room < len(chunk):
-            self._stop(Failure(f"the budget of {self.budget:,} prompts is spent", "stop"))
-        return chunk[:room]
+            return [Failure(reason), *left]
+        return [a for item in chunk for a in self._call([item], attempt, warmer)] + left
 
     def _fail(self, item: Item, failure: Failure) -> None:
         with self._lock:
@@ -301,18 +233,9 @@ class Job:
             self._bar.update()
             many = self._silent >= PATIENCE
         if many:
-            self._stop(
-                Failure(f"{PATIENCE} items in a row had no answer ({failure.reason})", "stop")
-            )
+            self._stop(f"{PATIENCE} items in a row had no answer ({failure.reason})")
 
-    def _stop(self, failure: Failure) -> None:
+    def _stop(self, reason: str) -> None:
         with self._lock:
-            self.stopped = self.stopped or failure.reason
-            if failure.then == "raise" and self._refused is None:
-                self._refused = EmbkitError(
-                    f"the endpoint refuses every request: {failure.reason}",
-                    expected="a key and a model that it knows",
-                    hint="check OPENAI_API_KEY, base_url and the model's name; what was answered "
-                    "is kept",
-                )
+            self.stopped = self.stopped or reason
         self._halt.set()

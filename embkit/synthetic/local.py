@@ -30,11 +30,6 @@ class TransformersBackend:
 
     Raises:
         EmbkitError: the model cannot be had, or is no causal language model.
-
-    Example:
-        >>> TransformersBackend("smollm2").generate(
-        ...     ["Q: 2 + 2\\nA:"], max_tokens=5, temperature=0, seed=0
-        ... )  # doctest: +SKIP
     """
 
     workers = 1
@@ -73,13 +68,12 @@ class TransformersBackend:
     @cached_property
     def _loaded(self) -> tuple[Any, Any, list[int], list[int]]:
         """(model, tokenizer, ids of the tokens that hold a line end, ids that end an answer)."""
-        import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        from ..session import quiet
+        from ..session import quiet, torch_dtype
 
         quiet()
-        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self._precision, torch.float32)
+        dtype = torch_dtype(self._precision)
         try:
             tokenizer = AutoTokenizer.from_pretrained(self._folder)
             model = AutoModelForCausalLM.from_pretrained(self._folder, dtype=dtype)
@@ -102,12 +96,8 @@ class TransformersBackend:
         model, tokenizer, _, _ = self._loaded
         room = getattr(model.config, "max_position_embeddings", None) or 10**9
         rows = [tokenizer(prompt)["input_ids"] for prompt in prompts]
-        found: list[str | Failure] = [
-            Failure(
-                f"too long a prompt: {len(row)} tokens, the model has room for {room}", "report"
-            )
-            for row in rows
-        ]
+        long = "too long a prompt: {} tokens, the model has room for {}"
+        found: list[str | Failure] = [Failure(long.format(len(r), room), "report") for r in rows]
         fits = [i for i, row in enumerate(rows) if 0 < len(row) <= room - max_tokens]
         fits.sort(key=lambda i: len(rows[i]))
         for start in range(0, len(fits), self.batch_size):
@@ -147,7 +137,7 @@ class TransformersBackend:
                 attention_mask=torch.tensor(seen, device=self._device),
                 generation_config=settings,
                 logits_processor=drawn,
-                **({"past_key_values": past} if past is not None else {}),
+                past_key_values=past,
             )
         answers: list[str | Failure] = []
         for written in out[:, width:].tolist():

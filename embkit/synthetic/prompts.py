@@ -1,16 +1,12 @@
-"""What a language model is asked, to the letter.
-
-A ``Prompt`` is an instruction, a few examples and a place for the document. A person can read it
-(``print(prompt)``) and change it (``prompt.replace(...)``).
-"""
+"""What a language model is asked, to the letter: a prompt that a person can read and change."""
 
 from __future__ import annotations
 
 import hashlib
 import html
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ..data.domain import normalise
@@ -44,7 +40,7 @@ class Prompt:
     name: str
     instruction: str
     kinds: Mapping[str, tuple[str, str]]
-    examples: Mapping[str, tuple[Pair, ...]]
+    examples: Mapping[str, Sequence[Pair]]
     label: str = "Document"
     longest: int = 2000
 
@@ -91,10 +87,8 @@ class Prompt:
         Raises:
             EmbkitError: for a field that does not exist.
         """
-        names = [field.name for field in fields(self)]
-        for name in changes:
-            if name not in names:
-                raise unknown("prompt field", name, names)
+        for name in changes.keys() - (known := self.__dataclass_fields__.keys()):
+            raise unknown("prompt field", name, known)
         return replace(self, **changes)
 
     @property
@@ -108,10 +102,6 @@ class Prompt:
         text = json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON; ``Prompt(**d)`` is its inverse."""
-        return asdict(self)
-
     def __str__(self) -> str:
         return "\n\n".join(f"[{kind}]\n{self.render('...', kind)} ..." for kind in self.kinds)
 
@@ -119,27 +109,20 @@ class Prompt:
         return f"Prompt {self.name!r}\n{self}"
 
     def _repr_html_(self) -> str:
-        blocks = "".join(
-            f"<details><summary>{html.escape(kind)}</summary>"
-            f"<pre>{html.escape(self.render('...', kind))} ...</pre></details>"
-            for kind in self.kinds
-        )
-        return f"<b>Prompt {html.escape(self.name)}</b>{blocks}"
+        return f"<pre>{html.escape(repr(self))}</pre>"
 
 
 def _prompt(
-    name: str,
-    instruction: str,
-    kinds: dict[str, tuple[str, str]],
-    rows: list[tuple[str, ...]],
-    **more: Any,
+    name: str, instruction: str, kinds: dict[str, tuple[str, str]], shots: str, label: str
 ) -> Prompt:
-    """A prompt from a table: a row is a document, then its query of each kind, "" for none."""
-    examples = {
-        kind: tuple((row[0], row[place]) for row in rows if row[place])
-        for place, kind in enumerate(kinds, 1)
-    }
-    return Prompt(name, instruction, kinds, examples, **more)
+    """A prompt whose examples are a document and, below it, a query of each kind ("-" for none)."""
+    examples: dict[str, list[Pair]] = {kind: [] for kind in kinds}
+    lines = iter(shots.strip().splitlines())
+    for document, *queries in zip(*[lines] * (1 + len(kinds)), strict=True):
+        for kind, query in zip(kinds, queries, strict=True):
+            if query != "-":
+                examples[kind].append((document, query.removeprefix("- ")))
+    return Prompt(name, instruction, kinds, examples, label)
 
 
 # Injuries, and titles made up in the manner of ICD-10-CM: no profile holds one of them, so no
@@ -153,75 +136,53 @@ _ICD10CM = _prompt(
         "question": ("Question", "a question that someone asks about it, in plain words"),
         "layman": ("Patient", "what a patient says, in everyday words"),
     },
-    [
-        (
-            "Motion sickness, initial encounter",
-            "nausea when traveling",
-            "why do I get nauseous when traveling",
-            "feel sick and dizzy in the car",
-        ),
-        (
-            "Sprain of unspecified ligament of right ankle",
-            "right ankle ligament sprain",
-            "how is a twisted right ankle treated",
-            "twisted my right ankle and it swelled up",
-        ),
-        (
-            "Malignant neoplasm of the left thumb",
-            "left thumb cancer",
-            "",
-            "cancer in my left thumb",
-        ),
-        (
-            "Anaphylactic reaction due to peanuts",
-            "peanut allergy anaphylaxis",
-            "what to do in a severe allergic reaction to peanuts",
-            "throat swells up after eating peanuts",
-        ),
-        (
-            "Heat exhaustion, unspecified",
-            "heat exhaustion symptoms",
-            "why do I feel faint after working in the heat",
-            "faint and weak after too long in the sun",
-        ),
-        (
-            "Leukemia of mast cells, in relapse",
-            "mast cell leukemia came back",
-            "",
-            "blood cancer of the mast cells came back",
-        ),
-        (
-            "Burn of second degree of left hand",
-            "left hand burn with blisters",
-            "how to treat a blistering burn on the left hand",
-            "blisters on my left hand from hot water",
-        ),
-        (
-            "Type 1 diabetes mellitus with painful neuropathy of hands",
-            "diabetes hand nerve pain",
-            "",
-            "my sugar is high and my hands burn and tingle",
-        ),
-        (
-            "Concussion without loss of consciousness",
-            "mild head injury no blackout",
-            "can you have a concussion without passing out",
-            "hit my head and now it hurts, but I did not pass out",
-        ),
-        (
-            "Frostbite of toes",
-            "",
-            "what happens to toes that are frozen",
-            "",
-        ),
-        (
-            "Toxic effect of venom of bees, accidental",
-            "bee sting",
-            "is a bee sting poisonous",
-            "got stung by a bee and my arm is swollen",
-        ),
-    ],
-    label="Title",
+    """
+Motion sickness, initial encounter
+- nausea when traveling
+- why do I get nauseous when traveling
+- feel sick and dizzy in the car
+Sprain of unspecified ligament of right ankle
+- right ankle ligament sprain
+- how is a twisted right ankle treated
+- twisted my right ankle and it swelled up
+Malignant neoplasm of the left thumb
+- left thumb cancer
+-
+- cancer in my left thumb
+Anaphylactic reaction due to peanuts
+- peanut allergy anaphylaxis
+- what to do in a severe allergic reaction to peanuts
+- throat swells up after eating peanuts
+Heat exhaustion, unspecified
+- heat exhaustion symptoms
+- why do I feel faint after working in the heat
+- faint and weak after too long in the sun
+Leukemia of mast cells, in relapse
+- mast cell leukemia came back
+-
+- blood cancer of the mast cells came back
+Burn of second degree of left hand
+- left hand burn with blisters
+- how to treat a blistering burn on the left hand
+- blisters on my left hand from hot water
+Type 1 diabetes mellitus with painful neuropathy of hands
+- diabetes hand nerve pain
+-
+- my sugar is high and my hands burn and tingle
+Concussion without loss of consciousness
+- mild head injury no blackout
+- can you have a concussion without passing out
+- hit my head and now it hurts, but I did not pass out
+Frostbite of toes
+-
+- what happens to toes that are frozen
+-
+Toxic effect of venom of bees, accidental
+- bee sting
+- is a bee sting poisonous
+- got stung by a bee and my arm is swollen
+""",
+    "Title",
 )
 
 _GENERAL = _prompt(
@@ -232,38 +193,29 @@ _GENERAL = _prompt(
         "question": ("Question", "a question that it answers"),
         "layman": ("Request", "what someone says who needs it and does not know its terms"),
     },
-    [
-        (
-            "Refunds are paid to the original method of payment within 14 days of the return.",
-            "refund time after return",
-            "how long does a refund take",
-            "sent the shoes back two weeks ago, where is my money",
-        ),
-        (
-            "Returns the index of the first element for which the predicate is true, or -1.",
-            "index of first matching element",
-            "how do I find the position of the first element that matches",
-            "where in the list is the first thing that fits",
-        ),
-        (
-            "The Atacama Desert in northern Chile is the driest place outside the polar regions.",
-            "driest desert Chile",
-            "which desert is the driest",
-            "place in South America where it never rains",
-        ),
-        (
-            "Descale the boiler every three months; the red lamp blinks when it is due.",
-            "boiler descaling interval",
-            "why is the red lamp on the boiler blinking",
-            "coffee machine flashes red and the water is slow",
-        ),
-        (
-            "Photosynthesis converts light into chemical energy that is stored in sugars.",
-            "photosynthesis light to sugar",
-            "how do plants store the energy of light",
-            "how leaves turn sun into food",
-        ),
-    ],
+    """
+Refunds are paid to the original method of payment within 14 days of the return.
+- refund time after return
+- how long does a refund take
+- sent the shoes back two weeks ago, where is my money
+Returns the index of the first element for which the predicate is true, or -1.
+- index of first matching element
+- how do I find the position of the first element that matches
+- where in the list is the first thing that fits
+The Atacama Desert in northern Chile is the driest place outside the polar regions.
+- driest desert Chile
+- which desert is the driest
+- place in South America where it never rains
+Descale the boiler every three months; the red lamp blinks when it is due.
+- boiler descaling interval
+- why is the red lamp on the boiler blinking
+- coffee machine flashes red and the water is slow
+Photosynthesis converts light into chemical energy that is stored in sugars.
+- photosynthesis light to sugar
+- how do plants store the energy of light
+- how leaves turn sun into food
+""",
+    "Document",
 )
 
 PROMPTS: dict[str, Prompt] = {"icd10cm": _ICD10CM, "general": _GENERAL}

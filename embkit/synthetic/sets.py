@@ -1,14 +1,10 @@
-"""Sets of written queries: which documents may be asked about, and the files that hold them.
-
-``make_set`` does it all: it writes ``data/<domain>/<name>.jsonl``, which
-``Recipe(pairs="<name>")`` trains on, and beside it a card that says how it was made.
-"""
+"""Sets of written queries: which documents may be asked about, and the files that hold them."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +15,7 @@ from ..session import paths
 from .backends import Backend
 from .cards import MADE, set_card
 from .filters import Filtered, filter_generated
-from .generate import Generated, Row, generate
+from .generate import Generated, generate
 from .prompts import PROMPTS, Prompt
 
 
@@ -57,7 +53,7 @@ def write_set(
 
     Args:
         result: what is written.
-        domain: its domain.
+        domain: the domain it was written for.
         name: letters, digits, ``-`` and ``_``; what ``Recipe(pairs=...)`` calls it.
         command: what makes the set again.
         notes: more for the card, in Markdown.
@@ -98,28 +94,17 @@ def write_set(
             expected="a new name, or a set that this command made",
             hint=f"name='{name}-2'",
         )
-    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in _lines(result))
+    removed = result.removed if isinstance(result, Filtered) else {}
+    by = {row: rule for rule, rows in removed.items() for row, _ in rows}
+    lines = (
+        {"query": row.query, "document": row.document, "kind": row.kind, "kept": row not in by}
+        | {"removed_by": by.get(row)}
+        for row in generated.rows
+    )
     card = set_card(result, domain, name, command=command, notes=notes)
-    write_atomic(target, text)
+    write_atomic(target, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     write_atomic(beside, card)
     return target
-
-
-def _lines(result: Generated | Filtered) -> Iterator[dict[str, Any]]:
-    by: dict[Row, str] = {}
-    if isinstance(result, Filtered):
-        by = {row: rule for rule, removed in result.removed.items() for row, _ in removed}
-        rows: Sequence[Row] = result.generated.rows
-    else:
-        rows = result.rows
-    for row in rows:
-        yield {
-            "query": row.query,
-            "document": row.document,
-            "kind": row.kind,
-            "kept": row not in by,
-            "removed_by": by.get(row),
-        }
 
 
 def make_set(
@@ -137,7 +122,9 @@ def make_set(
     notes: str = "",
     **filters: Any,
 ) -> tuple[Path, Filtered]:
-    """Generates, filters and writes a domain's set of queries; what was asked before is kept.
+    """Generates, filters and writes a domain's set of queries, which ``Recipe(pairs=name)`` reads.
+
+    What was asked before is kept and not asked again.
 
     Args:
         domain: whose ``eligible_documents`` are asked about.
@@ -155,9 +142,6 @@ def make_set(
 
     Raises:
         EmbkitError: as in the three; or something was left unasked: the same call goes on.
-
-    Example:
-        >>> make_set(domain, TransformersBackend(), limit=1000)  # doctest: +SKIP
     """
     prompt = prompt or PROMPTS.get(domain.name, PROMPTS["general"])
     generated = generate(

@@ -10,7 +10,8 @@ from typing import Any
 import traitlets
 
 from ..errors import EmbkitError
-from ..pairs.labels import GRADES, MEANINGS, LabelStore, Task, annotator_name
+from ..pairs.labels import GRADES, MEANINGS, LabelStore, annotator_name
+from ..pairs.pooling import Task
 from .base import SCRIPT, Page
 
 KEYS = {str(grade): f"{name}: {MEANINGS[grade]}" for grade, name in GRADES.items()}

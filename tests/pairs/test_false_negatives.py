@@ -1,4 +1,4 @@
-"""Estimates of false negatives, against a witness whose errors are known."""
+"""Estimates of false negatives, by a classifier whose errors are known."""
 
 import dataclasses
 
@@ -28,8 +28,8 @@ def test_the_estimate_corrects_for_misses_and_false_alarms(suspected, alarms, ra
     assert estimate(suspected, alarms) == (rate if rate is None else pytest.approx(rate))
 
 
-def test_a_planted_share_is_recovered_from_a_noisy_witness():
-    """1,000 negatives, 30% really right; the witness notices half and suspects 20% of the rest."""
+def test_a_planted_share_is_recovered_from_a_noisy_classifier():
+    """1,000 negatives, 30% really right; it notices half and suspects 20% of the rest."""
     rng = np.random.default_rng(0)
     right = rng.random(1000) < 0.3
     suspected = np.where(right, rng.random(1000) < 0.5, rng.random(1000) < 0.2).mean()
@@ -55,7 +55,7 @@ def test_suspects_are_those_that_score_as_high_as_the_positive(tiny_domain, mine
     assert low <= found.suspected <= high
 
 
-def test_people_are_the_second_witness(tiny_domain, mined):
+def test_people_are_the_second_classifier(tiny_domain, mined):
     query = next(iter(tiny_domain.negatives))
     marked = tiny_domain.negatives[query]
     alarmed = tiny_domain.corpus[marked[0]]

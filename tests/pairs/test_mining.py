@@ -7,8 +7,9 @@ import pytest
 from sentence_transformers import SentenceTransformer, mine_hard_negatives
 
 from embkit.errors import EmbkitError
-from embkit.pairs.mining import Family, mine
+from embkit.pairs.mining import mine
 from embkit.pairs.pairs import collect
+from embkit.pairs.rules import Family
 from embkit.search.index import BM25
 
 
@@ -77,7 +78,7 @@ def test_window_and_margins(line, options, expected):
     assert list(found(line, **({"n": 2} | options)).negatives[0]) == expected
 
 
-def test_kin_and_twins_of_the_positive_are_never_negatives(line):
+def test_relatives_and_twins_of_the_positive_are_never_negatives(line):
     domain, embed = line
     parents = {"d2": "d0", "d0": "d4", "d1": "d2"}  # d4 above d0 above d2 above d1
     corpus = domain.corpus | {"d3": "Document  2"}
@@ -85,7 +86,7 @@ def test_kin_and_twins_of_the_positive_are_never_negatives(line):
     domain = dataclasses.replace(domain, corpus=corpus, parents=parents)
     mined = mine(domain, [("q", "query", "d2")], 2, model=vectors(table))
     assert mined.negatives == (("d5", "d6"),)
-    assert mined.removed["kin of a positive"] == 3
+    assert mined.removed["relatives of a positive"] == 3
     assert mined.removed["same text as a positive"] == 1
     kept = mine(domain, [("q", "query", "d2")], 2, model=vectors(table), keep_relatives=True)
     assert kept.negatives == (("d0", "d1"),)
@@ -107,16 +108,16 @@ def test_a_hidden_positive_is_taken_as_a_negative_unless_the_margin_catches_it(l
     assert caught.negatives == (("d4", "d5"),)
 
 
-def test_the_veto_removes_what_the_cross_encoder_prefers_and_asks_for_no_more_than_it_needs(line):
+def test_the_reranker_filter_removes_what_it_prefers_and_asks_for_no_more_than_it_needs(line):
     asked = []
 
-    def veto(texts):
+    def scores(texts):
         asked.extend(document for _, document in texts)
         return [{"document 2": 1.0, "document 0": 2.0}.get(d, 0.0) for _, d in texts]
 
-    mined = found(line, n=2, reranker_filter=veto)
+    mined = found(line, n=2, reranker_filter=scores)
     assert mined.negatives == (("d1", "d3"),)
-    assert mined.removed["cross-encoder veto"] == 1
+    assert mined.removed["reranker filter"] == 1
     assert asked == ["document 2", "document 0", "document 1", "document 3"]
 
 
@@ -148,9 +149,9 @@ def test_bm25_negatives_are_its_ranking_less_the_positive(tiny_domain, rows):
     ids, index = list(tiny_domain.corpus), BM25(list(tiny_domain.corpus.values()))
     for row, (_, anchor, positive) in enumerate(rows):
         places, scores = index.search([anchor], len(ids))
-        kin = {positive, *Family(tiny_domain.parents).kin(positive)}
+        spared = {positive, *Family(tiny_domain.parents).relatives(positive)}
         wanted = [ids[p] for p, s in zip(places[0], scores[0], strict=True) if s > 0]
-        wanted = [d for d in wanted if d not in kin][:2]
+        wanted = [d for d in wanted if d not in spared][:2]
         assert list(mined.negatives[row])[: len(wanted)] == wanted
     assert mined.filled == sum(np.isnan(mined.scores).ravel())
 
@@ -212,7 +213,7 @@ def collect_dataset(domain, rows):
     [
         ({"n": 0}, "at least one negative"),
         ({"n": 7}, "7 negatives a pair from a corpus of 7"),
-        ({"n": 6}, "neither right nor kin"),
+        ({"n": 6}, "neither right nor relatives"),
         ({"n": 3, "range_min": 4, "range_max": 6}, "ranks 4 to 6"),
         ({"miner": "densee"}, "did you mean 'dense'"),
         ({"sampling": "best"}, "unknown sampling"),

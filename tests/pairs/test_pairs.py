@@ -56,7 +56,7 @@ def test_a_set_gives_its_kept_rows_and_all_of_them_when_asked(data, tiny_domain)
     write_set(data, tiny_domain, rows)
     assert [anchor for _, anchor, _ in collect(tiny_domain, "made")[0]] == ["one"]
     assert [anchor for _, anchor, _ in collect(tiny_domain, "made:all")[0]] == ["one", "two"]
-    both = collect(tiny_domain, "human+made")[0]
+    both = collect(tiny_domain, ["human", "made"])[0]
     assert len(both) == len(collect(tiny_domain, "human")[0]) + 1
     assert sets(tiny_domain) == ["made"]
     write_set(data, tiny_domain, [], name="corpus")  # a folder in BEIR's layout may lie there
@@ -91,10 +91,10 @@ def test_an_unknown_source_names_the_known_ones(data, tiny_domain):
 def test_a_changed_set_is_another_run(data, tiny_domain):
     document = trained_document(tiny_domain)
     write_set(data, tiny_domain, [{"query": "one", "document": document}])
-    first = source_hash(tiny_domain, "human+made")
-    assert source_hash(tiny_domain, "human") == ""
+    first = source_hash(tiny_domain, ["human", "made"])
+    assert source_hash(tiny_domain, ["human"]) == ""
     write_set(data, tiny_domain, [{"query": "two", "document": document}])
-    assert source_hash(tiny_domain, "human+made") != first != ""
+    assert source_hash(tiny_domain, ["human", "made"]) != first != ""
 
 
 def test_negatives_are_columns_beside_the_pair(tiny_domain, tiny_model):
@@ -140,7 +140,7 @@ def test_false_negatives_in_batches_by_hand(tiny_domain):
         "negatives": 12,
         "same document": 2,
         "known positive": 3,  # row 4's document for row 1; rows 1's and 2's for row 4
-        "kin": 4,
+        "relatives": 4,
         "same family": 6,
     }
     assert in_batch_false_negatives(pairs, [[0], [1, 3], [2]])["negatives"] == 2

@@ -15,7 +15,7 @@ from embkit.errors import EmbkitError
 from embkit.synthetic.answers import clean, plain
 from embkit.synthetic.backends import Failure
 from embkit.synthetic.generate import Generated, generate, read_set
-from embkit.synthetic.jobs import PATIENCE, Cache
+from embkit.synthetic.jobs import PATIENCE, Answers
 from embkit.synthetic.prompts import PROMPTS, Prompt
 
 PROMPT = Prompt(
@@ -80,7 +80,6 @@ def test_a_prompt_can_be_changed():
     other = PROMPT.replace(label="Code", longest=3)
     assert other.render("Gouty", "layman").endswith("Code: Gou\nPatient:")
     assert other.hash != PROMPT.hash and PROMPT.replace().hash == PROMPT.hash
-    assert Prompt(**json.loads(json.dumps(PROMPT.to_dict()))) == PROMPT
     with pytest.raises(EmbkitError, match="unknown prompt field 'lable'"):
         PROMPT.replace(lable="Code")
     with pytest.raises(EmbkitError, match="unknown kind of query 'laymen'"):
@@ -287,13 +286,13 @@ def test_killed_among_several_workers():
 def test_a_process_that_is_killed_loses_nothing(cache):
     code = (
         "import time\n"
-        "from tests.test_generation import Echo, run, titles\n"
+        "from tests.synthetic.test_generate import Echo, run, titles\n"
         "run(titles(50), Echo(answer=lambda d, _: time.sleep(0.02) or f'it hurts, {d}'))\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code], cwd=Path(__file__).resolve().parents[2]
     )
-    deadline, lines = time.monotonic() + 60, 0
+    deadline, lines = time.monotonic() + 300, 0
     while lines < 5 and time.monotonic() < deadline:
         time.sleep(0.01)
         lines = sum(path.read_bytes().count(b"\n") for path in cache.rglob("*.jsonl"))
@@ -333,24 +332,24 @@ def test_lines_that_are_no_answer_are_passed_over(cache, junk):
 
 def test_two_processes_share_a_cache(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from embkit.synthetic.jobs import Cache\n"
-        "cache = Cache(Path(sys.argv[1]))\n"
+        "import sys; from pathlib import Path; from embkit.synthetic.jobs import Answers\n"
+        "cache = Answers(Path(sys.argv[1]))\n"
         "for i in range(60):\n"
         "    cache.add([{'key': f'{sys.argv[2]}{i}', 'query': 'x' * (i * 50)}])\n"
         "    cache.add([{'key': f'both{i}', 'query': sys.argv[2]}])\n"
     )
     path = tmp_path / "cache.jsonl"
     both = [subprocess.Popen([sys.executable, "-c", code, path, name]) for name in "ab"]
-    assert [process.wait(60) for process in both] == [0, 0]
+    assert [process.wait(300) for process in both] == [0, 0]
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert len(rows) == len({row["key"] for row in rows}) == 180
 
 
 def test_the_first_answer_to_a_key_is_everyones(tmp_path):
-    one, two = Cache(tmp_path / "c.jsonl"), Cache(tmp_path / "c.jsonl")
+    one, two = Answers(tmp_path / "c.jsonl"), Answers(tmp_path / "c.jsonl")
     one.add([{"key": "k", "query": "first"}])
     two.add([{"key": "k", "query": "second"}])
-    assert one.get("k") == two.get("k") == "first"
+    assert one.found["k"] == two.found["k"] == "first"
 
 
 def test_threads_share_a_cache():
@@ -370,7 +369,7 @@ def test_threads_share_a_cache():
 def test_a_cache_that_cannot_be_written(cache):
     cache.mkdir()
     (cache / "generated").write_text("a file where a folder should be")
-    with pytest.raises(EmbkitError, match="answers cannot be kept"):
+    with pytest.raises(EmbkitError, match="answers in .* cannot be read"):
         run(titles(1), Echo())
 
 
@@ -409,6 +408,16 @@ def test_one_poisoned_document_does_not_take_its_batch_along():
     found, _ = run(titles(8), Echo(answer=poison, batch_size=4), retries=1)
     assert [row.document for row in found.failed] == ["d002"] and len(found.rows) == 7
     assert "out of memory" in found.failed[0].reason
+
+
+def test_a_bad_answer_and_none_at_all_in_one_batch_are_both_mended():
+    def mixed(document, n):
+        if document.endswith("1") and n < 5:
+            raise TimeoutError("the model went away")
+        return "" if document.endswith("2") and n < 8 else f"it hurts, {document}"
+
+    found, waits = run(titles(4), Echo(answer=mixed, batch_size=4))
+    assert len(found.rows) == 4 and not found.failed and waits == [1]
 
 
 @pytest.mark.parametrize("answers", ["text", ["only one"], [None] * 3, [b"bytes"] * 3])
@@ -486,7 +495,7 @@ def test_bad_numbers(options):
 
 def test_bad_input():
     for documents in ({}, ["a text"], {"a": None}, {1: "text"}):
-        with pytest.raises(EmbkitError, match="documents|id or text"):
+        with pytest.raises(EmbkitError, match="documents is"):
             run(documents, Echo())
     with pytest.raises(EmbkitError, match="str as its backend"):
         run(titles(1), "smollm2")
@@ -497,32 +506,20 @@ def test_bad_input():
 # What comes of it
 
 
-def test_a_result_shows_itself_and_survives_its_file(tmp_path):
+def test_a_result_shows_itself():
     echo = Echo(answer=lambda d, _: "" if d.endswith("3") else f"<b>it hurts</b>, {d}")
     found, _ = run(titles(6), echo, budget=7)
     page = found._repr_html_()
     assert "&lt;b&gt;it hurts" in page and "<b>it" not in page
     assert "failed: an empty answer" in repr(found)
-    path = found.save(tmp_path / "queries.jsonl")
-    again = Generated.load(path)
-    assert again == found and path.name == "queries.jsonl"
-    assert again.pairs()["anchor"][0] == found.rows[0].query
-    assert again.pairs()["positive"][0] == titles(6)[found.rows[0].document]
+    assert found.pairs()["anchor"][0] == found.rows[0].query
+    assert found.pairs()["positive"][0] == titles(6)[found.rows[0].document]
 
 
 def test_a_result_too_small_to_train_on():
     found, _ = run(titles(1), Echo())
     with pytest.raises(EmbkitError, match="1 generated queries"):
         found.pairs()
-
-
-@pytest.mark.parametrize("text", ["", "[]", '{"generated": 2}', '{"query": "x"}', "\x00", "{"])
-def test_a_file_that_holds_no_result(tmp_path, text):
-    (tmp_path / "x.jsonl").write_text(text)
-    with pytest.raises(EmbkitError, match="no generated queries"):
-        Generated.load(tmp_path / "x.jsonl")
-    with pytest.raises(EmbkitError, match="no generated queries"):
-        Generated.load(tmp_path / "missing.jsonl")
 
 
 def test_a_set_is_read_and_checked(tmp_path):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -257,7 +258,7 @@ def test_a_set_holds_what_was_removed_too(tiny_domain, data):
         {"query": "another ear", "document": "ear2", "kind": "keyword", "kept": True}
         | {"removed_by": None},
     ]
-    card = path.with_suffix(".md").read_text()
+    card = re.sub(" +", " ", path.with_suffix(".md").read_text())  # columns are padded
     for part in (
         "`python -m embkit generate tiny --limit 3`",
         "| model | by hand |",

@@ -9,7 +9,8 @@ from nbformat.v4 import new_output
 
 from embkit.errors import EmbkitError
 from embkit.pairs import labels as annotation
-from embkit.pairs.labels import LabelStore, Task
+from embkit.pairs.labels import LabelStore
+from embkit.pairs.pooling import Task
 from embkit.widgets import Annotator
 from embkit.widgets import annotator as module
 from notebooks.tools.authoring import WIDGET

@@ -1,0 +1,105 @@
+"""What is worth judging: the documents that several systems find for a query, in one pool."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..data import Domain
+from ..errors import EmbkitError
+from ..evaluation.ranking import indexed
+from ..models.loading import as_model
+from ..search.index import BM25
+from .labels import LabelStore, Pair, annotator_name, check_id
+
+
+@dataclass(frozen=True)
+class Task:
+    """One document to be judged for one query; ``found_by`` is not shown while judging."""
+
+    query: str
+    document: str
+    query_text: str
+    document_text: str
+    found_by: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def pair(self) -> Pair:
+        """(query id, document id)."""
+        return self.query, self.document
+
+
+def candidates(
+    domain: Domain,
+    queries: str | Sequence[str],
+    models: Mapping[str, Any],
+    k: int = 5,
+    *,
+    n: int | None = None,
+    seed: int = 0,
+) -> list[Task]:
+    """What is worth judging: for each query what any of the systems found, and what is known.
+
+    The documents of a query come in an order that depends on the seed and their ids alone, so
+    that nobody can see which system found what.
+
+    Args:
+        domain: what is searched.
+        queries: a split's name, or ids of queries (a query may be in no split yet).
+        models: name -> ``"bm25"``, a model or its name, or a function ``list[str] -> array``.
+        k: documents of each system.
+        n: queries to draw, at random; default: all, in their order.
+        seed: of the order and the draw.
+
+    Returns:
+        Tasks, query by query.
+
+    Raises:
+        EmbkitError: an unknown split or id, or no system.
+
+    Pooling: Spärck Jones and van Rijsbergen, Report on the need for and provision of an "ideal"
+    information retrieval test collection, 1975.
+    """
+    ids = list(domain.split(queries)) if isinstance(queries, str) else list(dict.fromkeys(queries))
+    for query in ids:
+        check_id("query", query, domain.queries)
+    if not isinstance(models, Mapping) or not models or not ids or k < 1 or n is not None and n < 1:
+        raise EmbkitError(
+            f"candidates of {len(ids)} queries, models={models!r}, k={k}, n={n}",
+            expected="1 or more queries, systems by name, k and n of 1 or more",
+            hint='candidates(domain, "train", {"bm25": "bm25", "base": "minilm"}, k=5)',
+        )
+    if n is not None and n < len(ids):
+        ids = random.Random(seed).sample(ids, n)
+    # what each system finds, then what is known
+    names, texts = list(domain.corpus), list(domain.corpus.values())
+    found: dict[str, dict[str, list[str]]] = {query: defaultdict(list) for query in ids}
+    for name, model in models.items():
+        system = indexed(as_model(model), texts)
+        rows, scores = system.search([domain.queries[q] for q in ids], k)
+        for query, row, points in zip(ids, rows, scores, strict=True):
+            for index in row[points > 0] if isinstance(system, BM25) else row:  # 0: no word shared
+                found[query][names[index]].append(name)
+    for qrels in domain.qrels.values():
+        for query in qrels.keys() & found.keys():
+            for document, grade in qrels[query].items():
+                if grade > 0:
+                    found[query][document].append("known")
+    # an order that hides who found what
+    tasks = []
+    for query, by in found.items():
+        documents = sorted(by)
+        random.Random(f"{seed} {query}").shuffle(documents)
+        tasks += [
+            Task(query, d, domain.queries[query], domain.corpus[d], tuple(by[d])) for d in documents
+        ]
+    return tasks
+
+
+def queue(tasks: Iterable[Task], store: LabelStore, annotator: str = "me") -> list[Task]:
+    """The tasks that this annotator has not judged yet, in their order."""
+    done = store.labels().get(annotator_name(annotator), {})
+    return [task for task in tasks if task.pair not in done]
