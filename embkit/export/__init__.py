@@ -1,14 +1,11 @@
 """What leaves embkit: models, data, cards."""
 
-from .export import export_model, to_beir, to_datasets, to_parquet
-from .onnx import OnnxModel, export_onnx, onnx_loss
+from ..lazy import exports
 
-__all__ = [
-    "OnnxModel",
-    "export_model",
-    "export_onnx",
-    "onnx_loss",
-    "to_beir",
-    "to_datasets",
-    "to_parquet",
-]
+__getattr__, __dir__, __all__ = exports(
+    __name__,
+    {
+        "export": ["export_model", "to_beir", "to_datasets", "to_parquet"],
+        "onnx": ["OnnxModel", "export_onnx", "onnx_loss"],
+    },
+)

@@ -1,14 +1,12 @@
 """Losses that sentence-transformers does not have, and one batch's by hand; pure torch."""
 
-from .clip import SharedSpaceLoss
-from .corpus import CorpusDistillLoss, CorpusSoftmaxLoss, KeptDocuments, VectorsLoss
-from .in_batch import batch_loss
+from ..lazy import exports
 
-__all__ = [
-    "CorpusDistillLoss",
-    "CorpusSoftmaxLoss",
-    "KeptDocuments",
-    "SharedSpaceLoss",
-    "VectorsLoss",
-    "batch_loss",
-]
+__getattr__, __dir__, __all__ = exports(
+    __name__,
+    {
+        "clip": ["SharedSpaceLoss"],
+        "corpus": ["CorpusDistillLoss", "CorpusSoftmaxLoss", "KeptDocuments", "VectorsLoss"],
+        "in_batch": ["batch_loss"],
+    },
+)

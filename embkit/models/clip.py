@@ -26,8 +26,9 @@ from sentence_transformers.sentence_transformer.modules import InputModule
 from torch import Tensor, nn
 
 from .. import session
+from ..assets import TOWERS
 from ..assets.catalogue import resolve
-from ..assets.efficientnet import TOWERS, WEIGHTS, ImageTower
+from ..assets.efficientnet import WEIGHTS, ImageTower
 from ..data.images import is_picture, open_picture, pixels
 from ..errors import EmbkitError
 from ..losses.clip import SCALE

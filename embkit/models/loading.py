@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..assets.efficientnet import TOWERS
+from ..assets import TOWERS
 from ..errors import EmbkitError
 
 if TYPE_CHECKING:

@@ -183,7 +183,7 @@ def sets(domain: Domain) -> list[str]:
 
 
 def _from_set(domain: Domain, name: str, dropped: Counter[str]) -> Iterable[Pair]:
-    from ..synthetic.generate import read_set
+    from ..synthetic.generation import read_set
 
     everything, name = name.endswith(EVERYTHING), name.removesuffix(EVERYTHING)
     if name not in sets(domain):

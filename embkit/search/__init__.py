@@ -1,13 +1,11 @@
 """Search: exact, by words, and in two tiers."""
 
-from .index import BM25, Dense, exact_search
-from .tiered import TieredIndex, TieredSearch, truncate
+from ..lazy import exports
 
-__all__ = [
-    "BM25",
-    "Dense",
-    "TieredIndex",
-    "TieredSearch",
-    "exact_search",
-    "truncate",
-]
+__getattr__, __dir__, __all__ = exports(
+    __name__,
+    {
+        "index": ["BM25", "Dense", "exact_search"],
+        "tiered": ["TieredIndex", "TieredSearch", "truncate"],
+    },
+)

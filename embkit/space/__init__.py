@@ -1,12 +1,12 @@
 """The embedding space before and after training, on maps and in numbers."""
 
-from .geometry import modality_gap
-from .maps import project
-from .space import Space, fit_space
+from ..lazy import exports
 
-__all__ = [
-    "Space",
-    "fit_space",
-    "modality_gap",
-    "project",
-]
+__getattr__, __dir__, __all__ = exports(
+    __name__,
+    {
+        "geometry": ["modality_gap"],
+        "maps": ["project"],
+        "space": ["Space", "fit_space"],
+    },
+)

@@ -8,7 +8,7 @@ from collections import Counter
 from ..data import Domain
 from ..display import facts, table
 from .filters import Filtered
-from .generate import Generated, examples
+from .generation import Generated, examples
 
 MADE = "<!-- a generated set: made by embkit, may be made again -->"
 PASSING = ("from the cache", "prompts sent", "left")  # counts that depend on what the cache held

@@ -17,7 +17,7 @@ from ..errors import EmbkitError, unknown
 from ..models.loading import as_model
 from ..search.index import BM25, Dense
 from .answers import plain
-from .generate import Generated, Row, examples, pairs
+from .generation import Generated, Row, examples, pairs
 
 if TYPE_CHECKING:
     from datasets import Dataset

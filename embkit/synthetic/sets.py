@@ -15,7 +15,7 @@ from ..session import paths
 from .backends import Backend
 from .cards import MADE, set_card
 from .filters import Filtered, filter_generated
-from .generate import Generated, generate
+from .generation import Generated, generate
 from .prompts import PROMPTS, Prompt
 
 

@@ -1,39 +1,20 @@
 """Training: the trainer, LoRA, teachers, heads, and what is tried on dev."""
 
-from .clip import copy_captions
-from .cross_encoder import tune_cross_encoder
-from .distillation import Teacher, load_teacher, rescaled
-from .heads import Head, HeadSettings, fit_head
-from .live import Stopped
-from .lora import merge_adapter
-from .losses import make_loss
-from .memory import Footprint, footprint
-from .merging import MergeChoice, merge_weights, tune_share
-from .sweeps import SweepResult, sweep
-from .trainer import GridResult, make_trainer, train, training_pairs, tune
+from ..lazy import exports
 
-__all__ = [
-    "Footprint",
-    "GridResult",
-    "Head",
-    "HeadSettings",
-    "MergeChoice",
-    "Stopped",
-    "SweepResult",
-    "Teacher",
-    "copy_captions",
-    "fit_head",
-    "footprint",
-    "load_teacher",
-    "make_loss",
-    "make_trainer",
-    "merge_adapter",
-    "merge_weights",
-    "rescaled",
-    "sweep",
-    "train",
-    "training_pairs",
-    "tune",
-    "tune_cross_encoder",
-    "tune_share",
-]
+__getattr__, __dir__, __all__ = exports(
+    __name__,
+    {
+        "clip": ["copy_captions"],
+        "cross_encoder": ["tune_cross_encoder"],
+        "distillation": ["Teacher", "load_teacher", "rescaled"],
+        "heads": ["Head", "HeadSettings", "fit_head"],
+        "live": ["Stopped"],
+        "lora": ["merge_adapter"],
+        "losses": ["make_loss"],
+        "memory": ["Footprint", "footprint"],
+        "merging": ["MergeChoice", "merge_weights", "tune_share"],
+        "sweeps": ["SweepResult", "sweep"],
+        "trainer": ["GridResult", "make_trainer", "train", "training_pairs", "tune"],
+    },
+)

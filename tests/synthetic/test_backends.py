@@ -13,7 +13,7 @@ import pytest
 
 from embkit.errors import EmbkitError
 from embkit.synthetic.backends import Failure, OpenAIBackend
-from embkit.synthetic.generate import generate
+from embkit.synthetic.generation import generate
 from embkit.synthetic.local import TransformersBackend, _sampler
 from embkit.synthetic.prompts import Prompt
 

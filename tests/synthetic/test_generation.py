@@ -14,7 +14,7 @@ import pytest
 from embkit.errors import EmbkitError
 from embkit.synthetic.answers import clean, plain
 from embkit.synthetic.backends import Failure
-from embkit.synthetic.generate import Generated, generate, read_set
+from embkit.synthetic.generation import Generated, generate, read_set
 from embkit.synthetic.jobs import PATIENCE, Answers
 from embkit.synthetic.prompts import PROMPTS, Prompt
 
