@@ -11,7 +11,7 @@ from .. import session
 from ..errors import EmbkitError, unknown
 from .domain import Domain, check_leakage
 from .images import data_url
-from .readers import folder, image_folder
+from .readers import folder
 from .readers.columns import Columns
 from .readers.report import LoadReport
 from .sources import emoji, icd10cm, icons, python_code
@@ -90,11 +90,6 @@ def load_domain(
         return _load(source, size, **cut)
     if isinstance(source, str) and folder.is_bare_name(source):
         raise unknown("domain", source, SOURCES)
-    path = folder.local(source) if isinstance(source, str | os.PathLike) else None
-    if path is not None and image_folder.holds_pictures(path):
-        return image_folder.load(path, size, encoding)
-    if (data := image_folder.data_with_pictures(source, path)) is not None:
-        return image_folder.load_data(data, size, folder=path, columns=columns)
     return folder.load(source, size, columns=columns, encoding=encoding, subset=subset)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -139,8 +138,3 @@ def _need(split: str) -> int:
 def key_of(kind: str, text: str) -> str:
     """An id made of the text, so that it stays the same however the rows are ordered."""
     return kind + hashlib.sha1(normalise(text).encode()).hexdigest()[:16]
-
-
-def right_documents(judged: Judged) -> Iterable[str]:
-    """The documents with a grade above 0."""
-    return (document for document, grade in judged.items() if grade > 0)

@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
@@ -43,22 +43,19 @@ class Quarantine:
     )
 
     def add(self, cause: str, file: str, line: int, raw: Any, detail: str = "") -> None:
-        """Puts a row aside.
+        """Puts a row aside: lines count from 1, of a Parquet file or a data set they are rows.
 
-        Args:
-            cause: what it is counted under.
-            file: the file's name.
-            line: from 1; of a Parquet file or a data set, the row.
-            raw: the row as it stood.
-            detail: what makes this one bad, if the cause does not say it all.
+        A byte that could not be decoded is kept as ``\\udce9``.
         """
         self.causes[cause] += 1
+        text = raw if isinstance(raw, str) else json.dumps(raw, ensure_ascii=False, default=str)
+        text = text[: RAW_LIMIT + 2].rstrip("\r\n").encode("utf-8", "backslashreplace").decode()
         record = {
             "file": file,
             "line": line,
             "cause": cause,
             "reason": f"{cause}: {detail}" if detail else cause,
-            "raw": as_text(raw)[:RAW_LIMIT],
+            "raw": text[:RAW_LIMIT],
         }
         if len(self.examples) < EXAMPLES and self.causes[cause] <= 2:
             self.examples.append(record)
@@ -76,24 +73,16 @@ class Quarantine:
         """Gives back the temporary file."""
         self._spool.close()
 
-    def summary(self) -> str:
-        """The causes with their counts, the most frequent first."""
-        return ", ".join(f"{n:,} × {cause}" for cause, n in self.causes.most_common())
 
-
-def as_text(raw: Any) -> str:
-    """A row as a person can read it; a byte that could not be decoded shows as ``\\udce9``."""
-    text = raw if isinstance(raw, str) else json.dumps(raw, ensure_ascii=False, default=str)
-    text = text[: RAW_LIMIT + 2].rstrip("\r\n")
-    return text.encode("utf-8", "backslashreplace").decode()
+def causes_of(counted: Mapping[str, int]) -> str:
+    """Why rows were put aside, the most frequent cause first."""
+    return ", ".join(f"{n:,} × {cause}" for cause, n in Counter(counted).most_common())
 
 
 def text_fault(value: Any) -> str | None:
     """Why a value cannot be used as text; None if it can."""
-    if value is None or value != value:  # NaN is how a table says nothing
-        return "empty text"
-    if not isinstance(value, str):
-        return "text that is no text"
+    if not isinstance(value, str):  # NaN is how a table says nothing
+        return "empty text" if value is None or value != value else "text that is no text"
     if not value.strip():
         return "empty text"
     if "\0" in value:
@@ -103,31 +92,22 @@ def text_fault(value: Any) -> str | None:
 
 def is_unicode(text: str) -> bool:
     """Whether a text can be written as UTF-8: neither undecodable bytes nor half a pair."""
-    if text.isascii():
-        return True
     try:
-        text.encode()
+        return text.isascii() or bool(text.encode())
     except UnicodeEncodeError:
         return False
-    return True
 
 
 def as_id(value: Any) -> str | None:
     """An id as text: whole numbers become text, spaces around it go; None if it is none."""
-    if isinstance(value, bool) or value is None:
-        return None
-    if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
+    if isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1:
         return str(int(value))
-    if isinstance(value, str) and value.strip() and not text_fault(value):
-        return value.strip()
-    return None
+    return None if text_fault(value) else value.strip()
 
 
-def json_rows(
-    path: Path, bad: Quarantine, encoding: str | None = None, file: str | None = None
-) -> Iterator[Row]:
+def json_rows(path: Path, bad: Quarantine, encoding: str | None = None) -> Iterator[Row]:
     """The objects of a file with one JSON object a line; blank lines are passed over."""
-    file = file or path.name
+    file = path.name
     for line, text, fault in _lines(path, bad, encoding, None, file):
         if not text.strip():
             continue
@@ -182,7 +162,7 @@ def table_rows(
             if fields is None:
                 ahead[:0] = taken
             else:
-                text = "".join(t for _, t, _ in (first, *taken))
+                text += "".join(t for _, t, _ in taken)
                 fault = next((f for _, _, f in (first, *taken) if f), None)
         if fields is None and delimiter == "\t":
             fields = text.rstrip("\r\n").split("\t")
@@ -237,11 +217,7 @@ def parquet_rows(path: Path, bad: Quarantine, columns: Sequence[str]) -> Iterato
 
 
 def parquet_columns(path: Path) -> list[str]:
-    """The names of a Parquet file's columns.
-
-    Raises:
-        EmbkitError: the file is damaged, or no Parquet at all.
-    """
+    """The names of a Parquet file's columns."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -251,12 +227,13 @@ def parquet_columns(path: Path) -> list[str]:
         raise _unreadable(path, error) from error
 
 
-def dataset_rows(data: Any, bad: Quarantine, columns: Sequence[str], file: str) -> Iterator[Row]:
-    """The rows of a ``datasets.Dataset``; only the columns that are asked for."""
-    for batch in data.with_format(None).select_columns(list(columns)).iter(batch_size=1000):
-        for values in zip(*(batch[name] for name in columns), strict=True):
+def dataset_rows(data: Any, columns: Sequence[str], file: str, bad: Quarantine) -> Iterator[Row]:
+    """The rows of a ``datasets.Dataset``; of the columns that are asked for, those it has."""
+    names = [name for name in columns if name in data.column_names]
+    for batch in data.with_format(None).select_columns(names).iter(batch_size=1000):
+        for values in zip(*(batch[name] for name in names), strict=True):
             bad.rows[file] += 1
-            named = dict(zip(columns, values, strict=True))
+            named = dict(zip(names, values, strict=True))
             yield bad.rows[file], named, named
 
 

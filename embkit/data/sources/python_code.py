@@ -14,7 +14,6 @@ Parameter names stay: they are part of what the code says, as the body's own var
 from __future__ import annotations
 
 import ast
-import hashlib
 import platform
 import re
 import sysconfig
@@ -30,7 +29,7 @@ from typing import NamedTuple
 
 from ...errors import EmbkitError
 from ..domain import Domain, normalise
-from ..splits import split_of
+from ..splits import split_by_kind
 
 PACKAGES = {"numpy": "numpy", "scipy": "scipy", "pandas": "pandas", "sklearn": "scikit-learn"}
 SMOKE = (
@@ -79,16 +78,7 @@ def load(profile: str) -> Domain:
         units[document].add(function.unit)
         key = normalise(function.query)
         asked.setdefault(key, (function.query, set()))[1].add(document)
-    queries: dict[str, str] = {}
-    qrels: dict[str, dict[str, dict[str, int]]] = {
-        split: {} for split in ("train", "dev", "known", "novel")
-    }
-    for key in sorted(asked):
-        text, right = asked[key]
-        query = "q" + hashlib.sha1(key.encode()).hexdigest()[:12]
-        queries[query] = text
-        split = split_of(key, set().union(*(units[document] for document in right)))
-        qrels[split][query] = dict.fromkeys(sorted(right), 1)
+    queries, qrels = split_by_kind(asked, units.__getitem__)
     return Domain(
         name="python_code",
         profile=profile,
