@@ -28,16 +28,13 @@ T = TypeVar("T")
 def divide(
     given: Mapping[str, Split], corpus: Mapping[str, str], queries: Mapping[str, str], seed: int = 0
 ) -> tuple[dict[str, Split], list[str]]:
-    """The splits ``train``, ``dev`` and at least one test, made from those that are there.
+    """The splits ``train``, ``dev`` and at least one test; a sentence for each thing decided.
 
     Args:
         given: split -> query -> judged; rows without a split stand under ``""``.
         corpus: document id -> text; documents with the same text count as one.
         queries: query id -> text.
         seed: of the hash that puts the parts in order.
-
-    Returns:
-        The splits, and one sentence for each thing that was decided.
 
     Raises:
         EmbkitError: fewer than three queries to divide.
@@ -59,20 +56,13 @@ def divide(
     if not wanted:
         return {"train": pool, "dev": dev, **tests}, ["train, dev and test as given"]
     parts, shared = _cut(pool, wanted, corpus, queries, seed)
-    said = _sentences(parts, shared, len(pool), wanted, from_, sorted(given))
+    said = _sentences(parts, shared, from_, from_ or " and ".join(sorted(given)))
     return {"train": {}, "dev": dev, **tests} | parts, said
 
 
-def _sentences(
-    parts: Mapping[str, Split],
-    shared: int,
-    total: int,
-    wanted: list[str],
-    from_: str,
-    given: list[str],
-) -> list[str]:
-    sizes = ", ".join(f"{name} {len(parts[name]):,}" for name in (*wanted, "train"))
-    source = from_ or " and ".join(given)
+def _sentences(parts: Mapping[str, Split], shared: int, from_: str, source: str) -> list[str]:
+    sizes = ", ".join(f"{name} {len(part):,}" for name, part in parts.items())
+    total = sum(map(len, parts.values()))
     said = [f"cut from the {total:,} queries of {source} by document: {sizes}"]
     if not from_:
         said.append(
@@ -81,7 +71,7 @@ def _sentences(
         )
     elif from_ == "dev":
         said.append("no train was given: most of dev is trained on, test is as given")
-    for name in wanted:
+    for name in (name for name in parts if name in CAPS):
         if CAPS[name] < round(SHARES[name] * total):
             said.append(f"{name} is limited to {CAPS[name]:,} queries")
     if shared:
@@ -110,9 +100,8 @@ def _cut(
         )
     # queries that share a right document are one part
     order = {query: in_order(normalise(queries[query]), seed) for query in pool}
-    ids = list(pool)
-    texts = ([_hash(normalise(corpus[d])) for d in right_documents(j)] for j in pool.values())
-    left = [[ids[place] for place in part] for part in connected(texts)]
+    texts = ((_hash(normalise(corpus[d])) for d in right_documents(j)) for j in pool.values())
+    left = connected(zip(pool, texts, strict=True))
     left.sort(key=lambda part: min(order[q] for q in part))
     taken: dict[str, list[str]] = {}
     shared = 0
@@ -139,29 +128,29 @@ def _cut(
     return parts | {"train": {q: judged for q, judged in pool.items() if q not in out}}, shared
 
 
-def connected(items: Iterable[Iterable[Hashable]]) -> list[list[int]]:
-    """The places of items that share a key, directly or through others: one list for each part.
+def connected(items: Iterable[tuple[T, Iterable[Hashable]]]) -> list[list[T]]:
+    """The items, each with its keys, that share a key directly or through others: their parts.
 
     Example:
-        >>> connected([["a"], ["b", "c"], ["d"], ["c"]])
-        [[0], [1, 3], [2]]
+        >>> connected([("one", "a"), ("two", "bc"), ("three", "d"), ("four", "c")])
+        [['one'], ['two', 'four'], ['three']]
     """
-    above: list[int] = []  # place -> one of its part that came earlier, or itself
-    holder: dict[Hashable, int] = {}
+    above: dict[T, T] = {}  # item -> an earlier one of its part, or itself
+    holder: dict[Hashable, T] = {}
 
-    def root(place: int) -> int:
-        while above[place] != place:
-            above[place] = above[above[place]]
-            place = above[place]
-        return place
+    def root(item: T) -> T:
+        while above[item] != item:
+            above[item] = above[above[item]]
+            item = above[item]
+        return item
 
-    for place, keys in enumerate(items):
-        above.append(place)
+    for item, keys in items:
+        above[item] = item
         for key in keys:
-            above[root(holder.setdefault(key, place))] = root(place)
-    parts: dict[int, list[int]] = defaultdict(list)
-    for place in range(len(above)):
-        parts[root(place)].append(place)
+            above[root(holder.setdefault(key, item))] = root(item)
+    parts: dict[T, list[T]] = defaultdict(list)
+    for item in above:
+        parts[root(item)].append(item)
     return list(parts.values())
 
 
@@ -206,14 +195,10 @@ def split_by_kind(
 
 
 def split_of(key: str, kinds: Iterable[str]) -> str:
-    """``train``, ``dev``, ``known`` or ``novel``, by hashes of texts: splits nest across profiles.
+    """``train``, ``dev``, ``known`` or ``novel``, by hashes of a normalised query and its kinds.
 
-    ``novel`` asks of kinds that training never sees. Dev holds both kinds of test: what it
-    chooses must suit both.
-
-    Args:
-        key: the query, normalised.
-        kinds: those of its right documents.
+    Splits nest across profiles. ``novel`` asks of kinds that training never sees. Dev holds both
+    kinds of test: what it chooses must suit both.
     """
     shares = [_share("category " + kind) for kind in kinds]
     if all(share < NOVEL for share in shares):
@@ -234,15 +219,9 @@ def _share(key: str) -> float:
 def smoke(
     qrels: Mapping[str, Split], corpus: Mapping[str, str], negatives: Mapping[str, Iterable[str]]
 ) -> tuple[dict[str, Split], dict[str, str]]:
-    """The smallest useful part: about 400 documents and 60 test queries, right documents first.
+    """The smallest useful qrels and corpus: about 400 documents and 60 test queries.
 
-    Args:
-        qrels: all splits.
-        corpus: document id -> text.
-        negatives: query id -> documents marked as wrong; they come before the rest of the corpus.
-
-    Returns:
-        (qrels, corpus), both cut; the same ones where nothing is larger than that.
+    Right documents come first, then negatives, then the rest. Nothing is cut that is not larger.
     """
     tests = [split for split in qrels if split not in ("train", "dev")]
     limits = {split: -(-SMOKE["test"] // len(tests)) for split in tests}

@@ -140,6 +140,7 @@ def _name(source: Any) -> str:
 def _read_path(
     path: Path, material: Material, columns: Columns | None, encoding: str | None
 ) -> str:
+    """Adds what a folder in BEIR's layout or a file of pairs holds; as what it was read."""
     if path.is_file():
         return _read_file(path, material, columns, encoding)
     if any(beir.find(path)):
@@ -172,12 +173,6 @@ def _read_file(
             f"{path.name!r} has the unknown suffix {kind or path.suffix!r}",
             expected=f"one of {', '.join(KINDS)} (text also with .gz)",
             hint="save it as CSV or JSON Lines with the columns anchor and positive",
-        )
-    if path.stat().st_size == 0:
-        raise EmbkitError(
-            f"{path.name!r} is empty",
-            expected="rows of pairs",
-            hint="check that it was written whole",
         )
     rows: Iterable[parsing.Row] | None = None
     if kind in PARQUET:
@@ -212,7 +207,9 @@ def _header(
     """The names of the columns: the first row, or numbers where columns= gives numbers."""
     if (first := next(table, None)) is None:
         raise EmbkitError(
-            f"{file!r} holds no row", expected="a header and rows", hint="check the file"
+            f"{file!r} is empty: it holds no row",
+            expected="a header and rows",
+            hint="check that it was written whole",
         )
     named = columns.values() if isinstance(columns, Mapping) else ()
     numbers = [
@@ -238,7 +235,7 @@ def _domain(material: Material, name: str, profile: str, layout: str, where: str
             expected="at least three queries with a right document each",
             hint="look at the first rows",
         )
-    # splits, and the smallest profile
+    # divided into splits, and cut to the smallest profile
     qrels, said = divide(material.qrels, material.corpus, material.queries)
     wrong, corpus = material.wrong(), material.corpus
     notes = [*material.notes, *_oddities(material)]
@@ -262,6 +259,7 @@ def _domain(material: Material, name: str, profile: str, layout: str, where: str
         "terms": "Your own data: embkit does not know under which terms it may be used.",
         "limits": "Only what was judged right counts as right.",
     }
+    # checked, and reported
     domain = Domain(
         name=name,
         profile=profile,
@@ -270,11 +268,7 @@ def _domain(material: Material, name: str, profile: str, layout: str, where: str
         qrels=qrels,
         test_splits=tuple(tests),
         groups={d: group for d, group in material.groups.items() if d in corpus},
-        parents={
-            d: parent
-            for d, parent in material.parents.items()
-            if d in corpus and parent in corpus and d != parent
-        },
+        parents={d: p for d, p in material.parents.items() if d != p and {d, p} <= corpus.keys()},
         negatives={q: documents for q, documents in negatives.items() if documents},
         about=about | material.about,
     )
@@ -300,17 +294,13 @@ def _oddities(material: Material) -> list[str]:
         found.append(
             f"{material.alike:,} texts differ from another in case or spaces alone: taken as one"
         )
-    asked = [len(queries[query]) for qrels in material.qrels.values() for query in qrels]
-    answers = [
-        len(corpus[document])
-        for qrels in material.qrels.values()
-        for judged in qrels.values()
-        for document in right_documents(judged)
-    ]
-    if median(answers) < 0.6 * median(asked):
+    judged = [pair for qrels in material.qrels.values() for pair in qrels.items()]
+    asked = median(len(queries[query]) for query, _ in judged)
+    told = median(len(corpus[d]) for _, documents in judged for d in right_documents(documents))
+    if told < 0.6 * asked:
         found.append(
-            f"right documents are shorter than queries ({median(answers):.0f} against "
-            f"{median(asked):.0f} characters): are the columns swapped?"
+            f"right documents are shorter than queries ({told:.0f} against {asked:.0f} "
+            "characters): are the columns swapped?"
         )
     if long := sum(len(text) > LONG for text in corpus.values()):
         found.append(

@@ -1,12 +1,9 @@
 """Pictures and captions made a Domain: two directions of search, and a cut that nothing straddles.
 
-Where pictures have keywords beside their captions, two more tests ask for all held-out pictures of
-a keyword: ``seen_keywords`` for those that training pictures have as well, ``new_keywords`` for the
-others.
-
 What hangs together (a family of icons, one caption for two pictures, two captions of a picture)
 is one part, and a part lies whole in train, in dev or in the test. The tests search the held-out
-pictures, or the held-out captions, and nothing else: ``Domain.searched`` says so.
+pictures, or the held-out captions, and nothing else. Where pictures have keywords, two more tests
+ask for all held-out pictures of a keyword: one that training pictures have as well, or a new one.
 """
 
 from __future__ import annotations
@@ -55,9 +52,8 @@ def domain_of(
             all right.
         shares: of the rows, for ``test`` and ``dev``; the rest is trained on.
         seed: of the order in which parts go to test, dev and train.
-        keywords: picture -> its keywords. They are trained on beside the captions, a keyword with
-            ``A_KEYWORD`` pictures at most, and tested in splits of their own, but for those that
-            are a held-out picture's name. They hold nothing together: many pictures share one.
+        keywords: picture -> its keywords. They are trained on beside the captions, and tested in
+            splits of their own, but for those that are a held-out picture's name.
         smoke: rows of the smallest profile.
         about: facts for the card.
 
@@ -152,7 +148,7 @@ def parts(rows: Iterable[Captioned]) -> list[list[Captioned]]:
     """The rows that hang together by group, caption or picture, directly or through others."""
     rows = list(rows)
     keys = ((("group", r.group), ("caption", _key(r)), ("picture", r.picture)) for r in rows)
-    return [[rows[place] for place in part] for part in connected(keys)]
+    return [[rows[place] for place in part] for part in connected(enumerate(keys))]
 
 
 def _key(row: Captioned) -> str:
