@@ -273,13 +273,9 @@ def _apart(domain: Domain, *splits: str) -> bool:
 def check_leakage(domain: Domain) -> None:
     """Fails when a test could be answered from memory.
 
-    Three ways it could: a query id in two splits; the same text (but for case and spaces) asked
-    in two splits; a group that is held out for testing among the training positives. Two splits
-    with no document in common, by ``searched``, may ask the same: the one's answers are not the
-    other's.
-
     Raises:
-        EmbkitError: naming the split, how many, and an example.
+        EmbkitError: the same query, but for case and spaces, in two splits that have documents in
+            common; or a group that is held out for testing among the training positives.
     """
     seen: dict[str, tuple[str, str]] = {}
     for split, qrels in domain.qrels.items():

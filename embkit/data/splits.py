@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 def divide(
-    given: Mapping[str, Split], corpus: Mapping[str, str], queries: Mapping[str, str], seed: int = 0
+    given: Mapping[str, Split], corpus: Mapping[str, str], queries: Mapping[str, str]
 ) -> tuple[dict[str, Split], list[str]]:
     """The splits ``train``, ``dev`` and at least one test; a sentence for each thing decided.
 
@@ -34,7 +34,6 @@ def divide(
         given: split -> query -> judged; rows without a split stand under ``""``.
         corpus: document id -> text; documents with the same text count as one.
         queries: query id -> text.
-        seed: of the hash that puts the parts in order.
 
     Raises:
         EmbkitError: fewer than three queries to divide.
@@ -55,7 +54,7 @@ def divide(
         wanted, tests, dev = ["test", "dev"], {}, {}
     if not wanted:
         return {"train": pool, "dev": dev, **tests}, ["train, dev and test as given"]
-    parts, shared = _cut(pool, wanted, corpus, queries, seed)
+    parts, shared = _cut(pool, wanted, corpus, queries)
     said = _sentences(parts, shared, from_, from_ or " and ".join(sorted(given)))
     return {"train": {}, "dev": dev, **tests} | parts, said
 
@@ -84,11 +83,7 @@ def _sentences(parts: Mapping[str, Split], shared: int, from_: str, source: str)
 
 
 def _cut(
-    pool: Split,
-    wanted: list[str],
-    corpus: Mapping[str, str],
-    queries: Mapping[str, str],
-    seed: int,
+    pool: Split, wanted: list[str], corpus: Mapping[str, str], queries: Mapping[str, str]
 ) -> tuple[dict[str, Split], int]:
     """The wanted parts of a pool, the rest as ``train``; how many queries share a document."""
     if len(pool) <= len(wanted):
@@ -99,7 +94,7 @@ def _cut(
             hint="add rows, or look into the quarantine file to see what was put aside",
         )
     # queries that share a right document are one part
-    order = {query: in_order(normalise(queries[query]), seed) for query in pool}
+    order = {query: in_order(normalise(queries[query]), 0) for query in pool}
     texts = ((_hash(normalise(corpus[d])) for d in right_documents(j)) for j in pool.values())
     left = connected(zip(pool, texts, strict=True))
     left.sort(key=lambda part: min(order[q] for q in part))

@@ -40,7 +40,7 @@ def split_name(name: str) -> str:
     return SPLITS.get(stem.lower(), stem.lower() if stem.lower() in ("train", "dev") else stem)
 
 
-def read(folder: Path, material: Material, encoding: str | None = None) -> None:
+def read(folder: Path, material: Material) -> None:
     """Reads a folder in BEIR's layout.
 
     Raises:
@@ -55,7 +55,7 @@ def read(folder: Path, material: Material, encoding: str | None = None) -> None:
             "(not all three need be there)",
             hint="write the missing part, or give one file of pairs: load_domain('pairs.csv')",
         )
-    bad = material.bad
+    bad, encoding = material.bad, material.encoding
     for kind, path in texts.items():
         add_texts(material, kind, json_rows(path, bad, encoding), path.name)
     marked = folder / "negatives.tsv"

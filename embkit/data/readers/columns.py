@@ -108,7 +108,6 @@ def add_pairs(
     material: Material,
     file: str,
     header: Sequence[str],
-    columns: Columns | None,
     read: Callable[[list[str]], Iterable[Row]],
     split: str = WHOLE,
     known: Mapping[str, str] | None = None,
@@ -119,12 +118,11 @@ def add_pairs(
         material: what is added to.
         file: the file's name, for what is put aside.
         header: its columns.
-        columns: role -> columns, as in ``choose_columns``.
-        read: gives the rows of the columns that are needed: line, column -> value, the row itself.
+        read: gives the rows of the columns that are needed.
         split: whose rows these are.
         known: normalised text -> id of the documents that are there already.
     """
-    chosen, bad = choose_columns(header, columns, file), material.bad
+    chosen, bad = choose_columns(header, material.given, file), material.bad
     needed = [name for names in chosen.values() for name in names]
     material.columns = {role: ", ".join(names) for role, names in chosen.items()}
     if rest := [name for name in header if name not in needed]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,21 +21,20 @@ IN_TEST = "query text that another split asks too"
 
 @dataclass
 class Material:
-    """Texts and judgements as they were read; ``settle`` makes a Domain's checks hold.
+    """Texts and judgements as they were read; ``settle`` makes a Domain's checks hold."""
 
-    ``where`` keeps the file and line of each query, so that what is put aside late can be named.
-    """
-
-    bad: Quarantine = field(default_factory=Quarantine)
+    bad: Quarantine
+    given: Mapping[str, Any] | None = None  # role -> column, if it was said
+    encoding: str | None = None
     corpus: dict[str, str] = field(default_factory=dict)
     queries: dict[str, str] = field(default_factory=dict)
     qrels: dict[str, Split] = field(default_factory=dict)
     negatives: dict[str, dict[str, None]] = field(default_factory=lambda: defaultdict(dict))
     groups: dict[str, str] = field(default_factory=dict)
     parents: dict[str, str] = field(default_factory=dict)
-    where: dict[str, tuple[str, int]] = field(default_factory=dict)
+    where: dict[str, tuple[str, int]] = field(default_factory=dict)  # of each query: file, line
     notes: list[str] = field(default_factory=list)
-    columns: dict[str, str] = field(default_factory=dict)
+    columns: dict[str, str] = field(default_factory=dict)  # role -> the column that plays it
     about: dict[str, str] = field(default_factory=dict)
     tests: list[str] = field(default_factory=list)  # the order of the test splits, if it is known
     ranked: bool = False  # whether the order of negatives was given, and stays
@@ -75,7 +75,7 @@ class Material:
                 del qrels[query]
                 self._aside(NO_ANSWER, query, split)
         owner: dict[str, str] = {}
-        for split in sorted(self.qrels, key=_need):
+        for split in sorted(self.qrels, key=lambda split: {"train": 2, "dev": 1}.get(split, 0)):
             for query in list(self.qrels[split]):
                 first = owner.setdefault(normalise(self.queries[query]), split)
                 if first != split:
@@ -128,11 +128,6 @@ class Material:
                 f"{right:,} negatives are right documents of the same query: left out"
             )
         return found
-
-
-def _need(split: str) -> int:
-    """Tests before dev before train: where a question that several ask is kept."""
-    return {"train": 2, "dev": 1}.get(split, 0)
 
 
 def key_of(kind: str, text: str) -> str:

@@ -45,6 +45,7 @@ def load(
     path = local(source) if isinstance(source, str | os.PathLike) else None
     where = shown(path) if path else "a datasets object"
     with _quarantine(source, name) as bad:
+        material = Material(bad, columns, encoding)
         # a data set: an object, the folder it was saved to, an id on the hub
         data = None
         if not isinstance(source, str | os.PathLike):
@@ -62,12 +63,11 @@ def load(
         # pictures with captions, or texts
         if image_folder.holds_pictures(path, data):
             name = path.name if path else name
-            return image_folder.load(path, data, name, profile, where, bad, columns, encoding)
-        material = Material(bad)
+            return image_folder.load(path, data, name, profile, where, material)
         if path is None or data is not None:
-            layout = hub.read_data(data or {}, material, columns)
+            layout = hub.read_data(data or {}, material)
         else:
-            layout = _read_path(path, material, columns, encoding)
+            layout = _read_path(path, material)
         return _domain(material, name, profile, layout, where)
 
 
@@ -99,13 +99,12 @@ def _quarantine(source: Any, name: str) -> Iterator[parsing.Quarantine]:
 
 def local(source: str | os.PathLike[str]) -> Path | None:
     """The path that a source names, from here or from the project's folder; None if none does."""
-    try:
+    # a name may be too long for a file, a user may not exist
+    with contextlib.suppress(OSError, RuntimeError):
         path = Path(source).expanduser()
         for found in (path, session.paths().root / path):
             if found.exists():
                 return found.resolve()
-    except (OSError, RuntimeError):  # a name too long for a file, a user that does not exist
-        pass
     return None
 
 
@@ -137,20 +136,18 @@ def _name(source: Any) -> str:
     return re.sub(r"[^\w.-]+", "-", name).strip("-.")[:60] or "folder"
 
 
-def _read_path(
-    path: Path, material: Material, columns: Columns | None, encoding: str | None
-) -> str:
+def _read_path(path: Path, material: Material) -> str:
     """Adds what a folder in BEIR's layout or a file of pairs holds; as what it was read."""
     if path.is_file():
-        return _read_file(path, material, columns, encoding)
+        return _read_file(path, material)
     if any(beir.find(path)):
-        if columns is not None:
+        if material.given is not None:
             raise EmbkitError(
                 "columns= with a folder in BEIR's layout, whose columns are known",
                 expected="columns= for pairs and triplets only",
                 hint=f"load_domain({path.name!r})",
             )
-        beir.read(path, material, encoding)
+        beir.read(path, material)
         return "a folder in BEIR's layout"
     inside = sorted(p.name for p in path.iterdir())
     usable = [name for name in inside if parsing.suffix(Path(name)) in KINDS]
@@ -164,10 +161,8 @@ def _read_path(
     )
 
 
-def _read_file(
-    path: Path, material: Material, columns: Columns | None, encoding: str | None
-) -> str:
-    kind, bad = parsing.suffix(path), material.bad
+def _read_file(path: Path, material: Material) -> str:
+    kind, bad, encoding = parsing.suffix(path), material.bad, material.encoding
     if kind not in KINDS or (kind in PARQUET and path.suffix == ".gz"):
         raise EmbkitError(
             f"{path.name!r} has the unknown suffix {kind or path.suffix!r}",
@@ -179,7 +174,7 @@ def _read_file(
         header = parsing.parquet_columns(path)
     elif kind in (".csv", ".tsv", ".tab"):
         table = parsing.table_rows(path, bad, encoding, None if kind == ".csv" else "\t")
-        header, table = _header(table, columns, path.name, bad)
+        header, table = _header(table, path.name, material)
         rows = parsing.named_rows(table, header, path.name, bad)
     else:
         stream = parsing.json_rows(path, bad, encoding)
@@ -187,23 +182,19 @@ def _read_file(
         header = list(dict.fromkeys(name for _, values, _ in first for name in values))
         rows = itertools.chain(first, stream)
         if not first:
-            header, columns = ["anchor", "positive"], None
+            header, material.given = ["anchor", "positive"], None
     add_pairs(
         material,
         path.name,
         header,
-        columns,
         lambda names: parsing.parquet_rows(path, bad, names) if rows is None else rows,
     )
     return f"pairs from {kind[1:].upper()}"
 
 
 def _header(
-    table: Iterator[tuple[int, list[str], str]],
-    columns: Columns | None,
-    file: str,
-    bad: parsing.Quarantine,
-) -> tuple[list[str], Iterator[tuple[int, list[str], str]]]:
+    table: Iterator[parsing.Record], file: str, material: Material
+) -> tuple[list[str], Iterator[parsing.Record]]:
     """The names of the columns: the first row, or numbers where columns= gives numbers."""
     if (first := next(table, None)) is None:
         raise EmbkitError(
@@ -211,13 +202,11 @@ def _header(
             expected="a header and rows",
             hint="check that it was written whole",
         )
-    named = columns.values() if isinstance(columns, Mapping) else ()
-    numbers = [
-        n for given in named for n in (given if isinstance(given, list | tuple) else [given])
-    ]
-    if numbers and all(isinstance(number, int) for number in numbers):
+    named = material.given.values() if isinstance(material.given, Mapping) else ()
+    numbers = itertools.chain(*(x if isinstance(x, list | tuple) else [x] for x in named))
+    if named and all(isinstance(number, int) for number in numbers):
         return [str(n) for n in range(len(first[1]))], itertools.chain([first], table)
-    bad.rows[file] -= 1
+    material.bad.rows[file] -= 1
     names: list[str] = []
     for name in map(str.strip, first[1]):
         names.append(name if name not in names else f"{name}_{names.count(name) + 1}")
@@ -226,11 +215,10 @@ def _header(
 
 def _domain(material: Material, name: str, profile: str, layout: str, where: str) -> Domain:
     """Settled, divided, cut to the profile, checked; the bad rows written down."""
-    bad = material.bad
     material.settle()
     if not material.qrels:
         raise EmbkitError(
-            f"nothing usable in {where}: {sum(bad.rows.values()):,} rows, "
+            f"nothing usable in {where}: {sum(material.bad.rows.values()):,} rows, "
             f"{len(material.corpus):,} documents, no query with a right document",
             expected="at least three queries with a right document each",
             hint="look at the first rows",
@@ -238,13 +226,13 @@ def _domain(material: Material, name: str, profile: str, layout: str, where: str
     # divided into splits, and cut to the smallest profile
     qrels, said = divide(material.qrels, material.corpus, material.queries)
     wrong, corpus = material.wrong(), material.corpus
-    notes = [*material.notes, *_oddities(material)]
+    material.notes += _oddities(material)
     if profile == "smoke":
         qrels, corpus = smoke(qrels, corpus, wrong)
         there, asked = len(material.corpus), sum(map(len, material.qrels.values()))
         kept = sum(map(len, qrels.values()))
         if len(corpus) < there or kept < asked:
-            notes.append(
+            material.notes.append(
                 f"profile smoke: cut to {len(corpus):,} of {there:,} documents and "
                 f"{kept:,} of {asked:,} queries"
             )
@@ -272,44 +260,28 @@ def _domain(material: Material, name: str, profile: str, layout: str, where: str
         negatives={q: documents for q, documents in negatives.items() if documents},
         about=about | material.about,
     )
-    return reported(
-        domain,
-        bad,
-        f"{name}-{domain.hash}",
-        source=where,
-        layout=layout,
-        columns=material.columns,
-        splits=tuple(said),
-        notes=tuple(notes),
-    )
+    file = f"{name}-{domain.hash}"
+    return reported(domain, material, file, source=where, layout=layout, splits=tuple(said))
 
 
 def _oddities(material: Material) -> list[str]:
     """What is kept and worth a look."""
     corpus, queries = material.corpus, material.queries
-    found = []
-    if material.merged:
-        found.append(f"{material.merged:,} rows repeat an earlier one: counted once")
-    if material.alike:
-        found.append(
-            f"{material.alike:,} texts differ from another in case or spaces alone: taken as one"
-        )
     judged = [pair for qrels in material.qrels.values() for pair in qrels.items()]
     asked = median(len(queries[query]) for query, _ in judged)
     told = median(len(corpus[d]) for _, documents in judged for d in right_documents(documents))
-    if told < 0.6 * asked:
-        found.append(
-            f"right documents are shorter than queries ({told:.0f} against {asked:.0f} "
-            "characters): are the columns swapped?"
-        )
-    if long := sum(len(text) > LONG for text in corpus.values()):
-        found.append(
-            f"{long:,} documents are longer than {LONG:,} characters: a model reads only the "
-            "first few hundred words"
-        )
-    if same := sum(q in corpus and normalise(corpus[q]) == normalise(queries[q]) for q in queries):
-        found.append(
-            f"{same:,} queries are documents too, under the same id: BEIR's own script leaves a "
-            "query's own document out of its results, embkit does not"
-        )
-    return found
+    long = sum(len(text) > LONG for text in corpus.values())
+    same = sum(q in corpus and normalise(corpus[q]) == normalise(queries[q]) for q in queries)
+    found = {
+        f"{material.merged:,} rows repeat an earlier one: counted once": material.merged,
+        f"{material.alike:,} texts differ from another in case or spaces alone: taken as one": (
+            material.alike
+        ),
+        f"right documents are shorter than queries ({told:.0f} against {asked:.0f} characters): "
+        "are the columns swapped?": told < 0.6 * asked,
+        f"{long:,} documents are longer than {LONG:,} characters: a model reads only the first "
+        "few hundred words": long,
+        f"{same:,} queries are documents too, under the same id: BEIR's own script leaves a "
+        "query's own document out of its results, embkit does not": same,
+    }
+    return [note for note, there in found.items() if there]

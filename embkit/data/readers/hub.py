@@ -9,7 +9,7 @@ from typing import Any
 from ...errors import EmbkitError
 from ..domain import normalise
 from . import beir, parsing
-from .columns import Columns, add_pairs
+from .columns import add_pairs
 from .draft import WHOLE, Material
 
 
@@ -33,8 +33,6 @@ def saved(path: Path) -> dict[str, Any]:
 
     try:
         return mapping(load_from_disk(str(path)))
-    except EmbkitError:
-        raise
     except Exception as error:  # the library has many for a damaged folder
         raise EmbkitError(
             f"{path.name!r} cannot be loaded as a data set: {str(error).splitlines()[0]}",
@@ -52,8 +50,6 @@ def from_hub(name: str, subset: str | None) -> dict[str, Any]:
             for kind in ("corpus", "queries"):  # as MTEB lays its data sets out
                 (data[kind],) = datasets.load_dataset(name, kind).values()
         return data
-    except EmbkitError:
-        raise
     except Exception as error:  # offline, no such data set, no such configuration
         why = " ".join(str(error).split("\n")[:2]).strip() or type(error).__name__
         raise EmbkitError(
@@ -68,7 +64,7 @@ def _judges(data: Any) -> bool:
     return {"query-id", "corpus-id"} <= set(data.column_names)
 
 
-def read_data(data: dict[str, Any], material: Material, columns: Columns | None) -> str:
+def read_data(data: dict[str, Any], material: Material) -> str:
     """Adds a data set's corpus, if it has one, and its judgements or its pairs; which it was."""
     rows = partial(parsing.dataset_rows, bad=material.bad)
     corpus, queries = data.pop("corpus", None), None
@@ -95,5 +91,5 @@ def read_data(data: dict[str, Any], material: Material, columns: Columns | None)
             label = part or "rows"
             split = WHOLE if set(data) == {"train"} else beir.split_name(part)
             read = partial(rows, table, file=label)
-            add_pairs(material, label, table.column_names, columns, read, split, known)
+            add_pairs(material, label, table.column_names, read, split, known)
     return "a data set with judgements" if judged else "a data set of pairs"

@@ -18,6 +18,7 @@ from ..domain import Domain, normalise
 from ..images import PictureFault, decode, found_in, keep_picture, read_picture
 from ..sources.captioned import Captioned, domain_of
 from . import parsing
+from .draft import Material
 from .report import reported
 
 TABLES = (".csv", ".tsv")
@@ -51,9 +52,7 @@ def load(
     name: str,
     profile: str,
     source: str,
-    bad: parsing.Quarantine,
-    columns: Mapping[str, Any] | None,
-    encoding: str | None,
+    material: Material,
 ) -> Domain:
     """Reads a folder of pictures with a table, or a data set whose splits are divided anew.
 
@@ -63,21 +62,14 @@ def load(
         name: the domain's name.
         profile: as in ``load_domain``.
         source: where it was read from, for the report.
-        bad: what bad rows are put into.
-        columns: of a data set, ``{"picture": name, "caption": name}``.
-        encoding: of the table.
+        material: has what was said of columns and encoding, and takes bad rows and notes.
 
     Raises:
         EmbkitError: columns that cannot be told apart, or fewer than three usable pictures.
     """
-    chosen: dict[str, str] = {}
-    notes: list[str] = []
-    if data is not None:
-        cells = _data_cells(data, folder, dict(columns or {}), bad, chosen)
-        notes += [f"the splits {', '.join(data)} were read together"] if len(data) > 1 else []
-    else:
-        assert folder is not None
-        cells = _folder_cells(folder, encoding, bad, chosen, notes)
+    bad, notes = material.bad, material.notes
+    table = folder if not data else None
+    cells = _folder_cells(table, material) if table else _data_cells(data or {}, folder, material)
     rows: dict[tuple[str, str], Captioned] = {}
     repeated = 0
     for file, line, key, picture, caption, raw, first in cells:
@@ -93,33 +85,23 @@ def load(
         notes.insert(0, f"{repeated:,} rows repeat an earlier one: counted once")
     about = {"title": name, "source": source}
     domain = domain_of(name, profile, list(rows.values()), shares=SHARES, about=about)
-    return reported(
-        domain,
-        bad,
-        f"{name}-pictures",
-        source=source,
-        layout="pictures and captions" if data is None else "a data set with pictures",
-        splits=("cut by what hangs together: 20% test, 10% dev, the rest train",),
-        columns=chosen,
-        notes=tuple(notes),
-    )
+    layout = "a data set with pictures" if data else "pictures and captions"
+    splits = ("cut by what hangs together: 20% test, 10% dev, the rest train",)
+    kept = f"{name}-pictures"
+    return reported(domain, material, kept, source=source, layout=layout, splits=splits)
 
 
-def _folder_cells(
-    folder: Path,
-    encoding: str | None,
-    bad: parsing.Quarantine,
-    chosen: dict[str, str],
-    notes: list[str],
-) -> Iterator[Cell]:
-    """The rows of a folder's table; fills ``chosen`` (role -> column) and ``notes``."""
+def _folder_cells(folder: Path, material: Material) -> Iterator[Cell]:
+    """The rows of a folder's table."""
+    bad = material.bad
     (table,) = _tables(folder)
     delimiter = "\t" if table.suffix.lower() == ".tsv" else None
-    lines = parsing.table_rows(table, bad, encoding, delimiter)
+    lines = parsing.table_rows(table, bad, material.encoding, delimiter)
     header = [name.strip().casefold() for name in next(lines, (0, [], ""))[1]]
     bad.rows[table.name] = 0  # the header is no row
-    chosen["picture"] = _column(header, PICTURE_COLUMNS, "file names", table)
-    chosen["caption"] = _column(header, CAPTION_COLUMNS, "captions", table)
+    files = [name for name in PICTURE_COLUMNS if name in header]
+    hint = f"{PICTURE_COLUMNS[0]},{CAPTION_COLUMNS[0]} as the first line"
+    chosen = material.columns = _columns(header, files[:1], {}, repr(table.name), hint)
     named: set[Path] = set()
     opened: dict[Path, str | PictureFault] = {}
     first: dict[str, Path] = {}  # picture -> the file that had it first
@@ -142,7 +124,7 @@ def _folder_cells(
             bad.rows["pictures without a row"] += 1
             bad.add("picture without a caption", str(file.relative_to(folder)), 0, file.name)
     if twins := sum(isinstance(picture, str) for picture in opened.values()) - len(first):
-        notes.append(f"{twins:,} files show the same picture as another: taken as one")
+        material.notes.append(f"{twins:,} files show the same picture as another: taken as one")
 
 
 def _opened(file: Path) -> str | PictureFault:
@@ -152,22 +134,24 @@ def _opened(file: Path) -> str | PictureFault:
         return fault
 
 
-def _data_cells(
-    data: Mapping[str, Any],
-    folder: Path | None,
-    columns: dict[str, Any],
-    bad: parsing.Quarantine,
-    chosen: dict[str, str],
-) -> Iterator[Cell]:
-    """The rows of a data set, one for each caption; fills ``chosen``: role -> column."""
+def _data_cells(data: Mapping[str, Any], folder: Path | None, material: Material) -> Iterator[Cell]:
+    """The rows of a data set, one for each caption."""
     from datasets import Image
 
+    if len(data) > 1:
+        material.notes.append(f"the splits {', '.join(data)} were read together")
     for part, rows in data.items():
-        chosen |= _data_columns(rows, columns)
+        chosen = material.columns = _columns(
+            rows.column_names,
+            _image_columns(rows),
+            material.given or {},
+            "a data set",
+            "load_domain(data, columns={'picture': 'image', 'caption': 'text'})",
+        )
         label = part or "rows"
         stored = rows.cast_column(chosen["picture"], Image(decode=False))  # one by one, not decoded
         names = list(chosen.values())
-        for number, values, _ in parsing.dataset_rows(stored, names, label, bad):
+        for number, values, _ in parsing.dataset_rows(stored, names, label, material.bad):
             said = values[chosen["caption"]]
             picture = _stored(values[chosen["picture"]], folder)
             for place, caption in enumerate(said if isinstance(said, list) and said else [said]):
@@ -184,23 +168,25 @@ def _image_columns(rows: Any) -> list[str]:
     return [name for name, kind in (rows.features or {}).items() if isinstance(kind, Image)]
 
 
-def _data_columns(rows: Any, columns: Mapping[str, Any]) -> dict[str, str]:
-    """Role -> column: what was said, else what the data set's types and names say."""
-    pictures, names = _image_columns(rows), list(rows.column_names)
-    if strange := [role for role in columns if role not in ("picture", "caption")]:
+def _columns(
+    names: list[str], pictures: list[str], said: Mapping[str, Any], where: str, hint: str
+) -> dict[str, str]:
+    """Role -> column: what was said, else the only one of pictures and the first of captions."""
+    if strange := [role for role in said if role not in ("picture", "caption")]:
         raise unknown("role of a column", strange[0], ("picture", "caption"))
     captions = [name for name in CAPTION_COLUMNS if name in names and name not in pictures]
     found = {
-        "picture": columns.get("picture") or (pictures[0] if len(pictures) == 1 else None),
-        "caption": columns.get("caption") or next(iter(captions), None),
+        "picture": said.get("picture") or (pictures[0] if len(pictures) == 1 else None),
+        "caption": said.get("caption") or next(iter(captions), None),
     }
     for role, name in found.items():
-        if name not in names or (role == "picture" and name not in pictures):
+        if name not in (pictures if role == "picture" else names):
             raise EmbkitError(
-                f"no column for the {role} in a data set with the columns {', '.join(names)}"
+                f"no column for the {role} in {where} with the columns {', '.join(names) or '-'}"
                 + (f": {name!r} is none" if name else ""),
-                expected="one Image column, and one of texts or lists of texts",
-                hint="load_domain(data, columns={'picture': 'image', 'caption': 'text'})",
+                expected=f"a column of pictures or their files ({', '.join(PICTURE_COLUMNS)}), and "
+                f"one of captions ({', '.join(CAPTION_COLUMNS)})",
+                hint=hint,
             )
     return {role: str(name) for role, name in found.items()}
 
@@ -218,16 +204,3 @@ def _stored(cell: Any, folder: Path | None) -> str | PictureFault:
     if folder is not None and not file.is_relative_to(folder.resolve()):
         return PictureFault(OUTSIDE)
     return _opened(file)
-
-
-def _column(header: list[str], wanted: tuple[str, ...], what: str, table: Path) -> str:
-    for name in wanted:
-        if name in header:
-            return name
-    if not header:
-        raise EmbkitError(
-            f"{table.name!r} has no header",
-            expected=f"a first line that names a column of {what}, such as {wanted[0]!r}",
-            hint=f"{PICTURE_COLUMNS[0]},{CAPTION_COLUMNS[0]} as the first line",
-        )
-    raise unknown(f"column for {what}", ", ".join(header), wanted)

@@ -28,6 +28,7 @@ EXAMPLES = 8  # bad rows that a report shows
 TEXT_SUFFIXES = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json")
 
 Line = tuple[int, str, str | None]  # line (from 1), text, what is wrong with its bytes
+Record = tuple[int, list[str], str]  # line, fields, the row as it stood
 Row = tuple[int, dict[str, Any], Any]  # line (from 1), column -> value, the row as it stood
 
 
@@ -132,7 +133,7 @@ def table_rows(
     encoding: str | None = None,
     delimiter: str | None = None,
     file: str | None = None,
-) -> Iterator[tuple[int, list[str], str]]:
+) -> Iterator[Record]:
     """The records of a CSV or TSV file as lists of fields, the header among them.
 
     A field in quotes may hold delimiters and newlines. A quote that is never closed costs its
@@ -188,7 +189,7 @@ def _fields(text: str, delimiter: str) -> list[str] | None:
 
 
 def named_rows(
-    rows: Iterable[tuple[int, list[str], str]], header: Sequence[str], file: str, bad: Quarantine
+    rows: Iterable[Record], header: Sequence[str], file: str, bad: Quarantine
 ) -> Iterator[Row]:
     """Lists of fields as column -> value; a row of another length than the header is put aside."""
     for line, fields, text in rows:

@@ -10,7 +10,8 @@ from typing import Any
 from ...display import Table
 from ...session import paths
 from ..domain import Domain
-from .parsing import Quarantine, causes_of
+from .draft import Material
+from .parsing import causes_of
 
 
 @dataclass(frozen=True, repr=False)
@@ -74,11 +75,14 @@ class LoadReport:
         return Table(["", ""], self.facts()).to_text()
 
 
-def reported(domain: Domain, bad: Quarantine, file: str, **said: Any) -> Domain:
+def reported(domain: Domain, material: Material, file: str, **said: Any) -> Domain:
     """The domain with its report, which its card repeats; the bad rows are written down."""
+    bad = material.bad
     report = LoadReport(
         name=domain.name,
         rows=dict(bad.rows),
+        columns=material.columns,
+        notes=tuple(material.notes),
         quarantined=dict(bad.causes.most_common()),
         examples=tuple(bad.examples),
         quarantine=bad.save(quarantine_file(file)),

@@ -1,9 +1,8 @@
 """ICD-10-CM: from the phrase a clinician writes to the code's official title.
 
-Documents are the titles of codes. Queries are phrases that human coders wrote: a code's
-inclusion terms and Includes notes, and the phrases of Excludes notes (of all chapters), whose
-cited codes are the right ones and whose holder is a code that looks right and is not. The test
-split ``lay`` asks in a patient's words, which a language model wrote.
+Queries are phrases that human coders wrote: a code's inclusion terms and Includes notes, and the
+phrases of Excludes notes: the codes they cite are right, the code they stand at looks right and is
+not. The test split ``lay`` asks in a patient's words, which a language model wrote.
 """
 
 from __future__ import annotations
