@@ -80,12 +80,11 @@ def load_domain(
     options = {"columns": columns, "encoding": encoding, "subset": subset, "by": by, "seed": seed}
     given = {name: value for name, value in options.items() if value is not None}
     if unfit := [name for name in given if name not in (OPTIONS[source] if built else OWN)]:
-        name = str(source)[:60]
         raise EmbkitError(
-            f"{unfit[0]}= with the domain {name!r}",
+            f"{unfit[0]}= with the domain {str(source)[:60]!r}",
             expected="by= with 'icons', seed= with 'icons' or 'emoji'; columns=, encoding= and "
             "subset= with a file, a folder or a data set of your own",
-            hint=f"load_domain({name!r})" + f", load_domain('./{name}') for a folder" * built,
+            hint=f"leave {unfit[0]}= out" + f", or load_domain('./{source}') for a folder" * built,
         )
     if built:
         return _load(source, size, **given)

@@ -1,8 +1,7 @@
 """Pictures: opened with care, brought to one form, kept under a hash of their pixels.
 
-A domain is made of texts. A picture enters it as a short text, ``picture:`` and 32 hexadecimal
-digits, that names a file in embkit's cache; it is decoded where a model needs it, a few at a time.
-The digits are a hash of the pixels, so a domain's content hash covers its pictures as well.
+A picture enters a domain as a short text, ``picture:`` and the 32 hexadecimal digits of the hash:
+it names a file in embkit's cache. The domain's content hash so covers its pictures as well.
 """
 
 from __future__ import annotations

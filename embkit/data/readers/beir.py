@@ -20,18 +20,15 @@ HEADER = {  # what the header of a file of judgements may call its columns
 SPLITS = {"validation": "dev", "valid": "dev", "val": "dev", "all": WHOLE, "qrels": WHOLE}
 
 
-def find(folder: Path) -> tuple[dict[str, Path], dict[str, list[Path]]]:
-    """The files of a folder in BEIR's layout: the texts by kind, the judgements by split."""
+def find(folder: Path) -> tuple[dict[str, Path], list[Path]]:
+    """The files of a folder in BEIR's layout: the texts by kind, and the judgements."""
     texts: dict[str, Path] = {}
     for kind in ("corpus", "queries"):
         for path in (folder / f"{kind}.jsonl.gz", folder / f"{kind}.jsonl"):
             if path.is_file():
                 texts[kind] = path
-    qrels: dict[str, list[Path]] = {}
-    for path in [*sorted((folder / "qrels").glob("*.tsv*")), folder / "qrels.tsv"]:
-        if path.is_file() and path.name.endswith((".tsv", ".tsv.gz")):
-            qrels.setdefault(split_name(path.name), []).append(path)
-    return texts, qrels
+    qrels = [*sorted((folder / "qrels").glob("*.tsv*")), folder / "qrels.tsv"]
+    return texts, [p for p in qrels if p.is_file() and p.name.endswith((".tsv", ".tsv.gz"))]
 
 
 def split_name(name: str) -> str:
@@ -41,11 +38,7 @@ def split_name(name: str) -> str:
 
 
 def read(folder: Path, material: Material) -> None:
-    """Reads a folder in BEIR's layout.
-
-    Raises:
-        EmbkitError: a part is missing, or none of the judgements names texts that are there.
-    """
+    """Reads a folder in BEIR's layout; an error where a part of it is missing."""
     texts, qrels = find(folder)
     missing = [f"{kind}.jsonl" for kind in ("corpus", "queries") if kind not in texts]
     if missing := missing + ([] if qrels else ["qrels/*.tsv"]):
@@ -59,10 +52,10 @@ def read(folder: Path, material: Material) -> None:
     for kind, path in texts.items():
         add_texts(material, kind, json_rows(path, bad, encoding), path.name)
     marked = folder / "negatives.tsv"
-    for split, path in ((split, path) for split, paths in qrels.items() for path in paths):
+    for path in qrels:
         file = path.relative_to(folder).as_posix()
         rows = judgement_rows(path, bad, encoding, file)
-        add_judgements(material, split, rows, file, zeros=not marked.is_file())
+        add_judgements(material, split_name(path.name), rows, file, not marked.is_file())
     if marked.is_file():
         material.ranked = True
         for line, values, raw in judgement_rows(marked, bad, encoding, marked.name):
@@ -151,9 +144,6 @@ def add_judgements(
     """Adds judgements of one split, whose texts are there already.
 
     With ``zeros`` a grade of 0 makes a document one of the query's negatives.
-
-    Raises:
-        EmbkitError: no judgement names a query and a document that are there.
     """
     read = swapped = usable = 0
     for line, values, raw in rows:

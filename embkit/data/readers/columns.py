@@ -53,13 +53,10 @@ def choose_columns(
     if unclear:
         raise _unclear(header, file, "; ".join(unclear), _typed(header, found))
     if scores := [name for name in header if plain[name] in SCORE]:
-        raise _unclear(
-            header,
-            file,
-            f"the column {scores[0]!r} may say that some pairs are wrong",
-            f"{_typed(header, found)} if every row is a right pair; "
-            f"{_typed(header, found | {'score': (scores[0],)})} if only those above 0 are",
-        )
+        typed = f"{_typed(header, found)} if every row is a right pair; "
+        typed += f"{_typed(header, found | {'score': (scores[0],)})} if only those above 0 are"
+        why = f"the column {scores[0]!r} may say that some pairs are wrong"
+        raise _unclear(header, file, why, typed)
     negatives = tuple(name for name in header if NEGATIVE.fullmatch(plain[name]))
     return found | ({"negative": negatives} if negatives else {})
 

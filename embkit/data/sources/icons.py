@@ -1,10 +1,9 @@
 """Icons: from an icon's name to its picture, and from the picture to its name.
 
-The icons are those of Material Design Icons. Their names are made of words: ``kettle alert
-outline`` is a kettle with a warning sign, drawn as an outline. Variants of one icon look almost
-the same, so the cut must keep them together: ``icons`` cuts by family (the name without
-``outline``, ``variant`` and numbers), ``icons_by_word`` by the first word, which is harder,
-``icons_by_icon`` icon by icon, which lets variants straddle and shows what that does to a score.
+Variants of an icon (``kettle alert outline``) look almost the same, so the cut must keep them
+together: ``icons`` cuts by family (the name without ``outline``, ``variant`` and numbers),
+``icons_by_word`` by the first word, which is harder, ``icons_by_icon`` icon by icon, which lets
+variants straddle and shows what that does to a score.
 """
 
 from __future__ import annotations
