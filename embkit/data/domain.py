@@ -290,8 +290,9 @@ def check_leakage(domain: Domain) -> None:
                     expected="each query text in one split, once",
                     hint="merge the two queries and keep them in one split",
                 )
-    trained = {domain.groups[d] for d in domain.trained_documents if d in domain.groups}
-    if shared := sorted(trained & domain.tested_groups):
+    tested = domain.tested_groups
+    trained = domain.trained_documents if tested else ()
+    if shared := sorted(tested & {domain.groups[d] for d in trained if d in domain.groups}):
         raise EmbkitError(
             f"leak: {len(shared)} group(s) held out for {domain.held_out!r} are trained on: "
             f"{shared[:5]}",

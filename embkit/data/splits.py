@@ -173,11 +173,9 @@ def _hash(text: str) -> bytes:
 def split_by_kind(
     asked: Mapping[str, tuple[str, Iterable[str]]], kinds: Callable[[str], Iterable[str]]
 ) -> tuple[dict[str, str], dict[str, Split]]:
-    """Queries and qrels of ``train``, ``dev``, ``known`` and ``novel``: see ``split_of``.
+    """Queries and qrels of ``train``, ``dev``, ``known`` and ``novel``, as ``split_of`` says.
 
-    Args:
-        asked: the query, normalised -> its text and its right documents.
-        kinds: gives a document's kinds.
+    ``asked`` is normalised query -> its text and right documents, ``kinds`` gives a document's.
     """
     queries: dict[str, str] = {}
     qrels: dict[str, Split] = {split: {} for split in ("train", "dev", "known", "novel")}

@@ -115,7 +115,7 @@ def add_pairs(
         material: what is added to.
         file: the file's name, for what is put aside.
         header: its columns.
-        read: gives the rows of the columns that are needed.
+        read: gives the rows, of the columns that are needed.
         split: whose rows these are.
         known: normalised text -> id of the documents that are there already.
     """

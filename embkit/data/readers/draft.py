@@ -46,17 +46,14 @@ class Material:
         self, texts: dict[str, str], key: str, text: Any, place: tuple[str, int], raw: Any
     ) -> bool:
         """Adds a text under an id; whether it is there now. What cannot be used is put aside."""
-        if fault := text_fault(text):
+        fault, there = text_fault(text), key in texts
+        if not fault and texts.setdefault(key, text) != text:
+            fault = "id that another text has"
+        if fault:
             self.bad.add(fault, *place, raw)
-        elif key not in texts:
-            texts[key] = text
-            return True
-        elif texts[key] == text:
-            self.merged += 1
-            return True
         else:
-            self.bad.add("id that another text has", *place, raw)
-        return False
+            self.merged += there
+        return not fault
 
     def judge(self, split: str, query: str, document: str, grade: int) -> bool:
         """Adds a judgement; False where another grade stands there already."""

@@ -267,9 +267,9 @@ def _domain(material: Material, name: str, profile: str, layout: str, where: str
 def _oddities(material: Material) -> list[str]:
     """What is kept and worth a look."""
     corpus, queries = material.corpus, material.queries
-    judged = [pair for qrels in material.qrels.values() for pair in qrels.items()]
-    asked = median(len(queries[query]) for query, _ in judged)
-    told = median(len(corpus[d]) for _, documents in judged for d in right_documents(documents))
+    asked = median(len(queries[q]) for qrels in material.qrels.values() for q in qrels)
+    judged = itertools.chain(*(qrels.values() for qrels in material.qrels.values()))
+    told = median(len(corpus[d]) for documents in judged for d in right_documents(documents))
     long = sum(len(text) > LONG for text in corpus.values())
     same = sum(q in corpus and normalise(corpus[q]) == normalise(queries[q]) for q in queries)
     found = {

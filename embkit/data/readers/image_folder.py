@@ -58,13 +58,7 @@ def load(
 ) -> Domain:
     """Reads a folder of pictures with a table, or a data set whose splits are divided anew.
 
-    Args:
-        folder: the folder, or where the data set was saved to: no picture outside it is read.
-        data: split -> Dataset.
-        name: the domain's name.
-        profile: as in ``load_domain``.
-        source: where it was read from, for the report.
-        material: has what was said of columns and encoding, and takes bad rows and notes.
+    ``folder`` is also where a data set was saved to: no picture outside it is read.
     """
     bad, notes = material.bad, material.notes
     table = folder if not data else None

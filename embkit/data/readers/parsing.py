@@ -120,10 +120,10 @@ def json_rows(path: Path, bad: Quarantine, encoding: str | None = None) -> Itera
         except (ValueError, RecursionError) as error:
             bad.add("malformed JSON", file, line, text, str(error))
             continue
-        if not isinstance(values, dict):
+        if isinstance(values, dict):
+            yield line, values, text
+        else:
             bad.add("JSON that is no object", file, line, text, type(values).__name__)
-            continue
-        yield line, values, text
 
 
 def table_rows(
@@ -169,8 +169,8 @@ def table_rows(
         bad.rows[file] += 1
         if fault or fields is None:
             bad.add(fault or "quote that is never closed", file, line, text)
-            continue
-        yield line, fields, text
+        else:
+            yield line, fields, text
 
 
 def _fields(text: str, delimiter: str) -> list[str] | None:
@@ -197,8 +197,8 @@ def named_rows(
         if len(fields) != len(header):
             kind = "too few columns" if len(fields) < len(header) else "too many columns"
             bad.add(kind, file, line, text, f"{len(fields)} where the header has {len(header)}")
-            continue
-        yield line, dict(zip(header, fields, strict=True)), text
+        else:
+            yield line, dict(zip(header, fields, strict=True)), text
 
 
 def parquet_rows(path: Path, bad: Quarantine, columns: Sequence[str]) -> Iterator[Row]:

@@ -48,8 +48,7 @@ def domain_of(
     Args:
         name: the domain's name.
         profile: ``smoke`` keeps about ``smoke`` rows, whole parts of them.
-        rows: captions and pictures; several captions of a picture, or pictures of a caption, are
-            all right.
+        rows: all captions of a picture, and all pictures of a caption, are right.
         shares: of the rows, for ``test`` and ``dev``; the rest is trained on.
         seed: of the order in which parts go to test, dev and train.
         keywords: picture -> its keywords. They are trained on beside the captions, and tested in
@@ -98,11 +97,12 @@ def domain_of(
         qrels[split] = judged
         if split != "train":
             searched[split] = tuple(documents)
+    # keywords, but for the names of held-out pictures
     if keywords:
         trained = _known(qrels["train"], queries)
         names = _known([*qrels["dev"], *qrels[TO_IMAGE]], queries)
         for text, right in _pictures_of(train, keywords, seed).items():
-            if text not in names:  # a held-out picture's name is not trained on
+            if text not in names:
                 query = trained.setdefault(text, f"ask k {text}")
                 queries.setdefault(query, text)
                 qrels["train"].setdefault(query, {}).update(dict.fromkeys(right[:A_KEYWORD], 1))

@@ -114,13 +114,7 @@ def few(groups: Mapping[str, str], smoke: int, seed: int) -> dict[str, str]:
 
 
 def drawn(package: str, stems: Iterable[str], svg: Callable[[str], bytes]) -> dict[str, str]:
-    """Icon -> its picture, which is drawn the first time.
-
-    Args:
-        package: what carries them, with its version: another one is drawn anew.
-        stems: which icons.
-        svg: gives an icon's file.
-    """
+    """Icon -> its picture, which is drawn the first time, and again for another ``package``."""
     index = paths().cache / "pictures" / f"{package}-{SIZE}.json"
     try:
         known = dict(json.loads(index.read_text(encoding="utf-8")))
