@@ -99,9 +99,9 @@ def _load(name: str, profile: str, **cut: Any) -> Domain:
 
 
 __all__ = [
-    "SOURCES",
     "Domain",
     "LoadReport",
+    "SOURCES",
     "check_leakage",
     "data_url",
     "general_probe",

@@ -221,7 +221,7 @@ def _svg_shape(text: str) -> tuple[float, float]:
 
 def _plain(text: str) -> str:
     """XML without the ways to hide a character: numbers of characters and CSS escapes."""
-    text = re.sub(r"&#\w+;?", lambda number: html.unescape(number[0]), text)
+    text = re.sub(r"&#(x?)0*(\w{1,8};?)", lambda m: html.unescape(f"&#{m[1]}{m[2]}"), text)
     text = re.sub(r"\\([0-9a-fA-F]{1,6})\s?", lambda m: html.unescape(f"&#x{m[1]};"), text)
     return re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
 
