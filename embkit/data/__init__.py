@@ -1,4 +1,4 @@
-"""Domains: what is known. One file a source; ``load_domain`` is the door."""
+"""Domains: corpus, queries and qrels, of embkit's own sources or of yours: ``load_domain``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .. import session
 from ..errors import EmbkitError, unknown
 from .domain import Domain, check_leakage
 from .images import data_url
-from .readers import folder, image_folder
+from .readers import folder
 from .readers.columns import Columns
 from .readers.report import LoadReport
 from .sources import emoji, icd10cm, icons, python_code
@@ -23,7 +23,12 @@ SOURCES: dict[str, Callable[..., Domain]] = {
     **icons.SOURCES,
     **emoji.SOURCES,
 }
-CUTS = {name: ("by", "seed") for name in icons.SOURCES} | dict.fromkeys(emoji.SOURCES, ("seed",))
+OWN = ("columns", "encoding", "subset")  # the options of data of your own
+OPTIONS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(SOURCES, ()),
+    **dict.fromkeys(icons.SOURCES, ("by", "seed")),
+    **dict.fromkeys(emoji.SOURCES, ("seed",)),
+}
 
 
 def load_domain(
@@ -67,34 +72,24 @@ def load_domain(
     Example:
         >>> load_domain("icd10cm", profile="smoke").name
         'icd10cm'
-        >>> load_domain("faq.csv", columns={"anchor": "ask", "positive": "reply"})  # doctest: +SKIP
     """
     size = session.profile(profile)
     if source is None:
         source = os.environ.get("EMBKIT_DOMAIN") or "icd10cm"
-    options = {"columns": columns, "encoding": encoding, "subset": subset}
-    cut = {name: value for name, value in (("by", by), ("seed", seed)) if value is not None}
-    if unfit := [name for name in cut if name not in CUTS.get(str(source), ())]:
+    built = isinstance(source, str) and source in SOURCES
+    options = {"columns": columns, "encoding": encoding, "subset": subset, "by": by, "seed": seed}
+    given = {name: value for name, value in options.items() if value is not None}
+    if unfit := [name for name in given if name not in (OPTIONS[source] if built else OWN)]:
         raise EmbkitError(
-            f"{unfit[0]}={cut[unfit[0]]!r} with the domain {str(source)[:60]!r}",
-            expected="by= with 'icons', seed= with 'icons' or 'emoji': the others have one cut",
-            hint="load_domain('icons', by='word', seed=1)",
+            f"{unfit[0]}= with the domain {str(source)[:60]!r}",
+            expected="by= with 'icons', seed= with 'icons' or 'emoji'; columns=, encoding= and "
+            "subset= with a file, a folder or a data set of your own",
+            hint=f"leave {unfit[0]}= out" + f", or load_domain('./{source}') for a folder" * built,
         )
-    if isinstance(source, str) and source in SOURCES:
-        if given := [name for name, value in options.items() if value is not None]:
-            raise EmbkitError(
-                f"{given[0]}= with the domain {source!r}, which embkit builds itself",
-                expected=f"{given[0]}= with a file, a folder or a data set of your own",
-                hint=f"load_domain({source!r}), or load_domain('./{source}') for a folder",
-            )
-        return _load(source, size, **cut)
+    if built:
+        return _load(source, size, **given)
     if isinstance(source, str) and folder.is_bare_name(source):
         raise unknown("domain", source, SOURCES)
-    path = folder.local(source) if isinstance(source, str | os.PathLike) else None
-    if path is not None and image_folder.holds_pictures(path):
-        return image_folder.load(path, size, encoding)
-    if (data := image_folder.data_with_pictures(source, path)) is not None:
-        return image_folder.load_data(data, size, folder=path, columns=columns)
     return folder.load(source, size, columns=columns, encoding=encoding, subset=subset)
 
 
@@ -104,9 +99,9 @@ def _load(name: str, profile: str, **cut: Any) -> Domain:
 
 
 __all__ = [
-    "SOURCES",
     "Domain",
     "LoadReport",
+    "SOURCES",
     "check_leakage",
     "data_url",
     "general_probe",

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import html
+import itertools
 import json
 import random
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from ..display import Table, facts
 from ..errors import EmbkitError, unknown
 from .images import data_url, is_picture
 
@@ -77,11 +77,7 @@ class Domain:
         return digest.hexdigest()[:16]
 
     def split(self, name: str) -> Qrels:
-        """The qrels of one split.
-
-        Raises:
-            EmbkitError: for a split that the domain does not have.
-        """
+        """The qrels of one split; an error for a split that the domain does not have."""
         if name not in self.qrels:
             raise unknown("split", name, self.qrels)
         return self.qrels[name]
@@ -90,6 +86,12 @@ class Domain:
         """The ids of the documents that a split's queries search."""
         self.split(split)
         return list(self.searched.get(split, self.corpus))
+
+    def right(self, split: str) -> Iterator[tuple[str, str]]:
+        """The ids of each query of a split with each of its right documents."""
+        for query, judged in self.split(split).items():
+            for document in right_documents(judged):
+                yield query, document
 
     def direction(self, split: str) -> str | None:
         """``text_to_image`` or the like for a split with pictures, None for one of texts alone."""
@@ -101,35 +103,22 @@ class Domain:
         """Training pairs as a ``datasets.Dataset`` with columns ``anchor`` and ``positive``."""
         from datasets import Dataset
 
-        rows = [
-            (self.queries[query], self.corpus[document])
-            for query, judged in self.split("train").items()
-            for document, grade in judged.items()
-            if grade > 0
-        ]
-        return Dataset.from_dict({"anchor": [a for a, _ in rows], "positive": [p for _, p in rows]})
+        anchors, positives = [], []
+        for query, document in self.right("train"):
+            anchors.append(self.queries[query])
+            positives.append(self.corpus[document])
+        return Dataset.from_dict({"anchor": anchors, "positive": positives})
 
     @cached_property
     def trained_documents(self) -> frozenset[str]:
         """The documents that are a positive of some training query."""
-        return frozenset(
-            document
-            for judged in self.qrels.get("train", {}).values()
-            for document, grade in judged.items()
-            if grade > 0
-        )
+        return frozenset(document for _, document in self.right("train"))
 
     @cached_property
     def tested_groups(self) -> frozenset[str]:
         """The groups that are held out for testing: no document of theirs may be trained on."""
-        if self.held_out is None:
-            return frozenset()
-        return frozenset(
-            self.groups[document]
-            for judged in self.split(self.held_out).values()
-            for document, grade in judged.items()
-            if grade > 0 and document in self.groups
-        )
+        held_out = self.right(self.held_out) if self.held_out is not None else ()
+        return frozenset(self.groups[d] for _, d in held_out if d in self.groups)
 
     def subset(self, split: str, name: str = "never_positive") -> tuple[str, ...]:
         """Query ids of a part of a split.
@@ -139,21 +128,20 @@ class Domain:
         """
         if name != "never_positive":
             raise unknown("subset", name, ["never_positive"])
+        trained = self.trained_documents
         return tuple(
             query
             for query, judged in self.split(split).items()
-            if not any(grade > 0 and d in self.trained_documents for d, grade in judged.items())
+            if trained.isdisjoint(right_documents(judged))
         )
 
     def subsets(self) -> dict[str, dict[str, tuple[str, ...]]]:
         """The parts that are reported beside each test split, where they are a true part."""
-        found: dict[str, dict[str, tuple[str, ...]]] = {}
-        for split in self.test_splits:
-            part = self.subset(split)
-            found[split] = (
-                {"never_positive": part} if 0 < len(part) < len(self.qrels[split]) else {}
-            )
-        return found
+        parts = {split: self.subset(split) for split in self.test_splits}
+        return {
+            split: {"never_positive": part} if 0 < len(part) < len(self.qrels[split]) else {}
+            for split, part in parts.items()
+        }
 
     def dev_corpus(self, limit: int = 2000, seed: int = 0) -> tuple[str, ...]:
         """Document ids to search while training: every right one of ``dev``, then a fixed sample.
@@ -163,7 +151,7 @@ class Domain:
         """
         if "dev" in self.searched:
             return tuple(self.searched["dev"])
-        right = {d for judged in self.split("dev").values() for d, grade in judged.items() if grade}
+        right = {document for _, document in self.right("dev")}
         rest = sorted(set(self.corpus) - right)
         random.Random(seed).shuffle(rest)
         return tuple(sorted(right) + rest[: max(0, limit - len(right))])
@@ -172,47 +160,27 @@ class Domain:
         """How many documents, queries a split, and training pairs."""
         found = {"documents": len(self.corpus)}
         found |= {f"{name} queries": len(judged) for name, judged in self.qrels.items()}
-        found["training pairs"] = sum(
-            sum(grade > 0 for grade in judged.values()) for judged in self.split("train").values()
-        )
-        return found
+        return found | {"training pairs": sum(1 for _ in self.right("train"))}
 
     def examples(self, split: str = "train", n: int = 5, seed: int = 0) -> list[tuple[str, str]]:
         """A few (query, right document) pairs of a split, as text."""
-        queries = sorted(self.split(split))
-        chosen = random.Random(seed).sample(queries, min(n, len(queries)))
-        found = []
-        for query in chosen:
-            right = next(d for d, grade in self.qrels[split][query].items() if grade > 0)
-            found.append((self.queries[query], self.corpus[right]))
-        return found
+        judged = self.split(split)
+        chosen = random.Random(seed).sample(sorted(judged), min(n, len(judged)))
+        return [(self.queries[q], self.corpus[next(right_documents(judged[q]))]) for q in chosen]
 
     def _repr_html_(self) -> str:
-        counts = "".join(
-            f"<tr><td>{html.escape(what)}</td><td>{n:,}</td></tr>"
-            for what, n in self.counts().items()
-        )
-        rows = "".join(
-            f"<tr><td style='text-align:left'>{_shown(query)}</td>"
-            f"<td style='text-align:left'>{_shown(document)}</td></tr>"
-            for query, document in self.examples()
-        )
-        return (
-            f"<b>{html.escape(self.name)}</b> ({self.profile}, content {self.hash})"
-            f"<table>{counts}</table>"
-            f"<table><tr><th>query</th><th>right document</th></tr>{rows}</table>"
-            + (self.report._repr_html_() if self.report else "")
-        )
+        caption = f"{self.name} ({self.profile}, content {self.hash})"
+        counts = facts({what: f"{n:,}" for what, n in self.counts().items()}, caption)
+        pairs = [(query[:SHOWN], document[:SHOWN]) for query, document in self.examples()]
+        made = counts.to_html() + Table(["query", "right document"], pairs).to_html()
+        for picture in filter(is_picture, itertools.chain(*pairs)):
+            shown = f"<img src='{data_url(picture)}' height='40' alt='a picture'>"
+            made = made.replace(f">{picture}<", f">{shown}<")
+        return made + (self.report._repr_html_() if self.report else "")
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{n:,} {what}" for what, n in self.counts().items())
         return f"Domain({self.name!r}, {self.profile}, {counts}, hash={self.hash})"
-
-
-def _shown(text: str) -> str:
-    if is_picture(text):
-        return f"<img src='{data_url(text)}' height='40' alt='a picture'>"
-    return html.escape(text[:SHOWN])
 
 
 def _json_pieces(part: Mapping | tuple, size: int = 1000) -> Iterator[str]:
@@ -241,6 +209,11 @@ def normalise(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
+def right_documents(judged: Mapping[str, int]) -> Iterator[str]:
+    """The documents with a grade above 0."""
+    return (document for document, grade in judged.items() if grade > 0)
+
+
 def _check_texts(domain: Domain) -> None:
     for kind, texts in (("document", domain.corpus), ("query", domain.queries)):
         if not texts:
@@ -249,10 +222,7 @@ def _check_texts(domain: Domain) -> None:
                 expected=f"at least one {kind} with text",
                 hint="check the source or the chapters that the profile chooses",
             )
-        empty = [
-            key for key, text in texts.items() if not isinstance(text, str) or not text.strip()
-        ]
-        if empty:
+        if empty := [k for k, t in texts.items() if not isinstance(t, str) or not t.strip()]:
             raise EmbkitError(
                 f"{len(empty)} {kind} text(s) of {domain.name!r} are empty: {empty[:5]}",
                 expected="text in every document and query",
@@ -279,14 +249,13 @@ def _check_ids(domain: Domain) -> None:
                     expected="query ids of `queries` and document ids of `corpus`",
                     hint="drop the row or add the text",
                 )
-            hidden = set(judged).difference(searched[split]) if split in searched else None
-            if hidden:
+            if split in searched and (hidden := set(judged) - searched[split]):
                 raise EmbkitError(
                     f"{split!r} does not search {min(hidden)!r}, which is judged for {query!r}",
                     expected="every judged document among those that the split searches",
                     hint="add it to searched[split], or drop the judgement",
                 )
-            if not any(grade > 0 for grade in judged.values()):
+            if next(right_documents(judged), None) is None:
                 raise EmbkitError(
                     f"query {query!r} of split {split!r} has no right document",
                     expected="at least one document with a grade above 0",
@@ -296,27 +265,17 @@ def _check_ids(domain: Domain) -> None:
 
 def _apart(domain: Domain, *splits: str) -> bool:
     """Whether two splits have no document in common: what each searches, or was trained on."""
-    reach = [
-        set(domain.searched[split])
-        if split in domain.searched
-        else domain.trained_documents
-        if split == "train" and domain.searched
-        else set(domain.corpus)
-        for split in splits
-    ]
-    return reach[0].isdisjoint(reach[1])
+    whole = {"train": domain.trained_documents} if domain.searched else {}
+    first, second = ({**whole, **domain.searched}.get(s, domain.corpus) for s in splits)
+    return set(first).isdisjoint(second)
 
 
 def check_leakage(domain: Domain) -> None:
     """Fails when a test could be answered from memory.
 
-    Three ways it could: a query id in two splits; the same text (but for case and spaces) asked
-    in two splits; a group that is held out for testing among the training positives. Two splits
-    with no document in common, by ``searched``, may ask the same: the one's answers are not the
-    other's.
-
     Raises:
-        EmbkitError: naming the split, how many, and an example.
+        EmbkitError: the same query, but for case and spaces, in two splits that have documents in
+            common; or a group that is held out for testing among the training positives.
     """
     seen: dict[str, tuple[str, str]] = {}
     for split, qrels in domain.qrels.items():
@@ -331,16 +290,9 @@ def check_leakage(domain: Domain) -> None:
                     expected="each query text in one split, once",
                     hint="merge the two queries and keep them in one split",
                 )
-    if domain.held_out is None:
-        return
-    trained = {domain.groups[d] for d in domain.trained_documents if d in domain.groups}
-    tested = Counter(
-        domain.groups[d]
-        for judged in domain.split(domain.held_out).values()
-        for d, grade in judged.items()
-        if grade > 0 and d in domain.groups
-    )
-    if shared := sorted(trained & set(tested)):
+    tested = domain.tested_groups
+    trained = domain.trained_documents if tested else ()
+    if shared := sorted(tested & {domain.groups[d] for d in trained if d in domain.groups}):
         raise EmbkitError(
             f"leak: {len(shared)} group(s) held out for {domain.held_out!r} are trained on: "
             f"{shared[:5]}",

@@ -1,14 +1,14 @@
 """Pictures: opened with care, brought to one form, kept under a hash of their pixels.
 
-A domain is made of texts. A picture enters it as a short text, ``picture:`` and 32 hexadecimal
-digits, that names a file in embkit's cache; it is decoded where a model needs it, a few at a time.
-The digits are a hash of the pixels, so a domain's content hash covers its pictures as well.
+A picture enters a domain as a short text, ``picture:`` and the 32 hexadecimal digits of the hash:
+it names a file in embkit's cache. The domain's content hash so covers its pictures as well.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import html
 import io
 import os
 import re
@@ -45,12 +45,7 @@ class PictureFault(Exception):
 
 
 def is_picture(text: Any) -> bool:
-    """Whether a text stands for a picture that embkit keeps: nothing else is ever read as one.
-
-    Example:
-        >>> is_picture("kettle.png"), is_picture("picture:of a kettle")
-        (False, False)
-    """
+    """Whether a text stands for a picture that embkit keeps: nothing else is ever read as one."""
     return (
         isinstance(text, str)
         and _REFERENCE.fullmatch(text) is not None
@@ -65,11 +60,7 @@ def picture_file(reference: str) -> Path:
 
 
 def open_picture(reference: str) -> Image:
-    """The picture as RGB, its longer side ``KEPT`` pixels or fewer.
-
-    Raises:
-        EmbkitError: its file is gone or damaged.
-    """
+    """The picture as RGB, its longer side ``KEPT`` pixels or fewer."""
     from PIL import Image
 
     try:
@@ -84,11 +75,7 @@ def open_picture(reference: str) -> Image:
 
 
 def keep_picture(image: Image) -> str:
-    """Puts an RGB picture into the cache; the text that stands for it.
-
-    Raises:
-        EmbkitError: the cache cannot be written to.
-    """
+    """Puts an RGB picture into the cache; the text that stands for it."""
     size = f"{image.width}x{image.height} ".encode()
     digest = hashlib.sha256(size + image.tobytes()).hexdigest()[:32]
     reference = f"picture:{digest}"
@@ -111,10 +98,10 @@ def keep_picture(image: Image) -> str:
 
 
 def read_picture(file: Path) -> Image:
-    """A picture of somebody's, opened with care: RGB on white, its longer side ``KEPT`` or fewer.
+    """A picture, opened with care: RGB on white, its longer side ``KEPT`` pixels or fewer.
 
-    CMYK, grey, 16 bits a channel and palettes are converted; what is transparent becomes white; a
-    camera's note on how it was held is followed. An SVG is rendered from its own shapes alone.
+    All modes are converted, what is transparent becomes white, and a camera's note on how it was
+    held is followed. An SVG is rendered from its own shapes alone.
 
     Raises:
         PictureFault: it is missing, damaged, cut off, moving, too large, too small or too long,
@@ -122,18 +109,14 @@ def read_picture(file: Path) -> Image:
     """
     if not file.is_file():
         raise PictureFault("no such file")
-    if file.stat().st_size > MOST_BYTES:
-        raise PictureFault(f"file of more than {MOST_BYTES // 2**20} MB")
-    raw = file.read_bytes()
-    return decode(render_svg(raw, KEPT) if file.suffix.lower() == ".svg" else raw)
+    with file.open("rb") as stream:
+        raw = stream.read(MOST_BYTES + 1)
+    svg = file.suffix.lower() == ".svg" and len(raw) <= MOST_BYTES
+    return decode(render_svg(raw, KEPT) if svg else raw)
 
 
 def decode(raw: bytes) -> Image:
-    """A picture from a file's bytes, as ``read_picture`` gives it; no SVG.
-
-    Raises:
-        PictureFault: as there.
-    """
+    """A picture from a file's bytes, as ``read_picture`` gives it; no SVG."""
     from PIL import Image, ImageOps
 
     if len(raw) > MOST_BYTES:
@@ -188,7 +171,6 @@ def render_svg(svg: bytes, size: int) -> bytes:
     Raises:
         PictureFault: it is no SVG, or it refers to anything outside itself: other files,
             addresses, embedded pictures, style sheets, scripts, entities. None of it is loaded.
-        EmbkitError: the renderer is not installed.
     """
     try:
         from resvg_py import svg_to_bytes
@@ -221,30 +203,25 @@ def render_svg(svg: bytes, size: int) -> bytes:
 
 def _svg_shape(text: str) -> tuple[float, float]:
     """Width to height, from the first tag alone: 1 to 1 where it does not say."""
-    tag = re.search(r"<\s*(?:\w+:)?svg\b[^>]*>", text)
+    found = re.search(r"<\s*(?:\w+:)?svg\b[^>]*>", text)
+    tag = found[0] if found else ""
     number = r"\s*=\s*[\"']\s*([0-9.]+)\s*(?:px)?\s*[\"']"
-    box = re.search(r"viewBox\s*=\s*[\"']([^\"']*)", tag[0]) if tag else None
-    sides = [re.search(rf"\s{side}{number}", tag[0]) if tag else None for side in SIDES]
-    try:
-        if all(sides):
-            width, height = (float(side[1]) for side in sides if side)
-        else:
-            width, height = map(float, re.split(r"[\s,]+", box[1].strip())[2:4]) if box else (1, 1)
-    except ValueError:
-        return 1.0, 1.0
-    return (width, height) if min(width, height) > 0 else (1.0, 1.0)
+    box = re.search(r"viewBox\s*=\s*[\"']\s*([^\"']*?)\s*[\"']", tag)
+    sides = [side[1] for name in SIDES if (side := re.search(rf"\s{name}{number}", tag))]
+    if len(sides) < 2:
+        sides = re.split(r"[\s,]+", box[1])[2:4] if box else []
+    with contextlib.suppress(ValueError):
+        width, height = map(float, sides)
+        if min(width, height) > 0:
+            return width, height
+    return 1.0, 1.0
 
 
 def _plain(text: str) -> str:
     """XML without the ways to hide a character: numbers of characters and CSS escapes."""
-    text = re.sub(r"&#x([0-9a-f]{1,6});?", lambda m: _char(int(m[1], 16)), text, flags=re.I)
-    text = re.sub(r"&#([0-9]{1,7});?", lambda m: _char(int(m[1])), text)
-    text = re.sub(r"\\([0-9a-f]{1,6})\s?", lambda m: _char(int(m[1], 16)), text, flags=re.I)
+    text = re.sub(r"&#(x?)0*(\w{1,8};?)", lambda m: html.unescape(f"&#{m[1]}{m[2]}"), text)
+    text = re.sub(r"\\([0-9a-fA-F]{1,6})\s?", lambda m: html.unescape(f"&#x{m[1]};"), text)
     return re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
-
-
-def _char(code: int) -> str:
-    return chr(code) if code < 0x110000 else ""
 
 
 def pixels(references: Sequence[str], size: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 All queries of one document stay together, and so do all documents of one query: what is cut are
 the connected parts of the graph of queries and right documents, in the order of a seeded hash.
-Where documents have kinds (categories, modules), ``split_of`` holds whole kinds out as well.
+Where documents have kinds (categories, modules), ``split_by_kind`` holds whole kinds out as well.
 """
 
 from __future__ import annotations
@@ -10,56 +10,42 @@ from __future__ import annotations
 import hashlib
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import TypeVar
 
 from ..errors import EmbkitError
-from .domain import normalise
-from .readers.draft import WHOLE, Split, right_documents
+from .domain import normalise, right_documents
+from .readers.draft import WHOLE, Split
 
 SHARES = {"test": 0.20, "dev": 0.10}
 CAPS = {"test": 2000, "dev": 1000}  # queries; more would cost time and narrow no interval
 NOVEL, NOVEL_DEV = 0.10, 0.04  # shares of the kinds
 DEV, KNOWN = 0.04, 0.12  # shares of the queries that are left
 SMOKE = {"documents": 400, "test": 60, "dev": 30, "train": 200, "answers": 5}
-
-
-@dataclass(frozen=True)
-class Cut:
-    """Named parts of a pool of queries, and what is left of it."""
-
-    parts: dict[str, Split]
-    rest: Split
-    shared: int = 0  # queries that could not be kept apart by document
+T = TypeVar("T")
 
 
 def divide(
-    given: Mapping[str, Split], corpus: Mapping[str, str], queries: Mapping[str, str], seed: int = 0
+    given: Mapping[str, Split], corpus: Mapping[str, str], queries: Mapping[str, str]
 ) -> tuple[dict[str, Split], list[str]]:
-    """The splits ``train``, ``dev`` and at least one test, made from those that are there.
+    """The splits ``train``, ``dev`` and at least one test; a sentence for each thing decided.
 
     Args:
         given: split -> query -> judged; rows without a split stand under ``""``.
         corpus: document id -> text; documents with the same text count as one.
         queries: query id -> text.
-        seed: of the hash that puts the parts in order.
-
-    Returns:
-        The splits, and one sentence for each thing that was decided.
 
     Raises:
         EmbkitError: fewer than three queries to divide.
     """
     found = {split: dict(qrels) for split, qrels in given.items()}
-    whole = found.pop(WHOLE, {})
-    train = found.pop("train", {})
+    whole, train = found.pop(WHOLE, {}), found.pop("train", {})
     tests = {split: qrels for split, qrels in found.items() if split != "dev"}
     dev = found.get("dev", {})
+    wanted = [split for split, there in (("test", tests), ("dev", dev)) if not there]
     if train:
-        wanted = [split for split, there in (("test", tests), ("dev", dev)) if not there]
         pool, from_ = train | whole, "train"
     elif whole:
-        wanted = [split for split, there in (("test", tests), ("dev", dev)) if not there]
         pool, from_ = whole, "the rows"
     elif dev and tests:
         wanted, pool, from_, dev = ["dev"], dev, "dev", {}
@@ -68,31 +54,28 @@ def divide(
         wanted, tests, dev = ["test", "dev"], {}, {}
     if not wanted:
         return {"train": pool, "dev": dev, **tests}, ["train, dev and test as given"]
-    cut = _cut(pool, wanted, corpus, queries, seed)
-    made = {"train": cut.rest, "dev": dev, **tests} | cut.parts
-    return made, _sentences(cut, pool, wanted, from_, sorted(given))
+    parts, shared = _cut(pool, wanted, corpus, queries)
+    said = _sentences(parts, shared, from_, from_ or " and ".join(sorted(given)))
+    return {"train": {}, "dev": dev, **tests} | parts, said
 
 
-def _sentences(cut: Cut, pool: Split, wanted: list[str], from_: str, given: list[str]) -> list[str]:
-    sizes = ", ".join(f"{name} {len(cut.parts[name]):,}" for name in wanted)
-    source = from_ or " and ".join(given)
-    said = [
-        f"cut from the {len(pool):,} queries of {source} by document: {sizes}, "
-        f"train {len(cut.rest):,}"
-    ]
+def _sentences(parts: Mapping[str, Split], shared: int, from_: str, source: str) -> list[str]:
+    sizes = ", ".join(f"{name} {len(part):,}" for name, part in parts.items())
+    total = sum(map(len, parts.values()))
+    said = [f"cut from the {total:,} queries of {source} by document: {sizes}"]
     if not from_:
         said.append(
-            f"only {' and '.join(given)} was given and nothing to train on: its queries were "
-            "divided. Figures on this test split are not comparable with published ones"
+            f"only {source} was given and nothing to train on: its queries were divided. "
+            "Figures on this test split are not comparable with published ones"
         )
     elif from_ == "dev":
         said.append("no train was given: most of dev is trained on, test is as given")
-    for name in wanted:
-        if CAPS[name] < round(SHARES[name] * len(pool)):
+    for name in (name for name in parts if name in CAPS):
+        if CAPS[name] < round(SHARES[name] * total):
             said.append(f"{name} is limited to {CAPS[name]:,} queries")
-    if cut.shared:
+    if shared:
         said.append(
-            f"{cut.shared:,} queries hang together through the documents they share and were "
+            f"{shared:,} queries hang together through the documents they share and were "
             "divided by query: a document may be right in train and in test. The subset "
             "never_positive shows the queries for which it is not so"
         )
@@ -100,12 +83,9 @@ def _sentences(cut: Cut, pool: Split, wanted: list[str], from_: str, given: list
 
 
 def _cut(
-    pool: Split,
-    wanted: list[str],
-    corpus: Mapping[str, str],
-    queries: Mapping[str, str],
-    seed: int,
-) -> Cut:
+    pool: Split, wanted: list[str], corpus: Mapping[str, str], queries: Mapping[str, str]
+) -> tuple[dict[str, Split], int]:
+    """The wanted parts of a pool, the rest as ``train``; how many queries share a document."""
     if len(pool) <= len(wanted):
         raise EmbkitError(
             f"{len(pool)} usable {'query' if len(pool) == 1 else 'queries'} to make "
@@ -113,18 +93,17 @@ def _cut(
             expected=f"at least {len(wanted) + 1} different queries, better a few hundred",
             hint="add rows, or look into the quarantine file to see what was put aside",
         )
-    order = {query: _hash(queries[query], seed) for query in pool}
-    left = sorted(_parts(pool, corpus), key=lambda part: min(order[q] for q in part))
+    # queries that share a right document are one part
+    order = {query: in_order(normalise(queries[query]), 0) for query in pool}
+    texts = ((_hash(normalise(corpus[d])) for d in right_documents(j)) for j in pool.values())
+    left = connected(zip(pool, texts, strict=True))
+    left.sort(key=lambda part: min(order[q] for q in part))
     taken: dict[str, list[str]] = {}
     shared = 0
     for name in wanted:
         goal = max(1, min(CAPS[name], round(SHARES[name] * len(pool))))
-        chosen: list[str] = []
-        rest: list[list[str]] = []
-        for part in left:
-            fits = len(chosen) + len(part) <= goal
-            chosen += part if fits else []
-            rest += [] if fits else [part]
+        fitting, rest = fill(left, goal)
+        chosen = [query for part in fitting for query in part]
         if not chosen:  # the parts are large: one that is not much too large will do
             smallest = min(rest, key=len)
             if len(smallest) <= min(CAPS[name], len(pool) // 3, 2 * goal):
@@ -141,44 +120,78 @@ def _cut(
         taken[name], left = chosen, [part for part in rest if part]
     parts = {name: {q: pool[q] for q in sorted(chosen)} for name, chosen in taken.items()}
     out = {query for chosen in taken.values() for query in chosen}
-    return Cut(parts, {q: judged for q, judged in pool.items() if q not in out}, shared)
+    return parts | {"train": {q: judged for q, judged in pool.items() if q not in out}}, shared
 
 
-def _parts(pool: Split, corpus: Mapping[str, str]) -> list[list[str]]:
-    """The connected parts: queries that share a right document, directly or through others."""
-    above: dict[str, str] = {}
+def connected(items: Iterable[tuple[T, Iterable[Hashable]]]) -> list[list[T]]:
+    """The items, each with its keys, that share a key directly or through others: their parts.
 
-    def root(query: str) -> str:
-        while above[query] != query:
-            above[query] = above[above[query]]
-            query = above[query]
-        return query
+    Example:
+        >>> connected([("one", "a"), ("two", "bc"), ("three", "d"), ("four", "c")])
+        [['one'], ['two', 'four'], ['three']]
+    """
+    above: dict[T, T] = {}  # item -> an earlier one of its part, or itself
+    holder: dict[Hashable, T] = {}
 
-    holder: dict[bytes, str] = {}
-    for query, judged in pool.items():
-        above[query] = query
-        for document in right_documents(judged):
-            text = hashlib.sha1(normalise(corpus[document]).encode()).digest()
-            above[root(holder.setdefault(text, query))] = root(query)
-    parts: dict[str, list[str]] = defaultdict(list)
-    for query in pool:
-        parts[root(query)].append(query)
+    def root(item: T) -> T:
+        while above[item] != item:
+            above[item] = above[above[item]]
+            item = above[item]
+        return item
+
+    for item, keys in items:
+        above[item] = item
+        for key in keys:
+            above[root(holder.setdefault(key, item))] = root(item)
+    parts: dict[T, list[T]] = defaultdict(list)
+    for item in above:
+        parts[root(item)].append(item)
     return list(parts.values())
 
 
-def _hash(text: str, seed: int) -> bytes:
-    return hashlib.sha1(f"{seed} {normalise(text)}".encode()).digest()
+def fill(parts: Iterable[list[T]], goal: float) -> tuple[list[list[T]], list[list[T]]]:
+    """The parts that fit, in their order, into so many items; and the others."""
+    taken: list[list[T]] = []
+    left: list[list[T]] = []
+    count = 0
+    for part in parts:
+        fits = count + len(part) <= goal
+        (taken if fits else left).append(part)
+        count += len(part) if fits else 0
+    return taken, left
+
+
+def in_order(text: str, seed: int) -> bytes:
+    """What texts are sorted by, to be held out or not."""
+    return _hash(f"{seed} {text}")
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.sha1(text.encode()).digest()
+
+
+def split_by_kind(
+    asked: Mapping[str, tuple[str, Iterable[str]]], kinds: Callable[[str], Iterable[str]]
+) -> tuple[dict[str, str], dict[str, Split]]:
+    """Queries and qrels of ``train``, ``dev``, ``known`` and ``novel``, as ``split_of`` says.
+
+    ``asked`` is normalised query -> its text and right documents, ``kinds`` gives a document's.
+    """
+    queries: dict[str, str] = {}
+    qrels: dict[str, Split] = {split: {} for split in ("train", "dev", "known", "novel")}
+    for key, (text, right) in sorted(asked.items()):
+        query = "q" + hashlib.sha1(key.encode()).hexdigest()[:12]
+        queries[query] = text
+        split = split_of(key, {kind for document in right for kind in kinds(document)})
+        qrels[split][query] = dict.fromkeys(sorted(right), 1)
+    return queries, qrels
 
 
 def split_of(key: str, kinds: Iterable[str]) -> str:
-    """``train``, ``dev``, ``known`` or ``novel``, by hashes of texts: splits nest across profiles.
+    """``train``, ``dev``, ``known`` or ``novel``, by hashes of a normalised query and its kinds.
 
-    ``novel`` asks of kinds that training never sees. Dev holds both kinds of test: what it
-    chooses must suit both.
-
-    Args:
-        key: the query, normalised.
-        kinds: those of its right documents.
+    Splits nest across profiles. ``novel`` asks of kinds that training never sees. Dev holds both
+    kinds of test: what it chooses must suit both.
     """
     shares = [_share("category " + kind) for kind in kinds]
     if all(share < NOVEL for share in shares):
@@ -193,60 +206,52 @@ def split_of(key: str, kinds: Iterable[str]) -> str:
 
 def _share(key: str) -> float:
     """A number in [0, 1) that depends on the text alone."""
-    return int(hashlib.sha1(key.encode()).hexdigest()[:8], 16) / 2**32
+    return int.from_bytes(_hash(key)[:4]) / 2**32
 
 
 def smoke(
     qrels: Mapping[str, Split], corpus: Mapping[str, str], negatives: Mapping[str, Iterable[str]]
 ) -> tuple[dict[str, Split], dict[str, str]]:
-    """The smallest useful part: about 400 documents and 60 test queries, right documents first.
+    """The smallest useful qrels and corpus: about 400 documents and 60 test queries.
 
-    Args:
-        qrels: all splits.
-        corpus: document id -> text.
-        negatives: query id -> documents marked as wrong; they come before the rest of the corpus.
-
-    Returns:
-        (qrels, corpus), both cut; the same ones where nothing is larger than that.
+    Right documents come first, then negatives, then the rest. Nothing is cut that is not larger.
     """
     tests = [split for split in qrels if split not in ("train", "dev")]
-    rooms = {split: -(-SMOKE["test"] // len(tests)) for split in tests}
-    rooms |= {"dev": SMOKE["dev"], "train": SMOKE["train"]}
-    if len(corpus) <= SMOKE["documents"] and all(len(qrels[s]) <= rooms[s] for s in rooms):
+    limits = {split: -(-SMOKE["test"] // len(tests)) for split in tests}
+    limits |= {"dev": SMOKE["dev"], "train": SMOKE["train"]}
+    if len(corpus) <= SMOKE["documents"] and all(len(qrels[s]) <= limits[s] for s in limits):
         return {split: dict(judged) for split, judged in qrels.items()}, dict(corpus)
     kept: dict[str, None] = {}
     chosen: dict[str, Split] = {}
-    for split, room in rooms.items():
+    for split, limit in limits.items():  # queries, with their first right documents
         chosen[split] = {}
         most = SMOKE["documents"] * (1 if split == "train" else 0.75)
         for query in _shuffled(qrels[split]):
             judged = qrels[split][query]
             right = sorted(right_documents(judged), key=lambda d: (-judged[d], d))
             right = right[: SMOKE["answers"]]
-            full = len(kept) + sum(d not in kept for d in right) > most
-            if len(chosen[split]) == room:
+            if len(chosen[split]) == limit:
                 break
-            if full and chosen[split]:
-                continue
-            kept |= dict.fromkeys(right)
-            chosen[split][query] = judged
-    for part in chosen.values():
+            if not chosen[split] or len(kept) + sum(d not in kept for d in right) <= most:
+                kept |= dict.fromkeys(right)
+                chosen[split][query] = judged
+    for part in chosen.values():  # documents that are judged and wrong
         for query, judged in part.items():
             for document in (*judged, *negatives.get(query, ())):
                 if len(kept) < SMOKE["documents"] and judged.get(document, 0) < 1:
                     kept.setdefault(document)
-    for document in _shuffled(corpus):
+    for document in _shuffled(corpus):  # any others
         if len(kept) >= SMOKE["documents"]:
             break
         kept.setdefault(document)
-    cut = {
-        split: {q: {d: g for d, g in j.items() if d in kept} for q, j in judged.items()}
-        for split, judged in chosen.items()
+    small = {
+        split: {q: {d: g for d, g in j.items() if d in kept} for q, j in chosen[split].items()}
+        for split in qrels
     }
-    return {split: cut[split] for split in qrels}, {d: t for d, t in corpus.items() if d in kept}
+    return small, {d: t for d, t in corpus.items() if d in kept}
 
 
-def _shuffled(ids: Iterable[str], seed: int = 0) -> list[str]:
+def _shuffled(ids: Iterable[str]) -> list[str]:
     ordered = sorted(ids)
-    random.Random(seed).shuffle(ordered)
+    random.Random(0).shuffle(ordered)
     return ordered

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html.entities
 import re
 import unicodedata
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from .domain import normalise
+from .images import in_parts
 
 SHINGLE = 5  # characters
 MOST = 50  # near texts of one text that are compared exactly
@@ -48,10 +50,9 @@ _COMMON = {  # words that hold sentences together, few of them shared between th
     "Dutch": "de het een van en dat niet met voor zijn op aan ook wordt bij te",
 }
 _JAPANESE = {"Cjk", "Hiragana", "Katakana"}  # Japanese mixes them in every sentence
-_VOTES: dict[str, tuple[str, ...]] = defaultdict(tuple)
-for _language, _words in _COMMON.items():
-    for _word in _words.split():
-        _VOTES[_word] += (_language,)
+_VOTES: dict[str, list[str]] = defaultdict(list)  # word -> its languages
+for _language, _word in ((name, word) for name, said in _COMMON.items() for word in said.split()):
+    _VOTES[_word].append(_language)
 
 
 def words(text: str) -> list[str]:
@@ -87,13 +88,13 @@ def near_pairs(
     """Pairs of texts that are nearly the same letter for letter.
 
     MinHash (datasketch) proposes pairs: 100 hashes in 20 bands of 5, so a pair at the usual
-    threshold of 0.8 is missed once in 2,500. Of the likeliest 50 for each right text, the exact
-    Jaccard similarity of the 5-character pieces then decides: texts made from one template would
-    else all be compared with all. Only the left texts are kept, so put the fewer there.
+    threshold of 0.8 is missed once in 2,500. The exact Jaccard similarity of the 5-character
+    pieces decides on the likeliest 50 for each right text: texts made from one template would else
+    all be compared with all.
 
     Args:
-        left: texts.
-        right: texts; may be many more.
+        left: texts; they are kept in memory, so put the fewer here.
+        right: texts.
         threshold: the smallest Jaccard similarity, between 0.5 and 1.
         seed: of the hashes.
 
@@ -112,8 +113,6 @@ def near_pairs(
         rows = ([piece.encode("utf-8", "replace") for piece in shingles(text)] for text in texts)
         return MinHash.generator(rows, num_perm=100, seed=seed)
 
-    if not left or not right:
-        return []
     index = MinHashLSH(num_perm=100, params=(20, 5))
     hashes = np.empty((len(left), 100), np.uint32)
     for i, sketch in enumerate(sketches(left)):
@@ -148,19 +147,11 @@ _MANGLED = re.compile(f"[{_LEADS}][{_REST}]{{1,3}}")
 
 def _was_utf8(run: str) -> bool:
     """Whether letters are the bytes of UTF-8, read as if each were a character (Ã© for é)."""
-    raw = bytearray()
-    for letter in run:
-        try:
-            raw += letter.encode("cp1252")
-        except UnicodeEncodeError:
-            if ord(letter) > 255:
-                return False
-            raw.append(ord(letter))
-    for end in range(len(raw), 1, -1):  # what follows may belong to the text
-        try:
+    raw = b"".join(c.encode("cp1252", "ignore") or c.encode("latin-1", "ignore") for c in run)
+    ends = range(len(raw), 1, -1) if len(raw) == len(run) else ()
+    for end in ends:  # what follows may belong to the text
+        with contextlib.suppress(UnicodeDecodeError):
             return len(raw[:end].decode("utf-8")) == 1
-        except UnicodeDecodeError:
-            continue
     return False
 
 
@@ -171,27 +162,20 @@ def oddities(text: str) -> list[str]:
         >>> oddities("caf\\u00c3\\u00a9 <b>noir</b>")
         ['mojibake', 'HTML tag']
     """
-    found = []
-    plain = text.isascii()
-    if not plain and any(_was_utf8(m[0]) for m in _MANGLED.finditer(text)):
-        found.append("mojibake")
-    if not plain and "\ufffd" in text:
-        found.append("replacement character")
-    if "\0" in text:
-        found.append("NUL")
-    if _CONTROL.search(text) and "mojibake" not in found:  # its second bytes look like controls
-        found.append("control character")
-    if not plain and _INVISIBLE.search(text):
-        found.append("invisible character")
-    if not plain and not unicodedata.is_normalized("NFC", text):
-        found.append("not NFC")
-    if any(m[0][1] == "#" or m[0][1:] in html.entities.html5 for m in _ENTITY.finditer(text)):
-        found.append("HTML entity")
-    if _TAG.search(text):
-        found.append("HTML tag")
-    if len(text) > LONG_LINE and max(map(len, text.splitlines()), default=0) > LONG_LINE:
-        found.append("very long line")
-    return found
+    plain, entities = text.isascii(), (m[0][1:] for m in _ENTITY.finditer(text))
+    mojibake = not plain and any(_was_utf8(m[0]) for m in _MANGLED.finditer(text))
+    found = {
+        "mojibake": mojibake,
+        "replacement character": not plain and "\ufffd" in text,
+        "NUL": "\0" in text,
+        "control character": not mojibake and _CONTROL.search(text),  # as its second bytes look
+        "invisible character": not plain and _INVISIBLE.search(text),
+        "not NFC": not plain and not unicodedata.is_normalized("NFC", text),
+        "HTML entity": any(name[0] == "#" or name in html.entities.html5 for name in entities),
+        "HTML tag": _TAG.search(text),
+        "very long line": len(text) > LONG_LINE and max(map(len, text.splitlines())) > LONG_LINE,
+    }
+    return [name for name, there in found.items() if there]
 
 
 def scripts(texts: Iterable[str]) -> dict[str, float]:
@@ -212,15 +196,14 @@ def languages(texts: Iterable[str]) -> Counter[str]:
     """How many texts are in which language, of those that can be told.
 
     A vote by the words that hold sentences together, in seven languages of Latin script. A text
-    counts where one language alone has the most votes, two at least: short phrases often can't
-    be told.
+    counts where one language alone has the most votes, two at least.
     """
     told: Counter[str] = Counter()
     for text in texts:
         votes = Counter(name for word in set(words(text[:READ])) for name in _VOTES.get(word, ()))
-        best = votes.most_common(2)
-        if best and best[0][1] >= 2 and (len(best) == 1 or best[0][1] > best[1][1]):
-            told[best[0][0]] += 1
+        (first, most), (_, second) = [*votes.most_common(2), ("", 0), ("", 0)][:2]
+        if most >= 2 and most > second:
+            told[first] += 1
     return told
 
 
@@ -229,22 +212,15 @@ def languages(texts: Iterable[str]) -> Counter[str]:
 
 def token_lengths(tokenizer: Any, texts: Sequence[str]) -> np.ndarray:
     """Tokens of each text, its special tokens counted and nothing cut off, shape (texts,)."""
-    lengths = [len(ids) for part in _tokens(tokenizer, texts, special=True) for ids in part]
-    return np.array(lengths, dtype=np.int64)
+    return np.array([len(ids) for ids in _tokens(tokenizer, texts, special=True)], dtype=np.int64)
 
 
 def fertility(tokenizer: Any, counts: Counter[str]) -> list[tuple[str, int, int, bool]]:
-    """Each word with its count, how many pieces the tokenizer makes of it, and if any is unknown.
-
-    Args:
-        tokenizer: of a transformers model.
-        counts: word → how often it occurs; ``letter_words`` makes them.
-    """
+    """Each word with its count, the number of its tokens, and whether one of them is unknown."""
     unknown = getattr(tokenizer, "unk_token_id", None)
-    order = list(counts)
-    parts = _tokens(tokenizer, [f" {word}" for word in order], special=False)
-    ids = (row for part in parts for row in part)
-    return [(w, counts[w], len(row), unknown in row) for w, row in zip(order, ids, strict=True)]
+    ids = _tokens(tokenizer, [f" {word}" for word in counts], special=False)
+    told = zip(counts.items(), ids, strict=True)
+    return [(word, count, len(row), unknown in row) for (word, count), row in told]
 
 
 def letter_words(texts: Iterable[str]) -> Counter[str]:
@@ -255,10 +231,10 @@ def letter_words(texts: Iterable[str]) -> Counter[str]:
     return found
 
 
-def _tokens(tokenizer: Any, texts: Sequence[str], special: bool) -> Iterator[list[list[int]]]:
-    for start in range(0, len(texts), 1_000):
-        yield tokenizer(
-            list(texts[start : start + 1_000]),
+def _tokens(tokenizer: Any, texts: Sequence[str], special: bool) -> Iterator[list[int]]:
+    for part in in_parts(texts, 1_000):
+        yield from tokenizer(
+            list(part),
             add_special_tokens=special,
             truncation=False,
             padding=False,

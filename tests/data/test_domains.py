@@ -11,7 +11,7 @@ import simple_icd_10_cm as icd
 from embkit.data import Domain, check_leakage, load_domain, splits
 from embkit.data import domain as base
 from embkit.data.domain import normalise
-from embkit.data.sources.icd10cm import _citation, _kin, load
+from embkit.data.sources.icd10cm import _citation, _related, load
 from embkit.errors import EmbkitError
 
 
@@ -121,7 +121,7 @@ def test_some_phrases_that_anyone_can_look_up(smoke):
             assert smoke.negatives[query] == ("D62",)
 
 
-def test_negatives_of_people_are_neither_right_nor_kin(smoke):
+def test_negatives_of_people_are_neither_right_nor_related(smoke):
     where = split_of(smoke)
     assert len(smoke.negatives) > 10
     for query, wrong in smoke.negatives.items():
@@ -269,7 +269,7 @@ def test_no_query_still_holds_a_citation(smoke):
 
 
 @pytest.mark.parametrize(
-    "code, others, kin",
+    "code, others, related",
     [
         ("D50", {"D50"}, True),
         ("D50.0", {"D50"}, True),
@@ -279,8 +279,8 @@ def test_no_query_still_holds_a_citation(smoke):
         ("D50", set(), False),
     ],
 )
-def test_kin_are_above_below_or_the_same(code, others, kin):
-    assert _kin(code, others) is kin
+def test_related_codes_are_above_below_or_the_same(code, others, related):
+    assert _related(code, others) is related
 
 
 # -- the content hash --

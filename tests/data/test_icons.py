@@ -461,7 +461,7 @@ def test_a_saved_data_set_reads_no_file_outside_its_folder(tmp_path):
 
 def test_a_folder_without_a_column_of_captions(tmp_path):
     folder = folder_with(tmp_path, ["0.png,red"], header="picture,colour")
-    with pytest.raises(EmbkitError, match="column for captions"):
+    with pytest.raises(EmbkitError, match="no column for the caption in 'captions.csv'"):
         load_domain(str(folder))
 
 

@@ -20,23 +20,15 @@ HEADER = {  # what the header of a file of judgements may call its columns
 SPLITS = {"validation": "dev", "valid": "dev", "val": "dev", "all": WHOLE, "qrels": WHOLE}
 
 
-def find(folder: Path) -> tuple[dict[str, Path], dict[str, list[Path]]]:
-    """The files of a folder in BEIR's layout: the texts by kind, the judgements by split.
-
-    Example:
-        >>> find(Path("scifact"))  # doctest: +SKIP
-        ({'corpus': ..., 'queries': ...}, {'train': [...], 'test': [...]})
-    """
+def find(folder: Path) -> tuple[dict[str, Path], list[Path]]:
+    """The files of a folder in BEIR's layout: the texts by kind, and the judgements."""
     texts: dict[str, Path] = {}
     for kind in ("corpus", "queries"):
-        for name in (f"{kind}.jsonl", f"{kind}.jsonl.gz"):
-            if (folder / name).is_file():
-                texts.setdefault(kind, folder / name)
-    qrels: dict[str, list[Path]] = {}
-    for path in [*sorted((folder / "qrels").glob("*.tsv*")), folder / "qrels.tsv"]:
-        if path.is_file() and path.name.endswith((".tsv", ".tsv.gz")):
-            qrels.setdefault(split_name(path.name), []).append(path)
-    return texts, qrels
+        for path in (folder / f"{kind}.jsonl.gz", folder / f"{kind}.jsonl"):
+            if path.is_file():
+                texts[kind] = path
+    qrels = [*sorted((folder / "qrels").glob("*.tsv*")), folder / "qrels.tsv"]
+    return texts, [p for p in qrels if p.is_file() and p.name.endswith((".tsv", ".tsv.gz"))]
 
 
 def split_name(name: str) -> str:
@@ -45,31 +37,25 @@ def split_name(name: str) -> str:
     return SPLITS.get(stem.lower(), stem.lower() if stem.lower() in ("train", "dev") else stem)
 
 
-def read(folder: Path, material: Material, encoding: str | None = None) -> None:
-    """Reads a folder in BEIR's layout.
-
-    Raises:
-        EmbkitError: a part is missing, or none of the judgements names texts that are there.
-    """
+def read(folder: Path, material: Material) -> None:
+    """Reads a folder in BEIR's layout; an error where a part of it is missing."""
     texts, qrels = find(folder)
     missing = [f"{kind}.jsonl" for kind in ("corpus", "queries") if kind not in texts]
-    missing += [] if qrels else ["qrels/*.tsv"]
-    if missing:
+    if missing := missing + ([] if qrels else ["qrels/*.tsv"]):
         raise EmbkitError(
             f"{folder.name!r} holds no {' and no '.join(missing)}",
             expected="corpus.jsonl, queries.jsonl and qrels/train.tsv, dev.tsv, test.tsv "
             "(not all three need be there)",
             hint="write the missing part, or give one file of pairs: load_domain('pairs.csv')",
         )
-    bad = material.bad
+    bad, encoding = material.bad, material.encoding
     for kind, path in texts.items():
         add_texts(material, kind, json_rows(path, bad, encoding), path.name)
     marked = folder / "negatives.tsv"
-    for split, paths in qrels.items():
-        for path in paths:
-            file = path.name if path.parent == folder else f"qrels/{path.name}"
-            rows = judgement_rows(path, bad, encoding, file)
-            add_judgements(material, split, rows, file, zeros=not marked.is_file())
+    for path in qrels:
+        file = path.relative_to(folder).as_posix()
+        rows = judgement_rows(path, bad, encoding, file)
+        add_judgements(material, split_name(path.name), rows, file, not marked.is_file())
     if marked.is_file():
         material.ranked = True
         for line, values, raw in judgement_rows(marked, bad, encoding, marked.name):
@@ -105,10 +91,11 @@ def add_texts(material: Material, kind: str, rows: Iterable[Row], file: str) -> 
             material.bad.add(cause, file, line, raw)
             continue
         text, title = values.get("text"), values.get("title") if kind == "corpus" else None
-        if not text_fault(title):  # BEIR's way; either may be missing
-            text = title if text_fault(text) == "empty text" else _joined(title, text)
-        elif text_fault(title) != "empty text":
+        if (fault := text_fault(title)) and fault != "empty text":
             text = title  # put aside with the title's fault
+        elif not fault:  # BEIR's way; either may be missing
+            joined = f"{title} {text}" if isinstance(text, str) else text
+            text = title if text_fault(text) == "empty text" else joined
         if not material.add(texts, key, text, (file, line), raw):
             continue
         if kind == "queries":
@@ -119,21 +106,15 @@ def add_texts(material: Material, kind: str, rows: Iterable[Row], file: str) -> 
                     found[key] = other
 
 
-def _joined(title: Any, text: Any) -> Any:
-    return f"{title} {text}" if isinstance(text, str) else text
-
-
 def judgement_rows(path: Path, bad: Quarantine, encoding: str | None, file: str) -> Iterator[Row]:
     """A file's judgements, with a header or without (then in BEIR's or in TREC's order)."""
-    places: dict[str, int] | None = None
+    places: dict[str, int] = {}
     header = False
     for line, fields, text in table_rows(path, bad, encoding, "\t", file):
-        fields = text.split() if len(fields) == 1 else fields
-        fields = [part.strip() for part in fields]
-        if places is None:
+        fields = text.split() if len(fields) == 1 else [part.strip() for part in fields]
+        if not places:
             places = _places(fields)
-            header = places is not None
-            if header:
+            if header := {"query-id", "corpus-id"} <= places.keys():
                 bad.rows[file] -= 1
                 continue
             places = {"query-id": 0, "corpus-id": 1, "score": 2}
@@ -143,38 +124,26 @@ def judgement_rows(path: Path, bad: Quarantine, encoding: str | None, file: str)
             if len(fields) > 3 and any(fields[3:]):
                 bad.add("too many columns", file, line, text, f"{len(fields)} and no header")
                 continue
-        if len(fields) <= max(places.values()):
-            detail = f"{len(fields)} where {max(places.values()) + 1} are needed"
+        if len(fields) <= (last := max(places.values())):
+            detail = f"{len(fields)} where {last + 1} are needed"
             bad.add("too few columns", file, line, text, detail)
             continue
         yield line, {name: fields[place] for name, place in places.items()}, text
 
 
-def _places(fields: list[str]) -> dict[str, int] | None:
-    """Which column is which, if this row is a header."""
-    names = [field.lower() for field in fields]
-    places = {
-        role: names.index(name)
-        for role, known in HEADER.items()
-        if (name := next((n for n in known if n in names), None)) is not None
-    }
-    return places if {"query-id", "corpus-id"} <= places.keys() else None
+def _places(header: list[str]) -> dict[str, int]:
+    """Which column is which, of those that are known by their names."""
+    names = [field.lower() for field in header]
+    found = {role: [n for n in known if n in names] for role, known in HEADER.items()}
+    return {role: names.index(known[0]) for role, known in found.items() if known}
 
 
 def add_judgements(
     material: Material, split: str, rows: Iterable[Row], file: str, zeros: bool = True
 ) -> None:
-    """Adds judgements of one split; a grade of 0 marks a document that looked right and is not.
+    """Adds judgements of one split, whose texts are there already.
 
-    Args:
-        material: what is added to; its texts are there already.
-        split: whose judgements these are.
-        rows: query-id, corpus-id and score; without a score all are right.
-        file: the file's name, for what is put aside.
-        zeros: whether a grade of 0 makes the document one of the query's negatives.
-
-    Raises:
-        EmbkitError: no judgement names a query and a document that are there.
+    With ``zeros`` a grade of 0 makes a document one of the query's negatives.
     """
     read = swapped = usable = 0
     for line, values, raw in rows:

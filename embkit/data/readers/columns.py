@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ...errors import EmbkitError, unknown
 from ..domain import normalise
-from .draft import Material, key_of
+from .draft import WHOLE, Material, key_of
 from .parsing import Row, text_fault
 
 Columns = Mapping[str, str | int | Sequence[str | int]]
@@ -33,11 +34,6 @@ def choose_columns(
 ) -> dict[str, tuple[str, ...]]:
     """Role -> the columns that play it: those that were named, or a guess if it is plain.
 
-    Args:
-        header: the file's columns.
-        columns: role (anchor, positive, negative, score) -> a column or several, if named.
-        file: whose, for the error.
-
     Raises:
         EmbkitError: a column that is not there, or a guess that is not plain: it lists the
             columns and what to type.
@@ -46,25 +42,23 @@ def choose_columns(
         return _named(header, columns, file)
     plain = {name: re.sub(r"[\s-]+", "_", name.strip().lower()) for name in header}
     found: dict[str, tuple[str, ...]] = {}
+    unclear = []
     for role, names in NAMES.items():
         fitting = [name for name in header if plain[name] in names]
-        exact = [name for name in fitting if plain[name] == role]
-        found[role] = tuple(exact[:1] or fitting)
-    found["negative"] = tuple(name for name in header if NEGATIVE.fullmatch(plain[name]))
-    scores = [name for name in header if plain[name] in SCORE]
-    if any(len(found[role]) != 1 for role in ("anchor", "positive")):
-        seen = {role: found[role] for role in ("anchor", "positive")}
-        raise _unclear(header, file, _why(seen), _typed(header, seen))
-    if scores:
-        typed = {"anchor": found["anchor"], "positive": found["positive"]}
-        raise _unclear(
-            header,
-            file,
-            f"the column {scores[0]!r} may say that some pairs are wrong",
-            f"{_typed(header, typed)} if every row is a right pair; "
-            f"{_typed(header, typed | {'score': (scores[0],)})} if only those above 0 are",
-        )
-    return {role: names for role, names in found.items() if names}
+        found[role] = tuple([name for name in fitting if plain[name] == role][:1] or fitting)
+        if not fitting:
+            unclear.append(f"none looks like the {role}")
+        elif len(found[role]) > 1:
+            unclear.append(f"{' and '.join(map(repr, fitting))} may each be the {role}")
+    if unclear:
+        raise _unclear(header, file, "; ".join(unclear), _typed(header, found))
+    if scores := [name for name in header if plain[name] in SCORE]:
+        typed = f"{_typed(header, found)} if every row is a right pair; "
+        typed += f"{_typed(header, found | {'score': (scores[0],)})} if only those above 0 are"
+        why = f"the column {scores[0]!r} may say that some pairs are wrong"
+        raise _unclear(header, file, why, typed)
+    negatives = tuple(name for name in header if NEGATIVE.fullmatch(plain[name]))
+    return found | ({"negative": negatives} if negatives else {})
 
 
 def _named(header: Sequence[str], columns: Columns, file: str) -> dict[str, tuple[str, ...]]:
@@ -75,25 +69,14 @@ def _named(header: Sequence[str], columns: Columns, file: str) -> dict[str, tupl
         role = "negative" if role == "negatives" else role
         if role not in ROLES:
             raise unknown("role in columns=", role, ROLES)
-        names = tuple(given) if isinstance(given, list | tuple) else (given,)
-        found[role] = tuple(str(name) for name in names)
+        found[role] = tuple(map(str, given if isinstance(given, list | tuple) else [given]))
         for name in found[role]:
             if name not in header:
                 raise unknown(f"column (for {role}, in {file!r})", name, header)
-    for role in ("anchor", "positive"):
+    for role in NAMES:
         if len(found.get(role, ())) != 1:
             raise _unclear(header, file, f"columns= names no {role}", _typed(header, found))
     return found
-
-
-def _why(seen: Mapping[str, Sequence[str]]) -> str:
-    said = []
-    for role, names in seen.items():
-        if not names:
-            said.append(f"none looks like the {role}")
-        elif len(names) > 1:
-            said.append(f"{' and '.join(map(repr, names))} may each be the {role}")
-    return "; ".join(said)
 
 
 def _typed(header: Sequence[str], seen: Mapping[str, Sequence[str]]) -> str:
@@ -118,74 +101,71 @@ def _unclear(header: Sequence[str], file: str, why: str, typed: str) -> EmbkitEr
     )
 
 
-def say_columns(
-    material: Material, header: Iterable[str], chosen: Mapping[str, tuple[str, ...]]
-) -> None:
-    """Keeps which column was taken for what, and which were left, for the report."""
-    material.columns = {role: ", ".join(names) for role, names in chosen.items()}
-    used = {name for names in chosen.values() for name in names}
-    if rest := [name for name in header if name not in used]:
-        material.columns["not used"] = ", ".join(rest[:20])
-
-
 def add_pairs(
     material: Material,
-    rows: Iterable[Row],
-    chosen: Mapping[str, Sequence[str]],
-    split: str,
     file: str,
+    header: Sequence[str],
+    read: Callable[[list[str]], Iterable[Row]],
+    split: str = WHOLE,
     known: Mapping[str, str] | None = None,
 ) -> None:
     """Adds rows of pairs or triplets: texts become documents and queries, once each.
 
     Args:
         material: what is added to.
-        rows: line, column -> value, the row as it stood.
-        chosen: role -> columns.
-        split: whose rows these are; ``""`` if none was given.
         file: the file's name, for what is put aside.
+        header: its columns.
+        read: gives the rows, of the columns that are needed.
+        split: whose rows these are.
         known: normalised text -> id of the documents that are there already.
     """
+    chosen, bad = choose_columns(header, material.given, file), material.bad
+    needed = [name for names in chosen.values() for name in names]
+    material.columns = {role: ", ".join(names) for role, names in chosen.items()}
+    if rest := [name for name in header if name not in needed]:
+        material.columns["not used"] = ", ".join(rest[:20])
     (anchor,), (positive,) = chosen["anchor"], chosen["positive"]
     score = chosen.get("score", ("",))[0]
-    for line, values, raw in rows:
+
+    def document_of(text: str) -> str:
+        return (known.get(normalise(text)) if known else None) or _known(material, "d", text)
+
+    for line, values, raw in read(needed):
+        # the query and its right documents
         query = values.get(anchor)
         right, faults = texts_of(values.get(positive))
         fault, column = text_fault(query), anchor
         if not fault and not right:
             fault, column = (faults or ["empty text"])[0], positive
-        if fault or not isinstance(query, str):
-            assert fault
-            material.bad.add(fault, file, line, raw, f"in column {column!r}")
+        if fault:
+            bad.add(fault, file, line, raw, f"in column {column!r}")
             continue
         for fault in faults:
-            material.bad.add(fault, file, line, raw, f"one of several in {positive!r}; rest kept")
+            bad.add(fault, file, line, raw, f"one of several in {positive!r}; rest kept")
         grade, cause = grade_of(values.get(score)) if score else (1, "")
         if grade is None:
-            material.bad.add(cause, file, line, raw, f"{values.get(score)!r}")
+            bad.add(cause, file, line, raw, f"{values.get(score)!r}")
             continue
         asked = _known(material, "q", query)
         material.where.setdefault(asked, (file, line))
-        for text in right:
-            document = known.get(normalise(text)) if known else None
-            document = document or _known(material, "d", text)
+        for document in map(document_of, right):
             if document in material.qrels.get(split, {}).get(asked, ()):
                 material.merged += 1
             if not material.judge(split, asked, document, grade):
                 cause = "pair with two different scores"
-                material.bad.add(cause, file, line, raw, f"{grade} after another")
+                bad.add(cause, file, line, raw, f"{grade} after another")
             if grade < 1:
                 material.negatives[asked][document] = None
+        # negatives
         for column in chosen.get("negative", ()):
             usable, faults = texts_of(values.get(column))
             for fault in faults:
-                material.bad.add(fault, file, line, raw, f"in {column!r}; the pair is kept")
-            for text in usable:
-                document = known.get(normalise(text)) if known else None
-                material.negatives[asked][document or _known(material, "d", text)] = None
+                bad.add(fault, file, line, raw, f"in {column!r}; the pair is kept")
+            for document in map(document_of, usable):
+                material.negatives[asked][document] = None
 
 
-def _known(material: Material, kind: str, text: str) -> str:
+def _known(material: Material, kind: str, text: Any) -> str:
     """The id of a query ("q") or document ("d") with this text; a new one for a new text."""
     key = key_of(kind, text)
     texts = material.queries if kind == "q" else material.corpus
@@ -200,20 +180,20 @@ def texts_of(value: Any) -> tuple[list[str], list[str]]:
     Nothing (an empty text, a null) among the others is no fault: short rows are padded with it.
     """
     several = list(value) if isinstance(value, list | tuple) else [value]
-    faults = [fault for text in several if (fault := text_fault(text)) not in (None, "empty text")]
-    return [text for text in several if not text_fault(text)], [f for f in faults if f]
+    faults = [fault for fault in map(text_fault, several) if fault and fault != "empty text"]
+    return [text for text in several if not text_fault(text)], faults
 
 
 def grade_of(value: Any) -> tuple[int | None, str]:
     """A score as a whole number from 0 up, or None and the cause why it is none."""
     try:
-        number = float(value) if not isinstance(value, bool) else float(int(value))
-    except (TypeError, ValueError):
-        return None, "score that is no number"
-    if number != number or number in (float("inf"), float("-inf")):
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
         return None, "score that is no number"
     if number < 0:
         return None, "negative score"
-    if number != int(number):
+    if not number.is_integer():
         return None, "score that is no whole number"
     return int(number), ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,21 +21,20 @@ IN_TEST = "query text that another split asks too"
 
 @dataclass
 class Material:
-    """Texts and judgements as they were read; ``settle`` makes a Domain's checks hold.
+    """Texts and judgements as they were read; ``settle`` makes a Domain's checks hold."""
 
-    ``where`` keeps the file and line of each query, so that what is put aside late can be named.
-    """
-
-    bad: Quarantine = field(default_factory=Quarantine)
+    bad: Quarantine
+    given: Mapping[str, Any] | None = None  # role -> column, if it was said
+    encoding: str | None = None
     corpus: dict[str, str] = field(default_factory=dict)
     queries: dict[str, str] = field(default_factory=dict)
     qrels: dict[str, Split] = field(default_factory=dict)
     negatives: dict[str, dict[str, None]] = field(default_factory=lambda: defaultdict(dict))
     groups: dict[str, str] = field(default_factory=dict)
     parents: dict[str, str] = field(default_factory=dict)
-    where: dict[str, tuple[str, int]] = field(default_factory=dict)
+    where: dict[str, tuple[str, int]] = field(default_factory=dict)  # of each query: file, line
     notes: list[str] = field(default_factory=list)
-    columns: dict[str, str] = field(default_factory=dict)
+    columns: dict[str, str] = field(default_factory=dict)  # role -> the column that plays it
     about: dict[str, str] = field(default_factory=dict)
     tests: list[str] = field(default_factory=list)  # the order of the test splits, if it is known
     ranked: bool = False  # whether the order of negatives was given, and stays
@@ -47,17 +46,14 @@ class Material:
         self, texts: dict[str, str], key: str, text: Any, place: tuple[str, int], raw: Any
     ) -> bool:
         """Adds a text under an id; whether it is there now. What cannot be used is put aside."""
-        if fault := text_fault(text):
+        fault, there = text_fault(text), key in texts
+        if not fault and texts.setdefault(key, text) != text:
+            fault = "id that another text has"
+        if fault:
             self.bad.add(fault, *place, raw)
-        elif key not in texts:
-            texts[key] = text
-            return True
-        elif texts[key] == text:
-            self.merged += 1
-            return True
         else:
-            self.bad.add("id that another text has", *place, raw)
-        return False
+            self.merged += there
+        return not fault
 
     def judge(self, split: str, query: str, document: str, grade: int) -> bool:
         """Adds a judgement; False where another grade stands there already."""
@@ -76,7 +72,7 @@ class Material:
                 del qrels[query]
                 self._aside(NO_ANSWER, query, split)
         owner: dict[str, str] = {}
-        for split in sorted(self.qrels, key=_need):
+        for split in sorted(self.qrels, key=lambda split: {"train": 2, "dev": 1}.get(split, 0)):
             for query in list(self.qrels[split]):
                 first = owner.setdefault(normalise(self.queries[query]), split)
                 if first != split:
@@ -131,16 +127,6 @@ class Material:
         return found
 
 
-def _need(split: str) -> int:
-    """Tests before dev before train: where a question that several ask is kept."""
-    return {"train": 2, "dev": 1}.get(split, 0)
-
-
 def key_of(kind: str, text: str) -> str:
     """An id made of the text, so that it stays the same however the rows are ordered."""
     return kind + hashlib.sha1(normalise(text).encode()).hexdigest()[:16]
-
-
-def right_documents(judged: Judged) -> Iterable[str]:
-    """The documents with a grade above 0."""
-    return (document for document, grade in judged.items() if grade > 0)

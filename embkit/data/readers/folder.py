@@ -1,12 +1,11 @@
 """Data of your own: a folder, a file of pairs, a data set; read once, checked, made a Domain.
 
-What can be read: a folder in BEIR's layout; one CSV, TSV, JSON Lines or Parquet file of pairs or
-triplets; a ``datasets`` object, the folder it was saved to, or its id on the hub. What cannot be
-used is put aside and counted: see ``LoadReport``.
+What cannot be used is put aside and counted: see ``LoadReport``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import re
@@ -17,17 +16,16 @@ from typing import Any
 
 from ... import session
 from ...errors import EmbkitError
-from ..domain import Domain, normalise
+from ..domain import Domain, normalise, right_documents
 from ..splits import divide, smoke
-from . import beir, hub, parsing
-from .columns import Columns, add_pairs, choose_columns, say_columns
-from .draft import WHOLE, Material, right_documents
-from .report import LoadReport, shown
+from . import beir, hub, image_folder, parsing
+from .columns import Columns, add_pairs
+from .draft import Material
+from .report import quarantine_file, reported, shown
 
 PARQUET = (".parquet", ".pq")
 KINDS = (*parsing.TEXT_SUFFIXES, *PARQUET)
 LONG = 100_000  # characters; a longer text is kept and noted
-SAVED = ("dataset_dict.json", "state.json")  # what datasets' save_to_disk leaves
 
 
 def load(
@@ -38,43 +36,56 @@ def load(
     encoding: str | None = None,
     subset: str | None = None,
 ) -> Domain:
-    """Reads data of your own.
-
-    Args:
-        source: a folder, a file, a ``datasets.Dataset`` or ``DatasetDict``, or a hub id
-            (``owner/name``) that is no folder here.
-        profile: ``smoke`` cuts what is larger to about 400 documents and 60 test queries.
-        columns: for pairs, role (anchor, positive, negative, score) -> the column's name.
-        encoding: of text files, where it is not UTF-8 or UTF-16.
-        subset: which configuration of a hub data set.
+    """Reads data of your own; the arguments are those of ``load_domain``.
 
     Raises:
         EmbkitError: nothing usable was found, or it is not clear which column is which.
     """
-    material = Material()
-    name, layout, where = _name(source), "", ""
-    try:
+    name = _name(source)
+    path = local(source) if isinstance(source, str | os.PathLike) else None
+    where = shown(path) if path else "a datasets object"
+    with _quarantine(source, name) as bad:
+        material = Material(bad, columns, encoding)
+        # a data set: an object, the folder it was saved to, an id on the hub
+        data = None
         if not isinstance(source, str | os.PathLike):
-            layout, where = (
-                hub.read_data(hub.mapping(source), material, columns),
-                "a datasets object",
+            data = hub.mapping(source)
+        elif path is None and is_hub_id(source):
+            data, where = hub.from_hub(str(source), subset), f"the hub: {source}"
+        elif path is None:
+            raise EmbkitError(
+                f"no file or folder {str(source)!r}",
+                expected="a path from here or from the project's folder",
+                hint=f"check the path; the working folder is {Path.cwd().name!r}",
             )
-        elif (path := local(source)) is not None:
-            layout, where = _read_path(path, material, columns, encoding), shown(path)
-        elif is_hub_id(source):
-            data = hub.from_hub(str(source), subset)
-            layout, where = hub.read_data(data, material, columns), f"the hub: {source}"
+        elif any((path / file).is_file() for file in ("dataset_dict.json", "state.json")):
+            data = hub.saved(path)
+        # pictures with captions, or texts
+        if image_folder.holds_pictures(path, data):
+            name = path.name if path else name
+            return image_folder.load(path, data, name, profile, where, material)
+        if path is None or data is not None:
+            layout = hub.read_data(data or {}, material)
         else:
-            raise _missing(source)
+            layout = _read_path(path, material)
         return _domain(material, name, profile, layout, where)
+
+
+@contextlib.contextmanager
+def _quarantine(source: Any, name: str) -> Iterator[parsing.Quarantine]:
+    """What bad rows are put into; if the source is refused, its error says where they lie."""
+    bad, refused = parsing.Quarantine(), quarantine_file(f"{name}-refused")
+    try:
+        yield bad
+        refused.unlink(missing_ok=True)  # of an earlier try
     except EmbkitError as error:
-        if not material.bad.causes:
+        if not bad.causes:
             raise
-        kept = material.bad.save(_quarantine(f"{name}-refused"))
+        bad.save(refused)
         raise EmbkitError(
-            f"{error.given} (put aside: {material.bad.summary()})",
+            f"{error.given} (put aside: {parsing.causes_of(bad.causes)})",
             expected=error.expected,
-            hint=f"{error.hint}; {shown(kept or Path())} holds each bad row and its reason",
+            hint=f"{error.hint}; {shown(refused)} holds each bad row and its reason",
         ) from error
     except OSError as error:  # a folder that may not be listed, a disk that has gone
         raise EmbkitError(
@@ -83,18 +94,17 @@ def load(
             hint="check its permissions",
         ) from error
     finally:
-        material.bad.close()
+        bad.close()
 
 
 def local(source: str | os.PathLike[str]) -> Path | None:
     """The path that a source names, from here or from the project's folder; None if none does."""
-    try:
+    # a name may be too long for a file, a user may not exist
+    with contextlib.suppress(OSError, RuntimeError):
         path = Path(source).expanduser()
         for found in (path, session.paths().root / path):
             if found.exists():
                 return found.resolve()
-    except (OSError, RuntimeError):  # a name too long for a file, a user that does not exist
-        pass
     return None
 
 
@@ -106,19 +116,10 @@ def is_bare_name(source: str) -> bool:
 
 def is_hub_id(source: str | os.PathLike[str]) -> bool:
     """Whether a source looks like ``owner/name`` and not like a path."""
-    text = str(source)
-    plain = re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", text) and isinstance(source, str)
-    if not plain or parsing.suffix(Path(text)) in KINDS:
+    plain = isinstance(source, str) and re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source)
+    if not plain or parsing.suffix(Path(source)) in KINDS:
         return False
-    return local(text.split("/")[0]) is None  # in a folder that is there: a path, mistyped
-
-
-def _missing(source: Any) -> EmbkitError:
-    return EmbkitError(
-        f"no file or folder {str(source)!r}",
-        expected="a path from here or from the project's folder",
-        hint=f"check the path; the working folder is {Path.cwd().name!r}",
-    )
+    return local(str(source).split("/")[0]) is None  # in a folder that is there: a path, mistyped
 
 
 def _name(source: Any) -> str:
@@ -135,26 +136,18 @@ def _name(source: Any) -> str:
     return re.sub(r"[^\w.-]+", "-", name).strip("-.")[:60] or "folder"
 
 
-def _quarantine(name: str) -> Path:
-    return session.paths().runs / "quarantine" / f"{name}.jsonl"
-
-
-def _read_path(
-    path: Path, material: Material, columns: Columns | None, encoding: str | None
-) -> str:
+def _read_path(path: Path, material: Material) -> str:
+    """Adds what a folder in BEIR's layout or a file of pairs holds; as what it was read."""
     if path.is_file():
-        return _read_file(path, material, columns, encoding)
-    if any((path / name).is_file() for name in SAVED):
-        return hub.read_data(hub.saved(path), material, columns)
-    texts, qrels = beir.find(path)
-    if texts or qrels:
-        if columns is not None:
+        return _read_file(path, material)
+    if any(beir.find(path)):
+        if material.given is not None:
             raise EmbkitError(
                 "columns= with a folder in BEIR's layout, whose columns are known",
                 expected="columns= for pairs and triplets only",
                 hint=f"load_domain({path.name!r})",
             )
-        beir.read(path, material, encoding)
+        beir.read(path, material)
         return "a folder in BEIR's layout"
     inside = sorted(p.name for p in path.iterdir())
     usable = [name for name in inside if parsing.suffix(Path(name)) in KINDS]
@@ -168,70 +161,54 @@ def _read_path(
     )
 
 
-def _read_file(
-    path: Path, material: Material, columns: Columns | None, encoding: str | None
-) -> str:
-    kind, bad = parsing.suffix(path), material.bad
+def _read_file(path: Path, material: Material) -> str:
+    kind, bad, encoding = parsing.suffix(path), material.bad, material.encoding
     if kind not in KINDS or (kind in PARQUET and path.suffix == ".gz"):
         raise EmbkitError(
             f"{path.name!r} has the unknown suffix {kind or path.suffix!r}",
             expected=f"one of {', '.join(KINDS)} (text also with .gz)",
             hint="save it as CSV or JSON Lines with the columns anchor and positive",
         )
-    if path.stat().st_size == 0:
-        raise EmbkitError(
-            f"{path.name!r} is empty",
-            expected="rows of pairs",
-            hint="check that it was written whole",
-        )
-    rows: Iterable[parsing.Row]
+    rows: Iterable[parsing.Row] | None = None
     if kind in PARQUET:
         header = parsing.parquet_columns(path)
-        chosen = choose_columns(header, columns, path.name)
-        needed = [name for names in chosen.values() for name in names]
-        rows = parsing.parquet_rows(path, bad, needed)
     elif kind in (".csv", ".tsv", ".tab"):
         table = parsing.table_rows(path, bad, encoding, None if kind == ".csv" else "\t")
-        header, table = _header(table, columns, path.name, bad)
-        chosen = choose_columns(header, columns, path.name)
+        header, table = _header(table, path.name, material)
         rows = parsing.named_rows(table, header, path.name, bad)
     else:
         stream = parsing.json_rows(path, bad, encoding)
         first = list(itertools.islice(stream, 20))
         header = list(dict.fromkeys(name for _, values, _ in first for name in values))
-        if first:
-            chosen = choose_columns(header, columns, path.name)
-        else:
-            chosen = {"anchor": ("anchor",), "positive": ("positive",)}
         rows = itertools.chain(first, stream)
-    add_pairs(material, rows, chosen, WHOLE, path.name)
-    say_columns(material, header, chosen)
+        if not first:
+            header, material.given = ["anchor", "positive"], None
+    add_pairs(
+        material,
+        path.name,
+        header,
+        lambda names: parsing.parquet_rows(path, bad, names) if rows is None else rows,
+    )
     return f"pairs from {kind[1:].upper()}"
 
 
 def _header(
-    table: Iterator[tuple[int, list[str], str]],
-    columns: Columns | None,
-    file: str,
-    bad: parsing.Quarantine,
-) -> tuple[list[str], Iterator[tuple[int, list[str], str]]]:
+    table: Iterator[parsing.Record], file: str, material: Material
+) -> tuple[list[str], Iterator[parsing.Record]]:
     """The names of the columns: the first row, or numbers where columns= gives numbers."""
-    first = next(table, None)
-    if first is None:
+    if (first := next(table, None)) is None:
         raise EmbkitError(
-            f"{file!r} holds no row", expected="a header and rows", hint="check the file"
+            f"{file!r} is empty: it holds no row",
+            expected="a header and rows",
+            hint="check that it was written whole",
         )
-    named = columns.values() if isinstance(columns, Mapping) else ()
-    numbers = [
-        n for given in named for n in (given if isinstance(given, list | tuple) else [given])
-    ]
-    numbered = bool(numbers) and all(isinstance(number, int) for number in numbers)
-    if numbered:
+    named = material.given.values() if isinstance(material.given, Mapping) else ()
+    numbers = itertools.chain(*(x if isinstance(x, list | tuple) else [x] for x in named))
+    if named and all(isinstance(number, int) for number in numbers):
         return [str(n) for n in range(len(first[1]))], itertools.chain([first], table)
-    bad.rows[file] -= 1
+    material.bad.rows[file] -= 1
     names: list[str] = []
-    for name in first[1]:
-        name = name.strip()
+    for name in map(str.strip, first[1]):
         names.append(name if name not in names else f"{name}_{names.count(name) + 1}")
     return names, table
 
@@ -246,15 +223,16 @@ def _domain(material: Material, name: str, profile: str, layout: str, where: str
             expected="at least three queries with a right document each",
             hint="look at the first rows",
         )
+    # divided into splits, and cut to the smallest profile
     qrels, said = divide(material.qrels, material.corpus, material.queries)
     wrong, corpus = material.wrong(), material.corpus
-    notes = [*material.notes, *_oddities(material)]
+    material.notes += _oddities(material)
     if profile == "smoke":
         qrels, corpus = smoke(qrels, corpus, wrong)
         there, asked = len(material.corpus), sum(map(len, material.qrels.values()))
         kept = sum(map(len, qrels.values()))
         if len(corpus) < there or kept < asked:
-            notes.append(
+            material.notes.append(
                 f"profile smoke: cut to {len(corpus):,} of {there:,} documents and "
                 f"{kept:,} of {asked:,} queries"
             )
@@ -268,7 +246,8 @@ def _domain(material: Material, name: str, profile: str, layout: str, where: str
         "source": f"{name}, {layout}",
         "terms": "Your own data: embkit does not know under which terms it may be used.",
         "limits": "Only what was judged right counts as right.",
-    } | material.about
+    }
+    # checked, and reported
     domain = Domain(
         name=name,
         profile=profile,
@@ -277,63 +256,32 @@ def _domain(material: Material, name: str, profile: str, layout: str, where: str
         qrels=qrels,
         test_splits=tuple(tests),
         groups={d: group for d, group in material.groups.items() if d in corpus},
-        parents={
-            d: parent
-            for d, parent in material.parents.items()
-            if d in corpus and parent in corpus and d != parent
-        },
+        parents={d: p for d, p in material.parents.items() if d != p and {d, p} <= corpus.keys()},
         negatives={q: documents for q, documents in negatives.items() if documents},
-        about=about,
+        about=about | material.about,
     )
-    report = LoadReport(
-        name=name,
-        source=where,
-        layout=layout,
-        rows=dict(material.bad.rows),
-        splits=tuple(said),
-        columns=material.columns,
-        quarantined=dict(material.bad.causes.most_common()),
-        examples=tuple(material.bad.examples),
-        quarantine=material.bad.save(_quarantine(f"{name}-{domain.hash}")),
-        notes=tuple(notes),
-    )
-    facts = dict(report.facts())
-    _quarantine(f"{name}-refused").unlink(missing_ok=True)  # of an earlier try
-    about |= {"columns": facts.get("columns", ""), "splits": facts["splits"]}
-    about |= {"quarantine": facts["put aside"], "notes": "; ".join(notes)}
-    object.__setattr__(domain, "report", report)  # its file is named by the domain's own hash
-    return domain
+    file = f"{name}-{domain.hash}"
+    return reported(domain, material, file, source=where, layout=layout, splits=tuple(said))
 
 
 def _oddities(material: Material) -> list[str]:
     """What is kept and worth a look."""
     corpus, queries = material.corpus, material.queries
-    found = []
-    if material.merged:
-        found.append(f"{material.merged:,} rows repeat an earlier one: counted once")
-    if material.alike:
-        found.append(
-            f"{material.alike:,} texts differ from another in case or spaces alone: taken as one"
-        )
-    asked, answers = [], []
-    for qrels in material.qrels.values():
-        for query, judged in qrels.items():
-            asked.append(len(queries[query]))
-            answers += [len(corpus[document]) for document in right_documents(judged)]
-    if median(answers) < 0.6 * median(asked):
-        found.append(
-            f"right documents are shorter than queries ({median(answers):.0f} against "
-            f"{median(asked):.0f} characters): are the columns swapped?"
-        )
-    if long := sum(len(text) > LONG for text in corpus.values()):
-        found.append(
-            f"{long:,} documents are longer than {LONG:,} characters: a model reads only the "
-            "first few hundred words"
-        )
+    asked = median(len(queries[q]) for qrels in material.qrels.values() for q in qrels)
+    judged = itertools.chain(*(qrels.values() for qrels in material.qrels.values()))
+    told = median(len(corpus[d]) for documents in judged for d in right_documents(documents))
+    long = sum(len(text) > LONG for text in corpus.values())
     same = sum(q in corpus and normalise(corpus[q]) == normalise(queries[q]) for q in queries)
-    if same:
-        found.append(
-            f"{same:,} queries are documents too, under the same id: BEIR's own script leaves a "
-            "query's own document out of its results, embkit does not"
-        )
-    return found
+    found = {
+        f"{material.merged:,} rows repeat an earlier one: counted once": material.merged,
+        f"{material.alike:,} texts differ from another in case or spaces alone: taken as one": (
+            material.alike
+        ),
+        f"right documents are shorter than queries ({told:.0f} against {asked:.0f} characters): "
+        "are the columns swapped?": told < 0.6 * asked,
+        f"{long:,} documents are longer than {LONG:,} characters: a model reads only the first "
+        "few hundred words": long,
+        f"{same:,} queries are documents too, under the same id: BEIR's own script leaves a "
+        "query's own document out of its results, embkit does not": same,
+    }
+    return [note for note, there in found.items() if there]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ...errors import EmbkitError
 from ..domain import normalise
 from . import beir, parsing
-from .columns import Columns, add_pairs, choose_columns, say_columns
+from .columns import add_pairs
 from .draft import WHOLE, Material
 
 
@@ -33,8 +33,6 @@ def saved(path: Path) -> dict[str, Any]:
 
     try:
         return mapping(load_from_disk(str(path)))
-    except EmbkitError:
-        raise
     except Exception as error:  # the library has many for a damaged folder
         raise EmbkitError(
             f"{path.name!r} cannot be loaded as a data set: {str(error).splitlines()[0]}",
@@ -52,8 +50,6 @@ def from_hub(name: str, subset: str | None) -> dict[str, Any]:
             for kind in ("corpus", "queries"):  # as MTEB lays its data sets out
                 (data[kind],) = datasets.load_dataset(name, kind).values()
         return data
-    except EmbkitError:
-        raise
     except Exception as error:  # offline, no such data set, no such configuration
         why = " ".join(str(error).split("\n")[:2]).strip() or type(error).__name__
         raise EmbkitError(
@@ -68,41 +64,32 @@ def _judges(data: Any) -> bool:
     return {"query-id", "corpus-id"} <= set(data.column_names)
 
 
-def read_data(data: dict[str, Any], material: Material, columns: Columns | None) -> str:
-    corpus = data.pop("corpus", None)
-    bad = material.bad
+def read_data(data: dict[str, Any], material: Material) -> str:
+    """Adds a data set's corpus, if it has one, and its judgements or its pairs; which it was."""
+    rows = partial(parsing.dataset_rows, bad=material.bad)
+    corpus, queries = data.pop("corpus", None), None
     if corpus is not None:
-        names = _present(corpus, ("_id", "id", "title", "text", "metadata"))
-        rows = parsing.dataset_rows(corpus, bad, names, "corpus")
-        beir.add_texts(material, "corpus", rows, "corpus")
-    if any(_judges(part) for part in data.values()):
-        queries = data.pop("queries", None)
-        if corpus is None or queries is None:
-            raise EmbkitError(
-                "a data set with judgements (query-id, corpus-id) and no corpus or no queries",
-                expected="the parts corpus and queries beside the judgements",
-                hint="DatasetDict({'corpus': ..., 'queries': ..., 'test': judgements})",
-            )
-        names = _present(queries, ("_id", "id", "text"))
-        beir.add_texts(
-            material, "queries", parsing.dataset_rows(queries, bad, names, "queries"), "queries"
+        names = ["_id", "id", "title", "text", "metadata"]
+        beir.add_texts(material, "corpus", rows(corpus, names, "corpus"), "corpus")
+    judged = any(_judges(part) for part in data.values())
+    if judged and ((queries := data.pop("queries", None)) is None or corpus is None):
+        raise EmbkitError(
+            "a data set with judgements (query-id, corpus-id) and no corpus or no queries",
+            expected="the parts corpus and queries beside the judgements",
+            hint="DatasetDict({'corpus': ..., 'queries': ..., 'test': judgements})",
         )
-        for part, judged in data.items():
-            names = _present(judged, ("query-id", "corpus-id", "score"))
-            rows = parsing.dataset_rows(judged, bad, names, part)
-            beir.add_judgements(material, beir.split_name(part), rows, part)
-        return "a data set with judgements"
-    known = {normalise(text): document for document, text in material.corpus.items()}
-    for part, pairs in data.items():
-        label = part or "rows"
-        chosen = choose_columns(pairs.column_names, columns, label)
-        needed = [name for names in chosen.values() for name in names]
-        rows = parsing.dataset_rows(pairs, bad, needed, label)
-        split = WHOLE if set(data) == {"train"} else beir.split_name(part)
-        add_pairs(material, rows, chosen, split, label, known)
-        say_columns(material, pairs.column_names, chosen)
-    return "a data set of pairs"
-
-
-def _present(data: Any, names: Iterable[str]) -> list[str]:
-    return [name for name in names if name in data.column_names]
+    if queries is not None:
+        beir.add_texts(
+            material, "queries", rows(queries, ["_id", "id", "text"], "queries"), "queries"
+        )
+    known = {} if judged else {normalise(text): d for d, text in material.corpus.items()}
+    for part, table in data.items():
+        if judged:
+            named = rows(table, ["query-id", "corpus-id", "score"], part)
+            beir.add_judgements(material, beir.split_name(part), named, part)
+        else:
+            label = part or "rows"
+            split = WHOLE if set(data) == {"train"} else beir.split_name(part)
+            read = partial(rows, table, file=label)
+            add_pairs(material, label, table.column_names, read, split, known)
+    return "a data set with judgements" if judged else "a data set of pairs"

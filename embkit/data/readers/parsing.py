@@ -1,7 +1,6 @@
-"""Rows out of files that people made: read one at a time, the bad ones put aside with a reason.
+"""Rows of files that people made, read one at a time; bad ones are put aside with a cause.
 
-Nothing here stops at a bad row and nothing drops one: each goes to a ``Quarantine`` with its
-file, its line and a cause. Only a file that cannot be opened at all is an error.
+Only a file that cannot be opened at all is an error.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import shutil
 import tempfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
@@ -28,6 +27,7 @@ EXAMPLES = 8  # bad rows that a report shows
 TEXT_SUFFIXES = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json")
 
 Line = tuple[int, str, str | None]  # line (from 1), text, what is wrong with its bytes
+Record = tuple[int, list[str], str]  # line, fields, the row as it stood
 Row = tuple[int, dict[str, Any], Any]  # line (from 1), column -> value, the row as it stood
 
 
@@ -43,22 +43,19 @@ class Quarantine:
     )
 
     def add(self, cause: str, file: str, line: int, raw: Any, detail: str = "") -> None:
-        """Puts a row aside.
+        """Puts a row aside: lines count from 1, of a Parquet file or a data set they are rows.
 
-        Args:
-            cause: what it is counted under.
-            file: the file's name.
-            line: from 1; of a Parquet file or a data set, the row.
-            raw: the row as it stood.
-            detail: what makes this one bad, if the cause does not say it all.
+        A byte that could not be decoded is kept as ``\\udce9``.
         """
         self.causes[cause] += 1
+        text = raw if isinstance(raw, str) else json.dumps(raw, ensure_ascii=False, default=str)
+        text = text[: RAW_LIMIT + 2].rstrip("\r\n").encode("utf-8", "backslashreplace").decode()
         record = {
             "file": file,
             "line": line,
             "cause": cause,
             "reason": f"{cause}: {detail}" if detail else cause,
-            "raw": as_text(raw)[:RAW_LIMIT],
+            "raw": text[:RAW_LIMIT],
         }
         if len(self.examples) < EXAMPLES and self.causes[cause] <= 2:
             self.examples.append(record)
@@ -76,24 +73,16 @@ class Quarantine:
         """Gives back the temporary file."""
         self._spool.close()
 
-    def summary(self) -> str:
-        """The causes with their counts, the most frequent first."""
-        return ", ".join(f"{n:,} × {cause}" for cause, n in self.causes.most_common())
 
-
-def as_text(raw: Any) -> str:
-    """A row as a person can read it; a byte that could not be decoded shows as ``\\udce9``."""
-    text = raw if isinstance(raw, str) else json.dumps(raw, ensure_ascii=False, default=str)
-    text = text[: RAW_LIMIT + 2].rstrip("\r\n")
-    return text.encode("utf-8", "backslashreplace").decode()
+def causes_of(counted: Mapping[str, int]) -> str:
+    """Why rows were put aside, the most frequent cause first."""
+    return ", ".join(f"{n:,} × {cause}" for cause, n in Counter(counted).most_common())
 
 
 def text_fault(value: Any) -> str | None:
     """Why a value cannot be used as text; None if it can."""
-    if value is None or value != value:  # NaN is how a table says nothing
-        return "empty text"
-    if not isinstance(value, str):
-        return "text that is no text"
+    if not isinstance(value, str):  # NaN is how a table says nothing
+        return "empty text" if value is None or value != value else "text that is no text"
     if not value.strip():
         return "empty text"
     if "\0" in value:
@@ -103,31 +92,22 @@ def text_fault(value: Any) -> str | None:
 
 def is_unicode(text: str) -> bool:
     """Whether a text can be written as UTF-8: neither undecodable bytes nor half a pair."""
-    if text.isascii():
-        return True
     try:
-        text.encode()
+        return text.isascii() or bool(text.encode())
     except UnicodeEncodeError:
         return False
-    return True
 
 
 def as_id(value: Any) -> str | None:
     """An id as text: whole numbers become text, spaces around it go; None if it is none."""
-    if isinstance(value, bool) or value is None:
-        return None
-    if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
+    if isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1:
         return str(int(value))
-    if isinstance(value, str) and value.strip() and not text_fault(value):
-        return value.strip()
-    return None
+    return None if text_fault(value) else value.strip()
 
 
-def json_rows(
-    path: Path, bad: Quarantine, encoding: str | None = None, file: str | None = None
-) -> Iterator[Row]:
+def json_rows(path: Path, bad: Quarantine, encoding: str | None = None) -> Iterator[Row]:
     """The objects of a file with one JSON object a line; blank lines are passed over."""
-    file = file or path.name
+    file = path.name
     for line, text, fault in _lines(path, bad, encoding, None, file):
         if not text.strip():
             continue
@@ -140,10 +120,10 @@ def json_rows(
         except (ValueError, RecursionError) as error:
             bad.add("malformed JSON", file, line, text, str(error))
             continue
-        if not isinstance(values, dict):
+        if isinstance(values, dict):
+            yield line, values, text
+        else:
             bad.add("JSON that is no object", file, line, text, type(values).__name__)
-            continue
-        yield line, values, text
 
 
 def table_rows(
@@ -152,11 +132,11 @@ def table_rows(
     encoding: str | None = None,
     delimiter: str | None = None,
     file: str | None = None,
-) -> Iterator[tuple[int, list[str], str]]:
+) -> Iterator[Record]:
     """The records of a CSV or TSV file as lists of fields, the header among them.
 
-    A field in quotes may hold delimiters and newlines. A quote that is never closed costs its
-    own line and no more; in a tab-separated file it is read as a plain character.
+    A quote that is never closed costs its own line and no more; in a tab-separated file it is read
+    as a plain character.
     """
     file = file or path.name
     stream = _lines(path, bad, encoding, "", file)
@@ -172,7 +152,7 @@ def table_rows(
         if delimiter is None:
             delimiter = max(",;\t|", key=lambda mark: len(_fields(text, mark) or ()))
         fields = _fields(text, delimiter)
-        if fields is None and text.count('"') % 2:
+        if fields is None and text.count('"') % 2:  # the record goes on in the next lines
             taken: list[Line] = []
             while len(taken) < QUOTED_LINES and (more := following()):
                 taken.append(more)
@@ -182,15 +162,15 @@ def table_rows(
             if fields is None:
                 ahead[:0] = taken
             else:
-                text = "".join(t for _, t, _ in (first, *taken))
+                text += "".join(t for _, t, _ in taken)
                 fault = next((f for _, _, f in (first, *taken) if f), None)
         if fields is None and delimiter == "\t":
             fields = text.rstrip("\r\n").split("\t")
         bad.rows[file] += 1
         if fault or fields is None:
             bad.add(fault or "quote that is never closed", file, line, text)
-            continue
-        yield line, fields, text
+        else:
+            yield line, fields, text
 
 
 def _fields(text: str, delimiter: str) -> list[str] | None:
@@ -208,7 +188,7 @@ def _fields(text: str, delimiter: str) -> list[str] | None:
 
 
 def named_rows(
-    rows: Iterable[tuple[int, list[str], str]], header: Sequence[str], file: str, bad: Quarantine
+    rows: Iterable[Record], header: Sequence[str], file: str, bad: Quarantine
 ) -> Iterator[Row]:
     """Lists of fields as column -> value; a row of another length than the header is put aside."""
     for line, fields, text in rows:
@@ -217,8 +197,8 @@ def named_rows(
         if len(fields) != len(header):
             kind = "too few columns" if len(fields) < len(header) else "too many columns"
             bad.add(kind, file, line, text, f"{len(fields)} where the header has {len(header)}")
-            continue
-        yield line, dict(zip(header, fields, strict=True)), text
+        else:
+            yield line, dict(zip(header, fields, strict=True)), text
 
 
 def parquet_rows(path: Path, bad: Quarantine, columns: Sequence[str]) -> Iterator[Row]:
@@ -237,11 +217,7 @@ def parquet_rows(path: Path, bad: Quarantine, columns: Sequence[str]) -> Iterato
 
 
 def parquet_columns(path: Path) -> list[str]:
-    """The names of a Parquet file's columns.
-
-    Raises:
-        EmbkitError: the file is damaged, or no Parquet at all.
-    """
+    """The names of a Parquet file's columns."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -251,12 +227,13 @@ def parquet_columns(path: Path) -> list[str]:
         raise _unreadable(path, error) from error
 
 
-def dataset_rows(data: Any, bad: Quarantine, columns: Sequence[str], file: str) -> Iterator[Row]:
-    """The rows of a ``datasets.Dataset``; only the columns that are asked for."""
-    for batch in data.with_format(None).select_columns(list(columns)).iter(batch_size=1000):
-        for values in zip(*(batch[name] for name in columns), strict=True):
+def dataset_rows(data: Any, columns: Sequence[str], file: str, bad: Quarantine) -> Iterator[Row]:
+    """The rows of a ``datasets.Dataset``; of the columns that are asked for, those it has."""
+    names = [name for name in columns if name in data.column_names]
+    for batch in data.with_format(None).select_columns(names).iter(batch_size=1000):
+        for values in zip(*(batch[name] for name in names), strict=True):
             bad.rows[file] += 1
-            named = dict(zip(columns, values, strict=True))
+            named = dict(zip(names, values, strict=True))
             yield bad.rows[file], named, named
 
 

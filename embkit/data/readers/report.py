@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from ...display import Table
+from ...session import paths
+from ..domain import Domain
+from .draft import Material
+from .parsing import causes_of
 
 
 @dataclass(frozen=True, repr=False)
@@ -40,50 +45,63 @@ class LoadReport:
     @property
     def put_aside(self) -> str:
         """How many rows were put aside, by cause."""
-        total = sum(self.quarantined.values())
-        if not total:
+        if not (total := sum(self.quarantined.values())):
             return "nothing: every row was used"
-        causes = ", ".join(f"{n:,} × {cause}" for cause, n in self.quarantined.items())
-        return f"{total:,} of {sum(self.rows.values()):,} rows: {causes}"
+        return f"{total:,} of {sum(self.rows.values()):,} rows: {causes_of(self.quarantined)}"
 
     def facts(self) -> list[tuple[str, str]]:
         """The table's rows: (what, value)."""
-        found = [
-            ("read from", f"{self.source} ({self.layout})"),
-            ("rows", ", ".join(f"{file} {n:,}" for file, n in self.rows.items())),
-        ]
-        if self.columns:
-            found.append(("columns", ", ".join(f"{r}: {c}" for r, c in self.columns.items())))
-        found.append(("splits", "; ".join(self.splits)))
-        found.append(("put aside", self.put_aside))
-        if self.quarantine:
-            found.append(("they lie in", shown(self.quarantine)))
-        return found + [("note", note) for note in self.notes]
+        found = {
+            "read from": f"{self.source} ({self.layout})",
+            "rows": ", ".join(f"{file} {n:,}" for file, n in self.rows.items()),
+            "columns": ", ".join(f"{role}: {name}" for role, name in self.columns.items()),
+            "splits": "; ".join(self.splits),
+            "put aside": self.put_aside,
+            "they lie in": shown(self.quarantine) if self.quarantine else "",
+        }
+        told = [(what, value) for what, value in found.items() if value]
+        return told + [("note", note) for note in self.notes]
 
     def _repr_html_(self) -> str:
-        facts = "".join(
-            f"<tr><th style='text-align:left'>{html.escape(what)}</th>"
-            f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
-            for what, value in self.facts()
-        )
-        bad = "".join(
-            f"<tr><td style='text-align:left'>{html.escape(str(row['file']))}</td>"
-            f"<td>{row['line']}</td>"
-            f"<td style='text-align:left'>{html.escape(str(row['reason'])[:120])}</td>"
-            f"<td style='text-align:left'><code>{html.escape(str(row['raw'])[:120])}</code></td>"
-            "</tr>"
+        facts = Table(["", ""], self.facts()).to_html()
+        bad = [
+            [str(row["file"]), str(row["line"]), str(row["reason"])[:120], str(row["raw"])[:120]]
             for row in self.examples
-        )
-        head = "<tr><th>file</th><th>line</th><th>why put aside</th><th>as it stood</th></tr>"
-        return f"<table>{facts}</table>" + (f"<table>{head}{bad}</table>" if bad else "")
+        ]
+        head = ["file", "line", "why put aside", "as it stood"]
+        return facts + (Table(head, bad).to_html() if bad else "")
 
     def __repr__(self) -> str:
-        return "\n".join(f"{what:>12}  {value}" for what, value in self.facts())
+        return Table(["", ""], self.facts()).to_text()
+
+
+def reported(domain: Domain, material: Material, file: str, **said: Any) -> Domain:
+    """The domain with its report, which its card repeats; the bad rows are written down."""
+    bad = material.bad
+    report = LoadReport(
+        name=domain.name,
+        rows=dict(bad.rows),
+        columns=material.columns,
+        notes=tuple(material.notes),
+        quarantined=dict(bad.causes.most_common()),
+        examples=tuple(bad.examples),
+        quarantine=bad.save(quarantine_file(file)),
+        **said,
+    )
+    facts = dict(report.facts())
+    kept = {"columns": facts.get("columns", ""), "splits": facts["splits"]}
+    kept |= {"quarantine": report.put_aside, "notes": "; ".join(report.notes)}
+    object.__setattr__(domain, "report", report)  # its file may be named by the domain's hash
+    object.__setattr__(domain, "about", {**domain.about, **kept})
+    return domain
+
+
+def quarantine_file(name: str) -> Path:
+    """Where bad rows are written down."""
+    return paths().runs / "quarantine" / f"{name}.jsonl"
 
 
 def shown(path: Path) -> str:
     """A path as it is shown: from the project's folder, where it lies in there."""
-    from ...session import paths
-
     root = paths().root
     return str(path.relative_to(root) if path.is_relative_to(root) else path)

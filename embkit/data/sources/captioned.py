@@ -1,23 +1,20 @@
 """Pictures and captions made a Domain: two directions of search, and a cut that nothing straddles.
 
-Where pictures have keywords beside their captions, two more tests ask for all held-out pictures of
-a keyword: ``seen_keywords`` for those that training pictures have as well, ``new_keywords`` for the
-others.
-
 What hangs together (a family of icons, one caption for two pictures, two captions of a picture)
 is one part, and a part lies whole in train, in dev or in the test. The tests search the held-out
-pictures, or the held-out captions, and nothing else: ``Domain.searched`` says so.
+pictures, or the held-out captions, and nothing else. Where pictures have keywords, two more tests
+ask for all held-out pictures of a keyword: one that training pictures have as well, or a new one.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ...errors import EmbkitError
 from ..domain import Domain, normalise
+from ..splits import connected, fill, in_order
 
 SHARES = {"test": 0.10, "dev": 0.05}  # of the rows
 TO_IMAGE, TO_TEXT = "text_to_image", "image_to_text"
@@ -45,30 +42,27 @@ def domain_of(
     keywords: Mapping[str, Sequence[str]] | None = None,
     smoke: int = SMOKE,
     about: Mapping[str, str] | None = None,
-    report: Any = None,
 ) -> Domain:
     """A domain that asks for pictures by their captions, and for captions by pictures.
 
     Args:
         name: the domain's name.
         profile: ``smoke`` keeps about ``smoke`` rows, whole parts of them.
-        rows: captions and pictures; several captions of a picture, or pictures of a caption, are
-            all right.
+        rows: all captions of a picture, and all pictures of a caption, are right.
         shares: of the rows, for ``test`` and ``dev``; the rest is trained on.
         seed: of the order in which parts go to test, dev and train.
-        keywords: picture -> its keywords. They are trained on beside the captions, a keyword with
-            ``A_KEYWORD`` pictures at most, and tested in splits of their own, but for those that
-            are a held-out picture's name. They hold nothing together: many pictures share one.
+        keywords: picture -> its keywords. They are trained on beside the captions, and tested in
+            splits of their own, but for those that are a held-out picture's name.
         smoke: rows of the smallest profile.
         about: facts for the card.
-        report: how the rows were read.
 
     Raises:
         EmbkitError: fewer than three parts: nothing could be held out.
     """
+    # whole parts go to test, dev and train
     found = sorted(parts(rows), key=lambda part: in_order(min(row.group for row in part), seed))
     if profile == "smoke":
-        found = _first(found, smoke)
+        found, _ = fill(found, smoke)
     if len(found) < 3:
         raise EmbkitError(
             f"{len(rows)} captioned pictures in {len(found)} part(s) that hang together",
@@ -83,38 +77,35 @@ def domain_of(
     queries: dict[str, str] = {}
     qrels: dict[str, dict[str, dict[str, int]]] = {}
     searched: dict[str, tuple[str, ...]] = {}
-    for split, chosen, to_image in (
-        ("train", train, True),
-        ("dev", dev, True),
-        (TO_IMAGE, test, True),
-        (TO_TEXT, test, False),
-    ):
+    # captions ask for pictures; in the last test pictures ask for captions
+    for split, chosen in (("train", train), ("dev", dev), (TO_IMAGE, test), (TO_TEXT, test)):
         judged: dict[str, dict[str, int]] = {}
         documents: dict[str, None] = {}
         for part in chosen:
-            ids = {kind: _first_ids(part, kind) for kind in ("picture", "caption")}
+            first = _first_ids(part)
             for row in part:
-                picture, caption = ids["picture"][row.picture], ids["caption"][_key(row)]
-                asked, answer = (caption, picture) if to_image else (picture, caption)
-                kinds = ("t", "p") if to_image else ("p", "t")
-                query, document = f"ask {kinds[0]} {asked}", f"{kinds[1]} {answer}"
-                queries.setdefault(query, row.caption if to_image else row.picture)
-                corpus.setdefault(document, row.picture if to_image else row.caption)
+                asked = f"t {first[_key(row)]}", row.caption
+                answer = f"p {first[row.picture]}", row.picture
+                if split == TO_TEXT:
+                    asked, answer = answer, asked
+                query, document = f"ask {asked[0]}", answer[0]
+                queries.setdefault(query, asked[1])
+                corpus.setdefault(document, answer[1])
                 groups[document] = part[0].group
                 judged.setdefault(query, {})[document] = 1
                 documents[document] = None
         qrels[split] = judged
         if split != "train":
             searched[split] = tuple(documents)
+    # keywords, but for the names of held-out pictures
     if keywords:
         trained = _known(qrels["train"], queries)
         names = _known([*qrels["dev"], *qrels[TO_IMAGE]], queries)
         for text, right in _pictures_of(train, keywords, seed).items():
-            if text in names:  # a held-out picture's name is not trained on
-                continue
-            query = trained.setdefault(text, f"ask k {text}")
-            queries.setdefault(query, text)
-            qrels["train"].setdefault(query, {}).update(dict.fromkeys(right[:A_KEYWORD], 1))
+            if text not in names:
+                query = trained.setdefault(text, f"ask k {text}")
+                queries.setdefault(query, text)
+                qrels["train"].setdefault(query, {}).update(dict.fromkeys(right[:A_KEYWORD], 1))
         for text, right in _pictures_of(test, keywords, seed).items():
             if text not in names:
                 split = SEEN if text in trained else NEW
@@ -132,7 +123,6 @@ def domain_of(
         held_out=TO_IMAGE,
         searched=searched,
         about=about or {},
-        report=report,
     )
 
 
@@ -147,72 +137,37 @@ def _pictures_of(
     """Keyword, in its common form -> the documents of the pictures that have it, in one order."""
     found: dict[str, dict[str, None]] = defaultdict(dict)
     for part in chosen:
-        for picture, first in _first_ids(part, "picture").items():
+        first = _first_ids(part)
+        for picture in dict.fromkeys(row.picture for row in part):
             for keyword in keywords.get(picture, ()):
-                found[normalise(keyword)][f"p {first}"] = None
+                found[normalise(keyword)][f"p {first[picture]}"] = None
     return {text: sorted(ids, key=lambda d: in_order(d, seed)) for text, ids in found.items()}
 
 
 def parts(rows: Iterable[Captioned]) -> list[list[Captioned]]:
     """The rows that hang together by group, caption or picture, directly or through others."""
     rows = list(rows)
-    above = list(range(len(rows)))
-
-    def root(place: int) -> int:
-        while above[place] != place:
-            above[place] = above[above[place]]
-            place = above[place]
-        return place
-
-    holder: dict[tuple[str, str], int] = {}
-    for place, row in enumerate(rows):
-        for key in (("group", row.group), ("caption", _key(row)), ("picture", row.picture)):
-            above[root(place)] = root(holder.setdefault(key, place))
-    found: dict[int, list[Captioned]] = defaultdict(list)
-    for place, row in enumerate(rows):
-        found[root(place)].append(row)
-    return list(found.values())
+    keys = ((("group", r.group), ("caption", _key(r)), ("picture", r.picture)) for r in rows)
+    return [[rows[place] for place in part] for part in connected(enumerate(keys))]
 
 
 def _key(row: Captioned) -> str:
     return normalise(row.caption)
 
 
-def _first_ids(part: Sequence[Captioned], kind: str) -> dict[str, str]:
-    """Picture, or caption in its common form -> the id of the first row that has it."""
-    found: dict[str, str] = {}
-    for row in part:
-        found.setdefault(row.picture if kind == "picture" else _key(row), row.id)
-    return found
-
-
-def in_order(group: str, seed: int) -> bytes:
-    """What groups are sorted by, to be held out or not."""
-    return hashlib.sha1(f"{seed} {group}".encode()).digest()
-
-
-def _first(found: Sequence[list[Captioned]], rows: int) -> list[list[Captioned]]:
-    chosen, count = [], 0
-    for part in found:
-        if count + len(part) <= rows:
-            chosen.append(part)
-            count += len(part)
-    return chosen
+def _first_ids(part: Sequence[Captioned]) -> dict[str, str]:
+    """Picture, and caption in its common form -> the id of the first row that has it."""
+    return {key: row.id for row in reversed(part) for key in (row.picture, _key(row))}
 
 
 def _take(
     found: Sequence[list[Captioned]], goal: float
 ) -> tuple[list[list[Captioned]], list[list[Captioned]]]:
     """The first parts that fill so many rows, at least one, and the others."""
-    taken: list[list[Captioned]] = []
-    left: list[list[Captioned]] = []
-    count = 0
-    for part in found:
-        fits = count + len(part) <= max(goal, 1) and len(taken) < len(found) - 1
-        (taken if fits else left).append(part)
-        count += len(part) if fits else 0
+    taken, left = fill(found, max(goal, 1))
+    if not left:
+        left = [taken.pop()]
     if not taken:
-        smallest = min(left, key=len)
-        left.remove(smallest)
-        taken.append(smallest)
+        taken = [min(left, key=len)]
+        left.remove(taken[0])
     return taken, left

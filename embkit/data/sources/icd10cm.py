@@ -1,9 +1,8 @@
 """ICD-10-CM: from the phrase a clinician writes to the code's official title.
 
-Documents are the titles of codes. Queries are phrases that human coders wrote: a code's
-inclusion terms and Includes notes, and the phrases of Excludes notes (of all chapters), whose
-cited codes are the right ones and whose holder is a code that looks right and is not. The test
-split ``lay`` asks in a patient's words, which a language model wrote.
+Queries are phrases that human coders wrote: a code's inclusion terms and Includes notes, and the
+phrases of Excludes notes: the codes they cite are right, the code they stand at looks right and is
+not. The test split ``lay`` asks in a patient's words, which a language model wrote.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from collections import defaultdict
 from ...errors import EmbkitError
 from ...session import paths
 from ..domain import Domain, normalise
-from ..splits import split_of
+from ..splits import split_by_kind
 
 CHAPTERS = {
     "smoke": ("D5", "D6", "D7", "D8"),  # blood and the immune mechanism
@@ -52,20 +51,15 @@ def load(profile: str) -> Domain:
     corpus, home, parents = _corpus(CHAPTERS[profile])
     phrases, negatives = _phrases(home)
     titles = {normalise(text) for text in corpus.values()}
-    queries: dict[str, str] = {}
-    qrels: dict[str, dict[str, dict[str, int]]] = {
-        s: {} for s in ("train", "dev", "known", "novel", "lay")
-    }
+    asked = {key: phrases[key] for key in set(phrases) - titles}
+    queries, qrels = split_by_kind(asked, lambda code: [code[:3]])
     human: dict[str, tuple[str, ...]] = {}
-    for key in sorted(set(phrases) - titles):
-        text, right = phrases[key]
-        query = "q" + hashlib.sha1(key.encode()).hexdigest()[:12]
-        split = split_of(key, {code[:3] for code in right})
-        queries[query] = text
-        qrels[split][query] = dict.fromkeys(sorted(right), 1)
-        wrong = sorted(d for d in negatives.get(key, ()) if not _kin(d, right))
+    for query, text in queries.items():
+        key = normalise(text)
+        wrong = sorted(d for d in negatives.get(key, ()) if not _related(d, asked[key][1]))
         if wrong:
             human[query] = tuple(wrong)
+    qrels["lay"] = {}
     for key, (text, code) in _lay(home).items():
         if key not in phrases and key not in titles:
             query = "lay" + hashlib.sha1(key.encode()).hexdigest()[:12]
@@ -171,6 +165,6 @@ def _citation(note: str) -> tuple[str, list[str]]:
     return found["phrase"], [code[1] for code in codes if code]
 
 
-def _kin(code: str, others: set[str]) -> bool:
+def _related(code: str, others: set[str]) -> bool:
     """Whether a code is one of the others, or above or below one of them."""
     return any(code.startswith(other) or other.startswith(code) for other in others)

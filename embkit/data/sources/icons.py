@@ -1,10 +1,9 @@
 """Icons: from an icon's name to its picture, and from the picture to its name.
 
-The icons are those of Material Design Icons. Their names are made of words: ``kettle alert
-outline`` is a kettle with a warning sign, drawn as an outline. Variants of one icon look almost
-the same, so the cut must keep them together: ``icons`` cuts by family (the name without
-``outline``, ``variant`` and numbers), ``icons_by_word`` by the first word, which is harder,
-``icons_by_icon`` icon by icon, which lets variants straddle and shows what that does to a score.
+Variants of an icon (``kettle alert outline``) look almost the same, so the cut must keep them
+together: ``icons`` cuts by family (the name without ``outline``, ``variant`` and numbers),
+``icons_by_word`` by the first word, which is harder, ``icons_by_icon`` icon by icon, which lets
+variants straddle and shows what that does to a score.
 """
 
 from __future__ import annotations
@@ -13,9 +12,8 @@ import contextlib
 import io
 import json
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from pathlib import Path
 
 from ...assets.catalogue import Asset, files_of
 from ...assets.wheels import Package
@@ -24,7 +22,8 @@ from ...files import write_atomic
 from ...session import paths
 from ..domain import Domain
 from ..images import PictureFault, is_picture, keep_picture, render_svg
-from .captioned import SMOKE, Captioned, domain_of, in_order
+from ..splits import in_order
+from .captioned import SMOKE, Captioned, domain_of
 
 SIZE = 96  # pixels: of an icon that is drawn on a grid of 24
 STYLES = ("outline", "variant")
@@ -61,32 +60,25 @@ ABOUT = {
 
 
 def load(profile: str, *, by: str = "family", seed: int = 0) -> Domain:
-    """Builds the domain; the icons are drawn once and kept.
+    """Builds the domain, of about 600 icons in ``smoke``; they are drawn once and kept.
 
     Args:
-        profile: ``smoke`` is about 600 icons, the others are all of them.
+        profile: as in ``load_domain``.
         by: what is not divided: ``family``, ``word`` (the name's first) or ``icon``.
         seed: which families are held out.
-
-    Raises:
-        EmbkitError: the package or the renderer cannot be had.
     """
     if by not in GROUPS:
         raise unknown("grouping of icons", by, GROUPS)
-    archive = files_of(MDI) / "icons.zip"
-    groups = {stem: GROUPS[by](stem.replace("-", " ")) for stem in _stems(archive)}
-    if profile == "smoke":  # draw no more than are shown
-        order = sorted(groups, key=lambda s: (in_order(groups[s], seed), s))[: SMOKE + 20]
-        groups = {stem: groups[stem] for stem in sorted(order)}
-    with zipfile.ZipFile(archive) as icons:
+    with zipfile.ZipFile(files_of(MDI) / "icons.zip") as icons:
+        files = sorted(file for file in icons.namelist() if file.endswith(".svg"))
+        names = {file[:-4]: file[:-4].replace("-", " ") for file in files}
+        groups = {stem: GROUPS[by](name) for stem, name in names.items()}
+        if profile == "smoke":
+            groups = few(groups, SMOKE, seed)
         pictures = drawn(MDI.package.stem, groups, lambda stem: icons.read(f"{stem}.svg"))
-    rows = [
-        Captioned(stem, stem.replace("-", " "), picture, groups[stem])
-        for stem, picture in pictures.items()
-    ]
-    called = "icons" if by == "family" else f"icons_by_{by}"
-    called += f"_{seed}" if seed else ""
-    return domain_of(called, profile, rows, seed=seed, about=ABOUT)
+    rows = [Captioned(stem, names[stem], pictures[stem], group) for stem, group in groups.items()]
+    name = "icons" if by == "family" else f"icons_by_{by}"
+    return domain_of(f"{name}_{seed}" if seed else name, profile, rows, seed=seed, about=ABOUT)
 
 
 SOURCES: dict[str, Callable[[str], Domain]] = {
@@ -115,23 +107,14 @@ GROUPS: dict[str, Callable[[str], str]] = {
 }
 
 
-def _stems(archive: Path) -> list[str]:
-    with zipfile.ZipFile(archive) as icons:
-        files = sorted(file for file in icons.namelist() if file.endswith(".svg"))
-    return [file.removesuffix(".svg") for file in files]
+def few(groups: Mapping[str, str], smoke: int, seed: int) -> dict[str, str]:
+    """Icon -> group of the first groups, a few more icons than ``smoke``: what need be drawn."""
+    order = sorted(groups, key=lambda stem: (in_order(groups[stem], seed), stem))[: smoke + 20]
+    return {stem: groups[stem] for stem in sorted(order)}
 
 
 def drawn(package: str, stems: Iterable[str], svg: Callable[[str], bytes]) -> dict[str, str]:
-    """Icon -> its picture. They are drawn the first time; after that they are only looked up.
-
-    Args:
-        package: what carries them, with its version: another one is drawn anew.
-        stems: which icons.
-        svg: gives an icon's file.
-
-    Raises:
-        EmbkitError: one cannot be drawn, or the renderer is not installed.
-    """
+    """Icon -> its picture, which is drawn the first time, and again for another ``package``."""
     index = paths().cache / "pictures" / f"{package}-{SIZE}.json"
     try:
         known = dict(json.loads(index.read_text(encoding="utf-8")))

@@ -1,20 +1,15 @@
 """Python code: from the sentence that sums up a function to the function's code.
 
 Queries are the first sentences of docstrings. Documents are the same functions without docstring
-and without name: ``def _(path, mode):`` and the body. The code is that of Python's standard
-library and, in the profile ``full``, of numpy, scipy, pandas and scikit-learn, as they are
-installed. It is read as text and parsed; none of it is imported or run.
-
-The name is left out because it often says what the docstring says (``is_absolute``: "True if the
-path is absolute"): the task would be half solved by splitting a word. What the function calls
-itself within its body (``self.close``, ``super().close``, a recursive call) becomes ``_`` too.
-Parameter names stay: they are part of what the code says, as the body's own variables are.
+and without name, which often says the same: ``def _(path, mode):`` and the body, in which the
+function's own name is ``_`` too. The code is that of Python's standard library and, in the profile
+``full``, of some packages, as installed. It is read as text; none of it is imported or run.
 """
 
 from __future__ import annotations
 
 import ast
-import hashlib
+import itertools
 import platform
 import re
 import sysconfig
@@ -30,7 +25,7 @@ from typing import NamedTuple
 
 from ...errors import EmbkitError
 from ..domain import Domain, normalise
-from ..splits import split_of
+from ..splits import split_by_kind
 
 PACKAGES = {"numpy": "numpy", "scipy": "scipy", "pandas": "pandas", "sklearn": "scikit-learn"}
 SMOKE = (
@@ -62,11 +57,7 @@ class Function(NamedTuple):
 
 
 def load(profile: str) -> Domain:
-    """Builds the domain; the same Python, packages and profile give the same content hash.
-
-    Raises:
-        EmbkitError: the standard library's sources, or a package of ``full``, are not installed.
-    """
+    """Builds the domain; the same Python, packages and profile give the same content hash."""
     corpus: dict[str, str] = {}
     groups: dict[str, str] = {}
     first: dict[str, str] = {}  # code -> the first function that has it: twins are one document
@@ -79,16 +70,7 @@ def load(profile: str) -> Domain:
         units[document].add(function.unit)
         key = normalise(function.query)
         asked.setdefault(key, (function.query, set()))[1].add(document)
-    queries: dict[str, str] = {}
-    qrels: dict[str, dict[str, dict[str, int]]] = {
-        split: {} for split in ("train", "dev", "known", "novel")
-    }
-    for key in sorted(asked):
-        text, right = asked[key]
-        query = "q" + hashlib.sha1(key.encode()).hexdigest()[:12]
-        queries[query] = text
-        split = split_of(key, set().union(*(units[document] for document in right)))
-        qrels[split][query] = dict.fromkeys(sorted(right), 1)
+    queries, qrels = split_by_kind(asked, units.__getitem__)
     return Domain(
         name="python_code",
         profile=profile,
@@ -103,17 +85,16 @@ def load(profile: str) -> Domain:
 
 
 def _functions(profile: str) -> Iterator[Function]:
+    """All functions; an error where their sources or a package of ``full`` are not installed."""
     library = Path(sysconfig.get_paths()["stdlib"])
-    found = False
-    for function in _of_folder(library, library, SMOKE if profile == "smoke" else None):
-        found = True
-        yield function
-    if not found:
+    functions = _of_folder(library, library, SMOKE if profile == "smoke" else None)
+    if not (first := list(itertools.islice(functions, 1))):
         raise EmbkitError(
             "the sources of Python's standard library are not installed",
             expected=f"*.py files in {library.name!r}, the folder of the standard library",
             hint="use a Python from python.org, conda, pyenv or your system's full package",
         )
+    yield from itertools.chain(first, functions)
     for name, project in PACKAGES.items() if profile == "full" else ():
         spec = find_spec(name)
         if spec is None or not spec.submodule_search_locations:
@@ -179,9 +160,7 @@ def unit(parts: tuple[str, ...]) -> str:
 
 
 def summary(docstring: str) -> str:
-    """The first sentence of a docstring, or its first paragraph where that is short; "" for none.
-
-    A first line that repeats the signature, which has the name, is passed over.
+    """The first sentence of a docstring, or its first paragraph; the signature is passed over.
 
     Example:
         >>> summary("join(a, b) -> str\\n\\nJoin two paths, e.g. of files. More of it here.")
