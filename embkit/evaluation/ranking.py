@@ -165,17 +165,17 @@ def _subject(what: Any, name: str | None, domain: str) -> _Subject:
     if isinstance(what, str) and what == "bm25":
         return _Subject("bm25", name or "bm25", {"trainable_params": 0}, lambda: "bm25")
     if isinstance(what, str) or hasattr(what, "__fspath__"):
-        from ..assets.catalogue import fingerprint, resolve
+        from ..assets.catalogue import folder_fingerprint, resolve
 
         meta = {"base_model": str(what), "trainable_params": 0}
-        key = f"base-{fingerprint(resolve(what))[:12]}"
+        key = f"base-{folder_fingerprint(resolve(what))[:12]}"
         return _Subject(key, name or "base", meta, lambda: load_model(what))
     if hasattr(what, "preprocess"):
-        from ..models.vectors import fingerprint as weights
+        from ..models.vectors import weights_fingerprint
 
         prompts = {k: p for k, p in (getattr(what, "prompts", None) or {}).items() if p}
         told = hashlib.sha256(json.dumps(prompts, sort_keys=True).encode()).hexdigest()[:6]
-        key = f"model-{weights(what)[:12]}" + (f"-{told}" if prompts else "")
+        key = f"model-{weights_fingerprint(what)[:12]}" + (f"-{told}" if prompts else "")
         return _Subject(key, name or "model", {}, lambda: what)
     if hasattr(what, "vectors"):  # a Teacher
         called = str(name or f"teacher: {what.name}")

@@ -208,7 +208,7 @@ def onnx_loss(
     """
     import pandas as pd
 
-    from ..models.vectors import fingerprint
+    from ..models.vectors import weights_fingerprint
     from ..session import precision
 
     model = what.model() if isinstance(what, Run) else load_model(what)
@@ -217,7 +217,7 @@ def onnx_loss(
     }
     searched = list(domain.corpus if documents is None else documents)
     asked = [domain.hash, split, searched, rounds, precision(model.device.type)]
-    digest = hashlib.sha256(json.dumps([fingerprint(model), *asked]).encode())
+    digest = hashlib.sha256(json.dumps([weights_fingerprint(model), *asked]).encode())
     for file in files.values():
         digest.update(file.read_bytes())
     kept = store(domain) / "onnx" / f"{digest.hexdigest()[:16]}.json"

@@ -1,4 +1,4 @@
-"""What the in-batch loss makes of a matrix of similarities: softmax, loss, gradient."""
+"""The in-batch loss of a matrix of similarities: softmax, loss, gradient."""
 
 from __future__ import annotations
 

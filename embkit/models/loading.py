@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.model_card import SentenceTransformerModelCardData
+
+from ..assets.catalogue import resolve
 from ..assets.efficientnet import TOWERS
 from ..errors import EmbkitError
-
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
-
-
-def is_towers(folder: Path) -> bool:
-    """Whether a folder holds a model that ``load_towers`` opens."""
-    return (folder / TOWERS).is_file()
+from ..session import device, quiet
+from .clip import PictureReader, Towers
 
 
 def reads_pictures(folder: Path) -> bool:
@@ -66,31 +64,15 @@ def load_model(model: str | os.PathLike, **kwargs: Any) -> SentenceTransformer:
     Raises:
         EmbkitError: the model cannot be found, or the folder cannot be loaded.
     """
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.model_card import (
-        SentenceTransformerModelCardData,
-    )
-
-    from ..assets.catalogue import resolve
-    from ..session import device, quiet
-
     quiet()
     folder = resolve(model)
-    kwargs.setdefault(
-        "model_card_data", SentenceTransformerModelCardData(generate_widget_examples=False)
-    )
-    pass
-
+    card = SentenceTransformerModelCardData(generate_widget_examples=False)
+    options: dict[str, Any] = {"device": device(), "model_card_data": card} | kwargs
     try:
-        if is_towers(folder):
-            from .clip import load_towers
-
-            return load_towers(folder, device(), **kwargs)
-        if reads_pictures(folder):
-            from .clip import PictureReader
-
-            return PictureReader(str(folder), device=device(), **kwargs)
-        return SentenceTransformer(str(folder), device=device(), **kwargs)
+        if (folder / TOWERS).is_file():
+            return SentenceTransformer(modules=[Towers.load(str(folder))], **options)
+        kind = PictureReader if reads_pictures(folder) else SentenceTransformer
+        return kind(str(folder), **options)
     except Exception as error:  # the libraries have many for a damaged folder
         raise EmbkitError(
             f"{str(model)!r} cannot be loaded as a model: {str(error).splitlines()[0]}",
