@@ -166,15 +166,15 @@ class ImageTower(nn.Module):
 def nudge(x: Tensor, strength: float) -> Tensor:
     """Pictures rotated, shifted and scaled a little, each in its own way, on white.
 
-    No flips and no crops that cut: an arrow to the left and one to the right are two icons.
+    No flips and no crops: an arrow to the left and one to the right are two icons.
 
     Args:
         x: (pictures, 3, height, width), white is 1.
         strength: times up to 9 degrees, 4% of the side, and a size of 0.91 to 1.15.
     """
     count = len(x)
-    turn, size, right, down = torch.rand(4, count, device=x.device)
-    angle = (2 * turn - 1) * math.radians(DEGREES) * strength
+    degree, size, right, down = torch.rand(4, count, device=x.device)
+    angle = (2 * degree - 1) * math.radians(DEGREES) * strength
     low, high = math.log(SMALLER) * strength, math.log(LARGER) * strength
     scale = torch.exp(low + size * (high - low))
     shift = (2 * torch.stack([right, down], dim=1) - 1) * 2 * MOVED * strength

@@ -14,6 +14,7 @@ from sentence_transformers import CrossEncoder
 from ..assets.catalogue import resolve
 from ..errors import EmbkitError
 from ..session import autocast, device, precision, quiet
+from .loading import clear_errors
 from .packing import token_batches
 from .vectors import cache_file, read_array, write_array
 
@@ -34,7 +35,7 @@ def load_cross_encoder(model: str | os.PathLike = "reranker", **kwargs: Any) -> 
     """
     quiet()
     folder = resolve(model)
-    try:
+    with clear_errors(model, "cross-encoder", "CrossEncoder"):
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         network = (settings.get("architectures") or ["?"])[0]
         # Another network would be given a head of random weights, with no more than a log line.
@@ -45,14 +46,6 @@ def load_cross_encoder(model: str | os.PathLike = "reranker", **kwargs: Any) -> 
                 hint="ek.models.load_cross_encoder('reranker')",
             )
         return CrossEncoder(str(folder), device=device(), local_files_only=True, **kwargs)
-    except EmbkitError:
-        raise
-    except Exception as error:  # the libraries have many for a damaged folder
-        raise EmbkitError(
-            f"{str(model)!r} cannot be loaded as a cross-encoder: {str(error).splitlines()[0]}",
-            expected="a folder that CrossEncoder(folder) can load",
-            hint="save it again with model.save_pretrained(folder)",
-        ) from error
 
 
 def score_pairs(

@@ -54,7 +54,7 @@ def keep_layers(model: SentenceTransformer, kept: int | None) -> SentenceTransfo
 def encode_speeds(
     models: Mapping[str, SentenceTransformer], texts: Sequence[str], *, rounds: int = 3
 ) -> pd.DataFrame:
-    """Texts a second that models encode, measured in turn, and what they weigh.
+    """Texts a second that models encode, measured one after another, and their size.
 
     Args:
         models: name -> model; the first is what the others are compared with.
@@ -62,9 +62,8 @@ def encode_speeds(
         rounds: times that each model encodes them, one model after the other in each round.
 
     Returns:
-        One row a model: ``texts/s`` (the median of the rounds), ``speed`` (the median of the
-        rounds' ratios to the first model), ``parameters``, ``MB`` (of weights, as they lie in
-        memory).
+        One row a model: ``texts/s`` (the rounds' median), ``speed`` (the median of the rounds'
+        ratios to the first model), ``parameters``, ``MB`` of weights in memory.
     """
     listed = list(texts)
     seconds: dict[str, list[float]] = {name: [] for name in models}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,14 +70,24 @@ def load_model(model: str | os.PathLike, **kwargs: Any) -> SentenceTransformer:
     folder = resolve(model)
     card = SentenceTransformerModelCardData(generate_widget_examples=False)
     options: dict[str, Any] = {"device": device(), "model_card_data": card} | kwargs
-    try:
+    with clear_errors(model, "model", "SentenceTransformer"):
         if (folder / TOWERS).is_file():
             return SentenceTransformer(modules=[Towers.load(str(folder))], **options)
         kind = PictureReader if reads_pictures(folder) else SentenceTransformer
         return kind(str(folder), **options)
-    except Exception as error:  # the libraries have many for a damaged folder
+
+
+@contextlib.contextmanager
+def clear_errors(model: Any, what: str, loader: str) -> Iterator[None]:
+    """Says what is wrong where a library cannot load a folder; they have many errors for that."""
+    try:
+        yield
+    except EmbkitError:
+        raise
+    except Exception as error:
+        said = (str(error) or repr(error)).splitlines()[0]
         raise EmbkitError(
-            f"{str(model)!r} cannot be loaded as a model: {str(error).splitlines()[0]}",
-            expected="a folder that SentenceTransformer(folder) can load",
+            f"{str(model)!r} cannot be loaded as a {what}: {said}",
+            expected=f"a folder that {loader}(folder) can load",
             hint="save it again with model.save_pretrained(folder)",
         ) from error

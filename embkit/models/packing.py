@@ -26,7 +26,7 @@ from .. import session
 from ..data.images import is_picture
 
 ATTENTION = "embkit_packed"
-WINDOW = 32  # batches that are read at once, to be cut by their texts' true lengths
+WINDOW = 32  # batches that are read at once, to be split by their texts' true lengths
 PICTURES = 256  # that are decoded at once
 FEW = 1024  # texts: for fewer, a copy of the model with cast weights does not pay
 TOLERANCE = 1e-3  # largest difference of a unit vector's entries for packing to count as equal
@@ -337,7 +337,7 @@ def token_batches(lengths: Tensor, tokens: int) -> Iterator[Tensor]:
 
 
 def _part(features: Features, rows: Tensor, longest: int) -> Features:
-    """Some rows of a padded batch, cut to their own longest."""
+    """Some rows of a padded batch, without the padding beyond their own longest."""
     shape = features["input_ids"].shape
     return {
         name: value[rows][:, :longest]

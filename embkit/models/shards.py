@@ -1,4 +1,4 @@
-"""Vectors of very many texts: made a shard at a time, kept as they come, memory-mapped at the end.
+"""Vectors of very many texts: made and kept a shard at a time, memory-mapped at the end.
 
 What is finished survives a kill. Two files lie side by side in the cache: the array itself, at its
 full length from the start, and a journal with the checksum of each finished shard. A second call
@@ -61,9 +61,8 @@ def encode_shards(
 ) -> Vectors:
     """Unit vectors of texts, on disk and memory-mapped, made in shards that survive a kill.
 
-    A kill costs the shard in hand and nothing else: the same call goes on from there, and gives
-    the same bits. Memory holds the texts and one shard's vectors. ``encode`` calls this by itself
-    for more than ``encoding.LARGE`` texts.
+    The same call goes on where a kill stopped it, and gives the same bits. Memory holds the texts
+    and one shard's vectors.
 
     Args:
         model: a sentence-transformers model; or, with ``name``, any function
@@ -72,9 +71,8 @@ def encode_shards(
         prompt: put before every text.
         task: as in ``encode``.
         dtype: ``float32``, or ``float16``: half the disk, and products off by about 0.0005.
-        shard: texts a shard; what was begun goes on with the size that it was begun with.
-        name: what a function's vectors are kept under. It stands for the function's weights:
-            take another name when they change.
+        shard: texts a shard; what was begun goes on with its own size.
+        name: what a function's vectors are kept under: take another when the function changes.
         progress: called with the number of distinct texts done so far, earlier calls' included.
 
     Returns:
@@ -112,29 +110,25 @@ def _encoder(
 ) -> tuple[Encoder, str]:
     """What makes vectors of texts, and what it is known by."""
     checked_model(model)
-    if not hasattr(model, "preprocess"):
-        if name is None:
-            raise EmbkitError(
-                "encode_shards() was given a function as its model, and no name",
-                expected="name=, which stands for the function's weights",
-                hint="encode_shards(function, texts, name='my-api-v1')",
-            )
-        begin = prompt or ""
+    if hasattr(model, "preprocess"):
+        check_prompt(model, prompt)
+        known = f"{weights_fingerprint(model)} {precision(model.device.type)}"
+    elif name is None:
+        raise EmbkitError(
+            "encode_shards() was given a function as its model, and no name",
+            expected="name=, which stands for the function's weights",
+            hint="encode_shards(function, texts, name='my-api-v1')",
+        )
+    else:
+        known = f"function {name}"
 
-        def of_function(rows: list[str], progress: Progress | None) -> Vectors:
-            found = checked_vectors(model([begin + row for row in rows]), len(rows))
-            if progress:
-                progress(len(rows))
-            return found
-
-        return of_function, f"function {name}"
-    check_prompt(model, prompt)
-
-    def of_model(rows: list[str], progress: Progress | None) -> Vectors:
+    def encode(rows: list[str], progress: Progress | None) -> Vectors:
+        if not hasattr(model, "preprocess"):
+            return checked_vectors(model([(prompt or "") + row for row in rows]), len(rows))
         made = packing.embed(model, rows, prompt=prompt, task=task, progress=progress)
         return checked_vectors(made.numpy(), len(rows))
 
-    return of_model, f"{weights_fingerprint(model)} {precision(model.device.type)}"
+    return encode, known
 
 
 def _key(settings: list[str | None], texts: list[str]) -> str:
@@ -251,6 +245,8 @@ def _make(made: _Growing, encoder: Encoder, texts: list[str], progress: Progress
         if new.size:
             count = None if progress is None else lambda done, b=before: progress(b + done)
             block = encoder([texts[places[i]] for i in new], count)
+            if progress:
+                progress(before + new.size)
             if made.array is None:
                 made.begin(block.shape[1])
         dim = made.array.shape[1]

@@ -126,7 +126,7 @@ class BM25:
             raise EmbkitError(
                 f"BM25 of {len(texts)} texts without a single word to search by",
                 expected="at least one text with a word that is no stop word",
-                hint="BM25(list(domain.corpus.values()))",
+                hint="ek.search.BM25(list(domain.corpus.values()))",
             )
         self._index = bm25s.BM25(k1=k1, b=b)
         self._index.index(tokens, show_progress=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -71,8 +70,6 @@ class TieredIndex:
         nprobe: of ``IVF``, how many lists are looked through; None: faiss' own.
         ef_search: of ``HNSW``, how many candidates the walk keeps; None: faiss' own.
         dtype: the cold tier's numbers, ``"float16"`` or ``"float32"``.
-        folder: where the cold tier's file is written; by default in the cache. It goes when the
-            index goes.
 
     Raises:
         EmbkitError: a size beyond the vectors, a shortlist below 1, an unknown index.
@@ -96,7 +93,6 @@ class TieredIndex:
         nprobe: int | None = None,
         ef_search: int | None = None,
         dtype: str = "float16",
-        folder: str | os.PathLike[str] | None = None,
     ) -> None:
         checked_dtype(dtype)
         small = truncate(documents, size)
@@ -104,7 +100,7 @@ class TieredIndex:
         self.nprobe, self.ef_search = nprobe, ef_search
         self._check()
         self._hot: Any = small if index == EXACT else _faiss(small, index)
-        self.cold = self._store(documents, np.dtype(dtype), folder)  # (documents, dim)
+        self.cold = self._store(documents, np.dtype(dtype))  # (documents, dim)
 
     def _check(self) -> None:
         kinds = {"shortlist": "", "nprobe": "IVF", "ef_search": "HNSW"}
@@ -134,10 +130,10 @@ class TieredIndex:
         other._check()
         return other
 
-    def _store(self, documents: Vectors, dtype: np.dtype, folder: Any) -> Vectors:
+    def _store(self, documents: Vectors, dtype: np.dtype) -> Vectors:
         if isinstance(documents, np.memmap):
             return documents
-        parent = Path(folder) if folder else paths().cache / "tiers"
+        parent = paths().cache / "tiers"  # the file goes when the index goes
         parent.mkdir(parents=True, exist_ok=True)
         self._folder = tempfile.TemporaryDirectory(dir=parent, ignore_cleanup_errors=True)
         file = Path(self._folder.name) / "cold.npy"
@@ -209,7 +205,7 @@ class TieredIndex:
         if self.index == EXACT:
             return exact_search(small, self._hot, many)[0]
         if self.index == BINARY:
-            return self._hot.search(_bits(small), many)[1]
+            return self._hot.search(quantize_embeddings(small, precision="ubinary"), many)[1]
         return self._hot.search(small, many, params=self._parameters())[1]
 
     def _parameters(self) -> Any:
@@ -305,11 +301,6 @@ def overlap(found: np.ndarray, wanted: np.ndarray) -> float:
     return float((wanted[:, :, None] == found[:, None, :]).any(axis=2).mean())
 
 
-def _bits(vectors: Vectors) -> np.ndarray:
-    """The signs as bits, shape (vectors, dim / 8)."""
-    return quantize_embeddings(vectors, precision="ubinary")
-
-
 def _faiss(vectors: Vectors, index: str) -> Any:
     """An index of faiss over vectors, by its factory string; a sample of them trains it."""
     import faiss
@@ -317,7 +308,7 @@ def _faiss(vectors: Vectors, index: str) -> Any:
     made: Any
     if index == BINARY:
         made = faiss.IndexBinaryFlat(8 * -(-vectors.shape[1] // 8))
-        made.add(_bits(vectors))
+        made.add(quantize_embeddings(vectors, precision="ubinary"))
         return made
     try:
         made = inner = faiss.index_factory(vectors.shape[1], index, faiss.METRIC_INNER_PRODUCT)

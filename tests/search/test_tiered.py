@@ -161,21 +161,21 @@ def test_bytes_are_those_of_the_codes():
     assert lists >= 600 * (8 + 8) + 8 * 8 * 4  # codes, ids, the lists' middles
 
 
-def test_the_cold_tier_is_on_disk_and_goes_with_the_index(tmp_path):
-    tiers = TieredIndex(DOCUMENTS, size=8, folder=tmp_path / "cold")
-    (file,) = (tmp_path / "cold").rglob("*.npy")
+def test_the_cold_tier_is_on_disk_and_goes_with_the_index(cache):
+    tiers = TieredIndex(DOCUMENTS, size=8)
+    (file,) = (cache / "tiers").rglob("*.npy")
     assert isinstance(tiers.cold, np.memmap) and file.stat().st_size > 600 * 32 * 2
     np.testing.assert_array_equal(np.load(file), DOCUMENTS.astype(np.float16))
     del tiers
     gc.collect()
-    assert not list((tmp_path / "cold").iterdir())
+    assert not list((cache / "tiers").iterdir())
 
 
-def test_a_mapped_array_is_its_own_cold_tier(tmp_path):
+def test_a_mapped_array_is_its_own_cold_tier(tmp_path, cache):
     np.save(tmp_path / "d.npy", DOCUMENTS)
     mapped = np.load(tmp_path / "d.npy", mmap_mode="r")
-    tiers = TieredIndex(mapped, size=8, shortlist=600, folder=tmp_path / "none")
-    assert tiers.cold is mapped and not (tmp_path / "none").exists()
+    tiers = TieredIndex(mapped, size=8, shortlist=600)
+    assert tiers.cold is mapped and not (cache / "tiers").exists()
     assert tiers.search(QUERIES)[0].tolist() == exact_search(QUERIES, DOCUMENTS)[0].tolist()
 
 
