@@ -60,9 +60,8 @@ def exact_search(
             places, values = _top(block, min(k, block.shape[1]))
             found = (places + left, values)
             if best is not None:  # its indices are the lower ones
-                found = best_of(
-                    *(np.concatenate(p, axis=1) for p in zip(best, found, strict=True)), k
-                )
+                both = [np.concatenate(pair, axis=1) for pair in zip(best, found, strict=True)]
+                found = best_of(both[0], both[1], k)
             best = found
         assert best is not None
         indices[rows], scores[rows] = best

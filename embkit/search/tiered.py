@@ -306,6 +306,7 @@ def _faiss(vectors: Vectors, index: str) -> Any:
     import faiss
 
     made: Any
+    inner: Any
     if index == BINARY:
         made = faiss.IndexBinaryFlat(8 * -(-vectors.shape[1] // 8))
         made.add(quantize_embeddings(vectors, precision="ubinary"))
