@@ -22,15 +22,10 @@ ALONE = ("corpus", "distill", "clip")  # approaches that need all of a step in o
 
 @dataclass(frozen=True)
 class Team:
-    """This process among those that were launched together.
-
-    Args:
-        rank: its number, from 0.
-        size: how many there are.
-    """
+    """This process among those that were launched together."""
 
     rank: int = 0
-    size: int = 1
+    size: int = 1  # how many there are
 
     @property
     def first(self) -> bool:
@@ -62,11 +57,7 @@ class Team:
         self.gather(None)
 
     def agree(self, what: str, value: Any) -> None:
-        """Fails in every process unless all have the same value.
-
-        Raises:
-            EmbkitError: they differ.
-        """
+        """Fails in every process unless all have the same value."""
         found = self.gather(value)
         if odd := [rank for rank, one in enumerate(found) if one != found[0]]:
             raise EmbkitError(
@@ -114,11 +105,7 @@ def team() -> Team:
 
 
 def check_recipe(approach: str, batch_size: int, members: Team) -> None:
-    """Fails for a recipe that these processes cannot train as one.
-
-    Raises:
-        EmbkitError: the batch cannot be divided, or the approach is for one process.
-    """
+    """Fails where the batch cannot be divided, or the approach is for one process."""
     if members.size == 1:
         return
     if batch_size % members.size:
@@ -143,12 +130,8 @@ def gathering(loss: str, members: Team) -> dict[str, bool]:
 def ignore_unused(model: Any) -> list[str]:
     """Tells DistributedDataParallel which weights have no gradient, such as BERT's unused pooler.
 
-    It would wait for theirs, and share nothing until it came; and it cannot look for them itself
-    where a step runs the model several times. They stay in the optimizer, which leaves them as
-    they are, so that one process can go on from where several were.
-
-    Args:
-        model: a sentence-transformers model.
+    It would wait for theirs for ever, and cannot look for them itself where a step runs the model
+    several times. They stay in the optimizer, so that one process can go on where several were.
 
     Returns:
         Their names.
@@ -167,8 +150,7 @@ def ignore_unused(model: Any) -> list[str]:
 class Sliced:
     """Global batches in slices, one a process: accelerate hands every process each n-th of them.
 
-    A last batch that cannot be divided loses the rows that are over, fewer than there are
-    processes, for gathering needs parts of one length.
+    Gathering needs parts of one length: a last batch loses the rows that cannot be divided.
 
     Args:
         batches: a batch sampler of global batches.

@@ -55,17 +55,11 @@ def write_atomic(
 def made_once(folder: Path, record: str) -> Iterator[bool]:
     """A folder that is made once: True where it has to be made, False where its record is there.
 
-    A second process waits until the first has done, and then finds the record. What makes the
-    folder writes the record last: a folder without one is not finished.
+    A second process waits until the first has done, and then finds the record.
 
     Args:
         folder: what is made; a lock file stands beside it meanwhile.
         record: the file in it that is written last.
-
-    Example:
-        >>> with made_once(folder, "run.json") as todo:  # doctest: +SKIP
-        ...     if todo:
-        ...         make(folder)
     """
     if (folder / record).is_file():
         yield False

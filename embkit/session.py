@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import logging
 import os
 import platform
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .display import Shown, Table, facts
 from .errors import EmbkitError, unknown
 
 PROFILES = ("smoke", "workshop", "full")
@@ -42,7 +42,7 @@ class Paths:
 
 
 @dataclass(frozen=True)
-class Session:
+class Session(Shown):
     """What ``setup()`` found and fixed; shows itself as a table."""
 
     profile: str
@@ -55,30 +55,20 @@ class Session:
     versions: dict[str, str]
     runs: str
 
-    def rows(self) -> list[tuple[str, str]]:
-        """The table's rows: (what, value)."""
-        versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
-        return [
-            ("profile", self.profile),
-            ("device", f"{self.device} ({self.device_name})"),
-            ("precision", self.precision),
-            ("threads", str(self.threads)),
-            ("memory", f"{self.memory_gb:.0f} GB"),
-            ("seed", str(self.seed)),
-            ("runs are kept in", self.runs),
-            ("versions", versions),
-        ]
-
-    def _repr_html_(self) -> str:
-        cells = "".join(
-            f"<tr><th style='text-align:left'>{html.escape(what)}</th>"
-            f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
-            for what, value in self.rows()
+    def table(self) -> Table:
+        """What it says, one fact a row."""
+        return facts(
+            {
+                "profile": self.profile,
+                "device": f"{self.device} ({self.device_name})",
+                "precision": self.precision,
+                "threads": self.threads,
+                "memory": f"{self.memory_gb:.0f} GB",
+                "seed": self.seed,
+                "runs are kept in": self.runs,
+                "versions": ", ".join(f"{name} {v}" for name, v in self.versions.items()),
+            }
         )
-        return f"<table>{cells}</table>"
-
-    def __str__(self) -> str:
-        return "\n".join(f"{what:>18}  {value}" for what, value in self.rows())
 
 
 def profile(name: str | None = None) -> str:
@@ -116,10 +106,9 @@ NATIVE_BF16 = ("amx_bf16", "avx512_bf16", "arm_bf16", "bf16")  # as torch names 
 def precision(on: str | None = None) -> str:
     """The precision the device is fastest at without changing what is learnt.
 
-    On a GPU that is bf16 where supported, else fp16. On a processor it is bf16 only where
-    bf16 matrix products are native; elsewhere they are emulated, up to a hundred times
-    slower than fp32. The processor says what it has: a choice by stop-watch could fall
-    otherwise in the next process, and the same run would have other figures there.
+    On a GPU that is bf16 where supported, else fp16. On a processor it is bf16 only where the
+    processor says that bf16 matrix products are native; emulated ones are up to a hundred times
+    slower than fp32.
     """
     import torch
 
@@ -189,13 +178,10 @@ def device_name() -> str:
         return torch.cuda.get_device_name()
     cpu = platform.processor() or platform.machine()
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                cpu = line.split(":", 1)[1].strip()
-                break
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        pass
-    return cpu
+        return cpu
+    return next((row.split(":", 1)[1].strip() for row in lines if row[:10] == "model name"), cpu)
 
 
 def setup(seed: int = 42, threads: int | None = None) -> Session:
@@ -217,10 +203,7 @@ def setup(seed: int = 42, threads: int | None = None) -> Session:
     if threads:
         torch.set_num_threads(threads)
     quiet()
-    where = paths()
-    shown = (
-        where.runs.relative_to(where.root) if where.runs.is_relative_to(where.root) else where.runs
-    )
+    runs, root = paths().runs, paths().root
     return Session(
         profile=profile(),
         seed=seed,
@@ -230,7 +213,7 @@ def setup(seed: int = 42, threads: int | None = None) -> Session:
         threads=torch.get_num_threads(),
         memory_gb=psutil.virtual_memory().total / 2**30,
         versions=versions(),
-        runs=str(shown),
+        runs=str(runs.relative_to(root) if runs.is_relative_to(root) else runs),
     )
 
 
@@ -257,6 +240,3 @@ def environment() -> dict[str, object]:
         "platform": platform.platform(terse=True),
         "versions": versions(),
     }
-
-
-__all__ = ["PROFILES", "Paths", "Session", "environment", "paths", "profile", "setup"]

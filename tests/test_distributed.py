@@ -152,8 +152,8 @@ def test_one_process_needs_no_launcher(monkeypatch, recipe):
     alone = team()
     assert alone == Team() and alone.first and alone.tell("x") == "x" and alone.gather(3) == [3]
     alone.agree("anything", 1)
-    check_recipe(recipe.replace(batch_size=7), alone)
+    check_recipe(recipe.approach, 7, alone)
     assert encode_across(lambda texts: np.eye(3)[: len(texts)], [], alone).shape == (0, 0)
     assert not torch.distributed.is_initialized()
     with pytest.raises(EmbkitError, match="a batch of 7 for 3 processes"):
-        check_recipe(recipe.replace(batch_size=7), Team(0, 3))
+        check_recipe(recipe.approach, 7, Team(0, 3))

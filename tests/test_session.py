@@ -73,7 +73,7 @@ def test_a_seed_that_is_no_whole_number_is_refused(seed):
 
 def test_the_table_tells_what_was_found_and_escapes_it(store):
     made = session.setup(seed=3)
-    rows = dict(made.rows())
+    rows = dict(made.table().cells)
     assert rows["profile"] == "smoke" and rows["seed"] == "3"
     assert rows["runs are kept in"] == str(store)
     assert f"torch {torch.__version__}" in rows["versions"]

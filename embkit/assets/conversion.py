@@ -1,7 +1,7 @@
 """Weights that packages carry quantised, made once into folders that the libraries load.
 
 A converter takes the folder of a package's own files and fills an empty folder. Which package,
-which files and what they must be stands in ``assets.CATALOGUE``. It runs when an asset is
+which files and what they must be stands in ``catalogue.CATALOGUE``. It runs when an asset is
 fetched: after that nothing needs onnx or gguf.
 """
 
@@ -52,18 +52,6 @@ def cross_encoder(source: Path, target: Path, *, heads: int) -> None:
         _save_model(model, target)
 
 
-def two_towers(source: Path, target: Path) -> None:
-    """Makes the folder of untrained towers from the image tower's weights (a pickle of tensors).
-
-    Args:
-        source: holds the weights as they came.
-        target: an empty folder.
-    """
-    from .efficientnet import start_folder
-
-    start_folder(source, target)
-
-
 def text_encoder(source: Path, target: Path, *, heads: int, pooling: str) -> None:
     """Makes a folder for ``SentenceTransformer(folder)`` from a quantised BERT: unit vectors.
 
@@ -97,15 +85,13 @@ def text_encoder(source: Path, target: Path, *, heads: int, pooling: str) -> Non
 def language_model(source: Path, target: Path, *, split_digits: bool = False) -> None:
     """Makes a folder for ``AutoModelForCausalLM`` and ``AutoTokenizer`` from one GGUF file.
 
-    The weights are kept in bf16, as such models are published: half the size of fp32, and far
-    finer than the few bits they had. The tokenizer pads on the left, as batches that are to be
-    continued need it.
+    The weights are kept in bf16. The tokenizer pads on the left, as generation needs it.
 
     Args:
         source: holds one ``.gguf`` file.
         target: an empty folder.
-        split_digits: whether the tokenizer parts numbers into digits before all else. The file
-            says so only by a name, which transformers passes over.
+        split_digits: whether the tokenizer splits numbers into digits first. The file says so only
+            by a name, which transformers passes over.
     """
     import torch
     from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
@@ -133,9 +119,9 @@ def language_model(source: Path, target: Path, *, split_digits: bool = False) ->
 def onnx_weights(path: Path) -> Weights:
     """A quantised ONNX file's weights as float32, by the names they have in torch.
 
-    What is read is onnxruntime's dynamic quantisation: integers ``q`` with a scale and a zero
-    point, for a whole tensor or a column, which stand for ``(q - zero_point) * scale``. Such a
-    weight has often lost its name; the node that uses it still has it.
+    onnxruntime's dynamic quantisation keeps integers ``q`` that stand for
+    ``(q - zero_point) * scale``, by tensor or by column. Such a weight has often lost its name; the
+    node that uses it still has it.
 
     Raises:
         EmbkitError: a weight is quantised in another way.
@@ -166,12 +152,8 @@ def onnx_weights(path: Path) -> Weights:
 def _dequantised(name: str, integers: np.ndarray, arrays: dict[str, np.ndarray]) -> np.ndarray:
     stem = name.removesuffix("quantized")
     scale, zero = arrays.get(f"{stem}scale"), arrays.get(f"{stem}zero_point")
-    if (
-        integers.dtype not in (np.int8, np.uint8)
-        or scale is None
-        or zero is None
-        or scale.shape not in ((), integers.shape[-1:])
-    ):
+    bytes_ = integers.dtype in (np.int8, np.uint8)
+    if not bytes_ or scale is None or zero is None or scale.shape not in ((), integers.shape[-1:]):
         raise EmbkitError(
             f"the weight {name!r} is quantised in a way that is not known here",
             expected="8-bit integers with one scale and zero point, or one a column",

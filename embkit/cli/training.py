@@ -138,14 +138,14 @@ def run(chosen: argparse.Namespace) -> int:
 
 def _audited(domain: Domain, model: str) -> str:
     """The audit's summary, with the names of what is a problem; kept for the next time."""
-    from ..assets.catalogue import fingerprint, resolve
+    from ..assets.catalogue import folder_fingerprint, resolve
     from ..auditing import audit
     from ..auditing.base import PROBLEM
     from ..files import write_atomic
     from ..session import paths
 
     kept = paths().runs / domain.name / "audit.json"
-    key = {"domain_hash": domain.hash, "model": fingerprint(resolve(model))}
+    key = {"domain_hash": domain.hash, "model": folder_fingerprint(resolve(model))}
     try:
         record = json.loads(kept.read_text(encoding="utf-8"))
         if key.items() <= record.items():

@@ -164,16 +164,16 @@ def _subject(what: Any, name: str | None, domain: str) -> _Subject:
     if isinstance(what, str) and what == "bm25":
         return _Subject("bm25", name or "bm25", {"trainable_params": 0})
     if isinstance(what, str) or hasattr(what, "__fspath__"):
-        from ..assets.catalogue import fingerprint, resolve
+        from ..assets.catalogue import folder_fingerprint, resolve
 
         meta = {"base_model": str(what), "trainable_params": 0}
-        return _Subject(f"base-{fingerprint(resolve(what))[:12]}", name or "base", meta)
+        return _Subject(f"base-{folder_fingerprint(resolve(what))[:12]}", name or "base", meta)
     if hasattr(what, "preprocess"):
-        from ..models.vectors import fingerprint as weights
+        from ..models.vectors import weights_fingerprint
 
         prompts = {k: p for k, p in (getattr(what, "prompts", None) or {}).items() if p}
         told = f"-{_digest(json.dumps(prompts, sort_keys=True))[:6]}" if prompts else ""
-        return _Subject(f"model-{weights(what)[:12]}{told}", name or "model", {})
+        return _Subject(f"model-{weights_fingerprint(what)[:12]}{told}", name or "model", {})
     if hasattr(what, "vectors"):  # a Teacher
         return _Subject(f"teacher-{what.fingerprint()[:12]}", name or f"teacher: {what.name}", {})
     as_model(what)  # raises what says that it is none

@@ -26,7 +26,7 @@ from ..evaluation.ranking import rank, score
 from ..files import write_atomic
 from ..models.loading import as_model
 from ..models.packing import embed
-from ..models.vectors import Vectors, checked_texts, checked_vectors, fingerprint
+from ..models.vectors import Vectors, checked_texts, checked_vectors, weights_fingerprint
 from ..runs import Run, store
 from ..session import precision
 from .export import Folder, _fresh
@@ -195,7 +195,7 @@ def onnx_loss(
     }
     searched = list(domain.corpus if documents is None else documents)
     asked = [domain.hash, split, searched, rounds, precision(model.device.type)]
-    digest = hashlib.sha256(json.dumps([fingerprint(model), *asked]).encode())
+    digest = hashlib.sha256(json.dumps([weights_fingerprint(model), *asked]).encode())
     for file in files.values():
         digest.update(file.read_bytes())
     kept = store(domain) / "onnx" / f"{digest.hexdigest()[:16]}.json"

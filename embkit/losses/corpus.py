@@ -1,14 +1,8 @@
 """A softmax over the whole corpus, against document vectors that are kept and refreshed.
 
-A batch of 128 shows a query 127 wrong documents; the corpus holds thousands. Encoding them all at
-every step is out of reach, but their vectors of a little while ago are not. The positive is taken
-from the same kept vectors: a fresh one beside stale negatives would be told apart by its freshness.
-
-A teacher can say what the softmax should be, for texts that nobody labelled, too; or what a text's
-vector should be.
-
-The classes stand on torch, transformers and sentence-transformers alone: a recipe's stand-alone
-script carries their source.
+The positive is taken from the same kept vectors: a fresh one beside stale negatives would be told
+apart by its freshness. The classes stand on torch, transformers and sentence-transformers alone: a
+recipe's stand-alone script carries their source.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""What the in-batch loss makes of a matrix of similarities: softmax, loss, gradient."""
+"""The in-batch loss of a matrix of similarities: softmax, loss, gradient."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def batch_loss(similarities: Any, temperature: float) -> BatchLoss:
         raise EmbkitError(
             f"similarities of shape {values.shape} at temperature {temperature!r}",
             expected="a square matrix of finite numbers, and a temperature above 0",
-            hint="batch_loss(queries @ documents.T, 0.05)",
+            hint="ek.losses.batch_loss(queries @ documents.T, 0.05)",
         )
     scaled = values / temperature
     scaled -= scaled.max(axis=1, keepdims=True)

@@ -1,11 +1,8 @@
 """Two towers that share a space: pictures go up one, texts the other (CLIP's idea, small).
 
-The image tower is EfficientNet-Lite0, trained on ImageNet; the text tower is MiniLM. Neither has
-ever seen the other. A projection on each maps both into one space of 384 dimensions, and training
-pulls a picture and its caption together there (Radford et al. 2021,
-https://arxiv.org/abs/2103.00020). Which tower an input goes up is decided by what it is: a text
-that names a kept picture (``images.is_picture``) is read as one, and nothing else ever is.
-
+The image tower is EfficientNet-Lite0, the text tower MiniLM; a projection on each maps both into
+one space of 384 dimensions (Radford et al. 2021, https://arxiv.org/abs/2103.00020). A text that
+names a kept picture (``images.is_picture``) is read as that picture, and no other text is.
 A real CLIP or SigLIP folder is loaded as ``PictureReader``: the same texts, the same training.
 """
 
@@ -43,7 +40,7 @@ class Towers(InputModule):
         text: a text model, such as MiniLM with its pooling.
         image: the image tower.
         size: pixels of a side that pictures are brought to.
-        text_name: the catalogue's name of a text model that is as it came; None: trained.
+        text_name: the catalogue's name of an untrained text model; None: it was trained.
     """
 
     save_in_root = True
@@ -91,11 +88,7 @@ class Towers(InputModule):
         return self.text_projection.out_features
 
     def preprocess(self, inputs: Any, prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
-        """Tokens of texts, or ``pixel_values`` (pictures, size, size, 3) of uint8.
-
-        Raises:
-            EmbkitError: texts and pictures in one batch.
-        """
+        """Tokens of texts, or ``pixel_values`` (pictures, size, size, 3) of uint8."""
         if not one_kind(inputs):
             return self.text[0].preprocess(inputs, prompt=prompt, **kwargs)  # type: ignore
         return {"pixel_values": torch.from_numpy(pixels(inputs, self.size))}
@@ -151,8 +144,8 @@ class Towers(InputModule):
 class PictureReader(SentenceTransformer):
     """A CLIP or SigLIP model that reads kept pictures by their texts, and no other text as one.
 
-    sentence-transformers takes a text that is the path or the address of a picture for that
-    picture. Here such a text stays a text.
+    sentence-transformers reads a text that is a picture's path or address as that picture; here it
+    stays a text.
     """
 
     def preprocess(self, inputs: Any, prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
@@ -182,8 +175,3 @@ def one_kind(inputs: Sequence[Any]) -> bool:
             hint="ek.encode(model, texts) and ek.encode(model, pictures)",
         )
     return kinds == {True}
-
-
-def load_towers(folder: Path, device: str, **kwargs: Any) -> SentenceTransformer:
-    """The towers of a folder, as a ``SentenceTransformer``."""
-    return SentenceTransformer(modules=[Towers.load(str(folder))], device=device, **kwargs)

@@ -1,20 +1,22 @@
-"""Cross-encoders: score (query, document) pairs, and rank candidates again by the scores."""
+"""Cross-encoders: scores of (query, document) pairs."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+import torch
+from sentence_transformers import CrossEncoder
 
+from ..assets.catalogue import resolve
 from ..errors import EmbkitError
-from ..session import precision
+from ..session import autocast, device, precision, quiet
+from .loading import clear_errors
+from .packing import token_batches
 from .vectors import cache_file, read_array, write_array
-
-if TYPE_CHECKING:
-    from sentence_transformers import CrossEncoder
 
 Pairs = Sequence[tuple[str, str]]  # (query, document)
 
@@ -31,14 +33,9 @@ def load_cross_encoder(model: str | os.PathLike = "reranker", **kwargs: Any) -> 
     Raises:
         EmbkitError: the model cannot be found, is no cross-encoder, or cannot be loaded.
     """
-    from sentence_transformers import CrossEncoder
-
-    from ..assets.catalogue import resolve
-    from ..session import device, quiet
-
     quiet()
     folder = resolve(model)
-    try:
+    with clear_errors(model, "cross-encoder", "CrossEncoder"):
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         network = (settings.get("architectures") or ["?"])[0]
         # Another network would be given a head of random weights, with no more than a log line.
@@ -49,14 +46,6 @@ def load_cross_encoder(model: str | os.PathLike = "reranker", **kwargs: Any) -> 
                 hint="ek.models.load_cross_encoder('reranker')",
             )
         return CrossEncoder(str(folder), device=device(), local_files_only=True, **kwargs)
-    except EmbkitError:
-        raise
-    except Exception as error:  # the libraries have many for a damaged folder
-        raise EmbkitError(
-            f"{str(model)!r} cannot be loaded as a cross-encoder: {str(error).splitlines()[0]}",
-            expected="a folder that CrossEncoder(folder) can load",
-            hint="save it again with model.save_pretrained(folder)",
-        ) from error
 
 
 def score_pairs(
@@ -86,10 +75,6 @@ def score_pairs(
     Raises:
         EmbkitError: a pair that is none, an empty text, a model with several outputs, NaN, or
             one score for pairs that differ.
-
-    Example:
-        >>> model = load_cross_encoder()  # doctest: +SKIP
-        >>> score_pairs(model, [("sore throat", "Acute pharyngitis")])  # doctest: +SKIP
     """
     pairs = _checked_pairs(pairs)
     if not hasattr(model, "predict") or not hasattr(model, "num_labels"):
@@ -118,79 +103,22 @@ def score_pairs(
     return scores
 
 
-def rerank(
-    model: CrossEncoder,
-    queries: Sequence[str],
-    documents: Sequence[str],
-    candidates: np.ndarray,
-    k: int = 10,
-    **scoring: Any,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Ranks each query's candidates again, by a cross-encoder's scores.
-
-    Args:
-        model: as in ``score_pairs``.
-        queries: their texts.
-        documents: the texts that the candidates' indices count.
-        candidates: indices of documents, shape (queries, candidates), such as a search returns.
-        k: how many; more than there are candidates gives them all.
-        scoring: passed on to ``score_pairs``.
-
-    Returns:
-        (indices, scores), both (queries, min(k, candidates)), best first; ties by lower index.
-
-    Raises:
-        EmbkitError: k below 1, or candidates that are not one row a query; else as above.
-
-    Example:
-        >>> found, _ = BM25(texts).search(queries, k=50)  # doctest: +SKIP
-        >>> rerank(model, queries, texts, found, k=10)  # doctest: +SKIP
-    """
-    candidates = np.asarray(candidates)
-    if k < 1:
-        raise EmbkitError(f"k={k}", expected="k of 1 or more", hint="k=10")
-    if candidates.ndim != 2 or len(candidates) != len(queries):
-        raise EmbkitError(
-            f"candidates of shape {candidates.shape} for {len(queries)} queries",
-            expected=f"document indices of shape ({len(queries)}, candidates)",
-            hint="indices, scores = ek.search.BM25(documents).search(queries, k=50)",
-        )
-    if candidates.size and not (
-        np.issubdtype(candidates.dtype, np.integer)
-        and 0 <= candidates.min()
-        and candidates.max() < len(documents)
-    ):
-        raise EmbkitError(
-            f"candidates of {candidates.dtype} from {candidates.min()} to {candidates.max()} "
-            f"for {len(documents)} documents",
-            expected=f"whole numbers from 0 to {len(documents) - 1}",
-            hint="indices, scores = ek.search.BM25(documents).search(queries, k=50)",
-        )
-    pairs = [(q, documents[i]) for q, row in zip(queries, candidates, strict=True) for i in row]
-    scores = score_pairs(model, pairs, **scoring).reshape(candidates.shape)
-    order = np.lexsort((candidates, -scores))[:, :k]
-    return np.take_along_axis(candidates, order, 1), np.take_along_axis(scores, order, 1)
-
-
 def _checked_pairs(pairs: Pairs) -> list[tuple[str, str]]:
-    listed = [] if isinstance(pairs, str) else list(pairs)
-    bad = [
-        i
-        for i, pair in enumerate(listed)
-        if not isinstance(pair, list | tuple)
-        or len(pair) != 2
-        or not all(isinstance(text, str) and text.strip() for text in pair)
-    ]
-    if bad or isinstance(pairs, str):
+    listed = [pairs] if isinstance(pairs, str) else list(pairs)
+    bad = [i for i, pair in enumerate(listed) if not _is_pair(pair)]
+    if bad:
         raise EmbkitError(
             f"{len(bad)} of {len(listed)} pairs are no (query, document), or hold an empty text, "
-            f"first at {bad[:3]}"
-            if bad
-            else f"one text, {pairs[:40]!r}, where a list of pairs is wanted",
+            f"first at {bad[:3]}",
             expected="a list of (query, document), both non-empty str",
             hint="[(query, document) for document in documents]",
         )
     return [(query, document) for query, document in listed]
+
+
+def _is_pair(pair: Any) -> bool:
+    texts = pair if isinstance(pair, list | tuple) and len(pair) == 2 else [None]
+    return all(isinstance(text, str) and text.strip() for text in texts)
 
 
 def _checked_scores(model: Any, pairs: list[tuple[str, str]], scores: np.ndarray) -> np.ndarray:
@@ -219,24 +147,20 @@ def _scores(
     batch_tokens: int | None,
     progress: Callable[[int], object] | None,
 ) -> np.ndarray:
-    import torch
-
-    device = model.device.type
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision(device))
-    cast = torch.autocast(device, dtype=dtype, enabled=dtype is not None)
-    batches = _batches(
-        _lengths(model, pairs), batch_tokens or (2048 if device == "cpu" else 32_768)
-    )
+    kind = model.device.type
+    short = precision(kind) != "fp32"
+    tokens = batch_tokens or (2048 if kind == "cpu" else 32_768)
     scores, done = np.empty(len(pairs), np.float32), 0
     training, kept = model.training, list(model.keep_in_fp32_modules or [])
     model.eval()
     try:
-        if dtype is not None:  # 16 bits are too few for a score: near ones would be ties
+        if short:  # 16 bits are too few for a score: near ones would be ties
             layers = model.named_modules()
             heads = [n for n, m in layers if type(m) is torch.nn.Linear and m.out_features == 1]
             model.set_keep_in_fp32_modules([*kept, *heads])
-        with torch.inference_mode(), cast:
-            for rows in batches:
+        with torch.inference_mode(), autocast(kind):
+            for batch in token_batches(_lengths(model, pairs), tokens):
+                rows = batch.tolist()
                 features = {
                     name: value.to(model.device) if isinstance(value, torch.Tensor) else value
                     for name, value in model.preprocess([pairs[i] for i in rows]).items()
@@ -246,13 +170,13 @@ def _scores(
                 if progress:
                     progress(done)
     finally:
-        if dtype is not None:
+        if short:
             model.set_keep_in_fp32_modules(kept)
         model.train(training)
     return scores
 
 
-def _lengths(model: Any, pairs: list[tuple[str, str]]) -> np.ndarray:
+def _lengths(model: Any, pairs: list[tuple[str, str]]) -> torch.Tensor:
     """Tokens of each pair, shape (pairs,)."""
     cut = {"truncation": True, "max_length": model.max_seq_length} if model.max_seq_length else {}
     found: list[int] = []
@@ -260,14 +184,4 @@ def _lengths(model: Any, pairs: list[tuple[str, str]]) -> np.ndarray:
         queries, documents = zip(*pairs[start : start + 10_000], strict=True)
         tokens = model.tokenizer(list(queries), list(documents), **cut)["input_ids"]
         found += [len(row) for row in tokens]
-    return np.array(found)
-
-
-def _batches(lengths: np.ndarray, tokens: int) -> Iterator[np.ndarray]:
-    """Row numbers, shortest first, in batches of that many tokens at most, padding included."""
-    order, start = np.argsort(lengths, kind="stable"), 0
-    for i, row in enumerate(order):
-        if i > start and lengths[row] * (i + 1 - start) > tokens:
-            yield order[start:i]
-            start = i
-    yield order[start:]
+    return torch.tensor(found)

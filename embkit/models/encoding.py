@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from .shards import checked_dtype, encode_shards
 from .vectors import (
     EmbedFunction,
     Vectors,
@@ -35,14 +36,12 @@ def encode(
 ) -> Vectors:
     """Unit vectors of texts.
 
-    Those of a sentence-transformers model are cached on disk under the hash of the model's
-    weights, the precision, the prompt and the texts: the second time costs no model at all. Of
-    more than ``LARGE`` texts they are made in shards that survive a kill, and stay on disk: what
-    comes back is memory-mapped (see ``shards.encode_shards``).
+    Those of a sentence-transformers model are cached on disk under the hash of its weights, the
+    precision, the prompt and the texts. Of more than ``LARGE`` texts they are made in shards that
+    survive a kill, and what comes back is memory-mapped (see ``shards.encode_shards``).
 
     Args:
-        model: a sentence-transformers model, or any function ``list[str] -> (texts, dim)``,
-            such as an API's client.
+        model: a sentence-transformers model, or any function ``list[str] -> (texts, dim)``.
         texts: what to encode.
         prompt: put before every text.
         task: ``query`` or ``document``: the way through a model that has several (a ``Router``).
@@ -57,23 +56,21 @@ def encode(
         EmbkitError: an empty text, a row of another shape, NaN, a prompt that fills the window,
             an unknown dtype; of more than ``LARGE`` texts, a disk without room for their vectors.
     """
-    from .shards import checked_dtype, encode_shards
-
     texts, dtype = checked_texts(texts), checked_dtype(dtype)
     checked_model(model)
     if not hasattr(model, "preprocess"):
         return checked_vectors(model(texts), len(texts)).astype(dtype, copy=False)  # type: ignore
-    from .packing import embed, routed
-
     check_prompt(model, prompt)
-    way = [task] if task and routed(model) else []  # type: ignore[arg-type]
+    from . import packing
+
+    way = task if task and packing.routed(model) else None  # type: ignore[arg-type]
     if cache and len(texts) > LARGE:
-        options: dict[str, Any] = {"prompt": prompt, "dtype": dtype, "progress": progress}
-        return encode_shards(model, texts, task=way[0] if way else None, **options)
-    where = cache_file(model, "embeddings", prompt, texts, *way) if cache else None  # type: ignore[arg-type]
+        return encode_shards(model, texts, prompt=prompt, task=way, dtype=dtype, progress=progress)
+    made_of = [prompt, texts, *([way] if way else [])]
+    where = cache_file(model, "embeddings", *made_of) if cache else None  # type: ignore[arg-type]
     if where and (found := read_array(where)) is not None and len(found) == len(texts):
         return found.astype(dtype, copy=False)
-    vectors = embed(model, texts, prompt=prompt, task=task, progress=progress).numpy()
+    vectors = packing.embed(model, texts, prompt=prompt, task=task, progress=progress).numpy()
     vectors = checked_vectors(vectors, len(texts))
     if where:
         write_array(where, vectors)

@@ -1,26 +1,21 @@
-"""Smaller students: fewer layers of the same encoder, their size, and their speed."""
+"""Layer pruning: an encoder with fewer of its layers, its size, and its speed."""
 
 from __future__ import annotations
 
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import torch
+from sentence_transformers import SentenceTransformer
 
 from ..errors import EmbkitError
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from sentence_transformers import SentenceTransformer
+from .packing import embed
 
 
 def spaced(kept: int, layers: int) -> list[int]:
-    """Which of so many layers are kept: the first, the last, and evenly between.
-
-    Example:
-        >>> spaced(3, 6)
-        [0, 2, 5]
-    """
+    """Which of so many layers are kept: the first, the last, and evenly between."""
     return [round(i * (layers - 1) / max(1, kept - 1)) for i in range(kept)]
 
 
@@ -33,8 +28,6 @@ def keep_layers(model: SentenceTransformer, kept: int | None) -> SentenceTransfo
     Raises:
         EmbkitError: more layers than there are, or a model whose layers are not found.
     """
-    import torch
-
     if kept is None:
         return model
     network = getattr(model[0], "auto_model", None)
@@ -61,7 +54,7 @@ def keep_layers(model: SentenceTransformer, kept: int | None) -> SentenceTransfo
 def encode_speeds(
     models: Mapping[str, SentenceTransformer], texts: Sequence[str], *, rounds: int = 3
 ) -> pd.DataFrame:
-    """Texts a second that models encode, measured in turn, and what they weigh.
+    """Texts a second that models encode, measured one after another, and their size.
 
     Args:
         models: name -> model; the first is what the others are compared with.
@@ -69,14 +62,9 @@ def encode_speeds(
         rounds: times that each model encodes them, one model after the other in each round.
 
     Returns:
-        One row a model: ``texts/s`` (the median of the rounds), ``speed`` (the median of the
-        rounds' ratios to the first model), ``parameters``, ``MB`` (of weights, as they lie in
-        memory).
+        One row a model: ``texts/s`` (the rounds' median), ``speed`` (the median of the rounds'
+        ratios to the first model), ``parameters``, ``MB`` of weights in memory.
     """
-    import pandas as pd
-
-    from .packing import embed
-
     listed = list(texts)
     seconds: dict[str, list[float]] = {name: [] for name in models}
     for model in models.values():
@@ -86,8 +74,7 @@ def encode_speeds(
             started = time.perf_counter()
             embed(model, listed)
             seconds[name].append(time.perf_counter() - started)
-    first = next(iter(seconds.values()))
-    rows: dict[str, dict[str, Any]] = {}
+    first, rows = next(iter(seconds.values())), {}
     for name, model in models.items():
         weights = list(model.parameters())
         ratios = [a / b for a, b in zip(first, seconds[name], strict=True)]

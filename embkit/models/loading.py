@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..assets import TOWERS
+from ..assets.catalogue import resolve
 from ..errors import EmbkitError
+from ..session import device, quiet
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-
-
-def is_towers(folder: Path) -> bool:
-    """Whether a folder holds a model that ``load_towers`` opens."""
-    return (folder / TOWERS).is_file()
 
 
 def reads_pictures(folder: Path) -> bool:
@@ -71,29 +70,30 @@ def load_model(model: str | os.PathLike, **kwargs: Any) -> SentenceTransformer:
         SentenceTransformerModelCardData,
     )
 
-    from ..assets.catalogue import resolve
-    from ..session import device, quiet
+    from .clip import PictureReader, Towers
 
     quiet()
     folder = resolve(model)
-    kwargs.setdefault(
-        "model_card_data", SentenceTransformerModelCardData(generate_widget_examples=False)
-    )
-    pass
+    card = SentenceTransformerModelCardData(generate_widget_examples=False)
+    options: dict[str, Any] = {"device": device(), "model_card_data": card} | kwargs
+    with clear_errors(model, "model", "SentenceTransformer"):
+        if (folder / TOWERS).is_file():
+            return SentenceTransformer(modules=[Towers.load(str(folder))], **options)
+        kind = PictureReader if reads_pictures(folder) else SentenceTransformer
+        return kind(str(folder), **options)
 
+
+@contextlib.contextmanager
+def clear_errors(model: Any, what: str, loader: str) -> Iterator[None]:
+    """Says what is wrong where a library cannot load a folder; they have many errors for that."""
     try:
-        if is_towers(folder):
-            from .clip import load_towers
-
-            return load_towers(folder, device(), **kwargs)
-        if reads_pictures(folder):
-            from .clip import PictureReader
-
-            return PictureReader(str(folder), device=device(), **kwargs)
-        return SentenceTransformer(str(folder), device=device(), **kwargs)
-    except Exception as error:  # the libraries have many for a damaged folder
+        yield
+    except EmbkitError:
+        raise
+    except Exception as error:
+        said = (str(error) or repr(error)).splitlines()[0]
         raise EmbkitError(
-            f"{str(model)!r} cannot be loaded as a model: {str(error).splitlines()[0]}",
-            expected="a folder that SentenceTransformer(folder) can load",
+            f"{str(model)!r} cannot be loaded as a {what}: {said}",
+            expected=f"a folder that {loader}(folder) can load",
             hint="save it again with model.save_pretrained(folder)",
         ) from error

@@ -1,4 +1,4 @@
-"""Embeddings from somewhere else: any OpenAI-compatible endpoint as one more model to judge."""
+"""Embeddings from any OpenAI-compatible endpoint."""
 
 from __future__ import annotations
 
@@ -14,11 +14,7 @@ KEY = "OPENAI_API_KEY"
 
 
 def openai_library() -> Any:
-    """The openai package.
-
-    Raises:
-        EmbkitError: it is not installed.
-    """
+    """The openai package; fails where it is not installed."""
     try:
         import openai
     except ImportError as error:
@@ -27,13 +23,8 @@ def openai_library() -> Any:
 
 
 def api_key() -> str:
-    """The endpoint's key, from the environment.
-
-    Raises:
-        EmbkitError: there is none.
-    """
-    key = os.environ.get(KEY)
-    if not key:
+    """The endpoint's key, from the environment; fails where there is none."""
+    if not (key := os.environ.get(KEY)):
         raise EmbkitError(
             f"{KEY} is not set",
             expected="the endpoint's key in the environment (any text for a local endpoint)",
@@ -47,8 +38,8 @@ def openai_embeddings(
 ) -> Callable[[list[str]], np.ndarray]:
     """A function ``list[str] -> (texts, dim)`` that asks an OpenAI-compatible endpoint.
 
-    The key is read from ``OPENAI_API_KEY`` and neither stored nor shown. The client waits and
-    asks again after a rate limit or a passing fault.
+    The key is read from ``OPENAI_API_KEY`` and neither stored nor shown. The client itself asks
+    again after a rate limit or a passing fault.
 
     Args:
         model: the endpoint's name for the embedding model.
@@ -58,9 +49,6 @@ def openai_embeddings(
 
     Raises:
         EmbkitError: the client is not installed, or there is no key.
-
-    Example:
-        >>> scores = evaluate(openai_embeddings("text-embedding-3-small"), domain)  # doctest: +SKIP
     """
     openai = openai_library()
     api_key()

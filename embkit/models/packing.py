@@ -1,15 +1,10 @@
 """The same maths with less waste: precision that the device is good at, and no padding.
 
-A batch of short texts padded to its longest is mostly padding: on ICD-10-CM two thirds of the
-tokens that a stock forward pass computes are thrown away. Here every text of a batch is laid end
-to end, without padding, through the layers that work token by token (nearly all the work), and
-only attention is run text by text, for all texts of one length at once. The embeddings, the loss
-and the gradients are those of the padded batch, to rounding.
-
-transformers lets anyone register an attention function, and sentence-transformers' Pooling reads
-texts laid end to end (``cu_seq_lens_q``), so no model class is changed and nothing of this is
-saved with a model. A model that cannot be packed, which is found out by trying, is run in chunks
-of like length instead, which wastes a little more.
+On ICD-10-CM two thirds of the tokens of a padded batch are padding. Here a batch's texts are laid
+end to end, and only attention is run text by text, for all texts of one length at once. Embeddings,
+loss and gradients are those of the padded batch, to rounding. An attention function registered with
+transformers does it: no model class is changed, and nothing of it is saved. A model that cannot be
+packed, which is found out by trying, is run in chunks of like length instead.
 """
 
 from __future__ import annotations
@@ -31,7 +26,7 @@ from .. import session
 from ..data.images import is_picture
 
 ATTENTION = "embkit_packed"
-WINDOW = 32  # batches that are read at once, to be cut by their texts' true lengths
+WINDOW = 32  # batches that are read at once, to be split by their texts' true lengths
 PICTURES = 256  # that are decoded at once
 FEW = 1024  # texts: for fewer, a copy of the model with cast weights does not pay
 TOLERANCE = 1e-3  # largest difference of a unit vector's entries for packing to count as equal
@@ -80,13 +75,12 @@ def pack(features: Features) -> tuple[Features, Tensor]:
     """Lays a padded batch end to end, shortest text first.
 
     Args:
-        features: ``input_ids`` and ``attention_mask`` of shape (texts, longest); what else there
-            is of that shape is packed too, the rest is passed on.
+        features: ``input_ids`` and ``attention_mask`` of shape (texts, longest), and the rest.
 
     Returns:
-        The packed features, with ``input_ids`` of shape (1, tokens), ``position_ids`` and
-        ``cu_seq_lens_q`` (where each text begins, and the end); and for each text of the
-        batch, in its order, its place among the packed ones.
+        The features, what had that shape now (1, tokens), with ``position_ids`` and
+        ``cu_seq_lens_q`` (where each text begins, and the end); and each text's place among the
+        packed ones, shape (texts,).
     """
     mask = features["attention_mask"].bool()  # (texts, longest)
     lengths = mask.sum(dim=1)
@@ -139,12 +133,9 @@ def efficient(model: SentenceTransformer) -> Iterator[SentenceTransformer]:
     """Within the block, the model's forward pass wastes no padding; nothing else changes.
 
     Works under any loss and trainer that call ``model(features)`` and read
-    ``sentence_embedding``. On a GPU the model is left as it is: there, padding costs less than
-    many small calls, and sentence-transformers packs by itself where FlashAttention is installed.
-
-    Example:
-        >>> with efficient(model):  # doctest: +SKIP
-        ...     trainer.train()
+    ``sentence_embedding``, such as ``trainer.train()``. On a GPU the model is left as it is: there,
+    padding costs less than many small calls, and sentence-transformers packs by itself where
+    FlashAttention is installed.
     """
     stock = model.forward
     if model.device.type != "cpu" or "forward" in model.__dict__:
@@ -202,11 +193,9 @@ def in_chunks(forward: Any, features: Features, output: str, **kwargs: Any) -> T
 
 def can_pack(model: SentenceTransformer) -> bool:
     """Whether a model gives the same embeddings packed; tried once a model, on three texts."""
-    known = model.__dict__.get("_embkit_can_pack")
-    if known is None:
-        known = _try_packing(model)
-        model.__dict__["_embkit_can_pack"] = known
-    return known
+    if "_embkit_can_pack" not in model.__dict__:
+        model.__dict__["_embkit_can_pack"] = _try_packing(model)
+    return model.__dict__["_embkit_can_pack"]
 
 
 @torch.no_grad()
@@ -274,20 +263,16 @@ def embed(
     number = {text: i for i, text in enumerate(distinct)}
     order = sorted(range(len(distinct)), key=lambda i: len(distinct[i]))
     out: Tensor | None = None
-    given, training = model, model.training
+    given, training, kind = model, model.training, model.device.type
     model.eval()
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(
-        session.precision(model.device.type)
-    )
-    if tokens is None and model.device.type == "cpu":
-        tokens = 2048 if dtype is None else 4096
-    tokens = tokens or 32_768
-    if dtype is not None and model.device.type == "cpu" and len(distinct) > FEW:
+    dtype = session.torch_dtype(session.precision(kind))
+    short = dtype != torch.float32
+    tokens = tokens or (32_768 if kind != "cpu" else 4096 if short else 2048)
+    if short and kind == "cpu" and len(distinct) > FEW:
         model = _cast_once(model, dtype)
-    cast = torch.autocast(model.device.type, dtype=dtype, enabled=dtype is not None)
     route = {"task": task} if task and routed(model) else {}
     try:
-        with efficient(model), cast:
+        with efficient(model), session.autocast(kind):
             start = done = 0
             while start < len(order):
                 rows = order[start : start + _rows(distinct, order, start, WINDOW * tokens)]
@@ -332,17 +317,27 @@ def _batches(features: Features, texts: int, tokens: int) -> Iterator[tuple[Tens
         yield torch.arange(texts), features
         return
     lengths = features["attention_mask"].sum(dim=1)
+    for rows in token_batches(lengths, tokens):
+        yield rows, _part(features, rows, int(lengths[rows[-1]]))
+
+
+def token_batches(lengths: Tensor, tokens: int) -> Iterator[Tensor]:
+    """Row numbers, shortest first, in batches of that many tokens at most, padding included.
+
+    Args:
+        lengths: tokens a row, shape (rows,).
+        tokens: a batch has at most so many; a longer row is a batch of its own.
+    """
     order = torch.argsort(lengths, stable=True)
     counted, start = lengths[order].tolist(), 0
-    for end in range(1, texts + 1):
-        if end == texts or counted[end] * (end + 1 - start) > tokens:
-            rows = order[start:end]
-            yield rows, _part(features, rows, counted[end - 1])
+    for end in range(1, len(counted) + 1):
+        if end == len(counted) or counted[end] * (end + 1 - start) > tokens:
+            yield order[start:end]
             start = end
 
 
 def _part(features: Features, rows: Tensor, longest: int) -> Features:
-    """Some rows of a padded batch, cut to their own longest."""
+    """Some rows of a padded batch, without the padding beyond their own longest."""
     shape = features["input_ids"].shape
     return {
         name: value[rows][:, :longest]

@@ -1,9 +1,8 @@
 """Weights kept in four bits by bitsandbytes: what QLoRA trains its adapters on.
 
-NF4 cuts a layer's weights into blocks of 64, divides each block by its largest weight, and keeps
-of every weight the nearest of 16 values, which lie as a normal distribution's quantiles do: 4 bits
-a weight and 32 a block (Dettmers et al. 2023, https://arxiv.org/abs/2305.14314). Layers that are
-no linear ones, such as the table of word pieces, stay as they are.
+NF4 divides each block of 64 weights by its largest, and keeps of every weight the nearest of 16
+quantiles of a normal distribution: 4 bits a weight and 32 a block (Dettmers et al. 2023,
+https://arxiv.org/abs/2305.14314). Other layers than linear ones stay as they are.
 """
 
 from __future__ import annotations
@@ -11,31 +10,28 @@ from __future__ import annotations
 import importlib
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..display import facts
+import torch
+from sentence_transformers import SentenceTransformer
+from transformers import BitsAndBytesConfig
+
+from ..display import Shown, Table, facts
 from ..errors import EmbkitError
 from ..recipes.settings import nf4_settings
 from ..session import device as best_device
 from ..session import quiet
-
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
+from .loading import load_model
 
 INSTALL = 'pip install "embkit[qlora]"'
 
 
 def require_bitsandbytes(device: str | None = None) -> Any:
-    """The bitsandbytes module, once it has shown that it can do 4 bits on a device.
+    """The bitsandbytes module; fails where it is missing or has no 4-bit kernel for the device.
 
     Args:
         device: ``cpu``, ``cuda``, ...; default: the session's.
-
-    Raises:
-        EmbkitError: it is not installed, or has no kernel for the device.
     """
-    import torch
-
     quiet()
     device = device or best_device()
     try:
@@ -72,11 +68,6 @@ def load_quantized(model: str | os.PathLike) -> SentenceTransformer:
         EmbkitError: bitsandbytes is missing or has no kernel for the device; or as ``load_model``.
     """
     bnb = require_bitsandbytes()
-
-    from transformers import BitsAndBytesConfig
-
-    from .loading import load_model
-
     settings = BitsAndBytesConfig(**nf4_settings())
     loaded = load_model(model, model_kwargs={"quantization_config": settings})
     for module in loaded.modules():
@@ -96,7 +87,7 @@ def dequantize(model: SentenceTransformer) -> SentenceTransformer:
 
 
 @dataclass(frozen=True)
-class WeightBytes:
+class WeightBytes(Shown):
     """What the four-bit layers' weights take, in bytes, and would take in fp32."""
 
     layers: int
@@ -108,33 +99,27 @@ class WeightBytes:
         """Bytes kept over bytes in fp32; NaN without a 4-bit layer."""
         return self.kept / self.fp32 if self.fp32 else float("nan")
 
-    def __repr__(self) -> str:
-        return (
-            f"WeightBytes({self.layers} layers, {self.kept / 1e6:.2f} MB kept, "
-            f"{self.fp32 / 1e6:.2f} MB in fp32: {self.ratio:.3f})"
+    def table(self) -> Table:
+        """Layers, megabytes, and their ratio."""
+        return facts(
+            {
+                "quantised layers": self.layers,
+                "their weights, MB": f"{self.kept / 1e6:.2f}",
+                "the same in fp32, MB": f"{self.fp32 / 1e6:.2f}",
+                "ratio": f"{self.ratio:.3f}",
+            }
         )
-
-    def _repr_html_(self) -> str:
-        rows = {
-            "quantised layers": f"{self.layers}",
-            "their weights, MB": f"{self.kept / 1e6:.2f}",
-            "the same in fp32, MB": f"{self.fp32 / 1e6:.2f}",
-            "ratio": f"{self.ratio:.3f}",
-        }
-        return facts(rows)
 
 
 def weight_bytes(model: SentenceTransformer) -> WeightBytes:
     """Counts the quantised layers' weights: codes, the scale of each block, the 16 values."""
-    layers = kept = fp32 = 0
-    for module in model.modules():
-        beside = scales(module)
-        if not beside:
-            continue
-        layers += 1
-        kept += sum(t.numel() * t.element_size() for t in (module.weight.data, *beside))
-        fp32 += 4 * module.in_features * module.out_features
-    return WeightBytes(layers, kept, fp32)
+    layers = [module for module in model.modules() if scales(module)]
+    kept = [t for layer in layers for t in (layer.weight.data, *scales(layer))]
+    return WeightBytes(
+        len(layers),
+        sum(t.numel() * t.element_size() for t in kept),
+        sum(4 * layer.in_features * layer.out_features for layer in layers),
+    )
 
 
 def scales(module: Any) -> list[Any]:

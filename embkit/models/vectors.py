@@ -37,7 +37,7 @@ def checked_model(model: Any) -> None:
 
 def checked_texts(texts: Sequence[str]) -> list[str]:
     """The texts as a list; fails for an empty one, and for one text in place of a list."""
-    texts = _listed(texts)
+    texts = listed(texts)
     empty = [i for i, text in enumerate(texts) if not isinstance(text, str) or not text.strip()]
     if empty:
         raise EmbkitError(
@@ -49,11 +49,7 @@ def checked_texts(texts: Sequence[str]) -> list[str]:
 
 
 def check_prompt(model: Any, prompt: str | None) -> None:
-    """Refuses a prompt that leaves no room for a text: all texts would get one vector.
-
-    Raises:
-        EmbkitError: naming the prompt's tokens and the model's window.
-    """
+    """Refuses a prompt that leaves no room for a text: all texts would get one vector."""
     tokenizer, window = getattr(model, "tokenizer", None), getattr(model, "max_seq_length", None)
     if not prompt or window is None or not callable(tokenizer):
         return
@@ -66,7 +62,8 @@ def check_prompt(model: Any, prompt: str | None) -> None:
         )
 
 
-def _listed(texts: Sequence[str]) -> list[str]:
+def listed(texts: Sequence[str]) -> list[str]:
+    """The texts as a list; fails for one text in place of a list."""
     if isinstance(texts, str):
         raise EmbkitError(
             f"one text, {texts[:40]!r}, where a list of texts is wanted",
@@ -77,7 +74,7 @@ def _listed(texts: Sequence[str]) -> list[str]:
 
 
 def checked_vectors(vectors: Any, texts: int) -> Vectors:
-    """What came back for so many texts, as float32 rows of length 1; fails for what is none."""
+    """What came back for so many texts, as float32 rows of length 1; fails for anything else."""
     try:
         vectors = np.asarray(vectors, dtype=np.float32)
         shape = f"an array of shape {vectors.shape}"
@@ -106,7 +103,7 @@ def unit(vectors: Vectors) -> Vectors:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
-def fingerprint(model: SentenceTransformer | CrossEncoder) -> str:
+def weights_fingerprint(model: SentenceTransformer | CrossEncoder) -> str:
     """Hash of a model's weights, and of what else decides its embeddings or scores."""
     digest = hashlib.sha256()
     for name, weight in sorted(model.state_dict().items()):
@@ -118,23 +115,18 @@ def fingerprint(model: SentenceTransformer | CrossEncoder) -> str:
     if backend is not None and hasattr(backend, "to_str"):
         pieces = json.loads(backend.to_str())
         settings.append({k: v for k, v in pieces.items() if k not in ("truncation", "padding")})
-    settings += _adapters_in_use(model)
-    digest.update(json.dumps(settings).encode())
-    return digest.hexdigest()
-
-
-def _adapters_in_use(model: SentenceTransformer | CrossEncoder) -> list[str]:
-    """Which of a model's adapters are switched on, layer by layer; none for a model without."""
-    return [
+    settings += [  # which adapters are switched on, layer by layer
         f"{name}: {getattr(layer, 'disable_adapters', None)} {layer.active_adapters}"
         for name, layer in model.named_modules()
         if isinstance(getattr(layer, "active_adapters", None), list)
     ]
+    digest.update(json.dumps(settings).encode())
+    return digest.hexdigest()
 
 
 def cache_file(model: SentenceTransformer | CrossEncoder, folder: str, *inputs: Any) -> Path:
     """Where what a model makes of its inputs is kept: the inputs decide, and all that it is."""
-    digest = hashlib.sha256(fingerprint(model).encode())
+    digest = hashlib.sha256(weights_fingerprint(model).encode())
     digest.update(json.dumps([precision(model.device.type), *inputs]).encode())
     return paths().cache / folder / f"{digest.hexdigest()[:32]}.npy"
 

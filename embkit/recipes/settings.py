@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..session import device as best_device
-from ..session import precision
+from ..session import precision, torch_dtype
 from .views import Clip, Lora, Loss, Trainer
 
 
@@ -156,14 +156,10 @@ def nf4_settings(dtype: str | None = None) -> dict[str, Any]:
         dtype: ``fp32``, ``bf16`` or ``fp16``, which products are computed in; default: the
             precision in force.
     """
-
-    import torch
-
-    computed = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     return {
         "load_in_4bit": True,
         "bnb_4bit_quant_type": "nf4",
-        "bnb_4bit_compute_dtype": computed[dtype or precision(best_device())],
+        "bnb_4bit_compute_dtype": torch_dtype(dtype or precision(best_device())),
     }
 
 

@@ -8,27 +8,22 @@ from typing import Any
 import numpy as np
 
 from ..distributed import Team, team
-from ..models.encoding import encode_as
+from ..models.encoding import encode, encode_as
 from ..models.vectors import Vectors
-from .index import exact_search
+from .index import best_of, exact_search
 
 
 def encode_across(
     model: Any, texts: Sequence[str], members: Team | None = None, **options: Any
 ) -> Vectors:
-    """Unit vectors of texts, each process encoding its part; every process gets all of them.
+    """Unit vectors of texts, (texts, dim): each process encodes its part, every one gets all.
 
     Args:
         model: as ``encode`` takes it, the same in every process.
         texts: the same in every process.
         members: default: the processes launched together.
         options: of ``encode``.
-
-    Returns:
-        Array of shape (texts, dim).
     """
-    from ..models.encoding import encode
-
     members = members or team()
     mine = encode(model, list(texts)[members.part(len(texts))], **options) if texts else None
     parts = [part for part in members.gather(mine) if part is not None and len(part)]
@@ -55,14 +50,11 @@ class DenseAcross:
         self.vectors = encode_as(model, own, "document", cache=cache) if own else None
 
     def search(self, queries: Sequence[str], k: int = 10) -> tuple[np.ndarray, np.ndarray]:
-        """The k best documents of all processes; the same answer in every process.
+        """(indices, scores), both (queries, min(k, documents)), the same in every process.
 
         Args:
             queries: the same in every process.
-            k: how many.
-
-        Returns:
-            (indices, scores), both (queries, min(k, documents)), best first; ties by lower index.
+            k: how many; best first, ties by lower index.
         """
         asked = encode_as(self.model, list(queries), "query", cache=self.cache)
         return search_across(asked, self.vectors, self._mine.start, k, self.members)
@@ -88,5 +80,4 @@ def search_across(
     parts = members.gather(found)
     indices = np.concatenate([part[0] for part in parts], axis=1)  # (queries, ≤ k · processes)
     scores = np.concatenate([part[1] for part in parts], axis=1)
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]  # parts lie in order: ties hold
-    return np.take_along_axis(indices, order, axis=1), np.take_along_axis(scores, order, axis=1)
+    return best_of(indices, scores, k)  # parts lie in order: ties hold

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..errors import EmbkitError
 from ..models.encoding import encode_as
-from ..models.vectors import Vectors, _listed
+from ..models.vectors import Vectors, listed
 
 
 def exact_search(
@@ -56,9 +57,12 @@ def exact_search(
                     expected="finite numbers",
                     hint="ek.encode() refuses such vectors when they are made",
                 )
-            found = _top(block, min(k, block.shape[1]))
-            found = (found[0] + left, found[1])
-            best = found if best is None else _merge(best, found, k)
+            places, values = _top(block, min(k, block.shape[1]))
+            found = (places + left, values)
+            if best is not None:  # its indices are the lower ones
+                both = [np.concatenate(pair, axis=1) for pair in zip(best, found, strict=True)]
+                found = best_of(both[0], both[1], k)
+            best = found
         assert best is not None
         indices[rows], scores[rows] = best
     return indices, scores
@@ -67,8 +71,6 @@ def exact_search(
 def _top(block: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k best of each row, best first, ties by lower index."""
     if k < block.shape[1]:
-        import torch
-
         values, places = torch.topk(torch.from_numpy(block), k + 1, dim=1)
         indices = np.sort(places[:, :k].numpy(), axis=1)
         for row in np.flatnonzero((values[:, k - 1] == values[:, k]).numpy()):
@@ -77,24 +79,17 @@ def _top(block: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
             indices[row] = np.sort(np.concatenate([above, level[: k - len(above)]]))
     else:
         indices = np.broadcast_to(np.arange(k), block.shape)
-    scores = np.take_along_axis(block, indices, axis=1)
-    order = np.argsort(-scores, axis=1, kind="stable")
-    return np.take_along_axis(indices, order, axis=1), np.take_along_axis(scores, order, axis=1)
+    return best_of(indices, np.take_along_axis(block, indices, axis=1), k)
 
 
-def _merge(a, b, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k best of two ranked lists; the first list's indices are the lower ones."""
-    indices = np.concatenate([a[0], b[0]], axis=1)
-    scores = np.concatenate([a[1], b[1]], axis=1)
+def best_of(indices: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k best of each row, best first: (indices, scores); ties by place."""
     order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return np.take_along_axis(indices, order, axis=1), np.take_along_axis(scores, order, axis=1)
 
 
 class Dense:
-    """Documents encoded once by one model, searched as often as you like.
-
-    Queries and documents get the prompts that the model was saved with, and go the ways that it
-    has for them, as with ``encode_query`` and ``encode_document``.
+    """Documents encoded once by one model, as ``encode_as`` does, and searched exactly.
 
     Args:
         model: as in ``encode``.
@@ -125,12 +120,12 @@ class BM25:
         self._tokens = lambda rows: bm25s.tokenize(
             rows, stopwords="en", show_progress=False, return_ids=False
         )
-        tokens = self._tokens(_listed(texts)) if len(texts) else []
+        tokens = self._tokens(listed(texts)) if len(texts) else []
         if not any(tokens):
             raise EmbkitError(
                 f"BM25 of {len(texts)} texts without a single word to search by",
                 expected="at least one text with a word that is no stop word",
-                hint="BM25(list(domain.corpus.values()))",
+                hint="ek.search.BM25(list(domain.corpus.values()))",
             )
         self._index = bm25s.BM25(k1=k1, b=b)
         self._index.index(tokens, show_progress=False)
@@ -140,7 +135,7 @@ class BM25:
         if k < 1:
             raise EmbkitError(f"k={k}", expected="k of 1 or more", hint="k=10")
         size = int(self._index.scores["num_docs"])
-        queries = _listed(queries)
+        queries = listed(queries)
         indices = np.empty((len(queries), min(k, size)), np.int64)
         scores = np.empty(indices.shape, np.float32)
         for row, found in enumerate(self._all_scores(queries)):
@@ -150,7 +145,7 @@ class BM25:
 
     def pair_scores(self, queries: Sequence[str], documents: Sequence[int]) -> np.ndarray:
         """The scores of (query, document) pairs, shape (pairs,); documents by their place."""
-        rows = self._all_scores(_listed(queries))
+        rows = self._all_scores(listed(queries))
         return np.array([row[d] for row, d in zip(rows, documents, strict=True)], np.float32)
 
     def _all_scores(self, queries: list[str]) -> Iterator[np.ndarray]:

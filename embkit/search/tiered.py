@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import copy
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sentence_transformers.util import truncate_embeddings
+from sentence_transformers.util.quantization import quantize_embeddings
 
-from ..errors import EmbkitError, unknown
+from ..errors import EmbkitError
+from ..models.shards import checked_dtype
 from ..models.vectors import Vectors, unit
 from ..session import paths
-from .index import Dense, exact_search
+from .index import Dense, best_of, exact_search
 
 EXACT, BINARY = "exact", "binary"
-KEPT_AS = ("float16", "float32")
 _BLOCK = 2**24  # numbers of the cold tier that are held at once
 _TRAINED_ON = 200_000  # vectors that an index learns its lists and its quantiser from
 
@@ -36,7 +37,7 @@ def truncate(vectors: Vectors, size: int) -> Vectors:
         EmbkitError: a size below 1 or beyond the vectors.
 
     Example:
-        >>> cut(np.float32([[3, 4, 12]]), 2).tolist()
+        >>> truncate(np.float32([[3, 4, 12]]), 2).round(1).tolist()
         [[0.6000000238418579, 0.800000011920929]]
     """
     dim = vectors.shape[1]
@@ -46,40 +47,35 @@ def truncate(vectors: Vectors, size: int) -> Vectors:
             expected=f"1 to {dim}",
             hint=f"size={min(64, max(1, dim // 2))}",
         )
-    return unit(np.array(vectors[:, :size], np.float32))
+    return unit(np.array(truncate_embeddings(vectors, size), np.float32))
 
 
 class TieredIndex:
     """Vectors in two tiers; finds what exact search over the whole vectors would find, mostly.
 
-    The hot tier holds every document's first ``size`` dimensions, in the form that ``index``
-    says; it gives a shortlist. The cold tier holds the whole vectors in a file that is mapped
-    into memory: a search reads the rows of its shortlist and no others, and ranks them by their
-    whole dot product. With a shortlist as long as the corpus the result is the exact one.
+    The hot tier holds every document's first ``size`` dimensions and gives a shortlist. The cold
+    tier holds the whole vectors in a memory-mapped file: a search reads the rows of its shortlist,
+    and ranks them by their whole dot product.
 
     Args:
         documents: unit vectors, shape (documents, dim). An array that is memory-mapped already
-            is taken as the cold tier as it is; any other is written to a file.
+            is taken as the cold tier; any other is written to a file.
         size: dimensions in the hot tier.
         shortlist: documents a query that are read from the cold tier.
         index: the hot tier's form. ``"exact"``: float32, compared one by one; ``"binary"``: a
             bit a dimension, compared by Hamming distance; or a factory string of faiss, such as
             ``"SQ8"`` (a byte a dimension), ``"PQ96x4fs"`` (product quantisation: 96 parts of a
-            vector, each the number of one of 16 learned centres; their tables of products stay
-            in the processor's registers), ``"IVF1024,SQ8"`` (only the nearest lists are looked
-            through) or ``"HNSW32"`` (a graph that is walked).
-        effort: for ``IVF``, how many lists are looked through (faiss' nprobe); for ``HNSW``, how
-            many candidates the walk keeps (efSearch). None: faiss' own.
-        kept_as: the cold tier's numbers, ``"float16"`` or ``"float32"``.
-        folder: where the cold tier's file is written; by default in the cache. It goes when the
-            index goes.
+            vector, each the number of one of 16 learned centres), ``"IVF1024,SQ8"`` (only the
+            nearest lists are looked through) or ``"HNSW32"`` (a graph that is walked).
+        nprobe: of ``IVF``, how many lists are looked through; None: faiss' own.
+        ef_search: of ``HNSW``, how many candidates the walk keeps; None: faiss' own.
+        dtype: the cold tier's numbers, ``"float16"`` or ``"float32"``.
 
     Raises:
         EmbkitError: a size beyond the vectors, a shortlist below 1, an unknown index.
 
     The idea is adaptive retrieval of Kusupati et al. 2022, https://arxiv.org/abs/2205.13147;
-    faiss: Douze et al. 2024, https://arxiv.org/abs/2401.08281; scanning four-bit codes in
-    registers: André et al. 2017, https://arxiv.org/abs/1704.07355.
+    faiss: Douze et al. 2024, https://arxiv.org/abs/2401.08281.
 
     Example:
         >>> TieredIndex(np.eye(4, dtype=np.float32), size=2, shortlist=4).search(
@@ -94,63 +90,58 @@ class TieredIndex:
         size: int = 64,
         shortlist: int = 200,
         index: str = EXACT,
-        effort: int | None = None,
-        kept_as: str = "float16",
-        folder: str | os.PathLike[str] | None = None,
+        nprobe: int | None = None,
+        ef_search: int | None = None,
+        dtype: str = "float16",
     ) -> None:
-        if kept_as not in KEPT_AS:
-            raise unknown("form of the cold tier", kept_as, KEPT_AS)
+        checked_dtype(dtype)
         small = truncate(documents, size)
-        self.size, self.index = size, index
-        self.shortlist, self.effort = self._checked(shortlist, effort)
+        self.size, self.index, self.shortlist = size, index, shortlist
+        self.nprobe, self.ef_search = nprobe, ef_search
+        self._check()
         self._hot: Any = small if index == EXACT else _faiss(small, index)
-        self._cold = self._store(documents, np.dtype(kept_as), folder)
+        self.cold = self._store(documents, np.dtype(dtype))  # (documents, dim)
 
-    def _checked(self, shortlist: int, effort: int | None) -> tuple[int, int | None]:
-        for name, value in (("shortlist", shortlist), ("effort", effort)):
+    def _check(self) -> None:
+        kinds = {"shortlist": "", "nprobe": "IVF", "ef_search": "HNSW"}
+        for name, kind in kinds.items():
+            value = getattr(self, name)
             if value is not None and value < 1:
                 raise EmbkitError(f"{name}={value}", expected="1 or more", hint=f"{name}=200")
-        if effort is not None and not any(kind in self.index for kind in ("IVF", "HNSW")):
-            raise EmbkitError(
-                f"effort={effort} for index={self.index!r}, which looks at every document",
-                expected="an index with lists or links: IVF or HNSW",
-                hint='index="IVF64,SQ8", effort=8',
-            )
-        return shortlist, effort
+            if value is not None and kind not in self.index:
+                raise EmbkitError(
+                    f"{name}={value} for index={self.index!r}",
+                    expected=f"an index of the kind {kind}, such as {kind}64",
+                    hint='index="IVF64,SQ8", nprobe=8; or index="HNSW32", ef_search=64',
+                )
 
-    def replace(
-        self,
-        *,
-        shortlist: int | None = None,
-        effort: int | None = None,
-        cold: Vectors | None = None,
-    ) -> TieredIndex:
-        """The same hot tier, made once, with another shortlist, effort or copy of the cold tier."""
+    def replace(self, **changes: Any) -> Any:
+        """The same hot tier, made once, with another search.
+
+        Args:
+            changes: any of ``shortlist``, ``nprobe``, ``ef_search``, and ``cold``, another copy
+                of the whole vectors.
+        """
         other = copy.copy(self)
-        other.shortlist, other.effort = self._checked(
-            self.shortlist if shortlist is None else shortlist,
-            self.effort if effort is None else effort,
-        )
-        other._cold = self._cold if cold is None else cold
+        for name in changes:
+            if name not in ("shortlist", "nprobe", "ef_search", "cold"):
+                raise TypeError(f"replace() got an unexpected keyword argument {name!r}")
+        vars(other).update(changes)
+        other._check()
         return other
 
-    def _store(self, documents: Vectors, kept_as: np.dtype, folder: Any) -> Vectors:
+    def _store(self, documents: Vectors, dtype: np.dtype) -> Vectors:
         if isinstance(documents, np.memmap):
             return documents
-        parent = Path(folder) if folder else paths().cache / "tiers"
+        parent = paths().cache / "tiers"  # the file goes when the index goes
         parent.mkdir(parents=True, exist_ok=True)
         self._folder = tempfile.TemporaryDirectory(dir=parent, ignore_cleanup_errors=True)
         file = Path(self._folder.name) / "cold.npy"
-        cold = np.lib.format.open_memmap(file, "w+", dtype=kept_as, shape=documents.shape)
+        cold = np.lib.format.open_memmap(file, "w+", dtype=dtype, shape=documents.shape)
         for start in range(0, len(documents), 65_536):
             cold[start : start + 65_536] = documents[start : start + 65_536]
         cold.flush()
         return np.load(file, mmap_mode="r")
-
-    @property
-    def cold(self) -> Vectors:
-        """The whole vectors, memory-mapped, shape (documents, dim)."""
-        return self._cold
 
     @property
     def hot_bytes(self) -> int:
@@ -166,13 +157,16 @@ class TieredIndex:
     @property
     def cold_bytes(self) -> int:
         """Bytes that the cold tier's vectors take on disk."""
-        return self._cold.nbytes
+        return self.cold.nbytes
 
-    def search(self, queries: Vectors, k: int = 10) -> tuple[np.ndarray, np.ndarray]:
+    def _vectors(self, queries: Any) -> Vectors:
+        return queries
+
+    def search(self, queries: Any, k: int = 10) -> tuple[np.ndarray, np.ndarray]:
         """The k best documents of the shortlist by their whole dot product.
 
         Args:
-            queries: whole vectors, shape (queries, dim).
+            queries: whole vectors, shape (queries, dim); texts, for a ``TieredSearch``.
             k: how many.
 
         Returns:
@@ -182,15 +176,16 @@ class TieredIndex:
         Raises:
             EmbkitError: k below 1 or beyond the shortlist, or queries of another dimension.
         """
-        k = min(k, len(self._cold)) if k >= 1 else k
+        queries = self._vectors(queries)
+        k = min(k, len(self.cold))
         if k > self.shortlist:
             raise EmbkitError(
                 f"shortlist={self.shortlist} for k={k}",
                 expected=f"a shortlist of {k} or more: the k best are chosen from it",
                 hint=f"shortlist={max(10 * k, 100)}",
             )
-        if k < 1 or queries.ndim != 2 or queries.shape[1] != self._cold.shape[1]:
-            return exact_search(queries, self._cold[:1], k)  # says what is wrong
+        if k < 1 or queries.ndim != 2 or queries.shape[1] != self.cold.shape[1]:
+            return exact_search(queries, self.cold[:1], k)  # says what is wrong
         indices = np.empty((len(queries), k), np.int64)
         scores = np.empty((len(queries), k), np.float32)
         found = self._candidates(queries, self.shortlist)  # (queries, shortlist)
@@ -200,46 +195,56 @@ class TieredIndex:
             part = slice(top, top + rows)
             indices[part], scores[part] = self._rerank(queries[part], found[part], k)
         for row in np.flatnonzero((found >= 0).sum(axis=1) < k):
-            exact = exact_search(queries[row : row + 1], self._cold, k)
+            exact = exact_search(queries[row : row + 1], self.cold, k)
             indices[row], scores[row] = exact[0][0], exact[1][0]
         return indices, scores
 
     def _candidates(self, queries: Vectors, many: int) -> np.ndarray:
         """The places of the hot tier's best, best first, (queries, many); -1 where it has none."""
-        small, many = truncate(queries, self.size), min(many, len(self._cold))
+        small, many = truncate(queries, self.size), min(many, len(self.cold))
         if self.index == EXACT:
             return exact_search(small, self._hot, many)[0]
         if self.index == BINARY:
-            return self._hot.search(_bits(small), many)[1]
-        return self._hot.search(small, many, params=_parameters(self.index, self.effort))[1]
+            return self._hot.search(quantize_embeddings(small, precision="ubinary"), many)[1]
+        return self._hot.search(small, many, params=self._parameters())[1]
+
+    def _parameters(self) -> Any:
+        import faiss
+
+        library: Any = faiss  # its types know only some of it
+        if self.nprobe is not None:
+            return library.SearchParametersIVF(nprobe=self.nprobe)
+        if self.ef_search is not None:
+            return library.SearchParametersHNSW(efSearch=self.ef_search)
+        return None
 
     def _rerank(self, queries: Vectors, found: np.ndarray, k: int) -> tuple[Any, Any]:
-        vectors = np.asarray(self._cold)[found.ravel()].astype(np.float32, copy=False)
+        vectors = np.asarray(self.cold)[found.ravel()].astype(np.float32, copy=False)
         vectors = vectors.reshape(*found.shape, -1)  # (queries, shortlist, dim)
         scores = (vectors @ queries[:, :, None].astype(np.float32, copy=False))[:, :, 0]
         scores[found < 0] = -np.inf
-        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        return np.take_along_axis(found, order, 1), np.take_along_axis(scores, order, 1)
+        return best_of(found, scores, k)
 
-    def recall(self, queries: Vectors, k: int = 10) -> float:
+    def recall(self, queries: Any, k: int = 10) -> float:
         """The share of exact search's k best that the two tiers find: measure it on your queries.
 
         Args:
-            queries: whole vectors, shape (queries, dim).
+            queries: as in ``search``.
             k: how deep.
         """
-        exact, _ = exact_search(queries, self._cold, k)
+        queries = self._vectors(queries)
+        exact, _ = exact_search(queries, self.cold, k)
         return overlap(self.search(queries, k)[0], exact)
 
-    def needed(
-        self, queries: Vectors, k: int = 10, *, recall: float = 0.99, deepest: int = 2000
+    def shortlist_for_recall(
+        self, queries: Any, k: int = 10, *, recall: float = 0.99, deepest: int = 2000
     ) -> int | None:
         """The shortest shortlist with which recall reaches a figure, over the queries given.
 
         Take queries that are not those to be measured later.
 
         Args:
-            queries: whole vectors, shape (queries, dim).
+            queries: as in ``search``.
             k: how deep exact search's result goes.
             recall: the figure.
             deepest: the longest shortlist to be considered.
@@ -247,24 +252,25 @@ class TieredIndex:
         Returns:
             k or more; None where even ``deepest`` does not do.
         """
-        exact, _ = exact_search(queries, self._cold, k)
+        queries = self._vectors(queries)
+        exact, _ = exact_search(queries, self.cold, k)
         found = self._candidates(queries, deepest)  # (queries, deepest)
         same = exact[:, :, None] == found[:, None, :]  # (queries, k, deepest)
         places = np.sort(np.where(same.any(2), same.argmax(2) + 1, deepest + 1), axis=None)
         if not len(places):
             return k
-        needed = int(places[int(np.ceil(recall * len(places) - 1e-9)) - 1])
-        return None if needed > deepest else max(k, needed)
+        least = int(places[int(np.ceil(recall * len(places) - 1e-9)) - 1])
+        return None if least > deepest else max(k, least)
 
     def __repr__(self) -> str:
         return (
-            f"{type(self).__name__}({len(self._cold):,} documents: {self.size} dimensions as "
-            f"{self.index!r} in {self.hot_bytes / 2**20:.1f} MB of memory, {self._cold.shape[1]} "
+            f"{type(self).__name__}({len(self.cold):,} documents: {self.size} dimensions as "
+            f"{self.index!r} in {self.hot_bytes / 2**20:.1f} MB of memory, {self.cold.shape[1]} "
             f"in {self.cold_bytes / 2**20:.1f} MB on disk, shortlist {self.shortlist:,})"
         )
 
 
-class TieredSearch(Dense):
+class TieredSearch(TieredIndex, Dense):
     """``Dense`` in two tiers: texts in, the same results in far less memory.
 
     Args:
@@ -280,40 +286,12 @@ class TieredSearch(Dense):
     def __init__(
         self, model: Any, texts: Sequence[str], *, cache: bool = True, **options: Any
     ) -> None:
-        super().__init__(model, texts, cache=cache)
-        self.tiers = TieredIndex(self._documents, **options)
-        self._documents = self.tiers.cold  # what was in memory goes
+        Dense.__init__(self, model, texts, cache=cache)
+        TieredIndex.__init__(self, self._documents, **options)
+        self._documents = self.cold  # what was in memory goes
 
-    @property
-    def hot_bytes(self) -> int:
-        """Bytes that the hot tier holds in memory."""
-        return self.tiers.hot_bytes
-
-    @property
-    def cold_bytes(self) -> int:
-        """Bytes that the cold tier takes on disk."""
-        return self.tiers.cold_bytes
-
-    def search(self, queries: Sequence[str], k: int = 10) -> tuple[np.ndarray, np.ndarray]:
-        """(indices, scores), both (queries, min(k, documents)), best first; ties by lower index."""
-        return self.tiers.search(self._encode(queries, "query"), k)
-
-    def recall(self, queries: Sequence[str], k: int = 10) -> float:
-        """The share of exact search's k best documents that the two tiers find."""
-        return self.tiers.recall(self._encode(queries, "query"), k)
-
-    def needed(self, queries: Sequence[str], k: int = 10, **options: Any) -> int | None:
-        """The shortest shortlist that these queries need; see ``TieredIndex.needed``."""
-        return self.tiers.needed(self._encode(queries, "query"), k, **options)
-
-    def replace(self, **changes: Any) -> TieredSearch:
-        """The same two tiers, searched with another shortlist or effort."""
-        other = copy.copy(self)
-        other.tiers = self.tiers.replace(**changes)
-        return other
-
-    def __repr__(self) -> str:
-        return repr(self.tiers).replace(type(self.tiers).__name__, type(self).__name__)
+    def _vectors(self, queries: Any) -> Vectors:
+        return queries if isinstance(queries, np.ndarray) else self._encode(queries, "query")
 
 
 def overlap(found: np.ndarray, wanted: np.ndarray) -> float:
@@ -323,49 +301,24 @@ def overlap(found: np.ndarray, wanted: np.ndarray) -> float:
     return float((wanted[:, :, None] == found[:, None, :]).any(axis=2).mean())
 
 
-def _bits(vectors: Vectors) -> np.ndarray:
-    """The signs as bits, shape (vectors, dim / 8), by sentence-transformers' own function."""
-    from sentence_transformers.util.quantization import quantize_embeddings
-
-    return quantize_embeddings(vectors, precision="ubinary")
-
-
-def _settle_kmeans(made: Any, index: str) -> None:
-    """How an index of faiss learns its lists and its product quantiser's centres: without a note on
-    stderr where vectors are few; lists in fewer rounds than faiss' own."""
-    import faiss
-
-    inner: Any = made
-    if "IVF" in index:
-        inner = faiss.downcast_index(faiss.extract_index_ivf(made))
-        inner.cp.niter, inner.cp.min_points_per_centroid = 10, 1
-    if hasattr(inner, "pq"):
-        inner.pq.cp.min_points_per_centroid = 1
-
-
-def _parameters(index: str, effort: int | None) -> Any:
-    import faiss
-
-    if effort is None:
-        return None
-    library: Any = faiss  # its types know only some of it
-    if "IVF" in index:
-        return library.SearchParametersIVF(nprobe=effort)
-    return library.SearchParametersHNSW(efSearch=effort)
-
-
 def _faiss(vectors: Vectors, index: str) -> Any:
     """An index of faiss over vectors, by its factory string; a sample of them trains it."""
     import faiss
 
     made: Any
+    inner: Any
     if index == BINARY:
         made = faiss.IndexBinaryFlat(8 * -(-vectors.shape[1] // 8))
-        made.add(_bits(vectors))
+        made.add(quantize_embeddings(vectors, precision="ubinary"))
         return made
     try:
-        made = faiss.index_factory(vectors.shape[1], index, faiss.METRIC_INNER_PRODUCT)
-        _settle_kmeans(made, index)
+        made = inner = faiss.index_factory(vectors.shape[1], index, faiss.METRIC_INNER_PRODUCT)
+        # lists are learnt in fewer rounds than faiss' own; few vectors are no note on stderr
+        if "IVF" in index:
+            inner = faiss.downcast_index(faiss.extract_index_ivf(made))
+            inner.cp.niter, inner.cp.min_points_per_centroid = 10, 1
+        if hasattr(inner, "pq"):
+            inner.pq.cp.min_points_per_centroid = 1
         step = max(1, len(vectors) // _TRAINED_ON)
         made.train(np.ascontiguousarray(vectors[::step]))
         made.add(vectors)

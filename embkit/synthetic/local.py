@@ -35,7 +35,7 @@ class TransformersBackend:
     workers = 1
 
     def __init__(self, model: str | os.PathLike = "smollm2", *, batch_size: int = 32) -> None:
-        from ..assets.catalogue import fingerprint, resolve
+        from ..assets.catalogue import folder_fingerprint, resolve
         from ..session import device, precision
 
         if batch_size < 1:
@@ -58,7 +58,7 @@ class TransformersBackend:
                 hint="TransformersBackend('smollm2')",
             )
         label = os.path.basename(os.fspath(model).rstrip("/\\"))
-        self.name = f"{label} ({fingerprint(self._folder)[:8]})"
+        self.name = f"{label} ({folder_fingerprint(self._folder)[:8]})"
         self.settings = {"precision": self._precision, "top_k": TOP_K}
         self._prefix: tuple[list[int], Any] = ([], None)
 

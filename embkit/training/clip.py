@@ -143,7 +143,7 @@ def image_features(model: SentenceTransformer, pictures: Sequence[str]) -> np.nd
     """What the image tower makes of pictures before its projection, (pictures, 1280); kept."""
     from ..models.vectors import cache_file, read_array, write_array
 
-    image = model[0].image.as_model(model.device)
+    image = model[0].image
     where = cache_file(image, "embeddings", model[0].size, list(pictures))
     found = read_array(where)
     if found is not None and len(found) == len(pictures):

@@ -78,13 +78,13 @@ def tune_cross_encoder(
     """
     from filelock import FileLock
 
-    from ..assets.catalogue import fingerprint, resolve
+    from ..assets.catalogue import folder_fingerprint, resolve
 
     if not len(mined):
         raise EmbkitError("no lists to train on", expected="at least one", hint="ek.mine(...)")
     settings = {"epochs": epochs, "batch": lists, "learning_rate": learning_rate, "seed": seed}
     texts = [mined.anchors, mined.positives, mined.negatives]
-    key = json.dumps([fingerprint(resolve(model)), texts, settings])
+    key = json.dumps([folder_fingerprint(resolve(model)), texts, settings])
     path = store(domain) / f"reader-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
     path.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):

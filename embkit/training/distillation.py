@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..assets.catalogue import fingerprint, names, resolve
+from ..assets.catalogue import folder_fingerprint, names, resolve
 from ..data import Domain
 from ..errors import EmbkitError
 from ..models.encoding import encode_as
@@ -68,9 +68,9 @@ class Teacher:
 
     def fingerprint(self) -> str:
         """Hash of the members' weights."""
-        from ..models.vectors import fingerprint as weights
+        from ..models.vectors import weights_fingerprint
 
-        return hashlib.sha256("".join(map(weights, self.models)).encode()).hexdigest()
+        return hashlib.sha256("".join(map(weights_fingerprint, self.models)).encode()).hexdigest()
 
     def __call__(self, texts: Sequence[str]) -> Vectors:
         return self.vectors(texts)
@@ -112,7 +112,9 @@ def load_teacher(
 
 def teaching_hash(teaching: Teaching, domain: Domain, *, fit: Fit | None = None) -> str:
     """Hash of a teacher's weights, and of the sets of texts that it sees beside the pairs."""
-    found = [fingerprint(folder) for folder in _folders(teaching.teacher, domain, fit).values()]
+    found = [
+        folder_fingerprint(folder) for folder in _folders(teaching.teacher, domain, fit).values()
+    ]
     generated = [name for name in teaching.unlabeled_texts if name not in (DOCUMENTS, WORDS)]
     found += [source_hash(domain, [name]) for name in generated]
     return "".join(found)

@@ -203,7 +203,7 @@ def fit_head(
     """
     from filelock import FileLock
 
-    from ..assets.catalogue import fingerprint, resolve
+    from ..assets.catalogue import folder_fingerprint, resolve
     from ..pairs.pairs import make_pairs
     from ..recipes.recipe import Recipe
 
@@ -219,7 +219,7 @@ def fit_head(
             expected="at least one dev query: dev says after which epoch to stop",
             hint="move some training queries to the split 'dev'",
         )
-    path = store(domain) / f"head-{chosen.hash}-{fingerprint(resolve(model))[:6]}"
+    path = store(domain) / f"head-{chosen.hash}-{folder_fingerprint(resolve(model))[:6]}"
     path.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):  # two that ask for the same head fit it once
         if not (path / RECORD).is_file():

@@ -88,9 +88,9 @@ def load_matrices(model: SentenceTransformer, checkpoint: str | Path) -> None:
 
 def record_base(adapter: Path, model: str, folder: Path) -> None:
     """Writes beside an adapter which weights it was trained on: it is worth nothing on others."""
-    from ..assets.catalogue import fingerprint
+    from ..assets.catalogue import folder_fingerprint
 
-    known = {"model": model, "fingerprint": fingerprint(folder)}
+    known = {"model": model, "fingerprint": folder_fingerprint(folder)}
     write_atomic(adapter / BASE, json.dumps(known, indent=1))
 
 
@@ -128,14 +128,14 @@ def merge_adapter(
 
 
 def _check_base(start: str | Path, adapter: Path) -> None:
-    from ..assets.catalogue import fingerprint, resolve
+    from ..assets.catalogue import folder_fingerprint, resolve
 
     try:
         known = json.loads((adapter / BASE).read_text(encoding="utf-8"))
         name, wanted = str(known["model"]), known["fingerprint"]
     except (OSError, ValueError, KeyError, TypeError):
         return  # not written by embkit: only shapes can tell
-    if fingerprint(resolve(start)) != wanted:
+    if folder_fingerprint(resolve(start)) != wanted:
         raise _misfit(start, adapter, f"it was trained on the weights of {name!r}")
 
 

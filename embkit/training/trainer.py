@@ -65,13 +65,13 @@ def train(
     """
     from filelock import FileLock
 
-    from ..assets.catalogue import fingerprint, resolve
+    from ..assets.catalogue import folder_fingerprint, resolve
     from ..distributed import check_recipe, team
 
     members = team()
     check_recipe(recipe.approach, recipe.batch_size, members)
     folder = resolve(recipe.model)
-    data = fingerprint(folder) + source_hash(domain, recipe.pairs)
+    data = folder_fingerprint(folder) + source_hash(domain, recipe.pairs)
     if recipe.teaching.on:
         data += teaching_hash(recipe.teaching, domain, fit=train)
     data_hash = hashlib.sha256(data.encode()).hexdigest()[:6]

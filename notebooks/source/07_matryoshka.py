@@ -248,8 +248,9 @@ ek.plots.lines(
 )
 
 # %% [markdown]
-# `needed` finds the shortest shortlist that reaches a recall: on the dev split, since it is a
-# choice. The other models' vectors, truncated to the same sizes, need a longer one for the same result.
+# `shortlist_for_recall` finds the shortest shortlist that reaches a recall: on the dev split,
+# since it is a choice. The other models' vectors, truncated to the same sizes, need a longer one
+# for the same result.
 
 # %%
 needed = {}
@@ -257,7 +258,7 @@ for name, model in models.items():
     dev = ek.encode(model, dev_queries)
     for size in (128, 64, 32):
         index = ek.search.TieredIndex(vectors[name], size=size)
-        needed[name, size] = index.needed(dev, recall=0.99, deepest=len(corpus))
+        needed[name, size] = index.shortlist_for_recall(dev, recall=0.99, deepest=len(corpus))
 pd.Series(needed).unstack().rename_axis("trained for", axis=0)[[128, 64, 32]]
 
 # %% [markdown]
@@ -278,8 +279,8 @@ forms = {
     "64 bits": {"size": 64, "index": "binary"},
     "384 bits": {"size": 384, "index": "binary"},
     "96 × 4 bits": {"size": 384, "index": "PQ96x4fs"},
-    "64 bytes, lists": {"size": 64, "index": f"IVF{lists},SQ8", "effort": 16},
-    "64 numbers, graph": {"size": 64, "index": "HNSW16", "effort": 200},
+    "64 bytes, lists": {"size": 64, "index": f"IVF{lists},SQ8", "nprobe": 16},
+    "64 numbers, graph": {"size": 64, "index": "HNSW16", "ef_search": 200},
 }
 
 
@@ -287,7 +288,7 @@ forms = {
 def measured(options):
     tiers = ek.search.TieredSearch(models["rotated, every size"], corpus, **options)
     test = [domain.queries[q] for q in domain.split(split)]
-    needs = tiers.needed(dev_queries, deepest=len(corpus)) or len(corpus)
+    needs = tiers.shortlist_for_recall(dev_queries, deepest=len(corpus)) or len(corpus)
     tiers = tiers.replace(shortlist=needs)
     found = ek.rank(tiers, domain, split, k=10)
     ndcg = ek.evaluation.score(found, domain, split)["ndcg@10"]
@@ -377,7 +378,7 @@ ek.exercises.check(
 # **3.** With 32 dimensions, how long must the shortlist be on dev for a recall of 0.95?
 
 # %% tags=["solution"]
-answer_3 = indexes[32].needed(asked, recall=0.95)
+answer_3 = indexes[32].shortlist_for_recall(asked, recall=0.95)
 answer_3
 
 # %%
@@ -385,7 +386,7 @@ ek.exercises.check(
     "3", answer_3,
     lambda a: indexes[32].replace(shortlist=max(10, a)).recall(asked) >= 0.95
     and (a == 10 or indexes[32].replace(shortlist=a - 1).recall(asked) < 0.95),
-    hint="indexes[32].needed(asked, recall=...)",
+    hint="indexes[32].shortlist_for_recall(asked, recall=...)",
 )
 
 # %% [markdown]

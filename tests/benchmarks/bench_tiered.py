@@ -140,7 +140,11 @@ def ways(documents: Vectors, cold: Vectors, chosen_by: Vectors) -> Iterator[Way]
             tiers.search,
             tiers.hot_bytes / 2**20,
             tiers.cold_bytes / 2**20,
-            {"index": index, "shortlist": tiers.shortlist, "effort": tiers.effort},
+            {
+                "index": index,
+                "shortlist": tiers.shortlist,
+                "effort": tiers.nprobe or tiers.ef_search,
+            },
             tiers,
             build_seconds=seconds,
         )
@@ -155,8 +159,9 @@ def tuned(tiers: TieredIndex, documents: Vectors, queries: Vectors) -> TieredInd
     efforts = [64, 128, 256, 512] if "HNSW" in tiers.index else efforts
     tried: list[tuple[float, TieredIndex]] = []
     for effort in efforts:
-        one = tiers if effort is None else tiers.replace(effort=effort)
-        shortlist = one.needed(queries, K, recall=min(1.0, RECALL + SPARE))
+        name = "nprobe" if "IVF" in tiers.index else "ef_search"
+        one = tiers if effort is None else tiers.replace(**{name: effort})
+        shortlist = one.shortlist_for_recall(queries, K, recall=min(1.0, RECALL + SPARE))
         if shortlist is None:
             continue
         one = one.replace(shortlist=shortlist)

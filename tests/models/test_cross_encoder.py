@@ -10,7 +10,7 @@ from sentence_transformers import CrossEncoder
 from transformers import BertForSequenceClassification
 
 from embkit.errors import EmbkitError
-from embkit.models.cross_encoder import load_cross_encoder, rerank, score_pairs
+from embkit.models.cross_encoder import load_cross_encoder, score_pairs
 
 TEXTS = ["aural sepsis", "Infection of the ear", "Pain of the heart", "tumor", "in one lung, bone"]
 PAIRS = [(a, b) for a in TEXTS for b in TEXTS]
@@ -227,49 +227,6 @@ def test_one_score_for_all_is_one_clear_error(model, cache):
     assert score_pairs(model, same).shape == (3,)  # the model sees no capitals
 
 
-# -- rerank --
-
-
-def test_candidates_are_ranked_by_their_scores(model):
-    queries, documents = TEXTS[:3], TEXTS
-    candidates = np.array([[4, 0, 2], [3, 1, 2], [0, 1, 4]])
-    indices, scores = rerank(model, queries, documents, candidates, k=2)
-    for row, query in enumerate(queries):
-        value = {i: logits(model, [(query, documents[i])])[0] for i in candidates[row]}
-        wanted = sorted(value, key=value.__getitem__, reverse=True)[:2]
-        assert indices[row].tolist() == wanted
-        np.testing.assert_allclose(scores[row], [value[i] for i in wanted], atol=1e-5)
-
-
-def test_ties_go_to_the_lower_index(model):
-    documents = [TEXTS[3], TEXTS[1], TEXTS[1], TEXTS[1]]
-    candidates = np.array([[3, 0, 1, 2]])
-    indices, scores = rerank(model, [TEXTS[0]], documents, candidates, k=9)
-    twins = [i for i in indices[0].tolist() if i != 0]
-    assert indices.shape == scores.shape == (1, 4) and twins == [1, 2, 3]
-
-
-def test_no_candidates_give_none(model):
-    indices, scores = rerank(model, TEXTS[:2], TEXTS, np.empty((2, 0), np.int64))
-    assert indices.shape == scores.shape == (2, 0)
-
-
-@pytest.mark.parametrize(
-    "candidates, k, words",
-    [
-        ([[0, 1]], 0, "k=0"),
-        ([[0, 1], [1, 2]], 5, "for 1 queries"),
-        ([0, 1], 5, "for 1 queries"),
-        ([[0, 5]], 5, "from 0 to 5 for 5 documents"),
-        ([[-1, 0]], 5, "from -1 to 0"),
-        ([[0.5, 1.0]], 5, "float64"),
-    ],
-)
-def test_wrong_candidates_are_one_clear_error(model, candidates, k, words):
-    with pytest.raises(EmbkitError, match=words):
-        rerank(model, TEXTS[:1], TEXTS, candidates, k=k)
-
-
 # -- load_cross_encoder --
 
 
@@ -345,5 +302,5 @@ def test_the_real_reranker_gives_the_scores_of_its_card(real):
 
 
 def test_the_real_reranker_puts_the_answer_first(real):
-    indices, scores = rerank(real, [BERLIN], ANSWERS[::-1], np.array([[0, 1, 2]]))
-    assert indices.tolist() == [[2, 1, 0]] and scores[0, 0] > 9
+    scores = score_pairs(real, [(BERLIN, answer) for answer in ANSWERS[::-1]])
+    assert np.argsort(-scores).tolist() == [2, 1, 0] and scores[2] > 9

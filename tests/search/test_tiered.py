@@ -12,6 +12,7 @@ from embkit.search.index import Dense, exact_search
 from embkit.search.tiered import TieredIndex, TieredSearch, overlap, truncate
 
 INDEXES = ["exact", "binary", "Flat", "SQ8", "IVF8,SQ8", "HNSW16", "PQ4x4fs"]
+WIDEST = {"IVF8,SQ8": {"nprobe": 8}, "HNSW16": {"ef_search": 600}}
 
 
 def unit(rows):
@@ -61,9 +62,8 @@ def test_a_size_beyond_the_vectors_is_one_clear_error(size):
 @pytest.mark.parametrize("k", [1, 10, 600, 1000])
 @pytest.mark.parametrize("index", INDEXES)
 def test_a_shortlist_of_everything_gives_the_exact_result(index, k):
-    effort = {"IVF8,SQ8": 8, "HNSW16": 600}.get(index)
     tiers = TieredIndex(
-        DOCUMENTS, size=8, shortlist=1000, index=index, effort=effort, kept_as="float32"
+        DOCUMENTS, size=8, shortlist=1000, index=index, dtype="float32", **WIDEST.get(index, {})
     )
     indices, scores = tiers.search(QUERIES, k)
     expected = exact_search(QUERIES, DOCUMENTS, k)
@@ -74,7 +74,7 @@ def test_a_shortlist_of_everything_gives_the_exact_result(index, k):
 
 def test_ties_fall_to_the_lower_index():
     draw = np.random.default_rng(5).integers(-2, 3, size=(50, 4)).astype(np.float32)
-    tiers = TieredIndex(draw, size=2, shortlist=50, kept_as="float32")
+    tiers = TieredIndex(draw, size=2, shortlist=50, dtype="float32")
     indices, scores = tiers.search(draw[:7], 20)
     expected = exact_search(draw[:7], draw, 20)
     assert indices.tolist() == expected[0].tolist() and scores.tolist() == expected[1].tolist()
@@ -99,28 +99,27 @@ def test_many_queries_in_blocks_are_what_they_are_one_at_a_time(monkeypatch):
 def test_recall_grows_with_the_shortlist(index):
     recalls = []
     for shortlist in (10, 20, 40, 80, 160, 320, 600):
-        effort = {"IVF8,SQ8": 8, "HNSW16": 600}.get(index)
-        options = {"size": 4, "index": index, "effort": effort}
+        options = {"size": 4, "index": index, **WIDEST.get(index, {})}
         recalls.append(TieredIndex(DOCUMENTS, shortlist=shortlist, **options).recall(QUERIES))
     assert recalls == sorted(recalls)
     assert recalls[0] < 0.7 and recalls[-1] > 0.99  # binary too: the whole corpus is re-ranked
 
 
 def test_the_shortlist_that_is_needed_is_the_shortest_that_does():
-    tiers = TieredIndex(DOCUMENTS, size=4, index="SQ8", kept_as="float32")
+    tiers = TieredIndex(DOCUMENTS, size=4, index="SQ8", dtype="float32")
     for recall in (0.5, 0.9, 1.0):
-        needed = tiers.needed(QUERIES, 5, recall=recall)
+        needed = tiers.shortlist_for_recall(QUERIES, 5, recall=recall)
         assert tiers.replace(shortlist=needed).recall(QUERIES, 5) >= recall
         assert tiers.replace(shortlist=needed - 1).recall(QUERIES, 5) < recall
-    assert tiers.needed(QUERIES, 5, recall=1.0, deepest=20) is None
-    assert tiers.needed(QUERIES, 5, recall=0.01) == 5  # never below k
-    assert tiers.needed(QUERIES[:0]) == 10
+    assert tiers.shortlist_for_recall(QUERIES, 5, recall=1.0, deepest=20) is None
+    assert tiers.shortlist_for_recall(QUERIES, 5, recall=0.01) == 5  # never below k
+    assert tiers.shortlist_for_recall(QUERIES[:0]) == 10
 
 
 def test_tiers_are_shared_when_the_search_changes():
-    tiers = TieredIndex(DOCUMENTS, size=8, index="IVF8,SQ8", effort=1)
-    wider = tiers.replace(effort=8, shortlist=600)
-    assert wider.cold is tiers.cold and tiers.effort == 1 and tiers.shortlist == 200
+    tiers = TieredIndex(DOCUMENTS, size=8, index="IVF8,SQ8", nprobe=1)
+    wider = tiers.replace(nprobe=8, shortlist=600)
+    assert wider.cold is tiers.cold and tiers.nprobe == 1 and tiers.shortlist == 200
     assert tiers.recall(QUERIES) < wider.recall(QUERIES) == 1.0
     with pytest.raises(EmbkitError, match="shortlist=0"):
         tiers.replace(shortlist=0)
@@ -137,7 +136,7 @@ def test_a_case_by_hand():
     """Cut to one dimension, documents are +1 or -1: d0 and d2 look right, d1 and d3 do not."""
     documents = np.float32([[0.6, 0.8], [-0.6, 0.8], [0.8, -0.6], [-1, 0]])
     query = np.float32([[0.28, 0.96]])  # whole products: 0.936, 0.6, -0.352, -0.28
-    tiers = TieredIndex(documents, size=1, shortlist=2, kept_as="float32")
+    tiers = TieredIndex(documents, size=1, shortlist=2, dtype="float32")
     indices, scores = tiers.search(query, 2)
     assert indices.tolist() == [[0, 2]]
     np.testing.assert_allclose(scores, [[0.936, -0.352]], atol=1e-6)
@@ -150,7 +149,7 @@ def test_a_case_by_hand():
 
 
 def test_bytes_are_those_of_the_codes():
-    exact = TieredIndex(DOCUMENTS, size=8, kept_as="float32")
+    exact = TieredIndex(DOCUMENTS, size=8, dtype="float32")
     assert (exact.hot_bytes, exact.cold_bytes) == (600 * 8 * 4, 600 * 32 * 4)
     bytes_ = TieredIndex(DOCUMENTS, size=8, index="SQ8")
     assert 600 * 8 <= bytes_.hot_bytes < 600 * 8 + 300 and bytes_.cold_bytes == 600 * 32 * 2
@@ -162,21 +161,21 @@ def test_bytes_are_those_of_the_codes():
     assert lists >= 600 * (8 + 8) + 8 * 8 * 4  # codes, ids, the lists' middles
 
 
-def test_the_cold_tier_is_on_disk_and_goes_with_the_index(tmp_path):
-    tiers = TieredIndex(DOCUMENTS, size=8, folder=tmp_path / "cold")
-    (file,) = (tmp_path / "cold").rglob("*.npy")
+def test_the_cold_tier_is_on_disk_and_goes_with_the_index(cache):
+    tiers = TieredIndex(DOCUMENTS, size=8)
+    (file,) = (cache / "tiers").rglob("*.npy")
     assert isinstance(tiers.cold, np.memmap) and file.stat().st_size > 600 * 32 * 2
     np.testing.assert_array_equal(np.load(file), DOCUMENTS.astype(np.float16))
     del tiers
     gc.collect()
-    assert not list((tmp_path / "cold").iterdir())
+    assert not list((cache / "tiers").iterdir())
 
 
-def test_a_mapped_array_is_its_own_cold_tier(tmp_path):
+def test_a_mapped_array_is_its_own_cold_tier(tmp_path, cache):
     np.save(tmp_path / "d.npy", DOCUMENTS)
     mapped = np.load(tmp_path / "d.npy", mmap_mode="r")
-    tiers = TieredIndex(mapped, size=8, shortlist=600, folder=tmp_path / "none")
-    assert tiers.cold is mapped and not (tmp_path / "none").exists()
+    tiers = TieredIndex(mapped, size=8, shortlist=600)
+    assert tiers.cold is mapped and not (cache / "tiers").exists()
     assert tiers.search(QUERIES)[0].tolist() == exact_search(QUERIES, DOCUMENTS)[0].tolist()
 
 
@@ -184,7 +183,7 @@ def test_a_query_whose_lists_hold_too_little_is_searched_exactly():
     far = np.zeros((64, 4), np.float32)
     far[:, 0] = 1
     far[-2:] = [0, 1, 0, 0]
-    tiers = TieredIndex(far, size=2, shortlist=20, index="IVF2,Flat", effort=1)
+    tiers = TieredIndex(far, size=2, shortlist=20, index="IVF2,Flat", nprobe=1)
     query = np.float32([[0, 1, 0, 0]])  # its list holds two documents
     assert tiers.search(query, 5)[0].tolist() == exact_search(query, far, 5)[0].tolist()
 
@@ -206,12 +205,13 @@ def test_overlap_is_the_share_that_is_found():
     [
         ({"shortlist": 5}, "shortlist=5 for k=10", "shortlist=100"),
         ({"shortlist": 0}, "shortlist=0", "shortlist=200"),
-        ({"index": "IVF0", "effort": 0}, "effort=0", ""),
-        ({"index": "SQ8", "effort": 3}, "effort=3 for index='SQ8'", "IVF64"),
+        ({"index": "IVF0", "nprobe": 0}, "nprobe=0", ""),
+        ({"index": "SQ8", "nprobe": 3}, "nprobe=3 for index='SQ8'", "IVF64"),
+        ({"index": "IVF8,SQ8", "ef_search": 3}, "ef_search=3 for index='IVF8,SQ8'", "HNSW32"),
         ({"index": "nonsense"}, "index='nonsense'", "SQ8"),
         ({"index": "PQ3x4fs"}, "index='PQ3x4fs' cannot be made of 600 vectors of 8", "PQ4x4fs"),
         ({"index": "IVF5000,SQ8"}, "index='IVF5000,SQ8'", "IVF64"),
-        ({"kept_as": "int8"}, "unknown form of the cold tier 'int8'", ""),
+        ({"dtype": "int8"}, "unknown dtype 'int8'", ""),
     ],
 )
 def test_bad_options_are_one_clear_error(options, said, hint):
@@ -242,14 +242,14 @@ def test_queries_of_another_size_are_refused():
 
 def test_texts_are_searched_as_dense_searches_them(tiny_model, tiny_domain, cache):
     model, texts = load_model(tiny_model), list(tiny_domain.corpus.values())
-    tiered = TieredSearch(model, texts, size=16, shortlist=100, kept_as="float32", index="SQ8")
+    tiered = TieredSearch(model, texts, size=16, shortlist=100, dtype="float32", index="SQ8")
     asked = list(tiny_domain.queries.values())[:5]
     found, wanted = tiered.search(asked, 7), Dense(model, texts).search(asked, 7)
     assert found[0].tolist() == wanted[0].tolist()
     np.testing.assert_allclose(found[1], wanted[1], atol=1e-6)
     assert tiered.recall(asked, 7) == 1.0
     assert tiered.hot_bytes < tiered.cold_bytes == 40 * 32 * 4
-    assert tiered.replace(shortlist=tiered.needed(asked, 7)).recall(asked, 7) >= 0.99
+    assert tiered.replace(shortlist=tiered.shortlist_for_recall(asked, 7)).recall(asked, 7) >= 0.99
     assert "40 documents" in repr(tiered) and repr(tiered).startswith("TieredSearch(")
 
 

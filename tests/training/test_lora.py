@@ -14,7 +14,7 @@ from sentence_transformers import SentenceTransformer
 import embkit
 from embkit.errors import EmbkitError
 from embkit.models import packing, quantized
-from embkit.models.vectors import fingerprint
+from embkit.models.vectors import weights_fingerprint
 from embkit.recipes import settings
 from embkit.recipes.recipe import Recipe
 from embkit.training import lora, trainer
@@ -185,18 +185,18 @@ def test_adapters_are_switched_at_run_time(store, tiny_domain, recipe, tiny_mode
 
 def test_the_adapter_in_use_is_part_of_a_models_fingerprint(recipe, tiny_model):
     model = fresh(tiny_model)
-    bare = fingerprint(model)
+    bare = weights_fingerprint(model)
     lora.add_lora(model, recipe)
     model.add_adapter(model[0].auto_model.peft_config["default"], "second")
     found = [bare]
     for switch in (lambda: model.set_adapter("default"), lambda: model.set_adapter("second")):
         switch()
-        found.append(fingerprint(model))
+        found.append(weights_fingerprint(model))
     model.disable_adapters()
-    found.append(fingerprint(model))
+    found.append(weights_fingerprint(model))
     assert len(set(found)) == 4
     model.enable_adapters()
-    assert fingerprint(model) == found[2]
+    assert weights_fingerprint(model) == found[2]
 
 
 # -- four bits --
