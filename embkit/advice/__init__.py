@@ -1,9 +1,10 @@
 """Should you fine-tune? Evidence from train and dev, rules, and how far to trust them."""
 
-from .advise import Advice, advice_rules, advise
+from .advise import Advice, advise
 from .check import validate_curve
 from .curves import Curve
 from .evidence import Evidence
+from .rules import advice_rules
 
 __all__ = [
     "Advice",

@@ -45,8 +45,8 @@ def add(commands: Commands) -> None:
 
 def advise(chosen: argparse.Namespace) -> int:
     """Prints the advice, and its check if it is asked for."""
-    from ..advice.advise import advice_rules
     from ..advice.advise import advise as advised
+    from ..advice.rules import advice_rules
 
     if chosen.rules:
         table = advice_rules().reset_index()

@@ -185,7 +185,7 @@ def _audited(domain: Domain, model: str) -> str:
 def _tuned(planned: Plan, domain: Domain) -> tuple[Scores, float]:
     """The scores of full fine-tuning, and the learning rate that dev chose."""
     from ..training.trainer import train as fit
-    from ..training.trainer import tune
+    from ..training.trials import tune
 
     rate = planned.rates[0]
     if len(planned.rates) > 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import Field, fields
+from dataclasses import Field, field, fields
 from typing import Any
 
 from ..errors import EmbkitError, unknown
@@ -53,6 +53,33 @@ HABITS = {  # what people type -> the field
     **dict.fromkeys(("prompt", "query_prefix"), "query_prompt"),
     **dict.fromkeys(("passage_prompt", "document_prefix"), "document_prompt"),
 }
+
+
+TYPES: dict[str, Any] = {"float": (int, float), "int": int, "str": str, "bool": bool}
+
+
+def knob(default: Any, meaning: str, low: float | None = None, high: float | None = None) -> Any:
+    """A field of a dataclass that says what it means, and from where to where it goes."""
+    return field(default=default, metadata={"meaning": meaning, "low": low, "high": high})
+
+
+def check_value(of: Field, value: Any, owner: str = "Recipe") -> None:
+    """Refuses a value of another type than the field's, or outside its limits."""
+    low, high, kind = of.metadata["low"], of.metadata["high"], str(of.type)
+    if value is None and "None" in kind:
+        return
+    wanted = TYPES[kind.split(" | ")[0]]
+    fits = isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))
+    if fits and (low is None or value >= low) and (high is None or value <= high):
+        return
+    limits = "" if low is None else f", at least {low}"
+    limits += "" if high is None else f", at most {high}"
+    right = f"{of.name}={of.default!r}"
+    raise EmbkitError(
+        f"{owner}({of.name}={value!r})",
+        expected=f"{of.metadata['meaning']}{limits}, such as {of.default!r}",
+        hint=f"recipe.replace({right})" if owner == "Recipe" else right,
+    )
 
 
 def check_lora(recipe: Any) -> None:
