@@ -83,7 +83,7 @@ def check_value(of: Field, value: Any, owner: str = "Recipe") -> None:
 
 
 def check_lora(recipe: Any) -> None:
-    """Settings of LoRA without LoRA, and what four-bit weights cannot have."""
+    """Settings of LoRA without LoRA."""
     knobs = [k for k in fields(recipe) if k.name in ("lora_variant", "lora_init", "lora_plus")]
     set_alone = [k.name for k in knobs if getattr(recipe, k.name) != k.default]
     set_alone += ["quantize"] if recipe.quantize != "none" else []
@@ -94,16 +94,10 @@ def check_lora(recipe: Any) -> None:
             expected="a rank of 1 or more, for a setting of LoRA to have something to set",
             hint=f"recipe.replace(lora_rank=4, {name}={getattr(recipe, name)!r})",
         )
-    if recipe.quantize != "none" and recipe.lora_init in ("pissa", "olora"):
-        raise EmbkitError(
-            f"Recipe(quantize={recipe.quantize!r}, lora_init={recipe.lora_init!r})",
-            expected="an initialisation that leaves the frozen weights as they are",
-            hint="recipe.replace(lora_init='default')",
-        )
 
 
-def check_teaching(recipe: Any) -> None:
-    """What a teacher needs, and what cannot be had together."""
+def check_together(recipe: Any) -> None:
+    """What an approach needs, and what cannot be had together."""
     lists, vectors = recipe.teaching.lists, recipe.approach == "embedding_mse"
     prompts = recipe.query_prompt or recipe.document_prompt
     for wrong, given, expected, changes in (
@@ -142,6 +136,18 @@ def check_teaching(recipe: Any) -> None:
             f"with layers={recipe.layers} and lora_rank={recipe.lora_rank}",
             "one of them: an adapter is merged into the whole model",
             "lora_rank=0",
+        ),
+        (
+            recipe.quantize != "none" and recipe.lora_init in ("pissa", "olora"),
+            f"with quantize={recipe.quantize!r} and lora_init={recipe.lora_init!r}",
+            "an initialisation that leaves the frozen weights as they are",
+            "lora_init='default'",
+        ),
+        (
+            recipe.approach == "triplet" and recipe.hard_negatives != 1,
+            f"with {recipe.hard_negatives} mined negatives a pair",
+            "one: anchor, positive and negative are the triplet",
+            "hard_negatives=1",
         ),
     ):
         if wrong:

@@ -13,7 +13,7 @@ from typing import Any
 from ..display import Table
 from ..errors import EmbkitError, unknown
 from . import views
-from .checks import CHOICES, LOSSES, check_lora, check_teaching, check_value, knob, strange
+from .checks import CHOICES, LOSSES, check_lora, check_together, check_value, knob, strange
 from .labels import label
 from .presets import PICTURES, PRESETS
 from .script import stock_script
@@ -166,14 +166,8 @@ class Recipe:
                     raise strange("loss", value, self.__dataclass_fields__, self.batch_size)
                 raise unknown(name, value, allowed)
         self._check_matryoshka()
-        check_teaching(self)
+        check_together(self)
         check_lora(self)
-        if self.approach == "triplet" and self.hard_negatives != 1:
-            raise EmbkitError(
-                f"Recipe(approach='triplet') with {self.hard_negatives} mined negatives a pair",
-                expected="one: anchor, positive and negative are the triplet",
-                hint="recipe.replace(approach='triplet', hard_negatives=1)",
-            )
 
     # ---- what is checked when a recipe is made
 
