@@ -178,7 +178,7 @@ class Recipe:
             value = ()
         if isinstance(value, str | os.PathLike | int) or hasattr(value, "path"):
             value = (value,)
-        listed = list(value) if isinstance(value, Sequence) else [None]
+        listed: list[Any] = list(value) if isinstance(value, Sequence) else [None]
         # a run stands for its folder in the run store
         made = [v.path.name if hasattr(v, "path") else v for v in listed]
         made = [str(v) if isinstance(v, os.PathLike) else v for v in made]

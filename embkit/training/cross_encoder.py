@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,6 +99,7 @@ def _train(mined: Mined, model: str, settings: dict[str, Any], path: Path) -> No
     from transformers.trainer_callback import PrinterCallback
 
     from ..models.cross_encoder import load_cross_encoder
+    from ..models.packing import in_chunks
 
     session.seed_everything(settings["seed"])
     # On a processor, the backward pass of torch's bf16 attention is slow on texts this short.
@@ -132,24 +131,12 @@ def _train(mined: Mined, model: str, settings: dict[str, Any], path: Path) -> No
         loss=ListNetLoss(encoder, mini_batch_size=0),  # all pairs of a step at once
     )
     trainer.remove_callback(PrinterCallback)
-    with _chunked(encoder):
-        trainer.train()
-    encoder.save_pretrained(str(path / "model"))
-    shutil.rmtree(path / "checkpoints", ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _chunked(encoder: Any) -> Iterator[None]:
-    """Within the block, pairs go through the model in groups of like length: less padding."""
-    from ..models.packing import in_chunks
-
     stock = encoder.forward
 
     def forward(features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         return features | {"scores": in_chunks(stock, features, "scores", **kwargs)}
 
-    encoder.forward = forward
-    try:
-        yield
-    finally:
-        del encoder.forward
+    encoder.forward = forward  # pairs of like length together: less padding
+    trainer.train()
+    encoder.save_pretrained(str(path / "model"))
+    shutil.rmtree(path / "checkpoints", ignore_errors=True)

@@ -223,7 +223,8 @@ def _for_the_script(recipe: Recipe, pairs: TrainingPairs, path: Path) -> None:
         rows = ({"document": text} for text in pairs.domain.corpus.values())
         lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
         write_atomic(path / "documents.jsonl", "".join(lines))
-    if arrays := dict(pairs.taught.arrays if pairs.taught else {}):
+    arrays: dict[str, Any] = dict(pairs.taught.arrays) if pairs.taught else {}
+    if arrays:
         write_atomic(path / "teacher.npz", lambda stream: np.savez(stream, **arrays))
     if recipe.approach != "clip":
         write_atomic(path / "script.py", stock_script(recipe))
