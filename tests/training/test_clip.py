@@ -314,6 +314,7 @@ def test_lora_goes_to_the_text_tower_and_is_merged(tower_folder):
     model = load_model(tower_folder)
     chosen = recipe(tower_folder, lora_rank=2, lora_targets=("query", "output.dense"))
     before = {k: v.clone() for k, v in model[0].state_dict().items()}
+    torch.manual_seed(0)
     add_text_lora(model, chosen.lora)
     for name, weight in model.named_parameters():
         weight.requires_grad = weight.requires_grad and is_trained(name, chosen.clip)
