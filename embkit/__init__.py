@@ -42,7 +42,7 @@ _EXPORTS = {
     "train": "training.trainer",
     "train_live": "widgets.live_training",
     "training_pairs": "training.trainer",
-    "tune": "training.trainer",
+    "tune": "training.trials",
 }
 _SUBMODULES = (
     "advice",
@@ -95,5 +95,6 @@ if TYPE_CHECKING:
     from .search.index import exact_search
     from .session import paths, setup
     from .training.heads import fit_head
-    from .training.trainer import train, training_pairs, tune
+    from .training.trainer import train, training_pairs
+    from .training.trials import tune
     from .widgets.live_training import train_live

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .data import Domain
-from .display import facts
+from .display import Shown, Table, facts
 from .errors import EmbkitError
 from .files import write_atomic
 from .recipes.recipe import Recipe
@@ -29,25 +29,48 @@ def store(domain: Domain) -> Path:
 
 
 def key_of(path: Path, domain: str) -> str:
-    """What a folder of the store is called where it was judged: ``domain``, a folder's name, too.
+    """What a folder of the store is called where it was evaluated.
 
     Its own name on the domain that it was trained on; elsewhere that domain's beside it, since one
     recipe trained on two domains makes two models.
+
+    Args:
+        path: the folder.
+        domain: where it was evaluated: a domain's folder by name.
     """
     return path.name if path.parent.name == domain else f"{path.name}-of-{path.parent.name}"
 
 
 @dataclass(frozen=True, repr=False)
-class Run:
+class Trained(Shown):
+    """A folder of the store with what was trained, and its record."""
+
+    path: Path
+    record: dict[str, Any]
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """What was logged: step, epoch, loss, learning_rate; dev_ndcg@10 after each epoch."""
+        return self.record["history"]
+
+    @property
+    def dev_score(self) -> float:
+        """nDCG@10 on dev, searched in the dev corpus, at the end."""
+        return self.record["dev_score"]
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training, evaluation on dev included."""
+        return self.record["seconds"]
+
+
+class Run(Trained):
     """A finished training run.
 
     Its folder holds ``run.json`` (recipe, data hash, versions, device, history, cost), ``model/``
     (a plain sentence-transformers folder), ``pairs.jsonl`` and ``script.py`` (the same training
     without embkit), and ``scores.json`` once it has been evaluated.
     """
-
-    path: Path
-    record: dict[str, Any]
 
     @classmethod
     def load(cls, path: str | Path) -> Run:
@@ -71,21 +94,6 @@ class Run:
     @cached_property
     def recipe(self) -> Recipe:
         return Recipe.from_json(json.dumps(self.record["recipe"]))
-
-    @property
-    def history(self) -> list[dict[str, float]]:
-        """What was logged: step, epoch, loss, learning_rate; dev_ndcg@10 after each epoch."""
-        return self.record["history"]
-
-    @property
-    def dev_score(self) -> float:
-        """nDCG@10 on dev, searched in the dev corpus, after the last step."""
-        return self.record["dev_score"]
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of training, evaluation on dev included."""
-        return self.record["seconds"]
 
     def describe(self) -> dict[str, Any]:
         """What a leaderboard notes about it beside its scores."""
@@ -117,7 +125,6 @@ class Run:
                 expected="a run whose folder is there",
                 hint="ek.train(run.recipe, domain) trains it again",
             )
-
         return load_model(self.path / "model")
 
     def delete(self) -> None:
@@ -127,7 +134,8 @@ class Run:
     def __repr__(self) -> str:
         return f"Run({self.path.name!r}, {self.recipe.label}, dev nDCG@10 {self.dev_score:.3f})"
 
-    def _repr_html_(self) -> str:
+    def table(self) -> Table:
+        """What was trained, and what it took."""
         record = self.record
         rows = {
             "approach": self.recipe.label,

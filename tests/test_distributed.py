@@ -81,7 +81,7 @@ def test_two_processes_give_what_one_gives(tiny_domain, recipe, tmp_path, monkey
     places, scores = DenseAcross(model, texts, cache=False).search(queries, 7)
     exact = exact_search(encode_across(model, queries, cache=False), alone, 7)
     np.testing.assert_array_equal(places, exact[0])
-    loss = make_loss(recipe, model)
+    loss = make_loss(recipe.loss, model)
     value = loss([model.preprocess(list(side)) for side in zip(*batch, strict=True)], None)
     value.backward()
     for found in arrays:

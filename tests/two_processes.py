@@ -30,7 +30,7 @@ texts = list(domain.corpus.values())
 def gathered(model, batch):
     """The loss of a batch of which each process holds a part, and the gradient it gives."""
     ignore_unused(model)
-    loss = make_loss(recipe, model)
+    loss = make_loss(recipe.loss, model)
     loss.model = torch.nn.parallel.DistributedDataParallel(model)
     mine = batch[members.part(len(batch))]
     columns = [model.preprocess([pair[side] for pair in mine]) for side in (0, 1)]

@@ -5,9 +5,10 @@ from ..lazy import exports
 __getattr__, __dir__, __all__ = exports(
     __name__,
     {
-        "advise": ["Advice", "advice_rules", "advise"],
+        "advise": ["Advice"],
         "check": ["validate_curve"],
         "curves": ["Curve"],
         "evidence": ["Evidence"],
+        "rules": ["advice_rules"],
     },
 )

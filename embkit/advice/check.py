@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..data import Domain
+from ..display import Shown, Table, table
 from ..errors import EmbkitError
+from ..pairs.pairs import collect
 from ..recipes.recipe import Recipe
 from .curves import Curve
 from .evidence import SIZES, default_recipe, on_dev, small_curve, small_sizes
@@ -18,7 +19,7 @@ SEEDS = (42, 43, 44)  # of the run on all pairs
 
 
 @dataclass(frozen=True, repr=False)
-class Foresight:
+class CurveValidation(Shown):
     """What small runs predicted of the run on all pairs, one prediction a resampling.
 
     Args:
@@ -48,20 +49,28 @@ class Foresight:
         found = {"pairs": self.pairs, "reached": self.reached, "rows": list(self.rows)}
         return found | {"close": self.close, "covered": self.covered}
 
-    def __repr__(self) -> str:
-        lines = [
-            f"seed {row['seed']:g}: {row['expected']:.3f} [{row['low']:.3f}, {row['high']:.3f}], "
-            f"off by {row['error']:+.3f}"
+    def table(self) -> Table:
+        """One row a resampling; what they come to, below."""
+        rows = [
+            {
+                "seed": f"{row['seed']:g}",
+                "expected": f"{row['expected']:.3f} [{row['low']:.3f}, {row['high']:.3f}]",
+                "off by": f"{row['error']:+.3f}",
+            }
             for row in self.rows
         ]
-        told = (
+        return table(rows, caption=self.summary)
+
+    @property
+    def summary(self) -> str:
+        """How many predictions were close, in one sentence."""
+        return (
             f"{self.pairs:,} pairs reached {self.reached:.3f} on dev: {self.close} of "
             f"{len(self.rows)} predictions within {CLOSE}, {self.covered} intervals hold it"
         )
-        return "\n".join([*lines, told])
 
-    def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(repr(self))}</pre>"
+    def __repr__(self) -> str:
+        return f"{self}\n{self.summary}"
 
 
 def validate_curve(
@@ -72,7 +81,7 @@ def validate_curve(
     sizes: Sequence[int] | None = None,
     resamplings: int = 10,
     quiet: bool = False,
-) -> Foresight:
+) -> CurveValidation:
     """Draws the small runs' pairs anew, several times, and compares with the run on all pairs.
 
     Args:
@@ -81,12 +90,10 @@ def validate_curve(
         recipe: of all runs; default: as for ``gather``.
         sizes: pairs of the small runs; all below the domain's number of pairs.
         resamplings: how often; each trains all the small runs.
-        quiet: no progress bars.
 
     Raises:
         EmbkitError: no resampling, or so few pairs that the small runs are the full one.
     """
-    from ..pairs.pairs import collect
     from ..training.trainer import train
 
     pairs = len(collect(domain, "human")[0])
@@ -96,7 +103,7 @@ def validate_curve(
         raise EmbkitError(
             f"{resamplings} resamplings of {', '.join(map(str, used))} out of {pairs:,} pairs",
             expected=f"one or more, and more pairs than {max(sizes or SIZES):,}",
-            hint="check_prediction(domain, sizes=(100, 200, 400), resamplings=10)",
+            hint="ek.advice.validate_curve(domain, sizes=(100, 200, 400), resamplings=10)",
         )
     full = [train(recipe.replace(seed=seed), domain, quiet=quiet) for seed in SEEDS]
     reached = sum(float(on_dev(run, domain).mean()) for run in full) / len(full)
@@ -108,7 +115,4 @@ def validate_curve(
         row = {"seed": seed, "expected": expected, "low": low, "high": high}
         rows.append(row | {"error": expected - reached})
         curves.append(curve)
-    return Foresight(pairs, reached, tuple(rows), tuple(curves))
-
-
-__all__ = ["Foresight", "validate_curve"]
+    return CurveValidation(pairs, reached, tuple(rows), tuple(curves))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
+from ..display import Shown, Table, table
 from ..errors import EmbkitError
 
 # Pairs that weigh as much as what the general model knew already. Chosen on ICD-10-CM (workshop)
@@ -22,7 +22,7 @@ SPREAD, EXPERIENCE = 0.03, 8
 
 
 @dataclass(frozen=True, repr=False)
-class Curve:
+class Curve(Shown):
     """nDCG@10 by the number of training pairs, carried on from small runs.
 
     A general model is as if it had seen pairs before, h of them: with n more, its error falls as
@@ -31,8 +31,7 @@ class Curve:
 
     nDCG(0) is the general model's own, measured; h is ``HEAD_START``; b is fitted by least squares
     in logarithms. A plain power law in n, fitted to small runs, misses that they lie near n = 0: on
-    ICD-10-CM it expects too little. h depends on the recipe, too: with few steps a run, quality
-    grows nearly as the pairs do. The interval is that of one further run: Student's t, with the
+    ICD-10-CM it expects too little. The interval is that of one further run: Student's t, with the
     spread of the points around the curve pooled with the usual one (``SPREAD``), because three
     points say little about their own.
 
@@ -60,7 +59,7 @@ class Curve:
             raise EmbkitError(
                 f"a learning curve from {self.start!r} through {dict(self.points)}",
                 expected="a start, and one point or more: pairs (above 0) -> nDCG@10 (0 to 1)",
-                hint="Curve(0.45, {250: 0.46, 500: 0.48, 1000: 0.52})",
+                hint="ek.advice.Curve(0.45, {250: 0.46, 500: 0.48, 1000: 0.52})",
             )
 
     @cached_property
@@ -100,28 +99,25 @@ class Curve:
         low, high = (1 - error * math.exp(-power * place + side) for side in (width, -width))
         return max(0.0, low), high
 
-    def table(self, *pairs: int) -> list[dict[str, float | int | None]]:
+    def rows(self, *pairs: int) -> list[dict[str, float | int | None]]:
         """One dict a number of pairs: ``measured`` (or None), ``expected``, ``low``, ``high``."""
         rows: list[dict[str, float | int | None]] = []
         for n in sorted({*self.points, *pairs}):
             low, high = self.interval(n)
-            measured = self.points.get(n)
-            rows.append({"pairs": n, "measured": measured, "expected": self.at(n)})
-            rows[-1] |= {"low": low, "high": high}
+            row = {"pairs": n, "measured": self.points.get(n), "expected": self.at(n)}
+            rows.append(row | {"low": low, "high": high})
         return rows
 
     def __repr__(self) -> str:
         told = ", ".join(f"{n:,}: {value:.3f}" for n, value in sorted(self.points.items()))
         return f"Curve(from {self.start:.3f}; {told}; power {self.power:.3f})"
 
-    def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{n:,}</td><td>{value:.3f}</td><td>{self.at(n):.3f}</td></tr>"
-            for n, value in [(0, self.start), *sorted(self.points.items())]
-        )
-        note = html.escape(f"the error falls with (1 + pairs / {HEAD_START:,}) ^ -{self.power:.3f}")
-        head = "<tr><th>pairs</th><th>nDCG@10</th><th>curve</th></tr>"
-        return f"<table><caption>{note}</caption>{head}{rows}</table>"
-
-
-__all__ = ["Curve"]
+    def table(self) -> Table:
+        """What was measured beside the curve."""
+        points = {0: self.start, **dict(sorted(self.points.items()))}
+        rows = [
+            {"pairs": f"{n:,}", "nDCG@10": f"{value:.3f}", "curve": f"{self.at(n):.3f}"}
+            for n, value in points.items()
+        ]
+        law = f"the error falls with (1 + pairs / {HEAD_START:,}) ^ -{self.power:.3f}"
+        return table(rows, caption=law)

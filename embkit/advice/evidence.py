@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import statistics
 import time
@@ -13,9 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data import Domain
+from ..display import Shown, Table
 from ..errors import EmbkitError
 from ..evaluation.metrics import bootstrap_ci, paired_test
+from ..evaluation.ranking import rank, score
 from ..files import write_atomic
+from ..models.loading import load_model
+from ..pairs.pairs import collect
 from ..recipes.recipe import Recipe
 from .curves import Curve
 
@@ -57,9 +60,14 @@ class Trial:
     p_contrastive: float = 1.0
     seconds: float = 0.0
 
+    @property
+    def told(self) -> str:
+        """The gain and its interval, in words."""
+        return f"{self.gain:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+
 
 @dataclass(frozen=True, repr=False)
-class Evidence:
+class Evidence(Shown):
     """Facts of a domain and a general model. No test split was read.
 
     Args:
@@ -69,8 +77,8 @@ class Evidence:
         dev_queries: queries that decide; ``test_queries`` are only counted.
         documents: to search; ``searched`` of them, with dev's queries.
         base: nDCG@10 of the general model on dev, with its 95% interval ``base_ci``.
-        words: nDCG@10 of BM25 on dev.
-        pieces: word pieces that the model's tokenizer makes of a word, on average.
+        bm25: nDCG@10 of BM25 on dev.
+        fertility: tokens that the model's tokenizer makes of a word, on average.
         whole: share of the words (as often as they occur) that it keeps whole.
         query_words: of a query, the median; ``document_words`` of a document.
         short_gap: nDCG@10 of the shorter half of dev's queries less that of the longer half.
@@ -90,7 +98,7 @@ class Evidence:
     searched: int
     base: float
     base_ci: tuple[float, float]
-    words: float
+    bm25: float
     fertility: float = 1.0
     whole: float = 1.0
     query_words: float = 0.0
@@ -102,41 +110,48 @@ class Evidence:
     curve: Curve | None = None
     trials: Mapping[str, Trial] = field(default_factory=dict)
 
+    @property
+    def best_trial(self) -> tuple[str, Trial]:
+        """The small run that gains most over the general model, with its name."""
+        return max(self.trials.items(), key=lambda item: item[1].gain)
+
+    @property
+    def expected(self) -> tuple[float, float, float] | None:
+        """nDCG@10 on dev of contrastive training on all pairs, and its interval; None unknown."""
+        return (self.curve.at(self.pairs), *self.curve.interval(self.pairs)) if self.curve else None
+
+    @property
+    def expected_told(self) -> str:
+        """The same in words."""
+        return "{:.3f} [{:.3f}, {:.3f}]".format(*self.expected) if self.expected else "unknown"
+
+    @property
+    def base_told(self) -> str:
+        """The general model's score and its interval, in words."""
+        return f"{self.base:.3f} [{self.base_ci[0]:.3f}, {self.base_ci[1]:.3f}]"
+
     def rows(self) -> list[tuple[str, str, str]]:
         """What, its value, and what it says: the table that is shown."""
-        low, high = self.base_ci
+        words = f"{self.query_words:g}, {self.document_words:g}"
         rows = [
             ("training pairs", f"{self.pairs:,}", "what can be learnt from"),
             ("dev queries", f"{self.dev_queries:,}", "what every figure here rests on"),
             ("test queries", f"{self.test_queries:,}", "kept for the proof: not looked at"),
             ("documents", f"{self.documents:,}", f"{self.searched:,} of them searched here"),
-            (
-                f"{self.model}, as it is",
-                f"{self.base:.3f} [{low:.3f}, {high:.3f}]",
-                "nDCG@10 on dev",
-            ),
-            ("BM25", f"{self.words:.3f}", "what words alone find"),
-            ("words kept whole", f"{self.whole:.0%}", f"{self.pieces:.2f} pieces a word"),
-            (
-                "words of a query, of a document",
-                f"{self.query_words:g}, {self.document_words:g}",
-                "medians",
-            ),
-            (
-                "shorter half of the queries",
-                f"{self.short_gap:+.3f}",
-                "nDCG@10 less the longer half's",
-            ),
+            (f"{self.model}, untrained", self.base_told, "nDCG@10 on dev"),
+            ("BM25", f"{self.bm25:.3f}", "what words alone find"),
+            ("words kept whole", f"{self.whole:.0%}", f"{self.fertility:.2f} tokens a word"),
+            ("words of a query, of a document", words, "medians"),
+            ("shorter half of the queries", f"{self.short_gap:+.3f}", "nDCG@10 less the others'"),
             ("one query", f"{self.query_ms:.1f} ms", "to encode, on this machine"),
             ("all vectors", f"{self.index_mb:,.1f} MB", "in float32"),
         ]
         for name, trial in self.trials.items():
-            told = f"{trial.gain:+.3f} [{trial.low:+.3f}, {trial.high:+.3f}]"
-            rows.append((f"{name}, {trial.pairs:,} pairs", told, "over the general model, dev"))
+            what = f"{name}, {trial.pairs:,} pairs"
+            rows.append((what, trial.told, "over the general model, dev"))
         if self.curve:
-            low, high = self.curve.interval(self.pairs)
-            told = f"{self.curve.at(self.pairs):.3f} [{low:.3f}, {high:.3f}]"
-            rows.append((f"expected of all {self.pairs:,} pairs", told, "by the learning curve"))
+            what = f"expected of all {self.pairs:,} pairs"
+            rows.append((what, self.expected_told, "by the learning curve"))
         return rows
 
     def to_dict(self) -> dict[str, Any]:
@@ -144,21 +159,15 @@ class Evidence:
         found = {k: v for k, v in vars(self).items() if k not in ("curve", "trials")}
         found["base_ci"] = list(self.base_ci)
         found["trials"] = {name: asdict(trial) for name, trial in self.trials.items()}
-        found["curve"] = self.curve.table(self.pairs, 2 * self.pairs) if self.curve else None
+        found["curve"] = self.curve.rows(self.pairs, 2 * self.pairs) if self.curve else None
         return found
 
-    def __repr__(self) -> str:
-        rows = self.rows()
-        wide, middle = (max(len(row[n]) for row in rows) for n in (0, 1))
-        return "\n".join(f"{a:<{wide}}  {b:<{middle}}  {c}" for a, b, c in rows)
+    def table(self) -> Table:
+        """The rows."""
+        return Table(["what", "here", "which is"], self.rows())
 
-    def _repr_html_(self) -> str:
-        body = "".join(
-            f"<tr><td style='text-align:left'>{html.escape(a)}</td><td>{html.escape(b)}</td>"
-            f"<td style='text-align:left'>{html.escape(c)}</td></tr>"
-            for a, b, c in self.rows()
-        )
-        return f"<table><tr><th>what</th><th>here</th><th>which is</th></tr>{body}</table>"
+    def __repr__(self) -> str:
+        return str(self)
 
 
 def gather(
@@ -178,27 +187,21 @@ def gather(
     Args:
         domain: only its train and dev splits are read.
         model: the general model.
-        recipe: of the small runs and of the full one; default: contrastive, by the pairs.
-        sizes: pairs of the small runs; default: 500, 1,000 and 2,000, or a quarter, half and all
-            of fewer pairs.
+        recipe: of the small runs and of the full one; default: ``default_recipe``.
+        sizes: pairs of the small runs; default: ``SIZES``, or a quarter, half and all of fewer.
         trials: approach -> changes of the recipe, tried with the largest small run's pairs;
             default: mined hard negatives, and the softmax over the whole corpus.
         train: whether anything may be trained.
-        quiet: no progress bars.
 
     Raises:
         EmbkitError: no dev queries, or the model cannot be had.
     """
-    from ..evaluation.ranking import rank, score
-    from ..models.loading import load_model
-    from ..pairs.pairs import collect
-
     pairs, dev = len(collect(domain, "human")[0]), domain.split("dev")
     if not dev:
         raise EmbkitError(
             f"{domain.name!r} without dev queries",
             expected="a dev split: the test splits may advise nothing",
-            hint="load_domain(folder) cuts one; or add one to qrels['dev']",
+            hint="ek.load_domain(folder) splits one off; or add one to qrels['dev']",
         )
     searched = domain.dev_corpus(SEARCHED)
     loaded = load_model(model)
@@ -225,7 +228,7 @@ def gather(
         searched=len(searched),
         base=float(base.mean()),
         base_ci=bootstrap_ci(base),
-        words=float(bm25["ndcg@10"].mean()),
+        bm25=float(bm25["ndcg@10"].mean()),
         parameters=sum(p.numel() for p in loaded.parameters()),
         index_mb=len(domain.corpus) * (loaded.get_embedding_dimension() or 0) * 4 / 1e6,
         curve=curve,
@@ -237,17 +240,7 @@ def gather(
 def small_curve(
     recipe: Recipe, domain: Domain, sizes: Sequence[int], *, quiet: bool = False
 ) -> Curve:
-    """The learning curve of a recipe on a domain's dev split, from small runs.
-
-    Args:
-        recipe: of the runs; its seed says which pairs are drawn.
-        domain: on what.
-        sizes: pairs of the runs.
-        quiet: no progress bars.
-    """
-    from ..evaluation.ranking import rank
-    from ..models.loading import load_model
-
+    """The learning curve on dev, from runs of a recipe whose seed says which pairs are drawn."""
     searched = domain.dev_corpus(SEARCHED)
     base = _ndcg(rank(load_model(recipe.model), domain, "dev", documents=searched, k=10), domain)
     return _through(base, _small(recipe, domain, sizes, searched, quiet))
@@ -281,8 +274,6 @@ def on_dev(run: Any, domain: Domain, documents: Sequence[str] | None = None) -> 
     """
     import pandas as pd
 
-    from ..evaluation.ranking import rank
-
     documents = documents or domain.dev_corpus(SEARCHED)
     kept = run.path / f"dev-{len(documents)}.json"
     try:
@@ -296,8 +287,6 @@ def on_dev(run: Any, domain: Domain, documents: Sequence[str] | None = None) -> 
 
 
 def _ndcg(ranking: Any, domain: Domain) -> pd.Series:
-    from ..evaluation.ranking import score
-
     return score(ranking, domain, "dev", ["ndcg@10"])["ndcg@10"]
 
 
@@ -305,7 +294,6 @@ def _small(
     recipe: Recipe, domain: Domain, sizes: Sequence[int], searched: Sequence[str], quiet: bool
 ) -> dict[int, tuple[pd.Series, float]]:
     """Pairs -> each dev query's nDCG@10 and the seconds of training."""
-    from ..pairs.pairs import collect
     from ..training.trainer import train
 
     found, whole = {}, len(collect(domain, recipe.pairs)[0])
@@ -349,7 +337,7 @@ def _texts(model: Any, domain: Domain, base: pd.Series) -> dict[str, float]:
     if callable(tokenizer) and hasattr(tokenizer, "tokenize"):
         counted = fertility(tokenizer, letter_words([*asked, *documents]))
         total = sum(count for _, count, _, _ in counted) or 1
-        found["pieces"] = sum(count * parts for _, count, parts, _ in counted) / total
+        found["fertility"] = sum(count * parts for _, count, parts, _ in counted) / total
         kept = (count for _, count, parts, odd in counted if parts == 1 and not odd)
         found["whole"] = sum(kept) / total
     lengths = np.array([len(text) for text in asked])
@@ -364,6 +352,3 @@ def _texts(model: Any, domain: Domain, base: pd.Series) -> dict[str, float]:
         took.append(time.perf_counter() - started)
     found["query_ms"] = 1000 * statistics.median(took)
     return found
-
-
-__all__ = ["Evidence", "Trial", "default_recipe", "gather", "on_dev", "small_curve", "small_sizes"]

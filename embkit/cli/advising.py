@@ -33,9 +33,9 @@ def add(commands: Commands) -> None:
 
 def advise(chosen: argparse.Namespace) -> int:
     """Prints the advice, and its check if it is asked for."""
-    from ..advice.advise import advice_rules
     from ..advice.advise import advise as advised
     from ..advice.check import validate_curve
+    from ..advice.rules import advice_rules
 
     if chosen.rules:
         rules = advice_rules().reset_index().to_dict("records")

@@ -98,7 +98,7 @@ def run(chosen: argparse.Namespace) -> int:
     from ..evaluation.verdict import verdict
     from ..session import paths, quiet
     from ..training.trainer import train as fit
-    from ..training.trainer import tune
+    from ..training.trials import tune
     from .planning import plan
 
     started = time.perf_counter()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import Field, fields
+from dataclasses import Field, field, fields
 from typing import Any
 
 from ..errors import EmbkitError, unknown
@@ -55,8 +55,35 @@ HABITS = {  # what people type -> the field
 }
 
 
+TYPES: dict[str, Any] = {"float": (int, float), "int": int, "str": str, "bool": bool}
+
+
+def knob(default: Any, meaning: str, low: float | None = None, high: float | None = None) -> Any:
+    """A field of a dataclass that says what it means, and from where to where it goes."""
+    return field(default=default, metadata={"meaning": meaning, "low": low, "high": high})
+
+
+def check_value(of: Field, value: Any, owner: str = "Recipe") -> None:
+    """Refuses a value of another type than the field's, or outside its limits."""
+    low, high, kind = of.metadata["low"], of.metadata["high"], str(of.type)
+    if value is None and "None" in kind:
+        return
+    wanted = TYPES[kind.split(" | ")[0]]
+    fits = isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))
+    if fits and (low is None or value >= low) and (high is None or value <= high):
+        return
+    limits = "" if low is None else f", at least {low}"
+    limits += "" if high is None else f", at most {high}"
+    right = f"{of.name}={of.default!r}"
+    raise EmbkitError(
+        f"{owner}({of.name}={value!r})",
+        expected=f"{of.metadata['meaning']}{limits}, such as {of.default!r}",
+        hint=f"recipe.replace({right})" if owner == "Recipe" else right,
+    )
+
+
 def check_lora(recipe: Any) -> None:
-    """Settings of LoRA without LoRA, and what four-bit weights cannot have."""
+    """Settings of LoRA without LoRA."""
     knobs = [k for k in fields(recipe) if k.name in ("lora_variant", "lora_init", "lora_plus")]
     set_alone = [k.name for k in knobs if getattr(recipe, k.name) != k.default]
     set_alone += ["quantize"] if recipe.quantize != "none" else []
@@ -67,16 +94,10 @@ def check_lora(recipe: Any) -> None:
             expected="a rank of 1 or more, for a setting of LoRA to have something to set",
             hint=f"recipe.replace(lora_rank=4, {name}={getattr(recipe, name)!r})",
         )
-    if recipe.quantize != "none" and recipe.lora_init in ("pissa", "olora"):
-        raise EmbkitError(
-            f"Recipe(quantize={recipe.quantize!r}, lora_init={recipe.lora_init!r})",
-            expected="an initialisation that leaves the frozen weights as they are",
-            hint="recipe.replace(lora_init='default')",
-        )
 
 
-def check_teaching(recipe: Any) -> None:
-    """What a teacher needs, and what cannot be had together."""
+def check_together(recipe: Any) -> None:
+    """What an approach needs, and what cannot be had together."""
     lists, vectors = recipe.teaching.lists, recipe.approach == "embedding_mse"
     prompts = recipe.query_prompt or recipe.document_prompt
     for wrong, given, expected, changes in (
@@ -115,6 +136,18 @@ def check_teaching(recipe: Any) -> None:
             f"with layers={recipe.layers} and lora_rank={recipe.lora_rank}",
             "one of them: an adapter is merged into the whole model",
             "lora_rank=0",
+        ),
+        (
+            recipe.quantize != "none" and recipe.lora_init in ("pissa", "olora"),
+            f"with quantize={recipe.quantize!r} and lora_init={recipe.lora_init!r}",
+            "an initialisation that leaves the frozen weights as they are",
+            "lora_init='default'",
+        ),
+        (
+            recipe.approach == "triplet" and recipe.hard_negatives != 1,
+            f"with {recipe.hard_negatives} mined negatives a pair",
+            "one: anchor, positive and negative are the triplet",
+            "hard_negatives=1",
         ),
     ):
         if wrong:

@@ -6,23 +6,19 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
 from ..display import Table
 from ..errors import EmbkitError, unknown
 from . import views
-from .checks import CHOICES, LOSSES, check_lora, check_teaching, strange
+from .checks import CHOICES, LOSSES, check_lora, check_together, check_value, knob, strange
 from .labels import label
 from .presets import PICTURES, PRESETS
 from .script import stock_script
 
 VERSION = 1  # of the defaults: raised when one changes, so that hashes do
-
-
-def _knob(default: Any, meaning: str, low: float | None = None, high: float | None = None) -> Any:
-    return field(default=default, metadata={"meaning": meaning, "low": low, "high": high})
 
 
 @dataclass(frozen=True, repr=False)
@@ -42,115 +38,113 @@ class Recipe:
         Recipe(epochs=1)
     """
 
-    model: str = _knob("minilm", "the model to start from: a name, a folder or a hub id")
-    approach: str = _knob("contrastive", "the loss: contrastive over the batch, or a relative")
-    epochs: int = _knob(3, "passes over the training pairs", 1, 1000)
-    batch_size: int = _knob(
+    model: str = knob("minilm", "the model to start from: a name, a folder or a hub id")
+    approach: str = knob("contrastive", "the loss: contrastive over the batch, or a relative")
+    epochs: int = knob(3, "passes over the training pairs", 1, 1000)
+    batch_size: int = knob(
         128, "pairs a step: the others' positives are a pair's negatives", 2, 65536
     )
-    learning_rate: float = _knob(4e-4, "largest step size of AdamW", 1e-9, 1.0)
-    temperature: float = _knob(
+    learning_rate: float = knob(4e-4, "largest step size of AdamW", 1e-9, 1.0)
+    temperature: float = knob(
         0.05, "divides the similarities: lower looks at harder negatives", 1e-4, 10
     )
-    hardness: float = _knob(
+    hardness: float = knob(
         0.0, "weighs a batch's negatives by how near they lie; 0: all alike", 0.0, 100
     )
-    margin: float = _knob(0.2, "triplet: how much nearer the positive must be, as cosine", 0.0, 2.0)
-    guide: str = _knob("minilm", "gist: the model that says which negatives look right")
-    in_batch_weight: float = _knob(
+    margin: float = knob(0.2, "triplet: how much nearer the positive must be, as cosine", 0.0, 2.0)
+    guide: str = knob("minilm", "gist: the model that says which negatives look right")
+    in_batch_weight: float = knob(
         0.5, "corpus: share of the loss over the batch, the rest over all", 0.0, 1.0
     )
-    corpus_refresh: int = _knob(
+    corpus_refresh: int = knob(
         1, "corpus: times an epoch that all documents are encoded anew", 1, 1000
     )
-    corpus_sample: int | None = _knob(
+    corpus_sample: int | None = knob(
         None, "corpus: compare with so many documents a step; None: all", 1, None
     )
-    teacher: tuple[str, ...] = _knob((), "distilling: who teaches: models, presets or runs")
-    teacher_temperature: float = _knob(
+    teacher: tuple[str, ...] = knob((), "distilling: who teaches: models, presets or runs")
+    teacher_temperature: float = knob(
         0.05, "distill, kl: divides the teacher's similarities", 1e-4, 10
     )
-    teacher_share: float = _knob(
+    teacher_share: float = knob(
         0.5, "distill: share of the teacher in the loss, the rest are the labels", 0, 1
     )
-    unlabeled_texts: tuple[str, ...] = _knob(
+    unlabeled_texts: tuple[str, ...] = knob(
         (), "distill, embedding_mse: texts for the teacher alone: documents, words or sets"
     )
-    layers: int | None = _knob(
+    layers: int | None = knob(
         None, "keep so many of the encoder's layers, evenly spaced; None: all", 1, 1000
     )
-    matryoshka: tuple[int, ...] = _knob(
+    matryoshka: tuple[int, ...] = knob(
         (), "sizes that the vectors can be truncated to, largest first"
     )
-    query_prompt: str | None = _knob(None, "put before every query")
-    document_prompt: str | None = _knob(None, "put before every document")
-    trained_parts: str = _knob(
+    query_prompt: str | None = knob(None, "put before every query")
+    document_prompt: str | None = knob(None, "put before every document")
+    trained_parts: str = knob(
         "all", "clip: all, image (the text tower is locked), projections, or none"
     )
-    frozen_stages: int = _knob(
+    frozen_stages: int = knob(
         0, "clip: so many of the image tower's first blocks stay as they are", 0, 100
     )
-    image_rate: float = _knob(
+    image_rate: float = knob(
         0.2, "clip: the image tower's learning rate over the projections'", 0, 10
     )
-    text_rate: float = _knob(
+    text_rate: float = knob(
         0.05, "clip: the text tower's learning rate over the projections'", 0, 10
     )
-    augment: float = _knob(
-        1.0, "clip: strength of small turns and shifts of pictures; 0: none", 0, 5
+    augment: float = knob(
+        1.0, "clip: strength of small rotations and shifts of pictures; 0: none", 0, 5
     )
-    warmup_ratio: float = _knob(
-        0.1, "share of the steps in which the learning rate rises", 0.0, 1.0
-    )
-    lr_scheduler_type: str = _knob("linear", "how the learning rate falls after that")
-    weight_decay: float = _knob(0.0, "AdamW's weight decay", 0.0, 1.0)
-    dropout: float | None = _knob(0.0, "dropout probability; None keeps the model's own", 0.0, 0.9)
-    lora_rank: int = _knob(
+    warmup_ratio: float = knob(0.1, "share of the steps in which the learning rate rises", 0.0, 1.0)
+    lr_scheduler_type: str = knob("linear", "how the learning rate falls after that")
+    weight_decay: float = knob(0.0, "AdamW's weight decay", 0.0, 1.0)
+    dropout: float | None = knob(0.0, "dropout probability; None keeps the model's own", 0.0, 0.9)
+    lora_rank: int = knob(
         0, "rank of LoRA's update of each target layer; 0 trains every weight", 0, 1024
     )
-    lora_alpha: float | None = _knob(
+    lora_alpha: float | None = knob(
         None, "LoRA's update is scaled by alpha / rank; None: alpha is twice the rank", 0.01, 8192
     )
-    lora_targets: tuple[str, ...] = _knob(
+    lora_targets: tuple[str, ...] = knob(
         ("query", "key", "value", "dense"), "LoRA's target layers: the ends of their names"
     )
-    lora_variant: str = _knob(
+    lora_variant: str = knob(
         "plain", "plain, rslora (scaled by alpha / sqrt(rank)), dora (lengths apart)"
     )
-    lora_init: str = _knob("default", "how LoRA's matrices start; default: B is zero")
-    lora_plus: float = _knob(1.0, "LoRA+: how many times A's learning rate is B's", 1.0, None)
-    quantize: str = _knob("none", "the frozen weights under LoRA: none, or nf4 (four bits: QLoRA)")
-    max_length: int | None = _knob(
+    lora_init: str = knob("default", "how LoRA's matrices start; default: B is zero")
+    lora_plus: float = knob(1.0, "LoRA+: how many times A's learning rate is B's", 1.0, None)
+    quantize: str = knob("none", "the frozen weights under LoRA: none, or nf4 (four bits: QLoRA)")
+    max_length: int | None = knob(
         None, "tokens a text at most; None keeps the model's own", 4, 32768
     )
-    pairs: tuple[str, ...] = _knob(
+    pairs: tuple[str, ...] = knob(
         ("human",), "where the pairs come from: human, or sets of generated ones"
     )
-    max_pairs: int | None = _knob(
+    max_pairs: int | None = knob(
         None, "train on the first so many pairs, shuffled by the seed", 2, None
     )
-    unique_in_batch: str = _knob(
+    unique_in_batch: str = knob(
         "texts", "what may stand only once in a batch: texts, or families of documents"
     )
-    hard_negatives: int = _knob(0, "mined negatives a pair, beside the batch's own", 0, 64)
-    miner: str = _knob("dense", "what finds them: dense (the start model), bm25, human, or random")
-    range_min: int = _knob(0, "skip so many of the best candidates", 0, 10_000)
-    range_max: int = _knob(50, "look no deeper than so many candidates", 1, 10_000)
-    relative_margin: float | None = _knob(
+    hard_negatives: int = knob(0, "mined negatives a pair, beside the batch's own", 0, 64)
+    miner: str = knob("dense", "what finds them: dense (the start model), bm25, human, or random")
+    range_min: int = knob(0, "skip so many of the best candidates", 0, 10_000)
+    range_max: int = knob(50, "look no deeper than so many candidates", 1, 10_000)
+    relative_margin: float | None = knob(
         None, "remove candidates above the positive's score less this share of it", 0.0, 1.0
     )
-    reranker_filter: str | None = _knob(
+    reranker_filter: str | None = knob(
         None, "a cross-encoder that removes candidates it scores as high as the positive"
     )
-    keep_relatives: bool = _knob(
+    keep_relatives: bool = knob(
         False, "allow ancestors and descendants of the positive as negatives"
     )
-    sampling: str = _knob("top", "which candidates of the window: top or random")
-    hidden_positives: float = _knob(
+    sampling: str = knob("top", "which candidates of the window: top or random")
+    hidden_positives: float = knob(
         0.0, "control: share of the queries whose right document the miner does not know", 0.0, 1.0
     )
-    shuffle_labels: bool = _knob(False, "control: every query gets another query's document")
-    seed: int = _knob(42, "of the order, the dropout and the shuffling", 0, 2**32 - 1)
+    shuffle_labels: bool = knob(False, "control: every query gets another query's document")
+    seed: int = knob(42, "of the order, the dropout and the shuffling", 0, 2**32 - 1)
 
     def __new__(cls, *_: Any, **values: Any) -> Recipe:
         for name, value in values.items():
@@ -160,45 +154,22 @@ class Recipe:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", str(self.model))
-        for knob in fields(self):
-            self._check(knob)
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if str(one.type).startswith("tuple"):
+                self._check_several(one, value)
+            else:
+                check_value(one, value)
         for name, allowed in CHOICES.items():
             if (value := getattr(self, name)) not in allowed:
                 if value in LOSSES:
                     raise strange("loss", value, self.__dataclass_fields__, self.batch_size)
                 raise unknown(name, value, allowed)
         self._check_matryoshka()
-        check_teaching(self)
+        check_together(self)
         check_lora(self)
-        if self.approach == "triplet" and self.hard_negatives != 1:
-            raise EmbkitError(
-                f"Recipe(approach='triplet') with {self.hard_negatives} mined negatives a pair",
-                expected="one: anchor, positive and negative are the triplet",
-                hint="recipe.replace(approach='triplet', hard_negatives=1)",
-            )
 
     # ---- what is checked when a recipe is made
-
-    def _check(self, knob: Any) -> None:
-        value, low, high = getattr(self, knob.name), knob.metadata["low"], knob.metadata["high"]
-        kind = str(knob.type)
-        if kind.startswith("tuple"):
-            return self._check_several(knob, value)
-        if value is None and "None" in kind:
-            return None
-        wanted: Any = {"float": (int, float), "int": int, "str": str, "bool": bool}[
-            kind.split(" | ")[0]
-        ]
-        fits = isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))
-        fits = fits and (low is None or value >= low) and (high is None or value <= high)
-        if not fits:
-            limits = "" if low is None else f", at least {low}"
-            limits += "" if high is None else f", at most {high}"
-            raise EmbkitError(
-                f"Recipe({knob.name}={value!r})",
-                expected=f"{knob.metadata['meaning']}{limits}, such as {knob.default!r}",
-                hint=f"recipe.replace({knob.name}={knob.default!r})",
-            )
 
     def _check_several(self, knob: Any, value: Any) -> None:
         """Brings a field of several values into one form: a tuple of names or of numbers."""
@@ -207,7 +178,7 @@ class Recipe:
             value = ()
         if isinstance(value, str | os.PathLike | int) or hasattr(value, "path"):
             value = (value,)
-        listed = list(value) if isinstance(value, Sequence) else [None]
+        listed: list[Any] = list(value) if isinstance(value, Sequence) else [None]
         # a run stands for its folder in the run store
         made = [v.path.name if hasattr(v, "path") else v for v in listed]
         made = [str(v) if isinstance(v, os.PathLike) else v for v in made]
@@ -274,7 +245,7 @@ class Recipe:
     @property
     def clip(self) -> views.Clip:
         """Which parts of two towers are trained, and how fast."""
-        return self._part(views.Clip, lora=self.lora_rank > 0)
+        return self._part(views.Clip, lora=self.approach == "clip" and self.lora_rank > 0)
 
     def _part(self, kind: Any, **own: Any) -> Any:
         """A view: the fields that bear its names, and those that are given."""

@@ -1,14 +1,13 @@
-"""What a recipe is in plain sentence-transformers: its trainer arguments and its script."""
+"""A recipe as a plain sentence-transformers script."""
 
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
+from .. import session
 from ..errors import EmbkitError
 from .settings import (
-    Cosine,
-    FromTeacher,
-    Named,
     Other,
     lora_plus_settings,
     lora_settings,
@@ -16,7 +15,7 @@ from .settings import (
     nf4_settings,
     trainer_arguments,
 )
-from .views import LISTS, Loss, Parts, Trainer
+from .views import LISTS, Lora, Loss, Trainer
 
 SCRIPT = '''"""Trains one sentence-transformers model: python script.py FILES
 
@@ -85,6 +84,28 @@ QUANTIZED = """four_bits = BitsAndBytesConfig(
 UNPACKED = """for module in model.modules():
     if hasattr(module, "support_avx512bf16_for_cpu"):  # what it packs has no gradient
         module.support_avx512bf16_for_cpu = False"""
+LAYERS = """network = model[0].auto_model
+layers = network.encoder.layer
+last, kept = len(layers) - 1, {kept}
+spaced = [round(i * last / max(1, kept - 1)) for i in range(kept)]
+network.encoder.layer = torch.nn.ModuleList(layers[i] for i in spaced)
+network.config.num_hidden_layers = kept"""
+DROPOUT = """for module in model.modules():
+    if isinstance(module, torch.nn.Dropout):
+        module.p = {share!r}"""
+ADAPTER = """model.add_adapter(
+    LoraConfig(
+{settings}
+    )
+)"""
+WHOLE = """for weight in model.parameters():
+    if weight.requires_grad:
+        weight.data = weight.data.float()"""
+OPTIMIZER = """optimizer = create_loraplus_optimizer(
+    model,
+    torch.optim.AdamW,
+{settings}
+)"""
 MERGE = """model.save_pretrained(output + "/adapter")  # the adapter alone
 model = SentenceTransformer(start{device})
 {dequantize}adapted = PeftModel.from_pretrained(model[0].auto_model, output + "/adapter")
@@ -102,16 +123,14 @@ def sampler(dataset, **options):
 """
 
 
-def stock_script(recipe: Parts, *, on: str | None = None, precision: str | None = None) -> str:
+def stock_script(recipe: Any, *, on: str | None = None, precision: str | None = None) -> str:
     """A script that trains the recipe's model with the stock trainer and no embkit.
 
     Args:
-        recipe: what to train.
+        recipe: the ``Recipe`` to train.
         on: ``cpu``, ``cuda``, ...; default: the session's device.
         precision: ``fp32``, ``bf16`` or ``fp16``; default: the session's.
     """
-    from .. import session
-
     if recipe.approach == "clip":
         raise EmbkitError(
             "a script for approach='clip': pictures need embkit's towers and its cache",
@@ -132,81 +151,61 @@ def stock_script(recipe: Parts, *, on: str | None = None, precision: str | None 
         several = f"len(data) > {trainer.batch_size}"
         written["warmup_steps"] = f"{trainer.warmup_ratio!r} if {several} else 0.0"
     own = OWN.get(recipe.approach, ())
-    files = ["documents.jsonl"] * ("KeptDocuments" in own)
-    files += ["teacher.npz"] * (recipe.approach in ("distill", "embedding_mse"))
-    settings, four_bits = [], lora.four_bits
+    corpus, taught = "KeptDocuments" in own, recipe.approach in ("distill", "embedding_mse")
+    files = ["documents.jsonl"] * corpus + ["teacher.npz"] * taught
+    four_bits, plus = lora.four_bits, lora.plus != 1
     start = device + ", model_kwargs={'quantization_config': four_bits}" * four_bits
-    settings += [UNPACKED] if four_bits else []
-    if trainer.layers:
-        settings += [
-            "network = model[0].auto_model",
-            "layers = network.encoder.layer",
-            f"last, kept = len(layers) - 1, {trainer.layers}",
-            "spaced = [round(i * last / max(1, kept - 1)) for i in range(kept)]",
-            "network.encoder.layer = torch.nn.ModuleList(layers[i] for i in spaced)",
-            "network.config.num_hidden_layers = kept",
-        ]
-    if prompts := trainer.prompts:
-        settings.append(f"model.prompts |= {prompts!r}")
-    if trainer.max_length is not None:
-        settings.append(f"model.max_seq_length = {trainer.max_length}")
-    if trainer.dropout is not None:
-        settings += [
-            "for module in model.modules():",
-            "    if isinstance(module, torch.nn.Dropout):",
-            f"        module.p = {trainer.dropout!r}",
-        ]
-    if lora.rank:
-        settings += [
-            "model.add_adapter(",
-            "    LoraConfig(",
-            *(f"        {name}={value!r}," for name, value in lora_settings(lora).items()),
-            "    )",
-            ")",
-        ]
-        if four_bits:
-            settings += [
-                "for weight in model.parameters():",
-                "    if weight.requires_grad:",
-                "        weight.data = weight.data.float()",
-            ]
-    if lora.plus != 1:
-        settings += [
-            "optimizer = create_loraplus_optimizer(",
-            "    model,",
-            "    torch.optim.AdamW,",
-            *(f"    {name}={value!r}," for name, value in lora_plus_settings(lora).items()),
-            ")",
-        ]
     return SCRIPT.format(
         model=recipe.model,
         device=start,
         use_cpu=on == "cpu",
         seed=trainer.seed,
-        settings="\n".join(settings),
+        settings="\n".join(_settings(trainer, lora)),
         loss=_loss(recipe.loss, device),
         usage="".join(f" {file}" for file in files),
         files=f", as it has {' and '.join(files)}" if files else "",
-        numpy="import numpy as np\n" if "teacher.npz" in files else "",
-        tables=TABLES if "teacher.npz" in files else "",
-        cosine=COSINE_IMPORT if recipe.approach in LISTS else "",
+        numpy="import numpy as np\n" * taught,
+        tables=TABLES * taught,
+        cosine=COSINE_IMPORT * (recipe.approach in LISTS),
         classes=_classes(own) if own else "",
-        kept=_kept(recipe.loss, trainer) if "KeptDocuments" in own else "",
+        kept=_kept(recipe.loss, trainer) if corpus else "",
         arguments="\n".join(f"    {name}={value}," for name, value in written.items()),
-        sampler=SAMPLER if families else "",
-        imports=SAMPLER_IMPORT if families else "",
-        lora_import=(LORA_IMPORT if lora.rank else "")
-        + (LORA_PLUS_IMPORT if lora.plus != 1 else ""),
-        optimizers=", optimizers=(optimizer, None)" if lora.plus != 1 else "",
-        quantized_import=QUANTIZED_IMPORT if four_bits else "",
+        sampler=SAMPLER * families,
+        imports=SAMPLER_IMPORT * families,
+        lora_import=LORA_IMPORT * (lora.rank > 0) + LORA_PLUS_IMPORT * plus,
+        optimizers=", optimizers=(optimizer, None)" * plus,
+        quantized_import=QUANTIZED_IMPORT * four_bits,
         quantized=_quantized(precision) if four_bits else "",
         merge=_merge(start, four_bits) if lora.rank else "",
     )
 
 
+def _settings(trainer: Trainer, lora: Lora) -> list[str]:
+    """What is set on the model before it is trained, a line each."""
+    lines = [UNPACKED] if lora.four_bits else []
+    if trainer.layers:
+        lines.append(LAYERS.format(kept=trainer.layers))
+    if prompts := trainer.prompts:
+        lines.append(f"model.prompts |= {prompts!r}")
+    if trainer.max_length is not None:
+        lines.append(f"model.max_seq_length = {trainer.max_length}")
+    if trainer.dropout is not None:
+        lines.append(DROPOUT.format(share=trainer.dropout))
+    if lora.rank:
+        lines.append(ADAPTER.format(settings=_written(lora_settings(lora), 8)))
+    if lora.four_bits:
+        lines.append(WHOLE)
+    if lora.plus != 1:
+        lines.append(OPTIMIZER.format(settings=_written(lora_plus_settings(lora), 4)))
+    return lines
+
+
+def _written(settings: dict[str, Any], indent: int) -> str:
+    return "\n".join(f"{' ' * indent}{name}={value!r}," for name, value in settings.items())
+
+
 def _quantized(precision: str) -> str:
-    settings = [f"    {name}={value!r}," for name, value in nf4_settings(precision).items()]
-    return QUANTIZED.format(settings="\n".join(settings))
+    return QUANTIZED.format(settings=_written(nf4_settings(precision), 4))
 
 
 def _merge(start: str, four_bits: bool) -> str:
@@ -220,17 +219,8 @@ def _loss(part: Loss, device: str) -> str:
     own = part.approach in OWN
     written = ["model"]
     for key, value in given.items():
-        if isinstance(value, Other):
-            shown = f"SentenceTransformer({value.model!r}{device})"
-        elif isinstance(value, Named):
-            shown = f"losses.{value.name}"
-        elif isinstance(value, Cosine):
-            shown = "pairwise_cos_sim"
-        elif isinstance(value, FromTeacher):
-            shown = f"taught[{value.table!r}]"
-        else:
-            shown = repr(value)
-        written.append(f"{key}={shown}")
+        other = isinstance(value, Other) and f"SentenceTransformer({value.model!r}{device})"
+        written.append(f"{key}={other or repr(value)}")
     loss = f"{'' if own else 'losses.'}{name}({', '.join(written)})"
     sizes = list(part.matryoshka)
     return f"losses.MatryoshkaLoss(model, {loss}, {sizes})" if sizes else loss

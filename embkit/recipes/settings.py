@@ -51,23 +51,31 @@ class Other:
     model: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Named:
-    """A thing of sentence-transformers' module of losses, by its dotted name."""
+    """What a loss is given by its name; its repr is how a script writes it.
+
+    Args:
+        name: of a thing in sentence-transformers' module of losses, or of a teacher's table of
+            vectors in a run's ``teacher.npz``.
+    """
 
     name: str
 
+    def __repr__(self) -> str:
+        return f"losses.{self.name}"
 
-@dataclass(frozen=True)
+
+class FromTeacher(Named):
+    def __repr__(self) -> str:
+        return f"taught[{self.name!r}]"
+
+
 class Cosine:
     """sentence-transformers' pairwise cosine, in place of a loss's dot product."""
 
-
-@dataclass(frozen=True)
-class FromTeacher:
-    """A table of a teacher's vectors, by its name in a run's ``teacher.npz``."""
-
-    table: str
+    def __repr__(self) -> str:
+        return "pairwise_cos_sim"
 
 
 def loss_settings(part: Loss) -> tuple[str, dict[str, Any]]:
@@ -94,7 +102,7 @@ def loss_settings(part: Loss) -> tuple[str, dict[str, Any]]:
     - ``embedding_mse``: ``VectorsLoss``, EmbedDistillLoss towards a teacher's vectors
       (Kim et al. 2023, https://arxiv.org/abs/2301.12005).
     """
-    scale = 1 / part.temperature
+    temperature, scale = part.temperature, 1 / part.temperature
     ranking = "MultipleNegativesRankingLoss"
     weighed = {"hardness_mode": "all_negatives", "hardness_strength": part.hardness}
     weighed = weighed if part.hardness else {}
@@ -104,10 +112,7 @@ def loss_settings(part: Loss) -> tuple[str, dict[str, Any]]:
         "contrastive": (ranking, {"scale": scale, **weighed}),
         "symmetric": (ranking, {"scale": scale, **both, **weighed}),
         "cached": (f"Cached{ranking}", {"scale": scale, "mini_batch_size": 32, **weighed}),
-        "gist": (
-            "GISTEmbedLoss",
-            {"guide": Other(part.guide), "temperature": part.temperature},
-        ),
+        "gist": ("GISTEmbedLoss", {"guide": Other(part.guide), "temperature": temperature}),
         "triplet": (
             "TripletLoss",
             {
@@ -118,7 +123,7 @@ def loss_settings(part: Loss) -> tuple[str, dict[str, Any]]:
         "corpus": (
             "CorpusSoftmaxLoss",
             {
-                "temperature": part.temperature,
+                "temperature": temperature,
                 "in_batch_weight": part.in_batch_weight,
                 "sample": part.corpus_sample,
             },
@@ -128,18 +133,18 @@ def loss_settings(part: Loss) -> tuple[str, dict[str, Any]]:
             {
                 "queries": FromTeacher("queries"),
                 "documents": FromTeacher("documents"),
-                "temperature": part.temperature,
+                "temperature": temperature,
                 "teacher_temperature": part.teacher_temperature,
                 "teacher_share": part.teacher_share,
                 "in_batch_weight": part.in_batch_weight,
             },
         ),
-        "clip": ("SharedSpaceLoss", {"temperature": part.temperature}),
+        "clip": ("SharedSpaceLoss", {"temperature": temperature}),
         "kl": (
             "DistillKLDivLoss",
             {
                 **cosine,
-                "student_temperature": part.temperature,
+                "student_temperature": temperature,
                 "teacher_temperature": part.teacher_temperature,
             },
         ),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 TAUGHT = ("distill", "kl", "margin_mse", "embedding_mse")  # these have a teacher
 LISTS = ("kl", "margin_mse")  # the teacher scores each pair's positive and mined negatives
@@ -143,25 +142,3 @@ class Clip:
     temperature: float
     learning_rate: float
     lora: bool
-
-
-class Parts(Protocol):
-    """What has all the parts: a Recipe."""
-
-    model: str
-    approach: str
-
-    @property
-    def pair_source(self) -> Pairs: ...
-    @property
-    def mining(self) -> Mining: ...
-    @property
-    def teaching(self) -> Teaching: ...
-    @property
-    def loss(self) -> Loss: ...
-    @property
-    def lora(self) -> Lora: ...
-    @property
-    def trainer(self) -> Trainer: ...
-    @property
-    def clip(self) -> Clip: ...

@@ -6,8 +6,9 @@ __getattr__, __dir__, __all__ = exports(
     __name__,
     {
         "clip": ["copy_captions"],
-        "cross_encoder": ["tune_cross_encoder"],
+        "cross_encoder": ["FineTunedCrossEncoder", "tune_cross_encoder"],
         "distillation": ["Teacher", "load_teacher", "rescaled"],
+        "experiments": ["Comparison", "approaches", "equal_cost"],
         "heads": ["Head", "HeadSettings", "fit_head"],
         "live": ["Stopped"],
         "lora": ["merge_adapter"],
@@ -15,6 +16,7 @@ __getattr__, __dir__, __all__ = exports(
         "memory": ["Footprint", "footprint"],
         "merging": ["MergeChoice", "merge_weights", "tune_share"],
         "sweeps": ["SweepResult", "sweep"],
-        "trainer": ["GridResult", "make_trainer", "train", "training_pairs", "tune"],
+        "trainer": ["make_trainer", "train", "training_pairs"],
+        "trials": ["GridResult", "tune"],
     },
 )

@@ -13,10 +13,17 @@ from sentence_transformers.base.evaluation import BaseEvaluator
 from transformers import TrainerCallback
 
 from ..data import Domain
+from ..evaluation.ranking import rank, score
+
+
+def dev_ndcg(model: Any, domain: Domain) -> float:
+    """nDCG@10 on the dev split, searched in the domain's dev corpus."""
+    ranking = rank(model, domain, "dev", documents=domain.dev_corpus(), cache=False)
+    return float(score(ranking, domain, "dev", metrics=("ndcg@10",))["ndcg@10"].mean())
 
 
 class DevScore(BaseEvaluator):
-    """nDCG@10 on the dev split, searched in the domain's dev corpus."""
+    """``dev_ndcg`` for the trainer."""
 
     def __init__(self, domain: Domain) -> None:
         super().__init__()
@@ -27,11 +34,7 @@ class DevScore(BaseEvaluator):
     def __call__(
         self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1
     ) -> dict[str, float]:
-        from ..evaluation.ranking import rank, score
-
-        ranking = rank(model, self.domain, "dev", documents=self.domain.dev_corpus(), cache=False)
-        table = score(ranking, self.domain, "dev", metrics=("ndcg@10",))
-        return {self.primary_metric: float(table["ndcg@10"].mean())}
+        return {self.primary_metric: dev_ndcg(model, self.domain)}
 
 
 class Memory(threading.Thread):
@@ -60,26 +63,23 @@ class Memory(threading.Thread):
 
 
 class Watch(TrainerCallback):
-    """A progress bar, seconds over all sittings of a run, peak memory, and a way to stop."""
+    """A progress bar, seconds of a run in all, peak memory, and a way to stop."""
 
     def __init__(
         self, path: Path, *, total: int, stop: threading.Event, quiet: bool, label: str
     ) -> None:
         self._clock = path / "checkpoints" / "seconds.json"
         self._total, self._stop, self._quiet, self._label = total, stop, quiet, label
-        self._before = self._read_seconds()
         self._shown: dict[str, str] = {}
         self.peak_memory_mb = 0.0
-
-    def _read_seconds(self) -> float:
         try:
-            return float(json.loads(self._clock.read_text())["seconds"])
+            self._before = float(json.loads(self._clock.read_text())["seconds"])
         except (OSError, ValueError, KeyError):
-            return 0.0
+            self._before = 0.0
 
     @property
     def seconds(self) -> float:
-        """Seconds of training so far, earlier sittings included."""
+        """Seconds of training so far, those before a stop included."""
         return self._before + time.perf_counter() - self._start
 
     def __enter__(self) -> Watch:

@@ -14,9 +14,12 @@ from sentence_transformers import SentenceTransformer
 from ..data.images import in_parts, pixels
 from ..errors import EmbkitError
 from ..models.clip import AT_ONCE, Towers, one_kind
+from ..models.encoding import encode
+from ..models.loading import load_model
+from ..models.vectors import cache_file, read_array, unit, write_array
 from ..recipes.settings import IMAGE_TOWER, TEXT_TOWER
 from ..recipes.views import Clip, Lora
-from .clip_lora import add_text_lora
+from .lora import add_text_lora
 
 if TYPE_CHECKING:
     from ..data import Domain
@@ -86,13 +89,14 @@ def ridge_start(model: SentenceTransformer, pairs: Sequence[tuple[str, str]]) ->
         model: towers.
         pairs: (caption, picture), those that may be trained on.
     """
-    from ..models.vectors import unit
-
+    # captions' vectors and pictures' features, both about their mean
     towers = model[0]
     texts, features = frozen_vectors(model, pairs)
     mean_text, mean_feature = texts.mean(axis=0), features.mean(axis=0)
     spread = features.std(axis=0) + 1e-3
     y, x = texts - mean_text, (features - mean_feature) / spread
+
+    # the penalty, by the last tenth of the pictures
     pictures = list(dict.fromkeys(picture for _, picture in pairs))
     last = set(pictures[-max(1, len(pictures) // 10) :])
     held = np.array([picture in last for _, picture in pairs])
@@ -102,6 +106,7 @@ def ridge_start(model: SentenceTransformer, pairs: Sequence[tuple[str, str]]) ->
         scores = unit(guess) @ unit(y[held]).T  # (held, held)
         ranks[weight] = (scores > np.diag(scores)[:, None]).sum(axis=1) + 1.0
     best = max(ranks, key=lambda weight: (1 / ranks[weight]).mean())
+
     with torch.no_grad():
         towers.text_projection.weight.copy_(torch.eye(y.shape[1]))
         towers.text_projection.bias.copy_(torch.from_numpy(-mean_text))
@@ -112,13 +117,7 @@ def ridge_start(model: SentenceTransformer, pairs: Sequence[tuple[str, str]]) ->
 
 
 def ridge(x: np.ndarray, y: np.ndarray, weight: float) -> np.ndarray:
-    """The linear map W that minimises |XW - Y|² + weight n |W|²: (features, dim).
-
-    Args:
-        x: (n, features).
-        y: (n, dim).
-        weight: of the penalty, a row; features are best standardised.
-    """
+    """W, (features, dim), that minimises |XW - Y|² + weight n |W|², for n rows of ``x``, ``y``."""
     gram = x.T.astype(np.float64) @ x + weight * len(x) * np.eye(x.shape[1])
     return np.linalg.solve(gram, x.T.astype(np.float64) @ y)
 
@@ -127,9 +126,6 @@ def frozen_vectors(
     model: SentenceTransformer, pairs: Sequence[tuple[str, str]]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Captions by MiniLM, unit vectors (pairs, 384); pictures by the image tower (pairs, 1280)."""
-    from ..models.encoding import encode
-    from ..models.loading import load_model
-
     text_name = model[0].text_name or "minilm"
     texts = encode(load_model(text_name), [caption for caption, _ in pairs])
     pictures = list(dict.fromkeys(picture for _, picture in pairs))
@@ -141,8 +137,6 @@ def frozen_vectors(
 @torch.inference_mode()
 def image_features(model: SentenceTransformer, pictures: Sequence[str]) -> np.ndarray:
     """What the image tower makes of pictures before its projection, (pictures, 1280); kept."""
-    from ..models.vectors import cache_file, read_array, write_array
-
     image = model[0].image
     where = cache_file(image, "embeddings", model[0].size, list(pictures))
     found = read_array(where)
@@ -168,10 +162,6 @@ def copy_captions(domain: Domain, k: int = NEIGHBOURS) -> Callable[[list[str]], 
         A function for ``evaluate``: texts by MiniLM; pictures as the mean of their neighbours'
         captions, weighed by similarity. Of a picture with several captions, their mean counts.
     """
-    from ..models.encoding import encode
-    from ..models.loading import load_model
-    from ..models.vectors import unit
-
     model = load_model("towers")
     rows = [
         (domain.queries[query], domain.corpus[document])
@@ -179,14 +169,12 @@ def copy_captions(domain: Domain, k: int = NEIGHBOURS) -> Callable[[list[str]], 
         for document in judged
     ]
     captions, features = frozen_vectors(model, rows)
-    place = {picture: i for i, picture in enumerate(dict.fromkeys(p for _, p in rows))}
-    of = np.array([place[picture] for _, picture in rows])  # row -> its picture
-    first = np.unique(of, return_index=True)[1]
-    sums = np.zeros((len(place), captions.shape[1]), dtype=np.float32)
+    _, first, of = np.unique([p for _, p in rows], return_index=True, return_inverse=True)
+    sums = np.zeros((len(first), captions.shape[1]), dtype=np.float32)
     np.add.at(sums, of, captions)
-    texts, features = sums / np.bincount(of)[:, None], features[first]
-    middle, centre = captions.mean(axis=0), features.mean(axis=0)
-    known = unit(features - centre)
+    texts = sums / np.bincount(of)[:, None]
+    middle, centre = captions.mean(axis=0), features[first].mean(axis=0)
+    known = unit(features[first] - centre)
 
     def copied_captions(inputs: list[str]) -> np.ndarray:
         if not one_kind(inputs):

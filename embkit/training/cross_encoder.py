@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,19 +13,19 @@ from typing import TYPE_CHECKING, Any
 from .. import session
 from ..data import Domain
 from ..errors import EmbkitError
-from ..files import write_atomic
+from ..files import made_once, write_atomic
 from ..pairs.mining import Mined
 from ..runs import store
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
 
-RECORD = "reader.json"  # written last: a folder without it is trained anew
+RECORD = "cross_encoder.json"  # written last: a folder without it is trained anew
 RIGHT = 10.0  # the loss takes a softmax of the labels: 1 against 0 would leave the wrong ones a lot
 
 
 @dataclass(frozen=True, repr=False)
-class Reader:
+class FineTunedCrossEncoder:
     """A cross-encoder that was fine-tuned in a domain, in a folder of the store."""
 
     path: Path
@@ -46,7 +44,7 @@ class Reader:
 
     def __repr__(self) -> str:
         lists, seconds = self.record["lists"], self.seconds
-        return f"Reader({self.path.name!r}: {lists:,} lists, {seconds:.0f} s)"
+        return f"FineTunedCrossEncoder({self.path.name!r}: {lists:,} lists, {seconds:.0f} s)"
 
 
 def tune_cross_encoder(
@@ -58,7 +56,7 @@ def tune_cross_encoder(
     lists: int = 16,
     learning_rate: float = 1e-4,
     seed: int = 42,
-) -> Reader:
+) -> FineTunedCrossEncoder:
     """Fine-tunes a cross-encoder to put a pair's right document before its mined negatives.
 
     The loss is sentence-transformers' ListNetLoss, the cross-entropy of the softmax over each list
@@ -76,8 +74,6 @@ def tune_cross_encoder(
     Raises:
         EmbkitError: the model cannot be had, no lists, training that diverged.
     """
-    from filelock import FileLock
-
     from ..assets.catalogue import folder_fingerprint, resolve
 
     if not len(mined):
@@ -85,15 +81,14 @@ def tune_cross_encoder(
     settings = {"epochs": epochs, "batch": lists, "learning_rate": learning_rate, "seed": seed}
     texts = [mined.anchors, mined.positives, mined.negatives]
     key = json.dumps([folder_fingerprint(resolve(model)), texts, settings])
-    path = store(domain) / f"reader-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
-    path.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
-        if not (path / RECORD).is_file():
+    path = store(domain) / f"cross-encoder-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+    with made_once(path, RECORD) as todo:
+        if todo:
             started = time.perf_counter()
             _train(mined, model, settings, path)
             record = {"lists": len(mined), "seconds": time.perf_counter() - started, **settings}
             write_atomic(path / RECORD, json.dumps(record, indent=1))
-    return Reader(path, json.loads((path / RECORD).read_text(encoding="utf-8")))
+    return FineTunedCrossEncoder(path, json.loads((path / RECORD).read_text(encoding="utf-8")))
 
 
 def _train(mined: Mined, model: str, settings: dict[str, Any], path: Path) -> None:
@@ -104,10 +99,11 @@ def _train(mined: Mined, model: str, settings: dict[str, Any], path: Path) -> No
     from transformers.trainer_callback import PrinterCallback
 
     from ..models.cross_encoder import load_cross_encoder
+    from ..models.packing import in_chunks
 
     session.seed_everything(settings["seed"])
     # On a processor, the backward pass of torch's bf16 attention is slow on texts this short.
-    reader = load_cross_encoder(model, model_kwargs={"attn_implementation": "eager"})
+    encoder = load_cross_encoder(model, model_kwargs={"attn_implementation": "eager"})
     wide = len(mined.negatives[0])
     lists = zip(mined.positives, mined.negatives, strict=True)
     data = {
@@ -116,7 +112,7 @@ def _train(mined: Mined, model: str, settings: dict[str, Any], path: Path) -> No
         "labels": [[RIGHT, *[0.0] * wide]] * len(mined),
     }
     trainer = Trainer(
-        model=reader,
+        model=encoder,
         args=Arguments(
             output_dir=str(path / "checkpoints"),
             num_train_epochs=settings["epochs"],
@@ -126,33 +122,21 @@ def _train(mined: Mined, model: str, settings: dict[str, Any], path: Path) -> No
             seed=settings["seed"],
             save_strategy="no",
             logging_steps=1000,
-            use_cpu=reader.device.type == "cpu",
+            use_cpu=encoder.device.type == "cpu",
             report_to="none",
             disable_tqdm=True,
             **session.precision_flags(),
         ),
         train_dataset=Dataset.from_dict(data),
-        loss=ListNetLoss(reader, mini_batch_size=0),  # all pairs of a step at once
+        loss=ListNetLoss(encoder, mini_batch_size=0),  # all pairs of a step at once
     )
     trainer.remove_callback(PrinterCallback)
-    with _chunked(reader):
-        trainer.train()
-    reader.save_pretrained(str(path / "model"))
-    shutil.rmtree(path / "checkpoints", ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _chunked(reader: Any) -> Iterator[None]:
-    """Within the block, pairs go through the model in groups of like length: less padding."""
-    from ..models.packing import in_chunks
-
-    stock = reader.forward
+    stock = encoder.forward
 
     def forward(features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         return features | {"scores": in_chunks(stock, features, "scores", **kwargs)}
 
-    reader.forward = forward
-    try:
-        yield
-    finally:
-        del reader.forward
+    encoder.forward = forward  # pairs of like length together: less padding
+    trainer.train()
+    encoder.save_pretrained(str(path / "model"))
+    shutil.rmtree(path / "checkpoints", ignore_errors=True)

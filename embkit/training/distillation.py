@@ -1,9 +1,4 @@
-"""Teachers and what they teach: scores of candidate lists, or vectors of any text at all.
-
-A teacher is one model or several: names, folders, presets or finished runs. Of several
- bi-encoders the vectors are put end to end, so that their cosine is the mean of the members'
-cosines. A cross-encoder can score lists, but it has no vectors.
-"""
+"""Teachers and what they teach: scores of candidate lists, or vectors of any text at all."""
 
 from __future__ import annotations
 
@@ -15,13 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.linalg import orthogonal_procrustes
 
 from ..assets.catalogue import folder_fingerprint, names, resolve
 from ..data import Domain
 from ..errors import EmbkitError
+from ..models.cross_encoder import load_cross_encoder, score_pairs
 from ..models.encoding import encode_as
+from ..models.layers import keep_layers
 from ..models.loading import load_model
-from ..models.vectors import Vectors, unit
+from ..models.vectors import Vectors, unit, weights_fingerprint
 from ..pairs.pairs import NONE, Taught, TrainingPairs, collect, sets, source_hash
 from ..recipes.presets import PRESETS
 from ..recipes.recipe import Recipe, preset
@@ -39,23 +37,13 @@ LEFT_OUT = 0.4  # share of the words that such a text goes without
 
 @dataclass(frozen=True, repr=False)
 class Teacher:
-    """One bi-encoder or several, as one: its cosine is the mean of theirs.
-
-    Example:
-        >>> teacher = load_teacher(["minilm", "bge-small"])  # doctest: +SKIP
-        >>> ek.evaluate(teacher, domain, name="both")  # doctest: +SKIP
-    """
+    """One bi-encoder or several, as one: its cosine is the mean of theirs."""
 
     name: str
     models: tuple[Any, ...]
 
     def vectors(self, texts: Sequence[str], kind: str = "document") -> Vectors:
-        """Unit vectors, (texts, sum of the members' dims), each member's from its own cache.
-
-        Args:
-            texts: what to encode.
-            kind: ``query`` or ``document``, for members that tell them apart.
-        """
+        """Unit vectors, (texts, sum of the members' dims), as queries or as documents."""
         parts = [encode_as(model, texts, kind) for model in self.models]
         return np.concatenate(parts, axis=1) / np.float32(np.sqrt(len(parts)))
 
@@ -68,8 +56,6 @@ class Teacher:
 
     def fingerprint(self) -> str:
         """Hash of the members' weights."""
-        from ..models.vectors import weights_fingerprint
-
         return hashlib.sha256("".join(map(weights_fingerprint, self.models)).encode()).hexdigest()
 
     def __call__(self, texts: Sequence[str]) -> Vectors:
@@ -88,25 +74,22 @@ def load_teacher(
         names: as ``Recipe.teacher``: a model's name or folder, a run, a run's name on ``domain``,
             a preset; or several of them.
         domain: in whose store the runs are.
-        fit: trains a preset that is named and not trained yet, such as ``ek.train``; None: a
-            preset has to be trained before.
+        fit: what trains a preset that is named, such as ``ek.train``; None: no preset is taken.
 
     Raises:
         EmbkitError: a part that is no model and no run, or a cross-encoder among several parts.
     """
-    from ..models.cross_encoder import load_cross_encoder
-
     several = Recipe(teacher=names).teacher
     folders = _folders(several, domain, fit)
-    readers = [part for part, folder in folders.items() if _reads_pairs(folder)]
-    if readers and len(folders) > 1:
+    pairwise = [part for part, folder in folders.items() if _reads_pairs(folder)]
+    if pairwise and len(folders) > 1:
         raise EmbkitError(
-            f"the teacher {several!r} has the cross-encoder {readers[0]!r} among others",
+            f"the teacher {several!r} has the cross-encoder {pairwise[0]!r} among others",
             expected="one cross-encoder alone, or bi-encoders: they have vectors to put together",
-            hint=f"recipe.replace(teacher={readers[0]!r})",
+            hint=f"recipe.replace(teacher={pairwise[0]!r})",
         )
-    if readers:
-        return load_cross_encoder(folders[readers[0]])
+    if pairwise:
+        return load_cross_encoder(folders[pairwise[0]])
     return Teacher(" + ".join(several), tuple(load_model(folder) for folder in folders.values()))
 
 
@@ -116,8 +99,7 @@ def teaching_hash(teaching: Teaching, domain: Domain, *, fit: Fit | None = None)
         folder_fingerprint(folder) for folder in _folders(teaching.teacher, domain, fit).values()
     ]
     generated = [name for name in teaching.unlabeled_texts if name not in (DOCUMENTS, WORDS)]
-    found += [source_hash(domain, [name]) for name in generated]
-    return "".join(found)
+    return "".join([*found, *(source_hash(domain, [name]) for name in generated)])
 
 
 def _folders(several: Sequence[str], domain: Domain | None, fit: Fit | None) -> dict[str, Path]:
@@ -136,7 +118,7 @@ def _folders(several: Sequence[str], domain: Domain | None, fit: Fit | None) -> 
                 expected=f"a name ({', '.join(names())}), a folder, a preset or a run's name",
                 hint="teacher=[run, another_run]"
                 if part not in PRESETS
-                else f"load_teacher({part!r}, domain, fit=ek.train) trains the preset first",
+                else f"ek.training.load_teacher({part!r}, domain, fit=ek.train) trains it first",
             ) from error
     return found
 
@@ -166,6 +148,7 @@ def teach(teaching: Teaching, pairs: TrainingPairs, *, fit: Fit | None = None) -
             expected="a teacher that has vectors: one bi-encoder or several",
             hint="approach='kl', hard_negatives=8: a cross-encoder can score lists",
         )
+    # vectors to copy, or two tables of vectors: a softmax over all documents is made of them
     known = list(dict.fromkeys(anchor for _, anchor, _ in pairs.rows))
     new = unlabeled_texts(teaching, pairs)
     if teaching.approach == "embedding_mse":
@@ -183,7 +166,7 @@ def teach(teaching: Teaching, pairs: TrainingPairs, *, fit: Fit | None = None) -
 
 
 def unlabeled_texts(teaching: Teaching, pairs: TrainingPairs) -> list[str]:
-    """Texts that only the teacher has an opinion on, each once, none of them a pair's anchor.
+    """Texts without labels, each once, none of them a pair's anchor.
 
     ``documents``: those of the corpus, without the groups that are held out for testing.
     ``words``: these and the anchors again, with about 40% of their words left out at random.
@@ -230,15 +213,10 @@ def fewer_words(texts: Sequence[str], seed: int, share: float = LEFT_OUT) -> lis
 
 def _scored_lists(model: str, pairs: TrainingPairs, teacher: Teacher | CrossEncoder) -> np.ndarray:
     """The teacher's scores of each pair's positive and mined negatives, (pairs, 1 + negatives)."""
-    from ..models.cross_encoder import score_pairs
-
     assert pairs.mined is not None  # the recipe was checked
-    corpus = pairs.domain.corpus
+    corpus, rows = pairs.domain.corpus, zip(pairs.rows, pairs.mined.negatives, strict=True)
+    lists = [[corpus[document] for document in (row[2], *wrong)] for row, wrong in rows]
     asked = [anchor for _, anchor, _ in pairs.rows]
-    lists = [
-        [corpus[document] for document in (row[2], *negatives)]
-        for row, negatives in zip(pairs.rows, pairs.mined.negatives, strict=True)
-    ]
     if isinstance(teacher, Teacher):
         return _telling(teacher.scores(asked, lists), teacher.name)
     flat = [(query, document) for query, row in zip(asked, lists, strict=True) for document in row]
@@ -248,7 +226,7 @@ def _scored_lists(model: str, pairs: TrainingPairs, teacher: Teacher | CrossEnco
 
 
 def rescaled(scores: np.ndarray, cosines: np.ndarray) -> np.ndarray:
-    """A teacher's scores, moved and stretched to the mean and the spread of a student's cosines.
+    """A teacher's scores, brought to the mean and the spread of a student's cosines.
 
     A cross-encoder's logits reach from about -10 to 10; the margin of two cosines never exceeds 2.
 
@@ -264,11 +242,7 @@ def rescaled(scores: np.ndarray, cosines: np.ndarray) -> np.ndarray:
 
 
 def _telling(scores: np.ndarray, who: str) -> np.ndarray:
-    """The scores, if they say something.
-
-    Raises:
-        EmbkitError: NaN, or one score for all.
-    """
+    """The scores, unless they are NaN or all the same."""
     bad = not np.isfinite(scores).all()
     if bad or np.ptp(scores) < 1e-6:
         what = "scores that are NaN or infinite" if bad else "the same score to everything"
@@ -282,8 +256,6 @@ def _telling(scores: np.ndarray, who: str) -> np.ndarray:
 
 def _vectors(teaching: Teaching, teacher: Teacher, texts: list[str]) -> Taught:
     """Every text's vector to copy: the teacher's, in as many dimensions as the student has."""
-    from ..models.layers import keep_layers
-
     student = keep_layers(load_model(teaching.model), teaching.layers)
     start = encode_as(student, texts, "document")
     vectors = _telling(teacher.vectors(texts), teacher.name)
@@ -293,32 +265,24 @@ def _vectors(teaching: Teaching, teacher: Teacher, texts: list[str]) -> Taught:
 
 
 def reduce_dim(vectors: Vectors, dim: int) -> Vectors:
-    """Unit vectors in ``dim`` dimensions whose cosines are as near as can be to the given ones'.
+    """Unit vectors, (texts, dim), whose cosines are as near as can be to the given ones'.
 
     The best subspace is that of the largest singular values (Eckart and Young 1936); vectors with
     fewer dimensions are filled up with zeros, which changes no cosine.
-
-    Args:
-        vectors: (texts, any dim).
-        dim: of the result, (texts, dim).
     """
     if vectors.shape[1] > dim:
         _, axes = np.linalg.eigh(vectors.T @ vectors)  # the largest come last
-        vectors = vectors @ axes[:, -dim:]
-        vectors = unit(vectors)
+        vectors = unit(vectors @ axes[:, -dim:])
     return np.pad(vectors, ((0, 0), (0, dim - vectors.shape[1]))).astype(np.float32)
 
 
 def procrustes_align(vectors: Vectors, towards: Vectors) -> Vectors:
-    """Vectors turned as a whole so that they lie as near as can be to others; no cosine changes.
+    """Vectors rotated so that they lie as near as can be to others; no cosine changes.
 
-    The rotation is U V' of the singular value decomposition of vectors' @ towards (orthogonal
-    Procrustes, Schönemann 1966): a student then need not learn where the axes lie.
+    By orthogonal Procrustes (Schönemann 1966): a student then need not learn where the axes lie.
 
     Args:
         vectors: (texts, dim).
         towards: the same texts under the student as it starts, (texts, dim).
     """
-    from scipy.linalg import orthogonal_procrustes
-
     return (vectors @ orthogonal_procrustes(vectors, towards)[0]).astype(np.float32)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from ..data import Domain
 from ..data.sources.probe import PROBE, general_probe
+from ..display import Shown, Table, table
 from ..errors import EmbkitError
 from ..evaluation.ranking import evaluate
 from ..evaluation.report import Report
 from ..evaluation.scores import Scores, compare
 from ..pairs.pairs import collect, sets
 from ..recipes.recipe import Recipe, preset
-from .trainer import GridResult, train, tune
+from .trainer import train
+from .trials import GridResult, tune
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,8 +34,6 @@ SOURCES: dict[str, dict[str, Any]] = {  # what the training data is made of -> a
     "human + dense, filtered": {"hard_negatives": 1, "miner": "dense", "relative_margin": 0.05},
     "human + Excludes": {"hard_negatives": 1, "miner": "human"},
 }
-
-
 FACTORS = (0.5, 1.0, 2.0)  # of a preset's learning rate, for dev to choose among
 
 
@@ -50,7 +49,7 @@ def available(domain: Domain) -> dict[str, dict[str, Any]]:
 
 
 @dataclass(frozen=True, repr=False)
-class Comparison:
+class Comparison(Shown):
     """Arms trained at equal cost, and what each scored.
 
     Args:
@@ -75,9 +74,7 @@ class Comparison:
         import pandas as pd
 
         rows: dict[str, dict[str, Any]] = {arm: {} for arm in self.scores}
-        for row in self.report.rows:
-            if row["subset"]:
-                continue
+        for row in self._whole_splits():
             arm, split = row["label"], row["split"]
             rows[arm][split] = row["ndcg@10"]
             rows[arm][f"{split}: difference"] = row["delta_vs_base"]
@@ -88,36 +85,34 @@ class Comparison:
             rows[arm]["seconds"] = best.seconds
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("trained on")
 
+    def table(self) -> Table:
+        """One row an arm, with what dev chose for it."""
+        rows: dict[str, dict[str, str]] = {arm: {"trained on": arm} for arm in self.scores}
+        for row in self._whole_splits():
+            rows[row["label"]][row["split"]] = _cell(row)
+        for arm, sweep in self.sweeps.items():
+            best = sweep.best_run
+            rows[arm]["learning rate"] = f"{best.recipe.learning_rate:g}"
+            rows[arm]["s"] = f"{best.seconds:.0f}"
+        caption = (
+            f"nDCG@10; in brackets the difference to {self.baseline}, with * where p < 0.05 and ** "
+            f"where p < 0.01 (paired test). {self.pairs:,} pairs each; dev chose the learning rate."
+        )
+        return table(rows.values(), caption=caption)
+
+    def _whole_splits(self) -> list[dict[str, Any]]:
+        return [row for row in self.report.rows if not row["subset"]]
+
     def __repr__(self) -> str:
         return self.report.to_text()
 
-    def _repr_html_(self) -> str:
-        splits = list(dict.fromkeys(r["split"] for r in self.report.rows if not r["subset"]))
-        frame = self.frame()
-        rows = ""
-        for arm, row in frame.iterrows():
-            cells = "".join(f"<td>{_cell(row, split)}</td>" for split in splits)
-            rows += (
-                f"<tr><td style='text-align:left'>{html.escape(str(arm))}</td>{cells}"
-                f"<td>{row.get('learning rate', float('nan')):g}</td>"
-                f"<td>{row.get('seconds', float('nan')):.0f}</td></tr>"
-            )
-        heads = "".join(f"<th>{html.escape(s)}</th>" for s in splits)
-        return (
-            f"<table><caption style='caption-side:bottom;text-align:left'>nDCG@10; in brackets the "
-            f"difference to <i>{html.escape(self.baseline)}</i>, with * where p &lt; 0.05 and ** "
-            f"where p &lt; 0.01 (paired test). {self.pairs:,} pairs each; the learning rate was "
-            f"chosen on dev.</caption><tr><th>trained on</th>{heads}<th>learning rate</th>"
-            f"<th>s</th></tr>{rows}</table>"
-        )
 
-
-def _cell(row: Any, split: str) -> str:
-    delta, p = row[f"{split}: difference"], row[f"{split}: p"]
-    if delta is None or delta != delta:
-        return f"{row[split]:.3f}"
+def _cell(row: Mapping[str, Any]) -> str:
+    delta, p = row["delta_vs_base"], row["p_vs_base"]
+    if delta is None:
+        return f"{row['ndcg@10']:.3f}"
     stars = "**" if p < 0.01 else "*" if p < 0.05 else ""
-    return f"{row[split]:.3f} ({delta:+.3f}{stars})"
+    return f"{row['ndcg@10']:.3f} ({delta:+.3f}{stars})"
 
 
 def equal_cost(
@@ -132,17 +127,15 @@ def equal_cost(
 ) -> Comparison:
     """Trains each arm on as many pairs as the arm with the fewest has, and compares them.
 
-    Every arm starts from the same model, sees the same number of pairs in the same number of
-    steps, and gets the learning rate that scored best on dev. The test splits choose nothing.
+    Every arm starts from the same model, takes the same number of steps, and gets the learning
+    rate that scored best on dev. The test splits choose nothing.
 
     Args:
         recipe: what all arms share; ``max_pairs`` caps the number of pairs.
-        domain: on what.
         arms: name -> the arm's changes to the recipe.
         baseline: the arm to test against; default: the first.
         rates: learning rates to try for each arm; default: ``RATES``, in ``smoke`` the middle one.
         references: what is scored beside the arms without any training.
-        quiet: no progress bars.
 
     Raises:
         EmbkitError: no arm, or an arm without pairs.
@@ -184,17 +177,15 @@ def approaches(
     For each preset, dev chooses among its learning rate times each factor, with the first seed;
     the chosen recipe is then trained with every seed. A query's score is its mean over the
     seeds, so that intervals and tests are over queries, and no seed is picked. Each run is also
-    judged on ``general_probe``: what was forgotten stands in the leaderboard.
+    evaluated on ``general_probe``: what was forgotten stands in the leaderboard.
 
     Args:
-        domain: on what.
         names: which of ``PRESETS``.
         seeds: of the runs; three or more for a row that a claim rests on.
         baseline: the name to test against: a preset, or ``base``.
         factors: of a preset's learning rate; ``(1,)`` takes the presets' own, which the lessons
             chose on dev.
-        references: what is judged beside them without any training.
-        quiet: no progress bars.
+        references: what is evaluated beside them without any training.
         changes: to every recipe, such as ``epochs=1``.
 
     Raises:
@@ -209,7 +200,7 @@ def approaches(
     recipes = {name: preset(name, **changes) for name in names}
     sweeps, scores, pairs = {}, {}, 0
     for name in references:
-        found = _judged([name], domain)
+        found = _evaluated([name], domain)
         scores[found.approach] = found.labelled(found.approach)
     for name, recipe in recipes.items():
         first = recipe.replace(seed=seeds[0])
@@ -217,12 +208,12 @@ def approaches(
         sweeps[name] = tune(first, domain, quiet=quiet, learning_rate=rates)
         best = sweeps[name].best
         runs = [train(best.replace(seed=seed), domain, quiet=quiet) for seed in seeds]
-        scores[name] = _judged(runs, domain).labelled(name)
+        scores[name] = _evaluated(runs, domain).labelled(name)
         pairs = max(pairs, *(run.record["pairs"] for run in runs))
     return Comparison(pairs, sweeps, scores, baseline)
 
 
-def _judged(subjects: Sequence[Any], domain: Domain) -> Scores:
+def _evaluated(subjects: Sequence[Any], domain: Domain) -> Scores:
     """The mean scores of several runs, and their mean on the general probe beside them."""
     found = mean_scores([evaluate(subject, domain) for subject in subjects])
     general = mean_scores([evaluate(subject, general_probe()) for subject in subjects])

@@ -2,11 +2,8 @@
 
 A head sees vectors that were encoded once and are kept, so a step costs a matrix product and no
 encoder. The loss is the softmax over the whole corpus (``CorpusSoftmaxLoss``). Every head starts
-as the identity, so that its first vectors are the model's own, and ``decay`` pulls it back there.
-
-A fitted head is two ways behind a model: sentence-transformers' ``Router`` with ``Dense`` modules.
-``head.model()`` is a plain sentence-transformers model, whose ``encode_query`` and
-``encode_document`` go the way they should.
+as the identity, and ``decay`` pulls it back there. A fitted head is sentence-transformers'
+``Router`` with ``Dense`` modules behind a model.
 """
 
 from __future__ import annotations
@@ -17,22 +14,26 @@ import os
 import time
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from .. import session
+from ..assets.catalogue import folder_fingerprint, resolve
 from ..data import Domain
-from ..display import facts
+from ..display import Table, facts
 from ..errors import EmbkitError, unknown
 from ..evaluation.metrics import ranking_from_arrays, score_ranking
-from ..files import replace_folder, write_atomic
+from ..files import made_once, replace_folder, write_atomic
 from ..models.encoding import encode_as
 from ..models.loading import load_model
+from ..pairs.pairs import TrainingPairs, make_pairs
+from ..recipes.checks import check_value, knob
+from ..recipes.recipe import Recipe
 from ..runs import HEAD_RECORD as RECORD
-from ..runs import store
+from ..runs import Trained, store
 from ..search.index import exact_search
+from .trainer import DEV
 
 if TYPE_CHECKING:
     import torch
@@ -44,15 +45,6 @@ KINDS = {  # kind -> what the leaderboard calls it
     "two-sided": "two-sided head",  # one matrix for the queries, another for the documents
     "mlp": "small MLP on queries",  # two layers on the queries, ReLU between them
 }
-RANGES = {
-    "learning_rate": (1e-9, 1.0),
-    "decay": (0.0, 1e9),
-    "epochs": (1, 1000),
-    "batch_size": (2, 65536),
-    "temperature": (1e-4, 10),
-    "sample": (1, 10**9),
-    "seed": (0, 2**32 - 1),
-}
 MODULE = "head"  # the folder of the trained modules
 
 
@@ -60,45 +52,30 @@ MODULE = "head"  # the folder of the trained modules
 class HeadSettings:
     """How a head is trained.
 
-    Args:
-        kind: ``linear``, ``two-sided`` or ``mlp``.
-        learning_rate: Adam's first step size; it falls to zero in a straight line.
-        decay: how strongly each step pulls the weights back to the identity: after a step of size
-            ``s`` they go the share ``s * decay`` of the way. 0: not at all.
-        epochs: passes over the pairs at most; dev chooses after which one to stop.
-        batch_size: pairs a step.
-        temperature: divides the similarities.
-        sample: documents a step to compare with; a corpus that has no more is used whole.
-        seed: of the order and of the sample.
+    After a step of size ``s``, ``decay`` takes the weights the share ``s * decay`` of the way back
+    to the identity.
 
     Raises:
         EmbkitError: an unknown kind (names the nearest), or a value out of its range.
     """
 
     kind: str = "linear"
-    learning_rate: float = 3e-3
-    decay: float = 1.0
-    epochs: int = 15
-    batch_size: int = 512
-    temperature: float = 0.05
-    sample: int = 8192
-    seed: int = 42
+    learning_rate: float = knob(3e-3, "Adam's first step size, falling linearly to 0", 1e-9, 1.0)
+    decay: float = knob(1.0, "how strongly weights are pulled to the identity", 0.0, 1e9)
+    epochs: int = knob(15, "passes over the pairs at most; dev chooses one to stop after", 1, 1000)
+    batch_size: int = knob(512, "pairs a step", 2, 65536)
+    temperature: float = knob(0.05, "divides the similarities", 1e-4, 10)
+    sample: int = knob(8192, "documents a step to compare with, at most", 1, 10**9)
+    seed: int = knob(42, "of the order and of the sample", 0, 2**32 - 1)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise unknown("head", self.kind, KINDS)
-        for name, (low, high) in RANGES.items():
-            value, default = getattr(self, name), getattr(type(self), name)
-            whole = isinstance(default, int)
-            wanted = int if whole else (int, float)
-            fits = isinstance(value, wanted) and not isinstance(value, bool)
-            if not fits or not low <= value <= high:
-                raise EmbkitError(
-                    f"HeadSettings({name}={value!r})",
-                    expected=f"a {'whole ' if whole else ''}number from {low:g} to {high:g}",
-                    hint=f"{name}={default!r}",
-                )
-            object.__setattr__(self, name, value if whole else float(value))  # 0 is 0.0
+        for setting in fields(self)[1:]:
+            value = getattr(self, setting.name)
+            check_value(setting, value, "fit_head")
+            if setting.type == "float":  # 0 is 0.0
+                object.__setattr__(self, setting.name, float(value))
 
     @property
     def hash(self) -> str:
@@ -108,21 +85,17 @@ class HeadSettings:
     @property
     def label(self) -> str:
         """How the leaderboard calls it: the kind, and what differs from the defaults."""
-        mine = ("learning_rate", "decay", "epochs", "batch_size", "temperature", "sample")
-        told = [
-            f"{name.replace('_', ' ')} {getattr(self, name):g}"
-            for name in mine
-            if getattr(self, name) != getattr(type(self), name)
-        ]
+        own = {f.name: (getattr(self, f.name), f.default) for f in fields(self)[1:-1]}
+        told = [f"{k.replace('_', ' ')} {now:g}" for k, (now, usual) in own.items() if now != usual]
         return ", ".join([KINDS[self.kind], *told])
 
 
 @dataclass(frozen=True, repr=False)
-class Head:
-    """A fitted head: a folder with its modules (``head/``) and what is known about it."""
+class Head(Trained):
+    """A fitted head: a folder with its modules (``head/``) and what is known about it.
 
-    path: Path
-    record: dict[str, Any]
+    Its ``seconds`` leave out the encoding of the texts; epoch 0 of its ``history`` is the start.
+    """
 
     @cached_property
     def settings(self) -> HeadSettings:
@@ -143,21 +116,6 @@ class Head:
             "seed": self.settings.seed,
         }
 
-    @property
-    def dev_score(self) -> float:
-        """nDCG@10 on dev, searched in the dev corpus, after the epoch that was kept."""
-        return self.record["dev_score"]
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of fitting, scores on dev included, the encoding of the texts not."""
-        return self.record["seconds"]
-
-    @property
-    def history(self) -> list[dict[str, Any]]:
-        """One dict an epoch: epoch, loss (the epoch's mean), dev_ndcg@10; epoch 0 is the start."""
-        return self.record["history"]
-
     def model(self) -> SentenceTransformer:
         """The model with its head, a plain sentence-transformers model of stock modules."""
         from sentence_transformers.base.modules import Router
@@ -169,7 +127,8 @@ class Head:
     def __repr__(self) -> str:
         return f"Head({self.label!r} on {self.record['model']!r}, dev nDCG@10 {self.dev_score:.3f})"
 
-    def _repr_html_(self) -> str:
+    def table(self) -> Table:
+        """What it is, and what it took."""
         rows = {
             "head": self.label,
             "on": self.record["model"],
@@ -197,16 +156,7 @@ def fit_head(
     Raises:
         EmbkitError: an unknown kind or a value out of its range; fewer than two training pairs, or
             no dev query.
-
-    Example:
-        >>> ek.evaluate(ek.fit_head("linear", domain), domain)  # doctest: +SKIP
     """
-    from filelock import FileLock
-
-    from ..assets.catalogue import folder_fingerprint, resolve
-    from ..pairs.pairs import make_pairs
-    from ..recipes.recipe import Recipe
-
     names = [field.name for field in fields(HeadSettings)]
     for name in settings:
         if name not in names:
@@ -220,21 +170,16 @@ def fit_head(
             hint="move some training queries to the split 'dev'",
         )
     path = store(domain) / f"head-{chosen.hash}-{folder_fingerprint(resolve(model))[:6]}"
-    path.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):  # two that ask for the same head fit it once
-        if not (path / RECORD).is_file():
-            base = load_model(model)
-            anchors = [anchor for _, anchor, _ in pairs.rows]
-            vectors = _Vectors.of(base, domain, anchors, pairs.places())
-            router, record = _fit(chosen, vectors, domain)
+    with made_once(path, RECORD) as todo:
+        if todo:
+            router, record = _fit(chosen, _vectors(load_model(model), pairs), domain)
             replace_folder(path / MODULE, router.save)
             record |= {"model": str(model), "pairs": len(pairs), "settings": asdict(chosen)}
             write_atomic(path / RECORD, json.dumps(record, indent=1))
     return Head(path, json.loads((path / RECORD).read_text(encoding="utf-8")))
 
 
-@dataclass(frozen=True)
-class _Vectors:
+class _Vectors(NamedTuple):
     """What a head is fitted on, all frozen: float32 tensors (texts, dim), and the right places."""
 
     queries: torch.Tensor
@@ -243,21 +188,21 @@ class _Vectors:
     dev_queries: torch.Tensor
     dev_documents: torch.Tensor
 
-    @classmethod
-    def of(cls, model: Any, domain: Domain, anchors: list[str], places: list[list[int]]) -> Any:
-        import torch
 
-        texts = list(domain.corpus.values())
-        documents = torch.from_numpy(encode_as(model, texts, "document"))
-        number = {document: i for i, document in enumerate(domain.corpus)}
-        asked = [domain.queries[query] for query in domain.split("dev")]
-        return cls(
-            torch.from_numpy(encode_as(model, anchors, "query")),
-            torch.tensor(places),
-            documents,
-            torch.from_numpy(encode_as(model, asked, "query")),
-            documents[[number[document] for document in domain.dev_corpus()]],
-        )
+def _vectors(model: Any, pairs: TrainingPairs) -> _Vectors:
+    import torch
+
+    domain = pairs.domain
+    documents = torch.from_numpy(encode_as(model, list(domain.corpus.values()), "document"))
+    number = {document: i for i, document in enumerate(domain.corpus)}
+    asked = [domain.queries[query] for query in domain.split("dev")]
+    return _Vectors(
+        torch.from_numpy(encode_as(model, [anchor for _, anchor, _ in pairs.rows], "query")),
+        torch.tensor(pairs.places()),
+        documents,
+        torch.from_numpy(encode_as(model, asked, "query")),
+        documents[[number[document] for document in domain.dev_corpus()]],
+    )
 
 
 def routes(kind: str, dim: int) -> Router:
@@ -274,27 +219,22 @@ def routes(kind: str, dim: int) -> Router:
     from sentence_transformers.base.modules import Dense, Router
     from sentence_transformers.sentence_transformer.modules import Normalize
 
-    one = torch.eye(dim)
-    straight = {"bias": False, "activation_function": torch.nn.Identity()}
+    def layer(weight: torch.Tensor, activation: Any, **bias: Any) -> Any:
+        out, inner = weight.shape
+        start = weight.clone().contiguous()
+        return Dense(inner, out, activation_function=activation, init_weight=start, **bias)
 
-    def matrix() -> list[Any]:
-        return [Dense(dim, dim, **straight, init_weight=one.clone())]
-
-    def layers() -> list[Any]:
-        both = torch.cat([one, -one])
-        first = Dense(
-            dim,
-            2 * dim,
-            activation_function=torch.nn.ReLU(),
-            init_weight=both,
-            init_bias=torch.zeros(2 * dim),
-        )
-        return [first, Dense(2 * dim, dim, **straight, init_weight=both.T.clone().contiguous())]
-
-    return Router.for_query_document(
-        [*(layers() if kind == "mlp" else matrix()), Normalize()],
-        [*(matrix() if kind == "two-sided" else []), Normalize()],
-    )
+    one, as_is, relu = torch.eye(dim), torch.nn.Identity(), torch.nn.ReLU()
+    both = torch.cat([one, -one])  # (2 dim, dim)
+    if kind == "mlp":
+        asked = [
+            layer(both, relu, init_bias=torch.zeros(2 * dim)),
+            layer(both.T, as_is, bias=False),
+        ]
+    else:
+        asked = [layer(one, as_is, bias=False)]
+    shown = [layer(one, as_is, bias=False)] if kind == "two-sided" else []
+    return Router.for_query_document([*asked, Normalize()], [*shown, Normalize()])
 
 
 def apply(router: Router, kind: str, vectors: torch.Tensor) -> torch.Tensor:
@@ -308,21 +248,22 @@ def _fit(settings: HeadSettings, vectors: _Vectors, domain: Domain) -> tuple[Rou
 
     from ..losses.corpus import CorpusSoftmaxLoss
 
+    # the modules, the loss, and a learning rate that falls to 0
     session.seed_everything(settings.seed)
     router = routes(settings.kind, vectors.queries.shape[1])
+    query_way = router.sub_modules["query"]
     loss = CorpusSoftmaxLoss(
-        router.sub_modules["query"],
-        settings.temperature,
-        in_batch_weight=0.0,
-        sample=settings.sample,
+        query_way, settings.temperature, in_batch_weight=0.0, sample=settings.sample
     )
     weights = list(router.parameters())
     start = [weight.detach().clone() for weight in weights]
     optimizer = torch.optim.Adam(weights, lr=settings.learning_rate)
     steps = settings.epochs * -(-len(vectors.queries) // settings.batch_size)
     falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
+
+    # the epochs: a step, then the pull to the identity; dev after each
     began, history = time.perf_counter(), [_state(0, None, router, vectors, domain)]
-    kept = [weight.clone() for weight in start]
+    best, kept = history[0], start
     for epoch in range(1, settings.epochs + 1):
         losses = []
         for rows in torch.randperm(len(vectors.queries)).split(settings.batch_size):
@@ -338,15 +279,17 @@ def _fit(settings: HeadSettings, vectors: _Vectors, domain: Domain) -> tuple[Rou
             falling.step()
             losses.append(found.item())
         history.append(_state(epoch, float(np.mean(losses)), router, vectors, domain))
-        if history[-1]["dev_ndcg@10"] > max(row["dev_ndcg@10"] for row in history[:-1]):
-            kept = [weight.detach().clone() for weight in weights]
+        if history[-1][DEV] > best[DEV]:
+            best, kept = history[-1], [weight.detach().clone() for weight in weights]
+
+    # the best epoch's weights
     with torch.no_grad():
-        for weight, best in zip(weights, kept, strict=True):
-            weight.copy_(best)
+        for weight, value in zip(weights, kept, strict=True):
+            weight.copy_(value)
     return router, {
         "history": history,
-        "epoch": max(history, key=lambda row: row["dev_ndcg@10"])["epoch"],
-        "dev_score": max(row["dev_ndcg@10"] for row in history),
+        "epoch": best["epoch"],
+        "dev_score": best[DEV],
         "seconds": time.perf_counter() - began,
         "trainable_params": sum(weight.numel() for weight in weights),
     }
@@ -364,4 +307,4 @@ def _state(
     ids, queries = domain.dev_corpus(), list(domain.split("dev"))
     ranking = ranking_from_arrays(queries, ids, *exact_search(asked, shown, 10))
     table = score_ranking(ranking, domain.split("dev"), ("ndcg@10",))
-    return {"epoch": epoch, "loss": loss, "dev_ndcg@10": float(table["ndcg@10"].mean())}
+    return {"epoch": epoch, "loss": loss, DEV: float(table["ndcg@10"].mean())}

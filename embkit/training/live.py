@@ -1,17 +1,12 @@
-"""train_live: training in a second thread, so that the kernel goes on listening meanwhile.
-
-In a cell that blocks, a Stop button's click is heard only after the training has ended.
-``run = await ek.train_live(recipe, domain)`` hears it at once, and the cells below wait their turn.
-"""
+"""Training in a second thread, so that a click on Stop is heard while it runs."""
 
 from __future__ import annotations
 
 import asyncio
-import shutil
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,16 +15,17 @@ from transformers import TrainerCallback
 from ..assets.catalogue import resolve
 from ..data import Domain
 from ..errors import EmbkitError
+from ..files import replace_folder
+from ..models.loading import load_model
 from ..recipes.recipe import Recipe
 from ..runs import Run
 from .lora import merge_adapter, record_base
-from .trainer import _log, train
+from .trainer import DEV, log_row, train
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 BEST = "best"  # under a run's checkpoints: the model with the highest dev score so far
-DEV = "dev_ndcg@10"
 EVERY = 0.1  # seconds between two reports of a step
 
 
@@ -38,10 +34,10 @@ class Progress:
     """Where a training stands.
 
     Args:
-        step: steps done, earlier sittings included.
+        step: steps done, those before a stop included.
         steps: steps in all.
         history: what was logged so far: dicts as in ``Run.history``.
-        pairs_per_second: in this sitting; 0 before its first step.
+        pairs_per_second: since it was started; 0 before the first step.
         seconds_left: at that speed.
     """
 
@@ -77,8 +73,6 @@ class Stopped:
         Raises:
             EmbkitError: the run has been finished or deleted since.
         """
-        from ..models.loading import load_model
-
         best = self.path / "checkpoints" / BEST
         if not best.is_dir():
             raise EmbkitError(
@@ -87,8 +81,8 @@ class Stopped:
                 hint="run = ek.train(stopped.recipe, domain), then run.model()",
             )
         if self.recipe.lora_rank:
-            start, four_bits = resolve(self.recipe.model), self.recipe.lora.four_bits
-            return merge_adapter(start, best, quantized=four_bits)
+            four_bits = self.recipe.lora.four_bits
+            return merge_adapter(self.recipe.model, best, quantized=four_bits)
         return load_model(best)
 
     def __repr__(self) -> str:
@@ -103,8 +97,6 @@ class Job:
     Only one runs at a time in a process: two would share the random numbers, and the processor.
 
     Args:
-        recipe: what to train.
-        domain: on what.
         listen: called with a ``Progress`` after steps, at most ten times a second, and whenever
             something was logged.
     """
@@ -116,9 +108,7 @@ class Job:
     ) -> None:
         self.recipe, self.domain = recipe, domain
         self.listen = listen or (lambda progress: None)
-        self.progress = Progress()
         self._stop = threading.Event()
-        self._watcher: _Watcher | None = None
 
     def stop(self) -> None:
         """Stops after the step in hand; the checkpoint and the best model so far are kept."""
@@ -140,11 +130,11 @@ class Job:
                 hint="wait until it is done, or press Stop in its panel",
             )
         Job._running, loop = self, asyncio.get_running_loop()
-        self._watcher = _Watcher(
-            self.recipe, lambda progress: loop.call_soon_threadsafe(self._heard, progress)
+        watcher = _Watcher(
+            self.recipe, lambda progress: loop.call_soon_threadsafe(self.listen, progress)
         )
         try:
-            work = asyncio.ensure_future(asyncio.to_thread(self._work))
+            work = asyncio.ensure_future(asyncio.to_thread(self._work, watcher))
             try:
                 return await asyncio.shield(work)
             except asyncio.CancelledError:
@@ -154,14 +144,8 @@ class Job:
         finally:
             Job._running = None
 
-    def _heard(self, progress: Progress) -> None:
-        self.progress = progress
-        self.listen(progress)
-
-    def _work(self) -> Run | Stopped:
+    def _work(self, watcher: _Watcher) -> Run | Stopped:
         """In the thread. A KeyboardInterrupt must not leave it: it would end the event loop."""
-        watcher = self._watcher
-        assert watcher is not None
         try:
             return train(self.recipe, self.domain, stop=self._stop, quiet=True, callbacks=[watcher])
         except KeyboardInterrupt:
@@ -181,9 +165,9 @@ class _Watcher(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         checkpoints = Path(args.output_dir)
         self.path, self._first = checkpoints.parent, state.global_step
-        rows = tuple(row for row in map(_log, state.log_history) if _says(row))
+        rows = tuple(row for row in map(log_row, state.log_history) if _says(row))
         self.progress = Progress(state.global_step, state.max_steps, rows)
-        if (checkpoints / BEST).is_dir():  # of an earlier sitting
+        if (checkpoints / BEST).is_dir():  # of before a stop
             self._best = max((row[DEV] for row in rows if DEV in row), default=self._best)
         self._report(self.progress)
 
@@ -194,37 +178,35 @@ class _Watcher(TrainerCallback):
         now = time.perf_counter()
         self._spent += now - self._since
         done = state.global_step - self._first
-        left = (state.max_steps - state.global_step) * self._spent / max(1, done)
-        speed = done * self.recipe.batch_size / max(self._spent, 1e-9)
-        self.progress = Progress(
-            state.global_step, state.max_steps, self.progress.history, speed, left
+        self.progress = replace(
+            self.progress,
+            step=state.global_step,
+            pairs_per_second=done * self.recipe.batch_size / max(self._spent, 1e-9),
+            seconds_left=(state.max_steps - state.global_step) * self._spent / max(1, done),
         )
         if now - self._told > EVERY:
             self._told = now
             self._report(self.progress)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        row = _log({**(logs or {}), "step": state.global_step})
+        row = log_row({**(logs or {}), "step": state.global_step})
         if _says(row):
-            now = self.progress
-            history = (*now.history, row)
-            self.progress = Progress(
-                state.global_step, state.max_steps, history, now.pairs_per_second, now.seconds_left
-            )
+            history = (*self.progress.history, row)
+            self.progress = replace(self.progress, history=history)
             self._report(self.progress)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any, **about: Any) -> None:
         score = metrics.get(f"eval_{DEV}")
         if score is None or score <= self._best:
             return
-        self._best, target = score, Path(args.output_dir) / BEST
-        fresh = target.with_name(f".{BEST}-fresh")
-        shutil.rmtree(fresh, ignore_errors=True)
-        about["model"].save_pretrained(str(fresh))
-        if self.recipe.lora_rank:  # that was the adapter alone
-            record_base(fresh, self.recipe.model, resolve(self.recipe.model))
-        shutil.rmtree(target, ignore_errors=True)
-        fresh.replace(target)
+        self._best = score
+
+        def write(folder: str) -> None:
+            about["model"].save_pretrained(folder)
+            if self.recipe.lora_rank:  # that was the adapter alone
+                record_base(Path(folder), self.recipe.model, resolve(self.recipe.model))
+
+        replace_folder(Path(args.output_dir) / BEST, write)
 
 
 def _says(row: dict[str, float]) -> bool:

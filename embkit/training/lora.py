@@ -7,24 +7,26 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from ..assets.catalogue import folder_fingerprint, resolve
 from ..errors import EmbkitError
 from ..files import write_atomic
 from ..recipes.settings import lora_plus_settings, lora_settings
 from ..recipes.views import Lora
 
 if TYPE_CHECKING:
-    import torch
     from sentence_transformers import SentenceTransformer
 
 ADAPTER = "adapter"  # the folder of a run that holds the adapter alone
 BASE = "base.json"  # in that folder: the model that it was trained on
+TEXT = "text_model."  # in a CLIP's names
 
 
 def make_optimizer(model: SentenceTransformer, lora: Lora) -> torch.optim.Optimizer | None:
     """LoRA+'s optimizer where the recipe asks for it; None: the trainer makes its own."""
     if lora.plus == 1:
         return None
-    import torch
     from peft.optimizers import create_loraplus_optimizer
 
     return create_loraplus_optimizer(model, torch.optim.AdamW, **lora_plus_settings(lora))
@@ -36,7 +38,6 @@ def add_lora(model: SentenceTransformer, lora: Lora) -> None:
     Raises:
         EmbkitError: rank 0, or a target that the model has no layer for; it names those there are.
     """
-    import torch
     from peft import LoraConfig
 
     if lora.rank < 1:
@@ -45,32 +46,61 @@ def add_lora(model: SentenceTransformer, lora: Lora) -> None:
             expected="a rank of 1 or more; without LoRA, every weight is trained",
             hint="recipe.replace(lora_rank=4)",
         )
-    kinds = (torch.nn.Linear, torch.nn.Embedding)
-    layers = [n for n, m in model.named_modules() if isinstance(m, kinds)]
-    known = sorted({name.rsplit(".", 1)[-1] for name in layers})
-    missing = [t for t in lora.targets if not any(_ends(name, t) for name in layers)]
-    if missing or not lora.targets:
-        raise EmbkitError(
-            f"the model has no linear layer or table named {', '.join(missing) or '(nothing)'!r}",
-            expected=f"the ends of layers' names, such as: {', '.join(known)}",
-            hint=f"recipe.replace(lora_targets={tuple(_linear(model))!r})",
-        )
+    _layers(model, lora.targets, (torch.nn.Linear, torch.nn.Embedding))
     model.add_adapter(LoraConfig(**lora_settings(lora)))
     for weight in model.parameters():
         if weight.requires_grad:  # beside four bits, peft makes them of the dtype of products
             weight.data = weight.data.float()
 
 
-def _linear(model: SentenceTransformer) -> list[str]:
-    """The ends of the linear layers' names."""
-    import torch
+def add_text_lora(model: SentenceTransformer, lora: Lora) -> None:
+    """Adds LoRA's matrices to the text tower of a model that reads pictures, in place.
 
-    named = model.named_modules()
-    return sorted({n.rsplit(".", 1)[-1] for n, m in named if isinstance(m, torch.nn.Linear)})
+    Raises:
+        EmbkitError: a target that the text tower has no layer for, or LoRA+ or four bits, which
+            stay with texts alone.
+    """
+    from peft import LoraConfig, inject_adapter_in_model
+
+    if lora.plus != 1 or lora.four_bits:
+        raise EmbkitError(
+            f"approach='clip' with lora_plus={lora.plus:g}, quantize={lora.quantize!r}",
+            expected="plain learning rates and whole weights: the image tower has its own rate",
+            hint="recipe.replace(lora_plus=1.0, quantize='none')",
+        )
+    network = model[0].auto_model
+    chosen = _layers(network, lora.targets, (torch.nn.Linear,))
+    inject_adapter_in_model(LoraConfig(**lora_settings(lora) | {"target_modules": chosen}), network)
 
 
-def _ends(name: str, target: str) -> bool:
-    return name == target or name.endswith("." + target)
+def _layers(network: Any, targets: tuple[str, ...], kinds: tuple[type, ...]) -> list[str]:
+    """The names of a network's target layers; where two towers are in one, of the text tower's."""
+    layers = {name: module for name, module in network.named_modules() if isinstance(module, kinds)}
+    if any(TEXT in name for name in layers):
+        layers = {name: module for name, module in layers.items() if TEXT in name}
+    found = {t: [name for name in layers if f".{name}".endswith(f".{t}")] for t in targets}
+    missing = [target for target, names in found.items() if not names]
+    if missing or not targets:
+        linear = {n.rsplit(".", 1)[-1] for n, m in layers.items() if isinstance(m, torch.nn.Linear)}
+        known = sorted({name.rsplit(".", 1)[-1] for name in layers})
+        raise EmbkitError(
+            f"the model has no linear layer or table named {', '.join(missing) or '(nothing)'!r}",
+            expected=f"the ends of layers' names, such as: {', '.join(known)}",
+            hint=f"recipe.replace(lora_targets={tuple(sorted(linear))!r})",
+        )
+    return [name for name in layers if any(name in names for names in found.values())]
+
+
+def merge_text_lora(model: SentenceTransformer) -> None:
+    """Adds the matrices to the weights they stand beside, in place: a plain model remains."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    network = model[0].auto_model
+    for name, module in list(network.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            module.merge()
+            above, _, own = name.rpartition(".")
+            setattr(network.get_submodule(above), own, module.get_base_layer())
 
 
 def load_matrices(model: SentenceTransformer, checkpoint: str | Path) -> None:
@@ -88,8 +118,6 @@ def load_matrices(model: SentenceTransformer, checkpoint: str | Path) -> None:
 
 def record_base(adapter: Path, model: str, folder: Path) -> None:
     """Writes beside an adapter which weights it was trained on: it is worth nothing on others."""
-    from ..assets.catalogue import folder_fingerprint
-
     known = {"model": model, "fingerprint": folder_fingerprint(folder)}
     write_atomic(adapter / BASE, json.dumps(known, indent=1))
 
@@ -128,8 +156,6 @@ def merge_adapter(
 
 
 def _check_base(start: str | Path, adapter: Path) -> None:
-    from ..assets.catalogue import folder_fingerprint, resolve
-
     try:
         known = json.loads((adapter / BASE).read_text(encoding="utf-8"))
         name, wanted = str(known["model"]), known["fingerprint"]

@@ -1,9 +1,10 @@
-"""A recipe's loss: sentence-transformers' own classes, and one for the whole corpus."""
+"""A recipe's loss: sentence-transformers' own classes, and the package's for the whole corpus."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
 
 from ..errors import EmbkitError
 from ..recipes.settings import Cosine, FromTeacher, Named, Other, loss_settings
@@ -29,8 +30,6 @@ def make_loss(
     Raises:
         EmbkitError: a size that is larger than the model's vectors.
     """
-    from operator import attrgetter
-
     import torch
     from sentence_transformers.sentence_transformer import losses
     from sentence_transformers.util import pairwise_cos_sim
@@ -39,21 +38,19 @@ def make_loss(
     from ..losses import clip, corpus
     from ..models.loading import load_model
 
-    name, settings = loss_settings(part)
-    given = dict(settings)
-    for key, value in settings.items():
+    def given(value: Any) -> Any:
         if isinstance(value, Other):
-            given[key] = load_model(value.model)
-        if isinstance(value, Named):
-            given[key] = attrgetter(value.name)(losses)
-        if isinstance(value, Cosine):
-            given[key] = pairwise_cos_sim
+            return load_model(value.model)
         if isinstance(value, FromTeacher):
-            given[key] = torch.from_numpy((taught or {})[value.table])
-    given |= gathering(name, team())
-    own = getattr(corpus, name, None) or getattr(clip, name, None)
-    kind = own or getattr(losses, name)
-    loss = kind(model, **given)
+            return torch.from_numpy((taught or {})[value.name])
+        if isinstance(value, Named):
+            return attrgetter(value.name)(losses)
+        return pairwise_cos_sim if isinstance(value, Cosine) else value
+
+    name, settings = loss_settings(part)
+    arguments = {key: given(value) for key, value in settings.items()} | gathering(name, team())
+    kind = next(getattr(m, name) for m in (corpus, clip, losses) if hasattr(m, name))
+    loss = kind(model, **arguments)
     if not part.matryoshka:
         return loss
     dim = model.get_embedding_dimension() or 0

@@ -1,18 +1,19 @@
 """What one training step must hold in memory, counted tensor by tensor.
 
 A process's resident memory tells little about a method: it holds the interpreter, the libraries
-and whatever ran before. So the tensors are counted: the model's weights, their gradients, the
-optimizer's state, and what the forward pass keeps for the backward one.
+and whatever ran before.
 """
 
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, fields
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from .. import session
 from ..data import Domain
-from ..display import facts
+from ..display import Shown, Table, facts
 from ..recipes.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 MB = 1e6
 
 
-@dataclass(frozen=True)
-class Footprint:
+@dataclass(frozen=True, repr=False)
+class Footprint(Shown):
     """Bytes that a training step holds.
 
     Args:
@@ -46,17 +47,17 @@ class Footprint:
         """All four parts together."""
         return self.weights + self.gradients + self.optimizer + self.activations
 
-    def row(self) -> dict[str, float | None]:
+    def row(self) -> dict[str, float]:
         """The parts in MB (10^6 bytes), by name."""
-        parts = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "label"}
-        parts = {name: value for name, value in parts.items() if value is not None}
-        return {name: value / MB for name, value in (parts | {"total": self.total}).items()}
+        parts = asdict(self) | {"total": self.total}
+        return {k: v / MB for k, v in parts.items() if k != "label" and v is not None}
 
     def __repr__(self) -> str:
         parts = ", ".join(f"{name} {value:.0f} MB" for name, value in self.row().items())
         return f"Footprint({self.label}: {parts})"
 
-    def _repr_html_(self) -> str:
+    def table(self) -> Table:
+        """The parts in MB."""
         return facts({f"{name}, MB": f"{v:.1f}" for name, v in self.row().items()}, self.label)
 
 
@@ -64,7 +65,6 @@ def footprint(recipe: Recipe, domain: Domain) -> Footprint:
     """Takes one training step of a recipe, throws it away, and says what it held.
 
     Args:
-        recipe: what would be trained.
         domain: on what; the first batch of its training pairs is used.
 
     Raises:
@@ -72,11 +72,12 @@ def footprint(recipe: Recipe, domain: Domain) -> Footprint:
     """
     import torch
 
-    from .. import session
     from ..assets.catalogue import resolve
     from ..models.packing import efficient
+    from ..models.quantized import scales
     from .trainer import make_trainer, training_pairs
 
+    # a trainer and its first batch
     session.quiet()
     pairs = training_pairs(recipe, domain)
     with tempfile.TemporaryDirectory() as output:
@@ -87,7 +88,8 @@ def footprint(recipe: Recipe, domain: Domain) -> Footprint:
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
     own = [*model.parameters(), *model.buffers()]
-    weights = _bytes([*own, *_scales(model)])
+    # four-bit layers hold scales beside their codes
+    weights = _bytes([*own, *(scale for module in model.modules() for scale in scales(module))])
     kept: dict[int, int] = {}
     known = {t.untyped_storage().data_ptr() for t in own}
 
@@ -97,36 +99,25 @@ def footprint(recipe: Recipe, domain: Domain) -> Footprint:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(
-        session.precision(model.device.type)
-    )
-    cast = torch.autocast(model.device.type, dtype=dtype, enabled=dtype is not None)
+    # the step: forward, backward, update
     model.train()
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
-    with efficient(model), cast, hooks:
+    with efficient(model), session.autocast(model.device.type), hooks:
         loss = trainer.compute_loss(model, batch)
     activations = sum(kept.values())
     loss.backward()
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
     optimizer = trainer.create_optimizer()
     optimizer.step()
     moments = [v for s in optimizer.state.values() for v in s.values() if torch.is_tensor(v)]
     return Footprint(
         recipe.label,
         weights,
-        _bytes(gradients),
+        _bytes(p.grad for p in model.parameters() if p.grad is not None),
         _bytes(moments),
         activations,
         torch.cuda.max_memory_allocated() if on_gpu else None,
     )
 
 
-def _bytes(tensors: list[Any]) -> int:
+def _bytes(tensors: Iterable[Any]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
-def _scales(model: Any) -> list[Any]:
-    """What four-bit layers hold beside their codes."""
-    from ..models.quantized import scales
-
-    return [tensor for module in model.modules() for tensor in scales(module)]

@@ -1,16 +1,19 @@
-"""What a model forgets: one general task before and after, and the mean of both models' weights."""
+"""The mean of two models' weights, and how much of the tuned one dev asks for."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..data import Domain
 from ..errors import EmbkitError
+from ..models.loading import as_model
+from .callbacks import dev_ndcg
+from .trials import DEV, Trials
 
 if TYPE_CHECKING:
-    import pandas as pd
     from sentence_transformers import SentenceTransformer
 
 SHARES = (0.5, 0.6, 0.7, 0.8, 0.9)
@@ -30,10 +33,6 @@ def merge_weights(tuned: Any, start: Any, share: float = 0.5) -> SentenceTransfo
 
     Raises:
         EmbkitError: a share outside 0 to 1, or models of different shapes.
-
-    Example:
-        >>> merged = merge_weights(run, "minilm")  # doctest: +SKIP
-        >>> ek.evaluate(merged, domain, name="merged")  # doctest: +SKIP
     """
     import torch
 
@@ -48,20 +47,15 @@ def merge_weights(tuned: Any, start: Any, share: float = 0.5) -> SentenceTransfo
             expected="a model, and the one that it was fine-tuned from",
             hint="run.recipe.model names the start",
         )
-    with torch.no_grad():
-        merged.load_state_dict(
-            {
-                name: torch.lerp(theirs[name], weight, share)
-                if weight.is_floating_point()
-                else weight
-                for name, weight in mine.items()
-            }
-        )
+    for name, weight in mine.items():
+        if weight.is_floating_point():
+            mine[name] = torch.lerp(theirs[name], weight, share)
+    merged.load_state_dict(mine)
     return merged
 
 
-@dataclass(frozen=True)
-class MergeChoice:
+@dataclass(frozen=True, repr=False)
+class MergeChoice(Trials):
     """Merged models of several shares, and what each scores on dev.
 
     Args:
@@ -73,26 +67,21 @@ class MergeChoice:
     cost: float
 
     @property
+    def rows(self) -> tuple[dict[str, Any], ...]:  # type: ignore[override]
+        """One dict a share."""
+        least = self.dev[1.0] - self.cost
+        return tuple(
+            {"share": s, DEV: v, "within the cost": v >= least} for s, v in sorted(self.dev.items())
+        )
+
+    @property
     def best(self) -> float:
         """The smallest share, so the one that forgets least, within the cost on dev."""
-        return min(s for s, value in self.dev.items() if value >= self.dev[1.0] - self.cost)
+        return min(row["share"] for row in self.rows if row["within the cost"])
 
-    def frame(self) -> pd.DataFrame:
-        """One row a share."""
-        import pandas as pd
-
-        rows = [
-            {"share": s, "dev nDCG@10": v, "within the cost": v >= self.dev[1.0] - self.cost}
-            for s, v in sorted(self.dev.items())
-        ]
-        return pd.DataFrame(rows).set_index("share")
-
-    def __repr__(self) -> str:
-        return f"{self.frame().round(4)}\nsmallest share within {self.cost:g} on dev: {self.best:g}"
-
-    def _repr_html_(self) -> str:
-        said = f"<p>smallest share within {self.cost:g} on dev: {self.best:g}</p>"
-        return self.frame().round(4).to_html() + said
+    @property
+    def caption(self) -> str:  # type: ignore[override]
+        return f"smallest share within {self.cost:g} on dev: {self.best:g}"
 
 
 def tune_share(
@@ -114,12 +103,7 @@ def tune_share(
 
     Raises:
         EmbkitError: no share, or one outside 0 to 1; a cost below 0.
-
-    Example:
-        >>> share = ek.training.tune_share(run, "minilm", domain).best  # doctest: +SKIP
     """
-    from ..evaluation.ranking import rank, score
-
     if not shares or cost < 0:
         raise EmbkitError(
             f"shares={tuple(shares)}, cost={cost:g}",
@@ -127,20 +111,9 @@ def tune_share(
             hint=f"shares={SHARES}, cost=0.01",
         )
     models = {share: merge_weights(tuned, start, share) for share in shares} | {1.0: _fresh(tuned)}
-    dev = {}
-    for share, model in models.items():
-        ranking = rank(model, domain, "dev", documents=domain.dev_corpus())
-        dev[float(share)] = float(score(ranking, domain, "dev")["ndcg@10"].mean())
-    return MergeChoice(dev, cost)
+    return MergeChoice({float(s): dev_ndcg(model, domain) for s, model in models.items()}, cost)
 
 
 def _fresh(model: Any) -> SentenceTransformer:
     """A model of its own to write into."""
-    from copy import deepcopy
-
-    from ..models.loading import load_model
-    from ..runs import Run
-
-    if isinstance(model, Run):
-        return model.model()
-    return deepcopy(model) if hasattr(model, "state_dict") else load_model(model)
+    return deepcopy(model) if hasattr(model, "state_dict") else as_model(model)

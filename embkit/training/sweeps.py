@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-import html
 import json
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..data import Domain
+from ..display import Table
 from ..errors import EmbkitError, not_installed, unknown
+from ..pairs.pairs import collect
 from ..recipes.recipe import FIELDS, Recipe
 from ..runs import store
 from .trainer import train
+from .trials import DEV, Trials
 
 if TYPE_CHECKING:
     import optuna
-    import pandas as pd
 
 Range = Sequence[Any]  # [values to choose among], (low, high), or (low, high, "log")
 RUNG = 0.25  # of the pairs: what a trial is first trained on
 
 
 @dataclass(frozen=True, repr=False)
-class SweepResult:
+class SweepResult(Trials):
     """What a sweep tried; the dev split alone was read.
 
     Args:
-        recipe: what all trials share.
         fields: the settings that were searched.
         rows: one dict a trial: its settings, ``small`` (dev nDCG@10 on a quarter of the pairs),
             ``dev nDCG@10`` (on all; None where it was cut short), ``state``, ``seconds``.
@@ -40,6 +40,7 @@ class SweepResult:
     fields: tuple[str, ...]
     rows: tuple[dict[str, Any], ...]
     file: Path
+    caption = "small: dev nDCG@10 after a quarter of the pairs"
 
     @property
     def best(self) -> Recipe:
@@ -48,37 +49,12 @@ class SweepResult:
         Raises:
             EmbkitError: no trial was finished.
         """
-        done = [row for row in self.rows if row["dev nDCG@10"] is not None]
-        if not done:
-            raise EmbkitError(
-                f"{len(self.rows)} trials, none of them finished",
-                expected="one trial at least that was trained on all pairs",
-                hint="ek.training.sweep(recipe, domain, space, trials=10) goes on from here",
-            )
-        row = max(done, key=lambda row: row["dev nDCG@10"])
-        return self.recipe.replace(**{name: row[name] for name in self.fields})
+        return self.recipe.replace(**{name: self.best_row[name] for name in self.fields})
 
-    def frame(self) -> pd.DataFrame:
+    def table(self) -> Table:
         """The trials, the best first."""
-        import pandas as pd
-
-        table = pd.DataFrame(self.rows)
-        return table.sort_values(["dev nDCG@10", "small"], ascending=False, na_position="last")
-
-    def __repr__(self) -> str:
-        states = [row["state"] for row in self.rows]
-        told = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
-        return f"Trials of {', '.join(self.fields)}: {told}"
-
-    def _repr_html_(self) -> str:
-        names = [*self.fields, "small", "dev nDCG@10", "state", "seconds"]
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
-        body = ""
-        for row in self.frame().to_dict("records"):
-            cells = "".join(f"<td>{html.escape(_told(row[name]))}</td>" for name in names)
-            body += f"<tr>{cells}</tr>"
-        note = "small: dev nDCG@10 after a quarter of the pairs"
-        return f"<table><caption>{note}</caption><tr>{head}</tr>{body}</table>"
+        order = sorted(self.rows, key=lambda row: (row[DEV] or 0, row["small"]), reverse=True)
+        return Trials.table(replace(self, rows=tuple(order)))
 
 
 def sweep(
@@ -100,23 +76,18 @@ def sweep(
     is tried again first. Runs are kept as always.
 
     Args:
-        recipe: what all trials share.
         domain: on what; test splits are not read.
-        space: field of the recipe -> a list of values, ``(low, high)``, or ``(low, high, "log")``.
+        space: field of the recipe -> a list of values, ``(low, high)``, or ``(low, high, "log")``,
+            such as ``{"learning_rate": (1e-5, 1e-2, "log"), "batch_size": [64, 128]}``.
         trials: how many in all, earlier calls included.
         name: of the sweep; another space or recipe under one name is refused.
         seed: of the search.
         stop: when set, the search ends after the step in hand, as in ``train``.
-        quiet: no progress bars.
 
     Raises:
         EmbkitError: optuna is not installed, an unknown field, a range that is none, or a name
             that another sweep has.
         KeyboardInterrupt: stopped.
-
-    Example:
-        >>> space = {"learning_rate": (1e-5, 1e-2, "log"), "batch_size": [64, 128]}
-        >>> sweep(Recipe(epochs=1), domain, space, trials=20)  # doctest: +SKIP
 
     Paper: Akiba et al., Optuna: a next-generation hyperparameter optimization framework, 2019.
     """
@@ -126,40 +97,51 @@ def sweep(
         raise EmbkitError(
             f"a sweep of {len(ranges)} fields with {trials} trials",
             expected="one field or more, and one trial or more",
-            hint='sweep(recipe, domain, {"learning_rate": (1e-5, 1e-2, "log")}, trials=10)',
+            hint='ek.training.sweep(recipe, domain, {"learning_rate": (1e-5, 1e-2, "log")})',
         )
+    # what was tried before under this name
     file = store(domain) / "sweeps" / f"{name}.journal"
     file.parent.mkdir(parents=True, exist_ok=True)
     study = _study(found, file, seed)
     _same_sweep(study, recipe, ranges, name)
     _take_up_again(found, study)
-    pairs = recipe.max_pairs or _pairs(recipe, domain)
-    few = max(2, int(pairs * RUNG))
 
-    def objective(trial: Any) -> float:
-        try:
-            return tried(trial)
-        except KeyboardInterrupt:  # to be gone on with
-            study.enqueue_trial(trial.params)
-            raise
+    # the trials that are left: a quarter of the pairs, and all of them where that was no loss
+    pairs = recipe.max_pairs or len(collect(domain, recipe.pairs)[0])
+    few = max(2, int(pairs * RUNG))
 
     def tried(trial: Any) -> float:
         chosen = recipe.replace(**{f: _suggest(trial, f, r) for f, r in ranges.items()})
-        small = train(chosen.replace(max_pairs=few), domain, stop=stop, quiet=quiet)
-        trial.report(small.dev_score, step=few)
-        trial.set_user_attr("small", small.dev_score)
-        trial.set_user_attr("seconds", small.seconds)
-        if trial.should_prune():
-            raise found.TrialPruned
-        run = train(chosen, domain, stop=stop, quiet=quiet)
+        try:
+            small = train(chosen.replace(max_pairs=few), domain, stop=stop, quiet=quiet)
+            trial.report(small.dev_score, step=few)
+            trial.set_user_attr("small", small.dev_score)
+            trial.set_user_attr("seconds", small.seconds)
+            if trial.should_prune():
+                raise found.TrialPruned
+            run = train(chosen, domain, stop=stop, quiet=quiet)
+        except KeyboardInterrupt:  # tried again by the next call
+            study.enqueue_trial(trial.params)
+            raise
         trial.set_user_attr("seconds", small.seconds + run.seconds)
         return run.dev_score
 
     over = (found.trial.TrialState.COMPLETE, found.trial.TrialState.PRUNED)
     left = trials - len(study.get_trials(states=over))
     if left > 0:
-        study.optimize(objective, n_trials=left)
-    return _trials(study, recipe, tuple(ranges), file, over)
+        study.optimize(tried, n_trials=left)
+    rows = [_row(trial, tuple(ranges)) for trial in study.get_trials(states=over)]
+    return SweepResult(recipe, tuple(ranges), tuple(rows), file)
+
+
+def _row(trial: Any, fields: tuple[str, ...]) -> dict[str, Any]:
+    done = trial.state.name == "COMPLETE"
+    return {f: _rounded(trial.params[f]) for f in fields} | {
+        "small": trial.user_attrs["small"],
+        DEV: trial.value if done else None,
+        "state": "finished" if done else "cut short",
+        "seconds": trial.user_attrs["seconds"],
+    }
 
 
 def _library() -> Any:
@@ -168,12 +150,6 @@ def _library() -> Any:
     except ImportError as error:
         raise not_installed("optuna is not installed", "sweeps") from error
     return optuna
-
-
-def _pairs(recipe: Recipe, domain: Domain) -> int:
-    from ..pairs.pairs import collect
-
-    return len(collect(domain, recipe.pairs)[0])
 
 
 def _checked(recipe: Recipe, field: str, given: Range) -> Range:
@@ -197,8 +173,7 @@ def _suggest(trial: Any, field: str, given: Range) -> Any:
         return trial.suggest_categorical(field, given)
     whole = all(isinstance(value, int) for value in given[:2])
     pick = trial.suggest_int if whole else trial.suggest_float
-    value = pick(field, given[0], given[1], log=given[-1] == "log")
-    return value if whole else float(f"{value:.3g}")  # a recipe that can be read, and typed
+    return _rounded(pick(field, given[0], given[1], log=given[-1] == "log"))
 
 
 def _study(found: Any, file: Path, seed: int) -> optuna.Study:
@@ -240,33 +215,6 @@ def _take_up_again(found: Any, study: Any) -> None:
         study.tell(trial.number, state=states.FAIL)
 
 
-def _trials(
-    study: Any, recipe: Recipe, fields: tuple[str, ...], file: Path, over: tuple[Any, ...]
-) -> SweepResult:
-    rows = []
-    for trial in study.get_trials(states=over):
-        tried = {f: _rounded(trial.params[f]) for f in fields}
-        done = trial.state == over[0]
-        rows.append(
-            tried
-            | {
-                "small": trial.user_attrs["small"],
-                "dev nDCG@10": trial.value if done else None,
-                "state": "finished" if done else "cut short",
-                "seconds": trial.user_attrs["seconds"],
-            }
-        )
-    return SweepResult(recipe, fields, tuple(rows), file)
-
-
 def _rounded(value: Any) -> Any:
+    """Three digits: a recipe that can be read, and typed."""
     return float(f"{value:.3g}") if isinstance(value, float) else value
-
-
-def _told(value: Any) -> str:
-    if value is None or value != value:
-        return "–"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-__all__ = ["SweepResult", "sweep"]

@@ -182,8 +182,8 @@ rates
 
 # %%
 ek.plots.lines(
-    [row["learning_rate"] for row in rates.rows()],
-    {"dev nDCG@10": [row["dev nDCG@10"] for row in rates.rows()]},
+    [row["learning_rate"] for row in rates.rows],
+    {"dev nDCG@10": [row["dev nDCG@10"] for row in rates.rows]},
     "learning rate", "dev nDCG@10", logx=True,
 )
 

@@ -189,7 +189,7 @@ rates
 
 # %%
 plus = ek.train(recipe.replace(epochs=1), domain)
-one_epoch = {f"plain, {r['learning_rate']:g}": r["dev nDCG@10"] for r in rates.rows()}
+one_epoch = {f"plain, {r['learning_rate']:g}": r["dev nDCG@10"] for r in rates.rows}
 at = f"LoRA+, A {recipe.learning_rate:g}, B {recipe.lora_plus:g} times that"
 one_epoch[at] = plus.dev_score
 pd.Series(one_epoch, name="dev nDCG@10").to_frame().round(3)

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from embkit.advice.advise import CEILING, FEW_DEV, Advice, Limits, advice_rules, advise, decide
+from embkit.advice.advise import Advice, advise, decide
 from embkit.advice.check import validate_curve
 from embkit.advice.curves import HEAD_START, Curve
 from embkit.advice.evidence import FEW_PAIRS, Evidence, Trial, gather, small_sizes
+from embkit.advice.rules import CEILING, FEW_DEV, Limits, advice_rules
 from embkit.cli.main import main
 from embkit.data import Domain
 from embkit.errors import EmbkitError
@@ -37,7 +38,7 @@ def evidence(**changes):
         "searched": 7000,
         "base": 0.45,
         "base_ci": (0.42, 0.48),
-        "words": 0.35,
+        "bm25": 0.35,
         "parameters": 22_000_000,
         "query_ms": 5.0,
         "index_mb": 10.0,
@@ -138,9 +139,9 @@ def test_a_gain_by_chance_among_several_trials_is_none():
     [
         ({"query_ms": 30.0}, {"query_ms": 20}, "too slow", "fewer layers"),
         ({"index_mb": 100.0}, {"index_mb": 30}, "too large", "1/4"),
-        ({"pieces": 2.5, "whole": 0.3}, {}, "words in pieces", "30% of the words whole"),
+        ({"fertility": 2.5, "whole": 0.3}, {}, "fragmented words", "30% of the words whole"),
         ({"short_gap": -0.2}, {}, "short queries", "by 0.200"),
-        ({"words": 0.6}, {}, "words win", "put both together"),
+        ({"bm25": 0.6}, {}, "words win", "put both together"),
     ],
 )
 def test_remarks(changes, limits, rule, says):
@@ -168,8 +169,8 @@ def test_advice_shows_itself_and_goes_to_json():
     assert data["decision"] == "fine-tune" and data["limits"]["target"] == 0.9
     assert data["evidence"]["curve"][0]["pairs"] == 500
     html = found._repr_html_()
-    assert "<b>fine-tune</b>, corpus first" in html and "gain seen" in repr(found)
-    assert isinstance(found, Advice) and "word pieces" not in html.split("<table>")[0]
+    assert "fine-tune, corpus first" in html and "gain seen" in repr(found)
+    assert isinstance(found, Advice) and "tokens a word" not in html.split("</table>")[0]
 
 
 # On small domains, with a model
@@ -272,8 +273,8 @@ def test_the_law_is_found_and_carried_on():
     near, far = curve.interval(1000), curve.interval(100_000)
     error = [np.log((1 - a) / (1 - b)) for a, b in (near, far)]
     assert error[1] > error[0], "the farther, the less is known"
-    assert "power 0.200" in repr(curve) and "<td>1,000</td>" in curve._repr_html_()
-    assert [row["pairs"] for row in curve.table(8000)] == [250, 500, 1000, 8000]
+    assert "power 0.200" in repr(curve) and ">1,000</td>" in curve._repr_html_()
+    assert [row["pairs"] for row in curve.rows(8000)] == [250, 500, 1000, 8000]
 
 
 def test_training_that_hurts_has_a_curve_too():
@@ -327,8 +328,8 @@ def test_predictions_are_counted_against_the_run_on_all_pairs(tiny_model, monkey
 
     start = gather(domain, str(tiny_model), train=False).base
     monkeypatch.setattr("embkit.training.trainer.train", fit)
-    for room in ("foresight", "evidence"):
-        monkeypatch.setattr(f"embkit.{room}.on_dev", judged)
+    for module in ("check", "evidence"):
+        monkeypatch.setattr(f"embkit.advice.{module}.on_dev", judged)
     found = validate_curve(domain, str(tiny_model), sizes=(100, 200), resamplings=3)
     assert [seed for seed, pairs in trained if pairs is None] == [42, 43, 44]
     small = [(seed, n) for seed in (1, 2, 3) for n in (100, 200)]
@@ -337,7 +338,7 @@ def test_predictions_are_counted_against_the_run_on_all_pairs(tiny_model, monkey
     assert [abs(row["error"]) < 1e-6 for row in found.rows] == [True, False, True]
     assert found.close == 2 and found.covered >= 2
     assert "2 of 3 predictions within 0.02" in repr(found)
-    assert found.to_dict()["close"] == 2 and "<pre>" in found._repr_html_()
+    assert found.to_dict()["close"] == 2 and "2 of 3" in found._repr_html_()
     with pytest.raises(EmbkitError, match="0 resamplings"):
         validate_curve(domain, str(tiny_model), sizes=(100, 200), resamplings=0)
     with pytest.raises(EmbkitError, match="more pairs than"):

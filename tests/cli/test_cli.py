@@ -446,7 +446,7 @@ def test_sources_compares_the_arms_that_there_are(trained, folder, monkeypatch, 
 
     def equal_cost(recipe, domain, arms, rates):
         from embkit.training.experiments import Comparison
-        from embkit.training.trainer import GridResult
+        from embkit.training.trials import GridResult
 
         seen.update(recipe=recipe, arms=arms, rates=rates)
         sweep, found = GridResult("learning_rate", (run,)), ek.evaluate(run, domain)

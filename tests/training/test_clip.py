@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from embkit.recipes.recipe import Recipe, preset
 from embkit.recipes.script import stock_script
 from embkit.space.geometry import modality_gap
 from embkit.training.clip import copy_captions, is_trained, ridge, ridge_start
-from embkit.training.clip_lora import add_text_lora, merge_text_lora
+from embkit.training.lora import add_text_lora, merge_text_lora
 from embkit.widgets import Gallery
 from tests.benchmarks.picture_table import chance, markdown, measure
 
@@ -226,11 +227,11 @@ PROJECTIONS = ("0.text_projection.weight", "0.model.visual_projection.weight", "
     ],
 )
 def test_what_is_trained(parts, text, image, projections):
-    chosen = Recipe(approach="clip", trained_parts=parts)
+    chosen = Recipe(approach="clip", trained_parts=parts).clip
     assert [is_trained(n, chosen) for n in (TEXT, CLIP_TEXT)] == [text] * 2
     assert [is_trained(n, chosen) for n in (IMAGE, CLIP_IMAGE)] == [image] * 2
     assert [is_trained(n, chosen) for n in PROJECTIONS] == [projections] * 3
-    frozen = chosen.replace(frozen_stages=5)
+    frozen = replace(chosen, frozen_stages=5)
     assert not is_trained(IMAGE, frozen) and not is_trained("0.image.stem.weight", frozen)
     assert is_trained("0.image.blocks.5.norm.weight", frozen) == image
 
@@ -313,9 +314,10 @@ def test_lora_goes_to_the_text_tower_and_is_merged(tower_folder):
     model = load_model(tower_folder)
     chosen = recipe(tower_folder, lora_rank=2, lora_targets=("query", "output.dense"))
     before = {k: v.clone() for k, v in model[0].state_dict().items()}
-    add_text_lora(model, chosen)
+    torch.manual_seed(0)
+    add_text_lora(model, chosen.lora)
     for name, weight in model.named_parameters():
-        weight.requires_grad = weight.requires_grad and is_trained(name, chosen)
+        weight.requires_grad = weight.requires_grad and is_trained(name, chosen.clip)
         if "lora_B" in name:
             torch.nn.init.normal_(weight)
     trained = [name for name, weight in model.named_parameters() if weight.requires_grad]
@@ -330,7 +332,7 @@ def test_lora_goes_to_the_text_tower_and_is_merged(tower_folder):
     assert torch.linalg.matrix_rank(after[changed[0]] - before[changed[0]], rtol=1e-3) <= 2
     for wrong in ({"lora_plus": 8.0}, {"lora_targets": "q_proj"}):
         with pytest.raises(EmbkitError, match="lora_plus|no linear layer"):
-            add_text_lora(model, chosen.replace(**wrong))
+            add_text_lora(model, chosen.replace(**wrong).lora)
 
 
 def test_the_gap_of_two_clouds():

@@ -121,10 +121,10 @@ def test_margins_and_lists_are_compared_by_cosine(tiny_model, some):
     recipe = Recipe(teacher="another", hard_negatives=1, approach="margin_mse")
     vectors = [torch.tensor(some[name]).float() for name in ("queries", "positives", "queries")]
     wanted = (unit(some["queries"]) * unit(some["positives"])).sum(axis=1) - 1
-    loss = make_loss(recipe, load_model(tiny_model))
+    loss = make_loss(recipe.loss, load_model(tiny_model))
     zero = loss.compute_loss_from_embeddings(vectors, torch.tensor(wanted).float())
     assert zero.item() == pytest.approx(0, abs=1e-10)
-    loss = make_loss(recipe.replace(approach="kl"), load_model(tiny_model))
+    loss = make_loss(recipe.replace(approach="kl").loss, load_model(tiny_model))
     scores = torch.tensor(np.stack([wanted + 1, np.ones(4)], axis=1)).float()
     assert loss.compute_loss_from_embeddings(vectors, scores).item() == pytest.approx(0, abs=1e-8)
 
@@ -132,7 +132,7 @@ def test_margins_and_lists_are_compared_by_cosine(tiny_model, some):
 def test_the_cosine_of_several_is_the_mean_of_their_cosines(cache, tiny_model, tiny_teacher):
     texts = ["sepsis of the eye", "growth of the bone", "ache"]
     parts = [load_teacher(str(m)).vectors(texts) for m in (tiny_model, tiny_teacher)]
-    both = load_teacher(f"{tiny_model}+{tiny_teacher}")
+    both = load_teacher([tiny_model, tiny_teacher])
     mean = np.mean([part @ part.T for part in parts], axis=0)
     np.testing.assert_allclose(both.vectors(texts) @ both.vectors(texts).T, mean, atol=1e-6)
     np.testing.assert_allclose(both.scores(texts, [texts[:2]] * 3), mean[:, :2], atol=1e-6)
@@ -143,7 +143,7 @@ def test_a_teacher_is_evaluated_like_a_model(store, tiny_domain, tiny_model, tin
     one = ek.evaluate(load_teacher(str(tiny_model)), tiny_domain)
     plain = ek.evaluate(str(tiny_model), tiny_domain)
     assert one.mean("known") == plain.mean("known") and one.label.startswith("teacher")
-    both = load_teacher(f"{tiny_model}+{tiny_teacher}")
+    both = load_teacher([tiny_model, tiny_teacher])
     assert ek.evaluate(both, tiny_domain, name="both").label == "both"
     assert ek.evaluate(both, tiny_domain, name="both").to_json()  # kept, by its weights
 
@@ -241,7 +241,7 @@ def test_runs_and_presets_teach(store, tiny_domain, tiny_model, monkeypatch):
     assert len(both.models) == 2
     assert load_teacher(str(run.path)).fingerprint() == Teacher("", (run.model(),)).fingerprint()
     monkeypatch.setitem(presets.PRESETS, "tiny", {"model": str(tiny_model), "epochs": 1})
-    named = load_teacher("tiny", tiny_domain)
+    named = load_teacher("tiny", tiny_domain, fit=trainer.train)
     assert named.fingerprint() == load_teacher(run.path.name, tiny_domain).fingerprint()
 
 
@@ -271,7 +271,7 @@ def test_a_cross_encoder_scores_lists_and_has_no_vectors(
         with pytest.raises(EmbkitError, match="approach='kl'"):
             training_pairs(recipe.replace(approach=approach, hard_negatives=0), tiny_domain)
     with pytest.raises(EmbkitError, match="among others"):
-        load_teacher(f"{tiny_model}+{tiny_reader}")
+        load_teacher([tiny_model, tiny_reader])
 
 
 def test_a_cross_encoder_is_tuned_once_and_ranks_better(
@@ -316,7 +316,7 @@ def test_a_teacher_that_says_nothing_is_refused(
 
 
 def test_a_teacher_that_is_no_model_is_refused(store, tmp_path, tiny_domain, tiny_model):
-    for name in ("no such model", str(tmp_path), f"{tiny_model}+", "minilmm"):
+    for name in ("no such model", str(tmp_path), [tiny_model, "other"], "minilmm"):
         recipe = Recipe(model=str(tiny_model), approach="distill", teacher=name)
         with pytest.raises(EmbkitError, match="no model and no finished run"):
             trainer.train(recipe, tiny_domain, quiet=True)
@@ -388,5 +388,5 @@ def test_the_presets_of_the_lesson_name_presets_as_their_teachers():
 
     for name in ("distilled", "distilled, 3 layers"):
         recipe = preset(name)
-        assert set(str(recipe.teacher).split("+")) <= PRESETS.keys()
+        assert set(recipe.teacher) <= PRESETS.keys()
     assert preset("distilled").label != preset("distilled, 3 layers").label

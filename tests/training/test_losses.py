@@ -98,15 +98,15 @@ def test_places_name_the_positive_first_then_what_else_is_right(tiny_domain):
     ids=lambda value: getattr(value, "approach", ""),
 )
 def test_each_approach_is_its_class(recipe, kind, tiny_model):
-    assert isinstance(make_loss(recipe, load_model(tiny_model)), kind)
+    assert isinstance(make_loss(recipe.loss, load_model(tiny_model)), kind)
 
 
 def test_gist_is_given_its_guide(tiny_model):
     model = load_model(tiny_model)
-    loss = make_loss(Recipe(approach="gist", guide=str(tiny_model)), model)
+    loss = make_loss(Recipe(approach="gist", guide=str(tiny_model)).loss, model)
     assert isinstance(loss, losses.GISTEmbedLoss) and loss.guide is not model
 
 
 def test_a_size_beyond_the_model_is_one_clear_error(tiny_model):
     with pytest.raises(EmbkitError, match="4096"):
-        make_loss(Recipe(matryoshka=(4096, 8)), load_model(tiny_model))
+        make_loss(Recipe(matryoshka=(4096, 8)).loss, load_model(tiny_model))

@@ -47,7 +47,7 @@ def test_the_best_of_dev_is_found_and_kept(trained, tiny_domain):
     assert len(more.rows) == 14 and more.rows[:12] == found.rows
     drawn = [row["learning_rate"] for row in more.rows]
     assert len(set(drawn)) > 12, "it does not draw again what it drew"
-    assert "finished" in repr(more) and "<td>cut short</td>" in more._repr_html_()
+    assert "finished" in repr(more) and ">cut short</td>" in more._repr_html_()
 
 
 def test_what_is_below_the_median_of_a_quarter_is_cut_short(trained, tiny_domain):

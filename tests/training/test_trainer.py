@@ -16,7 +16,7 @@ from sentence_transformers import SentenceTransformer
 from embkit import runs
 from embkit.errors import EmbkitError
 from embkit.recipes.recipe import Recipe
-from embkit.training import trainer
+from embkit.training import trainer, trials
 from embkit.training.trainer import training_pairs
 
 
@@ -95,13 +95,13 @@ VARIANTS = {
     "hard negatives": {"hard_negatives": 2},
     "a single step": {"epochs": 1, "batch_size": 512, "learning_rate": 2e-2},
     "families apart": {"unique_in_batch": "families", "batch_size": 4},
-    "LoRA": {"lora_rank": 2, "lora_targets": "query,value", "learning_rate": 5e-2},
+    "LoRA": {"lora_rank": 2, "lora_targets": ("query", "value"), "learning_rate": 5e-2},
     "DoRA, LoRA+": {
         "lora_rank": 2,
         "lora_variant": "dora",
         "lora_plus": 4.0,
         "learning_rate": 2e-2,
-        "lora_targets": "query,dense,word_embeddings",
+        "lora_targets": ("query", "dense", "word_embeddings"),
     },
     "PiSSA": {"lora_rank": 2, "lora_init": "pissa", "learning_rate": 1e-2},
     "QLoRA, rsLoRA": {
@@ -112,7 +112,7 @@ VARIANTS = {
     },
     "QLoRA, whole corpus": {
         "approach": "corpus",
-        "refresh": 2,
+        "corpus_refresh": 2,
         "lora_rank": 2,
         "quantize": "nf4",
         "learning_rate": 2e-2,
@@ -120,7 +120,7 @@ VARIANTS = {
     "symmetric, hardness": {"approach": "symmetric", "hardness": 2.0},
     "cached": {"approach": "cached", "batch_size": 8},
     "triplet": {"approach": "triplet", "hard_negatives": 1, "margin": 0.5},
-    "whole corpus": {"approach": "corpus", "refresh": 2, "hard_negatives": 1},
+    "whole corpus": {"approach": "corpus", "corpus_refresh": 2, "hard_negatives": 1},
     "Matryoshka, prompts": {
         "matryoshka": (32, 8),
         "query_prompt": "ask: ",
@@ -138,7 +138,7 @@ VARIANTS = {
     "distilled vectors": {
         "approach": "embedding_mse",
         "teacher": "another",
-        "unlabeled_texts": "documents+words",
+        "unlabeled_texts": ("documents", "words"),
     },
     "whole corpus at two sizes": {
         "approach": "corpus",
@@ -194,7 +194,7 @@ def test_a_checkpoint_cut_off_in_the_middle_is_not_used(tmp_path):
 BOTH = """
 import pickle, sys, torch
 torch.set_num_threads(1)
-from embkit.training import trainer
+from embkit.training import trainer, trials
 recipe, domain = pickle.load(open(sys.argv[1], "rb"))
 run = trainer.train(recipe, domain, quiet=True)
 print(run.record["seconds"])
@@ -313,14 +313,15 @@ def test_max_pairs_takes_a_seeded_part(tiny_domain, recipe):
 
 
 def test_choose_takes_the_best_dev_score(store, tiny_domain, recipe):
-    sweep = trainer.tune(
+    sweep = trials.tune(
         recipe.replace(epochs=1), tiny_domain, quiet=True, learning_rate=[1e-6, 1e-3]
     )
     scores = {run.recipe.learning_rate: run.dev_score for run in sweep.runs}
     assert sweep.best.learning_rate == max(scores, key=scores.get)
-    assert [row["best"] for row in sweep.rows()].count(True) == 1
+    assert sweep.best_row["learning_rate"] == sweep.best.learning_rate
+    assert sweep._repr_html_().count("★") == 1 and str(sweep).count("★") == 1
     with pytest.raises(EmbkitError, match="one field"):
-        trainer.tune(recipe, tiny_domain, seed=[1], epochs=[1])
+        trials.tune(recipe, tiny_domain, seed=[1], epochs=[1])
 
 
 def test_a_store_that_cannot_be_made_is_one_clear_error(tmp_path, monkeypatch, tiny_domain, recipe):

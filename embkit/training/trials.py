@@ -1,0 +1,125 @@
+"""Trials: what was tried, and what the dev split chose; ``tune`` tries values of one field."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..data import Domain
+from ..display import Shown, Table, table
+from ..errors import EmbkitError
+from ..recipes.recipe import Recipe
+from ..runs import Run
+from .trainer import train
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+DEV = "dev nDCG@10"
+DIGITS = {DEV: ".3f", "small": ".3f", "seconds": ".0f"}  # of a column; others: four in all
+
+
+class Trials(Shown):
+    """Trials that the dev split alone chooses among; each has a setting or several.
+
+    ``rows`` holds one dict a trial: its settings and ``dev nDCG@10``, None where it was cut short.
+    """
+
+    rows: tuple[dict[str, Any], ...]
+    caption = ""
+
+    @property
+    def best_row(self) -> dict[str, Any]:
+        """The row with the best dev score.
+
+        Raises:
+            EmbkitError: no trial was finished.
+        """
+        done = [row for row in self.rows if row[DEV] is not None]
+        if not done:
+            raise EmbkitError(
+                f"{len(self.rows)} trials, none of them finished",
+                expected="one trial at least that was trained on all pairs",
+                hint="ek.training.sweep(recipe, domain, space, trials=10) goes on from here",
+            )
+        return max(done, key=lambda row: row[DEV])
+
+    def frame(self) -> pd.DataFrame:
+        """One row a trial, the best first."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rows).sort_values(DEV, ascending=False)
+
+    def plot(self, x: str, color: str | None = None) -> Figure:
+        """One setting against the dev score, another as colour: ``plots.trials``."""
+        from ..plots import trials
+
+        return trials(self.rows, x, color)
+
+    def table(self) -> Table:
+        """The trials, the best one marked."""
+        done = any(row[DEV] is not None for row in self.rows)
+        best = {(self.rows.index(self.best_row), list(self.rows[0]).index(DEV))} if done else ()
+        told = [{name: _told(name, value) for name, value in row.items()} for row in self.rows]
+        return table(told, caption=self.caption, bold=best)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _told(name: str, value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:{DIGITS.get(name, '.4g')}}" if isinstance(value, float) else str(value)
+
+
+@dataclass(frozen=True, repr=False)
+class GridResult(Trials):
+    """Runs over the values of one field; the dev split alone chooses among them."""
+
+    field: str
+    runs: tuple[Run, ...]
+
+    @property
+    def rows(self) -> tuple[dict[str, Any], ...]:  # type: ignore[override]
+        """One dict a value: the value, its dev score, the seconds it took."""
+        return tuple(
+            {
+                self.field: getattr(run.recipe, self.field),
+                DEV: run.dev_score,
+                "seconds": run.seconds,
+            }
+            for run in self.runs
+        )
+
+    @property
+    def best_run(self) -> Run:
+        """The run with the best dev score."""
+        return max(self.runs, key=lambda run: run.dev_score)
+
+    @property
+    def best(self) -> Recipe:
+        """The recipe with the best dev score."""
+        return self.best_run.recipe
+
+
+def tune(recipe: Recipe, domain: Domain, *, quiet: bool = False, **values: Sequence) -> GridResult:
+    """Trains a recipe with each value of one field and lets the dev split choose.
+
+    Args:
+        values: one field with a list of values, such as ``learning_rate=[1e-4, 4e-4]``.
+
+    Raises:
+        EmbkitError: no field or several, or as ``train`` raises.
+    """
+    if len(values) != 1:
+        raise EmbkitError(
+            f"tune() was given {len(values)} fields: {sorted(values)}",
+            expected="one field with a list of values",
+            hint="ek.tune(recipe, domain, learning_rate=[1e-4, 4e-4])",
+        )
+    ((name, tried),) = values.items()
+    recipes = [recipe.replace(**{name: value}) for value in tried]
+    return GridResult(name, tuple(train(r, domain, quiet=quiet) for r in recipes))
