@@ -85,7 +85,7 @@ def test_a_room_lists_its_names_and_hides_none_behind_a_module(room):
         assert not isinstance(getattr(module, name), ModuleType), name
 
 
-LIGHT = ("pairs.labels", "training.trainer", "data", "cli.main", "runs", "evaluation.ranking")
+LIGHT = ("pairs.labels", "data", "cli.main", "runs", "evaluation.ranking", "search.index")
 
 
 def test_a_room_opens_no_heavy_library_before_it_is_needed():

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..errors import EmbkitError
 from ..models.encoding import encode_as
@@ -71,6 +70,8 @@ def exact_search(
 def _top(block: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k best of each row, best first, ties by lower index."""
     if k < block.shape[1]:
+        import torch
+
         values, places = torch.topk(torch.from_numpy(block), k + 1, dim=1)
         indices = np.sort(places[:, :k].numpy(), axis=1)
         for row in np.flatnonzero((values[:, k - 1] == values[:, k]).numpy()):
