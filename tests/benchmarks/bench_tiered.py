@@ -348,10 +348,11 @@ def tiered_bench() -> TieredBench | None:
 def picture(table: pd.DataFrame, batch: int = 1) -> Figure:
     """Queries a second against the hot tier's memory, a panel a size of the corpus."""
     from embkit import plots
+    from embkit.plots import figures
 
     sizes, names = sorted(table["documents"].unique()), list(dict.fromkeys(table["way"]))
-    with plots.style():
-        figure = plots.Picture(figsize=(2.0 + 3.2 * len(sizes), 3.8), layout="constrained")
+    with figures.style():
+        figure = figures.Picture(figsize=(2.0 + 3.2 * len(sizes), 3.8), layout="constrained")
         panels = figure.subplots(1, len(sizes), sharey=True, squeeze=False)[0]
         for axes, size in zip(panels, sizes, strict=True):
             for _, row in table[table["documents"] == size].iterrows():
@@ -359,7 +360,7 @@ def picture(table: pd.DataFrame, batch: int = 1) -> Figure:
                 axes.plot(
                     row["hot_mb"],
                     row[f"queries_per_second_{batch}"],
-                    marker=plots.MARKERS[number],
+                    marker=figures.MARKERS[number],
                     color=plots.COLORS[number],
                     fillstyle="full" if row["recall@10"] >= HOLLOW else "none",
                     ls="none",
@@ -368,7 +369,7 @@ def picture(table: pd.DataFrame, batch: int = 1) -> Figure:
             axes.set(xscale="log", yscale="log", title=f"{size:,} documents")
             axes.set_xlabel("MB in memory")
         panels[0].set_ylabel("queries a second")
-        marks = zip(plots.MARKERS, plots.COLORS, names, strict=False)
+        marks = zip(figures.MARKERS, plots.COLORS, names, strict=False)
         handles = [Line2D([], [], marker=m, color=c, ls="none", label=n) for m, c, n in marks]
         few = f"hollow: recall@{K} below {HOLLOW}"
         handles.append(Line2D([], [], marker="o", color="gray", mfc="none", ls="none", label=few))

@@ -8,8 +8,8 @@ import re
 
 import nbformat
 import pytest
-from embkit.authoring import compose
 
+from notebooks.tools.authoring import compose
 from tests.browser.conftest import SCREENSHOTS, SOURCES
 
 WIDGETS = re.compile(r"^[^#\n]*(?:\bek\.widgets\.(\w+)\(|\b(train_live)\()", re.M)

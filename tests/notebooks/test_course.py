@@ -378,8 +378,8 @@ def test_written_back_outputs_hold_nothing_of_this_machine(folder):
         folder,
         "00_here",
         "# %%\nimport ipywidgets\n\nipywidgets.IntSlider()\n\n"
-        "# %%\nfrom pathlib import Path\n\nimport notebooks.tools.course\n\n"
-        "print(Path.home() / 'x', notebooks.tools.course.__file__)\n\n"
+        "# %%\nfrom pathlib import Path\n\nimport embkit\n\n"
+        "print(Path.home() / 'x', embkit.__file__)\n\n"
         "# %%\nimport sys\nimport warnings\n\n"
         "sys.stderr.write('\\r 50%|##  | 1/2 [00:01<00:01]\\r100%|####| 2/2 [00:02<00:00]\\n')\n"
         "warnings.warn('careful')\n",
@@ -389,7 +389,7 @@ def test_written_back_outputs_hold_nothing_of_this_machine(folder):
     book = read(folder / "00_here.ipynb")
     slider, where, noise = (cell.outputs for cell in book.cells)
     assert slider == []
-    assert where[0].text == "~/x embkit/course.py\n"
+    assert where[0].text == "~/x embkit/__init__.py\n"
     assert [o.text.splitlines()[0] for o in noise] == ["cell.py:5: UserWarning: careful"]
     assert dict(book.metadata) == authoring.METADATA
     assert authoring.build(folder, check=True) == []

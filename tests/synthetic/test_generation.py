@@ -286,14 +286,14 @@ def test_killed_among_several_workers():
 def test_a_process_that_is_killed_loses_nothing(cache):
     code = (
         "import time\n"
-        "from tests.synthetic.test_generate import Echo, run, titles\n"
+        "from tests.synthetic.test_generation import Echo, run, titles\n"
         "run(titles(50), Echo(answer=lambda d, _: time.sleep(0.02) or f'it hurts, {d}'))\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code], cwd=Path(__file__).resolve().parents[2]
     )
     deadline, lines = time.monotonic() + 300, 0
-    while lines < 5 and time.monotonic() < deadline:
+    while lines < 5 and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.01)
         lines = sum(path.read_bytes().count(b"\n") for path in cache.rglob("*.jsonl"))
     process.kill()
