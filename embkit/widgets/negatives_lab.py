@@ -142,9 +142,9 @@ class NegativesLab(Panel):
         scores = mined.scores[:, 0]
         near = np.nanmean(scores) if np.isfinite(scores).any() else np.nan
         return (
-            f"{mined.candidates:,} candidates; mean similarity of the hardest negatives {near:.3f}, "
-            f"of the positives {np.nanmean(mined.positive_scores):.3f}; {mined.filled:,} places had "
-            "no candidate left: filled with random documents"
+            f"{mined.candidates:,} candidates; mean similarity of the hardest negatives "
+            f"{near:.3f}, of the positives {np.nanmean(mined.positive_scores):.3f}; "
+            f"{mined.filled:,} places without a candidate, filled with random documents"
         )
 
     def picture(self) -> Figure:

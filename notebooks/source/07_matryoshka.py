@@ -257,7 +257,9 @@ for name, model in models.items():
     dev = ek.encode(model, dev_queries)
     for size in (128, 64, 32):
         index = ek.search.TieredIndex(vectors[name], size=size)
-        needed[name, size] = index.shortlist_for_recall(dev, recall=0.99, deepest=len(corpus))
+        needed[name, size] = index.shortlist_for_recall(
+            dev, recall=0.99, deepest=len(corpus)
+        )
 pd.Series(needed).unstack().rename_axis("trained for", axis=0)[[128, 64, 32]]
 
 # %% [markdown]

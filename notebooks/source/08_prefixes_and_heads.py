@@ -487,7 +487,8 @@ told.append(
     f"{kinds['linear'].seconds:.0f} seconds; full fine-tuning gives {score(full)}"
 )
 for place, row in list(table.items())[:2]:
-    told.append(f"- {place}: {row['linear']} with decay, {row['linear, decay 0']} without")
+    undamped = row["linear, decay 0"]
+    told.append(f"- {place}: {row['linear']} with decay, {undamped} without")
 Markdown("\n".join(told))
 
 # %% [markdown]
