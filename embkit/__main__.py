@@ -1,4 +1,4 @@
-"""The command line's door."""
+"""The command line: ``python -m embkit``."""
 
 import sys
 

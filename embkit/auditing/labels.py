@@ -136,10 +136,10 @@ def _by_words(texts: list[str], queries: list[str], depth: int) -> list[list[int
     from ..search.index import BM25
 
     try:
-        indices, scores = BM25(texts).search(queries, depth)
+        indices, _ = BM25(texts).search(queries, depth)
     except EmbkitError:  # no text has a word to search by
         return [[] for _ in queries]
-    return [row[score > 0].tolist() for row, score in zip(indices, scores, strict=True)]
+    return [row[row >= 0].tolist() for row in indices]
 
 
 def _lost(

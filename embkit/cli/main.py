@@ -31,8 +31,8 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for room in (data, advising, training, results, models):
-        room.add(commands)
+    for kind in (data, advising, training, results, models):
+        kind.add(commands)
     return made
 
 

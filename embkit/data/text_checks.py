@@ -19,8 +19,12 @@ from .images import in_parts
 SHINGLE = 5  # characters
 MOST = 50  # near texts of one text that are compared exactly
 READ = 2_000  # characters of a text that shingles and scripts are taken from
-_ALONE = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"  # written without spaces
-_WORD = re.compile(rf"[{_ALONE}]|[^\W_{_ALONE}]+")
+# scripts written without spaces: Thai, Lao, Burmese, Khmer, Japanese, Chinese
+UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff"
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
+)
+_WORD = re.compile(rf"[{UNSPACED}]|[^\W_{UNSPACED}]+")
 _LETTERS = re.compile(r"[^\W\d_]+")
 
 EVERYDAY = """

@@ -45,7 +45,7 @@ def rank(
     k: int = DEPTH,
     cache: bool = True,
 ) -> Ranking:
-    """The k best documents of every query of a split.
+    """The k best documents of every query of a split; fewer where BM25 finds fewer.
 
     Args:
         model: a SentenceTransformer, a function ``list[str] -> (texts, dim)``, ``"bm25"``, or
@@ -106,9 +106,9 @@ def evaluate(
     whole = set(splits) == set(domain.test_splits)
     if save and whole and subject.by_content and path.is_file():
         try:
-            return Scores.load(path)
+            return _kept(path)
         except EmbkitError:
-            pass  # half-written by an older kill: scored again
+            pass  # half-written by an older kill, or out of date: scored again
     # ranking and scoring
     model, meta = as_model(what), dict(subject.meta)
     started = time.perf_counter()
@@ -162,7 +162,7 @@ def _subject(what: Any, name: str | None, domain: str) -> _Subject:
     if hasattr(what, "describe"):  # a Run or a Head
         return _Subject(key_of(what.path, domain), name or what.label, what.describe())
     if isinstance(what, str) and what == "bm25":
-        return _Subject("bm25", name or "bm25", {"trainable_params": 0})
+        return _Subject("bm25", name or "bm25", {"trainable_params": 0, "bm25": BM25.VERSION})
     if isinstance(what, str) or hasattr(what, "__fspath__"):
         from ..assets.catalogue import folder_fingerprint, resolve
 
@@ -195,9 +195,9 @@ def leaderboard(domain: Domain, baseline: str = "base") -> Report:
     found, keys = [], []
     for path in sorted(store(domain).glob("*/scores.json")):
         try:
-            found.append(_with_general(Scores.load(path), path))
+            found.append(_with_general(_kept(path), path))
         except EmbkitError:
-            continue  # half-written: evaluate() writes it again
+            continue  # half-written or out of date: evaluate() writes it again
         keys.append(path.parent.name)
     if not found:
         raise EmbkitError(
@@ -209,6 +209,15 @@ def leaderboard(domain: Domain, baseline: str = "base") -> Report:
     order = sorted(found, key=lambda s: fmean(s.mean(split) for split in s.per_query))
     names = [s.approach for s in order]
     return compare(order, baseline=baseline if baseline in names else names[0])
+
+
+def _kept(path: Path) -> Scores:
+    """Scores from the store; fails for those of a BM25 that found other documents."""
+    scores = Scores.load(path)
+    if path.parent.name == "bm25" and scores.meta.get("bm25") != BM25.VERSION:
+        hint = "evaluate again: ek.evaluate('bm25', domain)"
+        raise EmbkitError(f"{path} is out of date", expected="scores of this version", hint=hint)
+    return scores
 
 
 def _told_apart(scores: Sequence[Scores], keys: Sequence[str]) -> list[Scores]:
@@ -267,7 +276,8 @@ def search_side_by_side(
         k: rows.
 
     Returns:
-        One row a rank; for each model the document's id and text, and its score.
+        One row a rank; for each model the document's id and text, and its score ("nothing
+        found" and NaN where it finds fewer).
 
     Raises:
         EmbkitError: an empty query.
@@ -280,8 +290,12 @@ def search_side_by_side(
     columns: dict[str, list[Any]] = {}
     for name, model in models.items():
         indices, scores = indexed(model, texts).search([query], k)
-        columns[name] = [f"{ids[i]}  {texts[i]}" for i in indices[0]]
-        columns[f"{name}: score"] = [round(float(s), 3) for s in scores[0]]
+        places = indices[0]
+        columns[name] = [f"{ids[i]}  {texts[i]}" if i >= 0 else "nothing found" for i in places]
+        scored = zip(places, scores[0], strict=True)
+        columns[f"{name}: score"] = [
+            round(float(s), 3) if i >= 0 else float("nan") for i, s in scored
+        ]
     table = pd.DataFrame(columns)
     return table.set_index(pd.RangeIndex(1, len(table) + 1, name="rank"))
 
@@ -300,17 +314,19 @@ def rank_changes(
         k: documents among the first k of either list are kept, and every right one.
 
     Returns:
-        One dict a document: ``text``, ``before`` and ``after`` (ranks from 1), ``relevant``.
+        One dict a document: ``text``, ``before`` and ``after`` (ranks from 1, None where it is
+        not found), ``relevant``.
     """
     ids, texts = list(domain.corpus), list(domain.corpus.values())
     places = []
     for model in (before, after):
         order = indexed(model, texts).search([query], len(texts))[0][0]
-        places.append({ids[i]: place for place, i in enumerate(order, start=1)})
-    kept = [i for i in ids if i in right or min(place[i] for place in places) <= k]
-    kept.sort(key=places[1].__getitem__)
+        places.append({ids[i]: place for place, i in enumerate(order, start=1) if i >= 0})
+    last = len(ids) + 1
+    kept = [i for i in ids if i in right or min(place.get(i, last) for place in places) <= k]
+    kept.sort(key=lambda i: places[1].get(i, last))
     return [
-        {"text": domain.corpus[i], "before": places[0][i], "after": places[1][i]}
+        {"text": domain.corpus[i], "before": places[0].get(i), "after": places[1].get(i)}
         | {"relevant": i in right}
         for i in kept
     ]

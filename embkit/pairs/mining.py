@@ -249,7 +249,6 @@ def _candidates(
     if miner == "bm25":
         index = BM25(texts)
         found, scores = index.search(anchors, depth)
-        scores = np.where(scores > 0, scores, OUT)  # shares no word: found by nothing
         return found, scores, index.pair_scores([anchors[r] for r in rows], right.tolist())
     nothing = np.full(len(pairs), np.nan, np.float32)
     if miner == "random":

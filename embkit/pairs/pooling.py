@@ -12,7 +12,6 @@ from ..data import Domain
 from ..errors import EmbkitError
 from ..evaluation.ranking import indexed
 from ..models.loading import as_model
-from ..search.index import BM25
 from .labels import LabelStore, Pair, annotator_name, check_id
 
 
@@ -78,10 +77,9 @@ def candidates(
     names, texts = list(domain.corpus), list(domain.corpus.values())
     found: dict[str, dict[str, list[str]]] = {query: defaultdict(list) for query in ids}
     for name, model in models.items():
-        system = indexed(as_model(model), texts)
-        rows, scores = system.search([domain.queries[q] for q in ids], k)
-        for query, row, points in zip(ids, rows, scores, strict=True):
-            for index in row[points > 0] if isinstance(system, BM25) else row:  # 0: no word shared
+        rows, _ = indexed(as_model(model), texts).search([domain.queries[q] for q in ids], k)
+        for query, row in zip(ids, rows, strict=True):
+            for index in row[row >= 0]:
                 found[query][names[index]].append(name)
     for qrels in domain.qrels.values():
         for query in qrels.keys() & found.keys():

@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from ..data.text_checks import UNSPACED
 from ..errors import EmbkitError
 from ..models.encoding import encode_as
 from ..models.vectors import Vectors, listed
+
+_WORD = rf"[^\W{UNSPACED}]{{2,}}|[{UNSPACED}]"
 
 
 def exact_search(
@@ -110,16 +113,21 @@ class Dense:
 class BM25:
     """Search by words: BM25 (bm25s, its Lucene variant), English stop words left out.
 
+    A word has two letters or more; in scripts without spaces (Chinese, Japanese, Thai) each
+    character is one. A document that shares no word with a query is not found.
+
     Example:
         >>> BM25(["iron deficiency anemia", "whooping cough"]).search(["iron"], k=1)[0].tolist()
         [[0]]
     """
 
+    VERSION = 2  # of what is found; scores kept under another are counted anew
+
     def __init__(self, texts: Sequence[str], *, k1: float = 1.5, b: float = 0.75) -> None:
         import bm25s
 
         self._tokens = lambda rows: bm25s.tokenize(
-            rows, stopwords="en", show_progress=False, return_ids=False
+            rows, token_pattern=_WORD, stopwords="en", show_progress=False, return_ids=False
         )
         tokens = self._tokens(listed(texts)) if len(texts) else []
         if not any(tokens):
@@ -132,7 +140,10 @@ class BM25:
         self._index.index(tokens, show_progress=False)
 
     def search(self, queries: Sequence[str], k: int = 10) -> tuple[np.ndarray, np.ndarray]:
-        """(indices, scores), both (queries, min(k, documents)), best first; ties by lower index."""
+        """(indices, scores), both (queries, min(k, documents)), best first; ties by lower index.
+
+        Where fewer documents share a word with a query, its row ends with index -1, score -inf.
+        """
         if k < 1:
             raise EmbkitError(f"k={k}", expected="k of 1 or more", hint="k=10")
         size = int(self._index.scores["num_docs"])
@@ -142,10 +153,12 @@ class BM25:
         for row, found in enumerate(self._all_scores(queries)):
             best = _top(found[None], min(k, size))
             indices[row], scores[row] = best[0][0], best[1][0]
+        nothing = scores <= 0  # no word shared
+        indices[nothing], scores[nothing] = -1, -np.inf
         return indices, scores
 
     def pair_scores(self, queries: Sequence[str], documents: Sequence[int]) -> np.ndarray:
-        """The scores of (query, document) pairs, shape (pairs,); documents by their place."""
+        """The scores of (query, document) pairs, shape (pairs,), 0 where they share no word."""
         rows = self._all_scores(listed(queries))
         return np.array([row[d] for row, d in zip(rows, documents, strict=True)], np.float32)
 

@@ -157,7 +157,8 @@ class Space:
         """Similarities of a split's queries to a right and to a hard wrong document.
 
         The wrong one is the best that BM25 finds: neither model chose it, so that neither is
-        evaluated on its own mistakes. Of several right documents the nearest counts.
+        evaluated on its own mistakes. Where it finds none, one is drawn at random. Of several
+        right documents the nearest counts.
 
         Returns:
             ``{"right": (before, after), "wrong": (before, after)}``, each (queries,).
@@ -165,10 +166,12 @@ class Space:
         right = self._right(split)
         asked = [self.domain.queries[q] for q in self.domain.split(split)]
         ranked, _ = BM25(list(self.domain.corpus.values())).search(asked, max(map(len, right)) + 1)
-        wrong = [
-            next((d for d in row if d not in known), -1)
-            for row, known in zip(ranked, right, strict=True)
-        ]
+        draw = np.random.default_rng(0)
+        wrong = []
+        for row, known in zip(ranked, right, strict=True):
+            others = [d for d in row if d >= 0 and d not in known]
+            others = others or [d for d in draw.permutation(len(self.ids)) if d not in known]
+            wrong.append(others[0])
         found: dict[str, list[np.ndarray]] = {"right": [], "wrong": []}
         for queries, documents in zip(self.queries(split), (self.before, self.after), strict=True):
             best = [(documents[r] @ q).max() for q, r in zip(queries, right, strict=True)]

@@ -236,10 +236,12 @@ def _lost(
     found, _ = index.search([row.query for row in rows], top_k)
     reasons: list[str | None] = []
     for row, places in zip(rows, np.asarray(found), strict=True):
-        own = plain(corpus[row.document])
+        own, places = plain(corpus[row.document]), places[places >= 0]
         hit = any(ids[i] == row.document or plain(texts[i]) == own for i in places)
-        nearest = f"; its first is {texts[places[0]][:60]!r}"
-        reasons.append(None if hit else f"not among the first {len(places)}{nearest}")
+        why = "no document shares a word with it"
+        if len(places):
+            why = f"not among the first {len(places)}; its first is {texts[places[0]][:60]!r}"
+        reasons.append(None if hit else why)
     return reasons
 
 

@@ -16,7 +16,7 @@ from ..data.domain import Domain
 from ..data.text_checks import words
 from ..display import Table
 from ..errors import unknown
-from ..evaluation.ranking import rank, score
+from ..evaluation.ranking import DEPTH, rank, score
 from ..models.loading import as_model
 from .base import Panel, own_domain
 from .drawing import columns, framed, listing
@@ -36,7 +36,7 @@ class Case:
     text: str
     before: float
     after: float
-    ranks: tuple[int | None, int | None]  # of the best right document; None: not among the 100
+    ranks: tuple[int | None, int | None]  # of the best right document; None: not in the ranking
 
     @property
     def change(self) -> float:
@@ -189,9 +189,11 @@ class FailureBrowser(Panel):
         if self.query is None:
             return ""
         case, right = self.cases[self.query], self._right[self.query]
-        ranks = ["beyond 100" if place is None else f"{place:,}" for place in case.ranks]
-        stood = zip(ranks, self.names, strict=True)
-        parts = ["best right answer: " + ", ".join(f"rank {place} {name}" for place, name in stood)]
+        stood = [
+            f"{_stood(place, len(rankings[self.query]))} {name}"
+            for place, rankings, name in zip(case.ranks, self._rankings, self.names, strict=True)
+        ]
+        parts = [f"best right answer: {', '.join(stood)}"]
         for name, rankings in zip(self.names, self._rankings, strict=True):
             ranking = rankings[self.query]
             wrong = next((d for d in ranking if d not in right), None)
@@ -223,6 +225,12 @@ class FailureBrowser(Panel):
         counts = self._counts()
         shown = ", ".join(f"{counts[name]:,} {name}" for name in OUTCOMES)
         return f"FailureBrowser({self.split}: {shown}; {self.metric} {mean:+.3f} on the mean)"
+
+
+def _stood(place: int | None, ranked: int) -> str:
+    if place is not None:
+        return f"rank {place:,}"
+    return f"rank beyond {ranked}" if ranked >= DEPTH else "not found"
 
 
 def shared(query: str, document: str) -> list[str]:

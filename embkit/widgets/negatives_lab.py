@@ -114,7 +114,7 @@ class NegativesLab(Panel):
         )
         self.results.value = self._html(self.mined)
         self.milliseconds = 1000 * (time.perf_counter() - started)
-        few = f"{len(self.pairs):,} of {self.pairs_given:,} pairs are mined for here."
+        few = f"Mined for {len(self.pairs):,} of the {self.pairs_given:,} pairs."
         self.tell(few if len(self.pairs) < self.pairs_given else "")
 
     def rows(self, mined: Mined) -> list[tuple[str, ...]]:
@@ -142,9 +142,9 @@ class NegativesLab(Panel):
         scores = mined.scores[:, 0]
         near = np.nanmean(scores) if np.isfinite(scores).any() else np.nan
         return (
-            f"{mined.candidates:,} candidates; the hardest negative is {near:.3f} similar on the "
-            f"mean, the positive {np.nanmean(mined.positive_scores):.3f}; {mined.filled:,} places "
-            "had no candidate left, and took a random document"
+            f"{mined.candidates:,} candidates; mean similarity of the hardest negatives "
+            f"{near:.3f}, of the positives {np.nanmean(mined.positive_scores):.3f}; "
+            f"{mined.filled:,} places without a candidate, filled with random documents"
         )
 
     def picture(self) -> Figure:

@@ -28,13 +28,13 @@ SHOWN = 160  # characters of a document in the list
 
 @dataclass(frozen=True)
 class Hit:
-    """A document in one list: its rank there, its rank in the other, and whether it is right."""
+    """A document in one list: its rank there and in the other (None: not found), if it is right."""
 
     rank: int
     document: str
     text: str
     score: float
-    other: int
+    other: int | None
     right: bool
 
 
@@ -64,7 +64,7 @@ class SearchBox(Panel):
     k = traitlets.Int(8, help="documents a list")
     before: tuple[Hit, ...] = ()
     after: tuple[Hit, ...] = ()
-    ranks: dict[str, tuple[int, int]] = {}  # right document -> its rank before and after
+    ranks: dict[str, tuple[int | None, int | None]] = {}  # right document -> before and after
     milliseconds = 0.0  # of the last search
 
     def __init__(
@@ -125,18 +125,19 @@ class SearchBox(Panel):
             self.tell("Type a few words, such as: " + next(iter(self.domain.queries.values())))
             return
         found = [[rows[0] for rows in search([self.query])] for search in self._searches]
-        ranks = [np.argsort(order) + 1 for order, _ in found]
+        orders = [order[order >= 0] for order, _ in found]
+        ranks = [{i: rank for rank, i in enumerate(order.tolist(), 1)} for order in orders]
         right = self.right
         self.before, self.after = (
             tuple(
-                Hit(rank, self._ids[i], self._texts[i], float(score), int(other[i]),
+                Hit(rank, self._ids[i], self._texts[i], float(score), other.get(int(i)),
                     self._ids[i] in right)
                 for rank, (i, score) in enumerate(zip(order[: self.k], scores, strict=False), 1)
             )
-            for (order, scores), other in zip(found, ranks[::-1], strict=True)
+            for order, (_, scores), other in zip(orders, found, ranks[::-1], strict=True)
         )  # fmt: skip
         self.ranks = {
-            d: (int(ranks[0][i]), int(ranks[1][i])) for i, d in enumerate(self._ids) if d in right
+            d: (ranks[0].get(i), ranks[1].get(i)) for i, d in enumerate(self._ids) if d in right
         }
         self.results.value = self._html()
         self.milliseconds = 1000 * (time.perf_counter() - started)
@@ -182,9 +183,9 @@ class SearchBox(Panel):
     def _answers(self) -> list[str]:
         """Where the right documents stand on both sides, a line each, the best three."""
         return [
-            f"★ right answer {self.domain.corpus[d][:SHOWN]}: rank {b:,} {self.names[0]}, "
-            f"{a:,} {self.names[1]}"
-            for d, (b, a) in sorted(self.ranks.items(), key=lambda item: item[1][1])[:3]
+            f"★ right answer {self.domain.corpus[d][:SHOWN]}: {_rank(b)} {self.names[0]}, "
+            f"{_rank(a)} {self.names[1]}"
+            for d, (b, a) in sorted(self.ranks.items(), key=lambda item: item[1][1] or np.inf)[:3]
         ]
 
     def __repr__(self) -> str:
@@ -203,9 +204,15 @@ def _search(model: Any, texts: list[str]) -> Callable[[list[str]], Any]:
     )
 
 
+def _rank(rank: int | None) -> str:
+    return f"rank {rank:,}" if rank else "not found"
+
+
 def _moved(hit: Hit, after: bool) -> str:
     """Where a document came from or went to, and whether that is up or down."""
     if hit.rank == hit.other:
         return "="
+    if hit.other is None:
+        return "not in the other list"
     up = (hit.rank < hit.other) == after
     return f"{'▲' if up else '▼'} {'from' if after else 'to'} {hit.other:,}"

@@ -88,7 +88,7 @@ box
 # ## Words in pieces
 #
 # The model reads word pieces from a fixed vocabulary of general English. A word that is not
-# in it is cut. Here is, for each number of pieces, the word (of five letters or more) that
+# in it is split. Here is, for each number of pieces, the word (of five letters or more) that
 # the queries of this domain use most.
 
 # %%
@@ -243,7 +243,7 @@ test = ek.paired_test(table["ndcg@10"], table["bm25"])
 few = table[table["shared words"] <= 1 / 3]
 Markdown(
     f"- {share:.0%} of `{split}` have no right document in the first ten\n"
-    f"- documents are cut into {np.mean(pieces['documents']):.2f} pieces a word, "
+    f"- documents are split into {np.mean(pieces['documents']):.2f} pieces a word, "
     f"general English into {np.mean(pieces['general English']):.2f}\n"
     f"- asked as a question, nDCG@10 changes by {cost.delta:+.3f} "
     f"[{cost.ci_low:+.3f}, {cost.ci_high:+.3f}]\n"

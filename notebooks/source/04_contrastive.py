@@ -11,7 +11,7 @@
 #
 # Pull a query towards its document, push it away from the others: one line of algebra that
 # most of today's embedding models were trained with. Here you compute it by hand, check it
-# against the library's class, turn its knobs, and run the control that every fine-tune
+# against the library's class, change its settings, and run the control that every fine-tune
 # should have: the same training with shuffled answers, which must gain nothing.
 #
 # **You will do**
@@ -19,7 +19,7 @@
 # - look at what temperature does to a softmax, and to the gradient
 # - train with more and fewer negatives, and choose a learning rate on the dev split
 # - run the shuffled-label control
-# - turn a recipe's knobs in a panel, and watch it train
+# - change a recipe's settings in a panel, and watch it train
 # - try the loss's relatives, one of them against the whole corpus
 # - measure what was forgotten, and win some of it back
 #

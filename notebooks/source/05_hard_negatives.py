@@ -140,8 +140,8 @@ ek.pairs.find_false_negatives(
 # %% [markdown]
 # ## Rules
 #
-# What each rule would remove, mining from the same ranking. *Kin* are the documents above and below
-# the right one, where they form a tree, as codes do: their titles are nearly its own.
+# What each rule would remove, mining from the same ranking. *Relatives* are the documents above and
+# below the right one, where they form a tree, as codes do: their titles are nearly its own.
 
 # %%
 settings = {
@@ -158,7 +158,7 @@ for name, options in settings.items():
 pd.DataFrame(removed).T.rename_axis("rules").round(3)
 
 # %% [markdown]
-# Turn them yourself: the window, the margin, and the triplets that come out at once.
+# Set them yourself: move the window and the margin, and read the triplets that are mined.
 
 # %%
 lab = ek.widgets.NegativesLab(domain, pairs.rows, model=general)

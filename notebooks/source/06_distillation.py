@@ -97,7 +97,7 @@ def dev_score(ranking):
 
 
 # %% [markdown]
-# As it comes, it has learnt from the web's questions. Tuned in the domain, it learns from lists: a
+# Untuned, it has learnt from the web's questions. Tuned in the domain, it learns from lists: a
 # training query, its right document, and wrong ones that the student ranks high. The loss is the
 # library's `ListNetLoss`, a softmax over each list. The part of the pairs used here fits a lesson;
 # more pairs, negatives and epochs are an argument each.
@@ -174,7 +174,7 @@ general = ek.load_model("minilm")
 general.eval()
 start = ek.encode(general, some[:4])  # (4, dim)
 vector_loss = (1 - (start * target[:4]).sum(axis=1)).mean()
-loss = ek.training.make_loss(copying, general, pairs.taught.arrays)
+loss = ek.training.make_loss(copying.loss, general, pairs.taught.arrays)
 by_library = loss([general.preprocess(some[:4])], torch.arange(4)).item()
 type(loss).__mro__[1].__name__, by_library, float(vector_loss)
 

@@ -16,7 +16,7 @@
 #
 # **You will do**
 # - truncate the vectors of four models to five sizes, with intervals
-# - turn a model's vectors so that the first numbers matter most, before any training
+# - rotate a model's vectors so that the first numbers matter most, before any training
 # - compute `MatryoshkaLoss` by hand, equal to the library's
 # - ask a model for a size it was not trained for, and read what that costs
 # - search in two tiers: memory, shortlist, recall; a byte or a bit a number beside it
@@ -80,7 +80,7 @@ ek.widgets.TruncationLab(
 # %% [markdown]
 # ## The loss by hand
 #
-# A Matryoshka loss is any loss, taken once for each size $m$ on vectors that end after $m$ numbers,
+# A Matryoshka loss is any loss, taken once for each size $m$ on vectors truncated to $m$ numbers,
 # and summed with weights $w_m$, here all 1:
 #
 # $$\mathcal{L} = \sum_{m} w_m \; \mathcal{L}_{\mathrm{contrastive}}(q_{1:m},\, d_{1:m})$$
@@ -147,7 +147,7 @@ front = {
 pd.DataFrame(front, index=pd.Index(sizes, name="dimensions")).round(3)
 
 # %% [markdown]
-# ## Turn it first
+# ## Rotate it first
 #
 # A rotation changes no cosine, so it may put first whatever one likes: the directions in which the
 # documents' vectors are longest on average, the principal ones. As a layer it is one matrix with
@@ -206,8 +206,7 @@ differences.round(3)
 # %% [markdown]
 # ## A size that nobody trained for
 #
-# Nothing stops you from cutting any model's vectors. `evaluate_sizes` does it, and warns with what
-# it measured:
+# Any model's vectors can be truncated. `evaluate_sizes` does it, and warns with what it measured:
 
 # %%
 with warnings.catch_warnings(record=True) as caught:
@@ -258,15 +257,16 @@ for name, model in models.items():
     dev = ek.encode(model, dev_queries)
     for size in (128, 64, 32):
         index = ek.search.TieredIndex(vectors[name], size=size)
-        found = index.shortlist_for_recall(dev, recall=0.99, deepest=len(corpus))
-        needed[name, size] = found
+        needed[name, size] = index.shortlist_for_recall(
+            dev, recall=0.99, deepest=len(corpus)
+        )
 pd.Series(needed).unstack().rename_axis("trained for", axis=0)[[128, 64, 32]]
 
 # %% [markdown]
 # ## Smaller still: a byte, a bit, a list, a graph
 #
 # The hot tier takes other forms as well. `SQ8` is a byte a number; `binary` a bit, compared by
-# how many differ; `PQ96x4fs` cuts a vector into 96 parts of four numbers, and keeps for each the
+# how many differ; `PQ96x4fs` splits a vector into 96 parts of four numbers, and keeps for each the
 # nearest of 16 learned centres, which is four bits, a bit a number as well; `IVF` sorts documents
 # into lists and looks through a few of them; `HNSW` walks a graph of neighbours. The strings are
 # faiss' own. Each gets the shortlist that it needs on dev, and is measured on test: recall of the

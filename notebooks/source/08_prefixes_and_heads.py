@@ -22,7 +22,7 @@
 # **You will learn**
 # - that a prefix is part of the model and saved with it, and what it costs to leave it out
 # - what a head can and cannot do, and what it costs to put into service
-# - what it brings to hold a head to the identity
+# - what decay towards the identity brings to a head
 #
 # **You need** notebook 04.
 #
@@ -83,7 +83,7 @@ pd.Series({
 }, name="mean cosine").to_frame().round(3)
 
 # %% [markdown]
-# A prefix also takes room. One that fills the model's window pushes every text out of it. The
+# A prefix also takes tokens. One that fills the model's window pushes every text out of it. The
 # library truncates and says nothing: two texts, one vector. embkit refuses.
 
 # %%
@@ -353,7 +353,7 @@ asked /= np.linalg.norm(asked, axis=1, keepdims=True)
 float(np.abs(asked - adapted_model.encode_query(texts[:4])).max())
 
 # %% [markdown]
-# ## Held to the identity
+# ## Decay towards the identity
 #
 # $W$ starts as the identity, and training takes it away from there. `decay` pulls it back after
 # every step. How strongly, and whether at all, dev says; and dev says after which epoch to stop.
@@ -487,7 +487,8 @@ told.append(
     f"{kinds['linear'].seconds:.0f} seconds; full fine-tuning gives {score(full)}"
 )
 for place, row in list(table.items())[:2]:
-    told.append(f"- {place}: {row['linear']} held, {row['linear, decay 0']} not held")
+    undamped = row["linear, decay 0"]
+    told.append(f"- {place}: {row['linear']} with decay, {undamped} without")
 Markdown("\n".join(told))
 
 # %% [markdown]

@@ -195,8 +195,8 @@ one_epoch[at] = plus.dev_score
 pd.Series(one_epoch, name="dev nDCG@10").to_frame().round(3)
 
 # %% [markdown]
-# All the knobs, LoRA's among them: turn one, and see what differs from the preset, the script that
-# does the same without this kit, and the minutes that it would take here.
+# All the settings, LoRA's among them: change one, and see what differs from the preset, the script
+# that does the same without this kit, and the minutes that it would take here.
 
 # %%
 ek.widgets.RecipeEditor(domain, preset="LoRA")

@@ -147,7 +147,7 @@ by_hand
 # The library's class, as a recipe with `approach="clip"` trains with it:
 
 # %%
-loss = ek.training.make_loss(recipe, model.eval())
+loss = ek.training.make_loss(recipe.loss, model.eval())
 with torch.no_grad():
     batch = [model.preprocess(captions), model.preprocess(pictures)]
     by_library = loss(batch).item()

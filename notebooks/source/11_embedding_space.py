@@ -15,7 +15,7 @@
 #
 # **You will do**
 # - look at both models on one map, choose documents on one side and find them on the other
-# - turn one space onto the other by hand, and see what happens without it
+# - rotate one space onto the other by hand, and see what happens without it
 # - draw the same vectors with three settings, and draw noise
 # - measure both spaces: alignment, uniformity, effective rank, hubs, separation, drift
 #
@@ -164,7 +164,7 @@ ek.plots.map_settings(drawn, ["noise"] * len(some), by="none")
 #
 # A measure looks at all dimensions. **Alignment** is the mean squared distance of a query and its
 # right document. **Uniformity** says how evenly the documents spread over the sphere. A model
-# wants both low; either alone is easily had: put everything on one point, or anywhere.
+# wants both low. One alone is easy to reach: put everything on one point, or anywhere.
 
 # %%
 asked = space.queries(split)[1]  # (queries, dim), after
@@ -191,7 +191,8 @@ assert abs(uniformity - ek.space.geometry.uniformity(space.after[some])) < 1e-4
 # **Anisotropy** is the mean cosine of two documents; **effective rank** is how many directions are
 # used; **hubness** is how skewed the number of documents is that have a given one among their
 # neighbours; **separation** how often a right document is more similar than a hard wrong one.
-# (The wrong ones are the best that BM25 finds: neither model chose them.)
+# (The wrong ones are the best that BM25 finds, or drawn where it finds none: neither model chose
+# them.)
 
 # %%
 space.measures(split)
@@ -248,7 +249,7 @@ pd.DataFrame(rows, columns=["document", "drift", "neighbours kept"]).round(2)
 
 # %% [markdown]
 # How much of that does the map show? The order of the drifts beside that of the ways on the map:
-# 1 would be the same order, 0 none of it. A map has room for a document's new neighbours, not for
+# 1 would be the same order, 0 none of it. A map can show a document's new neighbours, not
 # every direction in which it went.
 
 # %%

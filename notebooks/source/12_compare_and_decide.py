@@ -265,8 +265,8 @@ not_yet
 # ## Search the settings
 #
 # A plain loop over one setting, as in notebook 04; then optuna over two. Each trial is trained on
-# a quarter of the pairs first, and cut short when that is below the median; all of it is kept in a
-# file, and the same call goes on from there. Dev alone is read.
+# a quarter of the pairs first, and stopped early when that is below the median; all of it is kept
+# in a file, and the same call goes on from there. Dev alone is read.
 
 # %%
 loop = ek.tune(

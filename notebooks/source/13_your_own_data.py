@@ -160,7 +160,7 @@ sheet.report
 # ## Split by document
 #
 # Nobody gave the example a test split, so one was made: all questions about a document went the
-# same way. Cut by row instead, a test question often asks for a document whose other questions
+# same way. Split by row instead, a test question often asks for a document whose other questions
 # were trained on, and the test measures memory. How often, in the example:
 
 # %%

@@ -108,6 +108,52 @@ def test_look_puts_models_side_by_side(tiny_domain):
         ek.search_side_by_side("  ", {"letters": letters}, tiny_domain)
 
 
+@pytest.fixture
+def foreign(tiny_domain):
+    """The tiny domain with queries of another language; one test query shares a word."""
+    queries = dict.fromkeys(tiny_domain.queries, "wrench zz")
+    queries = {q: f"{text}{n}" for n, (q, text) in enumerate(queries.items())}
+    asked = next(iter(tiny_domain.qrels["known"]))
+    return replace(tiny_domain, queries=queries | {asked: "injury wrench"}), asked
+
+
+def test_what_shares_no_word_is_not_found(store, foreign):
+    domain, asked = foreign
+    shares = {d for d, text in domain.corpus.items() if "injury" in text.casefold()}
+    found = ek.rank("bm25", domain, "known")
+    assert set(found[asked]) == shares and not any(v for q, v in found.items() if q != asked)
+    scores = ek.evaluate("bm25", domain)
+    assert scores.per_query["known"].loc[asked, "recall@100"] == 1
+    assert not scores.per_query["known"].drop(index=asked).to_numpy().any()
+    assert not scores.per_query["novel"].to_numpy().any()
+
+
+def test_places_without_a_document_are_said(foreign):
+    domain, asked = foreign
+    query, shares = domain.queries[asked], sum("njury" in text for text in domain.corpus.values())
+    table = ek.search_side_by_side(query, {"words": "bm25"}, domain, k=shares + 2)
+    assert list(table["words"][shares:]) == ["nothing found"] * 2
+    assert table["words: score"].isna().sum() == 2 and table["words: score"][1] > 0
+    right = ("eye0",)  # "Infection of the eye"
+    places = ranking.rank_changes(query, "bm25", letters, domain, right, k=3)
+    eye = next(row for row in places if row["relevant"])
+    assert eye["before"] is None and 1 <= eye["after"] <= len(domain.corpus)
+    assert sorted(row["before"] for row in places if row["before"])[:3] == [1, 2, 3]
+    back = ranking.rank_changes(query, letters, "bm25", domain, right, k=3)
+    assert back[-1]["after"] is None
+    ek.plots.rank_change(places, query, k=3)
+
+
+def test_scores_of_a_bm25_that_found_other_documents_are_counted_anew(store, tiny_domain):
+    first = ek.evaluate("bm25", tiny_domain)
+    (path,) = store.rglob("scores.json")
+    replace(first, meta={"trainable_params": 0}, approach="old").save(path)
+    with pytest.raises(EmbkitError, match="ek.evaluate"):
+        ek.leaderboard(tiny_domain)
+    assert ek.evaluate("bm25", tiny_domain).approach == "bm25"
+    assert {row["approach"] for row in ek.leaderboard(tiny_domain).rows} == {"bm25"}
+
+
 def test_a_function_is_scored_anew_and_reads_the_corpus_once(store, tiny_domain):
     asked = []
 

@@ -156,6 +156,17 @@ def test_bm25_negatives_are_its_ranking_less_the_positive(tiny_domain, rows):
     assert mined.filled == sum(np.isnan(mined.scores).ravel())
 
 
+def test_what_shares_no_word_is_no_bm25_negative(tiny_domain):
+    pairs = [("q0", "injury wrench", "eye0"), ("q1", "wrench zz", "eye0")]
+    mined = mine(tiny_domain, pairs, 7, miner="bm25", range_min=2)
+    shares = [d for d, text in tiny_domain.corpus.items() if "njury" in text]
+    taken = ~np.isnan(mined.scores)
+    assert mined.candidates == len(shares) and mined.removed["before the window"] == 2
+    assert taken.sum(axis=1).tolist() == [len(shares) - 2, 0]
+    assert list(mined.negatives[0][: len(shares) - 2]) == shares[2:]
+    assert mined.filled == 14 - (len(shares) - 2) and "eye0" not in mined.negatives[1]
+
+
 @pytest.mark.parametrize(
     "rules",
     [

@@ -343,18 +343,31 @@ def test_measures_are_those_of_geometry(space, tiny_domain):
 
 
 def test_the_wrong_document_is_bm25s_best_that_is_not_right(space, tiny_domain):
-    similar = space.similarities("novel")
+    similar = space.similarities("known")
     texts, ids = list(tiny_domain.corpus.values()), list(tiny_domain.corpus)
-    query, judged = next(reversed(list(tiny_domain.qrels["novel"].items())))
-    right = {d for d, grade in judged.items() if grade}
+    judged = tiny_domain.qrels["known"]
+    query = next(q for q in judged if "injury" in tiny_domain.queries[q])
+    number, right = list(judged).index(query), {d for d, grade in judged[query].items() if grade}
     ranked, _ = ek.search.BM25(texts).search([tiny_domain.queries[query]], 5)
     wrong = next(i for i in ranked[0] if ids[i] not in right)
     asked = ek.encode(space.models[0], [tiny_domain.queries[query]])[0]
     documents = ek.encode(space.models[0], texts)
-    assert similar["wrong"][0][-1] == pytest.approx(documents[wrong] @ asked, abs=1e-4)
+    assert similar["wrong"][0][number] == pytest.approx(documents[wrong] @ asked, abs=1e-4)
     best = max(documents[ids.index(d)] @ asked for d in right)
-    assert similar["right"][0][-1] == pytest.approx(best, abs=1e-4)
-    assert {len(v) for pair in similar.values() for v in pair} == {len(tiny_domain.qrels["novel"])}
+    assert similar["right"][0][number] == pytest.approx(best, abs=1e-4)
+    assert {len(v) for pair in similar.values() for v in pair} == {len(tiny_domain.qrels["known"])}
+
+
+def test_where_words_find_no_wrong_document_one_is_drawn(space, tiny_domain):
+    queries = {q: f"zz{n}" for n, q in enumerate(tiny_domain.queries)}
+    foreign = replace(space, domain=replace(tiny_domain, queries=queries))
+    similar = foreign.similarities("novel")
+    asked = ek.encode(space.models[0], [queries[q] for q in tiny_domain.qrels["novel"]])
+    scores = asked @ space.before.T  # (queries, documents)
+    drawn = np.abs(scores - similar["wrong"][0][:, None]).argmin(axis=1).tolist()
+    for d, judged in zip(drawn, tiny_domain.qrels["novel"].values(), strict=True):
+        assert judged.get(space.ids[d], 0) == 0
+    assert len(set(drawn)) > 1
 
 
 def test_a_query_falls_among_what_it_finds(space, tiny_domain):

@@ -166,6 +166,14 @@ def test_a_twin_of_the_document_is_as_good(tiny_domain):
     assert [row.document for row in found.rows] == ["b"], "by words alone, the first twin wins"
 
 
+def test_a_query_whose_words_no_document_has_is_lost(tiny_domain):
+    generated = written(tiny_domain, ("eye0", "wrench"), ("ear1", "injury of one ear"))
+    found = filter_generated(generated, tiny_domain, retriever="bm25", top_k=40)
+    assert [row.document for row in found.rows] == ["ear1"]
+    ((_, why),) = found.removed["round trip"]
+    assert why == "no document shares a word with it"
+
+
 def test_a_named_model_and_a_loaded_one_do_the_same(tiny_domain, tiny_model):
     from embkit.models.loading import load_model
 

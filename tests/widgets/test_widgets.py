@@ -170,6 +170,22 @@ def test_a_long_query_is_searched_and_the_reader_told(tiny_model, tiny_domain):
     assert "10,800 characters" in box.message and "first 48 tokens" in box.message
 
 
+def test_what_words_do_not_find_is_in_no_list(tiny_domain):
+    box = SearchBox("bm25", letters, tiny_domain, query="cardiac ache", names=("words", "model"))
+    assert box.before == () and len(box.after) == 8 and box.error is None
+    assert {hit.other for hit in box.after} == {None}
+    assert box.ranks["heart4"][0] is None and box.ranks["heart4"][1] >= 1
+    assert "not found words, rank" in box.results.value and box.still()
+    assert "not in the other list" in box.results.value
+    box = SearchBox(letters, "bm25", tiny_domain, query="cardiac injury", names=("model", "words"))
+    assert 0 < len(box.after) <= 8 and all("njury" in hit.text for hit in box.after)
+    assert box.still() and box.error is None
+    browser = FailureBrowser("bm25", letters, tiny_domain)
+    browser.query = next(q for q, t in tiny_domain.queries.items() if t == "cardiac ache")
+    assert "best right answer: not found before, rank" in browser.reason
+    assert browser.cases[browser.query].before == 0 and browser.still()
+
+
 def test_markup_is_text(marked):
     box = SearchBox(lengths, letters, marked, query=MARKUP)
     assert any(hit.text == MARKUP for hit in box.after)
