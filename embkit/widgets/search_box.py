@@ -119,8 +119,8 @@ class SearchBox(Panel):
 
     def _draw(self) -> None:
         started = time.perf_counter()
-        self.before, self.after, self.ranks = (), (), {}
         if not self.query.strip():
+            self.before, self.after, self.ranks = (), (), {}
             self.results.value = ""
             self.tell("Type a few words, such as: " + next(iter(self.domain.queries.values())))
             return

@@ -47,7 +47,7 @@ def test_the_front_page_answers_a_query(address, chrome):
     page = chrome.new_page()
     page.set_default_timeout(1000 * SLOW)
     page.goto(address)
-    query = page.locator(".embkit-query input")
+    query = page.locator(".embkit-query input").first
     query.wait_for()
     query.fill("sickle cell")
     page.locator(".embkit-hits li", has_text="Sickle-cell").first.wait_for()

@@ -30,6 +30,7 @@ def search_before_and_after(book):
     query.press_sequentially("sickle cell")
     book.wait("print(box.query)", "sickle cell")
     hits.nth(7).wait_for()
+    book.wait("print(len(box.before))", "8")  # the last key's search is done
     first = book.ask("print(box.before[0].text[:40])")
     page.locator(".embkit-hits li", has_text=first).first.wait_for()
     assert hits.count() == 8
