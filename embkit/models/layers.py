@@ -47,7 +47,7 @@ def keep_layers(model: SentenceTransformer, kept: int | None) -> SentenceTransfo
         )
     network.encoder.layer = torch.nn.ModuleList(layers[i] for i in spaced(kept, len(layers)))
     network.config.num_hidden_layers = kept
-    model.__dict__.pop("_embkit_can_pack", None)
+    model.__dict__.pop("_embkit_engine", None)
     return model
 
 

@@ -3,42 +3,58 @@
 On ICD-10-CM two thirds of the tokens of a padded batch are padding. Here a batch's texts are laid
 end to end, and only attention is run text by text, for all texts of one length at once. Embeddings,
 loss and gradients are those of the padded batch, to rounding. An attention function registered with
-transformers does it: no model class is changed, and nothing of it is saved. A model that cannot be
-packed, which is found out by trying, is run in chunks of like length instead.
+transformers does it: no model class is changed, and nothing of it is saved. Whether a model can be
+packed is found out by trying. If not, it is run in groups of like length; if its vectors depend on
+padding, as sentence-transformers runs it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.util import batch_to_device
 from torch import Tensor
 from transformers import AttentionInterface
-from transformers.masking_utils import AttentionMaskInterface
+from transformers.masking_utils import AttentionMaskInterface, bidirectional_mask_function
 
 from .. import session
 from ..data.images import is_picture
+from .trial import first_equal
 
 ATTENTION = "embkit_packed"
 WINDOW = 32  # batches that are read at once, to be split by their texts' true lengths
 PICTURES = 256  # that are decoded at once
 FEW = 1024  # texts: for fewer, a copy of the model with cast weights does not pay
-TOLERANCE = 1e-3  # largest difference of a unit vector's entries for packing to count as equal
 Features = dict[str, Any]
+
+
+def _sight(*_: Any, mask_function: Callable[..., Tensor], **__: Any) -> Callable[..., Any] | None:
+    """Which tokens of a text see which, by the rule that transformers makes a model's mask from."""
+
+    @functools.cache  # one for all layers
+    def mask(start: int, length: int) -> Tensor | None:  # (length, length); None: each sees all
+        i = torch.arange(start, start + length)
+        zero = i.new_zeros(())
+        seen = mask_function(zero, zero, i[:, None], i[None]).expand(length, length)
+        return None if seen.all() else seen
+
+    return None if mask_function is bidirectional_mask_function else mask
 
 
 def _attend(
     module: torch.nn.Module,
     query: Tensor,  # (1, heads, tokens, dim of a head)
-    key: Tensor,
+    key: Tensor,  # of as many heads, or fewer that several queries share
     value: Tensor,
-    attention_mask: Tensor | None,
+    attention_mask: Callable[..., Any] | None,  # of _sight
     scaling: float | None = None,
     dropout: float = 0.0,
     cu_seq_lens_q: Tensor | None = None,
@@ -50,25 +66,28 @@ def _attend(
     bf16 attention takes six times as long on texts this short (torch 2.13).
     """
     assert cu_seq_lens_q is not None
-    dtype = query.dtype
+    dtype, shared = query.dtype, query.shape[1] != key.shape[1]
     if query.requires_grad:
         query, key, value = query.float(), key.float(), value.float()
-    heads, dim = query.shape[1], query.shape[3]
     lengths = cu_seq_lens_q.diff().tolist()
     groups = [(len(list(same)), length) for length, same in itertools.groupby(lengths)]
     sizes = [texts * length for texts, length in groups]
-    flat = [t.transpose(1, 2).reshape(-1, heads * dim).split(sizes) for t in (query, key, value)]
-    outputs = []
+    flat = [t.squeeze(0).transpose(0, 1).split(sizes) for t in (query, key, value)]
+    outputs, start = [], 0
     with torch.autocast(query.device.type, enabled=False):
-        for (texts, length), *parts in zip(groups, *flat, strict=True):
-            q, k, v = (p.view(texts, length, heads, dim).transpose(1, 2) for p in parts)
-            out = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scaling)
-            outputs.append(out.transpose(1, 2).reshape(texts * length, heads * dim))
-    return torch.cat(outputs).view(1, -1, heads, dim).to(dtype), None
+        for group, *parts in zip(groups, *flat, strict=True):
+            mask = attention_mask(start, group[1]) if attention_mask else None
+            q, k, v = (part.unflatten(0, group).transpose(1, 2) for part in parts)
+            out = F.scaled_dot_product_attention(
+                q, k, v, attn_mask=mask, dropout_p=dropout, scale=scaling, enable_gqa=shared
+            )
+            outputs.append(out.transpose(1, 2).flatten(0, 1))
+            start += len(parts[0])
+    return torch.cat(outputs).unsqueeze(0).to(dtype), None
 
 
 AttentionInterface.register(ATTENTION, _attend)
-AttentionMaskInterface.register(ATTENTION, lambda *args, **kwargs: None)
+AttentionMaskInterface.register(ATTENTION, _sight)
 
 
 def pack(features: Features) -> tuple[Features, Tensor]:
@@ -123,9 +142,9 @@ def chunks(lengths: Tensor, waste: float = 1.15, smallest: int = 8) -> list[Tens
 
 def _text_batch(features: Features) -> bool:
     ids, mask = features.get("input_ids"), features.get("attention_mask")
-    return (
-        isinstance(ids, Tensor) and ids.ndim == 2 and mask is not None and mask.shape == ids.shape
-    )
+    if not isinstance(ids, Tensor) or ids.ndim != 2 or mask is None or mask.shape != ids.shape:
+        return False
+    return bool(mask.any(dim=1).all())  # a text of no tokens at all is left to the library
 
 
 @contextlib.contextmanager
@@ -141,12 +160,17 @@ def efficient(model: SentenceTransformer) -> Iterator[SentenceTransformer]:
     if model.device.type != "cpu" or "forward" in model.__dict__:
         yield model
         return
-    run = _packed_forward if can_pack(model) else _chunked_forward
+    several = routed(model)
+    if not several:
+        engine(model)  # tried before training begins
 
     def forward(features: Features, **kwargs: Any) -> Features:
-        if not _text_batch(features):
+        task = kwargs.get("task", features.get("task")) if several else None
+        way = engine(model, task) if _text_batch(features) else "plain"
+        if way == "plain":
             return stock(features, **kwargs)
-        return run(model, stock, features, **kwargs)
+        features["sentence_embedding"] = _run(way, model, stock, features, **kwargs)
+        return features
 
     model.forward = forward  # type: ignore[method-assign]
     try:
@@ -155,70 +179,63 @@ def efficient(model: SentenceTransformer) -> Iterator[SentenceTransformer]:
         del model.forward
 
 
-def _packed_forward(model, stock, features: Features, **kwargs: Any) -> Features:
+def _run(
+    way: str, model: Any, stock: Any, features: Features, smallest: int = 8, **kwargs: Any
+) -> Tensor:
+    """Embeddings of a padded batch, run in one of the three ways; shape (texts, dim)."""
+    output = "sentence_embedding"
+    if way == "grouped":
+        return in_chunks(stock, features, output, smallest, **kwargs)
+    if way == "plain":
+        return stock(features, **kwargs)[output]
     config = model[0].auto_model.config
     packed, place = pack(features)
     before = config._attn_implementation
     config._attn_implementation = ATTENTION  # only while it runs: never saved
     try:
-        out = stock(packed, **kwargs)
+        return stock(packed, **kwargs)[output][place]
     finally:
         config._attn_implementation = before
-    features["sentence_embedding"] = out["sentence_embedding"][place]  # (texts, dim)
-    return features
 
 
-def _chunked_forward(model, stock, features: Features, **kwargs: Any) -> Features:
-    features["sentence_embedding"] = in_chunks(stock, features, "sentence_embedding", **kwargs)
-    return features
-
-
-def in_chunks(forward: Any, features: Features, output: str, **kwargs: Any) -> Tensor:
+def in_chunks(
+    forward: Any, features: Features, output: str, smallest: int = 8, **kwargs: Any
+) -> Tensor:
     """What a forward pass gives for a padded batch, run in groups of like length: less padding.
 
     Args:
         forward: ``features -> features``, with ``output`` among them.
         features: ``input_ids`` and ``attention_mask`` of shape (texts, longest), and the rest.
         output: which of the results, one row a text.
+        smallest: texts a group at least.
         kwargs: passed on.
     """
-    lengths = features["attention_mask"].sum(dim=1)
-    groups = chunks(lengths)
-    found = [
-        forward(_part(features, rows, int(lengths[rows].max())), **kwargs)[output]
-        for rows in groups
-    ]
+    groups = chunks(features["attention_mask"].sum(dim=1), smallest=smallest)
+    found = [forward(_part(features, rows), **kwargs)[output] for rows in groups]
     return torch.cat(found)[torch.argsort(torch.cat(groups))]
 
 
-def can_pack(model: SentenceTransformer) -> bool:
-    """Whether a model gives the same embeddings packed; tried once a model, on three texts."""
-    if "_embkit_can_pack" not in model.__dict__:
-        model.__dict__["_embkit_can_pack"] = _try_packing(model)
-    return model.__dict__["_embkit_can_pack"]
+def engine(model: SentenceTransformer, task: str | None = None) -> str:
+    """How a model's texts are run: ``packed``, ``grouped`` or ``plain``.
 
+    A faster way is taken only where a trial has shown it equal to the plain one: the vectors and
+    gradients of a short, a middling and a long text, longer than any window of local attention.
+    It is tried once a model, for each side of padding and each length that the model reads.
 
-@torch.no_grad()
-def _try_packing(model: SentenceTransformer) -> bool:
-    network = getattr(model[0], "auto_model", None)
-    if network is None or not getattr(network, "is_backend_compatible", lambda: False)():
-        return False
-    training = model.training
-    model.eval()
-    try:
-        texts = ["a", "three little words", "a text of rather more than three words, to differ"]
-        features = model.preprocess(texts)
-        if not _text_batch(features):
-            return False
-        stock = SentenceTransformer.forward.__get__(model)
-        padded = stock(dict(features))["sentence_embedding"]
-        packed = _packed_forward(model, stock, dict(features))["sentence_embedding"]
-        same = F.normalize(padded, dim=-1) - F.normalize(packed, dim=-1)
-        return bool(same.abs().max() < TOLERANCE)
-    except Exception:  # any failure of the trial means: this model is not packed
-        return False
-    finally:
-        model.train(training)
+    Args:
+        model: any model of sentence-transformers.
+        task: the way through a model that has several.
+    """
+    side = getattr(model.tokenizer, "padding_side", None)
+    case = (task, side, model.max_seq_length, model.device.type)
+    tried = model.__dict__.setdefault("_embkit_engine", {})
+    if case not in tried:
+        route = {"task": task} if task else {}
+        stock = type(model).forward.__get__(model)
+        tried[case] = first_equal(
+            model, lambda way, f: _run(way, model, stock, dict(f), 1, **route), route
+        )
+    return tried[case]
 
 
 def routed(model: SentenceTransformer) -> bool:
@@ -268,10 +285,15 @@ def embed(
     dtype = session.torch_dtype(session.precision(kind))
     short = dtype != torch.float32
     tokens = tokens or (32_768 if kind != "cpu" else 4096 if short else 2048)
-    if short and kind == "cpu" and len(distinct) > FEW:
-        model = _cast_once(model, dtype)
     route = {"task": task} if task and routed(model) else {}
+    plain = bool(texts) and engine(model, route.get("task")) == "plain"
+    if short and kind == "cpu" and len(distinct) > FEW and not plain:
+        model = _cast_once(model, dtype)  # every copy knows how it is run
     try:
+        if plain and _text_batch(model.preprocess(texts[:1], **route)):
+            with session.autocast(kind):  # vectors depend on padding: the library's own batches
+                made = model.encode(texts, prompt=prompt or "", convert_to_tensor=True, **route)
+            return made.float().cpu()
         with efficient(model), session.autocast(kind):
             start = done = 0
             while start < len(order):
@@ -279,10 +301,7 @@ def embed(
                 rows = rows[: _alike([distinct[i] for i in rows])]
                 read = model.preprocess([distinct[i] for i in rows], prompt=prompt, **route)
                 for part, features in _batches(read, len(rows), tokens):
-                    features = {
-                        name: value.to(model.device) if isinstance(value, Tensor) else value
-                        for name, value in features.items()
-                    }
+                    features = batch_to_device(features, model.device)
                     vectors = model(features, **route)["sentence_embedding"].float().cpu()
                     vectors = vectors[:, : model.truncate_dim]
                     if out is None:
@@ -303,7 +322,6 @@ def _cast_once(model: SentenceTransformer, dtype: torch.dtype) -> SentenceTransf
     """A copy whose linear layers' weights are what autocast would make of them at every batch."""
     if "forward" in model.__dict__:  # in the middle of its training: its forward is not ours
         return model
-    can_pack(model)  # found out before, so that every copy knows
     fast = copy.deepcopy(model, {id(model.tokenizer): model.tokenizer})
     for module in fast.modules():
         if type(module) is torch.nn.Linear:  # not those that hold their weights packed
@@ -318,7 +336,7 @@ def _batches(features: Features, texts: int, tokens: int) -> Iterator[tuple[Tens
         return
     lengths = features["attention_mask"].sum(dim=1)
     for rows in token_batches(lengths, tokens):
-        yield rows, _part(features, rows, int(lengths[rows[-1]]))
+        yield rows, _part(features, rows)
 
 
 def token_batches(lengths: Tensor, tokens: int) -> Iterator[Tensor]:
@@ -336,11 +354,13 @@ def token_batches(lengths: Tensor, tokens: int) -> Iterator[Tensor]:
             start = end
 
 
-def _part(features: Features, rows: Tensor, longest: int) -> Features:
-    """Some rows of a padded batch, without the padding beyond their own longest."""
-    shape = features["input_ids"].shape
+def _part(features: Features, rows: Tensor) -> Features:
+    """Some rows of a padded batch, without the columns that are padding in all of them."""
+    shape = features["attention_mask"].shape
+    used = features["attention_mask"][rows].any(dim=0).nonzero()
+    columns = slice(int(used[0]), int(used[-1]) + 1)
     return {
-        name: value[rows][:, :longest]
+        name: value[rows][:, columns]
         if isinstance(value, Tensor) and value.shape == shape
         else value
         for name, value in features.items()

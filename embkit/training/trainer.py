@@ -194,6 +194,8 @@ def _record(
     recipe: Recipe, domain: Domain, pairs: TrainingPairs, trainer: Any, watch: Any
 ) -> dict[str, Any]:
     """What ``run.json`` holds."""
+    from ..models.packing import engine
+
     history = [log_row(row) for row in trainer.state.log_history]
     weights = list(trainer.model.parameters())
     return {
@@ -211,6 +213,7 @@ def _record(
         "trainable_params": sum(p.numel() for p in weights if p.requires_grad),
         "total_params": sum(p.numel() for p in weights),
         "dim": trainer.model.get_embedding_dimension(),
+        "engine": engine(trainer.model) if trainer.model.device.type == "cpu" else "plain",
         "dev_score": [row[DEV] for row in history if DEV in row][-1],
         "history": history,
         "environment": session.environment(),

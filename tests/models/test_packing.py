@@ -30,7 +30,10 @@ def model(tiny_model):
 
 
 def unpackable(model):
-    model.__dict__["_embkit_can_pack"] = False
+    model.__dict__["_embkit_engine"] = dict.fromkeys(
+        [(None, model.tokenizer.padding_side, model.max_seq_length, "cpu")], "grouped"
+    )
+    assert packing.engine(model) == "grouped"
     return model
 
 
@@ -76,7 +79,7 @@ def test_embeddings_equal_the_stock_ones(model, prepare):
 
 
 def test_the_tiny_model_is_packed(model):
-    assert packing.can_pack(model)
+    assert packing.engine(model) == "packed"
 
 
 @pytest.mark.parametrize("prepare", [lambda m: m, unpackable], ids=["packed", "chunked"])
@@ -141,7 +144,7 @@ def test_a_distinct_text_is_embedded_once_and_order_is_kept(model, monkeypatch):
     monkeypatch.setattr(
         model, "preprocess", lambda texts, **k: seen.extend(texts) or preprocess(texts, **k)
     )
-    packing.can_pack(model)
+    packing.engine(model)
     seen.clear()
     found = packing.embed(model, ["b", "a", "b", "a"])
     assert sorted(seen) == ["a", "b"]

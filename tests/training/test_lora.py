@@ -246,7 +246,7 @@ def test_gradients_pass_four_bit_layers_also_after_an_evaluation(tiny_model, rec
 
 def test_the_engine_packs_a_four_bit_model(tiny_model):
     model = fresh(tiny_model, nf4=True)
-    assert packing.can_pack(model)
+    assert packing.engine(model) == "packed"
     np.testing.assert_allclose(packing.embed(model, TEXTS).numpy(), model.encode(TEXTS), atol=1e-5)
 
 

@@ -43,6 +43,7 @@ def test_a_run_holds_all_that_is_needed_to_know_and_repeat_it(store, tiny_domain
     assert [row for row in run.history if "loss" in row]
     assert len([row for row in run.history if "dev_ndcg@10" in row]) == recipe.epochs
     assert 0 <= run.dev_score <= 1 and run.seconds > 0 and record["peak_memory_mb"] > 0
+    assert record["engine"] == "packed"
     assert (run.path / "model" / "README.md").is_file()
     assert not list(run.path.rglob("*checkpoint*"))
     lines = (run.path / "pairs.jsonl").read_text().splitlines()
