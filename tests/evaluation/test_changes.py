@@ -16,6 +16,7 @@ from embkit.evaluation.ranking import leaderboard
 from embkit.evaluation.report import Report, pareto_front
 from embkit.evaluation.scores import Scores, compare
 from embkit.runs import store
+from embkit.search.index import BM25
 
 
 def scores(domain, approach, values, recipe_hash=None, base_model="minilm", **meta):
@@ -166,7 +167,7 @@ def test_equal_names_are_told_apart_by_what_differs(tiny_domain, monkeypatch):
         "run-2": scores(tiny_domain, "contrastive", [0.8], "bb", learning_rate=4e-4, seed=1),
         "run-3": scores(tiny_domain, "LoRA", [0.7], "cc", learning_rate=1e-4, seed=1),
         "run-4": scores(tiny_domain, "LoRA", [0.8], "dd", learning_rate=1e-4, seed=2),
-        "bm25": scores(tiny_domain, "bm25", [0.3], base_model=None),
+        "bm25": scores(tiny_domain, "bm25", [0.3], base_model=None, bm25=BM25.VERSION),
     }
     for key, one in kept.items():
         one.save(store(tiny_domain) / key / "scores.json")

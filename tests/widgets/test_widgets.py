@@ -347,7 +347,7 @@ def test_an_empty_window_is_said_and_what_was_mined_stays(tiny_domain, rows):
 
 def test_the_lab_takes_some_pairs_of_many_and_says_so(tiny_domain, rows):
     lab = NegativesLab(tiny_domain, rows, model=letters, most=7)
-    assert len(lab.mined) == 7 and f"7 of {len(rows)} pairs" in lab.message
+    assert len(lab.mined) == 7 and f"7 of the {len(rows)} pairs" in lab.message
     with pytest.raises(EmbkitError, match="no pairs"):
         NegativesLab(tiny_domain, [])
 
