@@ -10,6 +10,7 @@ import contextlib
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -45,10 +46,10 @@ def first_equal(
     try:
         with torch.autocast(model.device.type, enabled=False):
             features, packable = _texts(model, route)
-            vectors, gradient = _outcome(model, lambda: run("plain", features))
+            vectors, gradient = _outcome(model, partial(run, "plain", features))
             for way in ("packed", "grouped") if packable else ("grouped",):
                 with contextlib.suppress(Exception):  # a way that fails is not taken
-                    found, other = _outcome(model, lambda way=way: run(way, features))
+                    found, other = _outcome(model, partial(run, way, features))
                     near = (found - vectors).norm(dim=-1).max() <= off
                     if near and (other - gradient).norm() <= slope * gradient.norm():
                         return way
