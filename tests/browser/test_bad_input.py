@@ -53,7 +53,7 @@ def typed_into_the_search_box(book):
     page.locator(".embkit-message", has_text="Type a few words").wait_for()
     query.fill("bold fever " * 1000)
     page.locator(".embkit-message", has_text="characters: the models read the first").wait_for()
-    book.wait("print(len(box.query), len(box.before))", "11000 8")
+    book.wait("print(len(box.query), len(box.after))", "11000 8")
     markup = book.ask("print(MARKUP)")
     query.fill(markup)
     book.wait("print(box.query == MARKUP)")
