@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..data import Domain
+from ..data.domain import right_documents
 from ..display import visible
 from ..errors import EmbkitError
 
@@ -69,7 +70,7 @@ class Sample:
     def right(self) -> dict[str, dict[str, set[str]]]:
         """Split -> query -> its right documents."""
         return {
-            split: {q: {d for d, grade in judged.items() if grade > 0} for q, judged in of.items()}
+            split: {q: set(right_documents(judged)) for q, judged in of.items()}
             for split, of in self.qrels.items()
         }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..data.domain import right_documents
 from ..errors import EmbkitError
 from .scores import Scores
 
@@ -86,9 +87,7 @@ def top_changed_queries(
     rows = [
         {
             "query": domain.queries[q],
-            "right": "; ".join(
-                domain.corpus[d] for d, g in domain.qrels[split][q].items() if g > 0
-            ),
+            "right": "; ".join(domain.corpus[d] for d in right_documents(domain.qrels[split][q])),
             before.label: left[q],
             after.label: right[q],
             "change": change[q],

@@ -104,12 +104,7 @@ def to_datasets(domain: Domain, folder: Folder, *, replace: bool = False) -> Pat
 
     parts = {}
     for split in domain.qrels:
-        pairs = [
-            (domain.queries[q], domain.corpus[d])
-            for q, judged in domain.split(split).items()
-            for d, grade in judged.items()
-            if grade > 0
-        ]
+        pairs = [(domain.queries[q], domain.corpus[d]) for q, d in domain.right(split)]
         columns = {"anchor": [a for a, _ in pairs], "positive": [p for _, p in pairs]}
         parts[split] = Dataset.from_dict(columns)
     corpus = {"_id": list(domain.corpus), "text": list(domain.corpus.values())}

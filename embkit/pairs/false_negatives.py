@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..data import Domain
+from ..data.domain import right_documents
 from ..display import Table
 from ..errors import EmbkitError
 from ..evaluation.metrics import bootstrap_ci
@@ -128,7 +129,7 @@ def find_false_negatives(
     chosen = [places[i] for i in rng.permutation(len(places))[:sample]]
     asked = [(mined.anchors[r], mined.positives[r], d) for r, d in chosen]
     judged = [
-        (domain.queries[query], next(d for d, grade in right.items() if grade > 0), wrong)
+        (domain.queries[query], next(right_documents(right)), wrong)
         for query, right in sorted(domain.split("train").items())
         for wrong in domain.negatives.get(query, ())
     ]

@@ -163,12 +163,7 @@ def collect(
     dropped: Counter[str] = Counter()
     for name in [sources] if isinstance(sources, str) else sources:
         if name == "human":
-            rows += [
-                (query, domain.queries[query], document)
-                for query, judged in domain.split("train").items()
-                for document, grade in judged.items()
-                if grade > 0
-            ]
+            rows += [(query, domain.queries[query], d) for query, d in domain.right("train")]
         else:
             rows += _from_set(domain, name, dropped)
     return rows, dict(dropped)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..data import Domain
+from ..data.domain import right_documents
 from ..errors import EmbkitError
 from ..evaluation.ranking import indexed
 from ..models.loading import as_model
@@ -83,9 +84,8 @@ def candidates(
                 found[query][names[index]].append(name)
     for qrels in domain.qrels.values():
         for query in qrels.keys() & found.keys():
-            for document, grade in qrels[query].items():
-                if grade > 0:
-                    found[query][document].append("known")
+            for document in right_documents(qrels[query]):
+                found[query][document].append("known")
     # an order that hides who found what
     tasks = []
     for query, by in found.items():

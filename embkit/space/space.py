@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data import Domain
+from ..data.domain import right_documents
 from ..display import Shown, Table
 from ..errors import EmbkitError, unknown
 from ..models.encoding import encode_as
@@ -151,7 +152,7 @@ class Space:
     def _right(self, split: str) -> list[list[int]]:
         """For each query of a split the numbers of its right documents."""
         judged = self.domain.split(split).values()
-        return [[self._places[d] for d, grade in row.items() if grade > 0] for row in judged]
+        return [[self._places[d] for d in right_documents(row)] for row in judged]
 
     def similarities(self, split: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Similarities of a split's queries to a right and to a hard wrong document.

@@ -25,12 +25,7 @@ def eligible_documents(domain: Domain) -> dict[str, str]:
     Those of a group held out for testing are not among them, and neither are those of the groups
     that only ``dev`` asks about: it stands for what training does not know.
     """
-    asked_in_dev = {
-        domain.groups.get(document)
-        for judged in domain.split("dev").values()
-        for document, grade in judged.items()
-        if grade > 0
-    }
+    asked_in_dev = {domain.groups.get(document) for _, document in domain.right("dev")}
     trained = {domain.groups.get(document) for document in domain.trained_documents}
     kept_out = domain.tested_groups | (asked_in_dev - trained - {None})
     return {d: text for d, text in domain.corpus.items() if domain.groups.get(d) not in kept_out}

@@ -12,7 +12,7 @@ import numpy as np
 import traitlets
 from matplotlib.figure import Figure
 
-from ..data.domain import Domain
+from ..data.domain import Domain, right_documents
 from ..data.text_checks import words
 from ..display import Table
 from ..errors import unknown
@@ -89,7 +89,7 @@ class FailureBrowser(Panel):
         self.domain, self.names, self.metric, self.k = domain, names, metric, k
         self.split = split if split is not None else domain.test_splits[0]
         judged = domain.split(self.split)
-        self._right = {q: {d for d, g in row.items() if g > 0} for q, row in judged.items()}
+        self._right = {q: set(right_documents(row)) for q, row in judged.items()}
         self._rankings = [rank(as_model(what), domain, self.split) for what in (before, after)]
         self._warning = own_domain(domain, before, after)
         tables = [score(r, domain, self.split, (metric,)) for r in self._rankings]

@@ -14,7 +14,7 @@ import numpy as np
 import traitlets
 from matplotlib.figure import Figure
 
-from ..data.domain import Domain, normalise
+from ..data.domain import Domain, normalise, right_documents
 from ..errors import EmbkitError
 from ..models.encoding import encode_as
 from ..models.loading import as_model
@@ -115,7 +115,7 @@ class SearchBox(Panel):
     def right(self) -> frozenset[str]:
         """The documents that answer the query, if it is one of the domain's own."""
         query = self._known.get(normalise(self.query))
-        return frozenset(d for d, grade in self._right.get(query or "", {}).items() if grade > 0)
+        return frozenset(right_documents(self._right.get(query or "", {})))
 
     def _draw(self) -> None:
         started = time.perf_counter()

@@ -12,6 +12,7 @@ import traitlets
 from matplotlib.figure import Figure
 
 from ..data import Domain
+from ..data.domain import right_documents
 from ..display import Table
 from ..errors import EmbkitError
 from ..evaluation.metrics import bootstrap_ci, ranking_from_arrays
@@ -173,7 +174,7 @@ class TruncationLab(Panel):
         self.tell()
         corpus, found = self.domain.corpus, self.results
         text = {self.domain.queries[q]: judged for q, judged in self._judged.items()}
-        right = {d for d, grade in text.get(self.query, {}).items() if grade > 0}
+        right = set(right_documents(text.get(self.query, {})))
         heads = [
             f"{name}: nDCG@10 {mean:.3f} [{low:.3f}, {high:.3f}]"
             for name, (mean, low, high) in self.scores.items()
