@@ -140,6 +140,7 @@ class Run(Trained):
         rows = {
             "approach": self.recipe.label,
             "recipe": self.recipe.hash,
+            **{f"{kind} prompt": repr(text) for kind, text in record.get("prompts", {}).items()},
             "training pairs": f"{record['pairs']:,}",
             "steps": f"{record['steps']:,}",
             "seconds": f"{self.seconds:.0f}",

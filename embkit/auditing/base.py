@@ -124,11 +124,11 @@ class Sample:
         said = f"Sampled: {'; '.join(found)}. Labels and equal texts are counted in full."
         return said if found else ""
 
-    def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit vectors (texts, dim), from the cache that evaluation shares."""
-        from ..models.encoding import encode
+    def encode(self, texts: Sequence[str], kind: str = "query") -> np.ndarray:
+        """Unit vectors (texts, dim) as queries or documents, from the cache of evaluation."""
+        from ..models.encoding import encode_as
 
-        return encode(self.model, texts)
+        return encode_as(self.model, texts, kind)
 
     @property
     def tokenizer(self) -> Any:

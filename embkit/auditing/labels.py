@@ -109,7 +109,8 @@ def unanswerable(m: Sample) -> Finding | None:
             from ..search.index import exact_search
 
             who, share = f"{who} or of the model", 0.02
-            rows = exact_search(m.encode([m.queries[q] for q in lost]), m.encode(texts), depth)[0]
+            asked = m.encode([m.queries[q] for q in lost])
+            rows = exact_search(asked, m.encode(texts, "document"), depth)[0]
             lost = _lost(lost, rows.tolist(), ids, right)
         # what is said
         numbers |= {"lost": len(lost), "missed by words": missed, "depth": depth}

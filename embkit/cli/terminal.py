@@ -197,16 +197,17 @@ def run_or_best(domain: Domain, name: str | None) -> Run | None:
 
 
 def encoded(model: Any, texts: list[str], label: str = "encoding") -> Vectors:
-    """Embeddings from the cache that evaluation shares, with a bar where they are made."""
+    """Documents' embeddings from the cache of evaluation, with a bar where they are made."""
     from tqdm import tqdm
 
-    from ..models.encoding import encode
+    from ..models.encoding import encode_as
     from ..models.loading import as_model
 
     model = as_model(model)
     total = len(set(texts))
     with tqdm(desc=label, total=total, unit="text", file=sys.stderr, mininterval=1, delay=1) as bar:
-        return encode(model, texts, progress=lambda done: bar.update(done - bar.n) and None)
+        told = lambda done: bar.update(done - bar.n) and None  # noqa: E731
+        return encode_as(model, texts, "document", progress=told)
 
 
 def scored(what: Any, domain: Domain) -> Scores:

@@ -26,7 +26,7 @@ from ..evaluation.ranking import rank, score
 from ..files import write_atomic
 from ..models.loading import as_model
 from ..models.packing import embed
-from ..models.vectors import Vectors, checked_texts, checked_vectors, weights_fingerprint
+from ..models.vectors import checked_texts, checked_vectors, prompt_of, weights_fingerprint
 from ..runs import Run, store
 from ..session import precision
 from .export import Folder, _fresh
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from sentence_transformers import SentenceTransformer
 
-FLOAT, INT8 = "model.onnx", "model_int8.onnx"
+FLOAT, INT8, PROMPTS = "model.onnx", "model_int8.onnx", "prompts.json"
 FORMS = {"ONNX, fp32": FLOAT, "ONNX, int8": INT8}
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 OPSET, BATCH = 17, 64
@@ -51,9 +51,10 @@ here = Path(__file__).parent
 tokenizer = Tokenizer.from_file(str(here / "tokenizer.json"))
 session = onnxruntime.InferenceSession(here / {file!r}, providers=["CPUExecutionProvider"])
 columns = {{"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}}
+prompts = {prompts}
 
 
-def encode(texts, prompt=""):  # {prompts}
+def encode(texts, prompt=""):  # of queries: encode(texts, prompts["query"])
     rows = tokenizer.encode_batch([prompt + text for text in texts])
     names = [column.name for column in session.get_inputs()]
     feed = {{n: np.array([getattr(row, columns[n]) for row in rows], np.int64) for n in names}}
@@ -90,10 +91,12 @@ class OnnxModel:
         self._session = runtime.InferenceSession(
             str(self.file), settings, providers=["CPUExecutionProvider"]
         )
+        kept = self.folder / PROMPTS  # a search puts them first
+        self.prompts = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
         self._tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
         self.__name__ = f"ONNX, {'int8' if int8 else 'fp32'}: {self.folder.name}"
 
-    def __call__(self, texts: Sequence[str]) -> Vectors:
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Unit vectors of texts, shape (texts, dim)."""
         listed = checked_texts(texts)
         order = np.argsort([len(text) for text in listed], kind="stable")  # short ones together
@@ -154,9 +157,9 @@ def export_onnx(
             pad_id=model.tokenizer.pad_token_id or 0, pad_token=model.tokenizer.pad_token or "[PAD]"
         )
         saved.save(str(fresh / "tokenizer.json"))
-        prompts = {kind: prompt for kind, prompt in (model.prompts or {}).items() if prompt}
-        told = f"prompts: {prompts!r}" if prompts else "no prompts"
-        text = SERVE.format(file=INT8 if int8 else FLOAT, prompts=told)
+        prompts = {kind: prompt_of(model, kind) or "" for kind in ("query", "document")}
+        (fresh / PROMPTS).write_text(json.dumps(prompts), encoding="utf-8")
+        text = SERVE.format(file=INT8 if int8 else FLOAT, prompts=repr(prompts))
         (fresh / "serve.py").write_text(text, encoding="utf-8")
     return Path(folder)
 
@@ -194,7 +197,7 @@ def onnx_loss(
         label: file for label, name in FORMS.items() if (file := Path(folder) / name).is_file()
     }
     searched = list(domain.corpus if documents is None else documents)
-    asked = [domain.hash, split, searched, rounds, precision(model.device.type)]
+    asked = [domain.hash, split, searched, rounds, precision(model.device.type), model.prompts]
     digest = hashlib.sha256(json.dumps([weights_fingerprint(model), *asked]).encode())
     for file in files.values():
         digest.update(file.read_bytes())
@@ -239,7 +242,7 @@ def _measured(
     rows: dict[str, dict[str, float | None]] = {}
     engine: pd.Series | None = None
     for label, form in forms.items():
-        ranking = rank(form, domain, split, documents=documents, k=10)
+        ranking = rank(model if label == name else form, domain, split, documents=documents, k=10)
         values = score(ranking, domain, split, ["ndcg@10"])["ndcg@10"]
         test = paired_test(engine, values) if engine is not None else None
         engine = values if engine is None else engine

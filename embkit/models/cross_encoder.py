@@ -15,7 +15,7 @@ from ..assets.catalogue import resolve
 from ..errors import EmbkitError
 from ..session import autocast, device, precision, quiet
 from .loading import clear_errors
-from .packing import token_batches
+from .packing import castable, token_batches
 from .vectors import cache_file, read_array, write_array
 
 Pairs = Sequence[tuple[str, str]]  # (query, document)
@@ -148,7 +148,8 @@ def _scores(
     progress: Callable[[int], object] | None,
 ) -> np.ndarray:
     kind = model.device.type
-    short = precision(kind) != "fp32"
+    fits = castable(model, kind)
+    short = fits and precision(kind) != "fp32"
     tokens = batch_tokens or (2048 if kind == "cpu" else 32_768)
     scores, done = np.empty(len(pairs), np.float32), 0
     training, kept = model.training, list(model.keep_in_fp32_modules or [])
@@ -158,7 +159,7 @@ def _scores(
             layers = model.named_modules()
             heads = [n for n, m in layers if type(m) is torch.nn.Linear and m.out_features == 1]
             model.set_keep_in_fp32_modules([*kept, *heads])
-        with torch.inference_mode(), autocast(kind):
+        with torch.inference_mode(), autocast(kind, wanted=fits):
             for batch in token_batches(_lengths(model, pairs), tokens):
                 rows = batch.tolist()
                 features = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..data.images import is_picture
 from .shards import checked_dtype, encode_shards
 from .vectors import (
     EmbedFunction,
@@ -14,6 +15,7 @@ from .vectors import (
     checked_model,
     checked_texts,
     checked_vectors,
+    prompt_of,
     read_array,
     write_array,
 )
@@ -59,7 +61,8 @@ def encode(
     texts, dtype = checked_texts(texts), checked_dtype(dtype)
     checked_model(model)
     if not hasattr(model, "preprocess"):
-        return checked_vectors(model(texts), len(texts)).astype(dtype, copy=False)  # type: ignore
+        given = [text if is_picture(text) else f"{prompt or ''}{text}" for text in texts]
+        return checked_vectors(model(given), len(texts)).astype(dtype, copy=False)  # type: ignore
     check_prompt(model, prompt)
     from . import packing
 
@@ -77,7 +80,9 @@ def encode(
     return vectors.astype(dtype, copy=False)
 
 
-def encode_as(model: Any, texts: Sequence[str], kind: str, *, cache: bool = True) -> Vectors:
+def encode_as(
+    model: Any, texts: Sequence[str], kind: str, *, cache: bool = True, progress: Any = None
+) -> Vectors:
     """Unit vectors of texts as queries or documents, (texts, dim): what a search compares.
 
     Args:
@@ -86,8 +91,9 @@ def encode_as(model: Any, texts: Sequence[str], kind: str, *, cache: bool = True
         kind: ``query`` or ``document``: decides the prompt, of those that the model was saved with,
             and the way through a model that has several.
         cache: whether to read and write the cache on disk.
+        progress: as in ``encode``.
     """
     if hasattr(model, "vectors"):  # a Teacher: each of its members has prompts of its own
         return model.vectors(texts, kind)
-    prompts = getattr(model, "prompts", None) or {}
-    return encode(model, texts, prompt=prompts.get(kind) or None, task=kind, cache=cache)
+    prompt = prompt_of(model, kind)
+    return encode(model, texts, prompt=prompt, task=kind, cache=cache, progress=progress)

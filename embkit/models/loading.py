@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..assets import TOWERS
 from ..assets.catalogue import resolve
 from ..errors import EmbkitError
+from ..recipes.settings import FP32
 from ..session import device, quiet
 
 if TYPE_CHECKING:
@@ -57,10 +58,13 @@ def as_model(what: Any) -> Any:
     )
 
 
-def load_model(model: str | os.PathLike, **kwargs: Any) -> SentenceTransformer:
+def load_model(
+    model: str | os.PathLike, *, fp32: bool = False, **kwargs: Any
+) -> SentenceTransformer:
     """A sentence-transformers model by name, folder or hub id, on the session's device.
 
-    ``trust_remote_code`` is never set: code that comes with a model is not run.
+    ``trust_remote_code`` is never set: code that comes with a model is not run. ``fp32`` reads
+    weights of 16 bits in fp32, as training wants them; ``kwargs`` go to ``SentenceTransformer``.
 
     Raises:
         EmbkitError: the model cannot be found, or the folder cannot be loaded.
@@ -76,11 +80,14 @@ def load_model(model: str | os.PathLike, **kwargs: Any) -> SentenceTransformer:
     folder = resolve(model)
     card = SentenceTransformerModelCardData(generate_widget_examples=False)
     options: dict[str, Any] = {"device": device(), "model_card_data": card} | kwargs
+    if fp32:
+        options["model_kwargs"] = FP32 | options.get("model_kwargs", {})
     with clear_errors(model, "model", "SentenceTransformer"):
         if (folder / TOWERS).is_file():
             return SentenceTransformer(modules=[Towers.load(str(folder))], **options)
         kind = PictureReader if reads_pictures(folder) else SentenceTransformer
-        return kind(str(folder), **options)
+        loaded = kind(str(folder), **options)
+        return loaded.float() if fp32 else loaded
 
 
 @contextlib.contextmanager

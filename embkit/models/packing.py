@@ -250,6 +250,15 @@ def set_dropout(model: SentenceTransformer, p: float | None) -> None:
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = p
+        for name, value in list(vars(module).items()):  # attention may hold a number of its own
+            if "dropout" in name and type(value) in (int, float):
+                setattr(module, name, p)
+
+
+def castable(model: torch.nn.Module, kind: str) -> bool:
+    """Whether autocast goes with a model's weights: not with 16 bits of another kind."""
+    dtypes = {torch.float32, session.torch_dtype(session.precision(kind))}
+    return {p.dtype for p in model.parameters() if p.is_floating_point()} <= dtypes
 
 
 @torch.inference_mode()
@@ -285,16 +294,18 @@ def embed(
     dtype = session.torch_dtype(session.precision(kind))
     short = dtype != torch.float32
     tokens = tokens or (32_768 if kind != "cpu" else 4096 if short else 2048)
+    fits = castable(model, kind)
     route = {"task": task} if task and routed(model) else {}
     plain = bool(texts) and engine(model, route.get("task")) == "plain"
-    if short and kind == "cpu" and len(distinct) > FEW and not plain:
+    if short and fits and kind == "cpu" and len(distinct) > FEW and not plain:
         model = _cast_once(model, dtype)  # every copy knows how it is run
     try:
         if plain and _text_batch(model.preprocess(texts[:1], **route)):
-            with session.autocast(kind):  # vectors depend on padding: the library's own batches
+            # vectors depend on padding: the library's own batches
+            with session.autocast(kind, wanted=fits):
                 made = model.encode(texts, prompt=prompt or "", convert_to_tensor=True, **route)
             return made.float().cpu()
-        with efficient(model), session.autocast(kind):
+        with efficient(model), session.autocast(kind, wanted=fits):
             start = done = 0
             while start < len(order):
                 rows = order[start : start + _rows(distinct, order, start, WINDOW * tokens)]

@@ -69,7 +69,7 @@ def load_quantized(model: str | os.PathLike) -> SentenceTransformer:
     """
     bnb = require_bitsandbytes()
     settings = BitsAndBytesConfig(**nf4_settings())
-    loaded = load_model(model, model_kwargs={"quantization_config": settings})
+    loaded = load_model(model, fp32=True, model_kwargs={"quantization_config": settings})
     for module in loaded.modules():
         if isinstance(module, bnb.nn.Linear4bit):
             # On processors with AVX512-BF16, a layer once run in eval mode stays packed in a

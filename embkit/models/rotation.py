@@ -48,7 +48,7 @@ def rotate_to_pca(model: str | Path, domain: Domain) -> Path:
 
 
 def _rotated(start: Path, name: str, domain: Domain) -> SentenceTransformer:
-    general = load_model(start)
+    general = load_model(start, fp32=True)
     parts = list(general)
     kinds = [type(part) for part in parts[1:]]
     if kinds not in ([Pooling], [Pooling, Normalize]):

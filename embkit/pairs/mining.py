@@ -11,7 +11,7 @@ import numpy as np
 from ..data import Domain
 from ..display import Table
 from ..errors import EmbkitError, unknown
-from ..models.encoding import encode
+from ..models.encoding import encode_as
 from ..models.loading import as_model
 from ..recipes.checks import CHOICES
 from ..search.index import BM25, exact_search
@@ -112,8 +112,8 @@ def mine(
     rules: never a known positive of the same query text, nor a document with the same text as
     one; never an ancestor or descendant of one; the margins; the window; the reranker filter. The
     window and the margins mean what they mean in sentence-transformers' ``mine_hard_negatives``:
-    it finds the same negatives under the same rules. Where too few candidates are left, random
-    documents that pass the first rules fill the places, so that every pair keeps n.
+    it finds the same negatives under the same rules, prompts and routes. Where too few candidates
+    are left, random documents that pass the first rules fill the places: every pair keeps n.
 
     Args:
         domain: whose corpus is searched, and whose tree says what is related.
@@ -243,7 +243,8 @@ def _candidates(
     right = np.array([number[document] for _, _, document in pairs])
     if miner == "dense":
         model = as_model(model)
-        asked, documents = encode(model, anchors), encode(model, texts)
+        asked = encode_as(model, anchors, "query")
+        documents = encode_as(model, texts, "document")
         found, scores = exact_search(asked, documents, depth)
         return found, scores, np.einsum("ij,ij->i", asked[rows], documents[right])
     if miner == "bm25":

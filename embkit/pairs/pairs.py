@@ -17,6 +17,7 @@ from ..data import Domain
 from ..data.domain import normalise
 from ..display import Table
 from ..errors import EmbkitError, unknown
+from ..models.loading import load_model
 from ..recipes.recipe import Recipe
 from ..recipes.views import CORPUS, Mining
 from .mining import Mined, mine
@@ -140,6 +141,9 @@ def make_pairs(recipe: Recipe, domain: Domain) -> TrainingPairs:
 
 def _mined(mining: Mining, domain: Domain, rows: list[Pair]) -> Mined:
     options = asdict(mining)
+    prompts = options.pop("prompts")
+    if mining.miner == "dense" and prompts:
+        options["model"] = load_model(mining.model, prompts=prompts)
     if mining.reranker_filter:
         from ..models.cross_encoder import load_cross_encoder, score_pairs
 

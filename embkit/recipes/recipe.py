@@ -78,8 +78,8 @@ class Recipe:
     matryoshka: tuple[int, ...] = knob(
         (), "sizes that the vectors can be truncated to, largest first"
     )
-    query_prompt: str | None = knob(None, "put before every query")
-    document_prompt: str | None = knob(None, "put before every document")
+    query_prompt: str | None = knob(None, "put before every query; None: as saved")
+    document_prompt: str | None = knob(None, "put before every document; None: as saved")
     trained_parts: str = knob(
         "all", "clip: all, image (the text tower is locked), projections, or none"
     )
@@ -219,12 +219,12 @@ class Recipe:
     @property
     def mining(self) -> views.Mining:
         """How hard negatives are found."""
-        return self._part(views.Mining, number=self.hard_negatives)
+        return self._part(views.Mining, number=self.hard_negatives, prompts=self.trainer.prompts)
 
     @property
     def teaching(self) -> views.Teaching:
         """Who teaches."""
-        return self._part(views.Teaching)
+        return self._part(views.Teaching, prompts=self.trainer.prompts)
 
     @property
     def loss(self) -> views.Loss:

@@ -8,6 +8,7 @@ from typing import Any
 from .. import session
 from ..errors import EmbkitError
 from .settings import (
+    FP32,
     Other,
     lora_plus_settings,
     lora_settings,
@@ -41,8 +42,9 @@ from datasets import Dataset
 pairs, start, output = sys.argv[1:4]
 data = Dataset.from_json(pairs)
 {sampler}torch.manual_seed({seed})
-{quantized}model = SentenceTransformer(start{device})
+{quantized}model = SentenceTransformer(start{device}).float()
 {settings}
+asked, shown = model.prompts["query"], model.prompts["document"]
 {tables}loss = {loss}
 arguments = SentenceTransformerTrainingArguments(
     output_dir=output + "/checkpoints",
@@ -66,7 +68,7 @@ OWN = {  # approach -> the classes that are not sentence-transformers'
 }
 KEPT = """documents = Dataset.from_json(sys.argv[4])["document"][:]
 kept = KeptDocuments(
-    {inner}, lambda: model.encode(documents, prompt={prompt!r}), every={every}
+    {inner}, lambda: model.encode_document(documents), every={every}
 )
 trainer.add_callback(kept)
 """
@@ -92,7 +94,10 @@ network.encoder.layer = torch.nn.ModuleList(layers[i] for i in spaced)
 network.config.num_hidden_layers = kept"""
 DROPOUT = """for module in model.modules():
     if isinstance(module, torch.nn.Dropout):
-        module.p = {share!r}"""
+        module.p = {share!r}
+    for name, value in list(vars(module).items()):  # attention may hold a number of its own
+        if "dropout" in name and type(value) in (int, float):
+            setattr(module, name, {share!r})"""
 ADAPTER = """model.add_adapter(
     LoraConfig(
 {settings}
@@ -107,7 +112,9 @@ OPTIMIZER = """optimizer = create_loraplus_optimizer(
 {settings}
 )"""
 MERGE = """model.save_pretrained(output + "/adapter")  # the adapter alone
-model = SentenceTransformer(start{device})
+read = model.prompts, model.max_seq_length
+model = SentenceTransformer(start{device}).float()
+model.prompts, model.max_seq_length = read
 {dequantize}adapted = PeftModel.from_pretrained(model[0].auto_model, output + "/adapter")
 model[0].auto_model = adapted.merge_and_unload()
 """
@@ -144,8 +151,10 @@ def stock_script(recipe: Any, *, on: str | None = None, precision: str | None = 
     precision = precision or session.precision(on)
     if precision != "fp32":
         chosen[precision] = True
+    columns = trainer.by_column("asked", "shown").items()
     families = recipe.pair_source.unique == "families"
     written = {name: repr(value) for name, value in chosen.items()}
+    written["prompts"] = f"{{{', '.join(f'{name!r}: {of}' for name, of in columns)}}}"
     written |= {"batch_sampler": "sampler"} if families else {}
     if trainer.epochs == 1 and trainer.warmup_ratio:
         several = f"len(data) > {trainer.batch_size}"
@@ -154,14 +163,16 @@ def stock_script(recipe: Any, *, on: str | None = None, precision: str | None = 
     corpus, taught = "KeptDocuments" in own, recipe.approach in ("distill", "embedding_mse")
     files = ["documents.jsonl"] * corpus + ["teacher.npz"] * taught
     four_bits, plus = lora.four_bits, lora.plus != 1
-    start = device + ", model_kwargs={'quantization_config': four_bits}" * four_bits
+    four = ", 'quantization_config': four_bits"
+    whole = f"{device}, model_kwargs={FP32!r}"
+    start = f"{whole[:-1]}{four * four_bits}}}"
     return SCRIPT.format(
         model=recipe.model,
         device=start,
         use_cpu=on == "cpu",
         seed=trainer.seed,
         settings="\n".join(_settings(trainer, lora)),
-        loss=_loss(recipe.loss, device),
+        loss=_loss(recipe.loss, whole),
         usage="".join(f" {file}" for file in files),
         files=f", as it has {' and '.join(files)}" if files else "",
         numpy="import numpy as np\n" * taught,
@@ -240,6 +251,5 @@ def _kept(loss: Loss, trainer: Trainer) -> str:
     """The callback that keeps the documents' vectors fresh."""
     return KEPT.format(
         inner="loss.loss" if loss.matryoshka else "loss",
-        prompt=trainer.document_prompt,
         every=f"max(1, -(-len(data) // {trainer.batch_size}) // {loss.corpus_refresh})",
     )

@@ -169,6 +169,7 @@ def nf4_settings(dtype: str | None = None) -> dict[str, Any]:
 
 
 TEXT_TOWER = r"0\.text\.|text_model\."
+FP32 = {"dtype": "float32"}  # how weights are read for training, whatever they were saved in
 IMAGE_TOWER = r"0\.image\.|vision_model\."
 
 
@@ -192,7 +193,6 @@ def trainer_arguments(
             first step has a learning rate of 0; None: more than one step.
     """
     single = pairs is not None and trainer.epochs == 1 and pairs <= trainer.batch_size
-    prompts = trainer.column_prompts
     return {
         "num_train_epochs": trainer.epochs,
         "per_device_train_batch_size": trainer.batch_size,
@@ -202,6 +202,5 @@ def trainer_arguments(
         "weight_decay": trainer.weight_decay,
         "batch_sampler": "no_duplicates",
         "seed": trainer.seed,
-        **({"prompts": prompts} if prompts else {}),
         **({"learning_rate_mapping": learning_rates(clip)} if clip else {}),
     }

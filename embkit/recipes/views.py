@@ -35,6 +35,7 @@ class Mining:
     sampling: str
     hidden_positives: float
     seed: int
+    prompts: dict[str, str]  # the recipe's own, for ``model``
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Teaching:
     model: str
     layers: int | None
     seed: int
+    prompts: dict[str, str]  # the recipe's own, for ``model``
 
     @property
     def on(self) -> bool:
@@ -121,13 +123,11 @@ class Trainer:
         given = {"query": self.query_prompt, "document": self.document_prompt}
         return {kind: prompt for kind, prompt in given.items() if prompt is not None}
 
-    @property
-    def column_prompts(self) -> dict[str, str]:
-        """The trainer's prompts, by column of the training pairs."""
+    def by_column(self, query: str | None, document: str | None) -> dict[str, str]:
+        """What goes with queries and with documents, by column of the training pairs."""
         negatives = [f"negative_{n}" for n in range(1, self.negatives + 1)]
-        columns = {"anchor": self.query_prompt}
-        columns |= dict.fromkeys(["positive", *negatives], self.document_prompt)
-        return {column: prompt for column, prompt in columns.items() if prompt}
+        columns = {"anchor": query, **dict.fromkeys(["positive", *negatives], document)}
+        return {column: given for column, given in columns.items() if given}
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from ..data import Domain
 from ..errors import EmbkitError
 from ..files import made_once, write_atomic
 from ..pairs.mining import Mined
+from ..recipes.settings import FP32
 from ..runs import store
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def _train(mined: Mined, model: str, settings: dict[str, Any], path: Path) -> No
 
     session.seed_everything(settings["seed"])
     # On a processor, the backward pass of torch's bf16 attention is slow on texts this short.
-    encoder = load_cross_encoder(model, model_kwargs={"attn_implementation": "eager"})
+    encoder = load_cross_encoder(model, model_kwargs=FP32 | {"attn_implementation": "eager"})
     wide = len(mined.negatives[0])
     lists = zip(mined.positives, mined.negatives, strict=True)
     data = {

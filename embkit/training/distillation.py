@@ -19,7 +19,7 @@ from ..models.cross_encoder import load_cross_encoder, score_pairs
 from ..models.encoding import encode_as
 from ..models.layers import keep_layers
 from ..models.loading import load_model
-from ..models.vectors import Vectors, unit, weights_fingerprint
+from ..models.vectors import Vectors, prompt_of, unit, weights_fingerprint
 from ..pairs.pairs import NONE, Taught, TrainingPairs, collect, sets, source_hash
 from ..recipes.presets import PRESETS
 from ..recipes.recipe import Recipe, preset
@@ -141,7 +141,7 @@ def teach(teaching: Teaching, pairs: TrainingPairs, *, fit: Fit | None = None) -
     """
     teacher = load_teacher(teaching.teacher, pairs.domain, fit=fit)
     if teaching.lists:
-        return Taught(_scored_lists(teaching.model, pairs, teacher).tolist())
+        return Taught(_scored_lists(teaching, pairs, teacher).tolist())
     if not isinstance(teacher, Teacher):
         raise EmbkitError(
             f"Recipe(approach={teaching.approach!r}) and the cross-encoder {teaching.teacher[0]!r}",
@@ -211,7 +211,7 @@ def fewer_words(texts: Sequence[str], seed: int, share: float = LEFT_OUT) -> lis
     return found
 
 
-def _scored_lists(model: str, pairs: TrainingPairs, teacher: Teacher | CrossEncoder) -> np.ndarray:
+def _scored_lists(teaching: Teaching, pairs: TrainingPairs, teacher: Any) -> np.ndarray:
     """The teacher's scores of each pair's positive and mined negatives, (pairs, 1 + negatives)."""
     assert pairs.mined is not None  # the recipe was checked
     corpus, rows = pairs.domain.corpus, zip(pairs.rows, pairs.mined.negatives, strict=True)
@@ -221,7 +221,7 @@ def _scored_lists(model: str, pairs: TrainingPairs, teacher: Teacher | CrossEnco
         return _telling(teacher.scores(asked, lists), teacher.name)
     flat = [(query, document) for query, row in zip(asked, lists, strict=True) for document in row]
     logits = score_pairs(teacher, flat).reshape(len(lists), -1)
-    student = Teacher(model, (load_model(model),))
+    student = Teacher(teaching.model, (load_model(teaching.model, prompts=teaching.prompts),))
     return rescaled(logits, student.scores(asked, lists))
 
 
@@ -256,7 +256,14 @@ def _telling(scores: np.ndarray, who: str) -> np.ndarray:
 
 def _vectors(teaching: Teaching, teacher: Teacher, texts: list[str]) -> Taught:
     """Every text's vector to copy: the teacher's, in as many dimensions as the student has."""
-    student = keep_layers(load_model(teaching.model), teaching.layers)
+    student = keep_layers(load_model(teaching.model, prompts=teaching.prompts), teaching.layers)
+    asked, shown = prompt_of(student, "query"), prompt_of(student, "document")
+    if asked != shown:
+        raise EmbkitError(
+            f"{teaching.model!r} has the prompts {asked!r} for queries and {shown!r} for documents",
+            expected="one prompt for all texts, or none: every text has one vector to copy",
+            hint="recipe.replace(query_prompt='', document_prompt='')",
+        )
     start = encode_as(student, texts, "document")
     vectors = _telling(teacher.vectors(texts), teacher.name)
     _telling(vectors[:64] @ vectors.T, teacher.name)

@@ -120,7 +120,7 @@ class Head(Trained):
         """The model with its head, a plain sentence-transformers model of stock modules."""
         from sentence_transformers.base.modules import Router
 
-        model = load_model(self.record["model"])
+        model = load_model(self.record["model"], fp32=True)
         model.append(Router.load(str(self.path), subfolder=MODULE))
         return model
 
@@ -172,7 +172,7 @@ def fit_head(
     path = store(domain) / f"head-{chosen.hash}-{folder_fingerprint(resolve(model))[:6]}"
     with made_once(path, RECORD) as todo:
         if todo:
-            router, record = _fit(chosen, _vectors(load_model(model), pairs), domain)
+            router, record = _fit(chosen, _vectors(load_model(model, fp32=True), pairs), domain)
             replace_folder(path / MODULE, router.save)
             record |= {"model": str(model), "pairs": len(pairs), "settings": asdict(chosen)}
             write_atomic(path / RECORD, json.dumps(record, indent=1))

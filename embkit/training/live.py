@@ -204,7 +204,8 @@ class _Watcher(TrainerCallback):
         def write(folder: str) -> None:
             about["model"].save_pretrained(folder)
             if self.recipe.lora_rank:  # that was the adapter alone
-                record_base(Path(folder), self.recipe.model, resolve(self.recipe.model))
+                start = self.recipe.model
+                record_base(Path(folder), start, resolve(start), about["model"])
 
         replace_folder(Path(args.output_dir) / BEST, write)
 

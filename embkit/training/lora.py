@@ -116,16 +116,18 @@ def load_matrices(model: SentenceTransformer, checkpoint: str | Path) -> None:
     set_peft_model_state_dict(model[0].auto_model, saved)
 
 
-def record_base(adapter: Path, model: str, folder: Path) -> None:
-    """Writes beside an adapter which weights it was trained on: it is worth nothing on others."""
+def record_base(adapter: Path, model: str, folder: Path, tuned: SentenceTransformer) -> None:
+    """Writes beside an adapter what it was trained on: the weights, the prompts, the window."""
     known = {"model": model, "fingerprint": folder_fingerprint(folder)}
+    known |= {"prompts": tuned.prompts, "max_length": tuned.max_seq_length}
     write_atomic(adapter / BASE, json.dumps(known, indent=1))
 
 
 def merge_adapter(
     start: str | Path, adapter: str | Path, *, quantized: bool = False
 ) -> SentenceTransformer:
-    """The model that an adapter makes of the model it was trained on, as a plain model.
+    """The model that an adapter makes of the model it was trained on, as a plain model with the
+    prompts and the window of its training.
 
     Args:
         start: the model's name or folder.
@@ -142,8 +144,10 @@ def merge_adapter(
     from ..models.quantized import dequantize, load_quantized
 
     adapter = Path(adapter)
-    _check_base(start, adapter)
-    model = dequantize(load_quantized(start)) if quantized else load_model(start)
+    known = _check_base(start, adapter)
+    model = dequantize(load_quantized(start)) if quantized else load_model(start, fp32=True)
+    model.prompts |= known.get("prompts", {})
+    model.max_seq_length = known.get("max_length", model.max_seq_length)
     try:
         with warnings.catch_warnings():  # peft asks the model for a property of an older name
             warnings.simplefilter("ignore", FutureWarning)
@@ -155,14 +159,15 @@ def merge_adapter(
     return model
 
 
-def _check_base(start: str | Path, adapter: Path) -> None:
+def _check_base(start: str | Path, adapter: Path) -> dict[str, Any]:
     try:
         known = json.loads((adapter / BASE).read_text(encoding="utf-8"))
         name, wanted = str(known["model"]), known["fingerprint"]
     except (OSError, ValueError, KeyError, TypeError):
-        return  # not written by embkit: only shapes can tell
+        return {}  # not written by embkit: only shapes can tell
     if folder_fingerprint(resolve(start)) != wanted:
         raise _misfit(start, adapter, f"it was trained on the weights of {name!r}")
+    return known
 
 
 def _check_places(tuned: Any, adapter: Path) -> None:

@@ -40,7 +40,7 @@ def make_loss(
 
     def given(value: Any) -> Any:
         if isinstance(value, Other):
-            return load_model(value.model)
+            return load_model(value.model, fp32=True)
         if isinstance(value, FromTeacher):
             return torch.from_numpy((taught or {})[value.name])
         if isinstance(value, Named):

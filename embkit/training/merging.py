@@ -49,7 +49,7 @@ def merge_weights(tuned: Any, start: Any, share: float = 0.5) -> SentenceTransfo
         )
     for name, weight in mine.items():
         if weight.is_floating_point():
-            mine[name] = torch.lerp(theirs[name], weight, share)
+            mine[name] = torch.lerp(theirs[name].float(), weight.float(), share)
     merged.load_state_dict(mine)
     return merged
 

@@ -18,6 +18,7 @@ from .. import session
 from ..data import Domain
 from ..errors import EmbkitError
 from ..files import made_once, replace_folder, write_atomic
+from ..models.vectors import check_prompt, prompt_of
 from ..pairs.pairs import TrainingPairs, batch_sampler, make_pairs, shared_sampler, source_hash
 from ..recipes.recipe import Recipe
 from ..recipes.script import stock_script
@@ -214,6 +215,7 @@ def _record(
         "total_params": sum(p.numel() for p in weights),
         "dim": trainer.model.get_embedding_dimension(),
         "engine": engine(trainer.model) if trainer.model.device.type == "cpu" else "plain",
+        "prompts": {k: p for k in ("query", "document") if (p := prompt_of(trainer.model, k))},
         "dev_score": [row[DEV] for row in history if DEV in row][-1],
         "history": history,
         "environment": session.environment(),
@@ -261,23 +263,26 @@ def make_trainer(
     from ..losses.corpus import KeptDocuments
     from ..models.layers import keep_layers
     from ..models.loading import load_model
-    from ..models.packing import embed, set_dropout
+    from ..models.packing import embed, routed, set_dropout
     from ..models.quantized import load_quantized
-    from ..models.vectors import check_prompt
     from .clip import prepare
     from .losses import make_loss
 
     # the model, as the recipe sets it
     part, lora = recipe.trainer, recipe.lora
     session.seed_everything(part.seed)
-    model = load_quantized(folder) if lora.four_bits else load_model(folder)
+    model = load_quantized(folder) if lora.four_bits else load_model(folder, fp32=True)
     keep_layers(model, part.layers)
     model.prompts |= part.prompts
     set_dropout(model, part.dropout)
     if part.max_length is not None:
         model.max_seq_length = part.max_length
-    for prompt in part.prompts.values():
+    asked, shown = prompt_of(model, "query"), prompt_of(model, "document")
+    for prompt in (asked, shown):
         check_prompt(model, prompt)
+    arguments["prompts"] = part.by_column(asked, shown)
+    if routed(model):
+        arguments["router_mapping"] = part.by_column("query", "document")
     clip = recipe.clip if recipe.approach == "clip" else None
     if clip:
         prepare(model, clip, lora, pairs)
@@ -293,7 +298,7 @@ def make_trainer(
         steps = -(-len(pairs) // part.batch_size)
         kept = KeptDocuments(
             getattr(loss, "loss", loss),  # within MatryoshkaLoss, the inner one
-            lambda: embed(model, documents, prompt=part.document_prompt).clone(),
+            lambda: embed(model, documents, prompt=shown, task="document").clone(),
             every=max(1, steps // recipe.loss.corpus_refresh),
         )
         callbacks = [kept, *callbacks]
@@ -341,7 +346,7 @@ def _save_model(recipe: Recipe, model: SentenceTransformer, start: Path, path: P
         merge_text_lora(model)
     elif recipe.lora_rank:
         replace_folder(path / ADAPTER, model.save_pretrained)  # this writes the adapter alone
-        record_base(path / ADAPTER, recipe.model, start)
+        record_base(path / ADAPTER, recipe.model, start, model)
         model = merge_adapter(start, path / ADAPTER, quantized=recipe.lora.four_bits)
     replace_folder(path / "model", model.save_pretrained)
 

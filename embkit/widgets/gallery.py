@@ -13,7 +13,7 @@ from ..data import Domain
 from ..data.images import data_url, is_picture
 from ..data.sources.captioned import TO_IMAGE
 from ..errors import EmbkitError
-from ..models.encoding import encode
+from ..models.encoding import encode_as
 from ..search.index import exact_search
 from .base import SCRIPT, Page
 
@@ -111,7 +111,7 @@ class Gallery(Page):
                 self._captions.setdefault(domain.corpus[document], []).append(domain.queries[asked])
         self._pictures = list(self._captions)
         self._texts = list(dict.fromkeys(c for some in self._captions.values() for c in some))
-        shown = (encode(m, self._pictures) for m in self.models.values())
+        shown = (encode_as(m, self._pictures, "document") for m in self.models.values())
         self._seen = dict(zip(self.models, shown, strict=True))
         self.search(self._texts[0] if query is None else query)
 
@@ -133,11 +133,12 @@ class Gallery(Page):
             self.message = f"The words nearest to the picture of “{row[place]['caption']}”:"
 
     def _nearest(self, name: str, model: Any, at: int) -> list[str]:
-        best = exact_search(self._seen[name][[at]], encode(model, self._texts), WORDS)[0][0]
+        asked = encode_as(model, [self._pictures[at]], "query", cache=False)
+        best = exact_search(asked, encode_as(model, self._texts, "document"), WORDS)[0][0]
         return [self._texts[i] for i in best]
 
     def _row(self, name: str, model: Any) -> list[dict[str, Any]]:
-        asked: np.ndarray = encode(model, [self.query], cache=False)
+        asked: np.ndarray = encode_as(model, [self.query], "query", cache=False)
         places, scores = exact_search(asked, self._seen[name], self.k)
         return [
             {

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from ..data.domain import Domain
 from ..display import Table
 from ..errors import EmbkitError
-from ..models.encoding import encode
+from ..models.encoding import encode_as
 from ..models.loading import as_model
 from ..pairs.mining import Mined, Pair, mine
 from .base import LOOK, Panel
@@ -168,7 +168,8 @@ class _Kept:
 
     def __init__(self, model: Any, domain: Domain, anchors: Sequence[str]) -> None:
         self._asked, documents = list(dict.fromkeys(anchors)), list(domain.corpus.values())
-        self._anchors, self._documents = encode(model, self._asked), encode(model, documents)
+        self._anchors = encode_as(model, self._asked, "query")
+        self._documents = encode_as(model, documents, "document")
 
     def __call__(self, texts: list[str]) -> np.ndarray:
         return self._anchors if texts == self._asked else self._documents

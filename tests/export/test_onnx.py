@@ -12,6 +12,7 @@ import pytest
 
 from embkit.errors import EmbkitError
 from embkit.export.onnx import OnnxModel, export_onnx, onnx_loss
+from embkit.models.encoding import encode_as
 from embkit.models.loading import load_model
 
 pytest.importorskip("onnxruntime", reason="the extra 'onnx'")
@@ -63,7 +64,8 @@ def test_the_serving_snippet_serves(exported, monkeypatch):
 
 
 def test_the_loss_is_measured_beside_the_engine(exported, tiny_model, tiny_domain):
-    table = onnx_loss(str(tiny_model), exported[0], tiny_domain, rounds=1)
+    model = load_model(tiny_model, prompts={"query": "ask: "})
+    table = onnx_loss(model, exported[0], tiny_domain, rounds=1)
     assert list(table.index) == ["engine, fp32", "ONNX, fp32", "ONNX, int8"]
     assert table.loc["ONNX, fp32", "loss"] == pytest.approx(0, abs=1e-9)
     row = table.loc["ONNX, int8"]
@@ -104,6 +106,14 @@ def test_an_earlier_export_is_overwritten_only_when_told(exported, tiny_model, t
     export_onnx(str(tiny_model), folder, replace=True)
     assert len(OnnxModel(folder)(["ache"])) == 1
     assert json.loads((folder / "tokenizer.json").read_text())["truncation"]["max_length"] == 48
+
+
+def test_an_export_searches_with_the_models_prompts(exported, tiny_model):
+    model = load_model(tiny_model, prompts={"query": "ask: "})
+    found, documents = OnnxModel(exported[0], int8=False), ["ache of the ear"]
+    for kind, by_library in (("query", model.encode_query), ("document", model.encode_document)):
+        wanted = by_library(documents, normalize_embeddings=True)
+        np.testing.assert_allclose(encode_as(found, documents, kind), wanted, atol=1e-5)
 
 
 def test_what_is_no_model_and_what_is_not_installed(tmp_path, tiny_model, monkeypatch):

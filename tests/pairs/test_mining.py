@@ -4,7 +4,10 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 from sentence_transformers import SentenceTransformer, mine_hard_negatives
+from sentence_transformers.base.modules import Dense, Router
+from sentence_transformers.sentence_transformer.modules import Normalize
 
 from embkit.errors import EmbkitError
 from embkit.pairs.mining import mine
@@ -177,7 +180,12 @@ def test_what_shares_no_word_is_no_bm25_negative(tiny_domain):
         {"range_min": 1, "range_max": 15, "min_score": 0.1, "relative_margin": 0.0},
     ],
 )
-def test_the_same_negatives_as_sentence_transformers(tiny_domain, rows, model, rules):
+@pytest.mark.parametrize("ways", ["plain", "prompts", "routes"])
+def test_the_same_negatives_as_sentence_transformers(tiny_domain, rows, model, rules, ways):
+    if ways == "prompts":
+        model.prompts |= {"query": "pain in the liver: ", "document": "one eye, "}
+    if ways == "routes":
+        model.append(other_way_for_documents())
     rules = {"range_max": 10} | rules
     texts = list(tiny_domain.corpus.values())
     assert len(set(texts)) == len(texts)
@@ -186,6 +194,8 @@ def test_the_same_negatives_as_sentence_transformers(tiny_domain, rows, model, r
     theirs = mine_hard_negatives(
         data,
         model,
+        query_prompt_name="query",
+        corpus_prompt_name="document",
         corpus=texts,
         num_negatives=2,
         output_format="n-tuple",
@@ -209,6 +219,13 @@ def test_the_same_negatives_as_sentence_transformers(tiny_domain, rows, model, r
             np.testing.assert_allclose(mined.positive_scores[row], scores[0], atol=1e-5)
         else:  # it drops rows that are short of negatives; here they are filled
             assert np.isnan(mined.scores[row]).any()
+
+
+def other_way_for_documents():
+    """Queries as they are, and documents through a random matrix."""
+    torch.manual_seed(1)
+    matrix = Dense(32, 32, bias=False, activation_function=torch.nn.Identity())
+    return Router.for_query_document([Normalize()], [matrix, Normalize()])
 
 
 def collect_dataset(domain, rows):

@@ -400,7 +400,7 @@ def test_each_view_holds_the_values_of_its_fields_and_nothing_is_left_over():
     assert recipe.loss.temperature == recipe.clip.temperature == 0.02
     assert recipe.teaching.teacher == ("bge-small",) and recipe.teaching.on
     assert recipe.trainer.prompts == {"query": "ask: "}
-    assert recipe.trainer.column_prompts == {"anchor": "ask: "}
+    assert recipe.trainer.by_column("ask: ", None) == {"anchor": "ask: "}
     assert recipe.pair_source.most == 9
     parts = ("pair_source", "mining", "teaching", "loss", "lora", "trainer", "clip")
     shown = {f.name for part in parts for f in dataclasses.fields(getattr(recipe, part))}

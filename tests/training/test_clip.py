@@ -245,7 +245,8 @@ def test_presets_of_pictures_have_labels_of_their_own():
 def test_copied_captions_are_the_neighbours(shapes, tower_folder, tiny_model, monkeypatch):
     folders = {"towers": tower_folder, "minilm": tiny_model}
     monkeypatch.setattr(
-        "embkit.models.loading.load_model", lambda name: load_model(folders.get(str(name), name))
+        "embkit.models.loading.load_model",
+        lambda name, **options: load_model(folders.get(str(name), name), **options),
     )
     copied = copy_captions(shapes, k=1)
     query, document = next((q, d) for q, j in shapes.qrels["train"].items() for d in j)
@@ -276,7 +277,8 @@ def with_split(domain, judged):
 def test_the_table_of_pictures(shapes, tower_folder, tiny_model, monkeypatch):
     folders = {"towers": tower_folder, "minilm": tiny_model}
     monkeypatch.setattr(
-        "embkit.models.loading.load_model", lambda name: load_model(folders.get(str(name), name))
+        "embkit.models.loading.load_model",
+        lambda name, **options: load_model(folders.get(str(name), name), **options),
     )
     frozen = recipe(tower_folder, trained_parts="none")
     rows = measure(shapes, {"again": frozen.replace(seed=1)}, ridge=frozen, quiet=True)
@@ -298,7 +300,8 @@ def test_captions_of_one_picture_count_once(shapes, tower_folder, tiny_model, mo
 
     folders = {"towers": tower_folder, "minilm": tiny_model}
     monkeypatch.setattr(
-        "embkit.models.loading.load_model", lambda name: load_model(folders.get(str(name), name))
+        "embkit.models.loading.load_model",
+        lambda name, **options: load_model(folders.get(str(name), name), **options),
     )
     query, judged = next(iter(shapes.qrels["train"].items()))
     queries = dict(shapes.queries) | {"second": "red skin lung"}

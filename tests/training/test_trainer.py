@@ -284,6 +284,27 @@ def test_the_script_trains_the_same_model_without_embkit(
     assert np.abs(start - theirs).max() > 0.05  # and training did change it
 
 
+@pytest.mark.parametrize("changes", [{}, {"lora_rank": 2}], ids=["plain", "LoRA"])
+def test_the_script_reads_texts_as_the_base_model_and_the_recipe_do(
+    store, tmp_path, tiny_domain, recipe, changes, request
+):
+    start = SentenceTransformer(recipe.model, prompts={"query": "one eye, "}, device="cpu")
+    start.save_pretrained(str(tmp_path / "start"))
+    recipe = recipe.replace(model=tmp_path / "start", epochs=1, learning_rate=2e-2, **changes)
+    recipe = recipe.replace(document_prompt="pain in ", max_length=9)
+    run = trainer.train(recipe, tiny_domain, quiet=True)
+    (tmp_path / "script.py").write_text(recipe.to_script())
+    given = [str(run.path / "pairs.jsonl"), recipe.model, str(tmp_path / "out")]
+    run_script(request, tmp_path, [str(tmp_path / "script.py"), *given])
+    mine, theirs = run.model(), SentenceTransformer(str(tmp_path / "out"), device="cpu")
+    assert mine.max_seq_length == theirs.max_seq_length == 9
+    assert mine.prompts == theirs.prompts == {"query": "one eye, ", "document": "pain in "}
+    texts = list(tiny_domain.corpus.values())
+    np.testing.assert_allclose(mine.encode_query(texts), theirs.encode_query(texts), atol=5e-3)
+    moved = mine.encode_query(texts) - start.encode_query(texts)
+    assert np.abs(moved).max() > 0.05
+
+
 def test_a_prompt_is_trained_with_saved_and_searched_with(store, tiny_domain, recipe):
     from embkit.search.index import Dense
 
