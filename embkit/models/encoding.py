@@ -14,6 +14,7 @@ from .vectors import (
     checked_model,
     checked_texts,
     checked_vectors,
+    prompt_of,
     read_array,
     write_array,
 )
@@ -59,7 +60,8 @@ def encode(
     texts, dtype = checked_texts(texts), checked_dtype(dtype)
     checked_model(model)
     if not hasattr(model, "preprocess"):
-        return checked_vectors(model(texts), len(texts)).astype(dtype, copy=False)  # type: ignore
+        given = [prompt + text for text in texts] if prompt else texts
+        return checked_vectors(model(given), len(texts)).astype(dtype, copy=False)  # type: ignore
     check_prompt(model, prompt)
     from . import packing
 
@@ -89,5 +91,4 @@ def encode_as(model: Any, texts: Sequence[str], kind: str, *, cache: bool = True
     """
     if hasattr(model, "vectors"):  # a Teacher: each of its members has prompts of its own
         return model.vectors(texts, kind)
-    prompts = getattr(model, "prompts", None) or {}
-    return encode(model, texts, prompt=prompts.get(kind) or None, task=kind, cache=cache)
+    return encode(model, texts, prompt=prompt_of(model, kind), task=kind, cache=cache)

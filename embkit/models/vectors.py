@@ -48,6 +48,19 @@ def checked_texts(texts: Sequence[str]) -> list[str]:
     return texts
 
 
+def prompt_of(model: Any, kind: str) -> str | None:
+    """What a model's own ``encode_query`` or ``encode_document`` puts before a text; None: nothing.
+
+    Args:
+        model: whose ``prompts`` are read, if it has some.
+        kind: ``query`` or ``document``.
+    """
+    prompts = getattr(model, "prompts", None) or {}
+    names = (kind,) if kind == "query" else (kind, "passage", "corpus")
+    named = [name for name in names if name in prompts]
+    return prompts.get((named or [getattr(model, "default_prompt_name", None)])[0]) or None
+
+
 def check_prompt(model: Any, prompt: str | None) -> None:
     """Refuses a prompt that leaves no room for a text: all texts would get one vector."""
     tokenizer, window = getattr(model, "tokenizer", None), getattr(model, "max_seq_length", None)
