@@ -148,7 +148,7 @@ def plan(
     return Plan(recipe, rates, pairs, int(work), why if used < pairs else "")
 
 
-def _lengths(domain: Domain, model: str) -> tuple[np.ndarray, np.ndarray, int]:
+def _lengths(domain: Domain, model: str) -> tuple[np.ndarray, np.ndarray, float]:
     """Tokens of a sample of documents and queries, and how many the model reads of a text."""
     from ..data.text_checks import token_lengths, words
     from ..models.loading import load_model
@@ -163,14 +163,13 @@ def _lengths(domain: Domain, model: str) -> tuple[np.ndarray, np.ndarray, int]:
             lengths.append(token_lengths(tokenizer, some))
         else:
             lengths.append(np.array([len(words(text)) for text in some]))
-    window = min(getattr(loaded, "max_seq_length", None) or LONGEST, 2**31)  # T5 has no end
-    return lengths[0], lengths[1], int(window)
+    return lengths[0], lengths[1], float(getattr(loaded, "max_seq_length", None) or LONGEST)
 
 
-def _max_length(documents: np.ndarray, window: int) -> int | None:
+def _max_length(documents: np.ndarray, window: float) -> int | None:
     """None where the model's own window fits: it is as short, or the texts are."""
     common = int(math.ceil(np.percentile(documents, 95) / 8) * 8)
     chosen = min(common, LONGEST)
-    if 128 < chosen < window:
+    if 128 < chosen < window < math.inf:  # static vectors have no window to set
         return chosen
-    return LONGEST if window > WIDE else None
+    return LONGEST if WIDE < window < math.inf else None

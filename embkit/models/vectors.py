@@ -58,7 +58,8 @@ def prompt_of(model: Any, kind: str) -> str | None:
     prompts = getattr(model, "prompts", None) or {}
     names = (kind,) if kind == "query" else (kind, "passage", "corpus")
     named = [name for name in names if name in prompts]
-    return prompts.get((named or [getattr(model, "default_prompt_name", None)])[0]) or None
+    default = getattr(model, "default_prompt_name", None)
+    return prompts.get(named[0] if named else default) or None
 
 
 def check_prompt(model: Any, prompt: str | None) -> None:

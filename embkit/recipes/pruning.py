@@ -24,10 +24,6 @@ def keep_blocks(network: Any, kept: int) -> None:
     places = spaced(kept, many)
     for i in sorted(set(range(many)) - set(places), reverse=True):
         del blocks[i]
-    for i, block in enumerate(blocks):
-        for module in block.modules():
-            if hasattr(module, "layer_idx"):
-                module.layer_idx = i
     # the count, under any of its names, and what is listed layer by layer
     for config in [module.config for module in network.modules() if hasattr(module, "config")]:
         for name, each in list(vars(config).items()):
