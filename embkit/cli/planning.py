@@ -13,6 +13,8 @@ import numpy as np
 
 from ..data import Domain
 from ..recipes.recipe import Recipe
+from ..recipes.settings import WIDE
+from ..recipes.views import AUTO
 
 RATES = (1e-4, 4e-4)  # of full fine-tuning; dev chooses
 KNOWN_RATES = {"icd10cm": (4e-4,)}  # chosen on that domain's dev before
@@ -57,7 +59,9 @@ class Plan:
     def lora(self, rate: float) -> Recipe:
         """LoRA on the same pairs and negatives; ``rate`` is that of full fine-tuning."""
         return self.contrastive.replace(
-            lora_rank=LORA_RANK, learning_rate=float(f"{LORA_FACTOR * rate:.6g}")
+            lora_rank=LORA_RANK,
+            lora_targets=AUTO,
+            learning_rate=float(f"{LORA_FACTOR * rate:.6g}"),
         )
 
     def __str__(self) -> str:
@@ -97,7 +101,7 @@ def plan(
         model: to start from.
         epochs: default: as many as keep the work near ``AIM``, from 1 to 3.
         max_length: tokens a text; default: the 95th percentile, where it is above 128 and below
-            what the model reads anyway, and 256 at most.
+            what the model reads anyway, and 256 at most; 256 for a model that reads above 512.
         max_pairs: pairs to train on at most; default: as many as keep the work below ``MOST``,
             but no fewer than ``LEAST_PAIRS``.
         quick: at most 1,000 pairs, one epoch if there are so many, and no choice of the
@@ -144,7 +148,7 @@ def plan(
     return Plan(recipe, rates, pairs, int(work), why if used < pairs else "")
 
 
-def _lengths(domain: Domain, model: str) -> tuple[np.ndarray, np.ndarray, int]:
+def _lengths(domain: Domain, model: str) -> tuple[np.ndarray, np.ndarray, float]:
     """Tokens of a sample of documents and queries, and how many the model reads of a text."""
     from ..data.text_checks import token_lengths, words
     from ..models.loading import load_model
@@ -159,11 +163,13 @@ def _lengths(domain: Domain, model: str) -> tuple[np.ndarray, np.ndarray, int]:
             lengths.append(token_lengths(tokenizer, some))
         else:
             lengths.append(np.array([len(words(text)) for text in some]))
-    return lengths[0], lengths[1], int(getattr(loaded, "max_seq_length", None) or LONGEST)
+    return lengths[0], lengths[1], float(getattr(loaded, "max_seq_length", None) or LONGEST)
 
 
-def _max_length(documents: np.ndarray, window: int) -> int | None:
+def _max_length(documents: np.ndarray, window: float) -> int | None:
     """None where the model's own window fits: it is as short, or the texts are."""
     common = int(math.ceil(np.percentile(documents, 95) / 8) * 8)
     chosen = min(common, LONGEST)
-    return chosen if 128 < chosen < window else None
+    if 128 < chosen < window < math.inf:  # static vectors have no window to set
+        return chosen
+    return LONGEST if WIDE < window < math.inf else None

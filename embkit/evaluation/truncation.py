@@ -14,6 +14,7 @@ from ..display import Shown, Table
 from ..errors import EmbkitError
 from ..models.encoding import encode_as
 from ..models.loading import as_model
+from ..recipes.settings import matryoshka_sizes
 from ..runs import Run, key_of, store
 from ..search.index import exact_search
 from ..search.tiered import truncate
@@ -179,7 +180,7 @@ def evaluate_sizes(
         for split in base.per_query
     }
     dim = documents.shape[1]
-    learnt = what.recipe.matryoshka if isinstance(what, Run) else ()
+    learnt = matryoshka_sizes(what.recipe.matryoshka, dim) if isinstance(what, Run) else ()
     scores = {dim: base}
     # search and score with the first numbers of each vector
     for size in _checked(sizes if sizes is not None else learnt or _halves(dim), dim):

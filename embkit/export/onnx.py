@@ -24,9 +24,12 @@ from ..errors import EmbkitError, not_installed
 from ..evaluation.metrics import paired_test
 from ..evaluation.ranking import rank, score
 from ..files import write_atomic
+from ..models.encoding import encode_as
 from ..models.loading import as_model
 from ..models.packing import embed
-from ..models.vectors import checked_texts, checked_vectors, prompt_of, weights_fingerprint
+from ..models.trial import TOLERANCE
+from ..models.vectors import checked_texts, checked_vectors, prompt_of
+from ..models.vectors import weights_fingerprint as fingerprint
 from ..runs import Run, store
 from ..session import precision
 from .export import Folder, _fresh
@@ -35,7 +38,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from sentence_transformers import SentenceTransformer
 
-FLOAT, INT8, PROMPTS = "model.onnx", "model_int8.onnx", "prompts.json"
+FLOAT, INT8 = "model.onnx", "model_int8.onnx"
+PROMPTS = "prompts.json"
+LONG = 700  # words of a trial, more than local windows have
 FORMS = {"ONNX, fp32": FLOAT, "ONNX, int8": INT8}
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 OPSET, BATCH = 17, 64
@@ -51,10 +56,11 @@ here = Path(__file__).parent
 tokenizer = Tokenizer.from_file(str(here / "tokenizer.json"))
 session = onnxruntime.InferenceSession(here / {file!r}, providers=["CPUExecutionProvider"])
 columns = {{"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}}
-prompts = {prompts}
+prompts = {prompts!r}
 
 
-def encode(texts, prompt=""):  # of queries: encode(texts, prompts["query"])
+def encode(texts, kind="", prompt=None):  # kind: "query" or "document"
+    prompt = prompts.get(kind, "") if prompt is None else prompt
     rows = tokenizer.encode_batch([prompt + text for text in texts])
     names = [column.name for column in session.get_inputs()]
     feed = {{n: np.array([getattr(row, columns[n]) for row in rows], np.int64) for n in names}}
@@ -64,6 +70,8 @@ def encode(texts, prompt=""):  # of queries: encode(texts, prompts["query"])
 
 class OnnxModel:
     """An exported folder as a function ``list[str] -> (texts, dim)``: ``ek.evaluate`` takes it.
+
+    ``prompts`` are those of the exported model: what evaluates and searches puts them before texts.
 
     Args:
         folder: that ``export_onnx`` made.
@@ -91,8 +99,9 @@ class OnnxModel:
         self._session = runtime.InferenceSession(
             str(self.file), settings, providers=["CPUExecutionProvider"]
         )
-        kept = self.folder / PROMPTS  # a search puts them first
-        self.prompts = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
+        with contextlib.suppress(FileNotFoundError):  # an export of before has none
+            text = (self.folder / PROMPTS).read_text(encoding="utf-8")
+            self.prompts: dict[str, str] = json.loads(text)
         self._tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
         self.__name__ = f"ONNX, {'int8' if int8 else 'fp32'}: {self.folder.name}"
 
@@ -135,7 +144,8 @@ def export_onnx(
 
     Raises:
         EmbkitError: onnxruntime is not installed, the model is no text model with a fast
-            tokenizer, or the folder holds something.
+            tokenizer, its graph cannot be written or gives other vectors, or the folder holds
+            something.
     """
     _runtime()
     model = as_model(what)
@@ -147,21 +157,51 @@ def export_onnx(
             hint="ek.export.export_onnx(run, folder)",
         )
     with _fresh(folder, replace, mark=FLOAT) as fresh:
-        _write_graph(model, fresh / FLOAT)
+        try:
+            _write_graph(model, fresh / FLOAT)
+        except Exception as error:  # each operator has its own way to fail
+            raise _unfit(model, str(error)) from error
         if int8:
             _quantise(fresh / FLOAT, fresh / INT8)
         model.tokenizer.save_pretrained(str(fresh))
         saved = tokenizer.from_str(tokenizer.to_str())
-        saved.enable_truncation(int(model.max_seq_length or 512))
-        saved.enable_padding(
-            pad_id=model.tokenizer.pad_token_id or 0, pad_token=model.tokenizer.pad_token or "[PAD]"
-        )
+        own = model.tokenizer
+        cut = min(int(model.max_seq_length or 512), 2**31)  # T5 has no window
+        saved.enable_truncation(cut, direction=own.truncation_side)
+        pad = {"pad_id": own.pad_token_id or 0, "pad_token": own.pad_token or "[PAD]"}
+        saved.enable_padding(direction=own.padding_side, **pad)
         saved.save(str(fresh / "tokenizer.json"))
-        prompts = {kind: prompt_of(model, kind) or "" for kind in ("query", "document")}
+        prompts = {kind: p for kind in ("query", "document") if (p := prompt_of(model, kind))}
         (fresh / PROMPTS).write_text(json.dumps(prompts), encoding="utf-8")
-        text = SERVE.format(file=INT8 if int8 else FLOAT, prompts=repr(prompts))
+        text = SERVE.format(file=INT8 if int8 else FLOAT, prompts=prompts)
         (fresh / "serve.py").write_text(text, encoding="utf-8")
+        _check_graph(model, fresh)
     return Path(folder)
+
+
+def _check_graph(model: SentenceTransformer, folder: Path) -> None:
+    """Refuses an export whose vectors are not the model's; short texts and long in one batch."""
+    import torch
+
+    served = OnnxModel(folder, int8=False)
+    known = sorted(filter(str.isalnum, model.tokenizer.get_vocab())) or ["a"]
+    words = [known[i * len(known) // LONG] for i in range(LONG)]
+    texts = [words[0], " ".join(words[::100]), " ".join(words)]
+    off = max(TOLERANCE, 12 * torch.finfo(next(model.parameters()).dtype).eps)
+    for kind in ("query", "document"):
+        wanted = getattr(model, f"encode_{kind}")(texts, normalize_embeddings=True)
+        apart = float(np.abs(encode_as(served, texts, kind) - wanted).max())
+        if not apart < off:
+            raise _unfit(model, f"its graph gives other vectors, by {apart:.4f}")
+
+
+def _unfit(model: SentenceTransformer, why: str) -> EmbkitError:
+    return EmbkitError(
+        f"{type(model[0].auto_model).__name__} cannot be exported as ONNX: "
+        f"{(why.strip() or 'no cause is given').splitlines()[0]}",
+        expected="a model whose graph torch can write, and that gives the model's own vectors",
+        hint="model.save_pretrained(folder): sentence-transformers serves it from there",
+    )
 
 
 def onnx_loss(
@@ -197,8 +237,9 @@ def onnx_loss(
         label: file for label, name in FORMS.items() if (file := Path(folder) / name).is_file()
     }
     searched = list(domain.corpus if documents is None else documents)
-    asked = [domain.hash, split, searched, rounds, precision(model.device.type), model.prompts]
-    digest = hashlib.sha256(json.dumps([weights_fingerprint(model), *asked]).encode())
+    asked: list[Any] = [domain.hash, split, searched, rounds, precision(model.device.type)]
+    asked += [prompts] if (prompts := {k: p for k, p in model.prompts.items() if p}) else []
+    digest = hashlib.sha256(json.dumps([fingerprint(model), *asked]).encode())
     for file in files.values():
         digest.update(file.read_bytes())
     kept = store(domain) / "onnx" / f"{digest.hexdigest()[:16]}.json"
@@ -280,6 +321,26 @@ def _hushed() -> Iterator[None]:
         root.setLevel(before)
 
 
+@contextlib.contextmanager
+def _plain_masks() -> Iterator[None]:
+    """Attention masks by broadcasting: torch.onnx cannot write vmap (Gemma3's local windows)."""
+    from transformers import masking_utils as masks
+
+    own = vars(masks)
+    plain = {
+        "_vmap_expansion_sdpa": lambda mask: (
+            lambda *at: mask(*own["_non_vmap_expansion_sdpa"](*at))
+        ),
+        "TransformGetItemToIndex": contextlib.nullcontext,
+    }
+    before = {name: own[name] for name in plain if name in own}
+    own.update(plain)
+    try:
+        yield
+    finally:
+        own.update(before)
+
+
 def _write_graph(model: SentenceTransformer, file: Path) -> None:
     import torch
     import torch.nn.functional as F
@@ -293,7 +354,8 @@ def _write_graph(model: SentenceTransformer, file: Path) -> None:
 
         def forward(self, *columns: torch.Tensor) -> torch.Tensor:
             features = dict(zip(names, columns, strict=True))
-            return F.normalize(self.model(features)["sentence_embedding"], dim=-1)
+            vectors = self.model(features)["sentence_embedding"][..., : model.truncate_dim]
+            return F.normalize(vectors, dim=-1)
 
     features = model.preprocess(["one", "a text of some more words than that one"])
     names = [name for name in INPUTS if name in features]
@@ -301,7 +363,7 @@ def _write_graph(model: SentenceTransformer, file: Path) -> None:
     was, training = model.device, model.training
     model.eval().to("cpu")
     try:
-        with _hushed(), torch.no_grad():
+        with _hushed(), _plain_masks(), torch.no_grad():
             torch.onnx.export(
                 Whole(),
                 tuple(features[name].to("cpu") for name in names),

@@ -7,16 +7,11 @@ import time
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
-import torch
 from sentence_transformers import SentenceTransformer
 
 from ..errors import EmbkitError
+from ..recipes.pruning import blocks_of, keep_blocks
 from .packing import embed
-
-
-def spaced(kept: int, layers: int) -> list[int]:
-    """Which of so many layers are kept: the first, the last, and evenly between."""
-    return [round(i * (layers - 1) / max(1, kept - 1)) for i in range(kept)]
 
 
 def keep_layers(model: SentenceTransformer, kept: int | None) -> SentenceTransformer:
@@ -31,22 +26,14 @@ def keep_layers(model: SentenceTransformer, kept: int | None) -> SentenceTransfo
     if kept is None:
         return model
     network = getattr(model[0], "auto_model", None)
-    layers = getattr(getattr(network, "encoder", None), "layer", None)
-    if network is None or not isinstance(layers, torch.nn.ModuleList):
+    many = len(blocks_of(network))
+    if kept > many:
         raise EmbkitError(
-            f"layers={kept} of a model whose layers are not at encoder.layer: "
-            f"{type(network).__name__}",
-            expected="an encoder like BERT",
-            hint="recipe.replace(layers=None)",
+            f"layers={kept} of a model that has {many or 'no stack of layers'}",
+            expected=f"1 to {many}" if many else "an encoder with one stack of like layers",
+            hint=f"recipe.replace(layers={max(1, many // 2) if many else None})",
         )
-    if kept > len(layers):
-        raise EmbkitError(
-            f"layers={kept} of a model that has {len(layers)}",
-            expected=f"1 to {len(layers)}",
-            hint=f"recipe.replace(layers={max(1, len(layers) // 2)})",
-        )
-    network.encoder.layer = torch.nn.ModuleList(layers[i] for i in spaced(kept, len(layers)))
-    network.config.num_hidden_layers = kept
+    keep_blocks(network, kept)
     model.__dict__.pop("_embkit_engine", None)
     return model
 

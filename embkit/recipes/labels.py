@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .views import TAUGHT
+from .views import AUTO, TAUGHT
 
 
 def label(recipe: Any) -> str:
@@ -19,7 +19,8 @@ def label(recipe: Any) -> str:
     if recipe.layers:
         parts.append(f"{recipe.layers} layers")
     if recipe.matryoshka:
-        parts.append(f"Matryoshka {recipe.matryoshka[0]}–{recipe.matryoshka[-1]}")
+        sizes = recipe.matryoshka
+        parts.append(f"Matryoshka {'by halves' if sizes == AUTO else f'{sizes[0]}–{sizes[-1]}'}")
     if recipe.query_prompt or recipe.document_prompt:
         asked, shown = bool(recipe.query_prompt), bool(recipe.document_prompt)
         parts.append(

@@ -76,7 +76,7 @@ class Recipe:
         None, "keep so many of the encoder's layers, evenly spaced; None: all", 1, 1000
     )
     matryoshka: tuple[int, ...] = knob(
-        (), "sizes that the vectors can be truncated to, largest first"
+        (), "sizes to truncate vectors to, largest first; auto: the whole one, 4 times halved"
     )
     query_prompt: str | None = knob(None, "put before every query; None: as saved")
     document_prompt: str | None = knob(None, "put before every document; None: as saved")
@@ -106,7 +106,8 @@ class Recipe:
         None, "LoRA's update is scaled by alpha / rank; None: alpha is twice the rank", 0.01, 8192
     )
     lora_targets: tuple[str, ...] = knob(
-        ("query", "key", "value", "dense"), "LoRA's target layers: the ends of their names"
+        ("query", "key", "value", "dense"),
+        "LoRA's target layers: the ends of their names; auto: every linear one of the blocks",
     )
     lora_variant: str = knob(
         "plain", "plain, rslora (scaled by alpha / sqrt(rank)), dora (lengths apart)"
@@ -183,7 +184,9 @@ class Recipe:
         made = [v.path.name if hasattr(v, "path") else v for v in listed]
         made = [str(v) if isinstance(v, os.PathLike) else v for v in made]
         kind: type = int if whole else str
-        fits = all(isinstance(v, kind) and not isinstance(v, bool) and v != "" for v in made)
+        fits = made == [*views.AUTO] or all(
+            isinstance(v, kind) and not isinstance(v, bool) and v != "" for v in made
+        )
         separated = [v for v in made if isinstance(v, str) and ("+" in v or (whole and "," in v))]
         if not fits or separated:
             shown = knob.default or ((384, 256, 128, 64, 32) if whole else ("bge-small",))
@@ -200,7 +203,11 @@ class Recipe:
 
     def _check_matryoshka(self) -> None:
         sizes = self.matryoshka
-        if sizes and (min(sizes) < 1 or list(sizes) != sorted(set(sizes), reverse=True)):
+        if (
+            sizes
+            and sizes != views.AUTO
+            and (min(sizes) < 1 or list(sizes) != sorted(set(sizes), reverse=True))
+        ):
             raise EmbkitError(
                 f"Recipe(matryoshka={sizes!r})",
                 expected="sizes of 1 or more, largest first",
@@ -341,6 +348,8 @@ def _json(recipe: Recipe) -> str:
 def preset(name: str, **changes: Any) -> Recipe:
     """The recipe of an approach, with changes of your own.
 
+    For another model than the preset's, LoRA's targets and Matryoshka's sizes are ``auto``.
+
     Raises:
         EmbkitError: an unknown preset (names the nearest), or an unknown field.
 
@@ -351,7 +360,10 @@ def preset(name: str, **changes: Any) -> Recipe:
     known = PRESETS | PICTURES
     if name not in known:
         raise unknown("preset", name, known)
-    return Recipe(**(known[name] | changes))
+    values, own = known[name], known[name].get("model", _DEFAULTS.model)
+    if changes.get("model", own) != own:  # the names and the sizes are those of its own model
+        values = values | dict.fromkeys({"lora_targets", "matryoshka"} & set(values), views.AUTO)
+    return Recipe(**(values | changes))
 
 
 FIELDS: dict[str, str] = {knob.name: str(knob.type) for knob in fields(Recipe)}

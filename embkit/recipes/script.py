@@ -7,8 +7,12 @@ from typing import Any
 
 from .. import session
 from ..errors import EmbkitError
+from . import pruning
 from .settings import (
+    AUTO,
     FP32,
+    HALVINGS,
+    WIDE,
     Other,
     lora_plus_settings,
     lora_settings,
@@ -72,6 +76,9 @@ kept = KeptDocuments(
 )
 trainer.add_callback(kept)
 """
+CUT = f"""if (model.max_seq_length or {WIDE + 1}) > {WIDE}:
+    trainer.data_collator.max_length = {WIDE}
+"""
 TABLES = """arrays = np.load(sys.argv[-1])
 taught = {name: torch.from_numpy(arrays[name]) for name in arrays}
 """
@@ -86,19 +93,20 @@ QUANTIZED = """four_bits = BitsAndBytesConfig(
 UNPACKED = """for module in model.modules():
     if hasattr(module, "support_avx512bf16_for_cpu"):  # what it packs has no gradient
         module.support_avx512bf16_for_cpu = False"""
-LAYERS = """network = model[0].auto_model
-layers = network.encoder.layer
-last, kept = len(layers) - 1, {kept}
-spaced = [round(i * last / max(1, kept - 1)) for i in range(kept)]
-network.encoder.layer = torch.nn.ModuleList(layers[i] for i in spaced)
-network.config.num_hidden_layers = kept"""
+LAYERS = """from typing import Any
+
+
+{source}
+
+keep_blocks(model[0].auto_model, {kept})"""
 DROPOUT = """for module in model.modules():
     if isinstance(module, torch.nn.Dropout):
         module.p = {share!r}
     for name, value in list(vars(module).items()):  # attention may hold a number of its own
         if "dropout" in name and type(value) in (int, float):
             setattr(module, name, {share!r})"""
-ADAPTER = """model.add_adapter(
+ADAPTER = """model.requires_grad_(False)
+model.add_adapter(
     LoraConfig(
 {settings}
     )
@@ -179,7 +187,7 @@ def stock_script(recipe: Any, *, on: str | None = None, precision: str | None = 
         tables=TABLES * taught,
         cosine=COSINE_IMPORT * (recipe.approach in LISTS),
         classes=_classes(own) if own else "",
-        kept=_kept(recipe.loss, trainer) if corpus else "",
+        kept=CUT * (trainer.max_length is None) + _kept(recipe.loss, trainer) * corpus,
         arguments="\n".join(f"    {name}={value}," for name, value in written.items()),
         sampler=SAMPLER * families,
         imports=SAMPLER_IMPORT * families,
@@ -195,7 +203,9 @@ def _settings(trainer: Trainer, lora: Lora) -> list[str]:
     """What is set on the model before it is trained, a line each."""
     lines = [UNPACKED] if lora.four_bits else []
     if trainer.layers:
-        lines.append(LAYERS.format(kept=trainer.layers))
+        functions = (pruning.blocks_of, pruning.spaced, pruning.keep_blocks)
+        source = "\n\n\n".join(inspect.getsource(function) for function in functions)
+        lines.append(LAYERS.format(source=source, kept=trainer.layers))
     if prompts := trainer.prompts:
         lines.append(f"model.prompts |= {prompts!r}")
     if trainer.max_length is not None:
@@ -233,7 +243,7 @@ def _loss(part: Loss, device: str) -> str:
         other = isinstance(value, Other) and f"SentenceTransformer({value.model!r}{device})"
         written.append(f"{key}={other or repr(value)}")
     loss = f"{'' if own else 'losses.'}{name}({', '.join(written)})"
-    sizes = list(part.matryoshka)
+    sizes = HALVINGS if part.matryoshka == AUTO else list(part.matryoshka)
     return f"losses.MatryoshkaLoss(model, {loss}, {sizes})" if sizes else loss
 
 

@@ -7,7 +7,16 @@ from typing import Any
 
 from ..session import device as best_device
 from ..session import precision, torch_dtype
-from .views import Clip, Lora, Loss, Trainer
+from .views import AUTO, Clip, Lora, Loss, Trainer
+
+WIDE = 512  # tokens of a text in a batch, at most, where a model reads more and no recipe says so
+OUTSIDE = r"(?!.*\.\d+\.).*"  # names of layers in no numbered block, such as a pooler's
+HALVINGS = "[s for s in (model.get_embedding_dimension() >> i for i in range(5)) if s]"
+
+
+def matryoshka_sizes(sizes: tuple[Any, ...], dim: int) -> tuple[int, ...]:
+    """Sizes as they are given; ``auto``: the whole one and four halvings."""
+    return tuple(s for s in (dim >> i for i in range(5)) if s) if sizes == AUTO else sizes
 
 
 def lora_settings(lora: Lora) -> dict[str, Any]:
@@ -26,6 +35,8 @@ def lora_settings(lora: Lora) -> dict[str, Any]:
         "lora_dropout": lora.dropout or 0.0,
         "target_modules": list(lora.targets),
     }
+    if lora.targets == AUTO:
+        settings |= {"target_modules": "all-linear", "exclude_modules": OUTSIDE}
     if lora.variant != "plain":
         settings[f"use_{lora.variant}"] = True
     if lora.init != "default":

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+AUTO: tuple[Any, ...] = ("auto",)  # LoRA's targets, Matryoshka's sizes: by the model's structure
 TAUGHT = ("distill", "kl", "margin_mse", "embedding_mse")  # these have a teacher
 LISTS = ("kl", "margin_mse")  # the teacher scores each pair's positive and mined negatives
 CORPUS = ("corpus", "distill")  # the softmax goes over all documents

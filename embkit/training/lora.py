@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,8 @@ import torch
 from ..assets.catalogue import folder_fingerprint, resolve
 from ..errors import EmbkitError
 from ..files import write_atomic
-from ..recipes.settings import lora_plus_settings, lora_settings
-from ..recipes.views import Lora
+from ..recipes.settings import OUTSIDE, lora_plus_settings, lora_settings
+from ..recipes.views import AUTO, Lora
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -46,7 +47,9 @@ def add_lora(model: SentenceTransformer, lora: Lora) -> None:
             expected="a rank of 1 or more; without LoRA, every weight is trained",
             hint="recipe.replace(lora_rank=4)",
         )
-    _layers(model, lora.targets, (torch.nn.Linear, torch.nn.Embedding))
+    network = getattr(model[0], "auto_model", torch.nn.Identity())
+    _layers(network, lora.targets, (torch.nn.Linear, torch.nn.Embedding))
+    model.requires_grad_(False)  # layers after the pooling, too: an adapter keeps none of them
     model.add_adapter(LoraConfig(**lora_settings(lora)))
     for weight in model.parameters():
         if weight.requires_grad:  # beside four bits, peft makes them of the dtype of products
@@ -78,15 +81,20 @@ def _layers(network: Any, targets: tuple[str, ...], kinds: tuple[type, ...]) -> 
     layers = {name: module for name, module in network.named_modules() if isinstance(module, kinds)}
     if any(TEXT in name for name in layers):
         layers = {name: module for name, module in layers.items() if TEXT in name}
+    linear = [name for name, module in layers.items() if isinstance(module, torch.nn.Linear)]
     found = {t: [name for name in layers if f".{name}".endswith(f".{t}")] for t in targets}
+    if targets == AUTO:
+        found = {"auto": [name for name in linear if not re.fullmatch(OUTSIDE, name)]}
     missing = [target for target, names in found.items() if not names]
     if missing or not targets:
-        linear = {n.rsplit(".", 1)[-1] for n, m in layers.items() if isinstance(m, torch.nn.Linear)}
+        ends = tuple(sorted({name.rsplit(".", 1)[-1] for name in linear}))
         known = sorted({name.rsplit(".", 1)[-1] for name in layers})
         raise EmbkitError(
             f"the model has no linear layer or table named {', '.join(missing) or '(nothing)'!r}",
-            expected=f"the ends of layers' names, such as: {', '.join(known)}",
-            hint=f"recipe.replace(lora_targets={tuple(sorted(linear))!r})",
+            expected=f"the ends of layers' names, such as: {', '.join(known)}; or 'auto'"
+            if known
+            else "a model of one transformer",
+            hint=f"recipe.replace({f'lora_targets={ends!r}' if ends else 'lora_rank=0'})",
         )
     return [name for name in layers if any(name in names for names in found.values())]
 

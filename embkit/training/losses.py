@@ -7,7 +7,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from ..errors import EmbkitError
-from ..recipes.settings import Cosine, FromTeacher, Named, Other, loss_settings
+from ..recipes.settings import Cosine, FromTeacher, Named, Other, loss_settings, matryoshka_sizes
 from ..recipes.views import Loss
 
 if TYPE_CHECKING:
@@ -54,10 +54,11 @@ def make_loss(
     if not part.matryoshka:
         return loss
     dim = model.get_embedding_dimension() or 0
-    if part.matryoshka[0] > dim:
+    sizes = matryoshka_sizes(part.matryoshka, dim)
+    if sizes[0] > dim:
         raise EmbkitError(
             f"Recipe(matryoshka={part.matryoshka!r}) for a model of {dim} dimensions",
-            expected=f"sizes up to {dim}",
-            hint=f"recipe.replace(matryoshka={(dim, dim // 2, dim // 4)!r})",
+            expected=f"sizes up to {dim}; or 'auto': {dim}, halved four times",
+            hint="recipe.replace(matryoshka='auto')",
         )
-    return losses.MatryoshkaLoss(model, loss, list(part.matryoshka))
+    return losses.MatryoshkaLoss(model, loss, list(sizes))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import shutil
 import threading
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,7 @@ from ..models.vectors import check_prompt, prompt_of
 from ..pairs.pairs import TrainingPairs, batch_sampler, make_pairs, shared_sampler, source_hash
 from ..recipes.recipe import Recipe
 from ..recipes.script import stock_script
-from ..recipes.settings import trainer_arguments
+from ..recipes.settings import WIDE, trainer_arguments
 from ..runs import RECORD, Run, save_record, store
 from .distillation import teach, teaching_hash
 from .lora import (
@@ -216,6 +217,7 @@ def _record(
         "dim": trainer.model.get_embedding_dimension(),
         "engine": engine(trainer.model) if trainer.model.device.type == "cpu" else "plain",
         "prompts": {k: p for k in ("query", "document") if (p := prompt_of(trainer.model, k))},
+        "batches_cut_at": trainer.data_collator.max_length,  # tokens; None: the model's window
         "dev_score": [row[DEV] for row in history if DEV in row][-1],
         "history": history,
         "environment": session.environment(),
@@ -321,6 +323,8 @@ def make_trainer(
         optimizers=(make_optimizer(model, lora), None),
     )
     trainer.remove_callback(PrinterCallback)
+    if part.max_length is None and WIDE < (model.max_seq_length or WIDE + 1) < math.inf:
+        trainer.data_collator.max_length = WIDE
     if lora.four_bits:
         trainer._load_from_checkpoint = lambda folder: load_matrices(model, folder)
     return trainer

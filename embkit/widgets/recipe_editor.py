@@ -19,6 +19,7 @@ from ..recipes.checks import CHOICES
 from ..recipes.presets import PRESETS
 from ..recipes.recipe import Recipe
 from ..recipes.recipe import preset as preset_of
+from ..recipes.views import AUTO
 from ..runs import finished
 from .base import Panel
 from .drawing import framed, listing
@@ -231,7 +232,8 @@ def _read(knob: Any, value: Any) -> Any:
     if several:
         parts = [p.strip() for p in value.split(";" if ";" in value else ",") if p.strip()]
     try:
-        found = parts if "str" in kind else [(float if "float" in kind else int)(p) for p in parts]
+        named = "str" in kind or parts == [*AUTO]
+        found = parts if named else [(float if "float" in kind else int)(p) for p in parts]
     except ValueError as error:
         raise EmbkitError(
             f"{knob.name}: {value[:60]!r} is no number",

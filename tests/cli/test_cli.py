@@ -293,10 +293,22 @@ def test_max_length_is_that_of_most_documents(plain, tiny_domain, words, length)
     assert planning._max_length(np.full(50, words), 512) == capped
 
 
+@pytest.mark.parametrize("window", [32_768, int(1e30)])  # Qwen3, T5
+def test_a_model_that_reads_very_long_texts_is_given_a_window(monkeypatch, tiny_domain, window):
+    wide = type("Wide", (Plain,), {"max_seq_length": window})
+    monkeypatch.setattr("embkit.models.loading.load_model", lambda model: wide())
+    for words, length in ((20, 256), (150, 152), (400, 256)):
+        planned = plan(sized(tiny_domain, 300, 100, words)).contrastive
+        assert planned.max_length == length
+    wide.max_seq_length = float("inf")  # static vectors: nothing can be set
+    assert plan(sized(tiny_domain, 300, 100, 150)).contrastive.max_length is None
+
+
 def test_lora_takes_ten_times_the_learning_rate_and_the_same_pairs(plain, tiny_domain):
     planned = plan(sized(tiny_domain, 500, 300, 10))
     changes = planned.lora(4e-4).diff(planned.contrastive)
-    assert changes == {"lora_rank": (0, 16), "learning_rate": (1e-4, 4e-3)}
+    targets = {"lora_targets": (("query", "key", "value", "dense"), ("auto",))}
+    assert changes == {"lora_rank": (0, 16), "learning_rate": (1e-4, 4e-3)} | targets
 
 
 # -- evaluate, compare, leaderboard, train --

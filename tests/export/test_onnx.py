@@ -11,21 +11,27 @@ import pandas as pd
 import pytest
 
 from embkit.errors import EmbkitError
+from embkit.evaluation.ranking import evaluate
 from embkit.export.onnx import OnnxModel, export_onnx, onnx_loss
 from embkit.models.encoding import encode_as
 from embkit.models.loading import load_model
+from tests.families import MANY_WORDS, NETWORKS, make_family
 
 pytest.importorskip("onnxruntime", reason="the extra 'onnx'")
 TEXTS = ["injury of the eye", "ocular sepsis in one lung, or another", "ache", "of the the of"]
+
+
+def asking(tiny_model):
+    model = load_model(tiny_model)
+    model.prompts = {"query": "ask: ", "document": ""}
+    return model
 
 
 @pytest.fixture(scope="module")
 def exported(tiny_model, tmp_path_factory):
     """The tiny model's export, and its own vectors of TEXTS."""
     folder = tmp_path_factory.mktemp("export") / "onnx"
-    model = load_model(tiny_model)
-    model.prompts = {"query": "ask: ", "document": ""}
-    export_onnx(model, folder)
+    export_onnx(asking(tiny_model), folder)
     return folder, load_model(tiny_model).encode(TEXTS, normalize_embeddings=True)
 
 
@@ -64,8 +70,7 @@ def test_the_serving_snippet_serves(exported, monkeypatch):
 
 
 def test_the_loss_is_measured_beside_the_engine(exported, tiny_model, tiny_domain):
-    model = load_model(tiny_model, prompts={"query": "ask: "})
-    table = onnx_loss(model, exported[0], tiny_domain, rounds=1)
+    table = onnx_loss(asking(tiny_model), exported[0], tiny_domain, rounds=1)
     assert list(table.index) == ["engine, fp32", "ONNX, fp32", "ONNX, int8"]
     assert table.loc["ONNX, fp32", "loss"] == pytest.approx(0, abs=1e-9)
     row = table.loc["ONNX, int8"]
@@ -93,6 +98,47 @@ def test_a_loss_is_measured_once_and_again_when_anything_differs(
         "engine, fp32",
         "ONNX, fp32",
     ]
+
+
+@pytest.mark.parametrize("family", NETWORKS)
+def test_any_family_is_exported_with_its_prompts(family, tmp_path):
+    model = make_family(family, tmp_path)
+    model.prompts = {"query": "w1 w2 : ", "passage": "w3 : "}
+    served = OnnxModel(export_onnx(model, tmp_path / "onnx", int8=False), int8=False)
+    texts = ["w9", "w8 w7 w6 w5", " ".join(MANY_WORDS[:70])]
+    for kind in ("query", "document"):
+        own = getattr(model, f"encode_{kind}")(texts, normalize_embeddings=True)
+        np.testing.assert_allclose(encode_as(served, texts, kind), own, atol=1e-4)
+    assert np.abs(served(texts) - own).max() > 1e-2
+
+
+def test_prompts_are_in_the_figures_and_in_the_snippet(tiny_model, tiny_domain, tmp_path):
+    model = load_model(tiny_model)
+    model.prompts = {"query": "ache of the brain, ", "document": "one liver "}
+    folder = export_onnx(model, tmp_path / "onnx", int8=False)
+    table = onnx_loss(model, folder, tiny_domain, "known", rounds=1)
+    own = evaluate(model, tiny_domain, save=False).mean("known", "ndcg@10")
+    served = evaluate(OnnxModel(folder, int8=False), tiny_domain, save=False)
+    assert served.mean("known", "ndcg@10") == pytest.approx(own, abs=1e-9)
+    assert list(table["nDCG@10"]) == pytest.approx([own, own], abs=1e-9)
+    assert own != pytest.approx(evaluate(str(tiny_model), tiny_domain).mean("known", "ndcg@10"))
+    assert "prompts = {'query': 'ache of the brain, '" in (folder / "serve.py").read_text()
+
+
+def test_a_graph_that_gives_other_vectors_or_none_is_refused(tiny_model, tmp_path, monkeypatch):
+    model = load_model(tiny_model)
+    model.prompts = {"query": "ache "}
+    model[1].include_prompt = False  # a graph does not know which tokens are the prompt's
+    with pytest.raises(EmbkitError, match="BertModel cannot be .* its graph gives other vectors"):
+        export_onnx(model, tmp_path / "a")
+
+    def fail(*_):
+        raise RuntimeError("unordered_map::at")
+
+    monkeypatch.setattr("embkit.export.onnx._write_graph", fail)
+    with pytest.raises(EmbkitError, match="cannot be exported as ONNX: unordered_map::at"):
+        export_onnx(str(tiny_model), tmp_path / "b")
+    assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
 
 
 def test_an_earlier_export_is_overwritten_only_when_told(exported, tiny_model, tmp_path):

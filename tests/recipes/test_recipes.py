@@ -15,6 +15,7 @@ from embkit.errors import EmbkitError
 from embkit.recipes.checks import APPROACHES, CHOICES, HABITS
 from embkit.recipes.recipe import VERSION, Recipe, preset
 from embkit.recipes.script import stock_script
+from embkit.recipes.settings import matryoshka_sizes
 from embkit.recipes.views import TAUGHT
 
 OUTSIDE = [
@@ -285,7 +286,7 @@ def test_the_script_compiles_needs_no_embkit_and_holds_the_values(recipe):
     assert found["weight_decay"] == recipe.weight_decay
     assert found["seed"] == recipe.seed
     assert f"scale={1 / recipe.temperature!r}" in script
-    assert ("max_seq_length" in script) == (recipe.max_length is not None)
+    assert ("model.max_seq_length = " in script) == (recipe.max_length is not None)
     assert ("module.p" in script) == (recipe.dropout is not None)
 
 
@@ -415,6 +416,25 @@ def test_each_view_holds_the_values_of_its_fields_and_nothing_is_left_over():
 def test_matryoshka_sizes_fall_from_the_largest(sizes):
     with pytest.raises(EmbkitError, match="384, 256, 128, 64, 32"):
         Recipe(matryoshka=sizes)
+
+
+def test_presets_name_layers_and_sizes_of_their_own_model_alone():
+    own = {"LoRA": "27a09de405cb", "QLoRA": "22e5d7c3c5bb", "Matryoshka": "9dcd8b0fe1fa"}
+    assert (
+        {name: preset(name).hash for name in own}
+        == own
+        == {name: preset(name, model="minilm").hash for name in own}
+    )
+    assert preset("LoRA", model="another").lora_targets == ("auto",)
+    assert preset("Matryoshka", model="another").matryoshka == ("auto",)
+    given = preset("Matryoshka", model="another", matryoshka=(64, 8))
+    assert given.matryoshka == (64, 8)
+    assert "Matryoshka by halves" in preset("Matryoshka", model="another").label
+    assert Recipe(matryoshka="auto") == Recipe.from_json(Recipe(matryoshka="auto").to_json())
+    sizes = [matryoshka_sizes(("auto",), dim) for dim in (768, 32, 5)]
+    assert sizes == [(768, 384, 192, 96, 48), (32, 16, 8, 4, 2), (5, 2, 1)]
+    with pytest.raises(EmbkitError, match="a list"):
+        Recipe(matryoshka="halves")
 
 
 def test_a_triplet_has_one_negative():

@@ -11,6 +11,7 @@ from embkit.errors import EmbkitError
 from embkit.losses.corpus import CorpusDistillLoss, VectorsLoss
 from embkit.models import layers
 from embkit.models.loading import load_model
+from embkit.recipes.pruning import spaced
 from embkit.recipes.recipe import Recipe
 from embkit.training import cross_encoder, trainer
 from embkit.training.distillation import (
@@ -23,6 +24,7 @@ from embkit.training.distillation import (
 )
 from embkit.training.losses import make_loss
 from embkit.training.trainer import training_pairs
+from tests.families import MANY_WORDS, NETWORKS, make_family
 
 DIM, T, TAUGHT_T = 6, 0.1, 0.2
 
@@ -348,8 +350,8 @@ def test_an_unknown_source_of_texts_names_those_there_are(cache, tiny_domain, ti
 
 
 def test_layers_are_kept_evenly_saved_and_not_invented(tmp_path, tiny_model):
-    assert layers.spaced(3, 6) == [0, 2, 5] and layers.spaced(1, 6) == [0]
-    assert layers.spaced(6, 6) == list(range(6))
+    assert spaced(3, 6) == [0, 2, 5] and spaced(1, 6) == [0]
+    assert spaced(6, 6) == list(range(6))
     model = load_model(tiny_model)
     first = model[0].auto_model.encoder.layer[0]
     layers.keep_layers(model, 1)
@@ -362,6 +364,22 @@ def test_layers_are_kept_evenly_saved_and_not_invented(tmp_path, tiny_model):
         layers.keep_layers(load_model(tiny_model), 3)
 
 
+@pytest.mark.parametrize("family", NETWORKS)
+def test_layers_of_any_family_are_found_counted_and_saved(family, tmp_path):
+    model = make_family(family, tmp_path)
+    texts = ["w9 w8", " ".join(MANY_WORDS[:60])]
+    whole = model.encode(texts)
+    layers.keep_layers(model, 2)  # of 3: the first and the last
+    folder = tmp_path / "pruned"
+    model.save_pretrained(str(folder))
+    again = SentenceTransformer(str(folder), device="cpu")
+    np.testing.assert_allclose(again.encode(texts), model.encode(texts), atol=1e-5)
+    assert np.abs(model.encode(texts) - whole).max() > 1e-3
+    assert again[0].auto_model.config.num_hidden_layers == 2
+    kept = again[0].auto_model.state_dict()
+    assert kept.keys() == model[0].auto_model.state_dict().keys()
+
+
 def test_layers_of_another_kind_of_network_are_not_guessed():
     from sentence_transformers.sentence_transformer.modules import StaticEmbedding
     from tokenizers import Tokenizer
@@ -369,7 +387,7 @@ def test_layers_of_another_kind_of_network_are_not_guessed():
 
     words = Tokenizer(WordLevel({"a": 0, "[UNK]": 1}, unk_token="[UNK]"))
     static = SentenceTransformer(modules=[StaticEmbedding(words, embedding_dim=4)], device="cpu")
-    with pytest.raises(EmbkitError, match="encoder like BERT"):
+    with pytest.raises(EmbkitError, match="one stack of like layers"):
         layers.keep_layers(static, 1)
 
 

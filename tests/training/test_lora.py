@@ -10,6 +10,7 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Dense
 
 import embkit
 from embkit.errors import EmbkitError
@@ -18,6 +19,7 @@ from embkit.models.vectors import weights_fingerprint
 from embkit.recipes import settings
 from embkit.recipes.recipe import Recipe
 from embkit.training import lora, trainer
+from tests.families import NETWORKS, make_family
 
 TEXTS = ["ocular sepsis", "cardiac trauma of a rather longer kind", "aural edema"]
 VARIANTS = {
@@ -124,6 +126,40 @@ def test_unknown_targets_name_the_known_ones(store, tiny_domain, recipe, wanted)
     with pytest.raises(EmbkitError, match="dense, key, position_embeddings, query") as caught:
         trainer.train(recipe.replace(lora_targets=wanted), tiny_domain, quiet=True)
     assert "lora_targets=('dense', 'key', 'query', 'value')" in caught.value.hint
+
+
+@pytest.mark.parametrize("family", NETWORKS)
+def test_every_linear_layer_of_any_family_is_trained_kept_and_merged(
+    store, tiny_domain, family, tmp_path
+):
+    plain = make_family(family, tmp_path)
+    if family == "gemma3":  # as EmbeddingGemma, with layers after its pooling
+        plain.insert(2, Dense(32, 32, activation_function=torch.nn.Identity()))
+        plain.save_pretrained(str(tmp_path / "model"))
+    recipe = Recipe(model=str(tmp_path / "model"), epochs=1, batch_size=8, learning_rate=1e-2)
+    with pytest.raises(EmbkitError, match="or 'auto'"):
+        trainer.train(recipe.replace(lora_rank=2, lora_targets="q_projj"), tiny_domain, quiet=True)
+    run = trainer.train(recipe.replace(lora_rank=2, lora_targets="auto"), tiny_domain, quiet=True)
+    linear = {
+        name: module
+        for name, module in plain[0].auto_model.named_modules()
+        if isinstance(module, torch.nn.Linear) and "pooler" not in name
+    }
+    wanted = sum(2 * (m.in_features + m.out_features) for m in linear.values())
+    assert run.record["trainable_params"] == wanted and len(linear) >= 3 * 4
+    before, after = plain.state_dict(), run.model().state_dict()
+    assert before.keys() == after.keys()
+    changed = {name for name, weight in before.items() if not torch.equal(weight, after[name])}
+    assert changed == {f"0.model.{name}.weight" for name in linear}
+
+
+def test_a_model_without_linear_layers_is_refused_in_one_sentence(tmp_path):
+    for family in ("static", "router"):
+        (tmp_path / family).mkdir()
+        model = make_family(family, tmp_path / family)
+        with pytest.raises(EmbkitError, match="a model of one transformer") as caught:
+            lora.add_lora(model, Recipe(lora_rank=2, lora_targets="auto").lora)
+        assert "lora_rank=0" in caught.value.hint
 
 
 def test_rank_0_has_nothing_to_train(tiny_model):

@@ -18,6 +18,7 @@ from embkit.errors import EmbkitError
 from embkit.recipes.recipe import Recipe
 from embkit.training import trainer, trials
 from embkit.training.trainer import training_pairs
+from tests.families import make_family
 
 
 @pytest.fixture
@@ -103,6 +104,12 @@ VARIANTS = {
         "lora_plus": 4.0,
         "learning_rate": 2e-2,
         "lora_targets": ("query", "dense", "word_embeddings"),
+    },
+    "LoRA on all blocks, halves": {
+        "lora_rank": 2,
+        "lora_targets": "auto",
+        "learning_rate": 1e-2,
+        "matryoshka": "auto",
     },
     "PiSSA": {"lora_rank": 2, "lora_init": "pissa", "learning_rate": 1e-2},
     "QLoRA, rsLoRA": {
@@ -316,6 +323,26 @@ def test_a_prompt_is_trained_with_saved_and_searched_with(store, tiny_domain, re
     np.testing.assert_allclose(scores, -np.sort(-by_library, axis=1)[:, :5], atol=1e-5)
     plain = trainer.train(recipe.replace(epochs=1), tiny_domain, quiet=True)
     assert not same(weights(run), weights(plain))
+
+
+@pytest.mark.parametrize(
+    "window, max_length, cut", [(2000, None, 512), (48, None, None), (2000, 900, None)]
+)
+def test_batches_of_a_model_that_reads_long_texts_are_cut(
+    store, tmp_path, tiny_domain, recipe, window, max_length, cut
+):
+    model = make_family("t5", tmp_path)
+    model.max_seq_length = window
+    model.save_pretrained(str(tmp_path / "model"))
+    recipe = recipe.replace(model=str(tmp_path / "model"), epochs=1, max_length=max_length)
+    made = trainer.make_trainer(
+        recipe, recipe.model, training_pairs(recipe, tiny_domain), tmp_path / "made"
+    )
+    rows = [{"anchor": "ache", "positive": "sepsis " * 1500}]
+    assert made.data_collator(rows)["positive_input_ids"].shape == (1, cut or max_length or window)
+    run = trainer.train(recipe, tiny_domain, quiet=True)
+    assert run.record["batches_cut_at"] == cut
+    assert run.model().max_seq_length == (max_length or window)
 
 
 def test_shuffled_labels_keep_the_texts_and_break_the_pairs(tiny_domain, recipe):
