@@ -1,4 +1,12 @@
-"""Which rows may not meet in a batch. A recipe's stand-alone script carries this source."""
+"""Which rows may not meet in a batch, and their labels. A stand-alone script has this source."""
+
+
+def padded(rows):
+    """A data set's transform: the labels of a batch, filled up to one length with -1."""
+    if "label" in rows:
+        width = max(map(len, rows["label"]))
+        rows["label"] = [[*row, *[-1] * (width - len(row))] for row in rows["label"]]
+    return rows
 
 
 class Apart:

@@ -17,7 +17,7 @@ from ..data import Domain
 from ..data.domain import normalise
 from ..display import Table
 from ..errors import EmbkitError, unknown
-from ..losses.batches import Apart
+from ..losses.batches import Apart, padded
 from ..recipes.recipe import Recipe
 from ..recipes.views import APART, CORPUS, Mining
 from .mining import Mined, mine
@@ -69,6 +69,11 @@ class TrainingPairs:
         found = [self.domain.groups.get(document, document) for _, _, document in self.rows]
         return [*found, *(self.taught.texts if self.taught else ())]
 
+    @property
+    def labelled(self) -> bool:
+        """Whether a row's label says what is right, in so many places as there are."""
+        return self.corpus_labels or self.right_labels
+
     @cached_property
     def right(self) -> dict[str, dict[str, None]]:
         """What is known to be right for each anchor, however much of it is trained on."""
@@ -89,22 +94,24 @@ class TrainingPairs:
         mined = self.mined.negatives if self.mined else ()
         for n, negatives in enumerate(zip(*mined, strict=True), start=1):
             columns[f"negative_{n}"] = [corpus[document] for document in negatives]
-        if self.corpus_labels or self.right_labels:
-            columns["label"] = self.places()
+        if self.labelled:
+            columns["label"] = self.labels()
         return Dataset.from_dict(self.taught.columns(columns) if self.taught else columns)
 
-    def places(self) -> list[list[int]]:
+    def labels(self) -> list[list[int]]:
         """Each row's positive as its place in the corpus, then what else is right for its anchor.
 
-        All rows are as long as the longest; -1 fills them up.
+        Rows differ in length: ``padded`` fills up those of a batch.
         """
         number = {document: i for i, document in enumerate(self.domain.corpus)}
-        found = [
+        return [
             [number[d] for d in dict.fromkeys((document, *self.right[normalise(anchor)]))]
             for _, anchor, document in self.rows
         ]
-        width = max(map(len, found))
-        return [row + [NONE] * (width - len(row)) for row in found]
+
+    def places(self) -> list[list[int]]:
+        """``labels``, all as long as the longest; -1 fills them up."""
+        return padded({"label": self.labels()})["label"]
 
     def record(self) -> Dataset:
         """The data set as a run keeps it: with a column ``family`` where families matter, and

@@ -41,7 +41,7 @@ from datasets import Dataset
 {quantized_import}{cosine}{classes}
 pairs, start, output = sys.argv[1:4]
 data = Dataset.from_json(pairs)
-{sampler}torch.manual_seed({seed})
+{sampler}{padded}torch.manual_seed({seed})
 {quantized}model = SentenceTransformer(start{device})
 {settings}
 {tables}loss = {loss}
@@ -71,6 +71,7 @@ kept = KeptDocuments(
 )
 trainer.add_callback(kept)
 """
+PADDED = "data = data.with_transform(padded)  # labels differ in length\n"
 TABLES = """arrays = np.load(sys.argv[-1])
 taught = {name: torch.from_numpy(arrays[name]) for name in arrays}
 """
@@ -171,9 +172,11 @@ def stock_script(recipe: Any, *, on: str | None = None, precision: str | None = 
         usage="".join(f" {file}" for file in files),
         files=f", as it has {' and '.join(files)}" if files else "",
         numpy="import numpy as np\n" * taught,
+        padded=PADDED * corpus,
         tables=TABLES * taught,
         cosine=COSINE_IMPORT * (recipe.approach in LISTS),
-        classes=_classes(corpus_losses, own) + _classes(batches, ("Apart",) * apart),
+        classes=_classes(corpus_losses, own)
+        + _classes(batches, ("padded",) * corpus + ("Apart",) * apart),
         kept=_kept(recipe.loss, trainer) if corpus else "",
         arguments="\n".join(f"    {name}={value}," for name, value in written.items()),
         sampler=SAMPLER.format(keys=KEYS if apart else "data") * own_batches,
@@ -236,7 +239,7 @@ def _classes(module: Any, names: tuple[str, ...]) -> str:
     """The source of the package's own classes and of what they import, word for word."""
     if not names:
         return ""
-    before = inspect.getsource(module).partition("\n\nclass ")[0]
+    before = re.split("\n\n\n?(?:class|def) ", inspect.getsource(module), maxsplit=1)[0]
     start = re.search("^(?:from|import) ", before, re.M)
     head = [before[start.start() :]] if start else []
     return "\n" + "\n\n".join([*head, *(inspect.getsource(getattr(module, n)) for n in names)])
