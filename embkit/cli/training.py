@@ -137,8 +137,7 @@ def run(chosen: argparse.Namespace) -> int:
 
 
 def _folder(domain: Domain) -> Path:
-    """Where ``run`` leaves its report: runs/NAME, or runs/NAME-HASH where another domain of that
-    name, such as other content of the file, came first."""
+    """runs/NAME, or runs/NAME-HASH where a domain of that name and other content came first."""
     from ..session import paths
 
     folder = paths().runs / domain.name

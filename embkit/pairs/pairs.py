@@ -110,7 +110,7 @@ class TrainingPairs:
         ]
 
     def places(self) -> list[list[int]]:
-        """``labels``, all as long as the longest; -1 fills them up."""
+        """``labels``, as long as the longest; -1 fills them up."""
         return padded({"label": self.labels()})["label"]
 
     def record(self) -> Dataset:
@@ -124,12 +124,12 @@ class TrainingPairs:
 
     def _also(self) -> list[list[str]]:
         """Texts among the rows' documents that are right for an anchor, beside its own rows'."""
-        shown = {document for _, _, document in self.rows}
+        trained = {(anchor, document): i for i, (_, anchor, document) in enumerate(self.rows)}
+        shown = {document for _, document in trained}
         shown.update(itertools.chain(*self.mined.negatives) if self.mined else ())
-        trained = {(anchor, document) for _, anchor, document in self.rows}
-        first = {anchor: i for i, (_, anchor, _) in reversed(list(enumerate(self.rows)))}
+        one = {anchor: i for (anchor, _), i in trained.items()}  # a row of each anchor
         also: list[list[str]] = [[] for _ in range(len(self))]
-        for anchor, i in first.items():
+        for anchor, i in one.items():
             others = (d for d in self.right[normalise(anchor)] if d in shown)
             also[i] = [self.domain.corpus[d] for d in others if (anchor, d) not in trained]
         return also

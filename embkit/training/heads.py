@@ -118,11 +118,7 @@ class Head(Trained):
         }
 
     def model(self) -> SentenceTransformer:
-        """The model with its head, a plain sentence-transformers model of stock modules.
-
-        Raises:
-            EmbkitError: the model it was fitted on has gone, or has other weights now.
-        """
+        """The model with its head, of stock modules; an error where its weights have changed."""
         from sentence_transformers.base.modules import Router
 
         name = self.record["model"]

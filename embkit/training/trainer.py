@@ -350,11 +350,8 @@ def _save_model(recipe: Recipe, model: SentenceTransformer, start: Path, path: P
 
 
 def _last_checkpoint(folder: Path, documents: bool = False) -> str | None:
-    """The newest whole checkpoint; what a kill cut off in the middle of writing is removed.
-
-    Args:
-        documents: whether the loss keeps the corpus' vectors with it.
-    """
+    """The newest whole checkpoint, with ``documents`` one that has the corpus' vectors beside it;
+    what a kill cut off in the middle of writing is removed."""
     from ..losses.corpus import KeptDocuments
 
     whole = []
