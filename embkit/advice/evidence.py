@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import statistics
 import time
@@ -275,7 +276,8 @@ def on_dev(run: Any, domain: Domain, documents: Sequence[str] | None = None) -> 
     import pandas as pd
 
     documents = documents or domain.dev_corpus(SEARCHED)
-    kept = run.path / f"dev-{len(documents)}.json"
+    asked = json.dumps([domain.hash, *documents])
+    kept = run.path / f"dev-{hashlib.sha256(asked.encode()).hexdigest()[:12]}.json"
     try:
         return pd.Series(json.loads(kept.read_text(encoding="utf-8")))
     except (OSError, ValueError):

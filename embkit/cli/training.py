@@ -27,7 +27,7 @@ def add(commands: Commands) -> None:
         "try it all on a domain: audit, baselines, fine-tuning, LoRA, leaderboard, verdict",
         "run my_folder",
         "What is finished is reused: the same command again takes seconds. Leaderboard and report "
-        "are left in runs/NAME/.",
+        "are left in runs/NAME/ (runs/NAME-HASH/ where another domain of that name was first).",
         domain="domain",
     )
     parser.add_argument("--model", default="minilm", help="the model to start from (minilm)")
@@ -96,7 +96,7 @@ def run(chosen: argparse.Namespace) -> int:
     """Audit, baselines, contrastive with hard negatives, LoRA, leaderboard, verdict."""
     from ..evaluation.scores import compare
     from ..evaluation.verdict import verdict
-    from ..session import paths, quiet
+    from ..session import quiet
     from ..training.trainer import train as fit
     from ..training.trials import tune
     from .planning import plan
@@ -123,7 +123,7 @@ def run(chosen: argparse.Namespace) -> int:
     scores += [lora] if lora else []
     report = compare(scores, "base")
     found = verdict(scores)
-    folder = report.save(paths().runs / domain.name)
+    folder = report.save(_folder(domain))
     minutes = (time.perf_counter() - started) / 60
     if chosen.json:
         result: dict[str, Any] = {"audit": summary, "plan": str(planned), "folder": str(folder)}
@@ -136,15 +136,26 @@ def run(chosen: argparse.Namespace) -> int:
     return OK
 
 
+def _folder(domain: Domain) -> Path:
+    """runs/NAME, or runs/NAME-HASH where a domain of that name and other content came first."""
+    from ..session import paths
+
+    folder = paths().runs / domain.name
+    try:
+        first = json.loads((folder / "audit.json").read_text(encoding="utf-8"))["domain_hash"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return folder
+    return folder if first == domain.hash else folder.with_name(f"{folder.name}-{domain.hash[:8]}")
+
+
 def _audited(domain: Domain, model: str) -> str:
     """The audit's summary, with the names of what is a problem; kept for the next time."""
     from ..assets.catalogue import folder_fingerprint, resolve
     from ..auditing import audit
     from ..auditing.base import PROBLEM
     from ..files import write_atomic
-    from ..session import paths
 
-    kept = paths().runs / domain.name / "audit.json"
+    kept = _folder(domain) / "audit.json"
     key = {"domain_hash": domain.hash, "model": folder_fingerprint(resolve(model))}
     try:
         record = json.loads(kept.read_text(encoding="utf-8"))

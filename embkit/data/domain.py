@@ -66,12 +66,16 @@ class Domain:
 
     @cached_property
     def hash(self) -> str:
-        """Content hash: the same texts, qrels and splits give the same 16 characters."""
+        """Content hash: the same texts, qrels, splits, groups and tree, the same 16 characters."""
         digest = hashlib.sha256()
         for part in (self.corpus, self.queries, self.qrels, self.test_splits, self.negatives):
             for text in _json_pieces(part):
                 digest.update(text.encode())
             digest.update(b"\0")
+        for name in ("parents", "groups", "held_out"):
+            if part := getattr(self, name):
+                for text in (name, *_json_pieces(part)):
+                    digest.update(text.encode())
         if self.searched:
             digest.update(json.dumps({k: sorted(v) for k, v in self.searched.items()}).encode())
         return digest.hexdigest()[:16]
@@ -183,7 +187,7 @@ class Domain:
         return f"Domain({self.name!r}, {self.profile}, {counts}, hash={self.hash})"
 
 
-def _json_pieces(part: Mapping | tuple, size: int = 1000) -> Iterator[str]:
+def _json_pieces(part: Mapping | tuple | str, size: int = 1000) -> Iterator[str]:
     """``json.dumps`` of a part with its keys sorted, in pieces: a large corpus is not copied."""
     if not isinstance(part, Mapping):
         yield json.dumps(part, sort_keys=True, ensure_ascii=False)

@@ -106,7 +106,12 @@ def evaluate(
     whole = set(splits) == set(domain.test_splits)
     if save and whole and subject.by_content and path.is_file():
         try:
-            return _kept(path)
+            found = _kept(path)
+            if name in (None, found.approach):
+                return found
+            found = replace(found, approach=name)  # the same scores under the name asked for
+            found.save(path)
+            return found
         except EmbkitError:
             pass  # half-written by an older kill, or out of date: scored again
     # ranking and scoring

@@ -5,6 +5,8 @@ apart by its freshness. The classes stand on torch, transformers and sentence-tr
 recipe's stand-alone script carries their source.
 """
 
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from sentence_transformers.sentence_transformer import losses
@@ -158,6 +160,9 @@ class VectorsLoss(losses.EmbedDistillLoss):
 class KeptDocuments(TrainerCallback):
     """Encodes the corpus anew every so many steps, and keeps its vectors with a checkpoint.
 
+    They are written before the checkpoint is, so that no checkpoint is ever without them; and so
+    this callback comes after those that may ask for one.
+
     Args:
         loss: whose ``documents`` are kept fresh.
         encode: ``encode()`` gives the corpus' vectors under the model as it is, (corpus, dim).
@@ -169,14 +174,23 @@ class KeptDocuments(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):
         if state.global_step:
-            self.loss.documents = torch.load(self._file(args, state), weights_only=True)
+            kept = self.file(args.output_dir, state.global_step)
+            self.loss.documents = torch.load(kept, weights_only=True)
 
     def on_step_begin(self, args, state, control, **kwargs):
         if state.global_step % self.every == 0:
             self.loss.documents = torch.as_tensor(self.encode(), device=args.device)
 
-    def on_save(self, args, state, control, **kwargs):
-        torch.save(self.loss.documents, self._file(args, state))
+    def on_step_end(self, args, state, control, **kwargs):
+        if control.should_save:
+            Path(args.output_dir).mkdir(parents=True, exist_ok=True)
+            torch.save(self.loss.documents, self.file(args.output_dir, state.global_step))
 
-    def _file(self, args, state):
-        return f"{args.output_dir}/checkpoint-{state.global_step}/documents.pt"
+    def on_save(self, args, state, control, **kwargs):
+        now = self.file(args.output_dir, state.global_step)
+        for kept in {*Path(args.output_dir).glob("documents-*.pt")} - {now}:
+            kept.unlink(missing_ok=True)
+
+    @staticmethod
+    def file(folder, step):
+        return Path(folder) / f"documents-{step}.pt"

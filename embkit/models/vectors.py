@@ -112,17 +112,25 @@ def unit(vectors: Vectors) -> Vectors:
 
 
 def weights_fingerprint(model: SentenceTransformer | CrossEncoder) -> str:
-    """Hash of a model's weights, and of what else decides its embeddings or scores."""
+    """Hash of a model's weights, and of what else decides its embeddings or scores.
+
+    Every byte is read each time: a weight that is written through ``.data``, as peft merges, keeps
+    its address and its version. xxHash reads them about as fast as the memory gives them.
+    """
+    import torch
+    import xxhash
+
     digest = hashlib.sha256()
     for name, weight in sorted(model.state_dict().items()):
         digest.update(f"{name}{tuple(weight.shape)}{weight.dtype}".encode())
-        digest.update(weight.detach().float().cpu().numpy().tobytes())
+        numbers = weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        digest.update(xxhash.xxh3_128(numbers).digest())
     truncated = getattr(model, "truncate_dim", None)  # a cross-encoder has none
     settings: list[Any] = [str(model.max_seq_length), str(truncated), repr(model)]
     backend = getattr(getattr(model, "tokenizer", None), "backend_tokenizer", None)
     if backend is not None and hasattr(backend, "to_str"):
-        pieces = json.loads(backend.to_str())
-        settings.append({k: v for k, v in pieces.items() if k not in ("truncation", "padding")})
+        written = backend.to_str()  # truncation and padding, which every call sets, come first
+        digest.update((written.partition('"added_tokens"')[2] or written).encode())
     settings += [  # which adapters are switched on, layer by layer
         f"{name}: {getattr(layer, 'disable_adapters', None)} {layer.active_adapters}"
         for name, layer in model.named_modules()

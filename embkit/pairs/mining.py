@@ -105,6 +105,7 @@ def mine(
     sampling: str = "top",
     hidden_positives: float = 0.0,
     seed: int = 42,
+    known: Sequence[Pair] | None = None,
 ) -> Mined:
     """Finds n hard negatives for every training pair.
 
@@ -138,6 +139,8 @@ def mine(
         hidden_positives: a control: for this share of the anchors, the miner is not told what is
             right, as with labels that nobody made; it may then take the positive as a negative.
         seed: of the random choices.
+        known: rows that say what else is right, whatever part is trained on; default: those of
+            the domain's training split.
 
     Raises:
         EmbkitError: an unknown miner, an empty window, more negatives than documents.
@@ -147,15 +150,17 @@ def mine(
     anchors = list(dict.fromkeys(anchor for _, anchor, _ in pairs))
     row_of = {anchor: row for row, anchor in enumerate(anchors)}
     rows = np.array([row_of[anchor] for _, anchor, _ in pairs])  # (pairs,)
-    known = Known(domain, pairs, row_of, keep_relatives)
-    depth = min(range_max + known.most, len(domain.corpus))
+    if known is None:
+        known = [(query, domain.queries[query], d) for query, d in domain.right("train")]
+    rules = Known(domain, pairs, row_of, keep_relatives, known)
+    depth = min(range_max + rules.most, len(domain.corpus))
     rng = np.random.default_rng(seed)
     found, scores, right = _candidates(domain, pairs, anchors, rows, miner, model, depth, rng)
 
     # what is right or related
     sieve = Sieve(scores)
     told = np.random.default_rng(seed).random(len(anchors)) >= hidden_positives
-    for rule, wrong in known.rules(np.arange(len(anchors)), found).items():
+    for rule, wrong in rules.rules(np.arange(len(anchors)), found).items():
         sieve.remove(rule, wrong & told[:, None])
     # margins and bounds
     bound = np.full(len(anchors), np.inf)
@@ -182,11 +187,11 @@ def mine(
         best = sorted(order[:n])  # ranks: the best-ranked negative comes first
         chosen[row, : len(best)] = found[row, best]
         chosen_scores[row, : len(best)] = scores[row, best]
-    filled = known.fill(chosen, rng)
+    filled = rules.fill(chosen, rng)
     if miner in ("random", "human"):
         chosen_scores[:] = np.nan
 
-    ids, corpus = known.ids, domain.corpus
+    ids, corpus = rules.ids, domain.corpus
     return Mined(
         miner=miner,
         anchors=tuple(anchor for _, anchor, _ in pairs),
@@ -197,7 +202,7 @@ def mine(
         candidates=sieve.candidates,
         removed=sieve.removed,
         examples={
-            rule: [(anchors[r], corpus[known.first[r]], corpus[ids[found[r, p]]]) for r, p in some]
+            rule: [(anchors[r], corpus[rules.first[r]], corpus[ids[found[r, p]]]) for r, p in some]
             for rule, some in sieve.examples.items()
         },
         filled=int(np.bincount(rows, minlength=len(anchors)) @ filled),

@@ -7,7 +7,7 @@ import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,9 +17,10 @@ from ..data import Domain
 from ..data.domain import normalise
 from ..display import Table
 from ..errors import EmbkitError, unknown
+from ..losses.batches import Apart, padded
 from ..models.loading import load_model
 from ..recipes.recipe import Recipe
-from ..recipes.views import CORPUS, Mining
+from ..recipes.views import APART, CORPUS, Mining
 from .mining import Mined, mine
 from .rules import Family, Pair
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 EVERYTHING = ":all"  # after a set's name: what its filters removed is kept, too
 NONE = -1  # in a row of places: nothing more
-FAMILY = "family"  # the column that says which rows may not meet in a batch
+FAMILY, ALSO = "family", "also"  # columns that say which rows may not meet in a batch
 
 
 @dataclass(frozen=True, repr=False)
@@ -44,6 +45,9 @@ class TrainingPairs:
         corpus_labels: whether the data set says which places of the corpus are right.
         right_labels: the same, for a loss over the batch: what is right beside a row's positive.
         taught: what a teacher says about the rows, and about texts beside them.
+        known: rows that are not trained on, and say what else is right for an anchor.
+        apart: whether a batch's documents are negatives, so that none may be right for another
+            row's anchor.
     """
 
     domain: Domain
@@ -54,6 +58,8 @@ class TrainingPairs:
     corpus_labels: bool = False
     right_labels: bool = False
     taught: Taught | None = None
+    known: tuple[Pair, ...] = ()
+    apart: bool = True
 
     def __len__(self) -> int:
         return len(self.taught.labels) if self.taught else len(self.rows)
@@ -63,6 +69,19 @@ class TrainingPairs:
         """Each row's family: its document's group, or the document where there are no groups."""
         found = [self.domain.groups.get(document, document) for _, _, document in self.rows]
         return [*found, *(self.taught.texts if self.taught else ())]
+
+    @property
+    def labelled(self) -> bool:
+        """Whether a row's label says what is right, in so many places as there are."""
+        return self.corpus_labels or self.right_labels
+
+    @cached_property
+    def right(self) -> dict[str, dict[str, None]]:
+        """What is known to be right for each anchor, however much of it is trained on."""
+        found: dict[str, dict[str, None]] = defaultdict(dict)
+        for _, anchor, document in (*self.rows, *self.known):
+            found[normalise(anchor)][document] = None
+        return found
 
     def dataset(self) -> Dataset:
         """Columns ``anchor``, ``positive``, ``negative_1`` and so on: what the loss reads."""
@@ -76,30 +95,45 @@ class TrainingPairs:
         mined = self.mined.negatives if self.mined else ()
         for n, negatives in enumerate(zip(*mined, strict=True), start=1):
             columns[f"negative_{n}"] = [corpus[document] for document in negatives]
-        if self.corpus_labels or self.right_labels:
-            columns["label"] = self.places()
+        if self.labelled:
+            columns["label"] = self.labels()
         return Dataset.from_dict(self.taught.columns(columns) if self.taught else columns)
 
-    def places(self) -> list[list[int]]:
+    def labels(self) -> list[list[int]]:
         """Each row's positive as its place in the corpus, then what else is right for its anchor.
 
-        All rows are as long as the longest; -1 fills them up.
+        Rows differ in length: ``padded`` fills up those of a batch.
         """
         number = {document: i for i, document in enumerate(self.domain.corpus)}
-        right: dict[str, list[int]] = defaultdict(list)
-        for _, anchor, document in self.rows:
-            right[anchor].append(number[document])
-        found = [
-            list(dict.fromkeys((number[document], *right[anchor])))
+        return [
+            [number[d] for d in dict.fromkeys((document, *self.right[normalise(anchor)]))]
             for _, anchor, document in self.rows
         ]
-        width = max(map(len, found))
-        return [row + [NONE] * (width - len(row)) for row in found]
+
+    def places(self) -> list[list[int]]:
+        """``labels``, as long as the longest; -1 fills them up."""
+        return padded({"label": self.labels()})["label"]
 
     def record(self) -> Dataset:
-        """The data set as a run keeps it: with a column ``family`` where families matter."""
+        """The data set as a run keeps it: with a column ``family`` where families matter, and
+        ``also`` where a row's document is right for an anchor that is not trained on with it."""
         data = self.dataset()
-        return data.add_column(FAMILY, self.families) if self.unique == "families" else data
+        if self.unique == "families":
+            data = data.add_column(FAMILY, self.families)
+        also = self._also() if self.apart and self.known else []
+        return data.add_column(ALSO, also) if any(also) else data
+
+    def _also(self) -> list[list[str]]:
+        """Texts among the rows' documents that are right for an anchor, beside its own rows'."""
+        trained = {(anchor, document): i for i, (_, anchor, document) in enumerate(self.rows)}
+        shown = {document for _, document in trained}
+        shown.update(itertools.chain(*self.mined.negatives) if self.mined else ())
+        one = {anchor: i for (anchor, _), i in trained.items()}  # a row of each anchor
+        also: list[list[str]] = [[] for _ in range(len(self))]
+        for anchor, i in one.items():
+            others = (d for d in self.right[normalise(anchor)] if d in shown)
+            also[i] = [self.domain.corpus[d] for d in others if (anchor, d) not in trained]
+        return also
 
     def __repr__(self) -> str:
         beside = f", {self.mined!r}" if self.mined else ""
@@ -121,25 +155,36 @@ def make_pairs(recipe: Recipe, domain: Domain) -> TrainingPairs:
     """
     source, loss = recipe.pair_source, recipe.approach
     rows, dropped = collect(domain, source.sources)
+    known = [*rows, *([] if "human" in source.sources else collect(domain)[0])]
     if source.most is not None and source.most < len(rows):
         order = np.random.default_rng(source.seed).permutation(len(rows))[: source.most]
         rows = [rows[i] for i in order]
     if source.shuffled:
         order = np.random.default_rng(source.seed).permutation(len(rows))
         rows = [(q, anchor, rows[i][2]) for (q, anchor, _), i in zip(rows, order, strict=True)]
+        known = []  # the control knows no label
     if len(rows) < 2:
         raise EmbkitError(
             f"{len(rows)} training pair(s) in {domain.name!r}",
             expected="at least two: a pair's negatives are the other pairs' positives",
             hint="label more pairs, or load a larger profile",
         )
-    mined = _mined(recipe.mining, domain, rows) if recipe.mining.number else None
-    unique = "texts" if loss == "embedding_mse" else source.unique
-    several = loss == "clip" and len({anchor for _, anchor, _ in rows}) < len(rows)
-    return TrainingPairs(domain, tuple(rows), mined, unique, dropped, loss in CORPUS, several)
+    mined = _mined(recipe.mining, domain, rows, known) if recipe.mining.number else None
+    pairs = TrainingPairs(
+        domain,
+        tuple(rows),
+        mined,
+        "texts" if loss == "embedding_mse" else source.unique,
+        dropped,
+        corpus_labels=loss in CORPUS,
+        known=tuple(known),
+        apart=loss in APART,
+    )
+    several = loss == "clip" and any(len(found) > 1 for found in pairs.right.values())
+    return replace(pairs, right_labels=several)
 
 
-def _mined(mining: Mining, domain: Domain, rows: list[Pair]) -> Mined:
+def _mined(mining: Mining, domain: Domain, rows: list[Pair], known: list[Pair]) -> Mined:
     options = asdict(mining)
     prompts = options.pop("prompts")
     if mining.miner == "dense" and prompts:
@@ -150,7 +195,7 @@ def _mined(mining: Mining, domain: Domain, rows: list[Pair]) -> Mined:
         options["reranker_filter"] = partial(
             score_pairs, load_cross_encoder(mining.reranker_filter)
         )
-    return mine(domain, rows, options.pop("number"), **options)
+    return mine(domain, rows, options.pop("number"), known=known, **options)
 
 
 def collect(
@@ -234,9 +279,7 @@ def in_batch_false_negatives(
         ancestor or descendant of a right document), ``same family`` (of the same group, related
         or not).
     """
-    right: dict[str, set[str]] = defaultdict(set)
-    for _, anchor, document in pairs.rows:
-        right[anchor].add(document)
+    right = [pairs.right[normalise(anchor)] for _, anchor, _ in pairs.rows]
     tree, families = Family(pairs.domain.parents), pairs.families
     relatives = {d: set(tree.relatives(d)) for d in {d for _, _, d in pairs.rows}}
     found = dict.fromkeys(
@@ -244,10 +287,10 @@ def in_batch_false_negatives(
     )
     for batch in batches:
         for i, j in itertools.permutations(batch, 2):
-            (_, anchor, own), (_, _, other) = pairs.rows[i], pairs.rows[j]
+            own, other = pairs.rows[i][2], pairs.rows[j][2]
             found["negatives"] += 1
             found["same document"] += other == own
-            found["known positive"] += other != own and other in right[anchor]
+            found["known positive"] += other != own and other in right[i]
             found["relatives"] += other in relatives[own]
             found["same family"] += families[i] == families[j]
     return found
@@ -270,25 +313,32 @@ def batches(
     if unique is None:
         order = torch.randperm(len(pairs), generator=generator).tolist()
         return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
-    keys = replace(pairs, unique=unique).record()
+    keys = _keys(replace(pairs, unique=unique))
     options = {"batch_size": batch_size, "drop_last": False, "seed": seed}
-    return list(_without_duplicates(keys, keys, generator=generator, **options))
+    return list(_without_duplicates(keys, pairs.dataset(), generator=generator, **options))
 
 
 def batch_sampler(pairs: TrainingPairs) -> str | Callable[..., Any]:
     """What the trainer asks for batches: sentence-transformers' sampler without duplicates.
 
-    It compares the texts of a row's columns. With families it is shown the column ``family``, too.
+    It compares the texts of a row's columns; where need be, it is shown what else keeps rows apart.
     """
-    if pairs.unique == "texts":
-        return "no_duplicates"
-    return partial(_without_duplicates, pairs.record())
+    keys = _keys(pairs)
+    return partial(_without_duplicates, keys) if keys else "no_duplicates"
 
 
 def shared_sampler(pairs: TrainingPairs, batch_size: int, processes: int) -> Callable[..., Any]:
     """The same for several processes: the global batches of one, each split into their parts."""
-    kept = pairs.record() if pairs.unique != "texts" else None
-    return partial(_slices, kept, processes, batch_size)
+    return partial(_slices, _keys(pairs), processes, batch_size)
+
+
+def _keys(pairs: TrainingPairs) -> Dataset | None:
+    """The rows with their families and known positives; None where their texts say it all."""
+    keys = pairs.record()
+    apart = Apart(keys) if pairs.apart else None
+    if apart and apart.values:
+        return keys.with_transform(apart)
+    return keys if pairs.unique != "texts" else None
 
 
 def _slices(
@@ -297,14 +347,13 @@ def _slices(
     from ..distributed import Sliced
 
     options |= {"batch_size": together, "drop_last": False}  # of all processes, to the last row
-    whole = _without_duplicates(dataset if keys is None else keys, dataset, **options)
-    return Sliced(whole, processes)
+    return Sliced(_without_duplicates(keys, dataset, **options), processes)
 
 
-def _without_duplicates(keys: Dataset, dataset: Dataset, **options: Any) -> Any:
+def _without_duplicates(keys: Dataset | None, dataset: Dataset, **options: Any) -> Any:
     from sentence_transformers.base.sampler import NoDuplicatesBatchSampler
 
-    return NoDuplicatesBatchSampler(keys, **options)
+    return NoDuplicatesBatchSampler(dataset if keys is None else keys, **options)
 
 
 @dataclass(frozen=True, repr=False)

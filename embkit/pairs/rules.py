@@ -47,6 +47,7 @@ class Known:
         pairs: the training pairs.
         row_of: anchor text -> its row.
         keep_relatives: whether relatives of a positive may be negatives.
+        more: rows that say what else is right, of any anchor.
     """
 
     def __init__(
@@ -55,12 +56,17 @@ class Known:
         pairs: Sequence[Pair],
         row_of: Mapping[str, int],
         keep_relatives: bool,
+        more: Iterable[Pair] = (),
     ) -> None:
         self.ids = list(domain.corpus)
         self._number = {document: i for i, document in enumerate(self.ids)}
         right: dict[int, dict[str, None]] = defaultdict(dict)
-        for _, anchor, document in pairs:
-            right[row_of[anchor]][document] = None
+        same_text: dict[str, list[int]] = defaultdict(list)
+        for anchor, row in row_of.items():
+            same_text[normalise(anchor)].append(row)
+        for _, anchor, document in (*pairs, *more):
+            for row in same_text.get(normalise(anchor), ()):
+                right[row][document] = None
         self.first = {row: next(iter(documents)) for row, documents in right.items()}
         self.most = max(map(len, right.values()))
         twins: dict[str, list[str]] = defaultdict(list)

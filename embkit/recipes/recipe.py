@@ -239,6 +239,12 @@ class Recipe:
         return self._part(views.Loss)
 
     @property
+    def beside(self) -> tuple[str, ...]:
+        """The models that decide the result beside the start and the teachers."""
+        veto = self.reranker_filter if self.hard_negatives else None
+        return (*([self.guide] if self.approach == "gist" else []), *([veto] if veto else []))
+
+    @property
     def lora(self) -> views.Lora:
         """Small matrices beside frozen weights."""
         own = ("rank", "alpha", "targets", "variant", "init", "plus")

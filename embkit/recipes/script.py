@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Any
 
 from .. import session
@@ -20,7 +21,7 @@ from .settings import (
     nf4_settings,
     trainer_arguments,
 )
-from .views import LISTS, Lora, Loss, Trainer
+from .views import APART, LISTS, Lora, Loss, Trainer
 
 SCRIPT = '''"""Trains one sentence-transformers model: python script.py FILES
 
@@ -45,7 +46,7 @@ from datasets import Dataset
 {quantized_import}{cosine}{classes}
 pairs, start, output = sys.argv[1:4]
 data = Dataset.from_json(pairs)
-{sampler}torch.manual_seed({seed})
+{sampler}{padded}torch.manual_seed({seed})
 {quantized}model = SentenceTransformer(start{device}).float()
 {settings}
 asked, shown = model.prompts["query"], model.prompts["document"]
@@ -79,6 +80,7 @@ trainer.add_callback(kept)
 CUT = f"""if (model.max_seq_length or {WIDE + 1}) > {WIDE}:
     trainer.data_collator.max_length = {WIDE}
 """
+PADDED = "data = data.with_transform(padded)  # labels differ in length\n"
 TABLES = """arrays = np.load(sys.argv[-1])
 taught = {name: torch.from_numpy(arrays[name]) for name in arrays}
 """
@@ -126,9 +128,10 @@ model.prompts, model.max_seq_length = read
 {dequantize}adapted = PeftModel.from_pretrained(model[0].auto_model, output + "/adapter")
 model[0].auto_model = adapted.merge_and_unload()
 """
+KEYS = "data.with_transform(Apart(data))"
 SAMPLER_IMPORT = "from sentence_transformers.base.sampler import NoDuplicatesBatchSampler\n"
-SAMPLER = """keys = data  # rows that share a text or a family never meet in a batch
-data = data.remove_columns("family")
+SAMPLER = """keys = {keys}  # rows that share a value never meet in a batch
+data = data.remove_columns([name for name in ("family", "also") if name in data.column_names])
 
 
 def sampler(dataset, **options):
@@ -154,16 +157,20 @@ def stock_script(recipe: Any, *, on: str | None = None, precision: str | None = 
         )
     on = on or session.device()
     device = ', device="cpu"' if on == "cpu" else ""
+    from ..losses import batches
+    from ..losses import corpus as corpus_losses
+
     trainer, lora = recipe.trainer, recipe.lora
     chosen = trainer_arguments(trainer)
     precision = precision or session.precision(on)
     if precision != "fp32":
         chosen[precision] = True
     columns = trainer.by_column("asked", "shown").items()
-    families = recipe.pair_source.unique == "families"
+    apart = recipe.approach in APART  # a file of pairs says which rows may not meet
+    own_batches = apart or recipe.pair_source.unique == "families"
     written = {name: repr(value) for name, value in chosen.items()}
     written["prompts"] = f"{{{', '.join(f'{name!r}: {of}' for name, of in columns)}}}"
-    written |= {"batch_sampler": "sampler"} if families else {}
+    written |= {"batch_sampler": "sampler"} if own_batches else {}
     if trainer.epochs == 1 and trainer.warmup_ratio:
         several = f"len(data) > {trainer.batch_size}"
         written["warmup_steps"] = f"{trainer.warmup_ratio!r} if {several} else 0.0"
@@ -184,13 +191,15 @@ def stock_script(recipe: Any, *, on: str | None = None, precision: str | None = 
         usage="".join(f" {file}" for file in files),
         files=f", as it has {' and '.join(files)}" if files else "",
         numpy="import numpy as np\n" * taught,
+        padded=PADDED * corpus,
         tables=TABLES * taught,
         cosine=COSINE_IMPORT * (recipe.approach in LISTS),
-        classes=_classes(own) if own else "",
+        classes=_classes(corpus_losses, own)
+        + _classes(batches, ("padded",) * corpus + ("Apart",) * apart),
         kept=CUT * (trainer.max_length is None) + _kept(recipe.loss, trainer) * corpus,
         arguments="\n".join(f"    {name}={value}," for name, value in written.items()),
-        sampler=SAMPLER * families,
-        imports=SAMPLER_IMPORT * families,
+        sampler=SAMPLER.format(keys=KEYS if apart else "data") * own_batches,
+        imports=SAMPLER_IMPORT * own_batches,
         lora_import=LORA_IMPORT * (lora.rank > 0) + LORA_PLUS_IMPORT * plus,
         optimizers=", optimizers=(optimizer, None)" * plus,
         quantized_import=QUANTIZED_IMPORT * four_bits,
@@ -247,14 +256,14 @@ def _loss(part: Loss, device: str) -> str:
     return f"losses.MatryoshkaLoss(model, {loss}, {sizes})" if sizes else loss
 
 
-def _classes(names: tuple[str, ...]) -> str:
-    """The source of the package's own losses and of what goes with them, word for word."""
-    from ..losses import corpus
-
-    source = inspect.getsource(corpus)
-    head = source[source.index("import torch\n") : source.index("\n\nclass ")]
-    parts = [inspect.getsource(getattr(corpus, name)) for name in names]
-    return "\n" + "\n\n".join([head, *parts])
+def _classes(module: Any, names: tuple[str, ...]) -> str:
+    """The source of the package's own classes and of what they import, word for word."""
+    if not names:
+        return ""
+    before = re.split("\n\n\n?(?:class|def) ", inspect.getsource(module), maxsplit=1)[0]
+    start = re.search("^(?:from|import) ", before, re.M)
+    head = [before[start.start() :]] if start else []
+    return "\n" + "\n\n".join([*head, *(inspect.getsource(getattr(module, n)) for n in names)])
 
 
 def _kept(loss: Loss, trainer: Trainer) -> str:

@@ -9,6 +9,8 @@ AUTO: tuple[Any, ...] = ("auto",)  # LoRA's targets, Matryoshka's sizes: by the 
 TAUGHT = ("distill", "kl", "margin_mse", "embedding_mse")  # these have a teacher
 LISTS = ("kl", "margin_mse")  # the teacher scores each pair's positive and mined negatives
 CORPUS = ("corpus", "distill")  # the softmax goes over all documents
+# another row's documents are negatives, and nothing masks those that are right
+APART = ("contrastive", "symmetric", "cached", "gist", *CORPUS)
 
 
 @dataclass(frozen=True)

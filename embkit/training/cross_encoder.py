@@ -81,7 +81,7 @@ def tune_cross_encoder(
         raise EmbkitError("no lists to train on", expected="at least one", hint="ek.mine(...)")
     settings = {"epochs": epochs, "batch": lists, "learning_rate": learning_rate, "seed": seed}
     texts = [mined.anchors, mined.positives, mined.negatives]
-    key = json.dumps([folder_fingerprint(resolve(model)), texts, settings])
+    key = json.dumps([folder_fingerprint(resolve(model)), texts, settings, session.precision()])
     path = store(domain) / f"cross-encoder-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
     with made_once(path, RECORD) as todo:
         if todo:

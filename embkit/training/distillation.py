@@ -55,8 +55,9 @@ class Teacher:
         return np.einsum("qd,qnd->qn", asked, shown)
 
     def fingerprint(self) -> str:
-        """Hash of the members' weights."""
-        return hashlib.sha256("".join(map(weights_fingerprint, self.models)).encode()).hexdigest()
+        """Hash of the members' weights and prompts."""
+        known = [[weights_fingerprint(m), getattr(m, "prompts", None)] for m in self.models]
+        return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
     def __call__(self, texts: Sequence[str]) -> Vectors:
         return self.vectors(texts)
@@ -158,9 +159,9 @@ def teach(teaching: Teaching, pairs: TrainingPairs, *, fit: Fit | None = None) -
     shown = teacher.vectors(list(pairs.domain.corpus.values()))
     _telling(asked[:64] @ shown.T, teacher.name)
     number = {text: i for i, text in enumerate(known)}
-    places = pairs.places()
-    labels = [[number[row[1]], *right] for row, right in zip(pairs.rows, places, strict=True)]
-    labels += [[len(known) + i, *[NONE] * len(places[0])] for i in range(len(new))]
+    places = zip(pairs.rows, pairs.labels(), strict=True)
+    labels = [[number[row[1]], *right] for row, right in places]
+    labels += [[len(known) + i, NONE] for i in range(len(new))]
     tables = {"queries": asked.astype(np.float16), "documents": shown.astype(np.float16)}
     return Taught(labels, tuple(new), arrays=tables)
 

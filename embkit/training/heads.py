@@ -25,6 +25,7 @@ from ..display import Table, facts
 from ..errors import EmbkitError, unknown
 from ..evaluation.metrics import ranking_from_arrays, score_ranking
 from ..files import made_once, replace_folder, write_atomic
+from ..losses.batches import padded
 from ..models.encoding import encode_as
 from ..models.loading import load_model
 from ..pairs.pairs import TrainingPairs, make_pairs
@@ -117,10 +118,17 @@ class Head(Trained):
         }
 
     def model(self) -> SentenceTransformer:
-        """The model with its head, a plain sentence-transformers model of stock modules."""
+        """The model with its head, of stock modules; an error where its weights have changed."""
         from sentence_transformers.base.modules import Router
 
-        model = load_model(self.record["model"], fp32=True)
+        name = self.record["model"]
+        if folder_fingerprint(resolve(name)) != self.record["fingerprint"]:
+            raise EmbkitError(
+                f"the head {self.path.name!r} was fitted on other weights than {name!r} has now",
+                expected="the very model whose vectors it was fitted on",
+                hint=f"ek.fit_head({self.settings.kind!r}, domain, {name!r}) fits one on these",
+            )
+        model = load_model(name, fp32=True)
         model.append(Router.load(str(self.path), subfolder=MODULE))
         return model
 
@@ -169,12 +177,15 @@ def fit_head(
             expected="at least one dev query: dev says after which epoch to stop",
             hint="move some training queries to the split 'dev'",
         )
-    path = store(domain) / f"head-{chosen.hash}-{folder_fingerprint(resolve(model))[:6]}"
+    base = folder_fingerprint(resolve(model))
+    made_of = hashlib.sha256(f"{base} {session.precision()}".encode()).hexdigest()[:6]
+    path = store(domain) / f"head-{chosen.hash}-{made_of}"
     with made_once(path, RECORD) as todo:
         if todo:
             router, record = _fit(chosen, _vectors(load_model(model, fp32=True), pairs), domain)
             replace_folder(path / MODULE, router.save)
-            record |= {"model": str(model), "pairs": len(pairs), "settings": asdict(chosen)}
+            record |= {"model": str(model), "fingerprint": base, "pairs": len(pairs)}
+            record |= {"settings": asdict(chosen)}
             write_atomic(path / RECORD, json.dumps(record, indent=1))
     return Head(path, json.loads((path / RECORD).read_text(encoding="utf-8")))
 
@@ -183,7 +194,7 @@ class _Vectors(NamedTuple):
     """What a head is fitted on, all frozen: float32 tensors (texts, dim), and the right places."""
 
     queries: torch.Tensor
-    places: torch.Tensor  # (pairs, most right documents of a query): the positive first, then -1
+    places: list[list[int]]  # of each pair: the positive first, then what else is right
     documents: torch.Tensor
     dev_queries: torch.Tensor
     dev_documents: torch.Tensor
@@ -198,7 +209,7 @@ def _vectors(model: Any, pairs: TrainingPairs) -> _Vectors:
     asked = [domain.queries[query] for query in domain.split("dev")]
     return _Vectors(
         torch.from_numpy(encode_as(model, [anchor for _, anchor, _ in pairs.rows], "query")),
-        torch.tensor(pairs.places()),
+        pairs.labels(),
         documents,
         torch.from_numpy(encode_as(model, asked, "query")),
         documents[[number[document] for document in domain.dev_corpus()]],
@@ -268,7 +279,9 @@ def _fit(settings: HeadSettings, vectors: _Vectors, domain: Domain) -> tuple[Rou
         losses = []
         for rows in torch.randperm(len(vectors.queries)).split(settings.batch_size):
             loss.documents = apply(router, "document", vectors.documents)  # (corpus, dim)
-            found = loss([{"sentence_embedding": vectors.queries[rows]}], vectors.places[rows])
+            places = padded({"label": [vectors.places[row] for row in rows.tolist()]})["label"]
+            asked = {"sentence_embedding": vectors.queries[rows]}
+            found = loss([asked], torch.tensor(places))
             optimizer.zero_grad()
             found.backward()
             optimizer.step()

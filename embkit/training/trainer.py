@@ -56,7 +56,8 @@ def train(
     quiet: bool = False,
     callbacks: Sequence[Any] = (),
 ) -> Run:
-    """Fine-tunes a model, or returns the finished run of the same recipe, data and weights.
+    """Fine-tunes a model, or returns the finished run of the same recipe, data, weights (those of
+    a guide and of a reranker among them) and precision.
 
     A run that was killed goes on from its last checkpoint, and ends as it would have ended.
     Two processes that ask for the same run at once train it once; processes launched together
@@ -78,7 +79,9 @@ def train(
     members = team()
     check_recipe(recipe.approach, recipe.batch_size, members)
     folder = resolve(recipe.model)
-    data = folder_fingerprint(folder) + source_hash(domain, recipe.pairs)
+    models = [folder, *map(resolve, recipe.beside)]
+    data = "".join(map(folder_fingerprint, models)) + source_hash(domain, recipe.pairs)
+    data += session.precision()
     if recipe.teaching.on:
         data += teaching_hash(recipe.teaching, domain, fit=train)
     data_hash = hashlib.sha256(data.encode()).hexdigest()[:6]
@@ -177,7 +180,8 @@ def _train(
         if recipe.trained_parts == "none":  # the start is the result
             trainer.evaluate()
         else:
-            trainer.train(resume_from_checkpoint=_last_checkpoint(path / "checkpoints"))
+            last = _last_checkpoint(path / "checkpoints", documents=pairs.corpus_labels)
+            trainer.train(resume_from_checkpoint=last)
     if stop.is_set():
         raise KeyboardInterrupt("training stopped; ek.train(recipe, domain) goes on from here")
 
@@ -262,6 +266,7 @@ def make_trainer(
     from transformers.trainer_callback import PrinterCallback
 
     from ..distributed import ignore_unused, team
+    from ..losses.batches import padded
     from ..losses.corpus import KeptDocuments
     from ..models.layers import keep_layers
     from ..models.loading import load_model
@@ -303,9 +308,10 @@ def make_trainer(
             lambda: embed(model, documents, prompt=shown, task="document").clone(),
             every=max(1, steps // recipe.loss.corpus_refresh),
         )
-        callbacks = [kept, *callbacks]
+        callbacks = [*callbacks, kept]
 
     # the library's own trainer
+    data = pairs.dataset()
     trainer = Trainer(
         model=model,
         args=Arguments(
@@ -316,7 +322,7 @@ def make_trainer(
             report_to="none",
             disable_tqdm=True,
         ),
-        train_dataset=pairs.dataset(),
+        train_dataset=data.with_transform(padded) if pairs.labelled else data,
         loss=loss,
         evaluator=evaluator,
         callbacks=list(callbacks),
@@ -355,12 +361,17 @@ def _save_model(recipe: Recipe, model: SentenceTransformer, start: Path, path: P
     replace_folder(path / "model", model.save_pretrained)
 
 
-def _last_checkpoint(folder: Path) -> str | None:
-    """The newest whole checkpoint; what a kill cut off in the middle of writing is removed."""
+def _last_checkpoint(folder: Path, documents: bool = False) -> str | None:
+    """The newest whole checkpoint, with ``documents`` one that has the corpus' vectors beside it;
+    what a kill cut off in the middle of writing is removed."""
+    from ..losses.corpus import KeptDocuments
+
     whole = []
     for checkpoint in folder.glob("checkpoint-*"):
         try:  # the trainer writes its state last
             step = json.loads((checkpoint / "trainer_state.json").read_text())["global_step"]
+            if documents:
+                KeptDocuments.file(folder, step).stat()
             whole.append((step, str(checkpoint)))
         except (OSError, ValueError, KeyError):
             shutil.rmtree(checkpoint, ignore_errors=True)

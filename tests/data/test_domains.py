@@ -307,6 +307,9 @@ def test_the_hash_changes_with_any_text_judgement_or_split(tiny_domain):
         changed(first, qrels=moved),
         changed(first, qrels=regraded),
         changed(first, negatives={}),
+        changed(first, parents={"eye1": "eye0"}),
+        changed(first, groups={**first.groups, "eye0": "ear"}),
+        changed(first, held_out=None),
     ]
     assert len({d.hash for d in others} | {first.hash}) == len(others) + 1
 

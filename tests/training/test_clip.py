@@ -131,7 +131,7 @@ def test_several_right_pictures_are_told_to_the_loss(shapes, tower_folder):
     judged |= other
     several = replace(shapes, qrels=dict(shapes.qrels) | {"train": train_split})
     rows = training_pairs(recipe(tower_folder), several)
-    labels = torch.tensor(rows.dataset()["label"][:])
+    labels = torch.tensor(rows.places())
     assert right_as_well(labels).sum() == 3  # first's two rows, and its picture in other's row
     assert train(recipe(tower_folder, trained_parts="projections", epochs=1), several, quiet=True)
 

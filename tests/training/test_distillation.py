@@ -198,7 +198,7 @@ def test_unlabelled_texts_leave_out_what_is_held_out_or_known(tiny_domain, tiny_
     assert len(data) == len(pairs) == len(pairs.rows) + len(texts)
     assert data["anchor"][-1] == data["positive"][-1] == texts[-1]
     assert all(place == -1 for place in data["label"][-1][1:])
-    assert data["label"][0][1:] == pairs.places()[0]
+    assert data["label"][0][1:] == pairs.labels()[0]
     assert len(pairs.families) == len(pairs)
 
 

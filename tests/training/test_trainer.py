@@ -199,6 +199,42 @@ def test_a_checkpoint_cut_off_in_the_middle_is_not_used(tmp_path):
     assert trainer._last_checkpoint(tmp_path / "nowhere") is None
 
 
+@pytest.mark.parametrize("name", ["every weight", "whole corpus"])
+def test_a_kill_right_after_a_checkpoint_blocks_no_run(
+    tmp_path, monkeypatch, tiny_domain, recipe, name
+):
+    from transformers import Trainer
+
+    recipe = recipe.replace(**VARIANTS[name])
+    monkeypatch.setenv("EMBKIT_RUNS", str(tmp_path / "whole"))
+    whole = trainer.train(recipe, tiny_domain, quiet=True)
+    monkeypatch.setenv("EMBKIT_RUNS", str(tmp_path / "killed"))
+    written = Trainer._save_checkpoint
+
+    def killed(self, *given, **named):
+        written(self, *given, **named)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Trainer, "_save_checkpoint", killed)
+        trainer.train(recipe, tiny_domain, quiet=True)
+    begun = []
+    from embkit.training.callbacks import Watch
+
+    monkeypatch.setattr(Watch, "on_train_begin", lambda *a, **_: begun.append(a[2].global_step))
+    assert same(weights(whole), weights(trainer.train(recipe, tiny_domain, quiet=True)))
+    assert begun[0] > 0  # it went on from the checkpoint
+
+
+def test_a_checkpoint_without_the_documents_is_not_used(tmp_path):
+    for step in (2, 4):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        state = tmp_path / f"checkpoint-{step}" / "trainer_state.json"
+        state.write_text(json.dumps({"global_step": step}))
+    (tmp_path / "documents-2.pt").touch()
+    assert trainer._last_checkpoint(tmp_path, documents=True) == str(tmp_path / "checkpoint-2")
+
+
 BOTH = """
 import pickle, sys, torch
 torch.set_num_threads(1)
