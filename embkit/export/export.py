@@ -76,7 +76,8 @@ def to_beir(domain: Domain, folder: Folder, *, replace: bool = False) -> Path:
             "profile": domain.profile,
             "hash": domain.hash,
         }
-        facts |= {"test_splits": domain.test_splits, "about": dict(domain.about)}
+        facts |= {"test_splits": domain.test_splits, "held_out": domain.held_out}
+        facts["about"] = dict(domain.about)
         (fresh / "domain.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
     return Path(folder)
 

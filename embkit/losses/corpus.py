@@ -41,7 +41,8 @@ class CorpusSoftmaxLoss(torch.nn.Module):
         queries = self._embed(features[0])  # (batch, dim)
         loss = (1 - self.share) * self._over_corpus(queries, labels)
         if self.share:
-            loss = loss + self.share * self._over_batch(queries, features[1:])
+            documents = [self._embed(part) for part in features[1:]]
+            loss = loss + self.share * self._over_batch(queries, documents)
         return loss
 
     def _embed(self, features):
@@ -65,7 +66,7 @@ class CorpusSoftmaxLoss(torch.nn.Module):
         return F.cross_entropy(logits.masked_fill(forbidden, -torch.inf), positives)
 
     def _over_batch(self, queries, columns):
-        documents = torch.cat([self._embed(features) for features in columns])
+        documents = torch.cat(columns)
         with torch.autocast(queries.device.type, enabled=False):
             logits = queries @ documents.T / self.temperature  # (batch, documents of the batch)
         return F.cross_entropy(logits, torch.arange(len(queries), device=logits.device))
@@ -118,13 +119,15 @@ class CorpusDistillLoss(CorpusSoftmaxLoss):
             loss = loss + (1 - self.teacher_share) * weight * labelled
         loss = (1 - self.share) * loss
         if known.any() and self.share:
-            columns = [self._rows(part, known) for part in features[1:]]
-            loss = loss + self.share * weight * self._over_batch(queries[known], columns)
+            documents = [self._embed_rows(part, known) for part in features[1:]]
+            loss = loss + self.share * weight * self._over_batch(queries[known], documents)
         return loss
 
-    @staticmethod
-    def _rows(features, chosen):
-        return {k: v[chosen] if torch.is_tensor(v) else v for k, v in features.items()}
+    def _embed_rows(self, features, chosen):
+        if "offsets" in features:  # static vectors: the tokens of all texts in one row
+            return self._embed(features)[chosen]
+        rows = {k: v[chosen] if torch.is_tensor(v) else v for k, v in features.items()}
+        return self._embed(rows)
 
     def _from_teacher(self, queries, asked):
         documents = F.normalize(self.documents[:, : queries.shape[1]], dim=-1)

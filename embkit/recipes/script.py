@@ -77,7 +77,8 @@ kept = KeptDocuments(
 )
 trainer.add_callback(kept)
 """
-CUT = f"""if (model.max_seq_length or {WIDE + 1}) > {WIDE}:
+CUT = f"""window, routes = model.max_seq_length or {WIDE + 1}, "task" in model.get_model_kwargs()
+if {WIDE} < window < float("inf") and not routes:
     trainer.data_collator.max_length = {WIDE}
 """
 PADDED = "data = data.with_transform(padded)  # labels differ in length\n"
@@ -170,6 +171,7 @@ def stock_script(recipe: Any, *, on: str | None = None, precision: str | None = 
     own_batches = apart or recipe.pair_source.unique == "families"
     written = {name: repr(value) for name, value in chosen.items()}
     written["prompts"] = f"{{{', '.join(f'{name!r}: {of}' for name, of in columns)}}}"
+    written["router_mapping"] = repr(trainer.by_column("query", "document"))
     written |= {"batch_sampler": "sampler"} if own_batches else {}
     if trainer.epochs == 1 and trainer.warmup_ratio:
         several = f"len(data) > {trainer.batch_size}"

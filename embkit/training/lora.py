@@ -90,7 +90,9 @@ def _layers(network: Any, targets: tuple[str, ...], kinds: tuple[type, ...]) -> 
         ends = tuple(sorted({name.rsplit(".", 1)[-1] for name in linear}))
         known = sorted({name.rsplit(".", 1)[-1] for name in layers})
         raise EmbkitError(
-            f"the model has no linear layer or table named {', '.join(missing) or '(nothing)'!r}",
+            f"the model has no linear layer or table named {', '.join(missing) or '(nothing)'!r}"
+            if targets != AUTO
+            else "LoRA for a model that is not one transformer",
             expected=f"the ends of layers' names, such as: {', '.join(known)}; or 'auto'"
             if known
             else "a model of one transformer",

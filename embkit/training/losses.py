@@ -28,7 +28,7 @@ def make_loss(
         taught: the teacher's tables of vectors, where the loss reads some.
 
     Raises:
-        EmbkitError: a size that is larger than the model's vectors.
+        EmbkitError: a loss that the model cannot have, a size larger than its vectors.
     """
     import torch
     from sentence_transformers.sentence_transformer import losses
@@ -50,7 +50,14 @@ def make_loss(
     name, settings = loss_settings(part)
     arguments = {key: given(value) for key, value in settings.items()} | gathering(name, team())
     kind = next(getattr(m, name) for m in (corpus, clip, losses) if hasattr(m, name))
-    loss = kind(model, **arguments)
+    try:
+        loss = kind(model, **arguments)
+    except ValueError as error:  # the library's: a loss that this kind of model cannot have
+        raise EmbkitError(
+            str(error).split(". ")[0],
+            expected="an approach that fits the model",
+            hint="recipe.replace(approach='contrastive')",
+        ) from error
     if not part.matryoshka:
         return loss
     dim = model.get_embedding_dimension() or 0

@@ -283,7 +283,14 @@ def make_trainer(
     model.prompts |= part.prompts
     set_dropout(model, part.dropout)
     if part.max_length is not None:
-        model.max_seq_length = part.max_length
+        try:
+            model.max_seq_length = part.max_length
+        except AttributeError as error:
+            raise EmbkitError(
+                f"max_length={part.max_length} of a model without a window: {recipe.model!r}",
+                expected="a transformer; static vectors read a text of any length",
+                hint="recipe.replace(max_length=None)",
+            ) from error
     asked, shown = prompt_of(model, "query"), prompt_of(model, "document")
     for prompt in (asked, shown):
         check_prompt(model, prompt)
@@ -329,7 +336,8 @@ def make_trainer(
         optimizers=(make_optimizer(model, lora), None),
     )
     trainer.remove_callback(PrinterCallback)
-    if part.max_length is None and WIDE < (model.max_seq_length or WIDE + 1) < math.inf:
+    window = model.max_seq_length or WIDE + 1
+    if part.max_length is None and WIDE < window < math.inf and not routed(model):
         trainer.data_collator.max_length = WIDE
     if lora.four_bits:
         trainer._load_from_checkpoint = lambda folder: load_matrices(model, folder)

@@ -69,6 +69,7 @@ def _facts(path: Path, material: Material) -> None:
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
         material.tests = [str(split) for split in facts["test_splits"]]
+        material.held_out = facts.get("held_out")
         kept = ("title", "source", "terms", "limits")
         material.about = {k: str(facts["about"][k]) for k in kept if k in facts["about"]}
     except FileNotFoundError:

@@ -37,6 +37,7 @@ class Material:
     columns: dict[str, str] = field(default_factory=dict)  # role -> the column that plays it
     about: dict[str, str] = field(default_factory=dict)
     tests: list[str] = field(default_factory=list)  # the order of the test splits, if it is known
+    held_out: str | None = None  # the test split whose groups training must not know
     ranked: bool = False  # whether the order of negatives was given, and stays
     merged: int = 0  # rows that say again what an earlier one said
     alike: int = 0  # texts that differ from an earlier one in case or spaces alone

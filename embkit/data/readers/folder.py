@@ -255,6 +255,7 @@ def _domain(material: Material, name: str, profile: str, layout: str, where: str
         queries=queries,
         qrels=qrels,
         test_splits=tuple(tests),
+        held_out=material.held_out if material.held_out in tests else None,
         groups={d: group for d, group in material.groups.items() if d in corpus},
         parents={d: p for d, p in material.parents.items() if d != p and {d, p} <= corpus.keys()},
         negatives={q: documents for q, documents in negatives.items() if documents},
