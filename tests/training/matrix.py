@@ -1,8 +1,8 @@
-"""Every family of models through every approach: ``python -m tests.training.matrix`` writes the table.
+"""Every family of models through every approach; ``python -m tests.training.matrix`` writes it.
 
-A cell says "equal" where the model that was trained gives, read anew by sentence-transformers alone,
-the vectors that embkit gives, and where the stand-alone script trains the same model; else it says
-with which words the approach was refused. Nothing is downloaded: models and texts are made here.
+A cell says "equal" where sentence-transformers alone, reading what was trained, gives embkit's
+vectors, and where the stand-alone script trains the same model; else it says with which words the
+approach was refused. Nothing is downloaded: models and texts are made here.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ KINDS = ("query", "document")
 
 
 def make_domain() -> Domain:
-    """36 texts of 1 to 130 words, a window being 96 tokens; a query has some of its text's words."""
+    """36 texts of 1 to 130 words, a window being 96 tokens; a query has words of its text."""
     rng = np.random.default_rng(0)
     lengths = [*rng.integers(1, 9, size=12), *rng.integers(9, 60, size=16), *[90, 100, 130] * 2]
     texts = [" ".join(rng.choice(MANY_WORDS, size=n)) for n in rng.permutation(lengths)]
