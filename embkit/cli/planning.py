@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,8 +17,10 @@ from ..recipes.recipe import Recipe
 from ..recipes.settings import WIDE
 from ..recipes.views import AUTO
 
-RATES = (1e-4, 4e-4)  # of full fine-tuning; dev chooses
-KNOWN_RATES = {"icd10cm": (4e-4,)}  # chosen on that domain's dev before
+RATES = (1e-4, 2e-5, 4e-4)  # of full fine-tuning; dev chooses
+KNOWN_RATES = {"minilm": (1e-4, 4e-4)}  # those that a model has been seen to want
+KNOWN_RATE = {("minilm", "icd10cm"): (4e-4,)}  # chosen on that domain's dev before
+LARGE = 3  # times MiniLM's blocks, from which a model wants a lower rate, if dev cannot choose
 LORA_RANK, LORA_FACTOR = 16, 10  # LoRA wants a learning rate about ten times as high
 LONGEST = 256  # tokens of a text, at most
 SAMPLE = 2_000  # texts whose tokens are counted; pairs of the runs that try a learning rate
@@ -25,6 +28,7 @@ BATCHES = ((200, 16), (1_000, 32), (3_000, 64))  # below so many pairs; few step
 QUICK = 1_000  # training pairs of a quick look
 FEW = 30  # dev queries below which dev can choose nothing
 SPEED = 12_000  # tokens a second through MiniLM on two ordinary cores, in fp32
+BLOCKS = 10_600_000  # parameters of MiniLM's blocks
 AIM = 5_000_000  # tokens to go through the model: about seven minutes at that speed
 MOST = 10_000_000  # tokens above which pairs are left out: about fifteen minutes
 LEAST_PAIRS = 5_000  # as many are trained on all the same, if there are so many
@@ -38,7 +42,8 @@ class Plan:
         contrastive: full fine-tuning with mined hard negatives.
         rates: its learning rates to try on dev; one means that there is nothing to try.
         pairs: how many training pairs there are.
-        work: tokens that go through the model in all, a training step counting three times.
+        work: tokens that go through the model in all, a training step counting three times, and a
+            token through larger blocks than MiniLM's as many times more.
         why: why not all the pairs are trained on; empty where they are.
     """
 
@@ -74,14 +79,13 @@ class Plan:
         text = (
             f"{pairs:,}{of} pairs with {recipe.hard_negatives} hard negative each, {recipe.epochs} "
             f"epoch{'s' * (recipe.epochs > 1)} in batches of {recipe.batch_size}{length}, learning "
-            f"rate {chosen}; about {self.minutes} minutes for a model like MiniLM on two cores, "
-            "less with bf16 or a GPU"
+            f"rate {chosen}; about {self.minutes} minutes on two cores, less with bf16 or a GPU"
         )
         return text + (f"; {self.why}" if self.why else "")
 
     @property
     def minutes(self) -> int:
-        """What it takes with a model like MiniLM on two ordinary cores, in fp32."""
+        """What it takes on two ordinary cores, in fp32."""
         return math.ceil((self.work / SPEED + 60) / 60)
 
 
@@ -110,13 +114,15 @@ def plan(
     from ..pairs.pairs import collect
 
     pairs = len(collect(domain, "human")[0])
-    documents, queries, window = _lengths(domain, model)
+    documents, queries, window, weight = _lengths(domain, model)
     length = max_length or _max_length(documents, window)
-    rates = KNOWN_RATES.get(domain.name, RATES)
+    rates = KNOWN_RATE.get((model, domain.name)) or KNOWN_RATES.get(model, RATES)
     if quick or len(domain.split("dev")) < FEW:
-        rates = rates[:1]
+        rates = rates[1:2] if rates == RATES and weight > LARGE else rates[:1]
     # tokens that go through the model: a step costs three forward passes
-    document, query = (float(np.minimum(n, length or window).mean()) for n in (documents, queries))
+    document, query = (
+        weight * float(np.minimum(n, length or window).mean()) for n in (documents, queries)
+    )
     pair = 3 * (query + 2 * document)  # with its negative
     dev = len(domain.dev_corpus()) * document
     corpus = 3 * len(domain.corpus) * document
@@ -148,8 +154,9 @@ def plan(
     return Plan(recipe, rates, pairs, int(work), why if used < pairs else "")
 
 
-def _lengths(domain: Domain, model: str) -> tuple[np.ndarray, np.ndarray, float]:
-    """Tokens of a sample of documents and queries, and how many the model reads of a text."""
+def _lengths(domain: Domain, model: str) -> tuple[np.ndarray, np.ndarray, float, float]:
+    """Tokens of a sample of documents and queries, how many the model reads of a text, and the
+    weight of a token: how many times MiniLM's the model's blocks are, 1 at least."""
     from ..data.text_checks import token_lengths, words
     from ..models.loading import load_model
 
@@ -163,7 +170,18 @@ def _lengths(domain: Domain, model: str) -> tuple[np.ndarray, np.ndarray, float]
             lengths.append(token_lengths(tokenizer, some))
         else:
             lengths.append(np.array([len(words(text)) for text in some]))
-    return lengths[0], lengths[1], float(getattr(loaded, "max_seq_length", None) or LONGEST)
+    window = float(getattr(loaded, "max_seq_length", None) or LONGEST)
+    return lengths[0], lengths[1], window, max(1.0, blocks_size(loaded) / BLOCKS)
+
+
+def blocks_size(model: Any) -> int:
+    """Parameters that every token goes through: all but the tables of word pieces and places."""
+    from torch import nn
+
+    tables = {
+        id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)
+    }
+    return sum(p.numel() for p in model.parameters() if id(p) not in tables)
 
 
 def _max_length(documents: np.ndarray, window: float) -> int | None:

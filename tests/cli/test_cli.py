@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 import embkit as ek
 from embkit.cli import planning
@@ -218,11 +219,16 @@ def test_lora_that_the_model_cannot_have_is_left_out_and_said(monkeypatch, capsy
 # -- plans --
 
 
-class Plain:
-    """A model whose tokens are words, 256 at most."""
+class Plain(torch.nn.Module):
+    """A model whose tokens are words, 256 at most, with so many of MiniLM's blocks."""
 
     max_seq_length = 256
     tokenizer = None
+
+    def __init__(self, times=1.0):
+        super().__init__()
+        self.words = torch.nn.Embedding(100_000, 1_000, device="meta")  # costs a token nothing
+        self.blocks = torch.nn.Linear(1_000, int(times * 10_600), bias=False, device="meta")
 
 
 def sized(tiny_domain, documents, pairs, words, dev=100, name="own"):
@@ -247,7 +253,7 @@ def test_a_plan_suits_the_size(plain, tiny_domain):
     small = plan(sized(tiny_domain, 900, 700, 10))
     assert (small.contrastive.epochs, small.contrastive.batch_size) == (3, 32)
     middle = plan(sized(tiny_domain, 5000, 1000, 95))  # what a folder of 5k documents is like
-    assert middle.contrastive.epochs == 1 and middle.rates == planning.RATES
+    assert middle.contrastive.epochs == 1 and middle.rates == (1e-4, 4e-4)
     assert middle.trial == middle.contrastive  # the trial is the run
     assert middle.minutes < 9 and middle.why == ""
 
@@ -282,6 +288,21 @@ def test_a_quick_look_a_small_dev_and_a_known_domain_choose_no_rate(plain, tiny_
     assert plan(sized(tiny_domain, 500, 300, 10, dev=29)).rates == (1e-4,)
     assert len(plan(sized(tiny_domain, 500, 300, 10, dev=30)).rates) == 2
     assert plan(sized(tiny_domain, 500, 300, 10, name="icd10cm")).rates == (4e-4,)
+
+
+def test_what_one_model_wants_is_no_rule_for_another(monkeypatch, tiny_domain):
+    known, own = sized(tiny_domain, 500, 300, 10, name="icd10cm"), sized(tiny_domain, 500, 300, 10)
+    few = sized(tiny_domain, 500, 300, 10, dev=29)
+    work = []
+    for times, only in ((1, 1e-4), (2, 1e-4), (10, 2e-5)):
+        monkeypatch.setattr("embkit.models.loading.load_model", lambda model, n=times: Plain(n))
+        assert (
+            set(plan(known, "other").rates) == set(plan(own, "other").rates) == {2e-5, 1e-4, 4e-4}
+        )
+        assert plan(few, "other").rates == (only,)
+        work.append(plan(own, "other", epochs=1).work)
+    # a token through so many times the weights takes as many times as long; a table takes nothing
+    assert work == pytest.approx([work[0], 2 * work[0], 10 * work[0]], rel=1e-3)
 
 
 @pytest.mark.parametrize("words, length", [(20, None), (150, 152), (250, None), (400, None)])
