@@ -135,6 +135,35 @@ NETWORKS: dict[str, tuple[Callable[[], Any], str, str, dict[str, Any]]] = {
 TINY_FAMILIES = [*NETWORKS, "static", "router"]
 
 
+def _of(config: str, **settings: Any) -> Callable[[], Any]:
+    """A network by the name of its configuration in transformers."""
+
+    def make() -> Any:
+        import transformers
+
+        made = getattr(transformers, f"{config}Config")(**SMALL | settings)
+        return transformers.AutoModel.from_config(made)
+
+    return make
+
+
+GPT2 = {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 128}
+FEW_HEADS = {"head_dim": 8, "num_key_value_heads": 2}
+PARTS = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"]}
+# others that people come with: their vectors and gradients alone are compared
+NETWORKS |= {
+    "albert": (_of("Albert", embedding_size=16), "[CLS] $A [SEP]", "mean", {}),
+    "bigbird": (_of("BigBird", attention_type="original_full"), "[CLS] $A [SEP]", "mean", {}),
+    "deberta": (_of("DebertaV2", **PARTS), "[CLS] $A [SEP]", "mean", {}),
+    "electra": (_of("Electra", embedding_size=16), "[CLS] $A [SEP]", "cls", {}),
+    "gemma2": (_of("Gemma2", **FEW_HEADS, sliding_window=WINDOW), "$A [SEP]", "lasttoken", {}),
+    "gpt2": (_of("GPT2", **GPT2), "$A [SEP]", "weightedmean", {}),
+    "mamba": (_of("Mamba", state_size=4), "$A [SEP]", "lasttoken", {}),
+    "mistral": (_of("Mistral", **FEW_HEADS, sliding_window=WINDOW), "$A [SEP]", "lasttoken", {}),
+    "roformer": (_of("RoFormer"), "[CLS] $A [SEP]", "mean", {}),
+}
+
+
 def make_family(name: str, folder: Path, **changes: Any) -> Any:
     """A tiny random sentence-transformers model of a family, saved to a folder and loaded.
 

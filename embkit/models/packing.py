@@ -30,6 +30,8 @@ from ..data.images import is_picture
 from .trial import first_equal
 
 ATTENTION = "embkit_packed"
+# what a network may ask of its attention, and the mask or the packing has done already
+DONE = {"position_ids", "sliding_window", "use_cache", "is_causal", "deterministic"}
 WINDOW = 32  # batches that are read at once, to be split by their texts' true lengths
 PICTURES = 256  # that are decoded at once
 FEW = 1024  # texts: for fewer, a copy of the model with cast weights does not pay
@@ -58,7 +60,7 @@ def _attend(
     scaling: float | None = None,
     dropout: float = 0.0,
     cu_seq_lens_q: Tensor | None = None,
-    **_: Any,
+    **others: Any,
 ) -> tuple[Tensor, None]:
     """Attention within each text; texts come sorted by length, so each length is one call.
 
@@ -66,6 +68,9 @@ def _attend(
     bf16 attention takes six times as long on texts this short (torch 2.13).
     """
     assert cu_seq_lens_q is not None
+    asked = {name for name, value in others.items() if value is not None} - DONE
+    if asked:  # such as a softcap: small in a trial, and large elsewhere
+        raise NotImplementedError(f"packed attention has no {', '.join(sorted(asked))}")
     dtype, shared = query.dtype, query.shape[1] != key.shape[1]
     if query.requires_grad:
         query, key, value = query.float(), key.float(), value.float()

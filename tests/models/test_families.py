@@ -13,10 +13,13 @@ from transformers.masking_utils import AttentionMaskInterface
 from embkit.models import packing, trial
 from tests.families import LONGEST, MANY_WORDS, NETWORKS, WINDOW, make_family
 
-ABSOLUTE = ["bert-cls", "minilm", "distilbert"]  # positions count the padding on the left
+# positions count the padding on the left
+ABSOLUTE = ["bert-cls", "minilm", "distilbert", "albert", "bigbird", "electra", "gpt2"]
+ABSOLUTE += ["deberta", "roformer"]
+GROUPED = ["xlm-r", "mpnet", "t5", "bigbird", "deberta", "gemma2", "mamba", "roformer"]
 CASES = [(name, side) for name in NETWORKS for side in ("left", "right")]
 CASES += [("static", "right"), ("router", "right")]
-WAYS = dict.fromkeys(["xlm-r", "mpnet", "t5"], "grouped") | {"static": "plain"}
+WAYS = dict.fromkeys(GROUPED, "grouped") | {"static": "plain"}
 
 
 @functools.cache
