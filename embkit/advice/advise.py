@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from ..data import Domain
 from ..display import Shown, Table
 from ..evaluation.verdict import FINE_TUNE, LEVEL
 from .evidence import Evidence, gather
-from .rules import REMARKS, TRAINED, TRY, UNTRAINED, Limits, Rule
+from .rules import THEN, TRY, Limits, remarks, trained, untrained
 
 LARGE = 300_000_000  # parameters from which training all of them wants a large GPU
 
 
 @dataclass(frozen=True, repr=False)
 class Advice(Shown):
-    """Whether to fine-tune, with what first, and the rules that say so.
+    """Whether to fine-tune, with what first, and the rules that say so."""
 
-    Args:
-        decision: ``fine-tune``, ``keep the general model``, ``label more first`` or ``perhaps:
-            the full run decides``.
-        approach: what to train first, where the decision is to train.
-        reasons: (rule, what it says here), the one that decided first.
-        evidence: what all of it rests on.
-        limits: what was asked for.
-    """
-
-    decision: str
-    approach: str | None
-    reasons: tuple[tuple[str, str], ...]
-    evidence: Evidence
-    limits: Limits
+    decision: str  # fine-tune, keep the general model, label more first, or perhaps
+    approach: str | None  # what to train first, where the decision is to train
+    reasons: tuple[tuple[str, str], ...]  # (rule, what it says here), the one that decided first
+    evidence: Evidence  # what all of it rests on
+    limits: Limits  # what was asked for
 
     @property
     def expected(self) -> tuple[float, float, float] | None:
@@ -94,34 +85,21 @@ def advise(
         EmbkitError: no dev queries, a limit out of range, or the model cannot be had.
     """
     limits = Limits(target, query_ms, index_mb)
-    first = gather(domain, model, train=False, **options)
-    if settled := _first(first, limits, UNTRAINED):
-        return settled
-    return decide(gather(domain, model, quiet=quiet, **options), limits)
+    evidence = gather(domain, model, train=False, **options)
+    if not any(untrained(evidence, limits)):
+        evidence = gather(domain, model, quiet=quiet, **options)
+    return decide(evidence, limits)
 
 
 def decide(evidence: Evidence, limits: Limits | None = None) -> Advice:
-    """What the rules say of evidence: the first that holds decides, remarks follow.
-
-    Args:
-        evidence: of ``gather``, or made by hand.
-        limits: what is asked for.
-    """
-    found = _first(evidence, limits or Limits(), (*UNTRAINED, *TRAINED))
-    assert found is not None  # the last rule always holds
-    return found
-
-
-def _first(evidence: Evidence, limits: Limits, rules: Sequence[Rule]) -> Advice | None:
-    for rule in rules:
-        if why := rule.holds(evidence, limits):
-            notes = [(r.name, str(told)) for r in REMARKS if (told := r.holds(evidence, limits))]
-            approach = None
-            if rule.then in (FINE_TUNE, TRY):
-                approach, because = _approach(evidence)
-                notes.insert(0, ("what first", because))
-            return Advice(rule.then, approach, ((rule.name, str(why)), *notes), evidence, limits)
-    return None
+    """What the rules say of evidence: the first that holds decides, remarks follow."""
+    limits = limits or Limits()
+    rule, why = next(chain(untrained(evidence, limits), trained(evidence)))
+    approach, reasons = None, [(rule, why)]
+    if THEN[rule] in (FINE_TUNE, TRY):
+        approach, because = _approach(evidence)
+        reasons.append(("what first", because))
+    return Advice(THEN[rule], approach, (*reasons, *remarks(evidence, limits)), evidence, limits)
 
 
 def _approach(evidence: Evidence) -> tuple[str, str]:

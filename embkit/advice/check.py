@@ -9,10 +9,9 @@ from typing import Any
 from ..data import Domain
 from ..display import Shown, Table, table
 from ..errors import EmbkitError
+from ..models.loading import load_model
 from ..pairs.pairs import collect
-from ..recipes.recipe import Recipe
-from .curves import Curve
-from .evidence import SIZES, default_recipe, on_dev, small_curve, small_sizes
+from . import evidence
 
 CLOSE = 0.02  # nDCG@10
 SEEDS = (42, 43, 44)  # of the run on all pairs
@@ -20,19 +19,11 @@ SEEDS = (42, 43, 44)  # of the run on all pairs
 
 @dataclass(frozen=True, repr=False)
 class CurveValidation(Shown):
-    """What small runs predicted of the run on all pairs, one prediction a resampling.
+    """What small runs predicted of the run on all pairs, one prediction a resampling."""
 
-    Args:
-        pairs: of the full run.
-        reached: its nDCG@10 on dev, the mean over ``SEEDS``: one run alone is off by 0.01 itself.
-        rows: one dict a resampling: ``seed``, ``expected``, ``low``, ``high``, ``error``.
-        curves: the curves that predicted.
-    """
-
-    pairs: int
-    reached: float
-    rows: tuple[dict[str, float], ...]
-    curves: tuple[Curve, ...]
+    pairs: int  # of the full run
+    reached: float  # its nDCG@10 on dev, the mean over ``SEEDS``: one run alone is off by 0.01
+    rows: tuple[dict[str, float], ...]  # ``seed``, ``expected``, ``low``, ``high``, ``error``
 
     @property
     def close(self) -> int:
@@ -77,17 +68,14 @@ def validate_curve(
     domain: Domain,
     model: str = "minilm",
     *,
-    recipe: Recipe | None = None,
     sizes: Sequence[int] | None = None,
     resamplings: int = 10,
-    quiet: bool = False,
 ) -> CurveValidation:
     """Draws the small runs' pairs anew, several times, and compares with the run on all pairs.
 
     Args:
         domain: on what; train and dev alone are read.
         model: the general model.
-        recipe: of all runs; default: as for ``gather``.
         sizes: pairs of the small runs; all below the domain's number of pairs.
         resamplings: how often; each trains all the small runs.
 
@@ -97,22 +85,20 @@ def validate_curve(
     from ..training.trainer import train
 
     pairs = len(collect(domain, "human")[0])
-    recipe = recipe or default_recipe(pairs, model)
-    used = small_sizes(pairs, sizes)
+    recipe, used = evidence.default_recipe(pairs, model), evidence.small_sizes(pairs, sizes)
     if resamplings < 1 or max(used) >= pairs:
         raise EmbkitError(
             f"{resamplings} resamplings of {', '.join(map(str, used))} out of {pairs:,} pairs",
-            expected=f"one or more, and more pairs than {max(sizes or SIZES):,}",
+            expected=f"one or more, and more pairs than {max(sizes or evidence.SIZES):,}",
             hint="ek.advice.validate_curve(domain, sizes=(100, 200, 400), resamplings=10)",
         )
-    full = [train(recipe.replace(seed=seed), domain, quiet=quiet) for seed in SEEDS]
-    reached = sum(float(on_dev(run, domain).mean()) for run in full) / len(full)
-    rows, curves = [], []
+    full = [train(recipe.replace(seed=seed), domain) for seed in SEEDS]
+    reached = sum(float(evidence.on_dev(run, domain).mean()) for run in full) / len(full)
+    base, rows = evidence.untrained_on_dev(load_model(model), domain), []
     for seed in range(1, resamplings + 1):
-        curve = small_curve(recipe.replace(seed=seed), domain, used, quiet=quiet)
-        low, high = curve.interval(pairs)
-        expected = curve.at(pairs)
+        runs = evidence.small_runs(recipe.replace(seed=seed), domain, used)
+        curve = evidence.curve_through(base, runs)
+        expected, (low, high) = curve.at(pairs), curve.interval(pairs)
         row = {"seed": seed, "expected": expected, "low": low, "high": high}
         rows.append(row | {"error": expected - reached})
-        curves.append(curve)
-    return CurveValidation(pairs, reached, tuple(rows), tuple(curves))
+    return CurveValidation(pairs, reached, tuple(rows))

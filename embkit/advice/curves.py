@@ -66,16 +66,15 @@ class Curve(Shown):
     def _fit(self) -> tuple[float, float, float]:
         """The power; the sum of squares of the places; the spread around the curve."""
         x = np.log1p(np.array(list(self.points), dtype=float) / HEAD_START)
-        y = np.array([self._fallen(value) for value in self.points.values()])
-        power = float(x @ y) / float(x @ x)
+        y = np.array([math.log(self._error / max(1 - v, 1e-3)) for v in self.points.values()])
+        power, squares = float(x @ y) / float(x @ x), float(x @ x)
         left = y - power * x
         free = EXPERIENCE + len(x) - 1
-        spread = math.sqrt((EXPERIENCE * SPREAD**2 + float(left @ left)) / free)
-        return power, float(x @ x), spread
+        return power, squares, math.sqrt((EXPERIENCE * SPREAD**2 + float(left @ left)) / free)
 
-    def _fallen(self, value: float) -> float:
-        """By how much the error has fallen, in logarithms."""
-        return math.log(max(1 - self.start, 1e-3) / max(1 - value, 1e-3))
+    @property
+    def _error(self) -> float:
+        return max(1 - self.start, 1e-3)
 
     @property
     def power(self) -> float:
@@ -84,19 +83,17 @@ class Curve(Shown):
 
     def at(self, pairs: int) -> float:
         """The expected nDCG@10 after training on so many pairs."""
-        return 1 - max(1 - self.start, 1e-3) * (1 + pairs / HEAD_START) ** -self.power
+        return 1 - self._error * (1 + pairs / HEAD_START) ** -self.power
 
-    def interval(self, pairs: int, level: float = 0.95) -> tuple[float, float]:
-        """Within what a run on so many pairs will end, with a probability of ``level``."""
+    def interval(self, pairs: int) -> tuple[float, float]:
+        """Within what a run on so many pairs will end, with a probability of 95%."""
         from scipy import stats
 
         power, squares, spread = self._fit
         place = math.log1p(pairs / HEAD_START)
-        beyond = math.sqrt(1 + place**2 / squares)
         free = EXPERIENCE + len(self.points) - 1
-        width = float(stats.t.ppf(0.5 + level / 2, free)) * spread * beyond
-        error = max(1 - self.start, 1e-3)
-        low, high = (1 - error * math.exp(-power * place + side) for side in (width, -width))
+        width = float(stats.t.ppf(0.975, free)) * spread * math.sqrt(1 + place**2 / squares)
+        low, high = (1 - self._error * math.exp(-power * place + s) for s in (width, -width))
         return max(0.0, low), high
 
     def rows(self, *pairs: int) -> list[dict[str, float | int | None]]:

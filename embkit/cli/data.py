@@ -1,4 +1,4 @@
-"""check, card, generate, export: what is done with a domain's data."""
+"""check, export, generate, card, advise: what is done with a domain before it is trained on."""
 
 from __future__ import annotations
 
@@ -9,81 +9,16 @@ from typing import Any
 
 from ..errors import EmbkitError
 from . import terminal as shell
-from .terminal import FOUND, OK, Commands, command
+from .terminal import FOUND, OK, command, option
 
 
-def add(commands: Commands) -> None:
-    """Adds the commands."""
-    parser = command(
-        commands,
-        check,
-        "look a domain over before anything is trained: sizes, leaks, duplicates, labels",
-        "check my_folder --model minilm",
-        "Of data of your own it also says how it was read and which rows were put aside.",
-        domain="domain",
-    )
-    parser.add_argument("--model", help="also ask a model: tokens, near-duplicates, what it finds")
-
-    parser = command(
-        commands,
-        export,
-        "write a domain, a model or embeddings for other tools",
-        "export model --run contrastive-1234 my_model",
-        json=False,
-    )
-    parser.add_argument(
-        "what",
-        choices=("beir", "datasets", "model", "parquet"),
-        help="beir and datasets: the domain; model: a run's, as a plain sentence-transformers "
-        "folder; parquet: the documents with their embeddings and places on a map",
-    )
-    parser.add_argument("target", type=Path, help="the folder, or the Parquet file, to write")
-    parser.add_argument("--run", help="which run (default: the best on dev)")
-    parser.add_argument("--model", help="parquet: embeddings of this model, not of a run")
-    parser.add_argument(
-        "--map",
-        choices=("pca", "umap", "none"),
-        default="pca",
-        help="parquet: how the columns x and y are made (default: pca; umap is slower)",
-    )
-    parser.add_argument("--replace", action="store_true", help="overwrite an earlier export")
-
-    parser = command(
-        commands,
-        generate,
-        "let a language model write queries, filter them, keep them as a set of pairs",
-        "generate icd10cm --limit 100",
-        "Answers are kept one by one: the same command goes on after a stop. "
-        'Recipe(pairs="NAME") trains on the set.',
-        domain="domain",
-        json=False,
-    )
-    parser.add_argument("--limit", type=int, default=100, help="documents to ask about (100)")
-    parser.add_argument("--seed", type=int, default=42, help="of the sample and the model (42)")
-    parser.add_argument("--name", help="of the set (default: the model's)")
-    parser.add_argument("--per-document", type=int, default=1, help="queries of a kind (1)")
-    parser.add_argument("--budget", type=int, help="prompts to send at most")
-    parser.add_argument("--model", default="smollm2", help="of the package, or the endpoint's name")
-    parser.add_argument(
-        "--endpoint",
-        metavar="URL",
-        help="an OpenAI-compatible endpoint instead of a model here; the key is read from "
-        "OPENAI_API_KEY",
-    )
-
-    parser = command(
-        commands,
-        card,
-        "write a domain's data card: source, terms, counts, lengths, examples, limits",
-        "card python_code",
-        "The card of a domain that comes with embkit goes into data/ (without a clone, into "
-        "runs/sets/), any other to the terminal.",
-        domain="domain",
-        json=False,
-    )
-    parser.add_argument("--to", type=Path, metavar="FILE", help="write it into this file")
-
-
+@command(
+    "look a domain over before anything is trained: sizes, leaks, duplicates, labels",
+    "check my_folder --model minilm",
+    option("--model", help="also ask a model: tokens, near-duplicates, what it finds"),
+    more="Of data of your own it also says how it was read and which rows were put aside.",
+    domain="domain",
+)
 def check(chosen: argparse.Namespace) -> int:
     """Prints how the data was read and the audit; 1 when something is a problem."""
     from ..auditing import audit
@@ -103,6 +38,27 @@ def check(chosen: argparse.Namespace) -> int:
     return FOUND if found.verdict == PROBLEM else OK
 
 
+@command(
+    "write a domain, a model or embeddings for other tools",
+    "export model --run contrastive-1234 my_model",
+    option(
+        "what",
+        choices=("beir", "datasets", "model", "parquet"),
+        help="beir and datasets: the domain; model: a run's, as a plain sentence-transformers "
+        "folder; parquet: the documents with their embeddings and places on a map",
+    ),
+    option("target", type=Path, help="the folder, or the Parquet file, to write"),
+    option("--run", help="which run (default: the best on dev)"),
+    option("--model", help="parquet: embeddings of this model, not of a run"),
+    option(
+        "--map",
+        choices=("pca", "umap", "none"),
+        default="pca",
+        help="parquet: how the columns x and y are made (default: pca; umap is slower)",
+    ),
+    option("--replace", action="store_true", help="overwrite an earlier export"),
+    json=False,
+)
 def export(chosen: argparse.Namespace) -> int:
     """Writes a domain, a model or embeddings."""
     from ..export import export as out
@@ -148,6 +104,28 @@ def _coordinates(vectors, how: str):
     return umap.UMAP(metric="cosine", random_state=0, n_jobs=1).fit_transform(vectors)
 
 
+@command(
+    "let a language model write queries, filter them, keep them as a set of pairs",
+    "generate icd10cm --limit 100",
+    option("--limit", type=int, default=100, help="documents to ask about (100)"),
+    option("--seed", type=int, default=42, help="of the sample and the model (42)"),
+    option("--name", help="of the set (default: the model's)"),
+    option("--per-document", type=int, default=1, help="queries of a kind (1)"),
+    option("--budget", type=int, help="prompts to send at most"),
+    option("--model", default="smollm2", help="of the package, or the endpoint's name"),
+    option(
+        "--endpoint",
+        metavar="URL",
+        help="an OpenAI-compatible endpoint instead of a model here; the key is read from "
+        "OPENAI_API_KEY",
+    ),
+    more=(
+        "Answers are kept one by one: the same command goes on after a stop. "
+        'Recipe(pairs="NAME") trains on the set.'
+    ),
+    domain="domain",
+    json=False,
+)
 def generate(chosen: argparse.Namespace) -> int:
     """Generates, filters and writes a set of queries."""
     from ..synthetic.sets import make_set
@@ -174,6 +152,17 @@ def generate(chosen: argparse.Namespace) -> int:
     return OK
 
 
+@command(
+    "write a domain's data card: source, terms, counts, lengths, examples, limits",
+    "card python_code",
+    option("--to", type=Path, metavar="FILE", help="write it into this file"),
+    more=(
+        "The card of a domain that comes with embkit goes into data/ (without a clone, into "
+        "runs/sets/), any other to the terminal."
+    ),
+    domain="domain",
+    json=False,
+)
 def card(chosen: argparse.Namespace) -> int:
     """Writes a data card."""
     from ..data import SOURCES
@@ -189,4 +178,51 @@ def card(chosen: argparse.Namespace) -> int:
         shell.say(text)
     else:
         shell.note(f"written: {write_atomic(target, text)}")
+    return OK
+
+
+@command(
+    "say whether to fine-tune: evidence, a learning curve from small runs, rules, a verdict",
+    "advise my_folder --target 0.7",
+    option("--model", default="minilm", help="the general model (minilm)"),
+    option("--target", type=float, help="nDCG@10 that would do, 0 to 1"),
+    option("--query-ms", type=float, help="milliseconds that a query may take"),
+    option("--index-mb", type=float, help="megabytes that all vectors may take"),
+    option("--rules", action="store_true", help="print the table of rules, and end"),
+    option(
+        "--check",
+        type=int,
+        metavar="N",
+        help="train on all pairs, too, and see how often N small resamplings predict that run",
+    ),
+    more="Only train and dev are read. Small runs are kept: the same command again takes seconds.",
+    domain="domain",
+)
+def advise(chosen: argparse.Namespace) -> int:
+    """Prints the advice, and its check if it is asked for."""
+    from ..advice.advise import advise as advised
+    from ..advice.check import validate_curve
+    from ..advice.rules import advice_rules
+
+    if chosen.rules:
+        rules = advice_rules().reset_index().to_dict("records")
+        if chosen.json:
+            shell.as_json(rules)
+        for row in () if chosen.json else rules:
+            shell.say(f"{row['rule']}: {row['when']} -> {row['then']}  ({row['source']})")
+        return OK
+    domain = shell.the_domain(chosen)
+    limits = {"target": chosen.target, "query_ms": chosen.query_ms, "index_mb": chosen.index_mb}
+    found = advised(domain, chosen.model, **limits)
+    checked = None
+    if chosen.check:
+        shell.note(f"checking the curve: {chosen.check} resamplings against the run on all pairs")
+        checked = validate_curve(domain, chosen.model, resamplings=chosen.check)
+    if chosen.json:
+        told: dict[str, Any] = found.to_dict()
+        shell.as_json(told | ({"check": checked.to_dict()} if checked else {}))
+        return OK
+    shell.say(f"{domain!r}\n\n{found.evidence!r}\n\n{found!r}")
+    if checked:
+        shell.say(f"\n{checked!r}")
     return OK

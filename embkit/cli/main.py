@@ -9,8 +9,8 @@ import warnings
 from collections.abc import Sequence
 
 from ..errors import EmbkitError
-from . import advising, data, models, results, training
-from .terminal import BAD_INPUT, EXITS, INTERRUPTED, note
+from . import data, results, training
+from .terminal import BAD_INPUT, DECLARED, EXITS, INTERRUPTED, note
 
 ABOUT = "Learn and do the fine-tuning of embedding models: the notebooks' functions, typed."
 FIRST_STEPS = """first steps:
@@ -31,8 +31,9 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for kind in (data, advising, training, results, models):
-        kind.add(commands)
+    for module in (data, training, results):
+        for add in DECLARED[module.__name__]:
+            add(commands)
     return made
 
 

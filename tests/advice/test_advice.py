@@ -328,8 +328,7 @@ def test_predictions_are_counted_against_the_run_on_all_pairs(tiny_model, monkey
 
     start = gather(domain, str(tiny_model), train=False).base
     monkeypatch.setattr("embkit.training.trainer.train", fit)
-    for module in ("check", "evidence"):
-        monkeypatch.setattr(f"embkit.advice.{module}.on_dev", judged)
+    monkeypatch.setattr("embkit.advice.evidence.on_dev", judged)
     found = validate_curve(domain, str(tiny_model), sizes=(100, 200), resamplings=3)
     assert [seed for seed, pairs in trained if pairs is None] == [42, 43, 44]
     small = [(seed, n) for seed in (1, 2, 3) for n in (100, 200)]
