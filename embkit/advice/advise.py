@@ -65,7 +65,6 @@ def advise(
     query_ms: float | None = None,
     index_mb: float | None = None,
     quiet: bool = False,
-    **options: Any,
 ) -> Advice:
     """Measures a domain and says whether to fine-tune a general model on it.
 
@@ -74,20 +73,17 @@ def advise(
     that a later test proves the advice right or wrong.
 
     Args:
-        domain: yours.
-        model: the general model.
         target: nDCG@10 that would do; 0 to 1.
         query_ms: milliseconds that encoding a query may take.
         index_mb: megabytes that all vectors may take.
-        options: ``recipe``, ``sizes`` and ``trials``, as for ``evidence.gather``.
 
     Raises:
         EmbkitError: no dev queries, a limit out of range, or the model cannot be had.
     """
     limits = Limits(target, query_ms, index_mb)
-    evidence = gather(domain, model, train=False, **options)
+    evidence = gather(domain, model, train=False)
     if not any(untrained(evidence, limits)):
-        evidence = gather(domain, model, quiet=quiet, **options)
+        evidence = gather(domain, model, quiet=quiet)
     return decide(evidence, limits)
 
 

@@ -30,14 +30,9 @@ class Curve(Shown):
         1 - nDCG(n) = (1 - nDCG(0)) · (1 + n / h)^-b
 
     nDCG(0) is the general model's own, measured; h is ``HEAD_START``; b is fitted by least squares
-    in logarithms. A plain power law in n, fitted to small runs, misses that they lie near n = 0: on
-    ICD-10-CM it expects too little. The interval is that of one further run: Student's t, with the
-    spread of the points around the curve pooled with the usual one (``SPREAD``), because three
-    points say little about their own.
-
-    Args:
-        start: nDCG@10 of the general model.
-        points: pairs -> nDCG@10 of a run on so many; one or more.
+    in logarithms. A plain power law in n misses that small runs lie near n = 0: on ICD-10-CM it
+    expects too little. The interval is that of one further run: Student's t, with the spread of the
+    points around the curve pooled with the usual one (``SPREAD``), as three points say little.
 
     Raises:
         EmbkitError: no point, or a value outside 0 to 1.
@@ -50,8 +45,8 @@ class Curve(Shown):
     Paper: Hernandez et al., Scaling laws for transfer, 2021 (pre-training as so much more data).
     """
 
-    start: float
-    points: Mapping[int, float]
+    start: float  # nDCG@10 of the general model
+    points: Mapping[int, float]  # pairs -> nDCG@10 of a run on so many; one or more
 
     def __post_init__(self) -> None:
         fits = all(n > 0 and 0 <= value <= 1 for n, value in self.points.items())

@@ -139,27 +139,12 @@ class Evidence(Shown):
 
 
 def gather(
-    domain: Domain,
-    model: str = "minilm",
-    *,
-    recipe: Recipe | None = None,
-    sizes: Sequence[int] | None = None,
-    trials: Mapping[str, Mapping[str, Any]] = TRIALS,
-    train: bool = True,
-    quiet: bool = False,
+    domain: Domain, model: str = "minilm", *, train: bool = True, quiet: bool = False
 ) -> Evidence:
     """Measures a domain: texts, baselines and, where there are labels enough, a learning curve.
 
-    Small runs are kept in the store like all runs: the second call trains nothing.
-
-    Args:
-        domain: only its train and dev splits are read.
-        model: the general model.
-        recipe: of the small runs and of the full one; default: ``default_recipe``.
-        sizes: pairs of the small runs; default: ``SIZES``, or a quarter, half and all of fewer.
-        trials: approach -> changes of the recipe, tried with the largest small run's pairs;
-            default: mined hard negatives, and the softmax over the whole corpus.
-        train: whether anything may be trained.
+    Only the train and dev splits are read. Small runs, where ``train`` allows them, are kept in the
+    store like all runs: the second call trains nothing.
 
     Raises:
         EmbkitError: no dev queries, or the model cannot be had.
@@ -175,12 +160,12 @@ def gather(
     base = untrained_on_dev(loaded, domain)
     curve, tried = None, {}
     if train and pairs >= FEW_PAIRS:
-        recipe = recipe or default_recipe(pairs, model)
-        runs = small_runs(recipe, domain, small_sizes(pairs, sizes), quiet)
+        recipe = default_recipe(pairs, model)
+        runs = small_runs(recipe, domain, small_sizes(pairs), quiet)
         curve = curve_through(base, runs)
         most = max(runs)
         tried["contrastive"] = _trial(most, runs[most], base, runs[most])
-        for name, changes in trials.items():
+        for name, changes in TRIALS.items():
             one = small_runs(recipe.replace(**changes), domain, [most], quiet)
             tried[name] = _trial(most, one[most], base, runs[most])
     return Evidence(

@@ -7,7 +7,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .. import auditing
+from ..auditing.base import PROBLEM, TEXTS
+from ..data import SOURCES
 from ..errors import EmbkitError
+from ..export import cards
+from ..export import export as out
+from ..files import write_atomic
+from ..session import paths
+from ..synthetic import backends, local, sets
 from . import terminal as shell
 from .terminal import FOUND, OK, command, option
 
@@ -21,20 +29,14 @@ from .terminal import FOUND, OK, command, option
 )
 def check(chosen: argparse.Namespace) -> int:
     """Prints how the data was read and the audit; 1 when something is a problem."""
-    from ..auditing import audit
-    from ..auditing.base import PROBLEM, TEXTS
-
     domain = shell.the_domain(chosen)
     if chosen.model and len(domain.corpus) <= TEXTS:  # of a larger one the audit reads a part
         shell.encoded(chosen.model, list(domain.corpus.values()))
-    found = audit(domain, model=chosen.model)
-    if chosen.json:
-        read = dict(domain.report.facts()) if domain.report else {}
-        shell.as_json({"read": read, **json.loads(found.to_json())})
-    else:
-        if domain.report:
-            shell.say(f"{domain.report!r}\n")
-        shell.say(found.to_text())
+    found = auditing.audit(domain, model=chosen.model)
+    read = dict(domain.report.facts()) if domain.report else {}
+    told = f"{domain.report!r}\n\n" if domain.report else ""
+    result = {"read": read, **json.loads(found.to_json())}
+    shell.answer(chosen.json, result, told + found.to_text())
     return FOUND if found.verdict == PROBLEM else OK
 
 
@@ -61,8 +63,6 @@ def check(chosen: argparse.Namespace) -> int:
 )
 def export(chosen: argparse.Namespace) -> int:
     """Writes a domain, a model or embeddings."""
-    from ..export import export as out
-
     domain, target = shell.the_domain(chosen), chosen.target
     if chosen.what == "beir":
         written = out.to_beir(domain, target, replace=chosen.replace)
@@ -82,13 +82,10 @@ def export(chosen: argparse.Namespace) -> int:
         model = shell.subject(domain, chosen.model or "minilm") if run is None else run
         ids, texts = list(domain.corpus), list(domain.corpus.values())
         vectors = shell.encoded(model, texts)
-        groups = {"group": [domain.groups.get(i) for i in ids]} if domain.groups else {}
-        places = _coordinates(vectors, chosen.map)
-        written = out.to_parquet(
-            vectors, texts, ids, target, places, replace=chosen.replace, **groups
-        )
-    shell.say(f"written: {written}")
-    return OK
+        columns = {"group": [domain.groups.get(i) for i in ids]} if domain.groups else {}
+        places, replace = _coordinates(vectors, chosen.map), chosen.replace
+        written = out.to_parquet(vectors, texts, ids, target, places, replace=replace, **columns)
+    return shell.say(f"written: {written}")
 
 
 def _coordinates(vectors, how: str):
@@ -128,28 +125,16 @@ def _coordinates(vectors, how: str):
 )
 def generate(chosen: argparse.Namespace) -> int:
     """Generates, filters and writes a set of queries."""
-    from ..synthetic.sets import make_set
-
-    if chosen.endpoint:
-        from ..synthetic.backends import OpenAIBackend
-
-        backend: Any = OpenAIBackend(chosen.model, chosen.endpoint)
-    else:
-        from ..synthetic.local import TransformersBackend
-
-        backend = TransformersBackend(chosen.model)
-    where, filtered = make_set(
-        shell.the_domain(chosen),
-        backend,
-        limit=chosen.limit,
-        seed=chosen.seed,
-        name=chosen.name,
-        per_document=chosen.per_document,
-        budget=chosen.budget,
+    backend: Any = (
+        backends.OpenAIBackend(chosen.model, chosen.endpoint)
+        if chosen.endpoint
+        else local.TransformersBackend(chosen.model)
     )
+    handed = ("limit", "seed", "name", "per_document", "budget")
+    options = {name: getattr(chosen, name) for name in handed}
+    where, filtered = sets.make_set(shell.the_domain(chosen), backend, **options)
     shell.say(filtered)
-    shell.say(f"written: {where}, and its card {where.with_suffix('.md').name}")
-    return OK
+    return shell.say(f"written: {where}, and its card {where.with_suffix('.md').name}")
 
 
 @command(
@@ -165,20 +150,12 @@ def generate(chosen: argparse.Namespace) -> int:
 )
 def card(chosen: argparse.Namespace) -> int:
     """Writes a data card."""
-    from ..data import SOURCES
-    from ..export.cards import card as made
-    from ..files import write_atomic
-    from ..session import paths
-
-    target, own = chosen.to, chosen.domain not in SOURCES
-    text = made(shell.the_domain(chosen) if own else chosen.domain)
-    if not own:
-        target = target or paths().written / chosen.domain / "README.md"
+    own = chosen.domain not in SOURCES
+    text = cards.card(shell.the_domain(chosen) if own else chosen.domain)
+    target = chosen.to or (None if own else paths().written / chosen.domain / "README.md")
     if target is None:
-        shell.say(text)
-    else:
-        shell.note(f"written: {write_atomic(target, text)}")
-    return OK
+        return shell.say(text)
+    return shell.note(f"written: {write_atomic(target, text)}")
 
 
 @command(
@@ -206,23 +183,14 @@ def advise(chosen: argparse.Namespace) -> int:
 
     if chosen.rules:
         rules = advice_rules().reset_index().to_dict("records")
-        if chosen.json:
-            shell.as_json(rules)
-        for row in () if chosen.json else rules:
-            shell.say(f"{row['rule']}: {row['when']} -> {row['then']}  ({row['source']})")
-        return OK
+        lines = (f"{r['rule']}: {r['when']} -> {r['then']}  ({r['source']})" for r in rules)
+        return shell.answer(chosen.json, rules, "\n".join(lines))
     domain = shell.the_domain(chosen)
     limits = {"target": chosen.target, "query_ms": chosen.query_ms, "index_mb": chosen.index_mb}
     found = advised(domain, chosen.model, **limits)
-    checked = None
+    result, text = found.to_dict(), f"{domain!r}\n\n{found.evidence!r}\n\n{found!r}"
     if chosen.check:
         shell.note(f"checking the curve: {chosen.check} resamplings against the run on all pairs")
         checked = validate_curve(domain, chosen.model, resamplings=chosen.check)
-    if chosen.json:
-        told: dict[str, Any] = found.to_dict()
-        shell.as_json(told | ({"check": checked.to_dict()} if checked else {}))
-        return OK
-    shell.say(f"{domain!r}\n\n{found.evidence!r}\n\n{found!r}")
-    if checked:
-        shell.say(f"\n{checked!r}")
-    return OK
+        result, text = result | {"check": checked.to_dict()}, f"{text}\n\n{checked!r}"
+    return shell.answer(chosen.json, result, text)

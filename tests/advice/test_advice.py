@@ -230,11 +230,13 @@ def test_evidence_reads_no_test_query(tiny_model, monkeypatch):
         gather(dataclasses.replace(domain, qrels=domain.qrels | {"dev": {}}), str(tiny_model))
 
 
-def test_small_runs_are_kept_and_reach_the_curve(tiny_model):
+def test_small_runs_are_kept_and_reach_the_curve(tiny_model, monkeypatch):
     domain = words_domain(240, 60, lambda text: text[1:])
     recipe = Recipe(model=str(tiny_model), epochs=1, batch_size=64)
-    options = {"recipe": recipe, "sizes": (60, 120), "trials": {}, "quiet": True}
-    found = gather(domain, str(tiny_model), **options)
+    monkeypatch.setattr("embkit.advice.evidence.default_recipe", lambda *_: recipe)
+    monkeypatch.setattr("embkit.advice.evidence.small_sizes", lambda _: [60, 120])
+    monkeypatch.setattr("embkit.advice.evidence.TRIALS", {})
+    found = gather(domain, str(tiny_model), quiet=True)
     assert list(found.curve.points) == [60, 120] and list(found.trials) == ["contrastive"]
     assert found.trials["contrastive"].pairs == 120
     assert found.trials["contrastive"].ndcg == pytest.approx(
@@ -247,7 +249,7 @@ def test_small_runs_are_kept_and_reach_the_curve(tiny_model):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(embkit.training.trainer, "_train", never)
-        again = gather(domain, str(tiny_model), **options)
+        again = gather(domain, str(tiny_model), quiet=True)
     assert again.curve == found.curve and again.trials == found.trials
 
 
