@@ -1,18 +1,24 @@
-"""Should you fine-tune? The evidence, the rules, and what they say together."""
+"""Should you fine-tune? What evidence and rules say together, and how far a curve is believed."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 from ..data import Domain
-from ..display import Shown, Table
+from ..display import Shown, Table, table
+from ..errors import EmbkitError
 from ..evaluation.verdict import FINE_TUNE, LEVEL
-from .evidence import Evidence, gather
+from ..models.loading import load_model
+from ..pairs.pairs import collect
+from . import evidence as facts
+from .evidence import INTERVAL, Evidence, gather
 from .rules import THEN, TRY, Limits, remarks, trained, untrained
 
 LARGE = 300_000_000  # parameters from which training all of them wants a large GPU
+CLOSE = 0.02  # nDCG@10 that a prediction may be off
+SEEDS = (42, 43, 44)  # of the run on all pairs that predictions are compared with
 
 
 @dataclass(frozen=True, repr=False)
@@ -82,7 +88,7 @@ def advise(
     """
     limits = Limits(target, query_ms, index_mb)
     evidence = gather(domain, model, train=False)
-    if not any(untrained(evidence, limits)):
+    if not untrained(evidence, limits):
         evidence = gather(domain, model, quiet=quiet)
     return decide(evidence, limits)
 
@@ -90,12 +96,12 @@ def advise(
 def decide(evidence: Evidence, limits: Limits | None = None) -> Advice:
     """What the rules say of evidence: the first that holds decides, remarks follow."""
     limits = limits or Limits()
-    rule, why = next(chain(untrained(evidence, limits), trained(evidence)))
-    approach, reasons = None, [(rule, why)]
+    rule, why = next(iter((untrained(evidence, limits) | trained(evidence)).items()))
+    approach, reasons = None, {rule: why}
     if THEN[rule] in (FINE_TUNE, TRY):
-        approach, because = _approach(evidence)
-        reasons.append(("what first", because))
-    return Advice(THEN[rule], approach, (*reasons, *remarks(evidence, limits)), evidence, limits)
+        approach, reasons["what first"] = _approach(evidence)
+    reasons |= remarks(evidence, limits)
+    return Advice(THEN[rule], approach, tuple(reasons.items()), evidence, limits)
 
 
 def _approach(evidence: Evidence) -> tuple[str, str]:
@@ -116,3 +122,85 @@ def _approach(evidence: Evidence) -> tuple[str, str]:
     if evidence.parameters >= LARGE:
         return f"LoRA, {best}", f"{why}; LoRA because of {evidence.parameters:,} parameters"
     return best, why
+
+
+@dataclass(frozen=True, repr=False)
+class CurveValidation(Shown):
+    """What small runs predicted of the run on all pairs, one prediction a resampling."""
+
+    pairs: int  # of the full run
+    reached: float  # its nDCG@10 on dev, the mean over ``SEEDS``: one run alone is off by 0.01
+    rows: tuple[dict[str, float], ...]  # ``seed``, ``expected``, ``low``, ``high``, ``error``
+
+    @property
+    def close(self) -> int:
+        """How many predictions are off by ``CLOSE`` at most."""
+        return sum(abs(row["error"]) <= CLOSE for row in self.rows)
+
+    @property
+    def covered(self) -> int:
+        """In how many the interval holds what was reached."""
+        return sum(row["low"] <= self.reached <= row["high"] for row in self.rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return vars(self) | {"close": self.close, "covered": self.covered}
+
+    def table(self) -> Table:
+        """One row a resampling; what they come to, below."""
+        rows = [
+            {
+                "seed": f"{row['seed']:g}",
+                "expected": INTERVAL.format(row["expected"], row["low"], row["high"]),
+                "off by": f"{row['error']:+.3f}",
+            }
+            for row in self.rows
+        ]
+        caption = (
+            f"{self.pairs:,} pairs reached {self.reached:.3f} on dev: {self.close} of "
+            f"{len(self.rows)} predictions within {CLOSE}, {self.covered} intervals hold it"
+        )
+        return table(rows, caption=caption)
+
+    def __repr__(self) -> str:
+        return f"{self}\n{self.table().caption}"
+
+
+def validate_curve(
+    domain: Domain,
+    model: str = "minilm",
+    *,
+    sizes: Sequence[int] | None = None,
+    resamplings: int = 10,
+) -> CurveValidation:
+    """Draws the small runs' pairs anew, several times, and compares with the run on all pairs.
+
+    Args:
+        domain: on what; train and dev alone are read.
+        model: the general model.
+        sizes: pairs of the small runs; all below the domain's number of pairs.
+        resamplings: how often; each trains all the small runs.
+
+    Raises:
+        EmbkitError: no resampling, or so few pairs that the small runs are the full one.
+    """
+    from ..training.trainer import train
+
+    pairs = len(collect(domain, "human")[0])
+    recipe, used = facts.default_recipe(pairs, model), facts.small_sizes(pairs, sizes)
+    if resamplings < 1 or max(used) >= pairs:
+        raise EmbkitError(
+            f"{resamplings} resamplings of {', '.join(map(str, used))} out of {pairs:,} pairs",
+            expected=f"one or more, and more pairs than {max(sizes or facts.SIZES):,}",
+            hint="ek.advice.validate_curve(domain, sizes=(100, 200, 400), resamplings=10)",
+        )
+    full = [train(recipe.replace(seed=seed), domain) for seed in SEEDS]
+    reached = sum(float(facts.on_dev(run, domain).mean()) for run in full) / len(full)
+    base, rows = facts.untrained_on_dev(load_model(model), domain), []
+    for seed in range(1, resamplings + 1):
+        runs = facts.small_runs(recipe.replace(seed=seed), domain, used)
+        curve = facts.curve_through(base, runs)
+        expected, (low, high) = curve.at(pairs), curve.interval(pairs)
+        row = {"seed": seed, "expected": expected, "low": low, "high": high}
+        rows.append(row | {"error": expected - reached})
+    return CurveValidation(pairs, reached, tuple(rows))

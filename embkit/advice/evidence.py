@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data import Domain
+from ..data.text_checks import fertility, letter_words, words
 from ..display import Shown, Table
 from ..errors import EmbkitError
 from ..evaluation.metrics import bootstrap_ci, paired_test
 from ..evaluation.ranking import rank, score
 from ..files import write_atomic
 from ..models.loading import load_model
+from ..models.packing import embed
 from ..pairs.pairs import collect
 from ..recipes.recipe import Recipe
 from .curves import Curve
@@ -225,10 +227,7 @@ def untrained_on_dev(what: Any, domain: Domain) -> pd.Series:
 
 
 def on_dev(run: Any, domain: Domain, documents: Sequence[str] | None = None) -> pd.Series:
-    """nDCG@10 of each dev query for a finished run, kept in its folder.
-
-    ``documents`` are the ids to search; default: at most ``SEARCHED`` of the corpus.
-    """
+    """nDCG@10 of each dev query for a run, in ``SEARCHED`` documents at most; kept with the run."""
     import pandas as pd
 
     documents = documents or domain.dev_corpus(SEARCHED)
@@ -252,25 +251,13 @@ def _trial(pairs: int, run: Measured, base: pd.Series, contrastive: Measured) ->
     values, seconds = run
     test, other = paired_test(values, base), paired_test(values, contrastive[0])
     gains = (values - base.loc[values.index]).to_numpy()
-    return Trial(
-        pairs=pairs,
-        ndcg=float(values.mean()),
-        gain=test.delta,
-        low=test.ci_low,
-        high=test.ci_high,
-        p=test.p,
-        sd=float(np.std(gains, ddof=1)) if len(gains) > 1 else 0.0,
-        over_contrastive=other.delta,
-        p_contrastive=other.p,
-        seconds=seconds,
-    )
+    sd = float(np.std(gains, ddof=1)) if len(gains) > 1 else 0.0
+    ndcg, against = float(values.mean()), (other.delta, other.p)
+    return Trial(pairs, ndcg, test.delta, test.ci_low, test.ci_high, test.p, sd, *against, seconds)
 
 
 def _texts(model: Any, domain: Domain, base: pd.Series) -> dict[str, float]:
     """What the texts are like, and how long one query takes."""
-    from ..data.text_checks import fertility, letter_words, words
-    from ..models.packing import embed
-
     asked = [domain.queries[q] for q in base.index]
     documents = list(domain.corpus.values())[:SAMPLE]
     found: dict[str, float] = {

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import auditing
+from ..advice import advise as advice
+from ..advice.rules import advice_rules
 from ..auditing.base import PROBLEM, TEXTS
 from ..data import SOURCES
 from ..errors import EmbkitError
@@ -15,6 +17,7 @@ from ..export import cards
 from ..export import export as out
 from ..files import write_atomic
 from ..session import paths
+from ..space.maps import pca
 from ..synthetic import backends, local, sets
 from . import terminal as shell
 from .terminal import FOUND, OK, command, option
@@ -93,8 +96,6 @@ def _coordinates(vectors, how: str):
     if how == "none" or len(vectors) < 3:
         return None
     if how == "pca":
-        from ..space.maps import pca
-
         return pca(vectors, 2)
     import umap
 
@@ -177,20 +178,16 @@ def card(chosen: argparse.Namespace) -> int:
 )
 def advise(chosen: argparse.Namespace) -> int:
     """Prints the advice, and its check if it is asked for."""
-    from ..advice.advise import advise as advised
-    from ..advice.check import validate_curve
-    from ..advice.rules import advice_rules
-
     if chosen.rules:
         rules = advice_rules().reset_index().to_dict("records")
         lines = (f"{r['rule']}: {r['when']} -> {r['then']}  ({r['source']})" for r in rules)
         return shell.answer(chosen.json, rules, "\n".join(lines))
     domain = shell.the_domain(chosen)
     limits = {"target": chosen.target, "query_ms": chosen.query_ms, "index_mb": chosen.index_mb}
-    found = advised(domain, chosen.model, **limits)
+    found = advice.advise(domain, chosen.model, **limits)
     result, text = found.to_dict(), f"{domain!r}\n\n{found.evidence!r}\n\n{found!r}"
     if chosen.check:
         shell.note(f"checking the curve: {chosen.check} resamplings against the run on all pairs")
-        checked = validate_curve(domain, chosen.model, resamplings=chosen.check)
+        checked = advice.validate_curve(domain, chosen.model, resamplings=chosen.check)
         result, text = result | {"check": checked.to_dict()}, f"{text}\n\n{checked!r}"
     return shell.answer(chosen.json, result, text)

@@ -38,15 +38,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns its exit code.
-
-    0: done; 1: done, and a problem was found; 2: bad input, told in one error; 130: stopped by
-    Ctrl-C.
-    """
+    """Runs one command; returns its exit code, one of ``EXITS``."""
     chosen = parser().parse_args(arguments)
     try:
-        with warnings.catch_warnings():  # libraries' notes to each other
-            warnings.simplefilter("ignore", FutureWarning)
+        # libraries' notes to each other
+        with warnings.catch_warnings(action="ignore", category=FutureWarning):
             return chosen.do(chosen)
     except EmbkitError as error:
         note(error)

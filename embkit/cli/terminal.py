@@ -40,11 +40,8 @@ def say(text: object = "", to: TextIO | None = None) -> int:
     """Writes lines, each of them ``visible``; what is said last ends a command with ``OK``."""
     stream = to or sys.stdout
     shown = "\n".join(map(visible, str(text).split("\n"))) + "\n"
-    try:
-        stream.write(shown)
-    except UnicodeEncodeError:  # a terminal that knows fewer letters
-        encoding = stream.encoding or "ascii"
-        stream.write(shown.encode(encoding, "replace").decode(encoding))
+    encoding = stream.encoding or "utf-8"  # a terminal may know fewer letters
+    stream.write(shown.encode(encoding, "replace").decode(encoding))
     stream.flush()
     return OK
 
@@ -128,13 +125,8 @@ def _domain_options(parser: argparse.ArgumentParser, name: str) -> None:
 
 def the_domain(chosen: argparse.Namespace) -> Domain:
     """The domain that the arguments name."""
-    return load_domain(
-        chosen.domain,
-        profile=chosen.profile,
-        columns=_columns(chosen.columns),
-        encoding=chosen.encoding,
-        subset=chosen.subset,
-    )
+    given = {name: getattr(chosen, name) for name in ("profile", "encoding", "subset")}
+    return load_domain(chosen.domain, columns=_columns(chosen.columns), **given)
 
 
 def _columns(given: Sequence[str] | None) -> dict[str, Any] | None:

@@ -34,25 +34,19 @@ def card(source: str | Domain, model: Any = MODEL) -> str:
         made = f"Made by `python -m embkit card {source}`; every figure below is computed."
     some = last.examples(first, 8)
     examples = [{"query": _short(query), "right document": _short(text)} for query, text in some]
-    parts = [
-        f"# {markdown(about.get('title', last.name))}",
-        made,
-        "## Source",
-        about.get("source", "").rstrip(".") + ".",
-        "## Terms",
-        about.get("terms", "Not known."),
-        "## Counts",
-        _beside({p: {k: f"{v:,}" for k, v in _counts(d).items()} for p, d in domains.items()}),
-        _beside({p: {"content hash": d.hash} for p, d in domains.items()}),
-        "## Splits",
-        _splits(last),
-        "## Lengths",
-        _beside({p: _lengths(d, model) for p, d in domains.items()}),
-        f"## Examples ({last.profile}, {first})",
-        table(examples).to_markdown(),
-        "## Limits",
-        about.get("limits", "Not known."),
-    ]
+    counts = {p: {k: f"{v:,}" for k, v in _counts(d).items()} for p, d in domains.items()}
+    hashes = {p: {"content hash": d.hash} for p, d in domains.items()}
+    sections = {
+        "Source": about.get("source", "").rstrip(".") + ".",
+        "Terms": about.get("terms", "Not known."),
+        "Counts": f"{_beside(counts)}\n\n{_beside(hashes)}",
+        "Splits": _splits(last),
+        "Lengths": _beside({p: _lengths(d, model) for p, d in domains.items()}),
+        f"Examples ({last.profile}, {first})": table(examples).to_markdown(),
+        "Limits": about.get("limits", "Not known."),
+    }
+    parts = [f"# {markdown(about.get('title', last.name))}", made]
+    parts += [f"## {head}\n\n{text}" for head, text in sections.items()]
     return "\n\n".join(parts) + "\n"
 
 
@@ -85,9 +79,8 @@ def _counts(domain: Domain) -> dict[str, int]:
     if domain.groups:
         found["groups"] = len(set(domain.groups.values()))
     if domain.negatives:
-        found["training queries with a marked negative"] = sum(
-            query in domain.negatives for query in domain.split("train")
-        )
+        marked = set(domain.negatives) & set(domain.split("train"))
+        found["training queries with a marked negative"] = len(marked)
     return found
 
 

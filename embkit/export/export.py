@@ -119,7 +119,6 @@ def to_parquet(
         texts: one a row, with ``ids``, all different.
         target: a file, or a folder in which ``embeddings.parquet`` is made.
         coordinates: shape (texts, 2) or (texts, 3), of a map.
-        replace: whether a file that is there may be overwritten.
         columns: more columns, such as ``group=[...]``, one value a row.
 
     Raises:

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from timeit import timeit
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import numpy as np
 
@@ -43,7 +44,7 @@ FLOAT, INT8 = "model.onnx", "model_int8.onnx"
 PROMPTS = "prompts.json"
 LONG = 700  # words of a trial, more than local windows have
 FORMS = {"ONNX, fp32": FLOAT, "ONNX, int8": INT8}
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+INPUTS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 OPSET, BATCH = 17, 64
 SERVE = '''"""Texts to unit vectors, with onnxruntime, tokenizers and numpy alone."""
 
@@ -106,12 +107,11 @@ class OnnxModel:
         """Unit vectors of texts, shape (texts, dim)."""
         listed = checked_texts(texts)
         order = np.argsort([len(text) for text in listed], kind="stable")  # short ones together
-        columns = dict(zip(INPUTS, ("ids", "attention_mask", "type_ids"), strict=True))
         names = [column.name for column in self._session.get_inputs()]
         found = []
         for start in range(0, len(order), BATCH):
             rows = self._tokenizer.encode_batch([listed[i] for i in order[start : start + BATCH]])
-            feed = {n: np.array([getattr(r, columns[n]) for r in rows], np.int64) for n in names}
+            feed = {n: np.array([getattr(r, INPUTS[n]) for r in rows], np.int64) for n in names}
             found.append(self._session.run(None, feed)[0])  # (batch, dim)
         vectors = np.concatenate(found)[np.argsort(order)] if found else np.empty((0, 0))
         return checked_vectors(vectors, len(listed))
@@ -306,24 +306,16 @@ def _hushed() -> Iterator[None]:
         root.setLevel(before)
 
 
-@contextlib.contextmanager
-def _plain_masks() -> Iterator[None]:
+def _plain_masks() -> Any:
     """Attention masks by broadcasting: torch.onnx cannot write vmap (Gemma3's local windows)."""
     from transformers import masking_utils as masks
 
-    own = vars(masks)
-    plain = {
-        "_vmap_expansion_sdpa": lambda mask: (
-            lambda *at: mask(*own["_non_vmap_expansion_sdpa"](*at))
-        ),
-        "TransformGetItemToIndex": contextlib.nullcontext,
-    }
-    before = {name: own[name] for name in plain if name in own}
-    own.update(plain)
-    try:
-        yield
-    finally:
-        own.update(before)
+    return mock.patch.multiple(
+        masks,
+        create=True,
+        _vmap_expansion_sdpa=lambda mask: lambda *at: mask(*masks._non_vmap_expansion_sdpa(*at)),
+        TransformGetItemToIndex=contextlib.nullcontext,
+    )
 
 
 def _write_graph(model: SentenceTransformer, file: Path) -> None:

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from embkit.advice.advise import Advice, advise, decide
-from embkit.advice.check import validate_curve
+from embkit.advice.advise import Advice, advise, decide, validate_curve
 from embkit.advice.curves import HEAD_START, Curve
 from embkit.advice.evidence import FEW_PAIRS, Evidence, Trial, gather, small_sizes
 from embkit.advice.rules import CEILING, FEW_DEV, Limits, advice_rules
@@ -53,7 +52,9 @@ def evidence(**changes):
 
 
 def reasons(advice):
-    return dict(advice.reasons)
+    found = dict(advice.reasons)
+    assert set(found) <= {*advice_rules().index, "what first"}
+    return found
 
 
 def test_much_to_gain_is_a_yes_and_what_won_on_dev_comes_first():
