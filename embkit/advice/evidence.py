@@ -21,7 +21,6 @@ from ..evaluation.metrics import bootstrap_ci, paired_test
 from ..evaluation.ranking import rank, score
 from ..files import write_atomic
 from ..models.loading import load_model
-from ..models.packing import embed
 from ..pairs.pairs import collect
 from ..recipes.recipe import Recipe
 from .curves import Curve
@@ -258,6 +257,8 @@ def _trial(pairs: int, run: Measured, base: pd.Series, contrastive: Measured) ->
 
 def _texts(model: Any, domain: Domain, base: pd.Series) -> dict[str, float]:
     """What the texts are like, and how long one query takes."""
+    from ..models.packing import embed
+
     asked = [domain.queries[q] for q in base.index]
     documents = list(domain.corpus.values())[:SAMPLE]
     found: dict[str, float] = {
