@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ..assets.catalogue import CATALOGUE, resolve, state
+from ..assets import catalogue
 from ..data import Domain
 from ..display import Table
 from ..errors import EmbkitError, unknown
@@ -160,15 +160,16 @@ def _look(query: str, indices: dict[str, Any], domain: Domain, k: int, as_json: 
 )
 def assets(chosen: argparse.Namespace) -> int:
     """Fetches, checks and unpacks those that are named, or shows the list."""
-    given = chosen.names or list(CATALOGUE)
-    if strange := [name for name in given if name not in CATALOGUE]:
-        raise unknown("asset", strange[0], CATALOGUE)
-    for asset in map(CATALOGUE.__getitem__, given):
+    known = catalogue.CATALOGUE
+    given = chosen.names or list(known)
+    if strange := [name for name in given if name not in known]:
+        raise unknown("asset", strange[0], known)
+    for asset in map(known.__getitem__, given):
         if chosen.list:
-            package = asset.package
+            package, told = asset.package, catalogue.state(asset)
             sizes = f"{package.size / 1e6:.0f} MB to fetch, {asset.size / 1e6:.0f} MB on disk"
             shell.say(f"{asset.name:<10} {asset.title}")
-            shell.say(f"{'':<10} {asset.licence}; {package.requirement}: {sizes}; {state(asset)}")
+            shell.say(f"{'':<10} {asset.licence}; {package.requirement}: {sizes}; {told}")
             continue
         with tqdm(desc=asset.name, unit="B", unit_scale=True, leave=False) as bar:
 
@@ -178,6 +179,6 @@ def assets(chosen: argparse.Namespace) -> int:
                 bar.total = total
                 bar.update(done - bar.n)
 
-            folder = resolve(asset.name, progress=show)
+            folder = catalogue.resolve(asset.name, progress=show)
         shell.say(f"{asset.name}: {asset.title} ({asset.licence}), checked, in {folder}")
     return OK
