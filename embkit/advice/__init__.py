@@ -5,8 +5,7 @@ from ..lazy import exports
 __getattr__, __dir__, __all__ = exports(
     __name__,
     {
-        "advise": ["Advice"],
-        "check": ["validate_curve"],
+        "advise": ["Advice", "validate_curve"],
         "curves": ["Curve"],
         "evidence": ["Evidence"],
         "rules": ["advice_rules"],

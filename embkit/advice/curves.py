@@ -30,14 +30,9 @@ class Curve(Shown):
         1 - nDCG(n) = (1 - nDCG(0)) · (1 + n / h)^-b
 
     nDCG(0) is the general model's own, measured; h is ``HEAD_START``; b is fitted by least squares
-    in logarithms. A plain power law in n, fitted to small runs, misses that they lie near n = 0: on
-    ICD-10-CM it expects too little. The interval is that of one further run: Student's t, with the
-    spread of the points around the curve pooled with the usual one (``SPREAD``), because three
-    points say little about their own.
-
-    Args:
-        start: nDCG@10 of the general model.
-        points: pairs -> nDCG@10 of a run on so many; one or more.
+    in logarithms. A plain power law in n misses that small runs lie near n = 0: on ICD-10-CM it
+    expects too little. The interval is that of one further run: Student's t, with the spread of the
+    points around the curve pooled with the usual one (``SPREAD``), as three points say little.
 
     Raises:
         EmbkitError: no point, or a value outside 0 to 1.
@@ -50,8 +45,8 @@ class Curve(Shown):
     Paper: Hernandez et al., Scaling laws for transfer, 2021 (pre-training as so much more data).
     """
 
-    start: float
-    points: Mapping[int, float]
+    start: float  # nDCG@10 of the general model
+    points: Mapping[int, float]  # pairs -> nDCG@10 of a run on so many; one or more
 
     def __post_init__(self) -> None:
         fits = all(n > 0 and 0 <= value <= 1 for n, value in self.points.items())
@@ -66,16 +61,15 @@ class Curve(Shown):
     def _fit(self) -> tuple[float, float, float]:
         """The power; the sum of squares of the places; the spread around the curve."""
         x = np.log1p(np.array(list(self.points), dtype=float) / HEAD_START)
-        y = np.array([self._fallen(value) for value in self.points.values()])
-        power = float(x @ y) / float(x @ x)
+        y = np.array([math.log(self._error / max(1 - v, 1e-3)) for v in self.points.values()])
+        power, squares = float(x @ y) / float(x @ x), float(x @ x)
         left = y - power * x
         free = EXPERIENCE + len(x) - 1
-        spread = math.sqrt((EXPERIENCE * SPREAD**2 + float(left @ left)) / free)
-        return power, float(x @ x), spread
+        return power, squares, math.sqrt((EXPERIENCE * SPREAD**2 + float(left @ left)) / free)
 
-    def _fallen(self, value: float) -> float:
-        """By how much the error has fallen, in logarithms."""
-        return math.log(max(1 - self.start, 1e-3) / max(1 - value, 1e-3))
+    @property
+    def _error(self) -> float:
+        return max(1 - self.start, 1e-3)
 
     @property
     def power(self) -> float:
@@ -84,19 +78,17 @@ class Curve(Shown):
 
     def at(self, pairs: int) -> float:
         """The expected nDCG@10 after training on so many pairs."""
-        return 1 - max(1 - self.start, 1e-3) * (1 + pairs / HEAD_START) ** -self.power
+        return 1 - self._error * (1 + pairs / HEAD_START) ** -self.power
 
-    def interval(self, pairs: int, level: float = 0.95) -> tuple[float, float]:
-        """Within what a run on so many pairs will end, with a probability of ``level``."""
+    def interval(self, pairs: int) -> tuple[float, float]:
+        """Within what a run on so many pairs will end, with a probability of 95%."""
         from scipy import stats
 
         power, squares, spread = self._fit
         place = math.log1p(pairs / HEAD_START)
-        beyond = math.sqrt(1 + place**2 / squares)
         free = EXPERIENCE + len(self.points) - 1
-        width = float(stats.t.ppf(0.5 + level / 2, free)) * spread * beyond
-        error = max(1 - self.start, 1e-3)
-        low, high = (1 - error * math.exp(-power * place + side) for side in (width, -width))
+        width = float(stats.t.ppf(0.975, free)) * spread * math.sqrt(1 + place**2 / squares)
+        low, high = (1 - self._error * math.exp(-power * place + s) for s in (width, -width))
         return max(0.0, low), high
 
     def rows(self, *pairs: int) -> list[dict[str, float | int | None]]:

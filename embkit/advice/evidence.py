@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import statistics
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from functools import partial
+from timeit import timeit
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..data import Domain
+from ..data.text_checks import fertility, letter_words, words
 from ..display import Shown, Table
 from ..errors import EmbkitError
 from ..evaluation.metrics import bootstrap_ci, paired_test
@@ -26,6 +28,8 @@ from .curves import Curve
 if TYPE_CHECKING:
     import pandas as pd
 
+    Measured = tuple[pd.Series, float]  # nDCG@10 of each dev query, and the seconds of training
+
 SIZES = (500, 1000, 2000)  # pairs of the small runs
 FEW_PAIRS = 200  # below so many, no small run is tried: nothing could be told from it
 SEARCHED = 20_000  # documents that dev's queries are searched in, at most
@@ -36,30 +40,23 @@ TRIALS: dict[str, dict[str, Any]] = {  # approaches that are tried beside contra
     "hard negatives": {"hard_negatives": 1, "relative_margin": 0.05},
     "corpus": {"approach": "corpus"},
 }
+INTERVAL = "{:.3f} [{:.3f}, {:.3f}]"
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A small run of one approach, against the general model and against contrastive training.
-
-    Args:
-        pairs: that it was trained on.
-        ndcg: nDCG@10 on dev.
-        gain: over the general model, with ``low`` and ``high``, its 95% interval, and ``p``.
-        over_contrastive: over contrastive training on the same pairs, with ``p_contrastive``.
-        seconds: of training.
-    """
+    """A small run of one approach, against the general model and against contrastive training."""
 
     pairs: int
-    ndcg: float
-    gain: float
+    ndcg: float  # on dev, at 10
+    gain: float  # over the general model, with its 95% interval and p of a paired test
     low: float
     high: float
     p: float
-    sd: float
-    over_contrastive: float = 0.0
+    sd: float  # of the gains over queries
+    over_contrastive: float = 0.0  # on the same pairs
     p_contrastive: float = 1.0
-    seconds: float = 0.0
+    seconds: float = 0.0  # of training
 
     @property
     def told(self) -> str:
@@ -69,52 +66,28 @@ class Trial:
 
 @dataclass(frozen=True, repr=False)
 class Evidence(Shown):
-    """Facts of a domain and a general model. No test split was read.
-
-    Args:
-        domain: its name.
-        model: the general model.
-        pairs: labelled training pairs.
-        dev_queries: queries that decide; ``test_queries`` are only counted.
-        documents: to search; ``searched`` of them, with dev's queries.
-        base: nDCG@10 of the general model on dev, with its 95% interval ``base_ci``.
-        bm25: nDCG@10 of BM25 on dev.
-        fertility: tokens that the model's tokenizer makes of a word, on average.
-        whole: share of the words (as often as they occur) that it keeps whole.
-        query_words: of a query, the median; ``document_words`` of a document.
-        short_gap: nDCG@10 of the shorter half of dev's queries less that of the longer half.
-        query_ms: milliseconds to encode one query, the median of 20.
-        index_mb: megabytes of all documents' vectors in float32.
-        parameters: of the model.
-        curve: nDCG@10 on dev by training pairs; None where nothing was trained.
-        trials: approach -> what a small run of it gave.
-    """
+    """Facts of a domain and a general model. No test split was read."""
 
     domain: str
     model: str
-    pairs: int
-    dev_queries: int
+    pairs: int  # labelled, for training
+    dev_queries: int  # which decide; those of the tests are only counted
     test_queries: int
     documents: int
-    searched: int
-    base: float
+    searched: int  # of the documents, with dev's queries
+    base: float  # nDCG@10 of the general model on dev, with its 95% interval
     base_ci: tuple[float, float]
-    bm25: float
-    fertility: float = 1.0
-    whole: float = 1.0
-    query_words: float = 0.0
+    bm25: float  # nDCG@10 on dev
+    fertility: float = 1.0  # tokens that the model's tokenizer makes of a word, on average
+    whole: float = 1.0  # share of the words, as often as they occur, that it keeps whole
+    query_words: float = 0.0  # the median
     document_words: float = 0.0
-    short_gap: float = 0.0
-    query_ms: float = 0.0
-    index_mb: float = 0.0
+    short_gap: float = 0.0  # nDCG@10 of the shorter half of dev's queries less the longer half's
+    query_ms: float = 0.0  # milliseconds to encode one query, the median of 20
+    index_mb: float = 0.0  # megabytes of all documents' vectors in float32
     parameters: int = 0
-    curve: Curve | None = None
-    trials: Mapping[str, Trial] = field(default_factory=dict)
-
-    @property
-    def best_trial(self) -> tuple[str, Trial]:
-        """The small run that gains most over the general model, with its name."""
-        return max(self.trials.items(), key=lambda item: item[1].gain)
+    trials: Mapping[str, Trial] = field(default_factory=dict)  # approach -> its small run
+    curve: Curve | None = None  # None where nothing was trained
 
     @property
     def expected(self) -> tuple[float, float, float] | None:
@@ -124,15 +97,22 @@ class Evidence(Shown):
     @property
     def expected_told(self) -> str:
         """The same in words."""
-        return "{:.3f} [{:.3f}, {:.3f}]".format(*self.expected) if self.expected else "unknown"
+        return INTERVAL.format(*self.expected) if self.expected else "unknown"
 
     @property
     def base_told(self) -> str:
         """The general model's score and its interval, in words."""
-        return f"{self.base:.3f} [{self.base_ci[0]:.3f}, {self.base_ci[1]:.3f}]"
+        return INTERVAL.format(self.base, *self.base_ci)
 
-    def rows(self) -> list[tuple[str, str, str]]:
-        """What, its value, and what it says: the table that is shown."""
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return vars(self) | {
+            "trials": {name: vars(trial) for name, trial in self.trials.items()},
+            "curve": self.curve.rows(self.pairs, 2 * self.pairs) if self.curve else None,
+        }
+
+    def table(self) -> Table:
+        """What, its value, and what it says."""
         words = f"{self.query_words:g}, {self.document_words:g}"
         rows = [
             ("training pairs", f"{self.pairs:,}", "what can be learnt from"),
@@ -153,72 +133,42 @@ class Evidence(Shown):
         if self.curve:
             what = f"expected of all {self.pairs:,} pairs"
             rows.append((what, self.expected_told, "by the learning curve"))
-        return rows
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        found = {k: v for k, v in vars(self).items() if k not in ("curve", "trials")}
-        found["base_ci"] = list(self.base_ci)
-        found["trials"] = {name: asdict(trial) for name, trial in self.trials.items()}
-        found["curve"] = self.curve.rows(self.pairs, 2 * self.pairs) if self.curve else None
-        return found
-
-    def table(self) -> Table:
-        """The rows."""
-        return Table(["what", "here", "which is"], self.rows())
+        return Table(["what", "here", "which is"], rows)
 
     def __repr__(self) -> str:
         return str(self)
 
 
 def gather(
-    domain: Domain,
-    model: str = "minilm",
-    *,
-    recipe: Recipe | None = None,
-    sizes: Sequence[int] | None = None,
-    trials: Mapping[str, Mapping[str, Any]] | None = None,
-    train: bool = True,
-    quiet: bool = False,
+    domain: Domain, model: str = "minilm", *, train: bool = True, quiet: bool = False
 ) -> Evidence:
     """Measures a domain: texts, baselines and, where there are labels enough, a learning curve.
 
-    Small runs are kept in the store like all runs: the second call trains nothing.
-
-    Args:
-        domain: only its train and dev splits are read.
-        model: the general model.
-        recipe: of the small runs and of the full one; default: ``default_recipe``.
-        sizes: pairs of the small runs; default: ``SIZES``, or a quarter, half and all of fewer.
-        trials: approach -> changes of the recipe, tried with the largest small run's pairs;
-            default: mined hard negatives, and the softmax over the whole corpus.
-        train: whether anything may be trained.
+    Only the train and dev splits are read. Small runs, where ``train`` allows them, are kept in the
+    store like all runs: the second call trains nothing.
 
     Raises:
         EmbkitError: no dev queries, or the model cannot be had.
     """
-    pairs, dev = len(collect(domain, "human")[0]), domain.split("dev")
-    if not dev:
+    pairs = len(collect(domain, "human")[0])
+    if not domain.split("dev"):
         raise EmbkitError(
             f"{domain.name!r} without dev queries",
             expected="a dev split: the test splits may advise nothing",
             hint="ek.load_domain(folder) splits one off; or add one to qrels['dev']",
         )
-    searched = domain.dev_corpus(SEARCHED)
     loaded = load_model(model)
-    base = _ndcg(rank(loaded, domain, "dev", documents=searched, k=10), domain)
-    bm25 = score(rank("bm25", domain, "dev", documents=searched, k=10), domain, "dev", ["ndcg@10"])
+    base = untrained_on_dev(loaded, domain)
     curve, tried = None, {}
     if train and pairs >= FEW_PAIRS:
-        recipe = recipe or default_recipe(pairs, model)
-        runs = _small(recipe, domain, small_sizes(pairs, sizes), searched, quiet)
-        curve = _through(base, runs)
+        recipe = default_recipe(pairs, model)
+        runs = small_runs(recipe, domain, small_sizes(pairs), quiet)
+        curve = curve_through(base, runs)
         most = max(runs)
-        plain = runs[most][0]
-        tried["contrastive"] = _trial(most, runs[most], base, plain)
-        for name, changes in (TRIALS if trials is None else trials).items():
-            one = _small(recipe.replace(**changes), domain, [most], searched, quiet)
-            tried[name] = _trial(most, one[most], base, plain)
+        tried["contrastive"] = _trial(most, runs[most], base, runs[most])
+        for name, changes in TRIALS.items():
+            one = small_runs(recipe.replace(**changes), domain, [most], quiet)
+            tried[name] = _trial(most, one[most], base, runs[most])
     return Evidence(
         domain=domain.name,
         model=str(model),
@@ -226,29 +176,16 @@ def gather(
         dev_queries=len(base),
         test_queries=sum(len(domain.split(split)) for split in domain.test_splits),
         documents=len(domain.corpus),
-        searched=len(searched),
+        searched=len(domain.dev_corpus(SEARCHED)),
         base=float(base.mean()),
         base_ci=bootstrap_ci(base),
-        bm25=float(bm25["ndcg@10"].mean()),
+        bm25=float(untrained_on_dev("bm25", domain).mean()),
         parameters=sum(p.numel() for p in loaded.parameters()),
         index_mb=len(domain.corpus) * (loaded.get_embedding_dimension() or 0) * 4 / 1e6,
         curve=curve,
         trials=tried,
         **_texts(loaded, domain, base),
     )
-
-
-def small_curve(
-    recipe: Recipe, domain: Domain, sizes: Sequence[int], *, quiet: bool = False
-) -> Curve:
-    """The learning curve on dev, from runs of a recipe whose seed says which pairs are drawn."""
-    searched = domain.dev_corpus(SEARCHED)
-    base = _ndcg(rank(load_model(recipe.model), domain, "dev", documents=searched, k=10), domain)
-    return _through(base, _small(recipe, domain, sizes, searched, quiet))
-
-
-def _through(base: pd.Series, runs: Mapping[int, tuple[pd.Series, float]]) -> Curve:
-    return Curve(float(base.mean()), {n: float(values.mean()) for n, (values, _) in runs.items()})
 
 
 def default_recipe(pairs: int, model: str = "minilm") -> Recipe:
@@ -265,14 +202,31 @@ def small_sizes(pairs: int, sizes: Sequence[int] | None = None) -> list[int]:
     return sorted({max(2, pairs // 4), max(3, pairs // 2), pairs})
 
 
-def on_dev(run: Any, domain: Domain, documents: Sequence[str] | None = None) -> pd.Series:
-    """nDCG@10 of each dev query for a run, kept in its folder.
+def small_runs(
+    recipe: Recipe, domain: Domain, sizes: Sequence[int], quiet: bool = False
+) -> dict[int, Measured]:
+    """Pairs -> what a run on so many gives; the recipe's seed says which are drawn."""
+    from ..training.trainer import train
 
-    Args:
-        run: a finished run.
-        domain: whose dev queries.
-        documents: ids to search; default: at most ``SEARCHED`` of the corpus.
-    """
+    found, whole = {}, len(collect(domain, recipe.pairs)[0])
+    for n in sizes:
+        run = train(recipe.replace(max_pairs=n if n < whole else None), domain, quiet=quiet)
+        found[n] = on_dev(run, domain), run.seconds
+    return found
+
+
+def curve_through(base: pd.Series, runs: Mapping[int, Measured]) -> Curve:
+    """The learning curve from the general model's nDCG@10 of each dev query through small runs."""
+    return Curve(float(base.mean()), {n: float(values.mean()) for n, (values, _) in runs.items()})
+
+
+def untrained_on_dev(what: Any, domain: Domain) -> pd.Series:
+    """nDCG@10 of each dev query for a model or ``"bm25"``."""
+    return _ndcg(rank(what, domain, "dev", documents=domain.dev_corpus(SEARCHED), k=10), domain)
+
+
+def on_dev(run: Any, domain: Domain, documents: Sequence[str] | None = None) -> pd.Series:
+    """nDCG@10 of each dev query for a run, in ``SEARCHED`` documents at most; kept with the run."""
     import pandas as pd
 
     documents = documents or domain.dev_corpus(SEARCHED)
@@ -292,41 +246,17 @@ def _ndcg(ranking: Any, domain: Domain) -> pd.Series:
     return score(ranking, domain, "dev", ["ndcg@10"])["ndcg@10"]
 
 
-def _small(
-    recipe: Recipe, domain: Domain, sizes: Sequence[int], searched: Sequence[str], quiet: bool
-) -> dict[int, tuple[pd.Series, float]]:
-    """Pairs -> each dev query's nDCG@10 and the seconds of training."""
-    from ..training.trainer import train
-
-    found, whole = {}, len(collect(domain, recipe.pairs)[0])
-    for n in sizes:
-        run = train(recipe.replace(max_pairs=n if n < whole else None), domain, quiet=quiet)
-        found[n] = on_dev(run, domain, searched), run.seconds
-    return found
-
-
-def _trial(pairs: int, run: tuple[pd.Series, float], base: pd.Series, plain: pd.Series) -> Trial:
+def _trial(pairs: int, run: Measured, base: pd.Series, contrastive: Measured) -> Trial:
     values, seconds = run
-    test = paired_test(values, base)
-    other = paired_test(values, plain) if values is not plain else None
-    spread = (values - base.loc[values.index]).to_numpy()
-    return Trial(
-        pairs=pairs,
-        ndcg=float(values.mean()),
-        gain=test.delta,
-        low=test.ci_low,
-        high=test.ci_high,
-        p=test.p,
-        sd=float(np.std(spread, ddof=1)) if len(spread) > 1 else 0.0,
-        over_contrastive=other.delta if other else 0.0,
-        p_contrastive=other.p if other else 1.0,
-        seconds=seconds,
-    )
+    test, other = paired_test(values, base), paired_test(values, contrastive[0])
+    gains = (values - base.loc[values.index]).to_numpy()
+    sd = float(np.std(gains, ddof=1)) if len(gains) > 1 else 0.0
+    ndcg, against = float(values.mean()), (other.delta, other.p)
+    return Trial(pairs, ndcg, test.delta, test.ci_low, test.ci_high, test.p, sd, *against, seconds)
 
 
 def _texts(model: Any, domain: Domain, base: pd.Series) -> dict[str, float]:
     """What the texts are like, and how long one query takes."""
-    from ..data.text_checks import fertility, letter_words, words
     from ..models.packing import embed
 
     asked = [domain.queries[q] for q in base.index]
@@ -347,10 +277,6 @@ def _texts(model: Any, domain: Domain, base: pd.Series) -> dict[str, float]:
     if short.any() and not short.all():
         values = base.to_numpy()
         found["short_gap"] = float(values[short].mean() - values[~short].mean())
-    took = []
-    for text in asked[:TYPED]:
-        started = time.perf_counter()
-        embed(model, [text])
-        took.append(time.perf_counter() - started)
+    took = [timeit(partial(embed, model, [text]), number=1) for text in asked[:TYPED]]
     found["query_ms"] = 1000 * statistics.median(took)
     return found

@@ -9,8 +9,8 @@ import warnings
 from collections.abc import Sequence
 
 from ..errors import EmbkitError
-from . import advising, data, models, results, training
-from .terminal import BAD_INPUT, EXITS, INTERRUPTED, note
+from . import data, results, training
+from .terminal import BAD_INPUT, DECLARED, EXITS, INTERRUPTED, note
 
 ABOUT = "Learn and do the fine-tuning of embedding models: the notebooks' functions, typed."
 FIRST_STEPS = """first steps:
@@ -31,21 +31,18 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for kind in (data, advising, training, results, models):
-        kind.add(commands)
+    for module in (data, training, results):
+        for add in DECLARED[module.__name__]:
+            add(commands)
     return made
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns its exit code.
-
-    0: done; 1: done, and a problem was found; 2: bad input, told in one error; 130: stopped by
-    Ctrl-C.
-    """
+    """Runs one command; returns its exit code, one of ``EXITS``."""
     chosen = parser().parse_args(arguments)
     try:
-        with warnings.catch_warnings():  # libraries' notes to each other
-            warnings.simplefilter("ignore", FutureWarning)
+        # libraries' notes to each other
+        with warnings.catch_warnings(action="ignore", category=FutureWarning):
             return chosen.do(chosen)
     except EmbkitError as error:
         note(error)

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import textwrap
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
+from tqdm import tqdm
+
+from ..assets.catalogue import names
+from ..data import Domain, load_domain
 from ..display import visible
 from ..errors import EmbkitError, unknown
-
-if TYPE_CHECKING:
-    from ..data import Domain
-    from ..evaluation.scores import Scores
-    from ..models.vectors import Vectors
-    from ..runs import Run
+from ..evaluation.ranking import evaluate
+from ..evaluation.scores import Scores
+from ..models.encoding import encode_as
+from ..models.loading import as_model
+from ..models.vectors import Vectors
+from ..runs import RECORD, Run, finished, store
 
 OK, FOUND, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 EXITS = """exit codes:
@@ -27,76 +33,81 @@ EXITS = """exit codes:
   130  stopped by Ctrl-C; the same command goes on from what was finished"""
 
 Command = Callable[[argparse.Namespace], int]
-Commands = Any  # what argparse's add_subparsers returns
+DECLARED: dict[str, list[Callable[[Any], None]]] = defaultdict(list)  # by module, in their order
 
 
-def say(text: object = "", to: TextIO | None = None) -> None:
-    """Writes lines, each of them ``visible``."""
+def say(text: object = "", to: TextIO | None = None) -> int:
+    """Writes lines, each of them ``visible``; what is said last ends a command with ``OK``."""
     stream = to or sys.stdout
     shown = "\n".join(map(visible, str(text).split("\n"))) + "\n"
-    try:
-        stream.write(shown)
-    except UnicodeEncodeError:  # a terminal that knows fewer letters
-        encoding = stream.encoding or "ascii"
-        stream.write(shown.encode(encoding, "replace").decode(encoding))
+    encoding = stream.encoding or "utf-8"  # a terminal may know fewer letters
+    stream.write(shown.encode(encoding, "replace").decode(encoding))
     stream.flush()
+    return OK
 
 
-def note(text: object = "") -> None:
+def note(text: object = "") -> int:
     """Writes lines beside the result: to stderr, where they spoil no JSON."""
-    say(text, sys.stderr)
+    return say(text, sys.stderr)
 
 
-def as_json(value: Any) -> None:
-    """Writes a value as JSON, all of it in ASCII."""
-    say(json.dumps(value, indent=1))
+def answer(as_json: bool, value: Any, text: object) -> int:
+    """Writes a result, as JSON in ASCII or as text."""
+    return say(json.dumps(value, indent=1) if as_json else text)
+
+
+def option(*names: str, **settings: Any) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """An argument of a command, as ``add_argument`` takes it."""
+    return names, settings
 
 
 def command(
-    commands: Commands,
-    do: Command,
     help: str,
     example: str,
+    *options: tuple[tuple[str, ...], dict[str, Any]],
     more: str = "",
-    *,
     domain: str = "--domain",
     json: bool = True,
-) -> argparse.ArgumentParser:
-    """A new command, called as its function is.
+) -> Callable[[Command], Command]:
+    """Declares a command that is called as its function is, and gives the exit code.
 
     Args:
-        commands: where it is added.
-        do: what it does; gives the exit code.
-        help: one line, without a full stop.
+        help: one line, without a full stop; ``more`` follows in the command's own help.
         example: a call that works, without ``python -m embkit``.
-        more: sentences for the command's own help.
         domain: how a domain is given: ``--domain``, ``domain`` (its place), or empty: not at all.
-        json: whether it can print JSON.
     """
-    parser = commands.add_parser(
-        do.__name__,
-        help=help,
-        description=textwrap.fill(f"{help[:1].upper()}{help[1:]}.{more and ' ' + more}", 80),
-        epilog=f"example:\n  python -m embkit {example}\n\n{EXITS}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(do=do)
-    if domain:
-        _domain_options(parser, domain)
-    if json:
-        parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    return parser
+
+    def declared(do: Command) -> Command:
+        def add(commands: Any) -> None:
+            parser = commands.add_parser(
+                do.__name__,
+                help=help,
+                description=textwrap.fill(f"{help[:1].upper()}{help[1:]}. {more}", 80),
+                epilog=f"example:\n  python -m embkit {example}\n\n{EXITS}",
+                formatter_class=argparse.RawDescriptionHelpFormatter,
+            )
+            parser.set_defaults(do=do)
+            if domain:
+                _domain_options(parser, domain)
+            if json:
+                parser.add_argument("--json", action="store_true", help="print the result as JSON")
+            for flags, settings in options:
+                parser.add_argument(*flags, **settings)
+
+        DECLARED[do.__module__].append(add)
+        return do
+
+    return declared
 
 
 def _domain_options(parser: argparse.ArgumentParser, name: str) -> None:
     """How a command is told which domain, and how to read one's own data."""
-    settings: dict[str, Any] = {} if name.startswith("-") else {"nargs": "?"}
     parser.add_argument(
         name,
         metavar="DOMAIN",
-        **settings,
         help="icd10cm, python_code, or data of your own: a folder in BEIR's layout, a file of "
         "pairs, a hub id (default: EMBKIT_DOMAIN, else icd10cm)",
+        **({} if name.startswith("-") else {"nargs": "?"}),  # type: ignore[arg-type]
     )
     parser.add_argument(
         "--profile", help="smoke, workshop or full (default: EMBKIT_PROFILE, else workshop)"
@@ -114,22 +125,13 @@ def _domain_options(parser: argparse.ArgumentParser, name: str) -> None:
 
 def the_domain(chosen: argparse.Namespace) -> Domain:
     """The domain that the arguments name."""
-    from ..data import load_domain
-
-    return load_domain(
-        chosen.domain,
-        profile=chosen.profile,
-        columns=_columns(chosen.columns),
-        encoding=chosen.encoding,
-        subset=chosen.subset,
-    )
+    given = {name: getattr(chosen, name) for name in ("profile", "encoding", "subset")}
+    return load_domain(chosen.domain, columns=_columns(chosen.columns), **given)
 
 
 def _columns(given: Sequence[str] | None) -> dict[str, Any] | None:
-    if given is None:
-        return None
     found: dict[str, list[Any]] = {}
-    for text in given:
+    for text in given or ():
         role, equals, column = text.partition("=")
         if not equals or not role or not column:
             raise EmbkitError(
@@ -139,20 +141,14 @@ def _columns(given: Sequence[str] | None) -> dict[str, Any] | None:
             )
         found.setdefault(role, []).append(int(column) if column.isdecimal() else column)
     # a role that is given twice has two columns
-    return {role: columns if columns[1:] else columns[0] for role, columns in found.items()}
+    return {role: cols if cols[1:] else cols[0] for role, cols in found.items()} or None
 
 
 def subject(domain: Domain, what: str) -> Any:
     """What a text names, as ``evaluate`` takes it: ``bm25``, a run, or a model.
 
     A run is named by its folder, its name in the store, or the beginning of its name or recipe.
-
-    Raises:
-        EmbkitError: there is no such run or model, or several.
     """
-    from ..assets.catalogue import names
-    from ..runs import RECORD, Run, finished
-
     if what == "bm25" or what in names():
         return what
     path = Path(what).expanduser()
@@ -177,13 +173,7 @@ def subject(domain: Domain, what: str) -> Any:
 
 
 def run_or_best(domain: Domain, name: str | None) -> Run | None:
-    """The run that is named, else the one with the best dev score; None where there is none.
-
-    Raises:
-        EmbkitError: the name is that of a model.
-    """
-    from ..runs import Run, finished
-
+    """The run that is named, else the one with the best dev score; None where there is none."""
     if name is None:
         return max(finished(domain), key=lambda run: run.dev_score, default=None)
     found = subject(domain, name)
@@ -198,13 +188,7 @@ def run_or_best(domain: Domain, name: str | None) -> Run | None:
 
 def encoded(model: Any, texts: list[str], label: str = "encoding") -> Vectors:
     """Documents' embeddings from the cache of evaluation, with a bar where they are made."""
-    from tqdm import tqdm
-
-    from ..models.encoding import encode_as
-    from ..models.loading import as_model
-
-    model = as_model(model)
-    total = len(set(texts))
+    model, total = as_model(model), len(set(texts))
     with tqdm(desc=label, total=total, unit="text", file=sys.stderr, mininterval=1, delay=1) as bar:
         told = lambda done: bar.update(done - bar.n) and None  # noqa: E731
         return encode_as(model, texts, "document", progress=told)
@@ -212,24 +196,18 @@ def encoded(model: Any, texts: list[str], label: str = "encoding") -> Vectors:
 
 def scored(what: Any, domain: Domain) -> Scores:
     """``evaluate``, with a bar while the documents are encoded for the first time."""
-    from ..evaluation.ranking import evaluate
-    from ..runs import Run
-
-    kept = isinstance(what, Run) and (what.path / "scores.json").is_file()
-    if what != "bm25" and not kept and not _has_scores(domain, what):
-        label = what.label if isinstance(what, Run) else str(what)
+    if what != "bm25" and not _has_scores(domain, what):
+        label = getattr(what, "label", str(what))
         encoded(what, list(domain.corpus.values()), f"{label}: encoding")
     return evaluate(what, domain)
 
 
-def _has_scores(domain: Domain, model: Any) -> bool:
-    from ..evaluation.scores import Scores
-    from ..runs import store
-
+def _has_scores(domain: Domain, what: Any) -> bool:
+    """Whether a run, or a model of this name, has been scored."""
+    if isinstance(what, Run):
+        return (what.path / "scores.json").is_file()
     for path in store(domain).glob("base-*/scores.json"):
-        try:
-            if Scores.load(path).base_model == str(model):
+        with contextlib.suppress(EmbkitError):  # cut off
+            if Scores.load(path).base_model == str(what):
                 return True
-        except EmbkitError:
-            continue
     return False

@@ -19,10 +19,8 @@ SHOWN = 160  # characters of a text in the examples
 def card(source: str | Domain, model: Any = MODEL) -> str:
     """The card of a domain in Markdown: source, terms, counts, lengths, examples, limits.
 
-    Args:
-        source: the name of a domain that comes with embkit, whose three profiles stand side by
-            side; or any Domain.
-        model: whose tokens are counted, and whose window is said to cut texts.
+    Of a name, a domain that comes with embkit, the three profiles stand side by side. ``model`` is
+    the one whose tokens are counted, and whose window is said to cut texts.
     """
     if isinstance(source, Domain):
         domains = {source.profile: source}
@@ -31,57 +29,45 @@ def card(source: str | Domain, model: Any = MODEL) -> str:
     last = domains.get("workshop") or next(iter(domains.values()))
     about = list(domains.values())[-1].about  # the largest names all of its sources
     first = last.test_splits[0]
-    made = (
-        f"Made by `python -m embkit card {source}`; every figure below is computed."
-        if isinstance(source, str) and source in SOURCES
-        else "Every figure below is computed."
-    )
-    examples = [
-        {"query": _short(query), "right document": _short(text)}
-        for query, text in last.examples(first, 8)
-    ]
-    parts = [
-        f"# {markdown(about.get('title', last.name))}",
-        made,
-        "## Source",
-        about.get("source", "").rstrip(".") + ".",
-        "## Terms",
-        about.get("terms", "Not known."),
-        "## Counts",
-        _beside({p: {k: f"{v:,}" for k, v in _counts(d).items()} for p, d in domains.items()}),
-        _beside({p: {"content hash": d.hash} for p, d in domains.items()}),
-        "## Splits",
-        _splits(last),
-        "## Lengths",
-        _beside({p: _lengths(d, model) for p, d in domains.items()}),
-        f"## Examples ({last.profile}, {first})",
-        table(examples).to_markdown(),
-        "## Limits",
-        about.get("limits", "Not known."),
-    ]
+    made = "Every figure below is computed."
+    if isinstance(source, str) and source in SOURCES:
+        made = f"Made by `python -m embkit card {source}`; every figure below is computed."
+    some = last.examples(first, 8)
+    examples = [{"query": _short(query), "right document": _short(text)} for query, text in some]
+    counts = {p: {k: f"{v:,}" for k, v in _counts(d).items()} for p, d in domains.items()}
+    hashes = {p: {"content hash": d.hash} for p, d in domains.items()}
+    sections = {
+        "Source": about.get("source", "").rstrip(".") + ".",
+        "Terms": about.get("terms", "Not known."),
+        "Counts": f"{_beside(counts)}\n\n{_beside(hashes)}",
+        "Splits": _splits(last),
+        "Lengths": _beside({p: _lengths(d, model) for p, d in domains.items()}),
+        f"Examples ({last.profile}, {first})": table(examples).to_markdown(),
+        "Limits": about.get("limits", "Not known."),
+    }
+    parts = [f"# {markdown(about.get('title', last.name))}", made]
+    parts += [f"## {head}\n\n{text}" for head, text in sections.items()]
     return "\n\n".join(parts) + "\n"
 
 
 def _splits(domain: Domain) -> str:
     """What each split is for, as far as the domain itself says it."""
-    told = []
+    told = ""
     if domain.searched:
-        told.append(
+        told = (
             "Every test split asks about groups that training never saw, and searches their "
-            "documents alone."
+            "documents alone. "
         )
     elif domain.held_out:
-        told.append(
+        told = (
             f"`{domain.held_out}` asks only about groups that training never saw, and other test "
-            "splits about documents of any group."
+            "splits about documents of any group. "
         )
-    told.append(
-        "`dev` alone chooses; test splits only report. Never-positive queries are those none of "
-        "whose right documents was ever a training positive."
+    return (
+        f"{told}`dev` alone chooses; test splits only report. Never-positive queries are those "
+        "none of whose right documents was ever a training positive."
+        + (f" {domain.about['splits']}" if "splits" in domain.about else "")
     )
-    if "splits" in domain.about:
-        told.append(domain.about["splits"])
-    return " ".join(told)
 
 
 def _counts(domain: Domain) -> dict[str, int]:
@@ -93,18 +79,16 @@ def _counts(domain: Domain) -> dict[str, int]:
     if domain.groups:
         found["groups"] = len(set(domain.groups.values()))
     if domain.negatives:
-        found["training queries with a marked negative"] = sum(
-            query in domain.negatives for query in domain.split("train")
-        )
+        marked = set(domain.negatives) & set(domain.split("train"))
+        found["training queries with a marked negative"] = len(marked)
     return found
 
 
 def _lengths(domain: Domain, model: Any) -> dict[str, str]:
     """Words, and what a model's window leaves unread."""
-    loaded = as_model(model)
+    loaded, found = as_model(model), {}
     name = model if isinstance(model, str) else "the model"
     window = loaded.max_seq_length
-    found = {}
     for kind, texts in (("documents", domain.corpus), ("queries", domain.queries)):
         words = np.array([len(text.split()) for text in texts.values()])
         found[f"{kind}, words: median"] = f"{np.median(words):.0f}"

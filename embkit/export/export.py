@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import json
 import os
@@ -10,6 +9,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,15 +33,8 @@ def to_beir(domain: Domain, folder: Folder, *, replace: bool = False) -> Path:
 
     Each split is a file of its own. Groups and parents stand in each document's ``metadata``,
     marked negatives in ``negatives.tsv``, the order of the tests and the terms of use in
-    ``domain.json``: BEIR's own tools pass over all of them.
-
-    Args:
-        domain: what to write.
-        folder: where; it is made.
-        replace: whether an earlier export in this folder may be overwritten.
-
-    Returns:
-        The folder.
+    ``domain.json``: BEIR's own tools pass over all of them. ``replace`` overwrites an earlier
+    export in this folder.
 
     Raises:
         EmbkitError: the folder holds something, or cannot be written to.
@@ -54,10 +47,10 @@ def to_beir(domain: Domain, folder: Folder, *, replace: bool = False) -> Path:
                 hint="name the split otherwise: dataclasses.replace(domain, qrels=...)",
             )
     with _fresh(folder, replace, mark="corpus.jsonl") as fresh:
-        kept = {"group": domain.groups, "parent": domain.parents}
+        own = {"group": domain.groups, "parent": domain.parents}
         documents = (
             {"_id": i, "title": "", "text": text}
-            | {"metadata": {what: of[i] for what, of in kept.items() if i in of}}
+            | {"metadata": {what: of[i] for what, of in own.items() if i in of}}
             for i, text in domain.corpus.items()
         )
         queries = ({"_id": q, "text": t, "metadata": {}} for q, t in domain.queries.items())
@@ -71,31 +64,18 @@ def to_beir(domain: Domain, folder: Folder, *, replace: bool = False) -> Path:
         marked = ((q, d, 0) for q, documents in domain.negatives.items() for d in documents)
         _tsv(fresh / "negatives.tsv", marked)
         (fresh / "README.md").write_text(_readme(domain), encoding="utf-8")
-        facts: dict[str, Any] = {
-            "name": domain.name,
-            "profile": domain.profile,
-            "hash": domain.hash,
-        }
-        facts |= {"test_splits": domain.test_splits, "held_out": domain.held_out}
-        facts["about"] = dict(domain.about)
+        names = ("name", "profile", "hash", "test_splits", "held_out")
+        facts = {name: getattr(domain, name) for name in names} | {"about": dict(domain.about)}
         (fresh / "domain.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
     return Path(folder)
 
 
 def to_datasets(domain: Domain, folder: Folder, *, replace: bool = False) -> Path:
-    """Writes a domain as a ``datasets.DatasetDict``: pairs a split, and the corpus.
+    """Writes a domain as a ``datasets.DatasetDict``, which ``load_domain`` opens, too.
 
     Each split has the columns ``anchor`` and ``positive``, ready for sentence-transformers'
     trainer; ``corpus`` has ``_id`` and ``text``. Grades and negatives are not kept: ``to_beir``
-    keeps them.
-
-    Args:
-        domain: what to write.
-        folder: where; it is made.
-        replace: whether an earlier export in this folder may be overwritten.
-
-    Returns:
-        The folder, which ``datasets.load_from_disk`` and ``load_domain`` open.
+    keeps them. ``replace`` overwrites an earlier export in this folder.
 
     Raises:
         EmbkitError: the folder holds something, or cannot be written to.
@@ -110,14 +90,11 @@ def to_datasets(domain: Domain, folder: Folder, *, replace: bool = False) -> Pat
         parts[split] = Dataset.from_dict(columns)
     corpus = {"_id": list(domain.corpus), "text": list(domain.corpus.values())}
     parts["corpus"] = Dataset.from_dict(corpus)
-    bars = datasets.is_progress_bar_enabled()
-    with _fresh(folder, replace, mark="dataset_dict.json") as fresh:
+    with _fresh(folder, replace, mark="dataset_dict.json") as fresh, ExitStack() as after:
+        if datasets.is_progress_bar_enabled():
+            after.callback(datasets.enable_progress_bars)
         datasets.disable_progress_bars()
-        try:
-            DatasetDict(parts).save_to_disk(str(fresh))
-        finally:
-            if bars:
-                datasets.enable_progress_bars()
+        DatasetDict(parts).save_to_disk(str(fresh))
         (fresh / "README.md").write_text(_readme(domain), encoding="utf-8")
     return Path(folder)
 
@@ -139,15 +116,10 @@ def to_parquet(
 
     Args:
         vectors: shape (texts, dim); a memory-mapped array is read in blocks.
-        texts: one a row.
-        ids: one a row, all different.
+        texts: one a row, with ``ids``, all different.
         target: a file, or a folder in which ``embeddings.parquet`` is made.
         coordinates: shape (texts, 2) or (texts, 3), of a map.
-        replace: whether a file that is there may be overwritten.
         columns: more columns, such as ``group=[...]``, one value a row.
-
-    Returns:
-        The file.
 
     Raises:
         EmbkitError: lengths that differ, an id twice, a file that is there.
@@ -156,10 +128,10 @@ def to_parquet(
     import pyarrow.parquet as pq
 
     # columns, checked
-    vectors = _array(vectors, "vectors", len(texts), None)
+    vectors = _array(vectors, "vectors", len(texts))
     table = {"id": list(ids), "text": list(texts)}
     if coordinates is not None:
-        places = _array(coordinates, "coordinates", len(texts), (2, 3)).astype(np.float32)
+        places = _array(coordinates, "coordinates", len(texts), 2, 3).astype(np.float32)
         table |= dict(zip("xyz", places.T, strict=False))
     for name, values in columns.items():
         if name in OWN:
@@ -185,20 +157,17 @@ def to_parquet(
         raise EmbkitError(
             f"{file.name!r} is there already", expected="a new file", hint="replace=True"
         )
-    dim = vectors.shape[1]
-    arrays = {name: pa.array(values) for name, values in table.items()}
-    fields = [pa.field(name, values.type) for name, values in arrays.items()]
-    schema = pa.schema([*fields[:2], pa.field("vector", pa.list_(pa.float32())), *fields[2:]])
+    others = pa.table(table)
+    vector = pa.field("vector", pa.list_(pa.float32()))
 
     def write(stream: Any) -> None:
+        schema = others.schema.insert(2, vector)
         with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
             for start in range(0, len(texts), ROWS):
                 block = np.asarray(vectors[start : start + ROWS], np.float32)
-                ends = pa.array(np.arange(len(block) + 1, dtype=np.int32) * dim)
-                lists = pa.ListArray.from_arrays(ends, pa.array(block.ravel()))
-                part = {name: values[start : start + ROWS] for name, values in arrays.items()}
-                part["vector"] = lists
-                writer.write_table(pa.table([part[name] for name in schema.names], schema=schema))
+                ends = np.arange(len(block) + 1, dtype=np.int32) * block.shape[1]
+                lists = pa.ListArray.from_arrays(pa.array(ends), pa.array(block.ravel()))
+                writer.write_table(others.slice(start, ROWS).add_column(2, vector, lists))
 
     return write_atomic(file, write)
 
@@ -206,16 +175,10 @@ def to_parquet(
 def export_model(
     run: Run, folder: Folder, *, replace: bool = False, report: Report | None = None
 ) -> Path:
-    """Copies a run's model as a plain sentence-transformers folder, which needs no embkit.
+    """Copies a finished run's model as a plain sentence-transformers folder: it needs no embkit.
 
-    Args:
-        run: a finished run.
-        folder: where; it is made.
-        replace: whether a model in this folder may be overwritten.
-        report: what the model card will tell of the evaluation, under a heading of its own.
-
-    Returns:
-        The folder, which ``SentenceTransformer(folder)`` opens.
+    ``replace`` overwrites a model in this folder. With a ``report``, the model card tells of the
+    evaluation, under a heading of its own.
 
     Raises:
         EmbkitError: the run has no model, the folder holds something, or cannot be written to.
@@ -253,7 +216,7 @@ prompts: {record.get("prompts") or "none"}.
 """
 
 
-@contextlib.contextmanager
+@contextmanager
 def _fresh(folder: Folder, replace: bool, mark: str) -> Iterator[Path]:
     """A folder that appears whole or not at all, and never in place of something else.
 
@@ -292,14 +255,13 @@ def _tsv(path: Path, rows: Iterable[tuple]) -> None:
         writer.writerows(rows)
 
 
-def _array(values: Any, name: str, rows: int, widths: tuple[int, ...] | None) -> np.ndarray:
+def _array(values: Any, name: str, rows: int, *widths: int) -> np.ndarray:
     array = values if isinstance(values, np.ndarray) else np.asarray(values)
     right = array.ndim == 2 and len(array) == rows and (not widths or array.shape[1] in widths)
     if not right or array.dtype.kind not in "fiu":
-        wanted = "dim" if widths is None else " or ".join(map(str, widths))
         raise EmbkitError(
             f"{name} of shape {array.shape} and type {array.dtype}",
-            expected=f"numbers of shape ({rows}, {wanted})",
+            expected=f"numbers of shape ({rows}, {' or '.join(map(str, widths)) or 'dim'})",
             hint="one row a text, in the texts' order",
         )
     return array
@@ -307,16 +269,12 @@ def _array(values: Any, name: str, rows: int, widths: tuple[int, ...] | None) ->
 
 def _readme(domain: Domain) -> str:
     about = domain.about
-    counts = "\n".join(f"- {what}: {n:,}" for what, n in domain.counts().items())
+    told = [k for k in ("source", "terms", "limits") if k in about]
     parts = [
         f"# {about.get('title', domain.name)}",
         f"Written by embkit from the domain {domain.name} ({domain.profile}, content "
         f"{domain.hash}).",
-        counts,
-        *(
-            f"## {k.capitalize()}\n\n{about[k]}"
-            for k in ("source", "terms", "limits")
-            if k in about
-        ),
+        "\n".join(f"- {what}: {n:,}" for what, n in domain.counts().items()),
+        *(f"## {k.capitalize()}\n\n{about[k]}" for k in told),
     ]
     return "\n\n".join(parts) + "\n"

@@ -11,11 +11,13 @@ import io
 import json
 import logging
 import statistics
-import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from timeit import timeit
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import numpy as np
 
@@ -42,7 +44,7 @@ FLOAT, INT8 = "model.onnx", "model_int8.onnx"
 PROMPTS = "prompts.json"
 LONG = 700  # words of a trial, more than local windows have
 FORMS = {"ONNX, fp32": FLOAT, "ONNX, int8": INT8}
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+INPUTS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 OPSET, BATCH = 17, 64
 SERVE = '''"""Texts to unit vectors, with onnxruntime, tokenizers and numpy alone."""
 
@@ -69,13 +71,10 @@ def encode(texts, kind="", prompt=None):  # kind: "query" or "document"
 
 
 class OnnxModel:
-    """An exported folder as a function ``list[str] -> (texts, dim)``: ``ek.evaluate`` takes it.
+    """A folder of ``export_onnx`` as a function ``list[str] -> (texts, dim)``, for ``evaluate``.
 
     ``prompts`` are those of the exported model: what evaluates and searches puts them before texts.
-
-    Args:
-        folder: that ``export_onnx`` made.
-        int8: whether the weights of eight bits are used, where they are there.
+    ``int8`` says whether the weights of eight bits are used.
 
     Raises:
         EmbkitError: onnxruntime is not installed, or the folder is no export.
@@ -86,35 +85,33 @@ class OnnxModel:
         from tokenizers import Tokenizer
 
         runtime = _runtime()
-        self.folder = Path(folder)
-        self.file = self.folder / (INT8 if int8 else FLOAT)
-        if not (self.file.is_file() and (self.folder / "tokenizer.json").is_file()):
+        folder = Path(folder)
+        file = folder / (INT8 if int8 else FLOAT)
+        if not (file.is_file() and (folder / "tokenizer.json").is_file()):
             raise EmbkitError(
-                f"no {self.file.name} and tokenizer.json in {self.folder.name!r}",
+                f"no {file.name} and tokenizer.json in {folder.name!r}",
                 expected="a folder that export_onnx() made",
                 hint="ek.export.export_onnx(run, folder)",
             )
         settings = runtime.SessionOptions()
         settings.intra_op_num_threads = torch.get_num_threads()
-        self._session = runtime.InferenceSession(
-            str(self.file), settings, providers=["CPUExecutionProvider"]
-        )
+        providers = ["CPUExecutionProvider"]
+        self._session = runtime.InferenceSession(str(file), settings, providers=providers)
         with contextlib.suppress(FileNotFoundError):  # an export of before has none
-            text = (self.folder / PROMPTS).read_text(encoding="utf-8")
+            text = (folder / PROMPTS).read_text(encoding="utf-8")
             self.prompts: dict[str, str] = json.loads(text)
-        self._tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
-        self.__name__ = f"ONNX, {'int8' if int8 else 'fp32'}: {self.folder.name}"
+        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self.__name__ = f"ONNX, {'int8' if int8 else 'fp32'}: {folder.name}"
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Unit vectors of texts, shape (texts, dim)."""
         listed = checked_texts(texts)
         order = np.argsort([len(text) for text in listed], kind="stable")  # short ones together
-        columns = dict(zip(INPUTS, ("ids", "attention_mask", "type_ids"), strict=True))
         names = [column.name for column in self._session.get_inputs()]
         found = []
         for start in range(0, len(order), BATCH):
             rows = self._tokenizer.encode_batch([listed[i] for i in order[start : start + BATCH]])
-            feed = {n: np.array([getattr(r, columns[n]) for r in rows], np.int64) for n in names}
+            feed = {n: np.array([getattr(r, INPUTS[n]) for r in rows], np.int64) for n in names}
             found.append(self._session.run(None, feed)[0])  # (batch, dim)
         vectors = np.concatenate(found)[np.argsort(order)] if found else np.empty((0, 0))
         return checked_vectors(vectors, len(listed))
@@ -129,18 +126,10 @@ def export_onnx(
 ) -> Path:
     """Writes a model as ONNX: ``model.onnx``, ``model_int8.onnx``, its tokenizer, ``serve.py``.
 
-    Eight bits: the weights of all matrix products and of the embedding table, one scale a
-    channel; activations are quantised on the fly. No data is needed; ``onnx_loss`` measures what
-    is lost.
-
-    Args:
-        what: a run, a model's name or folder, or a model of one transformer.
-        folder: where; it is made.
-        int8: whether the weights of eight bits are made, too.
-        replace: whether an earlier export in this folder may be overwritten.
-
-    Returns:
-        The folder. ``serve.py`` in it needs onnxruntime, tokenizers and numpy alone.
+    Eight bits (``int8``): the weights of all matrix products and of the embedding table, one scale
+    a channel; activations are quantised on the fly. No data is needed; ``onnx_loss`` measures what
+    is lost. ``serve.py`` needs onnxruntime, tokenizers and numpy alone. ``replace`` overwrites an
+    earlier export in this folder.
 
     Raises:
         EmbkitError: onnxruntime is not installed, the model is no text model with a fast
@@ -148,6 +137,8 @@ def export_onnx(
             something.
     """
     _runtime()
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
     model = as_model(what)
     tokenizer = getattr(getattr(model, "tokenizer", None), "backend_tokenizer", None)
     if tokenizer is None or getattr(model[0], "auto_model", None) is None:
@@ -162,7 +153,10 @@ def export_onnx(
         except Exception as error:  # each operator has its own way to fail
             raise _unfit(model, str(error)) from error
         if int8:
-            _quantise(fresh / FLOAT, fresh / INT8)
+            # seven bits of the range: processors without VNNI would overflow in 16-bit sums
+            how = {"weight_type": QuantType.QInt8, "per_channel": True, "reduce_range": True}
+            with _hushed():
+                quantize_dynamic(fresh / FLOAT, fresh / INT8, **how)
         model.tokenizer.save_pretrained(str(fresh))
         saved = tokenizer.from_str(tokenizer.to_str())
         own = model.tokenizer
@@ -205,7 +199,7 @@ def _unfit(model: SentenceTransformer, why: str) -> EmbkitError:
 
 
 def onnx_loss(
-    what: Run | str,
+    what: Run | str | SentenceTransformer,
     folder: Folder,
     domain: Domain,
     split: str = "dev",
@@ -219,10 +213,7 @@ def onnx_loss(
     once: ``table.attrs["kept"]`` names the file, to be deleted where it should be measured again.
 
     Args:
-        what: the run or the model's name that was exported.
-        folder: the export.
-        domain: on what.
-        split: whose queries.
+        what: the run or the model that was exported.
         documents: ids to search; default: the whole corpus.
         rounds: how often each encodes 1,000 documents at most, in turn.
 
@@ -232,10 +223,8 @@ def onnx_loss(
     """
     import pandas as pd
 
-    model = as_model(what)
-    files = {
-        label: file for label, name in FORMS.items() if (file := Path(folder) / name).is_file()
-    }
+    model, folder = as_model(what), Path(folder)
+    files = {label: folder / name for label, name in FORMS.items() if (folder / name).is_file()}
     searched = list(domain.corpus if documents is None else documents)
     asked: list[Any] = [domain.hash, split, searched, rounds, precision(model.device.type)]
     asked += [prompts] if (prompts := {k: p for k, p in model.prompts.items() if p}) else []
@@ -246,7 +235,7 @@ def onnx_loss(
     try:
         rows = json.loads(kept.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # not measured yet, or cut off
-        rows = _measured(model, folder, files, domain, split, searched, rounds)
+        rows = _measured(model, files, domain, split, searched, rounds)
         write_atomic(kept, json.dumps(rows, indent=1))
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis(f"on {split}")
     table.attrs["kept"] = str(kept)
@@ -255,18 +244,18 @@ def onnx_loss(
 
 def _measured(
     model: SentenceTransformer,
-    folder: Folder,
     files: Mapping[str, Path],
     domain: Domain,
     split: str,
     documents: Sequence[str],
     rounds: int,
 ) -> dict[str, dict[str, float | None]]:
+    """The rows of ``onnx_loss``."""
     name = f"engine, {precision(model.device.type)}"
     forms: dict[str, Any] = {name: lambda texts: embed(model, list(texts)).numpy()}
     sizes = {name: sum(p.numel() * p.element_size() for p in model.parameters()) / 1e6}
     for label, file in files.items():
-        forms[label] = OnnxModel(folder, int8=file.name == INT8)
+        forms[label] = OnnxModel(file.parent, int8=file.name == INT8)
         sizes[label] = file.stat().st_size / 1e6
     texts = list(domain.corpus.values())[:1000]
     # speed, one form after the other in each round
@@ -275,24 +264,20 @@ def _measured(
         form(texts[:64])
     for _ in range(rounds):
         for label, form in forms.items():
-            started = time.perf_counter()
-            form(texts)
-            seconds[label].append(time.perf_counter() - started)
+            seconds[label].append(timeit(partial(form, texts), number=1))
     took = {label: statistics.median(found) for label, found in seconds.items()}
     # quality, each form against the engine
+    values: dict[str, pd.Series] = {}
     rows: dict[str, dict[str, float | None]] = {}
-    engine: pd.Series | None = None
     for label, form in forms.items():
         ranking = rank(model if label == name else form, domain, split, documents=documents, k=10)
-        values = score(ranking, domain, split, ["ndcg@10"])["ndcg@10"]
-        test = paired_test(engine, values) if engine is not None else None
-        engine = values if engine is None else engine
+        values[label] = score(ranking, domain, split, ["ndcg@10"])["ndcg@10"]
+        loss: Sequence[float | None] = [None] * 4
+        if label != name:
+            loss = paired_test(values[name], values[label])[:4]
         rows[label] = {
-            "nDCG@10": float(values.mean()),
-            "loss": test.delta if test else None,
-            "low": test.ci_low if test else None,
-            "high": test.ci_high if test else None,
-            "p": test.p if test else None,
+            "nDCG@10": float(values[label].mean()),
+            **dict(zip(("loss", "low", "high", "p"), loss, strict=True)),
             "texts/s": len(texts) / took[label],
             "speed": took[name] / took[label],
             "MB": sizes[label],
@@ -311,34 +296,26 @@ def _runtime() -> Any:
 @contextlib.contextmanager
 def _hushed() -> Iterator[None]:
     """Without the exporters' notes to their authors."""
-    root, before = logging.getLogger(), logging.getLogger().level
+    root = logging.getLogger()
+    before = root.level
     root.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"), contextlib.redirect_stderr(io.StringIO()):
             yield
     finally:
         root.setLevel(before)
 
 
-@contextlib.contextmanager
-def _plain_masks() -> Iterator[None]:
+def _plain_masks() -> Any:
     """Attention masks by broadcasting: torch.onnx cannot write vmap (Gemma3's local windows)."""
     from transformers import masking_utils as masks
 
-    own = vars(masks)
-    plain = {
-        "_vmap_expansion_sdpa": lambda mask: (
-            lambda *at: mask(*own["_non_vmap_expansion_sdpa"](*at))
-        ),
-        "TransformGetItemToIndex": contextlib.nullcontext,
-    }
-    before = {name: own[name] for name in plain if name in own}
-    own.update(plain)
-    try:
-        yield
-    finally:
-        own.update(before)
+    return mock.patch.multiple(
+        masks,
+        create=True,
+        _vmap_expansion_sdpa=lambda mask: lambda *at: mask(*masks._non_vmap_expansion_sdpa(*at)),
+        TransformGetItemToIndex=contextlib.nullcontext,
+    )
 
 
 def _write_graph(model: SentenceTransformer, file: Path) -> None:
@@ -376,16 +353,3 @@ def _write_graph(model: SentenceTransformer, file: Path) -> None:
             )
     finally:
         model.to(was).train(training)
-
-
-def _quantise(source: Path, target: Path) -> None:
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    with _hushed():
-        # seven bits of the range: processors without VNNI would overflow in 16-bit sums
-        quantize_dynamic(
-            source, target, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True
-        )
-
-
-__all__ = ["OnnxModel", "export_onnx", "onnx_loss"]

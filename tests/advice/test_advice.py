@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from embkit.advice.advise import Advice, advise, decide
-from embkit.advice.check import validate_curve
+from embkit.advice.advise import Advice, advise, decide, validate_curve
 from embkit.advice.curves import HEAD_START, Curve
 from embkit.advice.evidence import FEW_PAIRS, Evidence, Trial, gather, small_sizes
 from embkit.advice.rules import CEILING, FEW_DEV, Limits, advice_rules
@@ -53,7 +52,9 @@ def evidence(**changes):
 
 
 def reasons(advice):
-    return dict(advice.reasons)
+    found = dict(advice.reasons)
+    assert set(found) <= {*advice_rules().index, "what first"}
+    return found
 
 
 def test_much_to_gain_is_a_yes_and_what_won_on_dev_comes_first():
@@ -230,11 +231,13 @@ def test_evidence_reads_no_test_query(tiny_model, monkeypatch):
         gather(dataclasses.replace(domain, qrels=domain.qrels | {"dev": {}}), str(tiny_model))
 
 
-def test_small_runs_are_kept_and_reach_the_curve(tiny_model):
+def test_small_runs_are_kept_and_reach_the_curve(tiny_model, monkeypatch):
     domain = words_domain(240, 60, lambda text: text[1:])
     recipe = Recipe(model=str(tiny_model), epochs=1, batch_size=64)
-    options = {"recipe": recipe, "sizes": (60, 120), "trials": {}, "quiet": True}
-    found = gather(domain, str(tiny_model), **options)
+    monkeypatch.setattr("embkit.advice.evidence.default_recipe", lambda *_: recipe)
+    monkeypatch.setattr("embkit.advice.evidence.small_sizes", lambda _: [60, 120])
+    monkeypatch.setattr("embkit.advice.evidence.TRIALS", {})
+    found = gather(domain, str(tiny_model), quiet=True)
     assert list(found.curve.points) == [60, 120] and list(found.trials) == ["contrastive"]
     assert found.trials["contrastive"].pairs == 120
     assert found.trials["contrastive"].ndcg == pytest.approx(
@@ -247,7 +250,7 @@ def test_small_runs_are_kept_and_reach_the_curve(tiny_model):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(embkit.training.trainer, "_train", never)
-        again = gather(domain, str(tiny_model), **options)
+        again = gather(domain, str(tiny_model), quiet=True)
     assert again.curve == found.curve and again.trials == found.trials
 
 
@@ -328,8 +331,7 @@ def test_predictions_are_counted_against_the_run_on_all_pairs(tiny_model, monkey
 
     start = gather(domain, str(tiny_model), train=False).base
     monkeypatch.setattr("embkit.training.trainer.train", fit)
-    for module in ("check", "evidence"):
-        monkeypatch.setattr(f"embkit.advice.{module}.on_dev", judged)
+    monkeypatch.setattr("embkit.advice.evidence.on_dev", judged)
     found = validate_curve(domain, str(tiny_model), sizes=(100, 200), resamplings=3)
     assert [seed for seed, pairs in trained if pairs is None] == [42, 43, 44]
     small = [(seed, n) for seed in (1, 2, 3) for n in (100, 200)]

