@@ -153,13 +153,12 @@ class LabelStore(AppendOnlyStore):
 
     def _take(self, row: Any) -> bool:
         decision = Decision(**row)
-        texts = (decision.query, decision.document, decision.annotator, decision.id)
-        whole = all(isinstance(text, str) and text for text in texts)
+        key = (decision.annotator, decision.query, decision.document)
+        whole = all(isinstance(text, str) and text for text in (*key, decision.id))
         if not whole or not isinstance(decision.texts, str) or not _is_grade(decision.grade):
             return False
         if decision.id not in self._decisions:  # the same line twice: files that were joined
             self._decisions[decision.id] = decision
-            key = (decision.annotator, decision.query, decision.document)
             self._latest.pop(key, None)
             self._latest[key] = decision
         return True
@@ -223,11 +222,8 @@ class LabelledPairs:
     def to_dataset(self, negatives: int = 0) -> Dataset:
         """A ``datasets.Dataset`` with columns ``anchor``, ``positive``, ``negative_1``, …
 
-        Every row has so many negatives: pairs of a query with fewer are left out.
-
-        Raises:
-            EmbkitError: no pair is left.
-        """
+        Every row has so many negatives: pairs of a query with fewer are left out. Fails where no
+        pair is left."""
         from datasets import Dataset
 
         wrong: dict[str, list[str]] = defaultdict(list)
@@ -248,11 +244,8 @@ class LabelledPairs:
         return Dataset.from_list([dict(zip(names, row, strict=True)) for row in texts])
 
     def __repr__(self) -> str:
-        queries = len({query for query, _ in self.positives})
-        return (
-            f"LabelledPairs({len(self.positives)} positives and {len(self.negatives)} hard "
-            f"negatives of {queries} queries)"
-        )
+        found = f"{len(self.positives)} positives and {len(self.negatives)} hard negatives"
+        return f"LabelledPairs({found} of {len({query for query, _ in self.positives})} queries)"
 
     def _repr_html_(self) -> str:
         cells = [
@@ -267,10 +260,7 @@ def labels_to_pairs(domain: Domain, qrels: Labels, *, partly: bool = False) -> L
     """Labels as training pairs: grade 2 is a positive, grade 0 a hard negative.
 
     With ``partly``, grade 1 is a positive too; else it is neither. Hard negatives are those of
-    queries that have a positive.
-
-    Raises:
-        EmbkitError: an unknown id or grade.
+    queries that have a positive. Fails for an unknown id or grade.
     """
     _check_labels(domain, qrels)
     least = 1 if partly else 2

@@ -39,9 +39,9 @@ class Mined:
     def __len__(self) -> int:
         return len(self.anchors)
 
-    def triplets(self, n: int = 5, seed: int = 0) -> list[tuple[str, str, str]]:
+    def triplets(self, n: int = 5) -> list[tuple[str, str, str]]:
         """A few (anchor, positive, hardest negative), as text."""
-        texts, rows = self.corpus, np.random.default_rng(seed).permutation(len(self))[:n]
+        texts, rows = self.corpus, np.random.default_rng(0).permutation(len(self))[:n]
         return [
             (self.anchors[i], texts[self.positives[i]], texts[self.negatives[i][0]]) for i in rows
         ]
@@ -60,14 +60,11 @@ class Mined:
             [rule, f"{n:,}", f"{n / max(1, self.candidates):.1%}", such.get(rule, "")]
             for rule, n in self.removed.items()
         ]
-        summary = (
-            f"{self.miner}: {len(self):,} pairs, {self.candidates:,} candidates, "
-            f"{self.filled:,} places filled at random"
-        )
-        return (
-            Table(["rule", "removed", "share", "such as"], rules, summary).to_html()
-            + Table(["anchor", "positive", "negative"], self.triplets()).to_html()
-        )
+        summary = f"{self.miner}: {len(self):,} pairs, {self.candidates:,} candidates, "
+        summary += f"{self.filled:,} places filled at random"
+        counted = Table(["rule", "removed", "share", "such as"], rules, summary)
+        shown = Table(["anchor", "positive", "negative"], self.triplets())
+        return counted.to_html() + shown.to_html()
 
 
 def mine(
@@ -125,7 +122,7 @@ def mine(
     rows = np.array([row_of[anchor] for _, anchor, _ in pairs])  # (pairs,)
     if known is None:
         known = [(query, domain.queries[query], d) for query, d in domain.right("train")]
-    rules = Known(domain, pairs, anchors, keep_relatives, known)
+    rules = Known(domain, [*pairs, *known], anchors, keep_relatives)
     depth = min(range_max + rules.most, len(domain.corpus))
     rng = np.random.default_rng(seed)
     found, scores, right = _candidates(domain, pairs, anchors, rows, miner, model, depth, rng)

@@ -284,10 +284,8 @@ def batches(
 
 
 def batch_sampler(pairs: TrainingPairs) -> str | Callable[..., Any]:
-    """What the trainer asks for batches: sentence-transformers' sampler without duplicates.
-
-    It compares the texts of a row's columns; where need be, it is shown what else keeps rows apart.
-    """
+    """What the trainer asks for batches: sentence-transformers' sampler without duplicates, which
+    compares the texts of a row's columns, and is shown what else keeps rows apart."""
     keys = _keys(pairs)
     return partial(_sampler, keys) if keys else "no_duplicates"
 

@@ -26,10 +26,12 @@ class Family:
     """Ancestors and descendants in a tree given as child -> parent."""
 
     def __init__(self, parents: Mapping[str, str]) -> None:
-        self._ways: tuple[dict[str, list[str]], ...] = (defaultdict(list), defaultdict(list))
+        above: dict[str, list[str]] = defaultdict(list)
+        below: dict[str, list[str]] = defaultdict(list)
         for child, parent in parents.items():
-            for way, start, end in zip(self._ways, (child, parent), (parent, child), strict=True):
-                way[start].append(end)
+            above[child].append(parent)
+            below[parent].append(child)
+        self._ways = above, below
 
     def relatives(self, document: str) -> tuple[str, ...]:
         """All documents above and below one."""
@@ -47,19 +49,14 @@ class Family:
 class Known:
     """What is right for each anchor, bears the same text, or is a relative of what is right.
 
-    Rows are those of ``anchors``; ``more`` are pairs that say what else is right, of any anchor.
+    Rows are those of ``anchors``; what is right for them, and for others, ``pairs`` say.
     """
 
     def __init__(
-        self,
-        domain: Domain,
-        pairs: Sequence[Pair],
-        anchors: Sequence[str],
-        keep_relatives: bool,
-        more: Iterable[Pair] = (),
+        self, domain: Domain, pairs: Iterable[Pair], anchors: Sequence[str], keep_relatives: bool
     ) -> None:
         self.ids, corpus = list(domain.corpus), domain.corpus
-        right, twins = right_of((*pairs, *more)), defaultdict(list)
+        right, twins = right_of(pairs), defaultdict(list)
         of_row = [list(right[normalise(anchor)]) for anchor in anchors]
         self.first = [documents[0] for documents in of_row]
         self.most = max(map(len, of_row))

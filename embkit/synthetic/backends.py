@@ -41,11 +41,8 @@ class Backend(Protocol):
     def generate(
         self, prompts: list[str], *, max_tokens: int, temperature: float, seed: int
     ) -> Sequence[str | Failure]:
-        """One answer a prompt, in order, or the Failure it met.
-
-        Raises:
-            EmbkitError: nothing can be asked at all, as with a key that is refused.
-        """
+        """One answer a prompt, in order, or the Failure it met; raises an EmbkitError where nothing
+        can be asked at all, as with a key that is refused."""
 
 
 class OpenAIBackend:
@@ -84,9 +81,8 @@ class OpenAIBackend:
         limits = {"workers": workers, "max_total_tokens": max_total_tokens, "timeout": timeout}
         for name, value in limits.items():
             if value is not None and value <= 0:
-                raise EmbkitError(
-                    f"{name}={value!r}", expected="more than 0", hint=f"leave {name} out"
-                )
+                hint = f"leave {name} out"
+                raise EmbkitError(f"{name}={value!r}", expected="more than 0", hint=hint)
         api_key()
         self._url = base_url or os.environ.get("OPENAI_BASE_URL")
         where = urlsplit(self._url or "https://api.openai.com").netloc

@@ -111,12 +111,9 @@ def generate(
 
     Args:
         documents: document id -> text. The prompt's own examples are left out.
-        kinds: of query; default: all of the prompt's.
-        per_document: queries of each kind for a document.
         limit: how many documents, a sample drawn by the seed; a larger limit holds the smaller.
         budget: prompts that are sent at most, repeated ones included.
         temperature: 0 takes the likeliest token; default: 0 for one query of a kind, else 0.7.
-        retries: how often an item is asked again.
         sleep: waits so many seconds; for tests.
 
     Raises:
@@ -194,12 +191,9 @@ def _check(documents: Any, backend: Any, prompt: Any, kinds: Sequence[str] | Non
 
 
 def read_set(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The rows of a published set of queries, checked: JSON lines, each with ``query`` and
-    ``document``, and if it likes with ``kind``, ``kept``, ``removed_by``, ``split`` and more.
-
-    Raises:
-        EmbkitError: the file is missing, or a line is no such row.
-    """
+    """The rows of a published set of queries: JSON lines, each with ``query`` and ``document``, and
+    if it likes with ``kind``, ``kept``, ``removed_by``, ``split`` and more. Fails where the file
+    is missing, or a line is no such row."""
     rows = []
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
@@ -213,8 +207,7 @@ def read_set(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
         try:
             row = json.loads(line)
             texts = (row["query"], row["document"], row.get("kind", "-"))
-            whole = all(text.strip() for text in texts) and isinstance(row.get("kept", True), bool)
-            if not whole:
+            if not all(text.strip() for text in texts) or type(row.get("kept", True)) is not bool:
                 raise ValueError("an empty text, or kept is no bool")
             rows.append(row)
         except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -35,9 +35,8 @@ class TransformersBackend:
         from ..session import device, precision
 
         if batch_size < 1:
-            raise EmbkitError(
-                f"batch_size={batch_size}", expected="1 or more", hint="batch_size=32"
-            )
+            given = f"batch_size={batch_size}"
+            raise EmbkitError(given, expected="1 or more", hint="batch_size=32")
         self.batch_size, self._folder = batch_size, resolve(model)
         self._device, self._precision = device(), precision()
         kinds: list[str] = []

@@ -116,17 +116,9 @@ def make_set(
 ) -> tuple[Path, Filtered]:
     """Generates, filters and writes a domain's set of queries, which ``Recipe(pairs=name)`` reads.
 
-    What was asked before is kept and not asked again.
-
-    Args:
-        domain: whose ``eligible_documents`` are asked about.
-        name: of the set; default: the model's.
-        prompt: default: the domain's own in ``PROMPTS``, else the general one.
-        limit, seed, kinds, per_document, budget, progress: as in ``generate``.
-        filters: as in ``filter_generated``.
-
-    Returns:
-        (the file, what was kept and removed).
+    The options are those of ``generate`` and ``filter_generated``; default: the model's name, and
+    the domain's own prompt in ``PROMPTS``, else the general one. Returns the file, and what was
+    kept and removed.
 
     Raises:
         EmbkitError: as in the three; or something was left unasked: the same call goes on.
