@@ -17,6 +17,6 @@ __getattr__, __dir__, __all__ = exports(
             "make_pairs",
             "sets",
         ],
-        "pooling": ["candidates", "queue"],
+        "pooling": ["candidates"],
     },
 )

@@ -5,26 +5,25 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..display import Table
+from ..display import Table, table
 from ..errors import EmbkitError
 from .labels import GRADES, LabelStore, Pair
+
+NOMINAL = 1.0 - np.eye(len(GRADES))  # how far two grades are apart: the same or not
+LINEAR = np.abs(np.subtract.outer(range(len(GRADES)), range(len(GRADES)))).astype(float)
 
 
 @dataclass(frozen=True)
 class PairAgreement:
     """How far two annotators agree on what both have judged.
 
-    ``kappa`` and ``weighted_kappa`` are scikit-learn's ``cohen_kappa_score``, NaN where both gave
-    one and the same grade throughout. Linearly weighted, 2 against 0 counts twice as much as 2
-    against 1. ``interval`` is the 95% interval of ``kappa`` (queries resampled), NaN where fewer
-    than two queries are shared.
-
-    Paper: Cohen, A coefficient of agreement for nominal scales, 1960.
+    Kappa (Cohen, A coefficient of agreement for nominal scales, 1960) is NaN where both gave one
+    and the same grade throughout. Linearly weighted, 2 against 0 counts twice as much as 2 against
+    1. ``interval`` is the 95% interval of ``kappa`` (queries resampled), NaN below two queries.
     """
 
     first: str
@@ -57,20 +56,18 @@ class Agreement:
 
     def table(self) -> Table:
         """The figures of each two annotators; text where one is undefined."""
-        cells = [
-            [
-                f"{p.first} and {p.second}",
-                str(p.items),
-                str(p.queries),
-                f"{p.raw:.2f}",
-                _figure(p.kappa),
-                "–" if math.isnan(p.interval[0]) else "{:.2f} to {:.2f}".format(*p.interval),
-                _figure(p.weighted_kappa),
-            ]
+        return table(
+            {
+                "annotators": f"{p.first} and {p.second}",
+                "pairs": p.items,
+                "queries": p.queries,
+                "same grade": f"{p.raw:.2f}",
+                "kappa": _figure(p.kappa),
+                "95%": "–" if math.isnan(p.interval[0]) else "{:.2f} to {:.2f}".format(*p.interval),
+                "weighted kappa": _figure(p.weighted_kappa),
+            }
             for p in self.pairs
-        ]
-        head = ["annotators", "pairs", "queries", "same grade", "kappa", "95%", "weighted kappa"]
-        return Table(head, cells)
+        )
 
     def _repr_html_(self) -> str:
         cells = [
@@ -93,7 +90,7 @@ def annotator_agreement(store: LabelStore) -> Agreement:
     Raises:
         EmbkitError: no two annotators have judged the same pair.
     """
-    labels = store.labels()
+    labels, domain = store.labels(), store.domain
     found = [
         _pair_agreement(first, second, {p: (labels[first][p], labels[second][p]) for p in both})
         for first, second in itertools.combinations(sorted(labels), 2)
@@ -111,59 +108,44 @@ def annotator_agreement(store: LabelStore) -> Agreement:
         for pair, grade in labels[name].items():
             given[pair][name] = grade
     apart = {pair: max(by.values()) - min(by.values()) for pair, by in given.items()}
-    domain = store.domain
-    return Agreement(
-        pairs=tuple(found),
-        disagreements=tuple(
-            Disagreement(q, d, domain.queries[q], domain.corpus[d], given[q, d])
-            for q, d in sorted(given, key=lambda pair: (-apart[pair], pair))
-            if apart[q, d]
-        ),
+    disagreements = (
+        Disagreement(q, d, domain.queries[q], domain.corpus[d], given[q, d])
+        for q, d in sorted(given, key=lambda pair: (-apart[pair], pair))
+        if apart[q, d]
     )
+    return Agreement(tuple(found), tuple(disagreements))
 
 
 def _pair_agreement(first: str, second: str, both: dict[Pair, tuple[int, int]]) -> PairAgreement:
-    ours, theirs = zip(*both.values(), strict=True)  # grades
-    rows = {query: row for row, query in enumerate(dict.fromkeys(query for query, _ in both))}
+    rows = {query: row for row, query in enumerate(dict.fromkeys(q for q, _ in both))}
     counts = np.zeros((len(rows), 3, 3))  # one table a query: its pairs are not independent
     for (query, _), (a, b) in both.items():
         counts[rows[query], a, b] += 1
-    interval = (math.nan, math.nan)
-    if len(rows) > 1:
-        rng = np.random.default_rng(0)
-        drawn = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=2000)
-        resampled = _kappas(np.tensordot(drawn, counts, 1))
-        if not np.isnan(resampled).all():
-            low, high = np.nanpercentile(resampled, [2.5, 97.5])
-            interval = (float(low), float(high))
+    rng, whole = np.random.default_rng(0), counts.sum(0)
+    drawn = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=2000)
+    resampled = kappas(np.tensordot(drawn, counts, 1))
+    low, high = math.nan, math.nan
+    if len(rows) > 1 and not np.isnan(resampled).all():
+        low, high = np.nanpercentile(resampled, [2.5, 97.5]).tolist()
     return PairAgreement(
-        first=first,
-        second=second,
+        first,
+        second,
         items=len(both),
         queries=len(rows),
-        raw=float(np.mean([a == b for a, b in both.values()])),
-        kappa=kappa(ours, theirs),
-        weighted_kappa=kappa(ours, theirs, "linear"),
-        interval=interval,
+        raw=float(np.trace(whole) / len(both)),
+        kappa=float(kappas(whole)),
+        weighted_kappa=float(kappas(whole, LINEAR)),
+        interval=(low, high),
     )
 
 
-def kappa(first: Sequence[int], second: Sequence[int], weights: str | None = None) -> float:
-    """scikit-learn's kappa of two lists of grades; NaN without a warning where it is undefined."""
-    from sklearn.metrics import cohen_kappa_score
-
-    if len({*first, *second}) < 2:
-        return math.nan
-    return float(cohen_kappa_score(first, second, labels=list(GRADES), weights=weights))
-
-
-def _kappas(counts: np.ndarray) -> np.ndarray:
-    """Unweighted kappa of each table (draws, 3, 3): 2,000 calls of scikit-learn take seconds."""
-    shares = counts / counts.sum((-1, -2), keepdims=True)
-    agreed = np.trace(shares, axis1=-2, axis2=-1)
-    by_chance = (shares.sum(-1) * shares.sum(-2)).sum(-1)
-    undefined = np.full_like(agreed, np.nan)
-    return np.divide(agreed - by_chance, 1 - by_chance, out=undefined, where=by_chance < 1)
+def kappas(counts: np.ndarray, distance: np.ndarray = NOMINAL) -> np.ndarray:
+    """Kappa of each table of counts (..., 3, 3), NaN where it is undefined."""
+    by_chance = counts.sum(-1)[..., :, None] * counts.sum(-2)[..., None, :]
+    by_chance = by_chance / np.maximum(counts.sum((-1, -2), keepdims=True), 1)
+    apart, expected = ((distance * table).sum((-1, -2)) for table in (counts, by_chance))
+    undefined = np.full_like(expected, np.nan)
+    return 1 - np.divide(apart, expected, out=undefined, where=expected > 0)
 
 
 def _figure(value: float) -> str:

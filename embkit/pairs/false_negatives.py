@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,25 +38,15 @@ class FalseNegatives:
     may score higher. The estimate corrects for both (Rogan and Gladen 1978,
     https://doi.org/10.1093/oxfordjournals.aje.a112510):
     (suspected - false alarms) / (1/2 - false alarms), clipped to [0, 1]. It is an upper bound
-    where the marked documents are easier than the mined ones: then too few false alarms are
-    expected.
-
-    Args:
-        sample: the negatives looked at, most suspect first.
-        suspected: share of the sample that is suspect.
-        suspected_ci: its 95% bootstrap interval.
-        false_alarms: share of people's marked negatives that the cross-encoder suspects; None
-            where nobody marked any.
-        marked: how many of those there were.
-        confirmed: share of all mined negatives that people marked as wrong for that query.
+    where the marked documents are easier than the mined ones.
     """
 
-    sample: tuple[Suspect, ...]
-    suspected: float
-    suspected_ci: tuple[float, float]
-    false_alarms: float | None
-    marked: int
-    confirmed: float
+    sample: tuple[Suspect, ...]  # the negatives looked at, most suspect first
+    suspected: float  # share of the sample that is suspect
+    suspected_ci: tuple[float, float]  # its 95% bootstrap interval
+    false_alarms: float | None  # suspected share of what people marked; None where nobody did
+    marked: int  # how many people marked
+    confirmed: float  # share of all mined negatives that people marked as wrong for that query
 
     @property
     def rate(self) -> float | None:
@@ -75,10 +64,8 @@ class FalseNegatives:
             f"{self.suspected:.0%} [{low:.0%}, {high:.0%}] at least as high as the positive"
         )
         if self.false_alarms is not None:
-            said += (
-                f"; but also {self.false_alarms:.0%} of the {self.marked:,} documents that people "
-                "marked as wrong"
-            )
+            said += f"; but also {self.false_alarms:.0%} of the {self.marked:,} documents that "
+            said += "people marked as wrong"
         said += f". People had marked {self.confirmed:.1%} of all mined negatives as wrong. "
         if self.rate is None:
             return said + "No estimate: the cross-encoder cannot tell right from wrong here."
@@ -102,21 +89,10 @@ class FalseNegatives:
 
 
 def find_false_negatives(
-    mined: Mined,
-    domain: Domain,
-    score: CrossEncoderScores,
-    *,
-    sample: int = 300,
-    seed: int = 0,
+    mined: Mined, domain: Domain, score: CrossEncoderScores, *, sample: int = 300
 ) -> FalseNegatives:
-    """Scores a sample of mined negatives with a cross-encoder, corrected by what people marked.
-
-    Args:
-        mined: what ``mine`` found.
-        domain: on what; its ``negatives`` are what people marked as wrong.
-        score: a cross-encoder's scores of (query, document) pairs.
-        sample: how many negatives, and how many marked ones, are scored.
-        seed: of the samples.
+    """Scores ``sample`` mined negatives, and as many that people marked as wrong (the domain's
+    ``negatives``), with a cross-encoder: the first share, corrected by the second.
 
     Raises:
         EmbkitError: nothing was mined.
@@ -125,7 +101,7 @@ def find_false_negatives(
     if not places:
         raise EmbkitError("no mined negatives", expected="at least one", hint="ek.mine(...)")
     # (anchor, positive, negative): a sample of what was mined, and one of what people marked
-    rng = np.random.default_rng(seed)
+    rng, corpus = np.random.default_rng(0), domain.corpus
     chosen = [places[i] for i in rng.permutation(len(places))[:sample]]
     asked = [(mined.anchors[r], mined.positives[r], d) for r, d in chosen]
     judged = [
@@ -135,24 +111,20 @@ def find_false_negatives(
     ]
     judged = [judged[i] for i in rng.permutation(len(judged))[:sample]]
     # what the cross-encoder says of both
-    rows, corpus = [*asked, *judged], domain.corpus
+    rows = [*asked, *judged]
     texts = [(anchor, corpus[positive]) for anchor, positive, _ in rows]
     texts += [(anchor, corpus[negative]) for anchor, _, negative in rows]
     right, wrong = np.asarray(score(texts), dtype=float).reshape(2, len(rows))
     suspect = wrong >= right
-    marked = {domain.queries[q]: documents for q, documents in domain.negatives.items()}
-    found = [
-        Suspect(
-            anchor,
-            corpus[positive],
-            corpus[negative],
-            float(right[i]),
-            float(wrong[i]),
-            tuple(_reasons(domain, anchor, positive, negative, suspect[i], marked)),
-        )
-        for i, (anchor, positive, negative) in enumerate(asked)
-    ]
     of_mined, of_marked = suspect[: len(asked)].astype(float), suspect[len(asked) :]
+    # what else speaks for it
+    marked = {domain.queries[q]: documents for q, documents in domain.negatives.items()}
+    found = []
+    for i, (anchor, positive, negative) in enumerate(asked):
+        wrong_to_people = negative in marked.get(anchor, ())
+        reasons = _reasons(domain, positive, negative, bool(suspect[i]), wrong_to_people)
+        scores = float(right[i]), float(wrong[i])
+        found.append(Suspect(anchor, corpus[positive], corpus[negative], *scores, reasons))
     return FalseNegatives(
         sample=tuple(sorted(found, key=lambda s: s.positive_score - s.negative_score)),
         suspected=float(of_mined.mean()),
@@ -164,19 +136,15 @@ def find_false_negatives(
 
 
 def _reasons(
-    domain: Domain,
-    anchor: str,
-    positive: str,
-    negative: str,
-    suspect: bool,
-    marked: Mapping[str, Sequence[str]],
-) -> list[str]:
-    found = ["the cross-encoder prefers it"] if suspect else []
-    if negative in marked.get(anchor, ()):
-        found.append("people marked it as wrong")
-    if positive in domain.groups and domain.groups.get(negative) == domain.groups[positive]:
-        found.append("same group as the positive")
+    domain: Domain, positive: str, negative: str, preferred: bool, marked: bool
+) -> tuple[str, ...]:
+    groups = domain.groups
     words = [set(domain.corpus[d].casefold().split()) for d in (positive, negative)]
-    if words[0] <= words[1] or words[1] <= words[0]:
-        found.append("one text holds all the other's words")
-    return found
+    told = {
+        "the cross-encoder prefers it": preferred,
+        "people marked it as wrong": marked,
+        "same group as the positive": positive in groups
+        and groups.get(negative) == groups[positive],
+        "one text holds all the other's words": words[0] <= words[1] or words[1] <= words[0],
+    }
+    return tuple(reason for reason, holds in told.items() if holds)

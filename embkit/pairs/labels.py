@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import itertools
 import json
 import os
 import secrets
-from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import multimode
 from typing import TYPE_CHECKING, Any
 
 from ..data import Domain
 from ..data.append_only import AppendOnlyStore
-from ..display import Shown, Table
+from ..display import Table
 from ..errors import EmbkitError, unknown
 from ..session import paths
 
@@ -29,7 +31,10 @@ MEANINGS = {
     1: "it is about the same thing, but too wide, too narrow or beside the point",
     0: "it does not answer the query, however alike the words are",
 }
-RULES = ("majority", "strictest")
+RULES: dict[str, Callable[[list[int]], int]] = {  # grades of a pair -> the one that counts
+    "majority": lambda grades: min(multimode(grades)),
+    "strictest": min,
+}
 Pair = tuple[str, str]  # query id, document id
 Labels = dict[str, dict[str, int]]  # query id -> document id -> grade 0, 1 or 2
 
@@ -47,15 +52,11 @@ class Decision:
     texts: str = ""  # hash of what was judged: the two ids may bear other texts one day
 
 
-class LabelStore(AppendOnlyStore, Shown):
+class LabelStore(AppendOnlyStore):
     """People's grades of (query, document) pairs, one line a decision, never overwritten.
 
     Whatever ``label`` returned for is on the disk; several people and processes may write to one
-    file, and a kernel may die at any time.
-
-    Args:
-        domain: whose queries and documents are judged.
-        path: the file; default: ``labels/<domain's name>.jsonl`` in the runs' folder.
+    file. Without a path it is ``labels/<domain's name>.jsonl`` in the runs' folder.
     """
 
     what, hint = "decision", "LabelStore(domain, path='another/labels.jsonl')"
@@ -68,16 +69,10 @@ class LabelStore(AppendOnlyStore, Shown):
     def label(
         self, query: str, document: str, grade: int | None, annotator: str = "me"
     ) -> Decision:
-        """Keeps a decision; returns once it is safe on the disk.
+        """Keeps a decision on two ids; returns once it is safe on the disk.
 
-        The latest decision of an annotator on a pair counts. The same one again (a key pressed
-        twice) is no new decision: the first is returned and nothing is written.
-
-        Args:
-            query: a query's id.
-            document: a document's id.
-            grade: 2 relevant, 1 partly, 0 not relevant; None takes the grade back.
-            annotator: whose decision.
+        The latest decision of an annotator on a pair counts; None takes a grade back. The same
+        one again (a key pressed twice) is not written: the first is returned.
 
         Raises:
             EmbkitError: another grade, an unknown id (it names the nearest), no name, nothing to
@@ -106,7 +101,7 @@ class LabelStore(AppendOnlyStore, Shown):
             key, texts = secrets.token_hex(8), self._texts(query, document)
             decision = Decision(query, document, grade, name, now, key, texts)
             self.append([asdict(decision)])
-        return decision
+            return decision
 
     @property
     def decisions(self) -> tuple[Decision, ...]:
@@ -117,8 +112,7 @@ class LabelStore(AppendOnlyStore, Shown):
     def labels(self) -> dict[str, dict[Pair, int]]:
         """Annotator -> (query, document) -> grade: the decisions that count, oldest first.
 
-        Decisions on ids that this domain does not have, or under which it has other texts than
-        those that were judged, stay in the file and are left out here.
+        Left out are decisions on ids under which this domain has no text, or another one.
         """
         self.refresh()
         found: dict[str, dict[Pair, int]] = {}
@@ -128,29 +122,19 @@ class LabelStore(AppendOnlyStore, Shown):
         return found
 
     def qrels(self, resolve: str = "majority") -> Labels:
-        """The labels as qrels, one grade a pair.
-
-        Args:
-            resolve: ``majority`` (the grade that most gave; of equally many, the lower),
-                ``strictest`` (the lowest that anyone gave), or an annotator's name.
-
-        Raises:
-            EmbkitError: nobody of that name has judged anything.
-        """
+        """The labels as qrels, one grade a pair: by ``majority`` (the grade that most gave; of
+        equally many, the lower), ``strictest`` (the lowest that anyone gave), or an annotator's
+        name; fails where nobody of that name has judged anything."""
         labels = self.labels()
-        if resolve not in RULES:
-            if resolve not in labels:
-                raise unknown("annotator or rule", resolve, [*labels, *RULES])
-            labels = {resolve: labels[resolve]}
-        votes: dict[Pair, Counter[int]] = defaultdict(Counter)
-        for grade_of in labels.values():
-            for pair, grade in grade_of.items():
-                votes[pair][grade] += 1
+        if resolve not in {*labels, *RULES}:
+            raise unknown("annotator or rule", resolve, [*labels, *RULES])
+        given: dict[Pair, list[int]] = defaultdict(list)
+        for name, grade_of in labels.items():
+            for pair, grade in grade_of.items() if resolve in {name, *RULES} else ():
+                given[pair].append(grade)
         found: Labels = {}
-        for (query, document), given in sorted(votes.items()):
-            most = 0 if resolve == "strictest" else max(given.values())
-            lowest = min(grade for grade, count in given.items() if count >= most)
-            found.setdefault(query, {})[document] = lowest
+        for (query, document), grades in sorted(given.items()):
+            found.setdefault(query, {})[document] = RULES.get(resolve, min)(grades)
         return found
 
     def _texts(self, query: str, document: str) -> str:
@@ -169,13 +153,12 @@ class LabelStore(AppendOnlyStore, Shown):
 
     def _take(self, row: Any) -> bool:
         decision = Decision(**row)
-        texts = (decision.query, decision.document, decision.annotator, decision.id)
-        whole = all(isinstance(text, str) and text for text in texts)
+        key = (decision.annotator, decision.query, decision.document)
+        whole = all(isinstance(text, str) and text for text in (*key, decision.id))
         if not whole or not isinstance(decision.texts, str) or not _is_grade(decision.grade):
             return False
         if decision.id not in self._decisions:  # the same line twice: files that were joined
             self._decisions[decision.id] = decision
-            key = (decision.annotator, decision.query, decision.document)
             self._latest.pop(key, None)
             self._latest[key] = decision
         return True
@@ -191,24 +174,17 @@ class LabelStore(AppendOnlyStore, Shown):
             parts.append(f"{len(damaged)} damaged line(s), kept")
         return f"LabelStore({self.path.name!r}: {'; '.join(parts)})"
 
-    __str__ = __repr__
-
-    def table(self) -> Table:
-        """How many pairs each annotator judged, and with which grades."""
+    def _repr_html_(self) -> str:
         given = {name: list(grade_of.values()) for name, grade_of in self.labels().items()}
         cells = [
             [name, *map(str, (len(grades), *map(grades.count, GRADES)))]
             for name, grades in given.items()
         ]
-        return Table(["annotator", "judged", *GRADES.values()], cells, caption=repr(self))
+        return Table(["annotator", "judged", *GRADES.values()], cells, repr(self)).to_html()
 
 
 def annotator_name(name: str) -> str:
-    """A name that can stand for an annotator, without spaces around it.
-
-    Raises:
-        EmbkitError: an empty or unprintable name, or one that names a rule of ``qrels``.
-    """
+    """A name without spaces around it; fails for an empty or unprintable one, or for a rule's."""
     given = name.strip() if isinstance(name, str) else ""
     if not given or not given.isprintable() or given in RULES:
         raise EmbkitError(
@@ -220,7 +196,7 @@ def annotator_name(name: str) -> str:
 
 
 def check_id(kind: str, given: object, known: Mapping[str, str]) -> None:
-    """Raises an EmbkitError that names the nearest ids, if an id is none of the domain's."""
+    """Fails for an id that is none of the domain's, naming the nearest ones."""
     if isinstance(given, str) and given in known:
         return
     near = difflib.get_close_matches(str(given), known, n=3, cutoff=0.3)
@@ -236,7 +212,7 @@ def _is_grade(value: object) -> bool:
 
 
 @dataclass(frozen=True, repr=False)
-class LabelledPairs(Shown):
+class LabelledPairs:
     """Training pairs and hard negatives that people marked, as (query id, document id)."""
 
     domain: Domain
@@ -246,13 +222,8 @@ class LabelledPairs(Shown):
     def to_dataset(self, negatives: int = 0) -> Dataset:
         """A ``datasets.Dataset`` with columns ``anchor``, ``positive``, ``negative_1``, …
 
-        Args:
-            negatives: hard negatives a row. Every row must have as many, so pairs of a query
-                with fewer are left out.
-
-        Raises:
-            EmbkitError: no pair is left.
-        """
+        Every row has so many negatives: pairs of a query with fewer are left out. Fails where no
+        pair is left."""
         from datasets import Dataset
 
         wrong: dict[str, list[str]] = defaultdict(list)
@@ -273,37 +244,23 @@ class LabelledPairs(Shown):
         return Dataset.from_list([dict(zip(names, row, strict=True)) for row in texts])
 
     def __repr__(self) -> str:
-        queries = len({query for query, _ in self.positives})
-        return (
-            f"LabelledPairs({len(self.positives)} positives and {len(self.negatives)} hard "
-            f"negatives of {queries} queries)"
-        )
+        found = f"{len(self.positives)} positives and {len(self.negatives)} hard negatives"
+        return f"LabelledPairs({found} of {len({query for query, _ in self.positives})} queries)"
 
-    __str__ = __repr__
-
-    def table(self) -> Table:
-        """A few of each, as text."""
+    def _repr_html_(self) -> str:
         cells = [
             [kind, self.domain.queries[query], self.domain.corpus[document]]
             for kind, pairs in (("positive", self.positives), ("negative", self.negatives))
             for query, document in pairs[:5]
         ]
-        return Table(["", "query", "document"], cells, caption=repr(self))
+        return Table(["", "query", "document"], cells, repr(self)).to_html()
 
 
 def labels_to_pairs(domain: Domain, qrels: Labels, *, partly: bool = False) -> LabelledPairs:
     """Labels as training pairs: grade 2 is a positive, grade 0 a hard negative.
 
-    Args:
-        domain: whose texts.
-        qrels: what ``LabelStore.qrels`` gives.
-        partly: whether grade 1 is a positive too; else it is neither.
-
-    Returns:
-        Hard negatives are those of queries that have a positive.
-
-    Raises:
-        EmbkitError: an unknown id or grade.
+    With ``partly``, grade 1 is a positive too; else it is neither. Hard negatives are those of
+    queries that have a positive. Fails for an unknown id or grade.
     """
     _check_labels(domain, qrels)
     least = 1 if partly else 2
@@ -320,26 +277,19 @@ def with_labels(
 
     Relevant becomes grade 2, or 1 in a domain that knows no grade above 1; grade 0 becomes grade
     0 in the qrels and one of the query's ``negatives``. A query that is new to the split and has
-    no positive is left out. The domain checks itself as always: a query of another split, or a
-    document of a held-out group among the training positives, is a leak and raises.
-
-    Args:
-        domain: what is added to.
-        qrels: what ``LabelStore.qrels`` gives.
-        split: where the labelled queries belong.
-        partly: whether grade 1 is taken over, as grade 1; else the pair is left as it was.
+    no positive is left out. With ``partly``, grade 1 is taken over, as grade 1; else the pair is
+    left as it was. The domain checks itself as always: a query of another split, or a document of
+    a held-out group among the training positives, is a leak.
 
     Raises:
         EmbkitError: an unknown split, id or grade; a leak; a query that loses its last positive.
     """
     _check_labels(domain, qrels)
-    graded = any(
-        grade > 1 for part in domain.qrels.values() for j in part.values() for grade in j.values()
-    )
+    known = itertools.chain(*(part.values() for part in domain.qrels.values()))
+    graded = any(grade > 1 for judged in known for grade in judged.values())
     grades = {2: 2 if graded else 1, 0: 0} | ({1: 1} if partly else {})
     merged = {query: dict(judged) for query, judged in domain.split(split).items()}
-    negatives = dict(domain.negatives)
-    added = 0
+    negatives, added = dict(domain.negatives), 0
     for query, judged in qrels.items():
         new = {d: grades[grade] for d, grade in judged.items() if grade in grades}
         if query not in merged and not any(new.values()):

@@ -22,40 +22,26 @@ CrossEncoderScores = Callable[[list[tuple[str, str]]], Any]  # (query, document)
 
 @dataclass(frozen=True, repr=False)
 class Mined:
-    """Negatives of each pair, their scores, and what every rule removed.
-
-    Args:
-        miner: what ranked the candidates.
-        anchors: the pairs' queries, as text.
-        positives: the pairs' right documents, by id.
-        negatives: for each pair, n document ids, best-ranked first.
-        scores: shape (pairs, n), the miner's scores of them; NaN where it gives none.
-        positive_scores: shape (pairs,), the miner's scores of the positives; NaN likewise.
-        candidates: how many were looked at.
-        removed: rule -> how many candidates it removed, in the order of the rules.
-        examples: rule -> a few (query, right document, removed document), as text.
-        filled: places that no candidate was left for, and a random document took.
-        corpus: document id -> text.
-    """
+    """Negatives of each pair, their scores, and what every rule removed."""
 
     miner: str
-    anchors: tuple[str, ...]
-    positives: tuple[str, ...]
-    negatives: tuple[tuple[str, ...], ...]
-    scores: np.ndarray
-    positive_scores: np.ndarray
-    candidates: int
-    removed: dict[str, int]
-    examples: dict[str, list[tuple[str, str, str]]]
-    filled: int
-    corpus: Mapping[str, str]
+    anchors: tuple[str, ...]  # the pairs' queries, as text
+    positives: tuple[str, ...]  # the pairs' right documents, by id
+    negatives: tuple[tuple[str, ...], ...]  # for each pair, n ids, best-ranked first
+    scores: np.ndarray  # (pairs, n), the miner's scores of them; NaN where it gives none
+    positive_scores: np.ndarray  # (pairs,), the miner's scores of the positives; NaN likewise
+    candidates: int  # how many were looked at
+    removed: dict[str, int]  # rule -> how many candidates it removed, in the order of the rules
+    examples: dict[str, list[tuple[str, str, str]]]  # rule -> (query, right, removed), as text
+    filled: int  # places that no candidate was left for, and a random document took
+    corpus: Mapping[str, str]  # document id -> text
 
     def __len__(self) -> int:
         return len(self.anchors)
 
-    def triplets(self, n: int = 5, seed: int = 0) -> list[tuple[str, str, str]]:
+    def triplets(self, n: int = 5) -> list[tuple[str, str, str]]:
         """A few (anchor, positive, hardest negative), as text."""
-        texts, rows = self.corpus, np.random.default_rng(seed).permutation(len(self))[:n]
+        texts, rows = self.corpus, np.random.default_rng(0).permutation(len(self))[:n]
         return [
             (self.anchors[i], texts[self.positives[i]], texts[self.negatives[i][0]]) for i in rows
         ]
@@ -69,22 +55,16 @@ class Mined:
         )
 
     def _repr_html_(self) -> str:
+        such = {r: "{} → {}: not {}".format(*some[0]) for r, some in self.examples.items() if some}
         rules = [
-            [rule, f"{n:,}", f"{n / max(1, self.candidates):.1%}", self._example(rule)]
+            [rule, f"{n:,}", f"{n / max(1, self.candidates):.1%}", such.get(rule, "")]
             for rule, n in self.removed.items()
         ]
-        summary = (
-            f"{self.miner}: {len(self):,} pairs, {self.candidates:,} candidates, "
-            f"{self.filled:,} places filled at random"
-        )
-        return (
-            Table(["rule", "removed", "share", "such as"], rules, summary).to_html()
-            + Table(["anchor", "positive", "negative"], self.triplets()).to_html()
-        )
-
-    def _example(self, rule: str) -> str:
-        found = self.examples.get(rule)
-        return "{} → {}: not {}".format(*found[0]) if found else ""
+        summary = f"{self.miner}: {len(self):,} pairs, {self.candidates:,} candidates, "
+        summary += f"{self.filled:,} places filled at random"
+        counted = Table(["rule", "removed", "share", "such as"], rules, summary)
+        shown = Table(["anchor", "positive", "negative"], self.triplets())
+        return counted.to_html() + shown.to_html()
 
 
 def mine(
@@ -96,10 +76,7 @@ def mine(
     model: Any = "minilm",
     range_min: int = 0,
     range_max: int = 50,
-    absolute_margin: float | None = None,
     relative_margin: float | None = None,
-    max_score: float | None = None,
-    min_score: float | None = None,
     keep_relatives: bool = False,
     reranker_filter: CrossEncoderScores | None = None,
     sampling: str = "top",
@@ -111,26 +88,20 @@ def mine(
 
     Candidates are the best-ranked documents of each anchor. In this order they are put to the
     rules: never a known positive of the same query text, nor a document with the same text as
-    one; never an ancestor or descendant of one; the margins; the window; the reranker filter. The
-    window and the margins mean what they mean in sentence-transformers' ``mine_hard_negatives``:
+    one; never an ancestor or descendant of one; the margin; the window; the reranker filter. The
+    window and the margin mean what they mean in sentence-transformers' ``mine_hard_negatives``:
     it finds the same negatives under the same rules, prompts and routes. Where too few candidates
     are left, random documents that pass the first rules fill the places: every pair keeps n.
 
     Args:
-        domain: whose corpus is searched, and whose tree says what is related.
         pairs: (query id, anchor, document id) rows, such as ``training_pairs(...).rows``.
-        n: negatives a pair.
         miner: ``dense`` (a model's ranking), ``bm25``, ``random``, or ``human`` (the domain's
             own: people marked them as looking right and being wrong).
         model: for ``dense``: a model, its name or folder, or a function as in ``encode``.
-        range_min: skip so many of the best candidates that are left.
-        range_max: look no deeper than so many candidates that are left.
-        absolute_margin: remove candidates that score above the positive's score less this.
+        range_min, range_max: the window: which ranks are looked at among what is left.
         relative_margin: remove candidates that score above the positive's less this share of it
             (0.05 keeps what is at most 95% as similar: positive-aware mining, NV-Retriever,
             https://arxiv.org/abs/2407.15831).
-        max_score: remove candidates that score above.
-        min_score: remove candidates that score below.
         keep_relatives: keep ancestors and descendants of a positive.
         reranker_filter: a cross-encoder's scores of (query, document) pairs; a candidate that
             scores at least as high as the positive is removed (RocketQA's denoising, the positive
@@ -138,7 +109,6 @@ def mine(
         sampling: ``top`` takes the best of the window, ``random`` any of it.
         hidden_positives: a control: for this share of the anchors, the miner is not told what is
             right, as with labels that nobody made; it may then take the positive as a negative.
-        seed: of the random choices.
         known: rows that say what else is right, whatever part is trained on; default: those of
             the domain's training split.
 
@@ -152,7 +122,7 @@ def mine(
     rows = np.array([row_of[anchor] for _, anchor, _ in pairs])  # (pairs,)
     if known is None:
         known = [(query, domain.queries[query], d) for query, d in domain.right("train")]
-    rules = Known(domain, pairs, row_of, keep_relatives, known)
+    rules = Known(domain, [*pairs, *known], anchors, keep_relatives)
     depth = min(range_max + rules.most, len(domain.corpus))
     rng = np.random.default_rng(seed)
     found, scores, right = _candidates(domain, pairs, anchors, rows, miner, model, depth, rng)
@@ -162,18 +132,10 @@ def mine(
     told = np.random.default_rng(seed).random(len(anchors)) >= hidden_positives
     for rule, wrong in rules.rules(np.arange(len(anchors)), found).items():
         sieve.remove(rule, wrong & told[:, None])
-    # margins and bounds
-    bound = np.full(len(anchors), np.inf)
-    np.fmin.at(bound, rows, right)  # with several positives, the least similar one is the bound
-    bound = bound[:, None]  # (anchors, 1)
-    if absolute_margin is not None:
-        sieve.remove("absolute margin", scores + np.float32(absolute_margin) > bound)
+    # what scores too near the positive, or above it
     if relative_margin is not None:
+        bound = _least(right, rows, len(anchors))[:, None]  # (anchors, 1)
         sieve.remove("relative margin", scores > bound - np.abs(bound) * relative_margin)
-    if max_score is not None:
-        sieve.remove("max score", scores > max_score)
-    if min_score is not None:
-        sieve.remove("min score", scores < min_score)
     # the window, and what a cross-encoder says of it
     places = sieve.window(range_min, range_max, rng if sampling == "random" else None)
     if reranker_filter is not None:
@@ -233,14 +195,7 @@ def _check(domain, pairs, n, miner, range_min, range_max, sampling) -> None:
 
 
 def _candidates(
-    domain: Domain,
-    pairs: Sequence[Pair],
-    anchors: list[str],
-    rows: np.ndarray,
-    miner: str,
-    model: Any,
-    depth: int,
-    rng: np.random.Generator,
+    domain: Domain, pairs: Sequence[Pair], anchors: list[str], rows, miner: str, model, depth, rng
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Documents and scores, both (anchors, depth), and the positives' scores, (pairs,)."""
     texts = list(domain.corpus.values())
@@ -256,7 +211,6 @@ def _candidates(
         index = BM25(texts)
         found, scores = index.search(anchors, depth)
         return found, scores, index.pair_scores([anchors[r] for r in rows], right.tolist())
-    nothing = np.full(len(pairs), np.nan, np.float32)
     if miner == "random":
         found = rng.integers(len(texts), size=(len(anchors), depth))
         scores = np.zeros(found.shape, np.float32)
@@ -264,13 +218,20 @@ def _candidates(
         repeated = ordered[:, 1:] == ordered[:, :-1]
         for row in np.flatnonzero(repeated.any(axis=1)):
             found[row] = rng.permutation(len(texts))[:depth]
-        return found, scores, nothing
-    found = np.zeros((len(anchors), depth), np.int64)
-    scores = np.full(found.shape, OUT, np.float32)
-    for (query, _, _), row in zip(pairs, rows, strict=True):
-        marked = [number[d] for d in domain.negatives.get(query, ()) if d in number][:depth]
-        found[row, : len(marked)], scores[row, : len(marked)] = marked, 0.0
-    return found, scores, nothing
+    else:  # what people marked
+        found = np.zeros((len(anchors), depth), np.int64)
+        scores = np.full(found.shape, OUT, np.float32)
+        for (query, _, _), row in zip(pairs, rows, strict=True):
+            marked = [number[d] for d in domain.negatives.get(query, ()) if d in number][:depth]
+            found[row, : len(marked)], scores[row, : len(marked)] = marked, 0.0
+    return found, scores, np.full(len(pairs), np.nan, np.float32)
+
+
+def _least(right: np.ndarray, rows: np.ndarray, anchors: int) -> np.ndarray:
+    """Each anchor's bound: the score of its least similar positive, infinity without any."""
+    bound = np.full(anchors, np.inf)
+    np.fmin.at(bound, rows, right)
+    return bound
 
 
 def _preferred(
@@ -280,17 +241,16 @@ def _preferred(
 
     No more of them are scored than it takes to have n that pass.
     """
-    ids = list(domain.corpus)
+    texts = list(domain.corpus.values())
     right = np.asarray(score([(anchor, domain.corpus[d]) for _, anchor, d in pairs]), float)
-    bound = np.full(len(anchors), np.inf)
-    np.minimum.at(bound, rows, right)
+    bound = _least(right, rows, len(anchors))
     better = np.zeros(found.shape, dtype=bool)
-    waiting = {row: list(order) for row, order in enumerate(places)}
+    waiting = dict(enumerate(places))
     short = dict.fromkeys(waiting, n)
     while asked := [(r, p) for r, order in waiting.items() for p in order[: short[r]]]:
         waiting = {r: order[short[r] :] for r, order in waiting.items() if short[r]}
-        texts = [(anchors[r], domain.corpus[ids[found[r, p]]]) for r, p in asked]
-        for (row, place), value in zip(asked, np.asarray(score(texts), float), strict=True):
+        scores = np.asarray(score([(anchors[r], texts[found[r, p]]) for r, p in asked]), float)
+        for (row, place), value in zip(asked, scores, strict=True):
             better[row, place] = value >= bound[row]
             short[row] -= not better[row, place]
     return better

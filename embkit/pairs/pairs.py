@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from ..models.loading import load_model
 from ..recipes.recipe import Recipe
 from ..recipes.views import APART, CORPUS, Mining
 from .mining import Mined, mine
-from .rules import Family, Pair
+from .rules import Family, Pair, right_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -34,32 +35,18 @@ FAMILY, ALSO = "family", "also"  # columns that say which rows may not meet in a
 
 @dataclass(frozen=True, repr=False)
 class TrainingPairs:
-    """What a recipe trains on, row by row.
-
-    Args:
-        domain: whose documents the positives are.
-        rows: (query id, anchor text, document id), in the order of training before shuffling.
-        mined: the hard negatives, one row a pair, where the recipe asks for some.
-        unique: ``texts``, or ``families``: what may stand only once in a batch.
-        dropped: why rows of a generated set were left out -> how many.
-        corpus_labels: whether the data set says which places of the corpus are right.
-        right_labels: the same, for a loss over the batch: what is right beside a row's positive.
-        taught: what a teacher says about the rows, and about texts beside them.
-        known: rows that are not trained on, and say what else is right for an anchor.
-        apart: whether a batch's documents are negatives, so that none may be right for another
-            row's anchor.
-    """
+    """What a recipe trains on, row by row; documents are those of ``domain``."""
 
     domain: Domain
-    rows: tuple[Pair, ...]
-    mined: Mined | None = None
-    unique: str = "texts"
-    dropped: dict[str, int] = field(default_factory=dict)
-    corpus_labels: bool = False
-    right_labels: bool = False
-    taught: Taught | None = None
-    known: tuple[Pair, ...] = ()
-    apart: bool = True
+    rows: tuple[Pair, ...]  # (query id, anchor text, document id), in the order before shuffling
+    mined: Mined | None = None  # the hard negatives, one row a pair
+    unique: str = "texts"  # or "families": what may stand only once in a batch
+    dropped: dict[str, int] = field(default_factory=dict)  # why a set's rows were left out
+    corpus_labels: bool = False  # the data set says which places of the corpus are right
+    right_labels: bool = False  # the same for a loss over the batch: what is right beside its own
+    taught: Taught | None = None  # what a teacher says about the rows, and about texts beside them
+    known: tuple[Pair, ...] = ()  # not trained on: what else is right for an anchor
+    apart: bool = True  # a batch's documents are negatives: none may be right for another row
 
     def __len__(self) -> int:
         return len(self.taught.labels) if self.taught else len(self.rows)
@@ -78,10 +65,11 @@ class TrainingPairs:
     @cached_property
     def right(self) -> dict[str, dict[str, None]]:
         """What is known to be right for each anchor, however much of it is trained on."""
-        found: dict[str, dict[str, None]] = defaultdict(dict)
-        for _, anchor, document in (*self.rows, *self.known):
-            found[normalise(anchor)][document] = None
-        return found
+        return right_of((*self.rows, *self.known))
+
+    @property
+    def _negatives(self) -> tuple[tuple[str, ...], ...]:
+        return self.mined.negatives if self.mined else ()
 
     def dataset(self) -> Dataset:
         """Columns ``anchor``, ``positive``, ``negative_1`` and so on: what the loss reads."""
@@ -92,18 +80,15 @@ class TrainingPairs:
             "anchor": [anchor for _, anchor, _ in self.rows],
             "positive": [corpus[document] for _, _, document in self.rows],
         }
-        mined = self.mined.negatives if self.mined else ()
-        for n, negatives in enumerate(zip(*mined, strict=True), start=1):
+        for n, negatives in enumerate(zip(*self._negatives, strict=True), start=1):
             columns[f"negative_{n}"] = [corpus[document] for document in negatives]
         if self.labelled:
             columns["label"] = self.labels()
         return Dataset.from_dict(self.taught.columns(columns) if self.taught else columns)
 
     def labels(self) -> list[list[int]]:
-        """Each row's positive as its place in the corpus, then what else is right for its anchor.
-
-        Rows differ in length: ``padded`` fills up those of a batch.
-        """
+        """Each row's positive as its place in the corpus, then what else is right for its anchor;
+        ``padded`` makes the rows of a batch equally long."""
         number = {document: i for i, document in enumerate(self.domain.corpus)}
         return [
             [number[d] for d in dict.fromkeys((document, *self.right[normalise(anchor)]))]
@@ -126,8 +111,7 @@ class TrainingPairs:
     def _also(self) -> list[list[str]]:
         """Texts among the rows' documents that are right for an anchor, beside its own rows'."""
         trained = {(anchor, document): i for i, (_, anchor, document) in enumerate(self.rows)}
-        shown = {document for _, document in trained}
-        shown.update(itertools.chain(*self.mined.negatives) if self.mined else ())
+        shown = {document for _, document in trained}.union(*self._negatives)
         one = {anchor: i for (anchor, _), i in trained.items()}  # a row of each anchor
         also: list[list[str]] = [[] for _ in range(len(self))]
         for anchor, i in one.items():
@@ -142,9 +126,8 @@ class TrainingPairs:
     def _repr_html_(self) -> str:
         cells = [[anchor, self.domain.corpus[document]] for _, anchor, document in self.rows[:5]]
         said = [repr(self), *(f"left out: {why}: {n:,}" for why, n in self.dropped.items())]
-        return Table(["anchor", "positive"], cells, "; ".join(said)).to_html() + (
-            self.mined._repr_html_() if self.mined else ""
-        )
+        shown = Table(["anchor", "positive"], cells, "; ".join(said)).to_html()
+        return shown + (self.mined._repr_html_() if self.mined else "")
 
 
 def make_pairs(recipe: Recipe, domain: Domain) -> TrainingPairs:
@@ -169,39 +152,36 @@ def make_pairs(recipe: Recipe, domain: Domain) -> TrainingPairs:
             expected="at least two: a pair's negatives are the other pairs' positives",
             hint="label more pairs, or load a larger profile",
         )
-    mined = _mined(recipe.mining, domain, rows, known) if recipe.mining.number else None
-    pairs = TrainingPairs(
+    several = any(len(found) > 1 for found in right_of((*rows, *known)).values())
+    return TrainingPairs(
         domain,
         tuple(rows),
-        mined,
+        _mined(recipe.mining, domain, rows, known) if recipe.mining.number else None,
         "texts" if loss == "embedding_mse" else source.unique,
         dropped,
         corpus_labels=loss in CORPUS,
+        right_labels=loss == "clip" and several,
         known=tuple(known),
         apart=loss in APART,
     )
-    several = loss == "clip" and any(len(found) > 1 for found in pairs.right.values())
-    return replace(pairs, right_labels=several)
 
 
 def _mined(mining: Mining, domain: Domain, rows: list[Pair], known: list[Pair]) -> Mined:
     options = asdict(mining)
-    prompts = options.pop("prompts")
-    if mining.miner == "dense" and prompts:
+    if (prompts := options.pop("prompts")) and mining.miner == "dense":
         options["model"] = load_model(mining.model, prompts=prompts)
     if mining.reranker_filter:
         from ..models.cross_encoder import load_cross_encoder, score_pairs
 
-        options["reranker_filter"] = partial(
-            score_pairs, load_cross_encoder(mining.reranker_filter)
-        )
+        reranker = load_cross_encoder(mining.reranker_filter)
+        options["reranker_filter"] = partial(score_pairs, reranker)
     return mine(domain, rows, options.pop("number"), known=known, **options)
 
 
 def collect(
     domain: Domain, sources: Sequence[str] = ("human",)
 ) -> tuple[list[Pair], dict[str, int]]:
-    """The rows of sources of pairs, and what was left out.
+    """The rows of sources of pairs, and how many were left out for which cause.
 
     ``human`` is the domain's own training split. Any other name is a set of generated queries,
     ``data/<domain>/<name>.jsonl``; with ``:all`` after it, what its filters removed comes too.
@@ -226,44 +206,37 @@ def sets(domain: Domain) -> list[str]:
     return sorted(found - {"corpus", "queries"})  # of a folder in BEIR's layout that lies there
 
 
-def _from_set(domain: Domain, name: str, dropped: Counter[str]) -> Iterable[Pair]:
+def _from_set(domain: Domain, name: str, dropped: Counter[str]) -> Iterator[Pair]:
     from ..synthetic.generation import read_set
 
     everything, name = name.endswith(EVERYTHING), name.removesuffix(EVERYTHING)
     if name not in sets(domain):
         raise unknown("source of pairs", name, ["human", *sets(domain)])
-    asked = {
-        normalise(domain.queries[query])
-        for split, judged in domain.qrels.items()
-        if split != "train"
-        for query in judged
-    }
-    tested = domain.tested_groups
-    rows = []
-    for place, row in enumerate(read_set(session.paths().data_file(domain.name, f"{name}.jsonl"))):
+    judged = {query for split, qrels in domain.qrels.items() if split != "train" for query in qrels}
+    asked = {normalise(domain.queries[query]) for query in judged}
+    for place, row in enumerate(read_set(_file(domain, name))):
         document = row["document"]
         if row.get("split", "train") != "train" or not (everything or row.get("kept", True)):
             continue
-        why = ""
         if document not in domain.corpus:
-            why = f"{name}: document not in this profile"
-        elif domain.groups.get(document) in tested:
-            why = f"{name}: document of a group held out for testing"
+            dropped[f"{name}: document not in this profile"] += 1
+        elif domain.groups.get(document) in domain.tested_groups:
+            dropped[f"{name}: document of a group held out for testing"] += 1
         elif normalise(row["query"]) in asked:
-            why = f"{name}: query asked in a dev or test split"
-        if why:
-            dropped[why] += 1
+            dropped[f"{name}: query asked in a dev or test split"] += 1
         else:
-            rows.append((f"{name}-{place}", row["query"], document))
-    return rows
+            yield f"{name}-{place}", row["query"], document
+
+
+def _file(domain: Domain, name: str) -> Path:
+    return session.paths().data_file(domain.name, f"{name.removesuffix(EVERYTHING)}.jsonl")
 
 
 def source_hash(domain: Domain, sources: Sequence[str]) -> str:
     """Hash of the generated sets among the sources; empty for the domain's own pairs."""
     digest = hashlib.sha256()
     for name in sorted(sources):
-        path = session.paths().data_file(domain.name, f"{name.removesuffix(EVERYTHING)}.jsonl")
-        if name != "human" and path.is_file():
+        if name != "human" and (path := _file(domain, name)).is_file():
             digest.update(path.read_bytes())
     return digest.hexdigest() if tuple(sources) != ("human",) else ""
 
@@ -273,26 +246,22 @@ def in_batch_false_negatives(
 ) -> dict[str, int]:
     """Counts in-batch negatives that are not negatives, over batches of row numbers.
 
-    Returns:
-        ``negatives`` (all of them), ``same document`` (the negative is the row's own positive),
-        ``known positive`` (right for the same query text in another row), ``relatives`` (an
-        ancestor or descendant of a right document), ``same family`` (of the same group, related
-        or not).
+    Of all ``negatives``: ``same document`` (the row's own positive), ``known positive`` (right for
+    the same query text in another row), ``relatives`` (an ancestor or descendant of a right
+    document), ``same family`` (of the same group, related or not).
     """
     right = [pairs.right[normalise(anchor)] for _, anchor, _ in pairs.rows]
     tree, families = Family(pairs.domain.parents), pairs.families
     relatives = {d: set(tree.relatives(d)) for d in {d for _, _, d in pairs.rows}}
-    found = dict.fromkeys(
-        ("negatives", "same document", "known positive", "relatives", "same family"), 0
-    )
-    for batch in batches:
-        for i, j in itertools.permutations(batch, 2):
-            own, other = pairs.rows[i][2], pairs.rows[j][2]
-            found["negatives"] += 1
-            found["same document"] += other == own
-            found["known positive"] += other != own and other in right[i]
-            found["relatives"] += other in relatives[own]
-            found["same family"] += families[i] == families[j]
+    kinds = ("negatives", "same document", "known positive", "relatives", "same family")
+    found = dict.fromkeys(kinds, 0)
+    for i, j in itertools.chain(*(itertools.permutations(batch, 2) for batch in batches)):
+        own, other = pairs.rows[i][2], pairs.rows[j][2]
+        found["negatives"] += 1
+        found["same document"] += other == own
+        found["known positive"] += other != own and other in right[i]
+        found["relatives"] += other in relatives[own]
+        found["same family"] += families[i] == families[j]
     return found
 
 
@@ -301,11 +270,7 @@ def batches(
 ) -> list[list[int]]:
     """The batches of the first epoch, as row numbers.
 
-    Args:
-        pairs: what is trained on.
-        batch_size: rows a batch.
-        seed: of the order.
-        unique: ``texts``, ``families``, or None for plain shuffling.
+    ``unique``: ``texts``, ``families``, or None for plain shuffling.
     """
     import torch
 
@@ -315,21 +280,19 @@ def batches(
         return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     keys = _keys(replace(pairs, unique=unique))
     options = {"batch_size": batch_size, "drop_last": False, "seed": seed}
-    return list(_without_duplicates(keys, pairs.dataset(), generator=generator, **options))
+    return list(_sampler(keys, pairs.dataset(), generator=generator, **options))
 
 
 def batch_sampler(pairs: TrainingPairs) -> str | Callable[..., Any]:
-    """What the trainer asks for batches: sentence-transformers' sampler without duplicates.
-
-    It compares the texts of a row's columns; where need be, it is shown what else keeps rows apart.
-    """
+    """What the trainer asks for batches: sentence-transformers' sampler without duplicates, which
+    compares the texts of a row's columns, and is shown what else keeps rows apart."""
     keys = _keys(pairs)
-    return partial(_without_duplicates, keys) if keys else "no_duplicates"
+    return partial(_sampler, keys) if keys else "no_duplicates"
 
 
 def shared_sampler(pairs: TrainingPairs, batch_size: int, processes: int) -> Callable[..., Any]:
     """The same for several processes: the global batches of one, each split into their parts."""
-    return partial(_slices, _keys(pairs), processes, batch_size)
+    return partial(_sampler, _keys(pairs), together=batch_size, processes=processes)
 
 
 def _keys(pairs: TrainingPairs) -> Dataset | None:
@@ -341,36 +304,27 @@ def _keys(pairs: TrainingPairs) -> Dataset | None:
     return keys if pairs.unique != "texts" else None
 
 
-def _slices(
-    keys: Dataset | None, processes: int, together: int, dataset: Dataset, **options: Any
+def _sampler(
+    keys: Dataset | None, dataset: Dataset, *, together: int = 0, processes: int = 1, **options: Any
 ) -> Any:
-    from ..distributed import Sliced
-
-    options |= {"batch_size": together, "drop_last": False}  # of all processes, to the last row
-    return Sliced(_without_duplicates(keys, dataset, **options), processes)
-
-
-def _without_duplicates(keys: Dataset | None, dataset: Dataset, **options: Any) -> Any:
     from sentence_transformers.base.sampler import NoDuplicatesBatchSampler
 
-    return NoDuplicatesBatchSampler(dataset if keys is None else keys, **options)
+    from ..distributed import Sliced
+
+    if processes > 1:  # batches of all processes, to the last row
+        options |= {"batch_size": together, "drop_last": False}
+    found = NoDuplicatesBatchSampler(dataset if keys is None else keys, **options)
+    return Sliced(found, processes) if processes > 1 else found
 
 
 @dataclass(frozen=True, repr=False)
 class Taught:
-    """What a teacher says about training pairs, as the loss reads it.
+    """What a teacher says about training pairs, as the loss reads it."""
 
-    Args:
-        labels: one a row of the data set.
-        texts: unlabeled texts, rows of their own after the pairs'.
-        alone: whether ``texts`` are all that is trained on, and the pairs only named them.
-        arrays: tables of vectors that labels are places in; a run's ``teacher.npz``.
-    """
-
-    labels: list[Any]
-    texts: tuple[str, ...] = ()
-    alone: bool = False
-    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    labels: list[Any]  # one a row of the data set
+    texts: tuple[str, ...] = ()  # unlabeled texts, rows of their own after the pairs'
+    alone: bool = False  # texts are all that is trained on, and the pairs only named them
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)  # the run's teacher.npz
 
     def columns(self, pairs: dict[str, list[Any]]) -> dict[str, list[Any]]:
         """The data set's columns: those of the pairs, with unlabeled rows and the labels."""

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..data import Domain
-from ..data.domain import right_documents
 from ..errors import EmbkitError
 from ..evaluation.ranking import indexed
 from ..models.loading import as_model
-from .labels import LabelStore, Pair, annotator_name, check_id
+from .labels import Pair, check_id
 
 
 @dataclass(frozen=True)
@@ -47,15 +46,9 @@ def candidates(
     that nobody can see which system found what.
 
     Args:
-        domain: what is searched.
         queries: a split's name, or ids of queries (a query may be in no split yet).
         models: name -> ``"bm25"``, a model or its name, or a function ``list[str] -> array``.
-        k: documents of each system.
         n: queries to draw, at random; default: all, in their order.
-        seed: of the order and the draw.
-
-    Returns:
-        Tasks, query by query.
 
     Raises:
         EmbkitError: an unknown split or id, or no system.
@@ -82,9 +75,9 @@ def candidates(
         for query, row in zip(ids, rows, strict=True):
             for index in row[row >= 0]:
                 found[query][names[index]].append(name)
-    for qrels in domain.qrels.values():
-        for query in qrels.keys() & found.keys():
-            for document in right_documents(qrels[query]):
+    for split in domain.qrels:
+        for query, document in domain.right(split):
+            if query in found:
                 found[query][document].append("known")
     # an order that hides who found what
     tasks = []
@@ -95,9 +88,3 @@ def candidates(
             Task(query, d, domain.queries[query], domain.corpus[d], tuple(by[d])) for d in documents
         ]
     return tasks
-
-
-def queue(tasks: Iterable[Task], store: LabelStore, annotator: str = "me") -> list[Task]:
-    """The tasks that this annotator has not judged yet, in their order."""
-    done = store.labels().get(annotator_name(annotator), {})
-    return [task for task in tasks if task.pair not in done]

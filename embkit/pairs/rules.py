@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -14,84 +14,68 @@ Pair = tuple[str, str, str]  # query id, anchor text, document id
 OUT = -np.inf  # the score of a candidate that is none
 
 
+def right_of(rows: Iterable[Pair]) -> dict[str, dict[str, None]]:
+    """Anchor, normalised -> the documents that rows call right for it."""
+    found: dict[str, dict[str, None]] = defaultdict(dict)
+    for _, anchor, document in rows:
+        found[normalise(anchor)][document] = None
+    return found
+
+
 class Family:
     """Ancestors and descendants in a tree given as child -> parent."""
 
     def __init__(self, parents: Mapping[str, str]) -> None:
-        self._parents = parents
-        self._children: dict[str, list[str]] = defaultdict(list)
+        above: dict[str, list[str]] = defaultdict(list)
+        below: dict[str, list[str]] = defaultdict(list)
         for child, parent in parents.items():
-            self._children[parent].append(child)
+            above[child].append(parent)
+            below[parent].append(child)
+        self._ways = above, below
 
     def relatives(self, document: str) -> tuple[str, ...]:
         """All documents above and below one."""
         found: dict[str, None] = {}
-        above = self._parents.get(document)
-        while above is not None and above not in found:
-            found[above] = None
-            above = self._parents.get(above)
-        below = list(self._children.get(document, ()))
-        while below:
-            child = below.pop()
-            if child not in found:
-                found[child] = None
-                below += self._children.get(child, ())
+        for way in self._ways:
+            waiting = list(way[document])
+            while waiting:
+                one = waiting.pop()
+                if one not in found:
+                    found[one] = None
+                    waiting += way[one]
         return tuple(found)
 
 
 class Known:
     """What is right for each anchor, bears the same text, or is a relative of what is right.
 
-    Args:
-        domain: whose corpus and tree.
-        pairs: the training pairs.
-        row_of: anchor text -> its row.
-        keep_relatives: whether relatives of a positive may be negatives.
-        more: rows that say what else is right, of any anchor.
+    Rows are those of ``anchors``; what is right for them, and for others, ``pairs`` say.
     """
 
     def __init__(
-        self,
-        domain: Domain,
-        pairs: Sequence[Pair],
-        row_of: Mapping[str, int],
-        keep_relatives: bool,
-        more: Iterable[Pair] = (),
+        self, domain: Domain, pairs: Iterable[Pair], anchors: Sequence[str], keep_relatives: bool
     ) -> None:
-        self.ids = list(domain.corpus)
-        self._number = {document: i for i, document in enumerate(self.ids)}
-        right: dict[int, dict[str, None]] = defaultdict(dict)
-        same_text: dict[str, list[int]] = defaultdict(list)
-        for anchor, row in row_of.items():
-            same_text[normalise(anchor)].append(row)
-        for _, anchor, document in (*pairs, *more):
-            for row in same_text.get(normalise(anchor), ()):
-                right[row][document] = None
-        self.first = {row: next(iter(documents)) for row, documents in right.items()}
-        self.most = max(map(len, right.values()))
-        twins: dict[str, list[str]] = defaultdict(list)
-        for document, text in domain.corpus.items():
+        self.ids, corpus = list(domain.corpus), domain.corpus
+        right, twins = right_of(pairs), defaultdict(list)
+        of_row = [list(right[normalise(anchor)]) for anchor in anchors]
+        self.first = [documents[0] for documents in of_row]
+        self.most = max(map(len, of_row))
+        for document, text in corpus.items():
             twins[normalise(text)].append(document)
-        places = [(row, document) for row, documents in right.items() for document in documents]
-        same = {d: twins[normalise(domain.corpus[d])] for _, d in places}
-        self._codes = {
-            "known positive": self._coded(places),
-            "same text as a positive": self._coded(
-                (r, twin) for r, d in places for twin in same[d]
-            ),
+        rules: dict[str, Callable[[str], Iterable[str]]] = {
+            "known positive": lambda d: [d],
+            "same text as a positive": lambda d: twins[normalise(corpus[d])],
         }
         if not keep_relatives:
-            family = Family(domain.parents)
-            of = {document: family.relatives(document) for document in same}
-            self._codes["relatives of a positive"] = self._coded(
-                (row, other) for row, d in places for other in of[d]
-            )
-
-    def _coded(self, places: Iterable[tuple[int, str]]) -> np.ndarray:
-        """(row, document) as one number each, sorted."""
-        size = len(self.ids)
-        codes = [row * size + self._number[d] for row, d in places if d in self._number]
-        return np.unique(np.array(codes, dtype=np.int64))
+            rules["relatives of a positive"] = Family(domain.parents).relatives
+        # (row, document) as one number each, sorted
+        number = {document: i for i, document in enumerate(self.ids)}
+        places = [(row, d) for row, documents in enumerate(of_row) for d in documents]
+        self._codes: dict[str, np.ndarray] = {}
+        for rule, near in rules.items():
+            wrong = {d: [number[o] for o in near(d) if o in number] for _, d in places}
+            codes = [row * len(number) + o for row, d in places for o in wrong[d]]
+            self._codes[rule] = np.unique(np.array(codes, dtype=np.int64))
 
     def rules(self, rows: np.ndarray, found: np.ndarray) -> dict[str, np.ndarray]:
         """Rule -> mask of ``found``, shape (rows, depth), True where it forbids."""
@@ -99,21 +83,16 @@ class Known:
         return {rule: np.isin(codes, wrong) for rule, wrong in self._codes.items()}
 
     def fill(self, chosen: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Puts random documents that no rule forbids in the places of ``chosen`` below 0.
-
-        Returns:
-            How many a row.
-        """
+        """Puts random documents that no rule forbids where it is below 0; how many a row."""
         empty = (chosen < 0).sum(axis=1)
         rows = np.flatnonzero(empty)
         few = rng.integers(len(self.ids), size=(len(rows), 32 + int(empty.max(initial=0))))
-        for row, drawn, wrong in zip(rows, few, self._forbidden(rows, few), strict=True):
+        for row, free in zip(rows, self._allowed(rows, few), strict=True):
             want = int(empty[row])
-            spare = _unused(drawn[~wrong], chosen[row])
+            spare = _unused(free, chosen[row])
             if len(spare) < want:  # a small corpus, or many relatives: look at all of it
-                drawn = rng.permutation(len(self.ids))
-                wrong = self._forbidden(np.array([row]), drawn[None])[0]
-                spare = _unused(drawn[~wrong], chosen[row])
+                every = rng.permutation(len(self.ids))[None]
+                spare = _unused(self._allowed(np.array([row]), every)[0], chosen[row])
             if len(spare) < want:
                 raise EmbkitError(
                     f"{want} more negative(s) are wanted for a query, and only {len(spare)} of the "
@@ -124,8 +103,10 @@ class Known:
             chosen[row, -want:] = spare[:want]
         return empty
 
-    def _forbidden(self, rows: np.ndarray, found: np.ndarray) -> np.ndarray:
-        return np.logical_or.reduce(list(self.rules(rows, found).values()))
+    def _allowed(self, rows: np.ndarray, found: np.ndarray) -> list[np.ndarray]:
+        """For each row, what no rule forbids of it."""
+        wrong = np.logical_or.reduce(list(self.rules(rows, found).values()))
+        return [drawn[~no] for drawn, no in zip(found, wrong, strict=True)]
 
 
 def _unused(drawn: np.ndarray, taken: np.ndarray) -> list[int]:

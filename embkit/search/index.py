@@ -23,7 +23,6 @@ def exact_search(
     Args:
         queries: shape (queries, dim).
         documents: shape (documents, dim); a memory-mapped array will do.
-        k: how many; more than there are documents gives them all.
         block_mb: the largest score block, in MB.
 
     Returns:
@@ -42,15 +41,13 @@ def exact_search(
             hint="encode both with the same model and the same truncation",
         )
     k = min(k, len(documents))
-    if k == 0:
-        return np.empty((len(queries), 0), np.int64), np.empty((len(queries), 0), np.float32)
     width = min(len(documents), 65_536)
     height = max(1, int(block_mb * 2**20 / 4 / max(1, width)))
     indices = np.empty((len(queries), k), dtype=np.int64)
     scores = np.empty((len(queries), k), dtype=np.float32)
-    for top in range(0, len(queries), height):
+    for top in range(0, len(queries) if k else 0, height):
         rows = slice(top, top + height)
-        best: tuple[np.ndarray, np.ndarray] | None = None
+        best: tuple[np.ndarray, np.ndarray] = indices[rows, :0], scores[rows, :0]
         for left in range(0, len(documents), width):
             block = queries[rows] @ np.asarray(documents[left : left + width], np.float32).T
             if not np.isfinite(block).all():
@@ -59,19 +56,16 @@ def exact_search(
                     expected="finite numbers",
                     hint="ek.encode() refuses such vectors when they are made",
                 )
-            places, values = _top(block, min(k, block.shape[1]))
-            found = (places + left, values)
-            if best is not None:  # its indices are the lower ones
-                both = [np.concatenate(pair, axis=1) for pair in zip(best, found, strict=True)]
-                found = best_of(both[0], both[1], k)
-            best = found
-        assert best is not None
+            places, values = _among(block, min(k, block.shape[1]))
+            found = (places + left, values)  # behind what has lower indices
+            both = [np.concatenate(pair, axis=1) for pair in zip(best, found, strict=True)]
+            best = best_of(both[0], both[1], k)
         indices[rows], scores[rows] = best
     return indices, scores
 
 
-def _top(block: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k best of each row, best first, ties by lower index."""
+def _among(block: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k best of each row, by index; of equal ones, those of lower index."""
     if k < block.shape[1]:
         import torch
 
@@ -83,7 +77,7 @@ def _top(block: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
             indices[row] = np.sort(np.concatenate([above, level[: k - len(above)]]))
     else:
         indices = np.broadcast_to(np.arange(k), block.shape)
-    return best_of(indices, np.take_along_axis(block, indices, axis=1), k)
+    return indices, np.take_along_axis(block, indices, axis=1)
 
 
 def best_of(indices: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -93,13 +87,7 @@ def best_of(indices: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray
 
 
 class Dense:
-    """Documents encoded once by one model, as ``encode_as`` does, and searched exactly.
-
-    Args:
-        model: as in ``encode``.
-        texts: the documents.
-        cache: whether embeddings are read from and kept on disk.
-    """
+    """Documents encoded once by one model, as ``encode_as`` does, and searched exactly."""
 
     def __init__(self, model: Any, texts: Sequence[str], *, cache: bool = True) -> None:
         self._encode = lambda rows, kind: encode_as(model, rows, kind, cache=cache)
@@ -136,7 +124,7 @@ class BM25:
                 expected="at least one text with a word that is no stop word",
                 hint="ek.search.BM25(list(domain.corpus.values()))",
             )
-        self._index = bm25s.BM25(k1=k1, b=b)
+        self._index, self._size = bm25s.BM25(k1=k1, b=b), len(tokens)
         self._index.index(tokens, show_progress=False)
 
     def search(self, queries: Sequence[str], k: int = 10) -> tuple[np.ndarray, np.ndarray]:
@@ -146,12 +134,11 @@ class BM25:
         """
         if k < 1:
             raise EmbkitError(f"k={k}", expected="k of 1 or more", hint="k=10")
-        size = int(self._index.scores["num_docs"])
         queries = listed(queries)
-        indices = np.empty((len(queries), min(k, size)), np.int64)
+        indices = np.empty((len(queries), min(k, self._size)), np.int64)
         scores = np.empty(indices.shape, np.float32)
         for row, found in enumerate(self._all_scores(queries)):
-            best = _top(found[None], min(k, size))
+            best = best_of(*_among(found[None], indices.shape[1]), k)
             indices[row], scores[row] = best[0][0], best[1][0]
         nothing = scores <= 0  # no word shared
         indices[nothing], scores[nothing] = -1, -np.inf
@@ -164,8 +151,7 @@ class BM25:
 
     def _all_scores(self, queries: list[str]) -> Iterator[np.ndarray]:
         """For each query, the score of every document, shape (documents,)."""
-        size = int(self._index.scores["num_docs"])
         for words in self._tokens(queries) if queries else []:
             known = [word for word in words if word in self._index.vocab_dict]
-            found = self._index.get_scores(known) if known else np.zeros(size)
+            found = self._index.get_scores(known) if known else np.zeros(self._size)
             yield np.asarray(found, np.float32)

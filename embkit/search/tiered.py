@@ -6,7 +6,7 @@ import copy
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from sentence_transformers.util import truncate_embeddings
@@ -19,19 +19,13 @@ from ..session import paths
 from .index import Dense, best_of, exact_search
 
 EXACT, BINARY = "exact", "binary"
+SEARCHED = {"shortlist": "", "nprobe": "IVF", "ef_search": "HNSW"}  # option -> of which indexes
 _BLOCK = 2**24  # numbers of the cold tier that are held at once
 _TRAINED_ON = 200_000  # vectors that an index learns its lists and its quantiser from
 
 
 def truncate(vectors: Vectors, size: int) -> Vectors:
-    """The first ``size`` dimensions of each vector, brought to length 1 again.
-
-    Args:
-        vectors: shape (n, dim).
-        size: 1 to dim.
-
-    Returns:
-        float32 array of shape (n, size).
+    """The first ``size`` of (n, dim) dimensions, float32, each row brought to length 1 again.
 
     Raises:
         EmbkitError: a size below 1 or beyond the vectors.
@@ -60,15 +54,13 @@ class TieredIndex:
     Args:
         documents: unit vectors, shape (documents, dim). An array that is memory-mapped already
             is taken as the cold tier; any other is written to a file.
-        size: dimensions in the hot tier.
         shortlist: documents a query that are read from the cold tier.
         index: the hot tier's form. ``"exact"``: float32, compared one by one; ``"binary"``: a
             bit a dimension, compared by Hamming distance; or a factory string of faiss, such as
             ``"SQ8"`` (a byte a dimension), ``"PQ96x4fs"`` (product quantisation: 96 parts of a
             vector, each the number of one of 16 learned centres), ``"IVF1024,SQ8"`` (only the
             nearest lists are looked through) or ``"HNSW32"`` (a graph that is walked).
-        nprobe: of ``IVF``, how many lists are looked through; None: faiss' own.
-        ef_search: of ``HNSW``, how many candidates the walk keeps; None: faiss' own.
+        nprobe, ef_search: how many lists of ``IVF``, or candidates of ``HNSW``, are looked through.
         dtype: the cold tier's numbers, ``"float16"`` or ``"float32"``.
 
     Raises:
@@ -103,8 +95,7 @@ class TieredIndex:
         self.cold = self._store(documents, np.dtype(dtype))  # (documents, dim)
 
     def _check(self) -> None:
-        kinds = {"shortlist": "", "nprobe": "IVF", "ef_search": "HNSW"}
-        for name, kind in kinds.items():
+        for name, kind in SEARCHED.items():
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise EmbkitError(f"{name}={value}", expected="1 or more", hint=f"{name}=200")
@@ -116,16 +107,11 @@ class TieredIndex:
                 )
 
     def replace(self, **changes: Any) -> Any:
-        """The same hot tier, made once, with another search.
-
-        Args:
-            changes: any of ``shortlist``, ``nprobe``, ``ef_search``, and ``cold``, another copy
-                of the whole vectors.
-        """
+        """The same hot tier, made once, with another ``shortlist``, ``nprobe`` or ``ef_search``,
+        or with ``cold``, another copy of the whole vectors."""
+        if strange := sorted(changes.keys() - {*SEARCHED, "cold"}):
+            raise TypeError(f"replace() got an unexpected keyword argument {strange[0]!r}")
         other = copy.copy(self)
-        for name in changes:
-            if name not in ("shortlist", "nprobe", "ef_search", "cold"):
-                raise TypeError(f"replace() got an unexpected keyword argument {name!r}")
         vars(other).update(changes)
         other._check()
         return other
@@ -138,8 +124,7 @@ class TieredIndex:
         self._folder = tempfile.TemporaryDirectory(dir=parent, ignore_cleanup_errors=True)
         file = Path(self._folder.name) / "cold.npy"
         cold = np.lib.format.open_memmap(file, "w+", dtype=dtype, shape=documents.shape)
-        for start in range(0, len(documents), 65_536):
-            cold[start : start + 65_536] = documents[start : start + 65_536]
+        cold[:] = documents
         cold.flush()
         return np.load(file, mmap_mode="r")
 
@@ -150,9 +135,9 @@ class TieredIndex:
             return self._hot.nbytes
         import faiss
 
-        binary = self.index == BINARY
-        write = faiss.serialize_index_binary if binary else faiss.serialize_index
-        return write(self._hot).nbytes
+        if self.index == BINARY:
+            return faiss.serialize_index_binary(self._hot).nbytes
+        return faiss.serialize_index(self._hot).nbytes
 
     @property
     def cold_bytes(self) -> int:
@@ -163,21 +148,16 @@ class TieredIndex:
         return queries
 
     def search(self, queries: Any, k: int = 10) -> tuple[np.ndarray, np.ndarray]:
-        """The k best documents of the shortlist by their whole dot product.
+        """The k best documents of the shortlist by their whole dot product: (indices, scores), both
+        (queries, min(k, documents)), best first; ties by lower index.
 
-        Args:
-            queries: whole vectors, shape (queries, dim); texts, for a ``TieredSearch``.
-            k: how many.
-
-        Returns:
-            (indices, scores), both (queries, min(k, documents)), best first; ties by lower index.
-            A query that the hot tier finds fewer than k documents for is searched exactly.
+        Queries are whole vectors, (queries, dim); texts, for a ``TieredSearch``. One that the hot
+        tier finds fewer than k documents for is searched exactly.
 
         Raises:
             EmbkitError: k below 1 or beyond the shortlist, or queries of another dimension.
         """
-        queries = self._vectors(queries)
-        k = min(k, len(self.cold))
+        queries, k = self._vectors(queries), min(k, len(self.cold))
         if k > self.shortlist:
             raise EmbkitError(
                 f"shortlist={self.shortlist} for k={k}",
@@ -193,10 +173,13 @@ class TieredIndex:
         rows = max(1, _BLOCK // max(1, found.shape[1] * queries.shape[1]))
         for top in range(0, len(queries), rows):
             part = slice(top, top + rows)
-            indices[part], scores[part] = self._rerank(queries[part], found[part], k)
-        for row in np.flatnonzero((found >= 0).sum(axis=1) < k):
-            exact = exact_search(queries[row : row + 1], self.cold, k)
-            indices[row], scores[row] = exact[0][0], exact[1][0]
+            vectors = np.asarray(self.cold)[found[part]].astype(np.float32, copy=False)
+            asked = queries[part, :, None].astype(np.float32, copy=False)
+            whole = (vectors @ asked)[:, :, 0]  # (queries, shortlist)
+            whole[found[part] < 0] = -np.inf
+            indices[part], scores[part] = best_of(found[part], whole, k)
+        few = np.flatnonzero((found >= 0).sum(axis=1) < k)
+        indices[few], scores[few] = exact_search(queries[few], self.cold, k)
         return indices, scores
 
     def _candidates(self, queries: Vectors, many: int) -> np.ndarray:
@@ -206,32 +189,17 @@ class TieredIndex:
             return exact_search(small, self._hot, many)[0]
         if self.index == BINARY:
             return self._hot.search(quantize_embeddings(small, precision="ubinary"), many)[1]
-        return self._hot.search(small, many, params=self._parameters())[1]
-
-    def _parameters(self) -> Any:
         import faiss
 
-        library: Any = faiss  # its types know only some of it
+        library, params = cast(Any, faiss), None  # its types know only some of it
         if self.nprobe is not None:
-            return library.SearchParametersIVF(nprobe=self.nprobe)
-        if self.ef_search is not None:
-            return library.SearchParametersHNSW(efSearch=self.ef_search)
-        return None
-
-    def _rerank(self, queries: Vectors, found: np.ndarray, k: int) -> tuple[Any, Any]:
-        vectors = np.asarray(self.cold)[found.ravel()].astype(np.float32, copy=False)
-        vectors = vectors.reshape(*found.shape, -1)  # (queries, shortlist, dim)
-        scores = (vectors @ queries[:, :, None].astype(np.float32, copy=False))[:, :, 0]
-        scores[found < 0] = -np.inf
-        return best_of(found, scores, k)
+            params = library.SearchParametersIVF(nprobe=self.nprobe)
+        elif self.ef_search is not None:
+            params = library.SearchParametersHNSW(efSearch=self.ef_search)
+        return self._hot.search(small, many, params=params)[1]
 
     def recall(self, queries: Any, k: int = 10) -> float:
-        """The share of exact search's k best that the two tiers find: measure it on your queries.
-
-        Args:
-            queries: as in ``search``.
-            k: how deep.
-        """
+        """The share of exact search's k best that the two tiers find, on your queries."""
         queries = self._vectors(queries)
         exact, _ = exact_search(queries, self.cold, k)
         return overlap(self.search(queries, k)[0], exact)
@@ -239,18 +207,10 @@ class TieredIndex:
     def shortlist_for_recall(
         self, queries: Any, k: int = 10, *, recall: float = 0.99, deepest: int = 2000
     ) -> int | None:
-        """The shortest shortlist with which recall reaches a figure, over the queries given.
+        """The shortest shortlist, k or more, with which recall reaches a figure over the queries
+        given; None where even ``deepest`` does not do.
 
         Take queries that are not those to be measured later.
-
-        Args:
-            queries: as in ``search``.
-            k: how deep exact search's result goes.
-            recall: the figure.
-            deepest: the longest shortlist to be considered.
-
-        Returns:
-            k or more; None where even ``deepest`` does not do.
         """
         queries = self._vectors(queries)
         exact, _ = exact_search(queries, self.cold, k)
@@ -271,17 +231,8 @@ class TieredIndex:
 
 
 class TieredSearch(TieredIndex, Dense):
-    """``Dense`` in two tiers: texts in, the same results in far less memory.
-
-    Args:
-        model: as in ``encode``; best one that was trained for the size (``Recipe.matryoshka``).
-        texts: the documents.
-        cache: whether embeddings are read from and kept on disk.
-        options: those of ``TieredIndex``.
-
-    Raises:
-        EmbkitError: as ``TieredIndex`` does.
-    """
+    """``Dense`` in two tiers, with the options of ``TieredIndex``: texts in, the same results in
+    far less memory. Best with a model that was trained for the size (``Recipe.matryoshka``)."""
 
     def __init__(
         self, model: Any, texts: Sequence[str], *, cache: bool = True, **options: Any

@@ -29,19 +29,12 @@ def plain(text: str) -> str:
 def clean(
     answer: str, document: str, prompt: Prompt, kind: str, languages: Collection[str] = ()
 ) -> str | Failure:
-    """A query out of what a model wrote, or why there is none in it.
+    """A query out of what a model wrote for a document, or why there is none in it.
 
     The first line counts, without label, bullet and quotes. Refused are: nothing, half JSON,
-    another script than the document's or another language, too many words, a text that repeats
-    itself, few letters, an apology, and an example of the prompt word for word. Whether the query
-    is any good is for the filters to say.
-
-    Args:
-        answer: what the model wrote.
-        document: what it wrote it for.
-        prompt: what it was asked with.
-        kind: of query.
-        languages: English names of those that a query may be in; empty for any.
+    another script than the document's or none of the ``languages`` (English names; empty for any),
+    too many words, a text that repeats itself, few letters, an apology, and an example of the
+    prompt word for word. Whether the query is any good is for the filters to say.
 
     Example:
         >>> from embkit.synthetic.prompts import PROMPTS
@@ -75,8 +68,7 @@ def _from_json(text: str, kind: str) -> str | None:
     if isinstance(found, list):
         found = found[0] if found else None
     if isinstance(found, dict):
-        named = [found[name] for name in ("query", kind) if name in found]
-        found = (named or list(found.values()) or [None])[0]
+        found = next((found[n] for n in ("query", kind, *found) if n in found), None)
     return found if isinstance(found, str) else None
 
 
@@ -99,14 +91,10 @@ def _wrong(
         return f"another language: {', '.join(told)}"
     if _REFUSAL.match(line):
         return "a refusal"
-    if _repeats(found):
+    # one word three times in a row, or a run of three words twice
+    runs = Counter(zip(found, found[1:], found[2:], strict=False))
+    if any(a == b == c or n > 1 for (a, b, c), n in runs.items()):
         return "it repeats itself"
     if plain(line) in {plain(query) for _, query in prompt.examples[kind]}:
         return "an example of the prompt, word for word"
     return None
-
-
-def _repeats(found: list[str]) -> bool:
-    """Whether one word stands three times in a row, or a run of three words stands twice."""
-    runs = Counter(zip(found, found[1:], found[2:], strict=False))
-    return any(a == b == c or n > 1 for (a, b, c), n in runs.items())

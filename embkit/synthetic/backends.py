@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
@@ -19,18 +18,14 @@ from ..models.openai import KEY, api_key, openai_library
 class Failure:
     """Why a prompt has no answer, and what to do: it stands where the answer would.
 
-    Args:
-        reason: one sentence.
-        then: ``retry`` (asking again may help), ``report`` (it will not), ``stop`` (the budget is
-            spent: nothing else is asked).
-        wait: seconds that the endpoint asked to be left alone for.
-        silent: whether no answer came at all; else one came and was none.
+    ``then`` is ``retry`` (asking again may help), ``report`` (it will not), or ``stop`` (the
+    budget is spent: nothing else is asked).
     """
 
-    reason: str
+    reason: str  # one sentence
     then: Literal["retry", "report", "stop"] = "retry"
-    wait: float = 0.0
-    silent: bool = True
+    wait: float = 0.0  # seconds that the endpoint asked to be left alone for
+    silent: bool = True  # no answer came at all; else one came and was none
 
 
 class Backend(Protocol):
@@ -46,11 +41,8 @@ class Backend(Protocol):
     def generate(
         self, prompts: list[str], *, max_tokens: int, temperature: float, seed: int
     ) -> Sequence[str | Failure]:
-        """One answer a prompt, in order, or the Failure it met.
-
-        Raises:
-            EmbkitError: nothing can be asked at all, as with a key that is refused.
-        """
+        """One answer a prompt, in order, or the Failure it met; raises an EmbkitError where nothing
+        can be asked at all, as with a key that is refused."""
 
 
 class OpenAIBackend:
@@ -60,17 +52,13 @@ class OpenAIBackend:
     out of what the endpoint says.
 
     Args:
-        model: the endpoint's name for the model.
         base_url: the endpoint; default: ``OPENAI_BASE_URL``, else OpenAI's own.
         workers: requests at a time.
-        requests_a_minute: the rate limit; None for none.
-        max_requests: the budget in requests, failed ones included.
         max_total_tokens: the budget in tokens, prompts included, as the endpoint counts them.
             Requests under way when it is reached are finished.
         timeout: seconds without a byte after which a request is given up.
         extra: more fields of the request; None leaves a field out, as in
             ``{"max_tokens": None, "max_completion_tokens": 500}``.
-        sleep: waits so many seconds.
 
     Raises:
         EmbkitError: the client is not installed, there is no key, a password in the address, a
@@ -85,21 +73,16 @@ class OpenAIBackend:
         base_url: str | None = None,
         *,
         workers: int = 4,
-        requests_a_minute: float | None = None,
-        max_requests: int | None = None,
         max_total_tokens: int | None = None,
         timeout: float = 60.0,
         extra: Mapping[str, Any] | None = None,
-        sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         openai = openai_library()
-        limits = {"workers": workers, "requests_a_minute": requests_a_minute, "timeout": timeout}
-        limits |= {"max_requests": max_requests, "max_total_tokens": max_total_tokens}
+        limits = {"workers": workers, "max_total_tokens": max_total_tokens, "timeout": timeout}
         for name, value in limits.items():
             if value is not None and value <= 0:
-                raise EmbkitError(
-                    f"{name}={value!r}", expected="more than 0", hint=f"leave {name} out"
-                )
+                hint = f"leave {name} out"
+                raise EmbkitError(f"{name}={value!r}", expected="more than 0", hint=hint)
         api_key()
         self._url = base_url or os.environ.get("OPENAI_BASE_URL")
         where = urlsplit(self._url or "https://api.openai.com").netloc
@@ -112,11 +95,9 @@ class OpenAIBackend:
         self.name = f"{model} at {where}"
         self.settings: dict[str, Any] = {"extra": dict(extra)} if extra else {}
         self.workers, self._model, self._extra = workers, model, dict(extra or {})
-        self._gap = 60 / requests_a_minute if requests_a_minute else 0.0
-        self._max_requests, self._max_tokens = max_requests, max_total_tokens
-        self._timeout, self._sleep = timeout, sleep
+        self._timeout, self._max_tokens = timeout, max_total_tokens
         self._pool = openai.DefaultHttpxClient()  # connections; the key is no part of it
-        self._lock, self._next = threading.Lock(), 0.0
+        self._lock = threading.Lock()
         self.requests = self.tokens = 0
 
     def __repr__(self) -> str:
@@ -132,14 +113,15 @@ class OpenAIBackend:
     def _ask(self, prompt: str, fields: dict[str, Any]) -> str | Failure:
         import openai
 
-        if spent := self._spent():
-            return Failure(spent, "stop")
+        with self._lock:
+            if self._max_tokens is not None and self.tokens >= self._max_tokens:
+                return Failure(f"the budget of {self._max_tokens:,} tokens is spent", "stop")
+            self.requests += 1
         key = api_key()
-        client = openai.OpenAI(
-            api_key=key, base_url=self._url, http_client=self._pool, max_retries=0
-        )
+        options: Any = {"base_url": self._url, "http_client": self._pool, "max_retries": 0}
+        client: Any = openai.OpenAI(api_key=key, **options)
         try:
-            reply: Any = client.chat.completions.create(
+            reply = client.chat.completions.create(
                 model=self._model,
                 messages=[{"role": "user", "content": prompt}],
                 timeout=self._timeout,
@@ -156,30 +138,14 @@ class OpenAIBackend:
             found = Failure(f"garbage came back ({type(error).__name__})")
         if isinstance(found, EmbkitError):  # not from within: its context could show the key
             raise found
-        if isinstance(found, Failure):
-            return replace(found, reason=_without(key, found.reason))
-        return _without(key, found)
-
-    def _spent(self) -> str | None:
-        """Counts a request and waits for its turn; or says which budget is spent."""
-        with self._lock:
-            if self._max_requests is not None and self.requests >= self._max_requests:
-                return f"the budget of {self._max_requests:,} requests is spent"
-            if self._max_tokens is not None and self.tokens >= self._max_tokens:
-                return f"the budget of {self._max_tokens:,} tokens is spent"
-            self.requests += 1
-            now = time.monotonic()
-            turn = max(now, self._next)
-            self._next = turn + self._gap
-        if turn > now:
-            self._sleep(turn - now)
-        return None
+        if isinstance(found, str):
+            return _without(key, found)
+        return replace(found, reason=_without(key, found.reason))
 
     def _read(self, reply: Any) -> str | Failure:
         if not getattr(reply, "choices", None):
             return Failure("the reply holds no answer")
-        choice = reply.choices[0]
-        content = choice.message.content
+        choice, content = reply.choices[0], reply.choices[0].message.content
         used = getattr(reply.usage, "total_tokens", None)
         with self._lock:
             self.tokens += used if isinstance(used, int) else len(content or "") // 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,51 +17,34 @@ from ..errors import EmbkitError, unknown
 from ..models.loading import as_model
 from ..search.index import BM25, Dense
 from .answers import plain
-from .generation import Generated, Row, examples, pairs
-
-if TYPE_CHECKING:
-    from datasets import Dataset
+from .generation import Generated, Row, examples
 
 RULES = {
     "test query": "asked word for word in a test split or in dev",
     "duplicate": "the same text as an earlier row's, or as a query of train",
     "copy": "made of the document's own words",
     "round trip": "one by which a general model does not find the document",
-    "cross-encoder": "scored low by a cross-encoder",
 }
-CrossEncoderScore = Callable[[list[tuple[str, str]]], Any]  # (query, document) -> (pairs,)
 Removed = tuple[Row, str]  # a row, and why
 
 
 @dataclass(frozen=True, repr=False)
 class Filtered:
-    """Written queries after the filters: what is kept, and what each rule removed and why.
+    """Written queries after the filters: what is kept, and what each rule removed and why."""
 
-    Args:
-        generated: what was filtered.
-        rows: the rows that are kept.
-        removed: rule -> its rows and reasons, in the order of the rules.
-        settings: the rules' bounds.
-    """
-
-    generated: Generated
-    rows: tuple[Row, ...]
-    removed: Mapping[str, tuple[Removed, ...]]
-    settings: Mapping[str, Any]
+    generated: Generated  # what was filtered
+    rows: tuple[Row, ...]  # what is kept
+    removed: Mapping[str, tuple[Removed, ...]]  # rule -> rows and reasons, in the rules' order
+    settings: Mapping[str, Any]  # the rules' bounds
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def pairs(self) -> Dataset:
-        """The kept rows as a data set: columns ``anchor`` and ``positive``; two rows at least."""
-        return pairs(self.rows, self.generated.texts)
-
     def counts(self) -> list[dict[str, Any]]:
         """One dict a rule: what reached it, what it removed, the share, what is left."""
         found, here = [], len(self.generated.rows)
-        for rule, removed in self.removed.items():
-            n = len(removed)
-            share, left = n / here if here else 0.0, here - n
+        for rule, n in ((rule, len(removed)) for rule, removed in self.removed.items()):
+            share, left = n / max(1, here), here - n
             found.append({"rule": rule, "before": here, "removed": n, "share": share, "left": left})
             here = left
         return found
@@ -89,30 +72,24 @@ class Filtered:
         if len(self.rows) > 1:
             return ""
         most = max(self.removed, key=lambda rule: len(self.removed[rule]), default="")
-        return (
-            f"{len(self.rows) or 'No'} query of {len(self.generated.rows):,} is left: training "
-            "needs two at least."
-            + (f" {most!r} removed the most." if self.removed.get(most) else "")
-        )
+        left = f"{len(self.rows) or 'No'} query of {len(self.generated.rows):,} is left"
+        cause = f" {most!r} removed the most." if self.removed.get(most) else ""
+        return f"{left}: training needs two at least.{cause}"
 
-    def examples(self, rule: str, n: int = 5, seed: int = 0) -> list[Removed]:
-        """A few rows that a rule removed, with its reasons.
-
-        Raises:
-            EmbkitError: for a rule that was not applied.
-        """
+    def examples(self, rule: str, n: int = 5) -> list[Removed]:
+        """A few rows that a rule removed, with its reasons; fails for one that was not applied."""
         if rule not in self.removed:
             raise unknown("rule", rule, self.removed)
         found = self.removed[rule]
-        return random.Random(seed).sample(found, min(n, len(found)))
+        return random.Random(0).sample(found, min(n, len(found)))
 
     def __repr__(self) -> str:
-        lines = [f"Filtered({len(self.rows):,} of {len(self.generated.rows):,} queries kept)"]
-        lines += [
+        rules = (
             f"  {c['rule']}: {c['removed']:,} of {c['before']:,} removed ({c['share']:.0%})"
             for c in self.counts()
-        ]
-        return "\n".join([*lines, self.note] if self.note else lines)
+        )
+        kept = f"Filtered({len(self.rows):,} of {len(self.generated.rows):,} queries kept)"
+        return "\n".join([kept, *rules, *filter(None, [self.note])])
 
     def _repr_html_(self) -> str:
         said = f"{len(self.rows):,} of {len(self.generated.rows):,} queries kept. {self.note}"
@@ -130,43 +107,31 @@ def filter_generated(
     retriever: Any = "minilm",
     top_k: int = 10,
     copy_overlap: float = 0.8,
-    cross_encoder_score: CrossEncoderScore | None = None,
-    min_score: float | None = None,
 ) -> Filtered:
     """Throws out what is no use, rule after rule, and keeps what each rule threw out.
 
     The rules, in their order: ``test query`` (asked in a test split or in dev: leakage),
-    ``duplicate`` (the same text in an earlier row or in train), ``copy`` (the document's own
-    words), ``round trip`` (the retriever does not find the document among its first ``top_k``),
-    ``cross-encoder`` (a score below ``min_score``).
+    ``duplicate`` (the same text in an earlier row or in train), ``copy`` (the words of query and
+    document have a Jaccard similarity of ``copy_overlap`` or more), ``round trip`` (the retriever
+    does not find the document among its first ``top_k``).
 
     Args:
-        generated: what a language model wrote.
         domain: what is searched; the first rule, and part of the second, need a Domain. With a
             mapping of document id -> text they have nothing to compare with.
         retriever: a SentenceTransformer, its name, ``"bm25"``, a function
             ``list[str] -> (texts, dim)``, or None to leave the rule out.
-        top_k: documents among which a query must find its own.
-        copy_overlap: a query whose words and its document's have this Jaccard similarity or more
-            is a copy.
-        cross_encoder_score: scores (query, document) pairs; None leaves the rule out.
-        min_score: the lowest score that is kept.
 
     Raises:
-        EmbkitError: a document that the domain does not have, bounds out of range, a score
-            without a bound.
+        EmbkitError: a document that the domain does not have, bounds out of range.
 
     Paper: Dai and others, Promptagator, 2022 (round-trip filter).
     """
     corpus = domain.corpus if isinstance(domain, Domain) else domain
-    alone = (cross_encoder_score is None) != (min_score is None)
-    if alone or top_k < 1 or not 0 < copy_overlap <= 1:
+    if top_k < 1 or not 0 < copy_overlap <= 1:
         raise EmbkitError(
-            f"top_k={top_k}, copy_overlap={copy_overlap}, min_score={min_score}, and "
-            f"cross_encoder_score {'' if cross_encoder_score else 'not '}given",
-            expected="top_k of 1 or more, copy_overlap above 0 and up to 1, and a "
-            "cross_encoder_score with its min_score or neither",
-            hint="top_k=10, copy_overlap=0.8, cross_encoder_score=score, min_score=0.0",
+            f"top_k={top_k}, copy_overlap={copy_overlap}",
+            expected="top_k of 1 or more, copy_overlap above 0 and up to 1",
+            hint="top_k=10, copy_overlap=0.8",
         )
     if foreign := [r.document for r in generated.rows if r.document not in corpus]:
         raise EmbkitError(
@@ -176,23 +141,20 @@ def filter_generated(
         )
     # the rules: each gives a reason, or None, for every row that reaches it
     settings: dict[str, Any] = {"copy_overlap": copy_overlap}
-    steps: list[tuple[str, Callable[[list[Row]], list[str | None]]]] = [
-        ("test query", lambda rows: _asked(rows, domain)),
-        ("duplicate", lambda rows: _seen(rows, domain)),
-        ("copy", lambda rows: [_copied(r.query, corpus[r.document], copy_overlap) for r in rows]),
-    ]
+    steps: dict[str, Callable[[list[Row]], list[str | None]]] = {
+        "test query": lambda rows: _asked(rows, domain),
+        "duplicate": lambda rows: _seen(rows, domain),
+        "copy": lambda rows: [_copied(r.query, corpus[r.document], copy_overlap) for r in rows],
+    }
     if retriever is not None:
         name = retriever if isinstance(retriever, str) else type(retriever).__name__
         settings |= {"retriever": name, "top_k": top_k, "documents searched": len(corpus)}
-        steps.append(("round trip", lambda rows: _lost(rows, corpus, retriever, top_k)))
-    if (score := cross_encoder_score) is not None and (least := min_score) is not None:
-        settings["min_score"] = least
-        steps.append(("cross-encoder", lambda rows: _low(rows, corpus, score, least)))
+        steps["round trip"] = lambda rows: _lost(rows, corpus, retriever, top_k)
     rows, removed = list(generated.rows), {}
-    for rule, check in steps:
-        reasons = check(rows)
-        removed[rule] = tuple((r, why) for r, why in zip(rows, reasons, strict=True) if why)
-        rows = [r for r, why in zip(rows, reasons, strict=True) if not why]
+    for rule, check in steps.items():
+        told = list(zip(rows, check(rows) if rows else (), strict=True))
+        removed[rule] = tuple((row, why) for row, why in told if why)
+        rows = [row for row, why in told if not why]
     return Filtered(generated, tuple(rows), removed, settings)
 
 
@@ -228,8 +190,6 @@ def _lost(
     rows: list[Row], corpus: Mapping[str, str], retriever: Any, top_k: int
 ) -> list[str | None]:
     """Why a row's query does not find its document, or None where it does."""
-    if not rows:
-        return []
     ids, texts = list(corpus), list(corpus.values())
     model = as_model(retriever)
     index = BM25(texts) if isinstance(model, str) else Dense(model, texts)
@@ -243,19 +203,3 @@ def _lost(
             why = f"not among the first {len(places)}; its first is {texts[places[0]][:60]!r}"
         reasons.append(None if hit else why)
     return reasons
-
-
-def _low(
-    rows: list[Row], corpus: Mapping[str, str], score: CrossEncoderScore, least: float
-) -> list[str | None]:
-    if not rows:
-        return []
-    scores = np.asarray(score([(row.query, corpus[row.document]) for row in rows]), np.float64)
-    if scores.shape != (len(rows),) or not np.isfinite(scores).all():
-        raise EmbkitError(
-            f"cross_encoder_score gave an array of shape {scores.shape} for {len(rows)} pairs"
-            + ("" if scores.shape != (len(rows),) else ", with NaN or infinity"),
-            expected=f"finite numbers of shape ({len(rows)},)",
-            hint="ek.models.score_pairs(ek.models.load_cross_encoder('reranker'), pairs)",
-        )
-    return [f"score {s:.2f}, below {least:g}" if s < least else None for s in scores]

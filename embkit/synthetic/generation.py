@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ..data.domain import SHOWN, normalise
 from ..display import Table, facts
@@ -17,9 +17,6 @@ from ..errors import EmbkitError, unknown
 from .backends import Backend
 from .jobs import GenerationJob, Item
 from .prompts import PROMPTS, Prompt
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 
 class Row(NamedTuple):
@@ -42,43 +39,26 @@ class Failed(NamedTuple):
 
 @dataclass(frozen=True, repr=False)
 class Generated:
-    """What a language model wrote, and what it did not.
-
-    Args:
-        rows: the queries.
-        failed: the items that have none after every attempt, with the last reason.
-        left: the items that were not asked.
-        stopped: why they were not, or None.
-        texts: document id -> text, of every document that was to be asked about.
-        backend: the model's name.
-        prompt: what it was asked with.
-        settings: what else decides the answers.
-        counts: how many documents, items, answers from the cache and so on.
-    """
+    """What a language model wrote, and what it did not."""
 
     rows: tuple[Row, ...]
-    failed: tuple[Failed, ...]
-    left: tuple[Item, ...]
-    stopped: str | None
-    texts: Mapping[str, str]
-    backend: str
+    failed: tuple[Failed, ...]  # no query after every attempt, with the last reason
+    left: tuple[Item, ...]  # not asked
+    stopped: str | None  # why they were not asked
+    texts: Mapping[str, str]  # document id -> text, of all that was to be asked about
+    backend: str  # the model's name
     prompt: Prompt
-    settings: Mapping[str, Any]
-    counts: Mapping[str, int]
+    settings: Mapping[str, Any]  # what else decides the answers
+    counts: Mapping[str, int]  # documents, items, answers from the cache and so on
 
     def __len__(self) -> int:
         return len(self.rows)
-
-    def pairs(self) -> Dataset:
-        """The rows as a data set: columns ``anchor`` and ``positive``; two rows at least."""
-        return pairs(self.rows, self.texts)
 
     def reasons(self) -> Counter[str]:
         """How many failed for which reason, without the answers' own words."""
         return Counter(row.reason.split(": ")[0] for row in self.failed)
 
-    def facts(self) -> dict[str, str]:
-        """Model, prompt, counts, and what went wrong."""
+    def _facts(self) -> Table:
         found = {"model": self.backend, "prompt": f"{self.prompt.name} ({self.prompt.hash})"}
         found |= {what: f"{n:,}" for what, n in self.counts.items()}
         found |= {f"failed: {why}": f"{n:,}" for why, n in self.reasons().most_common()}
@@ -87,26 +67,13 @@ class Generated:
                 f"{self.stopped}: {len(self.rows):,} done, {len(self.left):,} left; "
                 "the same call goes on from here"
             )
-        return found
+        return facts(found)
 
     def __repr__(self) -> str:
-        return f"Generated({len(self.rows):,} queries)\n{facts(self.facts()).to_text()}"
+        return f"Generated({len(self.rows):,} queries)\n{self._facts().to_text()}"
 
     def _repr_html_(self) -> str:
-        return facts(self.facts()).to_html() + examples(self.rows, self.texts, 8).to_html()
-
-
-def pairs(rows: Sequence[Row], texts: Mapping[str, str]) -> Dataset:
-    """Rows as a data set with columns ``anchor`` (query) and ``positive`` (document)."""
-    from datasets import Dataset
-
-    if len(rows) < 2:
-        raise EmbkitError(
-            f"{len(rows)} generated queries",
-            expected="at least two: a pair's negatives are the other pairs' positives",
-            hint="generate for more documents (limit=...), or filter less",
-        )
-    return Dataset.from_list([{"anchor": r.query, "positive": texts[r.document]} for r in rows])
+        return self._facts().to_html() + examples(self.rows, self.texts, 8).to_html()
 
 
 def examples(rows: Sequence[Row], texts: Mapping[str, str], n: int, caption: str = "") -> Table:
@@ -144,17 +111,9 @@ def generate(
 
     Args:
         documents: document id -> text. The prompt's own examples are left out.
-        backend: an ``OpenAIBackend``, a ``TransformersBackend``, or any ``Backend``.
-        prompt: one of ``PROMPTS``, or your own.
-        kinds: of query; default: all of the prompt's.
-        per_document: queries of each kind for a document.
         limit: how many documents, a sample drawn by the seed; a larger limit holds the smaller.
         budget: prompts that are sent at most, repeated ones included.
-        max_tokens: of an answer.
         temperature: 0 takes the likeliest token; default: 0 for one query of a kind, else 0.7.
-        seed: of the sample, the order and the sampling.
-        retries: how often an item is asked again.
-        progress: whether a bar is drawn.
         sleep: waits so many seconds; for tests.
 
     Raises:
@@ -180,9 +139,7 @@ def generate(
     # ask
     settings = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
     settings |= getattr(backend, "settings", {})
-    job = GenerationJob(
-        backend, prompt, texts, settings, budget=budget, retries=retries, sleep=sleep
-    )
+    job = GenerationJob(backend, prompt, texts, settings, budget, retries, sleep)
     kinds = list(dict.fromkeys(kinds or prompt.kinds))
     items = [(d, kind, n) for d in texts for kind in kinds for n in range(per_document)]
     job.run(items, progress)
@@ -229,21 +186,14 @@ def _check(documents: Any, backend: Any, prompt: Any, kinds: Sequence[str] | Non
             expected="a Prompt",
             hint="ek.synthetic.PROMPTS['general']",
         )
-    for kind in kinds or ():
-        if kind not in prompt.kinds:
-            raise unknown("kind of query", kind, prompt.kinds)
+    for kind in set(kinds or ()) - set(prompt.kinds):
+        raise unknown("kind of query", kind, prompt.kinds)
 
 
 def read_set(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The rows of a published set of queries, checked.
-
-    Args:
-        path: a file of JSON lines, each with ``query`` and ``document``, and if it likes with
-            ``kind``, ``kept``, ``removed_by``, ``split`` and more.
-
-    Raises:
-        EmbkitError: the file is missing, or a line is no such row.
-    """
+    """The rows of a published set of queries: JSON lines, each with ``query`` and ``document``, and
+    if it likes with ``kind``, ``kept``, ``removed_by``, ``split`` and more. Fails where the file
+    is missing, or a line is no such row."""
     rows = []
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
@@ -255,7 +205,11 @@ def read_set(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
         ) from error
     for number, line in enumerate(lines, start=1):
         try:
-            rows.append(_checked(json.loads(line)))
+            row = json.loads(line)
+            texts = (row["query"], row["document"], row.get("kind", "-"))
+            if not all(text.strip() for text in texts) or type(row.get("kept", True)) is not bool:
+                raise ValueError("an empty text, or kept is no bool")
+            rows.append(row)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise EmbkitError(
                 f"line {number} of {Path(path).name} is no query of a set: {line[:60]!r}",
@@ -263,10 +217,3 @@ def read_set(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
                 hint="mend the line, or make the set again with the command in its card",
             ) from error
     return rows
-
-
-def _checked(row: dict[str, Any]) -> dict[str, Any]:
-    texts = (row["query"], row["document"], row.get("kind", "-"))
-    if not all(text.strip() for text in texts) or not isinstance(row.get("kept", True), bool):
-        raise ValueError("an empty text, or kept is no bool")
-    return row

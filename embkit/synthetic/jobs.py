@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..data import text_checks
@@ -42,11 +43,7 @@ class Answers(AppendOnlyStore):
         return whole
 
     def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Keeps answers, each with a ``key`` and a ``query``; on disk when it returns.
-
-        Raises:
-            EmbkitError: the file cannot be written.
-        """
+        """Keeps answers, each with a ``key`` and a ``query``; on disk when it returns."""
         with self.locked():
             self.append(row for row in rows if row["key"] not in self.found)
 
@@ -56,48 +53,38 @@ def _hash(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+@dataclass
 class GenerationJob:
     """Asks a backend for items; ``done`` and ``failed`` fill up while ``run`` runs.
 
-    The arguments are ``generate``'s; ``settings`` is what decides the answers. Without ``sleep``,
-    a wait ends when the job is stopped.
+    ``settings`` is what decides the answers. Without ``sleep``, a wait ends when the job stops.
     """
 
-    def __init__(
-        self,
-        backend: Backend,
-        prompt: Prompt,
-        texts: Mapping[str, str],
-        settings: Mapping[str, Any],
-        *,
-        budget: int | None,
-        retries: int,
-        sleep: Callable[[float], object] | None,
-    ) -> None:
-        self.backend, self.prompt, self.texts = backend, prompt, texts
-        self.settings, self.budget, self.retries = settings, budget, retries
-        self.done: dict[Item, str] = {}
-        self.failed: dict[Item, str] = {}
-        self.stopped: str | None = None
-        self.cached = self.sent = 0
+    backend: Backend
+    prompt: Prompt
+    texts: Mapping[str, str]
+    settings: Mapping[str, Any]
+    budget: int | None
+    retries: int
+    sleep: Callable[[float], object] | None
+    done: dict[Item, str] = field(default_factory=dict)
+    failed: dict[Item, str] = field(default_factory=dict)
+    stopped: str | None = None
+    cached: int = 0
+    sent: int = 0
+
+    def __post_init__(self) -> None:
         self._error: EmbkitError | None = None
         self._silent = 0  # items in a row without any answer
-        self._lock, self._halt = threading.Lock(), threading.Event()
-        self._sleep = sleep or self._halt.wait
-        told = text_checks.languages(
-            text for pairs in prompt.examples.values() for _, text in pairs
-        )
-        told += text_checks.languages(texts.values())
+        self._lock, self._halt = threading.RLock(), threading.Event()
+        examples = (text for pairs in self.prompt.examples.values() for _, text in pairs)
+        told = text_checks.languages(examples) + text_checks.languages(self.texts.values())
         self._languages = [name for name, n in told.items() if n >= 0.1 * told.total()]
-        name = _hash(backend.name, prompt.hash, settings)
+        name = _hash(self.backend.name, self.prompt.hash, self.settings)
         self.answers = Answers(paths().cache / "generated" / f"{name}.jsonl")
 
     def run(self, items: Sequence[Item], progress: bool) -> None:
-        """Asks for what is not answered yet; what is then in neither dict was not asked.
-
-        Raises:
-            EmbkitError: the backend refuses every request, or answers cannot be kept.
-        """
+        """Asks for what is not answered yet; what is then in neither dict was not asked."""
         from tqdm import tqdm
 
         self.answers.refresh()
@@ -110,29 +97,18 @@ class GenerationJob:
             else:
                 todo.append(item)
         self.cached = len(self.done)
-        with tqdm(
-            total=len(items),
-            initial=len(items) - len(todo),
-            desc="queries",
-            unit="query",
-            file=sys.stderr,
-            mininterval=1,
-            disable=not progress,
-        ) as self._bar:
+        shown: dict[str, Any] = {"desc": "queries", "unit": "query", "mininterval": 1}
+        done = len(items) - len(todo)
+        with tqdm(total=len(items), initial=done, disable=not progress, **shown) as self._bar:
             self._run(list(self._chunks(todo)))
         if self._error:
             raise self._error
 
     def _run(self, chunks: list[list[Item]]) -> None:
         workers = int(getattr(self.backend, "workers", 1))
-        if workers == 1:
-            for chunk in chunks:
-                self._settle(chunk)
-            return
         with ThreadPoolExecutor(workers) as pool:
             try:
-                for _ in pool.map(self._settle, chunks):
-                    pass
+                list((pool.map if workers > 1 else map)(self._settle, chunks))
             except BaseException:
                 self._halt.set()  # what is under way ends and is kept; nothing new begins
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -147,9 +123,9 @@ class GenerationJob:
         size = max(1, int(getattr(self.backend, "batch_size", 1)))
         block = BLOCK * size * len({item[1:] for item in todo})
         for start in range(0, len(todo), block or 1):
-            groups: dict[tuple[int, str], list[Item]] = {}
+            groups: dict[tuple[int, str], list[Item]] = defaultdict(list)
             for item in todo[start : start + block]:
-                groups.setdefault((item[2], item[1]), []).append(item)
+                groups[item[2], item[1]].append(item)
             for group in groups.values():
                 group.sort(key=lambda item: len(self.texts[item[0]]))
                 yield from (group[i : i + size] for i in range(0, len(group), size))
@@ -172,7 +148,7 @@ class GenerationJob:
             warmer += any(not failure.silent for failure in again.values())
             waits = [f.wait or 2.0**attempt for f in again.values() if f.silent]
             if waits and not self._halt.is_set():
-                self._sleep(min(max(waits), LONGEST_WAIT))
+                (self.sleep or self._halt.wait)(min(max(waits), LONGEST_WAIT))
             chunk = list(again)
 
     def _ask(self, chunk: list[Item], attempt: int, warmer: int) -> list[tuple[Item, Failure]]:
@@ -231,9 +207,8 @@ class GenerationJob:
             self.failed[item] = failure.reason
             self._silent = self._silent + 1 if failure.silent else 0
             self._bar.update()
-            many = self._silent >= PATIENCE
-        if many:
-            self._stop(f"{PATIENCE} items in a row had no answer ({failure.reason})")
+            if self._silent >= PATIENCE:
+                self._stop(f"{PATIENCE} items in a row had no answer ({failure.reason})")
 
     def _stop(self, reason: str) -> None:
         with self._lock:

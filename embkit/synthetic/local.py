@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 import os
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -22,34 +23,26 @@ class TransformersBackend:
     examples better. A batch is padded on the left. What all its prompts begin with (the
     instruction and the examples) is computed once and reused. An answer ends with its line.
     Sampling draws from each prompt's own generator, seeded by the seed and the prompt, so an
-    answer does not depend on its neighbours in the batch (but for rounding).
-
-    Args:
-        model: a name that a package carries (``smollm2``), a folder, or a hub id.
-        batch_size: prompts at a time.
+    answer does not depend on its neighbours in the batch (but for rounding). The model is a name
+    that a package carries, a folder, or a hub id.
 
     Raises:
         EmbkitError: the model cannot be had, or is no causal language model.
     """
-
-    workers = 1
 
     def __init__(self, model: str | os.PathLike = "smollm2", *, batch_size: int = 32) -> None:
         from ..assets.catalogue import folder_fingerprint, resolve
         from ..session import device, precision
 
         if batch_size < 1:
-            raise EmbkitError(
-                f"batch_size={batch_size}", expected="1 or more", hint="batch_size=32"
-            )
-        self.batch_size = batch_size
-        self._folder = resolve(model)
+            given = f"batch_size={batch_size}"
+            raise EmbkitError(given, expected="1 or more", hint="batch_size=32")
+        self.batch_size, self._folder = batch_size, resolve(model)
         self._device, self._precision = device(), precision()
-        try:
+        kinds: list[str] = []
+        with suppress(OSError, ValueError):
             config = json.loads((self._folder / "config.json").read_text(encoding="utf-8"))
             kinds = list(config.get("architectures") or [])
-        except (OSError, ValueError):
-            kinds = []
         if not any("CausalLM" in kind or "LMHead" in kind for kind in kinds):
             raise EmbkitError(
                 f"{os.fspath(model)!r} is no causal language model"
@@ -117,8 +110,7 @@ class TransformersBackend:
         model, tokenizer, lines, ends = self._loaded
         shared = len(os.path.commonprefix(rows))  # type: ignore[type-var]
         shared = min(shared, min(map(len, rows)) - 1)  # one token is left to go on from
-        past = self._past(rows[0][:shared], len(rows))
-        width = max(map(len, rows))
+        past, width = self._past(rows[0][:shared], len(rows)), max(map(len, rows))
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else ends[0]
         # [prefix][padding][rest]: padding is masked, and positions skip it
         ids = [row[:shared] + [pad] * (width - len(row)) + row[shared:] for row in rows]

@@ -19,14 +19,7 @@ Pair = tuple[str, str]  # (document, query)
 class Prompt:
     """A few-shot prompt for queries of several kinds.
 
-    Args:
-        name: of the prompt.
-        instruction: its first line; ``{what}`` becomes the kind's description.
-        kinds: kind -> (label before the query, description).
-        examples: kind -> (document, query) pairs. Their documents are never asked about with
-            this prompt: the answer already stands in it.
-        label: stands before every document.
-        longest: characters of a document that are shown; the rest is cut.
+    The documents of its examples are never asked about with it: the answer already stands there.
 
     Raises:
         EmbkitError: no kind, no example for a kind, an example that is not two texts.
@@ -38,11 +31,11 @@ class Prompt:
     """
 
     name: str
-    instruction: str
-    kinds: Mapping[str, tuple[str, str]]
-    examples: Mapping[str, Sequence[Pair]]
-    label: str = "Document"
-    longest: int = 2000
+    instruction: str  # the first line; {what} becomes the kind's description
+    kinds: Mapping[str, tuple[str, str]]  # kind -> (label before the query, description)
+    examples: Mapping[str, Sequence[Pair]]  # kind -> (document, query) pairs
+    label: str = "Document"  # stands before every document
+    longest: int = 2000  # characters of a document that are shown; the rest is cut
 
     def __post_init__(self) -> None:
         try:
@@ -68,11 +61,7 @@ class Prompt:
         object.__setattr__(self, "examples", {kind: examples[kind] for kind in kinds})
 
     def render(self, document: str, kind: str) -> str:
-        """The text that is sent: it ends where the model goes on.
-
-        Raises:
-            EmbkitError: for a kind that the prompt does not have.
-        """
+        """The text that is sent: it ends where the model goes on; fails for an unknown kind."""
         if kind not in self.kinds:
             raise unknown("kind of query", kind, self.kinds)
         label, what = self.kinds[kind]
@@ -82,11 +71,7 @@ class Prompt:
         return "\n\n".join([*blocks, f"{self.label}: {shown}\n{label}:"])
 
     def replace(self, **changes: Any) -> Prompt:
-        """A copy with some fields changed.
-
-        Raises:
-            EmbkitError: for a field that does not exist.
-        """
+        """A copy with some fields changed; fails for a field that does not exist."""
         for name in changes.keys() - (known := self.__dataclass_fields__.keys()):
             raise unknown("prompt field", name, known)
         return replace(self, **changes)

@@ -1,22 +1,32 @@
-"""Sets of written queries: which documents may be asked about, and the files that hold them."""
+"""Sets of written queries: which documents may be asked about, the files, and their cards."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..data import Domain
+from ..display import facts, table
 from ..errors import EmbkitError
 from ..files import write_atomic
 from ..session import paths
 from .backends import Backend
-from .cards import MADE, set_card
 from .filters import Filtered, filter_generated
-from .generation import Generated, generate
+from .generation import Generated, examples, generate
 from .prompts import PROMPTS, Prompt
+
+MADE = "<!-- a generated set: made by embkit, may be made again -->"
+PASSING = ("from the cache", "prompts sent", "left")  # counts that depend on what the cache held
+LIMITS = """- A language model wrote the queries, and no person has checked them. Many are wrong:
+  they name another thing than the document, or ask about something that it does not say.
+- The filters remove a part of that, and with it what is right but far from the document's words:
+  the round trip keeps what a general model can find already.
+- One document is marked right for a query. Others may answer it as well.
+- A query without its document's details (side, cause, stage) fits the documents beside it too."""
 
 
 def eligible_documents(domain: Domain) -> dict[str, str]:
@@ -32,48 +42,37 @@ def eligible_documents(domain: Domain) -> dict[str, str]:
 
 
 def write_set(
-    result: Generated | Filtered,
-    domain: Domain,
-    name: str,
-    *,
-    command: str | None = None,
-    notes: str = "",
+    result: Generated | Filtered, domain: Domain, name: str, *, command: str | None = None
 ) -> Path:
     """Writes ``data/<domain>/<name>.jsonl`` and its card ``<name>.md``; returns the first.
 
-    Without a clone they lie in ``runs/sets/<domain>/``.
+    Without a clone they lie in ``runs/sets/<domain>/``. The name is what ``Recipe(pairs=...)``
+    calls the set; ``command``, what makes it again.
 
     Each line has ``query``, ``document`` (its id), ``kind``, ``kept`` and ``removed_by`` (a rule
     or null): what was removed is there too, so that a training run can show what it would do.
-
-    Args:
-        result: what is written.
-        domain: the domain it was written for.
-        name: letters, digits, ``-`` and ``_``; what ``Recipe(pairs=...)`` calls it.
-        command: what makes the set again.
-        notes: more for the card, in Markdown.
 
     Raises:
         EmbkitError: nothing is kept, a query for a document held out for testing, or a set of
             that name that was made in another way.
     """
-    generated = result if isinstance(result, Generated) else result.generated
+    found = result if isinstance(result, Filtered) else Filtered(result, result.rows, {}, {})
+    generated = found.generated
     if not re.fullmatch(r"[\w-]{1,60}", name) or name == "human":
         raise EmbkitError(
             f"a set named {name!r}",
             expected="letters, digits, - and _, and not 'human'",
             hint="name='smollm2'",
         )
-    held = {r.document for r in generated.rows} - set(eligible_documents(domain))
-    if held:
+    if held := {r.document for r in generated.rows} - eligible_documents(domain).keys():
         raise EmbkitError(
             f"{len(held):,} documents of the set are held out for testing, or not in the domain: "
             f"{sorted(held)[:3]}",
             expected="queries for eligible_documents(domain) only",
             hint="generate(eligible_documents(domain), backend, prompt)",
         )
-    if not result.rows:
-        why = result.note if isinstance(result, Filtered) else "Nothing was written."
+    if not found.rows:
+        why = found.note if found.removed else "Nothing was written."
         reasons = generated.stopped or ", ".join(generated.reasons())
         raise EmbkitError(
             f"an empty set: {why}" + (f" The model: {reasons}." if reasons else ""),
@@ -89,14 +88,13 @@ def write_set(
             expected="a new name, or a set that this command made",
             hint=f"name='{name}-2'",
         )
-    removed = result.removed if isinstance(result, Filtered) else {}
-    by = {row: rule for rule, rows in removed.items() for row, _ in rows}
+    by = {row: rule for rule, rows in found.removed.items() for row, _ in rows}
     lines = (
         {"query": row.query, "document": row.document, "kind": row.kind, "kept": row not in by}
         | {"removed_by": by.get(row)}
         for row in generated.rows
     )
-    card = set_card(result, domain, name, command=command, notes=notes)
+    card = _card(found, domain, name, command)
     write_atomic(target, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     write_atomic(beside, card)
     return target
@@ -114,42 +112,21 @@ def make_set(
     per_document: int = 1,
     budget: int | None = None,
     progress: bool = True,
-    notes: str = "",
     **filters: Any,
 ) -> tuple[Path, Filtered]:
     """Generates, filters and writes a domain's set of queries, which ``Recipe(pairs=name)`` reads.
 
-    What was asked before is kept and not asked again.
-
-    Args:
-        domain: whose ``eligible_documents`` are asked about.
-        backend: which language model.
-        limit: how many documents, a sample drawn by the seed; a larger limit holds the smaller.
-        seed: of the sample and of the model.
-        name: of the set; default: the model's.
-        prompt: default: the domain's own in ``PROMPTS``, else the general one.
-        kinds, per_document, budget, progress: as in ``generate``.
-        notes: as in ``write_set``.
-        filters: as in ``filter_generated``.
-
-    Returns:
-        (the file, what was kept and removed).
+    The options are those of ``generate`` and ``filter_generated``; default: the model's name, and
+    the domain's own prompt in ``PROMPTS``, else the general one. Returns the file, and what was
+    kept and removed.
 
     Raises:
         EmbkitError: as in the three; or something was left unasked: the same call goes on.
     """
     prompt = prompt or PROMPTS.get(domain.name, PROMPTS["general"])
-    generated = generate(
-        eligible_documents(domain),
-        backend,
-        prompt,
-        kinds=kinds,
-        per_document=per_document,
-        limit=limit,
-        budget=budget,
-        seed=seed,
-        progress=progress,
-    )
+    asked: dict[str, Any] = {"kinds": kinds, "per_document": per_document, "limit": limit}
+    asked |= {"budget": budget, "seed": seed, "progress": progress}
+    generated = generate(eligible_documents(domain), backend, prompt, **asked)
     if generated.left:
         raise EmbkitError(
             f"{generated.stopped}: {len(generated.rows):,} queries done and kept, "
@@ -166,4 +143,65 @@ def make_set(
     others |= {"prompt": prompt.name if prompt.name != domain.name else None}
     given = ", ".join(f"{what}={value!r}" for what, value in others.items() if value is not None)
     command += f"  # and make_set(..., {given})" * bool(given)
-    return write_set(filtered, domain, label, command=command, notes=notes), filtered
+    return write_set(filtered, domain, label, command=command), filtered
+
+
+def _card(filtered: Filtered, domain: Domain, name: str, command: str | None) -> str:
+    """A set's card in Markdown; every figure is computed."""
+    generated = filtered.generated
+    # the tables
+    settings = {
+        "model": generated.backend,
+        "prompt": f"{generated.prompt.name}, content {generated.prompt.hash}",
+        **{what: json.dumps(value) for what, value in generated.settings.items()},
+        "domain": f"{domain.name}, profile {domain.profile}, content {domain.hash}",
+        **{f"filter: {k}": v for k, v in filtered.settings.items()},
+    }
+    documents = len({row.document for row in filtered.rows})
+    counts = {what: f"{n:,}" for what, n in generated.counts.items() if what not in PASSING}
+    counts |= {f"failed: {why}": f"{n:,}" for why, n in generated.reasons().most_common()}
+    counts["kept"] = f"{len(filtered.rows):,} queries for {documents:,} documents"
+    kept = Counter(row.kind for row in filtered.rows)
+    kinds = [
+        {"kind": k, "written": f"{n:,}", "kept": f"{kept[k]:,}", "share": f"{kept[k] / n:.0%}"}
+        for k, n in Counter(row.kind for row in generated.rows).items()
+    ]
+    # the text around them
+    made = f"`{command}`" if command else "`ek.synthetic.write_set`"
+    parts = [
+        f"# Queries that a language model wrote: {domain.name}/{name}",
+        MADE,
+        f"Made by {made}; every figure below is computed. What is answered already is not asked\n"
+        "again.",
+        f"`{name}.jsonl`: one object a line: `query`, `document` (its id), `kind`, `kept`, and "
+        "`removed_by`, the filter that\nremoved it or null. "
+        f'`Recipe(pairs="{name}")` trains on what is kept, `"{name}:all"` on everything.',
+        "## Model and settings",
+        facts(settings).to_markdown(),
+        "Documents are a sample, drawn by the seed, of those whose group is not held out for a\n"
+        "test split or for dev.",
+        "## Counts",
+        facts(counts).to_markdown(),
+        table(kinds).to_markdown(),
+    ]
+    if filtered.removed:
+        parts += [
+            "## Filters",
+            "Each filter sees what the ones before it left; its share is of that.",
+            filtered.table().to_markdown(),
+            "What they removed, for example:",
+            filtered.removed_examples(4).to_markdown(),
+        ]
+    parts += [
+        "## Examples kept",
+        examples(filtered.rows, generated.texts, 12).to_markdown(),
+        "## Limits",
+        LIMITS,
+        "The terms of the domain's card hold for its documents.",
+        "## The prompt, in full",
+    ]
+    for row in kinds:
+        shown = generated.prompt.render("{document}", row["kind"])
+        fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", shown))])
+        parts += [f"{row['kind']}:", f"{fence}text\n{shown}\n{fence}"]
+    return "\n\n".join(parts) + "\n"

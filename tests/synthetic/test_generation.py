@@ -512,14 +512,6 @@ def test_a_result_shows_itself():
     page = found._repr_html_()
     assert "&lt;b&gt;it hurts" in page and "<b>it" not in page
     assert "failed: an empty answer" in repr(found)
-    assert found.pairs()["anchor"][0] == found.rows[0].query
-    assert found.pairs()["positive"][0] == titles(6)[found.rows[0].document]
-
-
-def test_a_result_too_small_to_train_on():
-    found, _ = run(titles(1), Echo())
-    with pytest.raises(EmbkitError, match="1 generated queries"):
-        found.pairs()
 
 
 def test_a_set_is_read_and_checked(tmp_path):

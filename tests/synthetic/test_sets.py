@@ -87,25 +87,16 @@ def test_each_rule_removes_its_own(tiny_domain):
         ("ear2", "aural growth"),  # a query of train
         ("skin0", own["skin0"].upper() + "."),  # the title
         ("skin1", "the injury of skin"),  # 4 of its 4 words
-        ("heart3", "swelling of heart and leg"),  # 3 of 6
         ("lung4", "zzzz"),  # leads elsewhere
         ("bone4", "bone hurts"),
     )
-    found = filter_generated(
-        generated,
-        tiny_domain,
-        retriever=letters,
-        top_k=20,
-        cross_encoder_score=lambda pairs: [0.1 if "leg" in query else 0.9 for query, _ in pairs],
-        min_score=0.5,
-    )
+    found = filter_generated(generated, tiny_domain, retriever=letters, top_k=20)
     assert list(found.removed) == list(RULES)
     assert removed(found) == {
         "copy": [own["skin0"].upper() + ".", "the injury of skin"],
         "test query": ["Ocular  ACHE?", "sepsis in one ear"],
         "duplicate": ["My ear is infected!", "aural growth"],
         "round trip": ["zzzz"],
-        "cross-encoder": ["swelling of heart and leg"],
     }
     assert [row.query for row in found.rows] == ["my ear is infected", "bone hurts"]
     why = {row.query: why for rows in found.removed.values() for row, why in rows}
@@ -114,7 +105,6 @@ def test_each_rule_removes_its_own(tiny_domain):
     assert why["aural growth"] == "a query of 'train'"
     assert why["the injury of skin"] == "100% of their words are the same"
     assert why["zzzz"].startswith("not among the first 20; its first is")
-    assert why["swelling of heart and leg"] == "score 0.10, below 0.5"
 
 
 def test_the_counts_are_of_what_reached_a_rule(tiny_domain):
@@ -136,7 +126,7 @@ def test_the_counts_are_of_what_reached_a_rule(tiny_domain):
     assert found.examples("duplicate")[0][0].query == "my ear"
     with pytest.raises(EmbkitError, match="unknown rule 'copies'"):
         found.examples("copies")
-    assert found.pairs()["positive"] == [tiny_domain.corpus["ear0"], tiny_domain.corpus["ear2"]]
+    assert [row.document for row in found.rows] == ["ear0", "ear2"]
 
 
 def test_the_round_trip_agrees_with_a_search_by_hand(tiny_domain):
@@ -184,23 +174,17 @@ def test_a_named_model_and_a_loaded_one_do_the_same(tiny_domain, tiny_model):
 
 
 def test_nothing_and_one_left(tiny_domain, data):
-    generated = written(tiny_domain, ("ear0", "my ear"), ("ear1", "my ear"), ("ear2", "aural pus"))
-    options = {"retriever": None, "min_score": 0.5}
-    none = filter_generated(
-        generated, tiny_domain, cross_encoder_score=lambda p: np.zeros(len(p)), **options
-    )
+    generated = written(tiny_domain, ("ear0", "aural"), ("ear1", "aural"), ("ear2", "aural pus"))
+    lost = {"retriever": letters, "top_k": 1}
+    none = filter_generated(generated, tiny_domain, **lost)
     assert none.rows == () and "No query of 3 is left" in none.note
-    assert "'cross-encoder' removed the most" in none.note
+    assert "'round trip' removed the most" in none.note
     assert none.note in repr(none) and "No query of 3" in none._repr_html_()
     with pytest.raises(EmbkitError, match="an empty set: No query of 3 is left"):
         write_set(none, tiny_domain, "empty")
-    one = filter_generated(
-        generated, tiny_domain, cross_encoder_score=lambda p: [1.0, 0.0], **options
-    )
+    twice = written(tiny_domain, ("ear0", "my ear"), ("ear1", "my ear"), ("ear2", "my ear?"))
+    one = filter_generated(twice, tiny_domain, retriever=None)
     assert len(one) == 1 and "1 query of 3 is left" in repr(one)
-    for too_few in (none, one):
-        with pytest.raises(EmbkitError, match="at least two"):
-            too_few.pairs()
     assert len(read_set(write_set(one, tiny_domain, "one"))) == 3
     nothing = filter_generated(written(tiny_domain), tiny_domain, retriever=letters)
     assert nothing.note.startswith("No query of 0") and not nothing.rows
@@ -208,25 +192,11 @@ def test_nothing_and_one_left(tiny_domain, data):
 
 @pytest.mark.parametrize(
     "options",
-    [{"top_k": 0}, {"copy_overlap": 0}, {"copy_overlap": 1.5}, {"min_score": 0.5}]
-    + [{"cross_encoder_score": len}],
+    [{"top_k": 0}, {"copy_overlap": 0}, {"copy_overlap": 1.5}],
 )
 def test_bad_bounds(tiny_domain, options):
     with pytest.raises(EmbkitError, match=next(iter(options))):
         filter_generated(written(tiny_domain), tiny_domain, retriever=None, **options)
-
-
-@pytest.mark.parametrize("scores", [[1.0], [[1.0, 2.0]], [float("nan"), 1.0]])
-def test_scores_of_another_shape(tiny_domain, scores):
-    generated = written(tiny_domain, ("ear0", "my ear"), ("ear1", "an ear"))
-    with pytest.raises(EmbkitError, match="cross_encoder_score gave"):
-        filter_generated(
-            generated,
-            tiny_domain,
-            retriever=None,
-            cross_encoder_score=lambda _: scores,
-            min_score=0.0,
-        )
 
 
 def test_queries_of_another_domain(tiny_domain):
@@ -255,7 +225,6 @@ def test_a_set_holds_what_was_removed_too(tiny_domain, data):
         tiny_domain,
         "mine",
         command="python -m embkit generate tiny --limit 3",
-        notes="Written *by hand*.",
     )
     assert path == data / "tiny" / "mine.jsonl"
     assert read_set(path) == [
@@ -276,7 +245,6 @@ def test_a_set_holds_what_was_removed_too(tiny_domain, data):
         "| test query | asked word for word in a test split or in dev | 1 | 33.3% | 2 |",
         "| test query | aural ache | Injury of the ear | a query of 'known' |",
         "my \\| ear",
-        "Written *by hand*.",
         PROMPTS["general"].render("{document}", "layman"),
         PROMPTS["general"].render("{document}", "keyword"),
         f"content {tiny_domain.hash}",
