@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from ...errors import EmbkitError
 from ..domain import Domain, normalise
+from ..readers.draft import Split
 from ..splits import connected, fill, in_order
 
 SHARES = {"test": 0.10, "dev": 0.05}  # of the rows
@@ -32,6 +33,9 @@ class Captioned(NamedTuple):
     group: str  # what must not be divided
 
 
+Part = list[Captioned]
+
+
 def domain_of(
     name: str,
     profile: str,
@@ -46,15 +50,12 @@ def domain_of(
     """A domain that asks for pictures by their captions, and for captions by pictures.
 
     Args:
-        name: the domain's name.
-        profile: ``smoke`` keeps about ``smoke`` rows, whole parts of them.
         rows: all captions of a picture, and all pictures of a caption, are right.
         shares: of the rows, for ``test`` and ``dev``; the rest is trained on.
         seed: of the order in which parts go to test, dev and train.
         keywords: picture -> its keywords. They are trained on beside the captions, and tested in
             splits of their own, but for those that are a held-out picture's name.
-        smoke: rows of the smallest profile.
-        about: facts for the card.
+        smoke: about how many rows the profile ``smoke`` keeps, whole parts of them.
 
     Raises:
         EmbkitError: fewer than three parts: nothing could be held out.
@@ -72,15 +73,13 @@ def domain_of(
     total = sum(map(len, found))
     test, rest = _take(found, shares["test"] * total)
     dev, train = _take(rest, shares["dev"] * total)
-    corpus: dict[str, str] = {}
-    groups: dict[str, str] = {}
-    queries: dict[str, str] = {}
-    qrels: dict[str, dict[str, dict[str, int]]] = {}
+    corpus, groups, queries = ({} for _ in range(3))  # type: tuple[dict[str, str], ...]
+    qrels: dict[str, Split] = {}
     searched: dict[str, tuple[str, ...]] = {}
     # captions ask for pictures; in the last test pictures ask for captions
     for split, chosen in (("train", train), ("dev", dev), (TO_IMAGE, test), (TO_TEXT, test)):
-        judged: dict[str, dict[str, int]] = {}
-        documents: dict[str, None] = {}
+        judged = qrels[split] = {}
+        documents: dict[str, str] = {}
         for part in chosen:
             first = _first_ids(part)
             for row in part:
@@ -90,17 +89,16 @@ def domain_of(
                     asked, answer = answer, asked
                 query, document = f"ask {asked[0]}", answer[0]
                 queries.setdefault(query, asked[1])
-                corpus.setdefault(document, answer[1])
+                documents.setdefault(document, answer[1])
                 groups[document] = part[0].group
                 judged.setdefault(query, {})[document] = 1
-                documents[document] = None
-        qrels[split] = judged
+        corpus |= documents
         if split != "train":
             searched[split] = tuple(documents)
     # keywords, but for the names of held-out pictures
     if keywords:
-        trained = _known(qrels["train"], queries)
-        names = _known([*qrels["dev"], *qrels[TO_IMAGE]], queries)
+        trained = {normalise(queries[query]): query for query in qrels["train"]}
+        names = {normalise(queries[query]) for query in (*qrels["dev"], *qrels[TO_IMAGE])}
         for text, right in _pictures_of(train, keywords, seed).items():
             if text not in names:
                 query = trained.setdefault(text, f"ask k {text}")
@@ -126,11 +124,6 @@ def domain_of(
     )
 
 
-def _known(judged: Iterable[str], queries: Mapping[str, str]) -> dict[str, str]:
-    """What is asked, in its common form -> the query's id."""
-    return {normalise(queries[query]): query for query in judged}
-
-
 def _pictures_of(
     chosen: Iterable[Sequence[Captioned]], keywords: Mapping[str, Sequence[str]], seed: int
 ) -> dict[str, list[str]]:
@@ -144,7 +137,7 @@ def _pictures_of(
     return {text: sorted(ids, key=lambda d: in_order(d, seed)) for text, ids in found.items()}
 
 
-def parts(rows: Iterable[Captioned]) -> list[list[Captioned]]:
+def parts(rows: Iterable[Captioned]) -> list[Part]:
     """The rows that hang together by group, caption or picture, directly or through others."""
     rows = list(rows)
     keys = ((("group", r.group), ("caption", _key(r)), ("picture", r.picture)) for r in rows)
@@ -160,14 +153,10 @@ def _first_ids(part: Sequence[Captioned]) -> dict[str, str]:
     return {key: row.id for row in reversed(part) for key in (row.picture, _key(row))}
 
 
-def _take(
-    found: Sequence[list[Captioned]], goal: float
-) -> tuple[list[list[Captioned]], list[list[Captioned]]]:
+def _take(found: Sequence[Part], goal: float) -> tuple[list[Part], list[Part]]:
     """The first parts that fill so many rows, at least one, and the others."""
     taken, left = fill(found, max(goal, 1))
-    if not left:
-        left = [taken.pop()]
+    left = left or [taken.pop()]
     if not taken:
-        taken = [min(left, key=len)]
-        left.remove(taken[0])
+        taken = [left.pop(left.index(min(left, key=len)))]
     return taken, left
