@@ -80,7 +80,7 @@ def add_texts(material: Material, kind: str, rows: Iterable[Row]) -> None:
         if (key := as_id(given)) is None:
             nothing = text_fault(given) == "empty text"
             cause = "missing _id" if nothing else "_id that is neither text nor a whole number"
-            material.bad.refuse(cause, row)
+            material.bad.add(cause, row)
             continue
         text, title = values.get("text"), values.get("title") if kind == "corpus" else None
         if (fault := text_fault(title)) and fault != "empty text":
@@ -115,11 +115,12 @@ def judgement_rows(path: Path, bad: Quarantine, file: str) -> Iterator[Row]:
             if len(fields) == 4 and fields[1] in ("0", "Q0"):  # TREC: query 0 document grade
                 del fields[1]
             if len(fields) > 3 and any(fields[3:]):
-                bad.add("too many columns", file, line, text, f"{len(fields)} and no header")
+                detail = f"{len(fields)} and no header"
+                bad.add("too many columns", Row(file, line, {}, text), detail)
                 continue
         if len(fields) <= (last := max(places.values())):
             detail = f"{len(fields)} where {last + 1} are needed"
-            bad.add("too few columns", file, line, text, detail)
+            bad.add("too few columns", Row(file, line, {}, text), detail)
             continue
         yield Row(file, line, {name: fields[place] for name, place in places.items()}, text)
 
@@ -134,14 +135,14 @@ def add_judgements(material: Material, split: str, rows: Iterable[Row], zeros: b
         read += 1
         grade, cause = grade_of(row.values.get("score", 1))
         if grade is None:
-            material.bad.refuse(cause, row)
+            material.bad.add(cause, row)
             continue
         swapped += as_id(row.values.get("query-id")) in material.corpus
         if (pair := _ids(material, row)) is None:
             continue
         usable += 1
         if not material.judge(split, *pair, grade):
-            material.bad.refuse("pair with two different scores", row)
+            material.bad.add("pair with two different scores", row)
         elif not grade and zeros:
             material.negatives[pair[0]][pair[1]] = None
     if swapped > read / 2 and not usable:
@@ -155,9 +156,9 @@ def add_judgements(material: Material, split: str, rows: Iterable[Row], zeros: b
 def _ids(material: Material, row: Row) -> tuple[str, str] | None:
     query, document = (as_id(row.values.get(name)) for name in ("query-id", "corpus-id"))
     if query is None or query not in material.queries:
-        material.bad.refuse("query id that queries.jsonl does not have", row)
+        material.bad.add("query id that queries.jsonl does not have", row)
     elif document is None or document not in material.corpus:
-        material.bad.refuse("document id that corpus.jsonl does not have", row)
+        material.bad.add("document id that corpus.jsonl does not have", row)
     else:
         return query, document
     return None

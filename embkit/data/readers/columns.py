@@ -113,7 +113,7 @@ def add_pairs(
 
     ``known`` is normalised text -> id of the documents that are there already.
     """
-    header, refuse = table.header, material.bad.refuse
+    header, aside = table.header, material.bad.add
     if not header:  # no row from which its columns could be known
         return
     chosen = choose_columns(header, material.given, table.file)
@@ -135,27 +135,27 @@ def add_pairs(
         if not fault and not right:
             fault, column = (faults or ["empty text"])[0], positive
         if fault:
-            refuse(fault, row, f"in column {column!r}")
+            aside(fault, row, f"in column {column!r}")
             continue
         for fault in faults:
-            refuse(fault, row, f"one of several in {positive!r}; rest kept")
+            aside(fault, row, f"one of several in {positive!r}; rest kept")
         grade, cause = grade_of(values.get(score)) if score else (1, "")
         if grade is None:
-            refuse(cause, row, f"{values.get(score)!r}")
+            aside(cause, row, f"{values.get(score)!r}")
             continue
         asked = _known(material, "q", values[anchor])
         material.where.setdefault(asked, (row.file, row.line))
         for document in map(document_of, right):
             material.merged += document in material.qrels.get(split, {}).get(asked, ())
             if not material.judge(split, asked, document, grade):
-                refuse("pair with two different scores", row, f"{grade} after another")
+                aside("pair with two different scores", row, f"{grade} after another")
             if grade < 1:
                 material.negatives[asked][document] = None
         # negatives
         for column in chosen.get("negative", ()):
             usable, faults = texts_of(values.get(column))
             for fault in faults:
-                refuse(fault, row, f"in {column!r}; the pair is kept")
+                aside(fault, row, f"in {column!r}; the pair is kept")
             material.negatives[asked] |= dict.fromkeys(map(document_of, usable))
 
 

@@ -49,7 +49,7 @@ class Material:
         if not fault and texts.setdefault(key, text) != text:
             fault = "id that another text has"
         if fault:
-            self.bad.refuse(fault, row)
+            self.bad.add(fault, row)
         else:
             self.merged += there
         return not fault
@@ -106,8 +106,9 @@ class Material:
         return again
 
     def _aside(self, cause: str, query: str, detail: str) -> None:
+        file, line = self.where.get(query, ("queries", 0))
         raw = {"_id": query, "text": self.queries[query]}
-        self.bad.add(cause, *self.where.get(query, ("queries", 0)), raw, detail)
+        self.bad.add(cause, Row(file, line, {}, raw), detail)
 
     def wrong(self) -> dict[str, tuple[str, ...]]:
         """Query -> the documents marked as wrong, without those that are right after all."""

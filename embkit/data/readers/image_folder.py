@@ -64,7 +64,7 @@ def load(
                 repeated += first
                 fault = None if first else "same picture and caption as an earlier row"
         if fault:
-            material.bad.refuse(fault, row)
+            material.bad.add(fault, row)
     if repeated:
         material.notes.insert(0, f"{repeated:,} rows repeat an earlier one: counted once")
     about = {"title": name, "source": source}
@@ -99,7 +99,8 @@ def _folder_cells(folder: Path | None, material: Material) -> Iterator[Cell]:
     for source in found_in(folder):
         if source.resolve() not in opened:
             bad.rows["pictures without a row"] += 1
-            bad.add("picture without a caption", str(source.relative_to(folder)), 0, source.name)
+            row = Row(str(source.relative_to(folder)), 0, {}, source.name)
+            bad.add("picture without a caption", row)
     if twins := sum(isinstance(picture, str) for picture in opened.values()) - len(first):
         material.notes.append(f"{twins:,} files show the same picture as another: taken as one")
 

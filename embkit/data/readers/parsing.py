@@ -62,21 +62,18 @@ class Quarantine:
         self._spool = tempfile.TemporaryFile()
         self.close = self._spool.close
 
-    def add(self, cause: str, file: str, line: int, raw: Any, detail: str = "") -> None:
+    def add(self, cause: str, row: Row, detail: str = "") -> None:
         """Puts a row aside; a byte that could not be decoded is kept as ``\\udce9``."""
         self.causes[cause] += 1
+        raw = row.raw
         text = raw if isinstance(raw, str) else json.dumps(raw, ensure_ascii=False, default=str)
         text = text[: RAW_LIMIT + 2].rstrip("\r\n").encode("utf-8", "backslashreplace").decode()
         reason = f"{cause}: {detail}" if detail else cause
-        record = {"file": file, "line": line, "cause": cause, "reason": reason}
+        record = {"file": row.file, "line": row.line, "cause": cause, "reason": reason}
         record["raw"] = text[:RAW_LIMIT]
         if len(self.examples) < EXAMPLES and self.causes[cause] <= 2:
             self.examples.append(record)
         self._spool.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
-
-    def refuse(self, cause: str, row: Row, detail: str = "") -> None:
-        """Puts a row aside."""
-        self.add(cause, row.file, row.line, row.raw, detail)
 
     def save(self, path: Path) -> Path | None:
         """The file with all bad rows, whole or not at all; none where there is no bad row."""
@@ -121,7 +118,7 @@ def as_id(value: Any) -> str | None:
 def json_rows(path: Path, bad: Quarantine) -> Iterator[Row]:
     """The objects of a file with one JSON object a line; blank lines are passed over."""
     file = path.name
-    for line, text, fault in _lines(path, bad, None, file):
+    for line, text, fault in _lines(path, bad, file):
         if not text.strip():
             continue
         bad.rows[file] += 1
@@ -135,7 +132,7 @@ def json_rows(path: Path, bad: Quarantine) -> Iterator[Row]:
         if isinstance(values, dict):
             yield Row(file, line, values, text)
         else:
-            bad.add(str(fault), file, line, text, detail)
+            bad.add(str(fault), Row(file, line, {}, text), detail)
 
 
 def table_rows(path: Path, bad: Quarantine, delimiter: str | None, file: str) -> Iterator[Record]:
@@ -144,7 +141,7 @@ def table_rows(path: Path, bad: Quarantine, delimiter: str | None, file: str) ->
     A quote that is never closed costs its own line and no more; in a tab-separated file it is read
     as a plain character.
     """
-    stream = _lines(path, bad, "", file)
+    stream = _lines(path, bad, file)
     ahead: deque[Line] = deque()  # lines that a quote took in and gave back
     while first := ahead.popleft() if ahead else next(stream, None):
         line, text, fault = first
@@ -171,7 +168,7 @@ def table_rows(path: Path, bad: Quarantine, delimiter: str | None, file: str) ->
             fields = text.rstrip("\r\n").split("\t")
         bad.rows[file] += 1
         if fault or fields is None:
-            bad.add(fault or "quote that is never closed", file, line, text)
+            bad.add(fault or "quote that is never closed", Row(file, line, {}, text))
         else:
             yield line, fields, text
 
@@ -236,7 +233,8 @@ def _named(
             fields = fields[:-1]  # a delimiter at the end of the line
         if len(fields) != len(header):
             kind = "too few columns" if len(fields) < len(header) else "too many columns"
-            bad.add(kind, file, line, text, f"{len(fields)} where the header has {len(header)}")
+            detail = f"{len(fields)} where the header has {len(header)}"
+            bad.add(kind, Row(file, line, {}, text), detail)
         else:
             yield Row(file, line, dict(zip(header, fields, strict=True)), text)
 
@@ -278,12 +276,12 @@ def suffix(path: Path) -> str:
     return (kinds[-2] if len(kinds) > 1 else "") if kinds[-1:] == [".gz"] else "".join(kinds[-1:])
 
 
-def _lines(path: Path, bad: Quarantine, newline: str | None, file: str) -> Iterator[Line]:
+def _lines(path: Path, bad: Quarantine, file: str) -> Iterator[Line]:
     """A file's lines, each with what is wrong with its bytes. A lone CR ends a line too."""
     line = 0
     with _readable(path, OSError):
         try:
-            with _open(path, bad.encoding, newline) as stream:
+            with _open(path, bad.encoding) as stream:
                 replaced = stream.errors == "replace"
                 known = bad.encoding or ("UTF-16" if replaced else "UTF-8")
                 for line, text in enumerate(stream, 1):
@@ -295,16 +293,16 @@ def _lines(path: Path, bad: Quarantine, newline: str | None, file: str) -> Itera
                         fault = f"not {known} (another encoding?)"
                     yield line, text, fault
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            cause = "compressed file damaged or cut off from here on"
-            bad.add(cause, file, line + 1, str(error))
+            here = Row(file, line + 1, {}, str(error))
+            bad.add("compressed file damaged or cut off from here on", here)
 
 
-def _open(path: Path, encoding: str | None, newline: str | None) -> TextIO:
+def _open(path: Path, encoding: str | None) -> TextIO:
     binary: Any = gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")
     try:
         found = encoding or _encoding(binary.peek(4096)[:4096])
         errors = "replace" if found.lower().startswith(("utf-16", "utf-32")) else "surrogateescape"
-        return io.TextIOWrapper(binary, found, errors, newline)
+        return io.TextIOWrapper(binary, found, errors, newline="")
     except BaseException as error:
         binary.close()
         if not isinstance(error, LookupError):

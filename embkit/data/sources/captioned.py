@@ -9,7 +9,7 @@ ask for all held-out pictures of a keyword: one that training pictures have as w
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ...errors import EmbkitError
@@ -73,68 +73,66 @@ def domain_of(
     total = sum(map(len, found))
     test, rest = _take(found, shares["test"] * total)
     dev, train = _take(rest, shares["dev"] * total)
-    corpus, groups, queries = ({} for _ in range(3))  # type: tuple[dict[str, str], ...]
+    corpus: dict[str, str] = {}
+    groups: dict[str, str] = {}
+    queries: dict[str, str] = {}
     qrels: dict[str, Split] = {}
-    searched: dict[str, tuple[str, ...]] = {}
     # captions ask for pictures; in the last test pictures ask for captions
     for split, chosen in (("train", train), ("dev", dev), (TO_IMAGE, test), (TO_TEXT, test)):
         judged = qrels[split] = {}
-        documents: dict[str, str] = {}
         for part in chosen:
             first = _first_ids(part)
             for row in part:
-                asked = f"t {first[_key(row)]}", row.caption
-                answer = f"p {first[row.picture]}", row.picture
-                if split == TO_TEXT:
-                    asked, answer = answer, asked
-                query, document = f"ask {asked[0]}", answer[0]
-                queries.setdefault(query, asked[1])
-                documents.setdefault(document, answer[1])
-                groups[document] = part[0].group
-                judged.setdefault(query, {})[document] = 1
-        corpus |= documents
-        if split != "train":
-            searched[split] = tuple(documents)
+                caption = f"t {first[_key(row)]}", row.caption
+                picture = f"p {first[row.picture]}", row.picture
+                asked, answer = (picture, caption) if split == TO_TEXT else (caption, picture)
+                queries.setdefault(f"ask {asked[0]}", asked[1])
+                corpus.setdefault(*answer)
+                groups[answer[0]] = part[0].group
+                judged.setdefault(f"ask {asked[0]}", {})[answer[0]] = 1
     # keywords, but for the names of held-out pictures
     if keywords:
         trained = {normalise(queries[query]): query for query in qrels["train"]}
         names = {normalise(queries[query]) for query in (*qrels["dev"], *qrels[TO_IMAGE])}
-        for text, right in _pictures_of(train, keywords, seed).items():
-            if text not in names:
-                query = trained.setdefault(text, f"ask k {text}")
-                queries.setdefault(query, text)
-                qrels["train"].setdefault(query, {}).update(dict.fromkeys(right[:A_KEYWORD], 1))
-        for text, right in _pictures_of(test, keywords, seed).items():
-            if text not in names:
-                split = SEEN if text in trained else NEW
-                queries[f"{split} {text}"] = text
-                qrels.setdefault(split, {})[f"{split} {text}"] = dict.fromkeys(right, 1)
-        searched |= {split: searched[TO_IMAGE] for split in (SEEN, NEW) if split in qrels}
+        for text, right in _pictures_of(train, keywords, names, seed):
+            query = trained.setdefault(text, f"ask k {text}")
+            queries.setdefault(query, text)
+            qrels["train"].setdefault(query, {}).update(dict.fromkeys(right[:A_KEYWORD], 1))
+        for text, right in _pictures_of(test, keywords, names, seed):
+            split = SEEN if text in trained else NEW
+            queries[f"{split} {text}"] = text
+            qrels.setdefault(split, {})[f"{split} {text}"] = dict.fromkeys(right, 1)
+    tests = [split for split in (TO_IMAGE, TO_TEXT, SEEN, NEW) if split in qrels]
+    searched = {
+        split: tuple(dict.fromkeys(d for right in qrels[split].values() for d in right))
+        for split in ("dev", TO_IMAGE, TO_TEXT)
+    }
     return Domain(
         name=name,
         profile=profile,
         corpus=corpus,
         queries=queries,
         qrels=qrels,
-        test_splits=tuple(split for split in (TO_IMAGE, TO_TEXT, SEEN, NEW) if split in qrels),
+        test_splits=tuple(tests),
         groups=groups,
         held_out=TO_IMAGE,
-        searched=searched,
+        searched=searched | {split: searched[TO_IMAGE] for split in tests[2:]},
         about=about or {},
     )
 
 
 def _pictures_of(
-    chosen: Iterable[Sequence[Captioned]], keywords: Mapping[str, Sequence[str]], seed: int
-) -> dict[str, list[str]]:
-    """Keyword, in its common form -> the documents of the pictures that have it, in one order."""
-    found: dict[str, dict[str, None]] = defaultdict(dict)
+    chosen: Iterable[Part], keywords: Mapping[str, Sequence[str]], names: set[str], seed: int
+) -> Iterator[tuple[str, list[str]]]:
+    """Keywords, in their common form, that are no names, and the documents that have each."""
+    found: dict[str, set[str]] = defaultdict(set)
     for part in chosen:
         first = _first_ids(part)
-        for picture in dict.fromkeys(row.picture for row in part):
-            for keyword in keywords.get(picture, ()):
-                found[normalise(keyword)][f"p {first[picture]}"] = None
-    return {text: sorted(ids, key=lambda d: in_order(d, seed)) for text, ids in found.items()}
+        for row in part:
+            for keyword in keywords.get(row.picture, ()):
+                found[normalise(keyword)].add(f"p {first[row.picture]}")
+    for text in (text for text in found if text not in names):
+        yield text, sorted(found[text], key=lambda d: in_order(d, seed))
 
 
 def parts(rows: Iterable[Captioned]) -> list[Part]:
@@ -148,7 +146,7 @@ def _key(row: Captioned) -> str:
     return normalise(row.caption)
 
 
-def _first_ids(part: Sequence[Captioned]) -> dict[str, str]:
+def _first_ids(part: Part) -> dict[str, str]:
     """Picture, and caption in its common form -> the id of the first row that has it."""
     return {key: row.id for row in reversed(part) for key in (row.picture, _key(row))}
 

@@ -47,12 +47,11 @@ def load(profile: str) -> Domain:
     titles = {normalise(text) for text in corpus.values()}
     asked = {key: phrases[key] for key in set(phrases) - titles}
     queries, qrels = split_by_kind(asked, lambda code: [code[:3]])
-    human: dict[str, tuple[str, ...]] = {}
-    for query, text in queries.items():
-        key = normalise(text)
-        wrong = sorted(d for d in negatives.get(key, ()) if not _related(d, asked[key][1]))
-        if wrong:
-            human[query] = tuple(wrong)
+    keys = {query: normalise(text) for query, text in queries.items()}
+    wrong = {
+        query: tuple(sorted(d for d in negatives.get(key, ()) if not _related(d, asked[key][1])))
+        for query, key in keys.items()
+    }
     qrels["lay"] = {}
     for key, (text, code) in _lay(home).items():
         if key not in phrases and key not in titles:
@@ -68,7 +67,7 @@ def load(profile: str) -> Domain:
         groups={code: code[:3] for code in corpus},
         held_out="novel",
         parents=parents,
-        negatives=human,
+        negatives={query: documents for query, documents in wrong.items() if documents},
         about=ABOUT,
     )
 

@@ -16,7 +16,7 @@ import sysconfig
 import textwrap
 import tokenize
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -125,10 +125,10 @@ def _of_file(file: Path, parts: tuple[str, ...]) -> Iterator[Function]:
         return
     module = ".".join(part for part in parts if part != "__init__")
     lines = text.split("\n")  # not splitlines(): the parser counts no form feed
-    seen: dict[str, int] = {}
+    seen: Counter[str] = Counter()
     for name, node in _definitions(tree.body, ""):
         query, document = summary(ast.get_docstring(node) or ""), _document(node, lines)
-        seen[name] = seen.get(name, 0) + 1
+        seen[name] += 1
         if query and document:
             again = f"#{seen[name]}" if seen[name] > 1 else ""
             yield Function(f"{module}:{name}{again}", unit(parts), query, document)
