@@ -72,7 +72,8 @@ def load_domain(
     if source is None:
         source = os.environ.get("EMBKIT_DOMAIN") or "icd10cm"
     built = SOURCES.get(source) if isinstance(source, str) else None
-    options = {"columns": columns, "encoding": encoding, "subset": subset, "by": by, "seed": seed}
+    options: dict[str, Any] = {"columns": columns, "encoding": encoding, "subset": subset}
+    options |= {"by": by, "seed": seed}
     given = {name: value for name, value in options.items() if value is not None}
     if unfit := [name for name in given if name not in signature(built or folder.load).parameters]:
         folder_hint = f", or load_domain('./{source}') for a folder" if built else ""

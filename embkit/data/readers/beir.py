@@ -154,7 +154,8 @@ def add_judgements(material: Material, split: str, rows: Iterable[Row], zeros: b
 
 
 def _ids(material: Material, row: Row) -> tuple[str, str] | None:
-    query, document = (as_id(row.values.get(name)) for name in ("query-id", "corpus-id"))
+    values = row.values
+    query, document = as_id(values.get("query-id")), as_id(values.get("corpus-id"))
     if query is None or query not in material.queries:
         material.bad.add("query id that queries.jsonl does not have", row)
     elif document is None or document not in material.corpus:
