@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import lru_cache
+from inspect import signature
 from typing import Any
 
 from .. import session
@@ -13,7 +14,7 @@ from .domain import Domain, check_leakage
 from .images import data_url
 from .readers import folder
 from .readers.columns import Columns
-from .readers.report import LoadReport
+from .readers.draft import LoadReport
 from .sources import emoji, icd10cm, icons, python_code
 from .sources.probe import general_probe
 
@@ -22,12 +23,6 @@ SOURCES: dict[str, Callable[..., Domain]] = {
     "python_code": python_code.load,
     **icons.SOURCES,
     **emoji.SOURCES,
-}
-OWN = ("columns", "encoding", "subset")  # the options of data of your own
-OPTIONS: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(SOURCES, ()),
-    **dict.fromkeys(icons.SOURCES, ("by", "seed")),
-    **dict.fromkeys(emoji.SOURCES, ("seed",)),
 }
 
 
@@ -76,21 +71,23 @@ def load_domain(
     size = session.profile(profile)
     if source is None:
         source = os.environ.get("EMBKIT_DOMAIN") or "icd10cm"
-    built = isinstance(source, str) and source in SOURCES
-    options = {"columns": columns, "encoding": encoding, "subset": subset, "by": by, "seed": seed}
+    built = SOURCES.get(source) if isinstance(source, str) else None
+    options: dict[str, Any] = {"columns": columns, "encoding": encoding, "subset": subset}
+    options |= {"by": by, "seed": seed}
     given = {name: value for name, value in options.items() if value is not None}
-    if unfit := [name for name in given if name not in (OPTIONS[source] if built else OWN)]:
+    if unfit := [name for name in given if name not in signature(built or folder.load).parameters]:
+        folder_hint = f", or load_domain('./{source}') for a folder" if built else ""
         raise EmbkitError(
             f"{unfit[0]}= with the domain {str(source)[:60]!r}",
             expected="by= with 'icons', seed= with 'icons' or 'emoji'; columns=, encoding= and "
             "subset= with a file, a folder or a data set of your own",
-            hint=f"leave {unfit[0]}= out" + f", or load_domain('./{source}') for a folder" * built,
+            hint=f"leave {unfit[0]}= out{folder_hint}",
         )
     if built:
         return _load(source, size, **given)
     if isinstance(source, str) and folder.is_bare_name(source):
         raise unknown("domain", source, SOURCES)
-    return folder.load(source, size, columns=columns, encoding=encoding, subset=subset)
+    return folder.load(source, size, **given)
 
 
 @lru_cache(maxsize=4)

@@ -19,9 +19,7 @@ class AppendOnlyStore:
 
     What ``append`` returned for is on the disk: written, flushed and synced under a lock. A line
     that was cut off, or that ``_take`` refuses, stays in the file and is listed in ``damaged``.
-
-    Args:
-        path: the file; it and its folder are made by the first line.
+    The file and its folder are made by the first line.
     """
 
     what, hint = "line", "another path"  # of errors
@@ -47,11 +45,7 @@ class AppendOnlyStore:
         return tuple((n, line.decode(errors="replace")) for n, line in [*self._damaged, *tail])
 
     def refresh(self) -> None:
-        """Takes in what was written since, here or in another process.
-
-        Raises:
-            EmbkitError: the file cannot be read.
-        """
+        """Takes in what was written since; an error if the file cannot be read."""
         try:
             with self.path.open("rb") as file:
                 if os.fstat(file.fileno()).st_size < self._offset:
@@ -78,11 +72,7 @@ class AppendOnlyStore:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other writers away, with all that they wrote taken in.
-
-        Raises:
-            EmbkitError: the file, or its lock, cannot be had.
-        """
+        """Keeps other writers away, with all that they wrote taken in; an error if it cannot."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{self.path}.lock", timeout=self.lock_seconds, poll_interval=0.01):

@@ -6,14 +6,15 @@ import hashlib
 import itertools
 import json
 import random
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from ..display import Table, facts
 from ..errors import EmbkitError, unknown
-from .images import data_url, is_picture
+from .images import data_url, in_parts, is_picture
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -27,14 +28,11 @@ class Domain:
     """A retrieval task: which documents there are, what is asked, and what is right.
 
     Args:
-        name: the domain's name.
-        profile: the size that was asked for.
-        corpus: document id -> text.
-        queries: query id -> text.
+        corpus, queries: id -> text.
         qrels: split -> query id -> document id -> grade; splits ``train``, ``dev`` and tests.
         test_splits: the splits that are reported and never choose anything.
-        groups: document id -> group (a category, a file); no group of ``held_out`` is trained on.
-        held_out: the test split whose groups training must not know, if there is one.
+        groups: document id -> group (a category, a file); no group of ``held_out``, a test
+            split, is trained on.
         parents: document id -> its parent's id, where documents form a tree.
         negatives: query id -> documents that people marked as looking right and being wrong.
         searched: split -> the documents that its queries search; default: the whole corpus.
@@ -68,13 +66,12 @@ class Domain:
     def hash(self) -> str:
         """Content hash: the same texts, qrels, splits, groups and tree, the same 16 characters."""
         digest = hashlib.sha256()
-        for part in (self.corpus, self.queries, self.qrels, self.test_splits, self.negatives):
-            for text in _json_pieces(part):
+        for name in ("corpus", "queries", "qrels", "test_splits", "negatives"):
+            for text in itertools.chain(_json_pieces(getattr(self, name)), ["\0"]):
                 digest.update(text.encode())
-            digest.update(b"\0")
         for name in ("parents", "groups", "held_out"):
             if part := getattr(self, name):
-                for text in (name, *_json_pieces(part)):
+                for text in itertools.chain([name], _json_pieces(part)):
                     digest.update(text.encode())
         if self.searched:
             digest.update(json.dumps({k: sorted(v) for k, v in self.searched.items()}).encode())
@@ -107,10 +104,8 @@ class Domain:
         """Training pairs as a ``datasets.Dataset`` with columns ``anchor`` and ``positive``."""
         from datasets import Dataset
 
-        anchors, positives = [], []
-        for query, document in self.right("train"):
-            anchors.append(self.queries[query])
-            positives.append(self.corpus[document])
+        pairs = list(self.right("train"))
+        anchors, positives = [self.queries[q] for q, _ in pairs], [self.corpus[d] for _, d in pairs]
         return Dataset.from_dict({"anchor": anchors, "positive": positives})
 
     @cached_property
@@ -132,12 +127,8 @@ class Domain:
         """
         if name != "never_positive":
             raise unknown("subset", name, ["never_positive"])
-        trained = self.trained_documents
-        return tuple(
-            query
-            for query, judged in self.split(split).items()
-            if trained.isdisjoint(right_documents(judged))
-        )
+        met = {query for query, d in self.right(split) if d in self.trained_documents}
+        return tuple(query for query in self.qrels[split] if query not in met)
 
     def subsets(self) -> dict[str, dict[str, tuple[str, ...]]]:
         """The parts that are reported beside each test split, where they are a true part."""
@@ -156,8 +147,7 @@ class Domain:
         if "dev" in self.searched:
             return tuple(self.searched["dev"])
         right = {document for _, document in self.right("dev")}
-        rest = sorted(set(self.corpus) - right)
-        random.Random(seed).shuffle(rest)
+        rest = shuffled(set(self.corpus) - right, seed)
         return tuple(sorted(right) + rest[: max(0, limit - len(right))])
 
     def counts(self) -> dict[str, int]:
@@ -166,10 +156,10 @@ class Domain:
         found |= {f"{name} queries": len(judged) for name, judged in self.qrels.items()}
         return found | {"training pairs": sum(1 for _ in self.right("train"))}
 
-    def examples(self, split: str = "train", n: int = 5, seed: int = 0) -> list[tuple[str, str]]:
+    def examples(self, split: str = "train", n: int = 5) -> list[tuple[str, str]]:
         """A few (query, right document) pairs of a split, as text."""
         judged = self.split(split)
-        chosen = random.Random(seed).sample(sorted(judged), min(n, len(judged)))
+        chosen = random.Random(0).sample(sorted(judged), min(n, len(judged)))
         return [(self.queries[q], self.corpus[next(right_documents(judged[q]))]) for q in chosen]
 
     def _repr_html_(self) -> str:
@@ -189,23 +179,34 @@ class Domain:
 
 def _json_pieces(part: Mapping | tuple | str, size: int = 1000) -> Iterator[str]:
     """``json.dumps`` of a part with its keys sorted, in pieces: a large corpus is not copied."""
-    if not isinstance(part, Mapping):
-        yield json.dumps(part, sort_keys=True, ensure_ascii=False)
+    written = partial(json.dumps, sort_keys=True, ensure_ascii=False)
+    inner = part.values() if isinstance(part, Mapping) else ()
+    deep = any(isinstance(value, Mapping) and len(value) > size for value in inner)
+    if not deep and len(inner) <= size:
+        yield written(part)
         return
-    keys = sorted(part)
-    if any(isinstance(part[key], Mapping) and len(part[key]) > size for key in keys):
-        for number, key in enumerate(keys):  # the splits of qrels
-            yield (", " if number else "{") + json.dumps(key, ensure_ascii=False) + ": "
-            yield from _json_pieces(part[key], size)
-        yield "}"
-        return
-    if len(part) <= size:
-        yield json.dumps(part, sort_keys=True, ensure_ascii=False)
-        return
-    for start in range(0, len(keys), size):
-        some = {key: part[key] for key in keys[start : start + size]}
-        yield (", " if start else "{") + json.dumps(some, ensure_ascii=False, sort_keys=True)[1:-1]
+    for number, keys in enumerate(in_parts(sorted(part), 1 if deep else size)):
+        yield ", " if number else "{"
+        if deep:  # a split of qrels
+            yield written(keys[0]) + ": "
+            yield from _json_pieces(part[keys[0]], size)
+        else:
+            yield written({key: part[key] for key in keys})[1:-1]
     yield "}"
+
+
+def shuffled(ids: Iterable[str], seed: int = 0) -> list[str]:
+    """Ids in an order that depends on them and the seed alone."""
+    ordered = sorted(ids)
+    random.Random(seed).shuffle(ordered)
+    return ordered
+
+
+def about(text: str) -> dict[str, str]:
+    """The facts of a card, from lines that begin with ``name: `` and lines that go on."""
+    _, *parts = re.split(r"(?m)^(\w+): ", text)
+    names, values = parts[::2], parts[1::2]
+    return {name: " ".join(value.split()) for name, value in zip(names, values, strict=True)}
 
 
 def normalise(text: str) -> str:
@@ -278,8 +279,8 @@ def check_leakage(domain: Domain) -> None:
     """Fails when a test could be answered from memory.
 
     Raises:
-        EmbkitError: the same query, but for case and spaces, in two splits that have documents in
-            common; or a group that is held out for testing among the training positives.
+        EmbkitError: the same query, case and spaces aside, in two splits with documents in common;
+            a group that is held out for testing among the training positives.
     """
     seen: dict[str, tuple[str, str]] = {}
     for split, qrels in domain.qrels.items():

@@ -31,7 +31,6 @@ SMALLEST = 8  # pixels of a side: less shows nothing
 MOST_PIXELS = 50_000_000  # more are not decoded: a small file can claim any size
 LONGEST = 20  # times its other side, at most
 MOST_BYTES = 50 * 2**20
-SIDES = ("width", "height")
 _REFERENCE = re.compile(r"picture:[0-9a-f]{32}")
 _OUTSIDE = re.compile(  # what an SVG says when it wants more than its own shapes
     r"<!\s*(?:DOCTYPE|ENTITY)|<\?xml-stylesheet|<\s*(?:\w+:)?(?:script|image|feImage|foreignObject)\b"
@@ -46,11 +45,8 @@ class PictureFault(Exception):
 
 def is_picture(text: Any) -> bool:
     """Whether a text stands for a picture that embkit keeps: nothing else is ever read as one."""
-    return (
-        isinstance(text, str)
-        and _REFERENCE.fullmatch(text) is not None
-        and picture_file(text).is_file()
-    )
+    known = isinstance(text, str) and _REFERENCE.fullmatch(text)
+    return bool(known) and picture_file(text).is_file()
 
 
 def picture_file(reference: str) -> Path:
@@ -123,7 +119,13 @@ def decode(raw: bytes) -> Image:
         raise PictureFault(f"file of more than {MOST_BYTES // 2**20} MB")
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(raw)) as image:
-            _check_shape(*image.size)
+            short, long = sorted(image.size)  # from the header alone, before anything is decoded
+            if short * long > MOST_PIXELS:
+                raise PictureFault(f"more than {MOST_PIXELS:,} pixels")
+            if short < 1 or long > LONGEST * short:
+                raise PictureFault(f"longer than {LONGEST} times its other side")
+            if short < SMALLEST:
+                raise PictureFault(f"smaller than {SMALLEST} pixels")
             if getattr(image, "n_frames", 1) > 1:
                 raise PictureFault("moving picture: several frames")
             image.load()
@@ -134,17 +136,6 @@ def decode(raw: bytes) -> Image:
         raise PictureFault(f"more than {MOST_PIXELS:,} pixels") from error
     except Exception as error:  # Pillow's decoders have many for a damaged file
         raise PictureFault("damaged, cut off, or no picture") from error
-
-
-def _check_shape(width: int, height: int) -> None:
-    """From the header alone, before anything is decoded."""
-    short, long = sorted((width, height))
-    if width * height > MOST_PIXELS:
-        raise PictureFault(f"more than {MOST_PIXELS:,} pixels")
-    if short < 1 or long > LONGEST * short:
-        raise PictureFault(f"longer than {LONGEST} times its other side")
-    if short < SMALLEST:
-        raise PictureFault(f"smaller than {SMALLEST} pixels")
 
 
 def _one_form(image: Image) -> Image:
@@ -166,7 +157,7 @@ def _one_form(image: Image) -> Image:
 
 
 def render_svg(svg: bytes, size: int) -> bytes:
-    """An SVG as PNG on white, ``size`` pixels wide; fonts of the system are not used.
+    """An SVG as PNG on white, its longer side ``size`` pixels; no font of the system is used.
 
     Raises:
         PictureFault: it is no SVG, or it refers to anything outside itself: other files,
@@ -184,37 +175,12 @@ def render_svg(svg: bytes, size: int) -> bytes:
         raise PictureFault("SVG that is not UTF-8") from error
     if _OUTSIDE.search(_plain(text)):
         raise PictureFault("SVG that refers to something outside itself")
-    width, height = _svg_shape(text)
-    if max(width, height) > LONGEST * min(width, height):
-        raise PictureFault(f"longer than {LONGEST} times its other side")
-    share = size / max(width, height)
-    width, height = (max(1, round(side * share)) for side in (width, height))
     try:
         return svg_to_bytes(
-            svg_string=text,
-            width=width,
-            height=height,
-            skip_system_fonts=True,
-            background="#ffffff",
+            svg_string=text, width=size, height=size, skip_system_fonts=True, background="#ffffff"
         )
     except Exception as error:  # a ValueError, or whatever the renderer makes of a broken file
         raise PictureFault("damaged, cut off, or no picture") from error
-
-
-def _svg_shape(text: str) -> tuple[float, float]:
-    """Width to height, from the first tag alone: 1 to 1 where it does not say."""
-    found = re.search(r"<\s*(?:\w+:)?svg\b[^>]*>", text)
-    tag = found[0] if found else ""
-    number = r"\s*=\s*[\"']\s*([0-9.]+)\s*(?:px)?\s*[\"']"
-    box = re.search(r"viewBox\s*=\s*[\"']\s*([^\"']*?)\s*[\"']", tag)
-    sides = [side[1] for name in SIDES if (side := re.search(rf"\s{name}{number}", tag))]
-    if len(sides) < 2:
-        sides = re.split(r"[\s,]+", box[1])[2:4] if box else []
-    with contextlib.suppress(ValueError):
-        width, height = map(float, sides)
-        if min(width, height) > 0:
-            return width, height
-    return 1.0, 1.0
 
 
 def _plain(text: str) -> str:

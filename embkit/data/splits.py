@@ -8,13 +8,13 @@ Where documents have kinds (categories, modules), ``split_by_kind`` holds whole 
 from __future__ import annotations
 
 import hashlib
-import random
+import itertools
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import TypeVar
 
 from ..errors import EmbkitError
-from .domain import normalise, right_documents
+from .domain import normalise, right_documents, shuffled
 from .readers.draft import WHOLE, Split
 
 SHARES = {"test": 0.20, "dev": 0.10}
@@ -38,40 +38,29 @@ def divide(
     Raises:
         EmbkitError: fewer than three queries to divide.
     """
-    found = {split: dict(qrels) for split, qrels in given.items()}
-    whole, train = found.pop(WHOLE, {}), found.pop("train", {})
-    tests = {split: qrels for split, qrels in found.items() if split != "dev"}
-    dev = found.get("dev", {})
-    wanted = [split for split, there in (("test", tests), ("dev", dev)) if not there]
-    if train:
-        pool, from_ = train | whole, "train"
-    elif whole:
-        pool, from_ = whole, "the rows"
-    elif dev and tests:
-        wanted, pool, from_, dev = ["dev"], dev, "dev", {}
-    else:
-        pool, from_ = {q: judged for qrels in found.values() for q, judged in qrels.items()}, ""
-        wanted, tests, dev = ["test", "dev"], {}, {}
+    kept = {split: qrels for split, qrels in given.items() if split not in (WHOLE, "train")}
+    pool = given.get("train", {}) | given.get(WHOLE, {})
+    note, source = "", "train" if given.get("train") else "the rows"
+    if not pool and kept.get("dev") and len(kept) > 1:
+        pool, source = kept.pop("dev"), "dev"
+        note = "no train was given: most of dev is trained on, test is as given"
+    elif not pool:
+        source = " and ".join(sorted(kept))
+        note = f"only {source} was given and nothing to train on: its queries were divided. "
+        note += "Figures on this test split are not comparable with published ones"
+        pool, kept = {q: judged for qrels in kept.values() for q, judged in qrels.items()}, {}
+    wanted = [] if kept.keys() - {"dev"} else ["test"]
+    wanted += [] if kept.get("dev") else ["dev"]
+    order = dict.fromkeys(["train", "dev", *kept, *wanted])
     if not wanted:
-        return {"train": pool, "dev": dev, **tests}, ["train, dev and test as given"]
+        return {split: kept.get(split, pool) for split in order}, ["train, dev and test as given"]
     parts, shared = _cut(pool, wanted, corpus, queries)
-    said = _sentences(parts, shared, from_, from_ or " and ".join(sorted(given)))
-    return {"train": {}, "dev": dev, **tests} | parts, said
-
-
-def _sentences(parts: Mapping[str, Split], shared: int, from_: str, source: str) -> list[str]:
+    # what was decided
     sizes = ", ".join(f"{name} {len(part):,}" for name, part in parts.items())
-    total = sum(map(len, parts.values()))
-    said = [f"cut from the {total:,} queries of {source} by document: {sizes}"]
-    if not from_:
-        said.append(
-            f"only {source} was given and nothing to train on: its queries were divided. "
-            "Figures on this test split are not comparable with published ones"
-        )
-    elif from_ == "dev":
-        said.append("no train was given: most of dev is trained on, test is as given")
-    for name in (name for name in parts if name in CAPS):
-        if CAPS[name] < round(SHARES[name] * total):
+    said = [f"cut from the {len(pool):,} queries of {source} by document: {sizes}"]
+    said += [note] if note else []
+    for name in wanted:
+        if CAPS[name] < round(SHARES[name] * len(pool)):
             said.append(f"{name} is limited to {CAPS[name]:,} queries")
     if shared:
         said.append(
@@ -79,7 +68,7 @@ def _sentences(parts: Mapping[str, Split], shared: int, from_: str, source: str)
             "divided by query: a document may be right in train and in test. The subset "
             "never_positive shows the queries for which it is not so"
         )
-    return said
+    return {split: (kept | parts)[split] for split in order}, said
 
 
 def _cut(
@@ -98,7 +87,7 @@ def _cut(
     texts = ((_hash(normalise(corpus[d])) for d in right_documents(j)) for j in pool.values())
     left = connected(zip(pool, texts, strict=True))
     left.sort(key=lambda part: min(order[q] for q in part))
-    taken: dict[str, list[str]] = {}
+    parts: dict[str, Split] = {}
     shared = 0
     for name in wanted:
         goal = max(1, min(CAPS[name], round(SHARES[name] * len(pool))))
@@ -117,9 +106,8 @@ def _cut(
             chosen += largest[:some]
             rest.append(largest[some:])
             shared += some
-        taken[name], left = chosen, [part for part in rest if part]
-    parts = {name: {q: pool[q] for q in sorted(chosen)} for name, chosen in taken.items()}
-    out = {query for chosen in taken.values() for query in chosen}
+        parts[name], left = {q: pool[q] for q in sorted(chosen)}, [part for part in rest if part]
+    out = {query for part in parts.values() for query in part}
     return parts | {"train": {q: judged for q, judged in pool.items() if q not in out}}, shared
 
 
@@ -193,20 +181,19 @@ def split_of(key: str, kinds: Iterable[str]) -> str:
     Splits nest across profiles. ``novel`` asks of kinds that training never sees. Dev holds both
     kinds of test: what it chooses must suit both.
     """
-    shares = [_share("category " + kind) for kind in kinds]
+
+    def share_of(text: str) -> float:
+        return int.from_bytes(_hash(text)[:4]) / 2**32  # in [0, 1)
+
+    shares = [share_of("category " + kind) for kind in kinds]
     if all(share < NOVEL for share in shares):
         return "novel"
     if all(share < NOVEL + NOVEL_DEV for share in shares):
         return "dev"
     if any(share < NOVEL + NOVEL_DEV for share in shares):
         return "known"  # right in a held-out kind too: training must not see it
-    share = _share(key)
+    share = share_of(key)
     return "dev" if share < DEV else "known" if share < DEV + KNOWN else "train"
-
-
-def _share(key: str) -> float:
-    """A number in [0, 1) that depends on the text alone."""
-    return int.from_bytes(_hash(key)[:4]) / 2**32
 
 
 def smoke(
@@ -226,7 +213,7 @@ def smoke(
     for split, limit in limits.items():  # queries, with their first right documents
         chosen[split] = {}
         most = SMOKE["documents"] * (1 if split == "train" else 0.75)
-        for query in _shuffled(qrels[split]):
+        for query in shuffled(qrels[split]):
             judged = qrels[split][query]
             right = sorted(right_documents(judged), key=lambda d: (-judged[d], d))
             right = right[: SMOKE["answers"]]
@@ -240,18 +227,10 @@ def smoke(
             for document in (*judged, *negatives.get(query, ())):
                 if len(kept) < SMOKE["documents"] and judged.get(document, 0) < 1:
                     kept.setdefault(document)
-    for document in _shuffled(corpus):  # any others
-        if len(kept) >= SMOKE["documents"]:
-            break
-        kept.setdefault(document)
+    others = (document for document in shuffled(corpus) if document not in kept)
+    kept |= dict.fromkeys(itertools.islice(others, max(0, SMOKE["documents"] - len(kept))))
     small = {
         split: {q: {d: g for d, g in j.items() if d in kept} for q, j in chosen[split].items()}
         for split in qrels
     }
     return small, {d: t for d, t in corpus.items() if d in kept}
-
-
-def _shuffled(ids: Iterable[str]) -> list[str]:
-    ordered = sorted(ids)
-    random.Random(0).shuffle(ordered)
-    return ordered

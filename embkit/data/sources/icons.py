@@ -9,7 +9,6 @@ variants straddle and shows what that does to a score.
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
@@ -20,8 +19,8 @@ from ...assets.wheels import Package
 from ...errors import EmbkitError, unknown
 from ...files import write_atomic
 from ...session import paths
-from ..domain import Domain
-from ..images import PictureFault, is_picture, keep_picture, render_svg
+from ..domain import Domain, about
+from ..images import PictureFault, decode, is_picture, keep_picture, render_svg
 from ..splits import in_order
 from .captioned import SMOKE, Captioned, domain_of
 
@@ -40,32 +39,23 @@ MDI = Asset(
     licence="Apache-2.0",
     size=2_833_980,
 )
-ABOUT = {
-    "title": "Material Design Icons: from a name to a picture, and back",
-    "source": (
-        "Material Design Icons by the Pictogrammers community, 7,447 icons, as carried by the "
-        "package justmyresource-mdi 7.4.47.post1; drawn by resvg on white, 96 pixels wide"
-    ),
-    "terms": (
-        "The icons are under the Apache License 2.0; icons that come from Google's Material "
-        "Design are Google's, under the same licence. The package itself is under the MIT licence. "
-        "(The pictures of the domain `emoji` are OpenMoji's, CC BY-SA 4.0: data/emoji/README.md.)"
-    ),
-    "limits": (
-        "A caption is the icon's name, given by its designers, not a description of the picture. "
-        "One picture counts as right for a name though another may fit it as well. Black shapes "
-        "on white: what is learnt here is not how to read photos. English only."
-    ),
-}
+ABOUT = about("""
+title: Material Design Icons: from a name to a picture, and back
+source: Material Design Icons by the Pictogrammers community, 7,447 icons, as carried by the package
+justmyresource-mdi 7.4.47.post1; drawn by resvg on white, 96 pixels wide
+terms: The icons are under the Apache License 2.0; icons that come from Google's Material Design are
+Google's, under the same licence. The package itself is under the MIT licence. (The pictures of the
+domain `emoji` are OpenMoji's, CC BY-SA 4.0: data/emoji/README.md.)
+limits: A caption is the icon's name, given by its designers, not a description of the picture. One
+picture counts as right for a name though another may fit it as well. Black shapes on white: what is
+learnt here is not how to read photos. English only.
+""")
 
 
 def load(profile: str, *, by: str = "family", seed: int = 0) -> Domain:
     """Builds the domain, of about 600 icons in ``smoke``; they are drawn once and kept.
 
-    Args:
-        profile: as in ``load_domain``.
-        by: what is not divided: ``family``, ``word`` (the name's first) or ``icon``.
-        seed: which families are held out.
+    ``by`` is what is not divided: ``family``, ``word`` (the name's first) or ``icon``.
     """
     if by not in GROUPS:
         raise unknown("grouping of icons", by, GROUPS)
@@ -121,21 +111,15 @@ def drawn(package: str, stems: Iterable[str], svg: Callable[[str], bytes]) -> di
     except (OSError, ValueError, TypeError):
         known = {}  # the first time, or cut off
     if missing := [stem for stem in stems if not is_picture(known.get(stem))]:
-        known |= {stem: _drawn(svg(stem), f"{stem}.svg") for stem in missing}
+        for stem in missing:
+            try:
+                known[stem] = keep_picture(decode(render_svg(svg(stem), SIZE)))
+            except PictureFault as fault:
+                raise EmbkitError(
+                    f"the icon {stem}.svg cannot be drawn: {fault}",
+                    expected="the icons of the tested package, and the tested renderer",
+                    hint='pip install "embkit[pictures]"; in a clone, with -c constraints.txt',
+                ) from fault
         with contextlib.suppress(EmbkitError):  # without it, they are drawn again
             write_atomic(index, json.dumps(known))
     return {stem: known[stem] for stem in stems}
-
-
-def _drawn(svg: bytes, file: str) -> str:
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(render_svg(svg, SIZE))) as image:
-            return keep_picture(image.convert("RGB"))
-    except PictureFault as fault:
-        raise EmbkitError(
-            f"the icon {file} cannot be drawn: {fault}",
-            expected="the icons of the tested package, and the tested renderer",
-            hint='pip install "embkit[pictures]"; in a clone, with -c constraints.txt',
-        ) from fault

@@ -16,7 +16,7 @@ import sysconfig
 import textwrap
 import tokenize
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...errors import EmbkitError
-from ..domain import Domain, normalise
+from ..domain import Domain, about, normalise
 from ..splits import split_by_kind
 
 PACKAGES = {"numpy": "numpy", "scipy": "scipy", "pandas": "pandas", "sklearn": "scikit-learn"}
@@ -125,10 +125,10 @@ def _of_file(file: Path, parts: tuple[str, ...]) -> Iterator[Function]:
         return
     module = ".".join(part for part in parts if part != "__init__")
     lines = text.split("\n")  # not splitlines(): the parser counts no form feed
-    seen: dict[str, int] = {}
+    seen: Counter[str] = Counter()
     for name, node in _definitions(tree.body, ""):
         query, document = summary(ast.get_docstring(node) or ""), _document(node, lines)
-        seen[name] = seen.get(name, 0) + 1
+        seen[name] += 1
         if query and document:
             again = f"#{seen[name]}" if seen[name] > 1 else ""
             yield Function(f"{module}:{name}{again}", unit(parts), query, document)
@@ -197,30 +197,21 @@ def _about(profile: str) -> dict[str, str]:
     if profile == "full":
         versions = [f"{project} {_version(project)}" for project in PACKAGES.values()]
         code += f", and {', '.join(versions)}"
-    return {
-        "title": "Python code: from a docstring's first sentence to the function's code",
-        "source": f"{code[0].upper()}{code[1:]}, as installed where this was computed",
-        "terms": (
-            "Python's standard library is under the PSF License. numpy, scipy, pandas and "
-            "scikit-learn are under the BSD 3-Clause License; files within them may have their "
-            "own terms. The code is read from your own installation, and none of it comes with "
-            "embkit but the examples below."
-        ),
-        "splits": (
-            "A group is a top-level module of the standard library, such as `email` with all its "
-            "files, or a part of a package, such as `scipy.stats`. Tests, programs and vendored "
-            "copies are left out."
-        ),
-        "limits": (
-            "A document has no docstring and no name: `def _(parameters):` and the body, comments "
-            "included, because a name often repeats the docstring. A docstring of another "
-            "function that would fit as well does not count as right. Functions whose code is "
-            f"the same are one document; bodies below {BODY_WORDS} words and sentences below "
-            f"{QUERY_WORDS} are left out, and so are functions within functions. The texts and "
-            "the content hash change with the versions of Python and of the packages, and a "
-            "little with how Python was packaged. English only."
-        ),
-    }
+    return about(f"""
+title: Python code: from a docstring's first sentence to the function's code
+source: {code[0].upper()}{code[1:]}, as installed where this was computed
+terms: Python's standard library is under the PSF License. numpy, scipy, pandas and scikit-learn are
+under the BSD 3-Clause License; files within them may have their own terms. The code is read from
+your own installation, and none of it comes with embkit but the examples below.
+splits: A group is a top-level module of the standard library, such as `email` with all its files,
+or a part of a package, such as `scipy.stats`. Tests, programs and vendored copies are left out.
+limits: A document has no docstring and no name: `def _(parameters):` and the body, comments
+included, because a name often repeats the docstring. A docstring of another function that would fit
+as well does not count as right. Functions whose code is the same are one document; bodies below
+{BODY_WORDS} words and sentences below {QUERY_WORDS} are left out, and so are functions within
+functions. The texts and the content hash change with the versions of Python and of the packages,
+and a little with how Python was packaged. English only.
+""")
 
 
 def _version(project: str) -> str:
