@@ -11,7 +11,6 @@ from functools import partial
 import numpy as np
 
 from ..errors import EmbkitError
-from ..evaluation.metrics import bootstrap_ci
 from ..search.index import BM25, exact_search
 from .base import NO_ANSWER, TEXTS, Draft, Finding, Sample, draw, of, percent, quote, some_of
 
@@ -67,7 +66,7 @@ def sizes(m: Sample) -> Finding:
 def _half_width(m: Sample, split: str) -> float:
     """Half the 95% interval of mean nDCG@10: from scores where there are some, else 1.96 sd/√n."""
     if m.scores is not None and split in m.scores.per_query:
-        low, high = bootstrap_ci(m.scores.per_query[split]["ndcg@10"], seed=m.seed)
+        low, high = m.scores.ci(split)
         return (high - low) / 2
     return 1.96 * PLAUSIBLE_SD / math.sqrt(len(m.qrels[split]))
 
@@ -135,7 +134,7 @@ def _lost(
     queries: list[str], found: np.ndarray, ids: list[str], right: Mapping[str, set[str]]
 ) -> list[str]:
     """The queries whose row of places holds none of their right documents."""
-    rows = zip(queries, found, strict=True)
+    rows = zip(queries, found.tolist(), strict=True)
     return [q for q, row in rows if right[q].isdisjoint(ids[i] for i in row if i >= 0)]
 
 
@@ -167,10 +166,10 @@ def balance(m: Sample) -> Finding | None:
     if top > 0.5:
         todo = "label queries for rarer documents, or take fewer pairs of the frequent ones"
         cases = [f"{c:,} pairs: {quote(m.corpus[d])}" for d, c in counts.most_common(3)]
-        draft.say("", todo, cases)
+        draft.say(todo=todo, examples=cases)
     if len(bare) > 0.25 * len(groups):
         todo = "label a few queries in the groups that have none"
-        draft.say("", todo, [f"no training pair: {', '.join(map(str, bare[:8]))}"])
+        draft.say(todo=todo, examples=[f"no training pair: {', '.join(map(str, bare[:8]))}"])
     draft.numbers |= {"gini": gini, "top tenth": top, "groups without a pair": len(bare)}
     # the Lorenz curve
     places = np.linspace(0, 1, 21)

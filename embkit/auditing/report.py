@@ -109,10 +109,7 @@ class Audit(Shown):
             page += f"<details><summary>{len(cases)} examples</summary>{shown}</details>"
         return page
 
-    def __str__(self) -> str:
-        return self.to_text()
-
-    __repr__ = __str__
+    __str__ = __repr__ = to_text
 
 
 def _wrapped(text: str, width: int, lead: str) -> list[str]:
@@ -121,9 +118,7 @@ def _wrapped(text: str, width: int, lead: str) -> list[str]:
     )
 
 
-def audit(
-    domain: Any, *, model: Any = None, scores: Any = None, sample: int = 2_000, seed: int = 0
-) -> Audit:
+def audit(domain: Any, *, model: Any = None, scores: Any = None, sample: int = 2_000) -> Audit:
     """Looks a domain over before anything is trained: sizes, leaks, copies, damage, labels.
 
     Counts of labels and equal texts take everything in. Slower checks read 50,000 texts of a kind
@@ -151,6 +146,6 @@ def audit(
             f"sample={sample!r}", expected="a number of queries, 1 or more", hint="sample=2000"
         )
     model = None if model is None else as_model(model)
-    read = sample_of(domain, model=model, scores=scores, sample=sample, seed=seed)
+    read = sample_of(domain, model=model, scores=scores, sample=sample)
     findings = tuple(found for check in CHECKS if (found := check(read)) is not None)
     return Audit(read.name, findings, model is None, getattr(domain, "hash", None), read.sampled)

@@ -80,7 +80,7 @@ def copies(m: Sample) -> Finding | None:
             "compare with BM25 before you train: word search answers these; then ask for queries "
             "in people's own words"
         )
-        draft.say("", todo, examples)
+        draft.say(todo=todo, examples=examples)
     draft.numbers |= {f"{split}, copies": n for split, n in high.items()} | {"median": middle}
     drawing = histogram(shares, "share of a query's words that its right document has", 10)
     return draft.finding(bad=worst >= 0.6, drawing=drawing)
