@@ -40,6 +40,8 @@ _BLOCK = 2**20  # numbers held at once by the bootstrap and the paired test
 def score_ranking(ranking: Ranking, qrels: Qrels, metrics: Sequence[str] = METRICS) -> pd.DataFrame:
     """The metrics of each query of a ranking, by trec_eval through ir-measures.
 
+    One row a query, in the order of the qrels (index `query_id`), one column a metric.
+
     With gᵢ the grade of the document at rank i, n relevant documents (grade above 0) and r the
     rank of the first of them: nDCG@k = Σᵢ≤ₖ gᵢ/log₂(i+1), divided by the same sum of the ideal
     order; MRR@k = 1/r if r ≤ k, else 0; MAP = 1/n · Σ precision at the rank of each relevant
@@ -54,9 +56,6 @@ def score_ranking(ranking: Ranking, qrels: Qrels, metrics: Sequence[str] = METRI
         qrels: query id → document id → grade, above 0 where relevant. A query without a relevant
             document is left out, and counted in `.attrs["unanswerable"]`.
         metrics: names such as "ndcg@5" or "recall@1000"; a cut-off may exceed the corpus.
-
-    Returns:
-        One row a query, in the order of the qrels (index `query_id`), one column a metric.
 
     Raises:
         EmbkitError: for an unknown metric or cut-off, NaN scores, ids that are not text, broken
@@ -223,10 +222,7 @@ def _check_ids(ids: Iterable[object]) -> None:
 def bootstrap_ci(values: Iterable[float], *, seed: int = 0) -> tuple[float, float]:
     """The 95% interval of a mean over queries: percentiles of 2,000 means of resampled queries.
 
-    The two ends are equal when there is one value or all are the same.
-
-    Raises:
-        EmbkitError: for no values, or NaN.
+    The two ends are equal when there is one value or all are the same; no value and NaN are errors.
 
     Example:
         >>> bootstrap_ci([0.0, 1.0, 1.0, 0.5])
@@ -277,9 +273,6 @@ def paired_test(a: Any, b: Any, *, seed: int = 0, resamples: int = 10_000) -> Pa
         seed: of the flips and of the interval.
         resamples: number of random flips.
 
-    Raises:
-        EmbkitError: when the queries of a and b are not the same.
-
     Example:
         >>> paired_test([0.9, 0.8, 0.7], [0.5, 0.4, 0.6]).p
         0.25
@@ -301,16 +294,9 @@ def paired_test(a: Any, b: Any, *, seed: int = 0, resamples: int = 10_000) -> Pa
         )
     differences = left - right
     low, high = bootstrap_ci(differences, seed=seed)
-    return PairedTest(
-        delta=fmean(differences),
-        ci_low=low,
-        ci_high=high,
-        p=_sign_flip_p(differences, seed, resamples),
-        wins=int((differences > 0).sum()),
-        ties=int((differences == 0).sum()),
-        losses=int((differences < 0).sum()),
-        queries=len(differences),
-    )
+    p = _sign_flip_p(differences, seed, resamples)
+    wins, ties, losses = (int((np.sign(differences) == sign).sum()) for sign in (1, 0, -1))
+    return PairedTest(fmean(differences), low, high, p, wins, ties, losses, len(differences))
 
 
 def _sign_flip_p(differences: np.ndarray, seed: int, resamples: int) -> float:

@@ -88,9 +88,6 @@ def evaluate(
         name: what the leaderboard calls it.
         save: whether the leaderboard keeps it.
 
-    Raises:
-        EmbkitError: the model cannot be had, or gives no usable embeddings.
-
     Example:
         >>> evaluate("bm25", load_domain(profile="smoke"), save=False).approach
         'bm25'
@@ -217,7 +214,7 @@ def _told_apart(scores: Mapping[str, Scores]) -> Iterable[Scores]:
         same = {key: one for key, one in scores.items() if one.label == label}
         models = [one.base_model for one in same.values()]
         facts = {name: [one.meta.get(name) for one in same.values()] for name in _TELLING}
-        named = (
+        named: tuple[list[Any], ...] = (
             [model and Path(model).name for model in models],  # of a folder, its own name
             models,
             *([v if v is None else _TELLING[n].format(v) for v in facts[n]] for n in facts),

@@ -9,6 +9,7 @@ import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,6 @@ from ..errors import EmbkitError
 from ..files import write_atomic
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.figure import Figure
 
 Row = dict[str, Any]
@@ -49,12 +49,6 @@ class Report:
 
     rows: list[Row]  # as `ek.compare` makes them; a value that does not apply is None
     baseline: str | None = None  # the approach that the differences are taken to
-
-    def frame(self) -> pd.DataFrame:
-        """The rows as a data frame."""
-        import pandas as pd
-
-        return pd.DataFrame(self.rows)
 
     def pareto(
         self, cost: str = "train_seconds", metric: str = "ndcg@10", split: str | None = None
@@ -109,12 +103,10 @@ class Report:
             bold={(row, column - 1) for row, column in whole.bold},
         )
         head, *lines = narrow.to_text().splitlines()
-        out, last = [f"  {head}"], ""
-        for cells, line in zip(whole.cells, lines, strict=True):
-            place = f"{visible(cells[1])}, {cells[-1]} queries"
-            out += ["", place] if place != last else []
-            out.append(f"  {line}")
-            last = place
+        out = [f"  {head}"]
+        rows = zip(whole.cells, lines, strict=True)
+        for (split, queries), block in groupby(rows, key=lambda row: (row[0][1], row[0][-1])):
+            out += ["", f"{visible(split)}, {queries} queries", *(f"  {line}" for _, line in block)]
         return "\n".join(out)
 
     def to_markdown(self) -> str:

@@ -149,10 +149,12 @@ def _gains(report: Report) -> tuple[Gain, ...]:
     adjusted = holm([row["p_vs_base"] for row in rows])
     return tuple(
         Gain(
-            row["label"] + (f" ({row['recipe_hash'][:6]})" if labels[row["label"]] > 1 else ""),
-            row["split"],
-            row["delta_vs_base"],
-            *row["delta_vs_base_ci"],
+            approach=row["label"]
+            + (f" ({row['recipe_hash'][:6]})" if labels[row["label"]] > 1 else ""),
+            split=row["split"],
+            delta=row["delta_vs_base"],
+            low=row["delta_vs_base_ci"][0],
+            high=row["delta_vs_base_ci"][1],
             p=p,
             queries=row["queries"],
             sd=row["sd_vs_base"] or 0.0,

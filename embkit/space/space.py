@@ -105,14 +105,8 @@ class Space:
         """Where a query falls, before and after, with the documents that it finds.
 
         A query was not there when the map was fitted: it is drawn at the mean place of the k
-        documents it finds, each weighing its similarity above the next one's.
-
-        Returns:
-            (places, found): shape (2, 2), a row before and one after; and the documents'
-            numbers before and after, best first.
-
-        Raises:
-            EmbkitError: an empty query, or a method that was not fitted.
+        documents it finds, each weighing its similarity above the next one's. Gives the places,
+        shape (2, 2), a row before and one after; and the documents' numbers, best first.
         """
         if not isinstance(query, str) or not query.strip():
             raise EmbkitError(
@@ -144,10 +138,7 @@ class Space:
 
         The wrong one is the best that BM25 finds: neither model chose it, so that neither is
         evaluated on its own mistakes. Where it finds none, one is drawn at random. Of several
-        right documents the nearest counts.
-
-        Returns:
-            ``{"right": (before, after), "wrong": (before, after)}``, each (queries,).
+        right documents the nearest counts. Each of both kinds comes (before, after).
         """
         right = self._right(split)
         asked = [self.domain.queries[q] for q in self.domain.split(split)]
