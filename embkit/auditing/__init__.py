@@ -2,10 +2,5 @@
 
 from ..lazy import exports
 
-__getattr__, __dir__, __all__ = exports(
-    __name__,
-    {
-        "base": ["Finding"],
-        "report": ["Audit", "audit"],
-    },
-)
+_NAMES = {"base": ["Finding"], "report": ["Audit", "audit"]}
+__getattr__, __dir__, __all__ = exports(__name__, _NAMES)

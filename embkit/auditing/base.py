@@ -1,4 +1,7 @@
-"""What an audit is made of: the texts and labels that are read, and what each check finds."""
+"""What an audit is made of: the texts and labels that are read, and what each check finds.
+
+Every threshold is a rule of thumb; each sentence gives the figure behind its verdict.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from ..data import Domain
 from ..data.domain import right_documents
 from ..display import visible
 from ..errors import EmbkitError
+from ..models.encoding import encode_as
 
 OK, LOOK, PROBLEM = "ok", "look", "problem"
 TEXTS = 50_000  # texts of a kind that one of the slower checks reads; larger sets are sampled
@@ -23,25 +27,39 @@ NO_ANSWER = "queries without a right document"
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of an audit.
+    """One line of an audit."""
 
-    Args:
-        name: what was looked at.
-        verdict: ``ok``, ``look`` (decide for yourself) or ``problem`` (mend it before you train).
-        sentence: what was found, with its figures.
-        examples: a few cases, as text.
-        todo: what to do next; empty when there is nothing to do.
-        numbers: the figures, for a program.
-        drawing: makes the finding's figure, where a figure says more.
-    """
+    name: str  # what was looked at
+    verdict: str  # OK, LOOK (decide for yourself) or PROBLEM (mend it before you train)
+    sentence: str  # what was found, with its figures
+    examples: tuple[str, ...] = ()
+    todo: str = ""  # what to do next, if anything
+    numbers: Mapping[str, float] = field(default_factory=dict)  # the figures, for a program
+    drawing: Callable[[], Any] | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass
+class Draft:
+    """A finding in the making."""
 
     name: str
-    verdict: str
-    sentence: str
-    examples: tuple[str, ...] = ()
-    todo: str = ""
-    numbers: Mapping[str, float] = field(default_factory=dict)
-    drawing: Callable[[], Any] | None = field(default=None, repr=False, compare=False)
+    parts: list[str] = field(default_factory=list)
+    examples: list[str] = field(default_factory=list)
+    todo: list[str] = field(default_factory=list)
+    numbers: dict[str, float] = field(default_factory=dict)
+
+    def say(self, part: str = "", todo: str = "", examples: Iterable[str] = ()) -> None:
+        """Adds a part of the sentence, what to do about it, and cases of it."""
+        self.parts += [part] if part else []
+        self.todo += [todo] if todo else []
+        self.examples += examples
+
+    def finding(self, bad: object = False, drawing: Callable[[], Any] | None = None) -> Finding:
+        """A problem where it is bad; else something to look at where there is something to do."""
+        text, todo = "; ".join(self.parts), "; ".join(self.todo)
+        verdict = PROBLEM if bad else LOOK if todo else OK
+        sentence, examples = f"{text[:1].upper()}{text[1:]}.", tuple(self.examples)
+        return Finding(self.name, verdict, sentence, examples, todo, self.numbers, drawing)
 
 
 @dataclass(frozen=True)
@@ -59,7 +77,6 @@ class Sample:
     model: Any
     scores: Any
     sample: int
-    seed: int
 
     @property
     def splits(self) -> list[str]:
@@ -93,11 +110,11 @@ class Sample:
         }
 
     def some(self, keys: Iterable[str], most: int = TEXTS) -> list[str]:
-        """At most so many of the keys, in their order; which, the seed decides."""
+        """At most so many of the keys, drawn with seed 0, in their order."""
         keys = list(keys)
         if len(keys) <= most:
             return keys
-        return [keys[i] for i in sorted(random.Random(self.seed).sample(range(len(keys)), most))]
+        return [keys[i] for i in sorted(random.Random(0).sample(range(len(keys)), most))]
 
     def of(self, split: str, most: int = TEXTS) -> list[str]:
         """Query ids of a split, in the order in which ``evaluate`` encodes them."""
@@ -109,12 +126,11 @@ class Sample:
         kinds = {"documents": len(self.corpus), "queries": len(self.asked)}
         splits = {f"{split} queries": len(of) for split, of in self.qrels.items()}
         train = {"train queries": splits.pop("train queries", 0)}
-        slower = "lengths, languages and encoding"
-        if self.tokenizer is not None:
-            slower = "lengths, languages, encoding and tokenizer fragmentation"
+        pieces = self.tokenizer is not None
+        slower = ", encoding and tokenizer fragmentation" if pieces else " and encoding"
         found = []
         for what, sizes, most in (
-            (f"{slower} read", kinds, TEXTS),
+            (f"lengths, languages{slower} read", kinds, TEXTS),
             ("copies were looked for in", train | splits, TEXTS),
             ("near-duplicates were looked for in", splits, NEAR),
             ("near-duplicates were compared with", train, TEXTS),
@@ -126,8 +142,6 @@ class Sample:
 
     def encode(self, texts: Sequence[str], kind: str = "query") -> np.ndarray:
         """Unit vectors (texts, dim) as queries or documents, from the cache of evaluation."""
-        from ..models.encoding import encode_as
-
         return encode_as(self.model, texts, kind)
 
     @property
@@ -138,16 +152,7 @@ class Sample:
 
 
 def sample_of(source: Any, **settings: Any) -> Sample:
-    """Sorts out what can be audited; what cannot is counted by its cause.
-
-    Args:
-        source: a Domain, or a mapping with ``corpus``, ``queries`` and ``qrels`` (as in Domain,
-            unchecked), and perhaps ``name``, ``test_splits``, ``groups`` and ``held_out``.
-        settings: ``model``, ``scores``, ``sample`` and ``seed`` of the Sample.
-
-    Raises:
-        EmbkitError: the source is neither, or has no text at all.
-    """
+    """Sorts out what of a domain can be audited; what cannot is counted by its cause."""
     fields = vars(source) if isinstance(source, Domain) else source
     if not isinstance(fields, Mapping) or not {"corpus", "queries", "qrels"} <= set(fields):
         given = repr(source) if isinstance(source, str) else type(source).__name__
@@ -165,9 +170,8 @@ def sample_of(source: Any, **settings: Any) -> Sample:
             expected="some of both",
             hint="check how the source was read: which field holds the text?",
         )
-    qrels: dict[str, dict[str, dict[str, int]]] = {}
+    qrels: dict[str, dict[str, dict[str, int]]] = {split: {} for split in fields["qrels"]}
     for split, of in fields["qrels"].items():
-        qrels[split] = {}
         for query, judged in of.items():
             if query not in queries:
                 left_out.setdefault("labels of unknown queries", []).append(str(query))
@@ -195,44 +199,16 @@ def _texts(given: Mapping[str, Any], cause: str, left_out: dict[str, list[str]])
 # How findings speak
 
 
-def finding(
-    name: str,
-    parts: Iterable[str],
-    examples: Iterable[str],
-    todo: Iterable[str],
-    numbers: Mapping[str, float],
-    *,
-    bad: object = False,
-    drawing: Callable[[], Any] | None = None,
-) -> Finding:
-    """A finding whose sentence is made of the parts that say something.
-
-    It is a problem where it is bad; else there is something to look at where there is something
-    to do.
-    """
-    text, next_ = "; ".join(filter(None, parts)), "; ".join(todo)
-    verdict = PROBLEM if bad else LOOK if next_ else OK
-    sentence = f"{text[:1].upper()}{text[1:]}."
-    return Finding(name, verdict, sentence, tuple(examples), next_, numbers, drawing)
-
-
 def of(part: int, whole: int) -> str:
     """A count beside its share: ``12 of 345 (3.5%)``."""
     return f"{part:,} of {whole:,} ({percent(part / whole if whole else 0.0)})"
 
 
 def percent(share: float) -> str:
-    """A share as text; what is not quite none, or not quite all, does not read as such.
-
-    Example:
-        >>> percent(0.123), percent(0.0002), percent(0.9999)
-        ('12.3%', '<0.1%', '>99.9%')
-    """
+    """A share as text; what is not quite none, or not quite all, does not read as such."""
     if 0 < share < 0.0005:
         return "<0.1%"
-    if 0.9995 < share < 1:
-        return ">99.9%"
-    return f"{share:.1%}"
+    return ">99.9%" if 0.9995 < share < 1 else f"{share:.1%}"
 
 
 def some_of(n: int, one: str, many: str) -> str:
@@ -241,12 +217,7 @@ def some_of(n: int, one: str, many: str) -> str:
 
 
 def quote(text: str, most: int = 80) -> str:
-    """A text's beginning in quotes, on one line, with what cannot be seen spelt out.
-
-    Example:
-        >>> quote("low\\u200b iron\\n<b>")
-        '“low\\\\u200b iron <b>”'
-    """
+    """A text's beginning in quotes, on one line, with what cannot be seen spelt out."""
     cut = " ".join(text[: 4 * most].split())
     short = cut if len(cut) <= most and len(text) <= 4 * most else cut[: most - 1].rstrip() + "…"
     return f"“{visible(short)}”"

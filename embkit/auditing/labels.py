@@ -1,19 +1,18 @@
-"""Checks of the labels: how many, which cannot be answered, how evenly they are spread.
-
-Every threshold is a rule of thumb; each sentence gives the figure behind its verdict.
-"""
+"""Checks of the labels: how many, which cannot be answered, how evenly they are spread."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 
 import numpy as np
 
 from ..errors import EmbkitError
-from .base import NO_ANSWER, TEXTS, Finding, Sample, draw, finding, of, percent, quote, some_of
+from ..search.index import BM25, exact_search
+from .base import NO_ANSWER, TEXTS, Draft, Finding, Sample, draw, of, percent, quote, some_of
 
 PLAUSIBLE_SD = 0.45  # of nDCG@10 over queries, where nothing has been scored
 NARROW, WIDE = 0.05, 0.125  # half an interval's width: up to here ok, from here a problem
@@ -30,52 +29,44 @@ def sizes(m: Sample) -> Finding:
     widths = {split: _half_width(m, split) for split in m.tests if counts.get(split)}
     missing = [s for s in ("train", "dev", *(m.tests or ("test",))) if not counts.get(s)]
     left_out = {cause: ids for cause, ids in m.left_out.items() if cause != NO_ANSWER}
-    widest = max(widths, key=lambda split: widths[split], default="")
+    widest = max(widths, key=widths.__getitem__, default="")
     width = widths.get(widest, math.inf)
     # what is said of them
-    parts = [
-        f"{len(m.corpus):,} documents; queries: "
-        + ", ".join(f"{n:,} {split}" for split, n in counts.items()),
-        f"{np.mean([len(found) for found in right]):.2f} right documents a query" if right else "",
-        f"{of(ever, len(m.corpus))} of the documents are ever right",
-    ]
-    todo = []
+    draft = Draft("sizes")
+    told = ", ".join(f"{n:,} {split}" for split, n in counts.items())
+    draft.say(f"{len(m.corpus):,} documents; queries: {told}")
+    if right:
+        draft.say(f"{np.mean([len(found) for found in right]):.2f} right documents a query")
+    draft.say(f"{of(ever, len(m.corpus))} of the documents are ever right")
     if widths:
         told = ", ".join(f"±{w:.3f} on {split}" for split, w in widths.items())
-        parts.append(f"nDCG@10 would be known to {told}")
+        draft.say(f"nDCG@10 would be known to {told}")
     if left_out:
-        todo.append("mend or drop what was left out, and say so in the card")
+        draft.say(todo="mend or drop what was left out, and say so in the card")
     if NARROW < width < math.inf:
         enough = math.ceil(counts[widest] * (width / NARROW) ** 2)
-        todo.append(
-            f"label more test queries ({enough:,} would bring {widest} to ±{NARROW}): "
+        draft.say(
+            todo=f"label more test queries ({enough:,} would bring {widest} to ±{NARROW}): "
             "until then small gains cannot be told from chance"
         )
     if missing:
-        parts.append(f"no queries in {', '.join(missing)}")
-        todo.append("give each split queries: train teaches, dev chooses, a test reports")
+        todo = "give each split queries: train teaches, dev chooses, a test reports"
+        draft.say(f"no queries in {', '.join(missing)}", todo)
     if left_out:
         told = ", ".join(f"{len(ids):,} {cause}" for cause, ids in left_out.items())
-        parts.append(f"left out: {told}")
-    return finding(
-        "sizes",
-        parts,
-        [f"{cause}: {quote(i)}" for cause, ids in left_out.items() for i in ids[:3]],
-        todo,
-        {"documents": len(m.corpus), "ever right": ever}
-        | {f"{split} queries": n for split, n in counts.items()}
-        | {f"{split} half-width": w for split, w in widths.items()}
-        | {cause: len(ids) for cause, ids in left_out.items()},
-        bad=width >= WIDE or not counts.get("train") or left_out,
-    )
+        cases = [f"{cause}: {quote(i)}" for cause, ids in left_out.items() for i in ids[:3]]
+        draft.say(f"left out: {told}", examples=cases)
+    draft.numbers |= {"documents": len(m.corpus), "ever right": ever}
+    draft.numbers |= {f"{split} queries": n for split, n in counts.items()}
+    draft.numbers |= {f"{split} half-width": w for split, w in widths.items()}
+    draft.numbers |= {cause: len(ids) for cause, ids in left_out.items()}
+    return draft.finding(bad=width >= WIDE or not counts.get("train") or left_out)
 
 
 def _half_width(m: Sample, split: str) -> float:
     """Half the 95% interval of mean nDCG@10: from scores where there are some, else 1.96 sd/√n."""
     if m.scores is not None and split in m.scores.per_query:
-        from ..evaluation.metrics import bootstrap_ci
-
-        low, high = bootstrap_ci(m.scores.per_query[split]["ndcg@10"], seed=m.seed)
+        low, high = m.scores.ci(split)
         return (high - low) / 2
     return 1.96 * PLAUSIBLE_SD / math.sqrt(len(m.qrels[split]))
 
@@ -84,71 +75,67 @@ def unanswerable(m: Sample) -> Finding | None:
     """Queries without a right document, or whose right document nothing finds."""
     chosen = m.some(m.asked, m.sample)
     without = m.left_out.get(NO_ANSWER, [])
-    right = {q: m.right[m.asked[q]][q] for q in chosen}
-    parts = ["every query has a right document"]
+    draft = Draft("unanswerable queries")
+    draft.numbers |= {"no right document": len(without), "sampled": len(chosen)}
     if without:
-        parts = [f"{some_of(len(without), 'query has', 'queries have')} no right document"]
-    examples = [f"no right document: {quote(text)}" for text in without[:3]]
-    numbers = {"no right document": len(without), "sampled": len(chosen)}
-    todo = ["find these queries' documents, or drop the queries"] if without else []
-    if chosen:
-        # the whole corpus is searched, or a sample of a very large one with the right documents
-        most = ENOUGH if len(m.corpus) > TEXTS else None
-        wanted = {d for found in right.values() for d in sorted(found)[:most]}
-        kept = wanted | set(m.some((d for d in m.corpus if d not in wanted), TEXTS))
-        ids = [d for d in m.corpus if d in kept]
-        texts = [m.corpus[d] for d in ids]
-        depth = min(DEPTH, max(10, len(ids) // 20))  # all of a small corpus would say nothing
-        # by words, and what words miss by the model
-        found = _by_words(texts, [m.queries[q] for q in chosen], depth)
-        lost = _lost(chosen, found, ids, right)
-        missed, who, share, more = len(lost), "word search (BM25)", 0.1, ""
-        if m.model is None:
-            more = "; model= tells which a model finds"
-        else:
-            from ..search.index import exact_search
-
-            who, share = f"{who} or of the model", 0.02
-            asked = m.encode([m.queries[q] for q in lost])
-            rows = exact_search(asked, m.encode(texts, "document"), depth)[0]
-            lost = _lost(lost, rows.tolist(), ids, right)
-        # what is said
-        numbers |= {"lost": len(lost), "missed by words": missed, "depth": depth}
-        sampled = "" if len(chosen) == len(m.asked) else " sampled"
-        within = "" if len(ids) == len(m.corpus) else f" when {len(ids):,} documents are searched"
-        parts.append(
-            f"{of(len(lost), len(chosen))}{sampled} queries have none of theirs among the first "
-            f"{depth} of {who}{within}"
+        draft.say(
+            f"{some_of(len(without), 'query has', 'queries have')} no right document",
+            "find these queries' documents, or drop the queries",
+            [f"no right document: {quote(text)}" for text in without[:3]],
         )
-        if m.model is not None:
-            parts.append(f"word search alone misses {percent(missed / len(chosen))}")
-        if lost and len(lost) >= share * len(chosen):
-            todo.append(
-                "read some: a wrong label, a missing document, or the hard case that training is "
-                f"for{more}"
-            )
-        shown = lost[:: max(1, len(lost) // 5)][:5]  # from all over, not the first in the alphabet
-        examples += [f"{quote(m.queries[q])} → {quote(m.corpus[min(right[q])])}" for q in shown]
-    return finding("unanswerable queries", parts, examples, todo, numbers, bad=without)
+    else:
+        draft.say("every query has a right document")
+    if chosen:
+        _searched(m, chosen, draft)
+    return draft.finding(bad=without)
 
 
-def _by_words(texts: list[str], queries: list[str], depth: int) -> list[list[int]]:
-    """For each query the documents, of the first so many, that have a word of it."""
-    from ..search.index import BM25
-
-    try:
-        indices, _ = BM25(texts).search(queries, depth)
-    except EmbkitError:  # no text has a word to search by
-        return [[] for _ in queries]
-    return [row[row >= 0].tolist() for row in indices]
+def _searched(m: Sample, chosen: list[str], draft: Draft) -> None:
+    """Adds which of the chosen queries' right documents nothing finds."""
+    # the whole corpus is searched, or a sample of a very large one with the right documents
+    right = {q: m.right[m.asked[q]][q] for q in chosen}
+    most = ENOUGH if len(m.corpus) > TEXTS else None
+    wanted = {d for found in right.values() for d in sorted(found)[:most]}
+    kept = wanted | set(m.some((d for d in m.corpus if d not in wanted), TEXTS))
+    ids = [d for d in m.corpus if d in kept]
+    texts = [m.corpus[d] for d in ids]
+    depth = min(DEPTH, max(10, len(ids) // 20))  # all of a small corpus would say nothing
+    # by words, and what words miss by the model
+    found = np.full((len(chosen), 0), -1)
+    with suppress(EmbkitError):  # no text has a word to search by
+        found, _ = BM25(texts).search([m.queries[q] for q in chosen], depth)
+    lost = _lost(chosen, found, ids, right)
+    missed, who, share, more = len(lost), "word search (BM25)", 0.1, ""
+    if m.model is None:
+        more = "; model= tells which a model finds"
+    else:
+        who, share = f"{who} or of the model", 0.02
+        asked = m.encode([m.queries[q] for q in lost])
+        found, _ = exact_search(asked, m.encode(texts, "document"), depth)
+        lost = _lost(lost, found, ids, right)
+    # what is said
+    draft.numbers |= {"lost": len(lost), "missed by words": missed, "depth": depth}
+    sampled = "" if len(chosen) == len(m.asked) else " sampled"
+    within = "" if len(ids) == len(m.corpus) else f" when {len(ids):,} documents are searched"
+    shown = lost[:: max(1, len(lost) // 5)][:5]  # from all over, not the first in the alphabet
+    draft.say(
+        f"{of(len(lost), len(chosen))}{sampled} queries have none of theirs among the first "
+        f"{depth} of {who}{within}",
+        examples=[f"{quote(m.queries[q])} → {quote(m.corpus[min(right[q])])}" for q in shown],
+    )
+    if m.model is not None:
+        draft.say(f"word search alone misses {percent(missed / len(chosen))}")
+    if lost and len(lost) >= share * len(chosen):
+        todo = "read some: a wrong label, a missing document, or the hard case that training is for"
+        draft.say(todo=f"{todo}{more}")
 
 
 def _lost(
-    queries: list[str], rows: list[list[int]], ids: list[str], right: Mapping[str, set[str]]
+    queries: list[str], found: np.ndarray, ids: list[str], right: Mapping[str, set[str]]
 ) -> list[str]:
-    return [
-        q for q, row in zip(queries, rows, strict=True) if right[q].isdisjoint(ids[i] for i in row)
-    ]
+    """The queries whose row of places holds none of their right documents."""
+    rows = zip(queries, found.tolist(), strict=True)
+    return [q for q, row in rows if right[q].isdisjoint(ids[i] for i in row if i >= 0)]
 
 
 def balance(m: Sample) -> Finding | None:
@@ -166,37 +153,33 @@ def balance(m: Sample) -> Finding | None:
     tested = set().union(*m.right.get(m.held_out or "", {}).values())
     groups = set(m.groups.values()) - {m.groups[d] for d in tested if d in m.groups}
     bare = sorted(groups - {m.groups[d] for d in m.trained if d in m.groups})
-    parts = [
+    # what to do
+    draft = Draft("label balance")
+    draft.say(
         f"{total:,.0f} training pairs over {n:,} documents, Gini {gini:.2f}: the most frequent "
         f"10% have {percent(top)} of the pairs"
-    ]
+    )
     if groups:
         apart = "groups that are not held out" if m.held_out else "groups"
-        parts.append(f"{of(len(bare), len(groups))} {apart} have no training pair")
-    parts.append("grades: " + ", ".join(f"{g} ({c:,})" for g, c in sorted(grades.items())))
-    # what to do, and the Lorenz curve
-    todo, examples = [], []
+        draft.say(f"{of(len(bare), len(groups))} {apart} have no training pair")
+    draft.say("grades: " + ", ".join(f"{g} ({c:,})" for g, c in sorted(grades.items())))
     if top > 0.5:
-        todo.append("label queries for rarer documents, or take fewer pairs of the frequent ones")
-        examples += [f"{c:,} pairs: {quote(m.corpus[d])}" for d, c in counts.most_common(3)]
+        todo = "label queries for rarer documents, or take fewer pairs of the frequent ones"
+        cases = [f"{c:,} pairs: {quote(m.corpus[d])}" for d, c in counts.most_common(3)]
+        draft.say(todo=todo, examples=cases)
     if len(bare) > 0.25 * len(groups):
-        todo.append("label a few queries in the groups that have none")
-        examples.append(f"no training pair: {', '.join(map(str, bare[:8]))}")
+        todo = "label a few queries in the groups that have none"
+        draft.say(todo=todo, examples=[f"no training pair: {', '.join(map(str, bare[:8]))}"])
+    draft.numbers |= {"gini": gini, "top tenth": top, "groups without a pair": len(bare)}
+    # the Lorenz curve
     places = np.linspace(0, 1, 21)
     reached = np.interp(places, np.arange(n + 1) / n, np.concatenate([[0], pairs.cumsum() / total]))
-    return finding(
-        "label balance",
-        parts,
-        examples,
-        todo,
-        {"gini": gini, "top tenth": top, "groups without a pair": len(bare)},
-        bad=top > 0.9 and n >= 10,
-        drawing=partial(
-            draw,
-            "lines",
-            places,
-            {"these labels": reached, "all alike": places},
-            "share of the labelled documents, the most frequent first",
-            "share of the training pairs",
-        ),
+    drawing = partial(
+        draw,
+        "lines",
+        places,
+        {"these labels": reached, "all alike": places},
+        "share of the labelled documents, the most frequent first",
+        "share of the training pairs",
     )
+    return draft.finding(bad=top > 0.9 and n >= 10, drawing=drawing)

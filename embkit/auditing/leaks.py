@@ -1,7 +1,4 @@
-"""Checks of what must not stand twice: duplicates, near-duplicates, groups in two splits.
-
-Every threshold is a rule of thumb; each sentence gives the figure behind its verdict.
-"""
+"""Checks of what must not stand twice: duplicates, near-duplicates, groups in two splits."""
 
 from __future__ import annotations
 
@@ -13,7 +10,8 @@ import numpy as np
 
 from ..data import text_checks
 from ..data.domain import normalise
-from .base import NEAR, Finding, Sample, finding, histogram, of, quote, some_of
+from ..search.index import exact_search
+from .base import NEAR, Draft, Finding, Sample, histogram, of, quote, some_of
 
 LETTERS, COSINE = 0.8, 0.9  # from here on two queries are near-duplicates
 FRESH = 30  # queries about what training has not seen, for a test of it
@@ -43,36 +41,41 @@ def duplicates(m: Sample) -> Finding:
             marked = m.right[m.asked[q]][q].intersection(documents[text])
             (own if marked else other).append(q)
     # what is said of them
+    draft = Draft("duplicates")
     repeats = some_of(extra, "document repeats", "documents repeat")
+    draft.say(f"{repeats if extra else 'no document repeats'} another's text")
     stands = some_of(len(across), "query text stands", "query texts stand")
-    parts = [
-        f"{repeats if extra else 'no document repeats'} another's text",
-        f"{stands if across else 'no query text stands'} in two splits",
-    ]
-    todo, examples = [], []
+    draft.say(f"{stands if across else 'no query text stands'} in two splits")
+    shown = {t: quote(m.queries[queries[t][0]]) for t in across[:3] + within[:2]}
     if across:
-        todo.append("keep each query text in one split: what training asked is no test")
-        for text in across[:3]:
-            examples.append(f"{', '.join(again[text])}: {quote(m.queries[queries[text][0]])}")
+        draft.say(
+            todo="keep each query text in one split: what training asked is no test",
+            examples=[f"{', '.join(again[t])}: {shown[t]}" for t in across[:3]],
+        )
     if within:
-        parts.append(f"{some_of(len(within), 'text is', 'texts are')} asked twice in a split")
-        todo.append("merge queries with the same text and join their right documents")
-        for text in within[:2]:
-            ids = queries[text][:3]
-            examples.append(f"queries {', '.join(ids)}: {quote(m.queries[ids[0]])}")
+        draft.say(
+            f"{some_of(len(within), 'text is', 'texts are')} asked twice in a split",
+            "merge queries with the same text and join their right documents",
+            [f"queries {', '.join(queries[t][:3])}: {shown[t]}" for t in within[:2]],
+        )
     if extra:
-        todo.append("merge documents with the same text: the twin of a right one scores 0")
-        examples += [f"documents {', '.join(i[:3])}: {quote(m.corpus[i[0]])}" for i in twins[:3]]
+        draft.say(
+            todo="merge documents with the same text: the twin of a right one scores 0",
+            examples=[f"documents {', '.join(i[:3])}: {quote(m.corpus[i[0]])}" for i in twins[:3]],
+        )
     if own:
-        kind = some_of(len(own), "query is its", "queries are their")
-        parts.append(f"{kind} right document's text")
-        todo.append("drop queries that are their document's text: they teach and test nothing")
-        examples += [f"query {q}: {quote(m.queries[q])}" for q in own[:2]]
+        draft.say(
+            f"{some_of(len(own), 'query is its', 'queries are their')} right document's text",
+            "drop queries that are their document's text: they teach and test nothing",
+            [f"query {q}: {quote(m.queries[q])}" for q in own[:2]],
+        )
     if other:
-        parts.append(f"{some_of(len(other), 'query is', 'queries are')} another document's text")
-        todo.append("mark documents that a query quotes as right, or a perfect answer scores 0")
-        examples += [f"query {q}, not marked right: {quote(m.queries[q])}" for q in other[:2]]
-    numbers = {
+        draft.say(
+            f"{some_of(len(other), 'query is', 'queries are')} another document's text",
+            "mark documents that a query quotes as right, or a perfect answer scores 0",
+            [f"query {q}, not marked right: {quote(m.queries[q])}" for q in other[:2]],
+        )
+    draft.numbers |= {
         "documents": extra,
         "within a split": len(within),
         "across splits": len(across),
@@ -80,7 +83,7 @@ def duplicates(m: Sample) -> Finding:
         "query is another document": len(other),
     }
     bad = across or extra > 0.05 * len(m.corpus) or len(other) > 0.01 * len(m.asked)
-    return finding("duplicates", parts, examples, todo, numbers, bad=bad)
+    return draft.finding(bad)
 
 
 def _same(texts: Mapping[str, str]) -> dict[bytes, list[str]]:
@@ -99,8 +102,7 @@ def near_duplicates(m: Sample) -> Finding | None:
         return None
     # twins of each split's queries in training, and which of them have the same answer
     by_letters, (by_cosine, nearest) = _twins_by_letters(m, splits), _twins_by_cosine(m, splits)
-    parts, examples = [], []
-    numbers: dict[str, float] = {}
+    draft = Draft("near-duplicates across splits")
     shares = np.zeros(3)  # the worst split's: near at all, same answer, same answer by letters
     for split, ids in splits.items():
         twins = {q: by_cosine[q] | by_letters[q] for q in ids if by_cosine[q] or by_letters[q]}
@@ -109,39 +111,32 @@ def near_duplicates(m: Sample) -> Finding | None:
             same = [t for t in found if m.right["train"][t] & m.right[split][q]]
             if same:
                 memory[q] = max(same, key=found.__getitem__)
-        letters = sum(bool(by_letters[q]) for q in ids)
-        close = sum(bool(by_cosine[q]) for q in ids)
+        letters, close = (sum(bool(near[q]) for q in ids) for near in (by_letters, by_cosine))
         copied = sum(t in by_letters[q] for q, t in memory.items())
         shares = np.maximum(shares, np.array([len(twins), len(memory), copied]) / len(ids))
-        numbers |= {f"{split}, letters": letters, f"{split}, same answer": len(memory)}
+        draft.numbers |= {f"{split}, letters": letters, f"{split}, same answer": len(memory)}
         told = f"{of(letters, len(ids))} by letters"
         if m.model is not None:
-            numbers[f"{split}, cosine"] = close
+            draft.numbers[f"{split}, cosine"] = close
             told += f", {of(close, len(ids))} by cosine"
-        parts.append(f"{split}: {told}, {of(len(memory), len(ids))} with the same answer")
+        draft.say(f"{split}: {told}, {of(len(memory), len(ids))} with the same answer")
         for q in sorted(twins, key=lambda q: (q not in memory, -max(twins[q].values())))[:2]:
             t = memory.get(q) or max(twins[q], key=twins[q].__getitem__)
-            examples.append(
+            draft.examples.append(
                 f"{split}: {quote(m.queries[q])} ~ train: {quote(m.queries[t])}, "
                 f"{twins[q][t]:.2f}, {'the same' if q in memory else 'another'} answer"
             )
-    # the worst split decides
     rule = f"5-character pieces, Jaccard ≥ {LETTERS}"
     rule += f"; cosine ≥ {COSINE}" if m.model is not None else ""
+    draft.parts[0] = f"queries with a near twin in training ({rule}): {draft.parts[0]}"
+    # the worst split decides
     bad = shares[1] >= 0.25 or shares[2] >= 0.1
-    todo = (
-        "report these queries apart, or move them into train: memory answers those with the "
-        "same answer; those with another answer are hard cases, worth reading"
-    )
-    return finding(
-        "near-duplicates across splits",
-        [f"queries with a near twin in training ({rule}): {parts[0]}", *parts[1:]],
-        examples,
-        [todo] if bad or shares[0] >= 0.01 else [],
-        numbers,
-        bad=bad,
-        drawing=histogram(nearest, "cosine to the nearest training query"),
-    )
+    if bad or shares[0] >= 0.01:
+        draft.say(
+            todo="report these queries apart, or move them into train: memory answers those with "
+            "the same answer; those with another answer are hard cases, worth reading"
+        )
+    return draft.finding(bad, histogram(nearest, "cosine to the nearest training query"))
 
 
 Twins = dict[str, dict[str, float]]  # query -> training query -> closeness
@@ -160,8 +155,6 @@ def _twins_by_cosine(
     m: Sample, splits: Mapping[str, list[str]]
 ) -> tuple[Twins, dict[str, np.ndarray]]:
     """The twins, and for each split the cosine of each query to its nearest training query."""
-    from ..search.index import exact_search
-
     twins: Twins = defaultdict(dict)
     nearest: dict[str, np.ndarray] = {}
     if m.model is None:
@@ -183,12 +176,12 @@ def leakage(m: Sample) -> Finding | None:
     home = m.groups or {d: d for d in m.corpus}
     what = "group" if m.groups else "document"
     seen = {home[d] for d in m.trained if d in home}
-    shares, numbers, examples = [], {}, []
-    fresh = leaks = 0
+    draft = Draft("leakage by group")
+    shares, fresh, leaks = [], 0, 0
     for split in m.splits:
         right = m.right[split]
         known = [q for q, found in right.items() if any(home.get(d) in seen for d in found)]
-        numbers[f"{split}, seen"] = len(known)
+        draft.numbers[f"{split}, seen"] = len(known)
         shares.append(f"{split} {of(len(known), len(right))}")
         if split in m.tests:
             fresh = max(fresh, len(right) - len(known))
@@ -196,16 +189,18 @@ def leakage(m: Sample) -> Finding | None:
             leaks = len(known)
             for q in known[:3]:
                 d = next(d for d in sorted(right[q]) if home.get(d) in seen)
-                examples.append(f"{split}: {quote(m.queries[q])} → {d}, {what} {home[d]}")
-    parts = [f"queries whose right document is in a group that training saw: {', '.join(shares)}"]
+                case = f"{split}: {quote(m.queries[q])} → {d}, {what} {home[d]}"
+                draft.examples.append(case)
+    place = "is in a group that training saw" if m.groups else "training saw"
+    draft.say(f"queries whose right document {place}: {', '.join(shares)}")
     if not m.groups:
-        parts = [f"queries whose right document training saw: {', '.join(shares)}"]
-        parts.append("no groups are given, so each document stands for itself")
+        draft.say("no groups are given, so each document stands for itself")
     if m.held_out:
-        parts.append(f"{m.held_out} is held out: it must have none")
-    todo = []
+        draft.say(f"{m.held_out} is held out: it must have none")
     if leaks:
-        todo = [f"move these queries out of {m.held_out}, or their {what}s out of training"]
+        draft.say(todo=f"move these queries out of {m.held_out}, or their {what}s out of training")
     elif fresh < FRESH:
-        todo = [f"hold some {what}s out: no test split has {FRESH} queries about what is new"]
-    return finding("leakage by group", parts, examples, todo, numbers, bad=leaks)
+        draft.say(
+            todo=f"hold some {what}s out: no test split has {FRESH} queries about what is new"
+        )
+    return draft.finding(leaks)

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..display import Shown, Table, table, visible
+from ..display import Shown, Table, visible
 from ..errors import EmbkitError, unknown
+from ..models.loading import as_model
 from . import labels, leaks, texts
 from .base import LOOK, OK, PROBLEM, Finding, Sample, sample_of
 
@@ -33,28 +34,16 @@ _SIGNS = {OK: "✓", LOOK: "◆", PROBLEM: "✗"}
 
 @dataclass(frozen=True, repr=False)
 class Audit(Shown):
-    """What was found about a domain; shows itself, a verdict a line.
-
-    Args:
-        name: the domain's.
-        findings: one a check, in a fixed order.
-        without_model: whether the checks that need a model were left out.
-        domain_hash: content hash of what was audited; None where there was no Domain.
-        sampled: which checks read a part of a large domain, and how many of how many.
-    """
+    """What was found about a domain; shows itself, a verdict a line."""
 
     name: str
-    findings: tuple[Finding, ...]
-    without_model: bool = False
-    domain_hash: str | None = None
-    sampled: str = ""
+    findings: tuple[Finding, ...]  # one a check, in a fixed order
+    without_model: bool = False  # whether the checks that need a model were left out
+    domain_hash: str | None = None  # None where there was no Domain
+    sampled: str = ""  # which checks read a part of a large domain, and how many of how many
 
     def __getitem__(self, name: str) -> Finding:
-        """A finding by its name.
-
-        Raises:
-            EmbkitError: there is none of that name; it names the nearest.
-        """
+        """A finding by its name; the error for another names the nearest."""
         named = {finding.name: finding for finding in self.findings}
         if name not in named:
             raise unknown("finding", name, named)
@@ -88,13 +77,8 @@ class Audit(Shown):
 
     def to_json(self) -> str:
         """Everything but the figures, as JSON."""
-        record = {
-            "name": self.name,
-            "domain_hash": self.domain_hash,
-            "verdict": self.verdict,
-            "note": self.note,
-            "findings": [{name: getattr(f, name) for name in _TOLD} for f in self.findings],
-        }
+        record = {n: getattr(self, n) for n in ("name", "domain_hash", "verdict", "note")}
+        record["findings"] = [{name: getattr(f, name) for name in _TOLD} for f in self.findings]
         return json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False, default=float)
 
     def to_text(self, width: int = 100) -> str:
@@ -110,32 +94,22 @@ class Audit(Shown):
 
     def table(self) -> Table:
         """Verdict, sentence and next step of each check."""
-        rows = [
-            {
-                "verdict": f"{_SIGNS[f.verdict]} {f.verdict}",
-                "check": f.name,
-                "found": visible(f.sentence),
-                "next": visible(f.todo),
-            }
+        cells = [
+            [f"{_SIGNS[f.verdict]} {f.verdict}", f.name, visible(f.sentence), visible(f.todo)]
             for f in self.findings
         ]
-        return table(rows, caption=" ".join(filter(None, [f"{visible(self.summary)}.", self.note])))
+        caption = " ".join(filter(None, [f"{visible(self.summary)}.", self.note]))
+        return Table(["verdict", "check", "found", "next"], cells, caption)
 
     def _repr_html_(self) -> str:
-        cases = [
-            {"check": f.name, "example": visible(text)}
-            for f in self.findings
-            for text in f.examples
-        ]
-        more = (
-            f"<details><summary>{len(cases)} examples</summary>{table(cases).to_html()}</details>"
-        )
-        return self.table().to_html() + (more if cases else "")
+        page = self.table().to_html()
+        cases = [[f.name, visible(text)] for f in self.findings for text in f.examples]
+        if cases:
+            shown = Table(["check", "example"], cases).to_html()
+            page += f"<details><summary>{len(cases)} examples</summary>{shown}</details>"
+        return page
 
-    def __str__(self) -> str:
-        return self.to_text()
-
-    __repr__ = __str__
+    __str__ = __repr__ = to_text
 
 
 def _wrapped(text: str, width: int, lead: str) -> list[str]:
@@ -144,9 +118,7 @@ def _wrapped(text: str, width: int, lead: str) -> list[str]:
     )
 
 
-def audit(
-    domain: Any, *, model: Any = None, scores: Any = None, sample: int = 2_000, seed: int = 0
-) -> Audit:
+def audit(domain: Any, *, model: Any = None, scores: Any = None, sample: int = 2_000) -> Audit:
     """Looks a domain over before anything is trained: sizes, leaks, copies, damage, labels.
 
     Counts of labels and equal texts take everything in. Slower checks read 50,000 texts of a kind
@@ -161,7 +133,6 @@ def audit(
             ``list[str] -> (texts, dim)``; without one, what needs a model is left out.
         scores: Scores of this domain; intervals are then computed, not guessed.
         sample: queries that are searched for to find those that cannot be answered.
-        seed: of the samples.
 
     Raises:
         EmbkitError: no Domain, no text at all, or ``sample`` below 1.
@@ -174,10 +145,7 @@ def audit(
         raise EmbkitError(
             f"sample={sample!r}", expected="a number of queries, 1 or more", hint="sample=2000"
         )
-    if model is not None:
-        from ..models.loading import as_model
-
-        model = as_model(model)
-    read = sample_of(domain, model=model, scores=scores, sample=sample, seed=seed)
+    model = None if model is None else as_model(model)
+    read = sample_of(domain, model=model, scores=scores, sample=sample)
     findings = tuple(found for check in CHECKS if (found := check(read)) is not None)
     return Audit(read.name, findings, model is None, getattr(domain, "hash", None), read.sampled)

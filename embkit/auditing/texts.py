@@ -1,7 +1,4 @@
-"""Checks of the texts themselves: lengths, copying, languages, damage, tokens.
-
-Every threshold is a rule of thumb; each sentence gives the figure behind its verdict.
-"""
+"""Checks of the texts themselves: lengths, copying, languages, damage, tokens."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from ..data import text_checks
-from .base import Finding, Sample, draw, finding, histogram, of, percent, quote
+from .base import Draft, Finding, Sample, draw, histogram, of, percent, quote
 
 COPY = 0.8  # share of a query's words in its document that makes it a copy
 ASYMMETRY = 10  # times as long
@@ -21,48 +18,38 @@ _BROKEN = ("mojibake", "replacement character", "NUL", "control character")
 
 def lengths(m: Sample) -> Finding:
     """How long texts are, and how many a model would cut off."""
+    draft, cut, unit = Draft("lengths"), 0.0, "words"
     # in words
     texts = {kind: found for kind, found in m.texts.items() if found}
     counts = {k: np.array([len(text_checks.words(t)) for t in found]) for k, found in texts.items()}
     middle = {kind: float(np.median(n)) for kind, n in counts.items()}
     ratio = middle["documents"] / max(middle.get("queries", 1.0), 1.0)
-    parts = [
-        f"{kind} have {middle[kind]:g} words (median), 1 in 100 has {np.percentile(n, 99):.0f} or "
-        "more"
-        for kind, n in counts.items()
-    ]
-    numbers = {f"{kind}, words": n for kind, n in middle.items()} | {"ratio": ratio}
-    examples: list[str] = []
-    todo, cut, unit = [], 0.0, "words"
+    for kind, n in counts.items():
+        most = f"1 in 100 has {np.percentile(n, 99):.0f} or more"
+        draft.say(f"{kind} have {middle[kind]:g} words (median), {most}")
+    draft.numbers |= {f"{kind}, words": n for kind, n in middle.items()} | {"ratio": ratio}
     # in tokens, where there is a tokenizer
     if m.tokenizer is not None:
         unit = "tokens"
         counts = {k: text_checks.token_lengths(m.tokenizer, found) for k, found in texts.items()}
         told = " and ".join(f"{np.median(n):g} ({kind})" for kind, n in counts.items())
-        parts.append(f"in tokens {told}")
+        draft.say(f"in tokens {told}")
         if window := getattr(m.model, "max_seq_length", None):
             over = {kind: float((n > window).mean()) for kind, n in counts.items()}
             cut = max(over.values())
-            numbers |= {f"{kind}, over the window": share for kind, share in over.items()}
+            draft.numbers |= {f"{kind}, over the window": share for kind, share in over.items()}
             told = " and ".join(f"{percent(share)} of the {kind}" for kind, share in over.items())
-            parts.append(f"the model reads {window} tokens and would cut {told}")
+            draft.say(f"the model reads {window} tokens and would cut {told}")
             for kind, n in counts.items():
                 longest = [i for i in np.argsort(-n, kind="stable")[:2] if n[i] > window]
-                examples += [f"{n[i]:,} tokens: {quote(texts[kind][i])}" for i in longest]
+                draft.examples += [f"{n[i]:,} tokens: {quote(texts[kind][i])}" for i in longest]
     if cut > 0.01:
-        todo.append("cut long texts into passages, or take a model with a longer window")
+        draft.say(todo="cut long texts into passages, or take a model with a longer window")
     if ratio >= ASYMMETRY:
-        parts.append(f"documents are {ratio:.0f} times as long as queries")
-        todo.append("short questions for long documents: try prompts, and passages for documents")
-    return finding(
-        "lengths",
-        parts,
-        examples,
-        todo,
-        numbers,
-        bad=cut > 0.2,
-        drawing=histogram(counts, f"{unit} a text (the longest 1% at the right edge)"),
-    )
+        todo = "short questions for long documents: try prompts, and passages for documents"
+        draft.say(f"documents are {ratio:.0f} times as long as queries", todo)
+    drawing = histogram(counts, f"{unit} a text (the longest 1% at the right edge)")
+    return draft.finding(bad=cut > 0.2, drawing=drawing)
 
 
 def copies(m: Sample) -> Finding | None:
@@ -81,26 +68,22 @@ def copies(m: Sample) -> Finding | None:
             shares[split] = np.array(found)
     if not shares:
         return None
+    draft = Draft("queries that copy their document")
     high = {split: int((values >= COPY).sum()) for split, values in shares.items()}
     worst = max(high[split] / len(shares[split]) for split in shares)
     told = ", ".join(f"{split} {of(n, len(shares[split]))}" for split, n in high.items())
     middle = float(np.median(np.concatenate(list(shares.values()))))
-    todo = (
-        "compare with BM25 before you train: word search answers these; then ask for queries "
-        "in people's own words"
-    )
-    return finding(
-        "queries that copy their document",
-        [
-            f"queries with at least {COPY:.0%} of their words in their right document: {told}",
-            f"the median is {middle:.0%}",
-        ],
-        examples if worst >= 0.2 else (),
-        [todo] if worst >= 0.2 else (),
-        {f"{split}, copies": n for split, n in high.items()} | {"median": middle},
-        bad=worst >= 0.6,
-        drawing=histogram(shares, "share of a query's words that its right document has", 10),
-    )
+    draft.say(f"queries with at least {COPY:.0%} of their words in their right document: {told}")
+    draft.say(f"the median is {middle:.0%}")
+    if worst >= 0.2:
+        todo = (
+            "compare with BM25 before you train: word search answers these; then ask for queries "
+            "in people's own words"
+        )
+        draft.say(todo=todo, examples=examples)
+    draft.numbers |= {f"{split}, copies": n for split, n in high.items()} | {"median": middle}
+    drawing = histogram(shares, "share of a query's words that its right document has", 10)
+    return draft.finding(bad=worst >= 0.6, drawing=drawing)
 
 
 def languages(m: Sample) -> Finding:
@@ -108,32 +91,30 @@ def languages(m: Sample) -> Finding:
     scripts = {kind: text_checks.scripts(found) for kind, found in m.texts.items() if found}
     votes = {kind: text_checks.languages(m.texts[kind]) for kind in scripts}
     votes = {kind: told for kind, told in votes.items() if told.total() >= TELLING}
-    parts: list[str] = []
-    numbers: dict[str, float] = {}
-    examples: list[str] = []
-    mixed = False
+    draft, mixed = Draft("languages"), False
     for kind, shares in scripts.items():
         text = ", ".join(f"{name} {percent(s)}" for name, s in list(shares.items())[:3])
-        numbers |= {f"{kind}, {name}": share for name, share in shares.items()}
+        draft.numbers |= {f"{kind}, {name}": share for name, share in shares.items()}
         if told := votes.get(kind):
             first = [f"{percent(n / told.total())} {name}" for name, n in told.most_common(2)]
             text += f", and {' and '.join(first)} of the {told.total():,} that can be told"
             mixed |= told[told.most_common(1)[0][0]] < 0.95 * told.total()
-        parts.append(f"{kind}: {text or 'no letters'}")
+        draft.say(f"{kind}: {text or 'no letters'}")
         if shares and max(shares.values()) < 0.95:
             mixed = True
             for found in m.texts[kind][:5_000]:
                 own = next(iter(text_checks.scripts([found])), None)
-                if own not in (None, next(iter(shares))) and len(examples) < 4:
-                    examples.append(f"{kind}, {own}: {quote(found)}")
+                if own not in (None, next(iter(shares))) and len(draft.examples) < 4:
+                    draft.examples.append(f"{kind}, {own}: {quote(found)}")
     main = {next(iter(shares)) for shares in scripts.values() if shares}
     spoken = {told.most_common(1)[0][0] for told in votes.values()}
-    todo = []
     if len(main) > 1 or len(spoken) > 1:
-        todo = ["queries and documents are in different languages: take a multilingual model"]
+        draft.say(
+            todo="queries and documents are in different languages: take a multilingual model"
+        )
     elif mixed:
-        todo = ["several languages: take a model that knows them, and report each apart"]
-    return finding("languages", parts, examples, todo, numbers)
+        draft.say(todo="several languages: take a model that knows them, and report each apart")
+    return draft.finding()
 
 
 def encoding(m: Sample) -> Finding:
@@ -154,14 +135,10 @@ def encoding(m: Sample) -> Finding:
         "read the source as what it is (most often UTF-8), take out tags and invisible characters, "
         "bring all to NFC; keep what is meant, such as tags in texts about HTML"
     )
-    return finding(
-        "encoding",
-        [f"{read:,} texts read: {told or 'no damage seen'}"],
-        examples.values(),
-        [todo] if counts else [],
-        dict(counts),
-        bad=broken > 0.01 * read,
-    )
+    draft = Draft("encoding", numbers=dict(counts))
+    said = f"{read:,} texts read: {told or 'no damage seen'}"
+    draft.say(said, todo if counts else "", examples.values())
+    return draft.finding(bad=broken > 0.01 * read)
 
 
 def fragmentation(m: Sample) -> Finding | None:
@@ -191,33 +168,25 @@ def fragmentation(m: Sample) -> Finding | None:
     unknown = sum(n for _, n, _, lost in words if lost) / sum(n for _, n, _, _ in words)
     worst = [row for row in words if row[3]] if unknown > 0.05 else [r for r in words if r[2] >= 3]
     worst = sorted(worst, key=lambda row: (-row[1], row[0]))[:8]
-    todo = []
-    if unknown > 0.05:
-        todo = ["the tokenizer cannot read these words: take a model of this language or script"]
-    elif here >= 1.3 * there:
-        todo = ["nothing to mend: expect to need more pairs, or try a model of this field"]
-    broken = split["this domain"]
-    return finding(
-        "tokenizer fragmentation",
-        [
-            f"{here:.2f} pieces a word, against {there:.2f} in everyday English",
-            f"{percent(broken)} of the words are split in three or more, against "
-            f"{percent(split['everyday English'])}",
-            f"{percent(unknown)} of the words are unknown to the tokenizer" if unknown else "",
-        ],
-        [
-            f"{quote(word, 30)} {n:,} times: {' '.join(m.tokenizer.tokenize(word)[:12])}"
-            for word, n, _, _ in worst
-        ],
-        todo,
-        {
-            "pieces a word": here,
-            "everyday English": there,
-            "split in three": broken,
-            "unknown": unknown,
-        },
-        bad=unknown > 0.05,
-        drawing=partial(
-            draw, "lines", range(1, 9), spread, "pieces a word (8: or more)", "share of the words"
-        ),
+    draft = Draft("tokenizer fragmentation")
+    draft.numbers |= {"pieces a word": here, "everyday English": there}
+    draft.numbers |= {"split in three": split["this domain"], "unknown": unknown}
+    draft.say(f"{here:.2f} pieces a word, against {there:.2f} in everyday English")
+    draft.say(
+        f"{percent(split['this domain'])} of the words are split in three or more, against "
+        f"{percent(split['everyday English'])}"
     )
+    for word, n, _, _ in worst:
+        pieces = " ".join(m.tokenizer.tokenize(word)[:12])
+        draft.examples.append(f"{quote(word, 30)} {n:,} times: {pieces}")
+    if unknown > 0.05:
+        draft.say(
+            todo="the tokenizer cannot read these words: take a model of this language or script"
+        )
+    elif here >= 1.3 * there:
+        draft.say(todo="nothing to mend: expect to need more pairs, or try a model of this field")
+    if unknown:
+        draft.say(f"{percent(unknown)} of the words are unknown to the tokenizer")
+    titles = ("pieces a word (8: or more)", "share of the words")
+    drawing = partial(draw, "lines", range(1, 9), spread, *titles)
+    return draft.finding(bad=unknown > 0.05, drawing=drawing)

@@ -2,21 +2,11 @@
 
 from ..lazy import exports
 
-__getattr__, __dir__, __all__ = exports(
-    __name__,
-    {
-        "changes": ["top_changed_queries", "win_tie_loss"],
-        "metrics": ["METRICS", "bootstrap_ci", "holm", "paired_test"],
-        "ranking": [
-            "evaluate",
-            "leaderboard",
-            "rank",
-            "rank_changes",
-            "score",
-            "search_side_by_side",
-        ],
-        "report": ["Report", "pareto_front"],
-        "scores": ["Scores", "compare"],
-        "truncation": ["DimensionScores", "UntrainedDimension", "evaluate_sizes"],
-    },
-)
+_NAMES = {
+    "metrics": ["METRICS", "bootstrap_ci", "holm", "paired_test"],
+    "ranking": ["evaluate", "leaderboard", "rank", "rank_changes", "score", "search_side_by_side"],
+    "report": ["Report", "pareto_front"],
+    "scores": ["Scores", "compare", "top_changed_queries", "win_tie_loss"],
+    "truncation": ["DimensionScores", "UntrainedDimension", "evaluate_sizes"],
+}
+__getattr__, __dir__, __all__ = exports(__name__, _NAMES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -37,7 +38,9 @@ _BLOCK = 2**20  # numbers held at once by the bootstrap and the paired test
 
 
 def score_ranking(ranking: Ranking, qrels: Qrels, metrics: Sequence[str] = METRICS) -> pd.DataFrame:
-    """Score each query of a ranking against the qrels, with trec_eval through ir-measures.
+    """The metrics of each query of a ranking, by trec_eval through ir-measures.
+
+    One row a query, in the order of the qrels (index `query_id`), one column a metric.
 
     With gᵢ the grade of the document at rank i, n relevant documents (grade above 0) and r the
     rank of the first of them: nDCG@k = Σᵢ≤ₖ gᵢ/log₂(i+1), divided by the same sum of the ideal
@@ -49,14 +52,10 @@ def score_ranking(ranking: Ranking, qrels: Qrels, metrics: Sequence[str] = METRI
     are compared in float64, though trec_eval itself would round them to float32.
 
     Args:
-        ranking: query id → document id → score, higher is better. A query without a ranking
-            scores 0; documents that were not returned count as not found.
-        qrels: query id → document id → grade. Grades above 0 are relevant. A query without any
-            relevant document is left out, and counted in `.attrs["unanswerable"]`.
+        ranking: query id → document id → score, higher is better. A query without one scores 0.
+        qrels: query id → document id → grade, above 0 where relevant. A query without a relevant
+            document is left out, and counted in `.attrs["unanswerable"]`.
         metrics: names such as "ndcg@5" or "recall@1000"; a cut-off may exceed the corpus.
-
-    Returns:
-        One row a query (index `query_id`, in the order of the qrels), one column a metric.
 
     Raises:
         EmbkitError: for an unknown metric or cut-off, NaN scores, ids that are not text, broken
@@ -106,16 +105,13 @@ def score_ranking(ranking: Ranking, qrels: Qrels, metrics: Sequence[str] = METRI
 def ranking_from_arrays(
     query_ids: Sequence[str], doc_ids: Sequence[str], indices: np.ndarray, scores: np.ndarray
 ) -> dict[str, dict[str, float]]:
-    """Turn what search returns into a ranking by ids, as `score_ranking` takes it.
+    """Turn what search returns into a ranking: best first, equal scores by id from last to first.
 
     Args:
         query_ids: n ids, one a row of the arrays.
         doc_ids: ids of the corpus, in the order that was searched.
         indices: (n, k) places in `doc_ids`; -1 where fewer than k documents were found.
-        scores: (n, k) higher is better.
-
-    Returns:
-        query id → document id → score: best first, equal scores by id from last to first.
+        scores: (n, k).
 
     Raises:
         EmbkitError: for shapes or indices that do not fit, ids or documents twice, or NaN scores.
@@ -128,8 +124,7 @@ def ranking_from_arrays(
             hint="indices, scores = ek.exact_search(query_vectors, doc_vectors, k)",
         )
     for kind, ids in (("query", query_ids), ("document", doc_ids)):
-        if len(set(ids)) != len(ids):
-            twice = next(name for name in dict.fromkeys(ids) if list(ids).count(name) > 1)
+        for twice in (name for name, times in Counter(ids).items() if times > 1):
             raise EmbkitError(
                 f"the {kind} id {twice!r} is given twice",
                 expected=f"one id a {kind}",
@@ -154,8 +149,8 @@ def ranking_from_arrays(
         found = {doc_ids[p]: v for p, v in zip(places, values, strict=True) if p >= 0}
         if any(v != v for v in found.values()):
             raise _nan(query)
-        by_id = sorted(found.items(), reverse=True)  # the order of trec_eval
-        ranking[query] = dict(sorted(by_id, key=lambda item: -item[1]))
+        # the order of trec_eval
+        ranking[query] = dict(sorted(found.items(), key=lambda i: (i[1], i[0]), reverse=True))
     return ranking
 
 
@@ -224,22 +219,10 @@ def _check_ids(ids: Iterable[object]) -> None:
 # Intervals and paired tests
 
 
-def bootstrap_ci(
-    values: Iterable[float], *, seed: int = 0, level: float = 0.95, resamples: int = 2000
-) -> tuple[float, float]:
-    """The interval of a mean over queries: percentiles of the means of resampled queries.
+def bootstrap_ci(values: Iterable[float], *, seed: int = 0) -> tuple[float, float]:
+    """The 95% interval of a mean over queries: percentiles of 2,000 means of resampled queries.
 
-    Args:
-        values: one value a query.
-        seed: of the resampling; the same seed gives the same interval.
-        level: share of resampled means inside, between 0 and 1.
-        resamples: how many times the queries are drawn, with replacement.
-
-    Returns:
-        The low and the high end; equal when there is one value or all are the same.
-
-    Raises:
-        EmbkitError: for no values, NaN, or a level or number of resamples out of range.
+    The two ends are equal when there is one value or all are the same; no value and NaN are errors.
 
     Example:
         >>> bootstrap_ci([0.0, 1.0, 1.0, 0.5])
@@ -247,27 +230,20 @@ def bootstrap_ci(
 
     Paper: Efron, Bootstrap methods: another look at the jackknife, 1979.
     """
-    sample = _sample(values)
-    if not 0 < level < 1 or resamples < 1:
-        raise EmbkitError(
-            f"level={level!r}, resamples={resamples!r}",
-            expected="a level between 0 and 1, and 1 or more resamples",
-            hint="ek.bootstrap_ci(values, level=0.95, resamples=2000)",
-        )
+    sample, _ = _sample(values)
     if (sample == sample[0]).all():
         return float(sample[0]), float(sample[0])
     from scipy import stats
 
-    result = stats.bootstrap(
+    low, high = stats.bootstrap(
         (sample,),
         np.mean,
-        n_resamples=resamples,
+        n_resamples=2000,
         batch=max(1, _BLOCK // len(sample)),
-        confidence_level=level,
         method="percentile",
         rng=np.random.default_rng(seed),
-    )
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+    ).confidence_interval
+    return float(low), float(high)
 
 
 class PairedTest(NamedTuple):
@@ -297,9 +273,6 @@ def paired_test(a: Any, b: Any, *, seed: int = 0, resamples: int = 10_000) -> Pa
         seed: of the flips and of the interval.
         resamples: number of random flips.
 
-    Raises:
-        EmbkitError: when the queries of a and b are not the same.
-
     Example:
         >>> paired_test([0.9, 0.8, 0.7], [0.5, 0.4, 0.6]).p
         0.25
@@ -307,13 +280,11 @@ def paired_test(a: Any, b: Any, *, seed: int = 0, resamples: int = 10_000) -> Pa
     Paper: Smucker, Allan and Carterette, A comparison of statistical significance tests for
     information retrieval evaluation, 2007.
     """
-    left, right, ids_a, ids_b = _sample(a), _sample(b), _ids(a), _ids(b)
-    if ids_a is None or ids_b is None:
-        alike, what = len(left) == len(right), "values"
-    else:
+    (left, ids_a), (right, ids_b) = _sample(a), _sample(b)
+    what, alike = "values", len(left) == len(right)
+    if ids_a is not None and ids_b is not None:
         places = {query: place for place, query in enumerate(ids_b)}
-        alike, what = places.keys() == set(ids_a), "queries"
-        alike = alike and len(ids_a) == len(ids_b) == len(places)
+        what, alike = "queries", alike and len(places) == len(ids_b) and places.keys() == set(ids_a)
         right = right[[places[query] for query in ids_a]] if alike else right
     if not alike:
         raise EmbkitError(
@@ -323,16 +294,9 @@ def paired_test(a: Any, b: Any, *, seed: int = 0, resamples: int = 10_000) -> Pa
         )
     differences = left - right
     low, high = bootstrap_ci(differences, seed=seed)
-    return PairedTest(
-        delta=fmean(differences),
-        ci_low=low,
-        ci_high=high,
-        p=_sign_flip_p(differences, seed, resamples),
-        wins=int((differences > 0).sum()),
-        ties=int((differences == 0).sum()),
-        losses=int((differences < 0).sum()),
-        queries=len(differences),
-    )
+    p = _sign_flip_p(differences, seed, resamples)
+    wins, ties, losses = (int((np.sign(differences) == sign).sum()) for sign in (1, 0, -1))
+    return PairedTest(fmean(differences), low, high, p, wins, ties, losses, len(differences))
 
 
 def _sign_flip_p(differences: np.ndarray, seed: int, resamples: int) -> float:
@@ -360,13 +324,9 @@ def _sign_flip_p(differences: np.ndarray, seed: int, resamples: int) -> float:
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """p values corrected for their number: the k-th smallest of m, times m + 1 - k, never falling.
+    """p values of one family, corrected for their number, in the same order, 1 at most.
 
-    Args:
-        values: p values of one family of tests.
-
-    Returns:
-        The corrected ones, in the same order, 1 at most.
+    The k-th smallest of m is taken times m + 1 - k, and they never fall.
 
     Example:
         >>> holm([0.01, 0.04, 0.03])
@@ -381,19 +341,16 @@ def holm(values: Sequence[float]) -> list[float]:
     return p.tolist()
 
 
-def _ids(values: Any) -> list[Any] | None:
+def _sample(values: Any) -> tuple[np.ndarray, list[Any] | None]:
+    """The values as floats, and their query ids, where they have any."""
+    ids = list(values.index) if hasattr(values, "iloc") else None
     if isinstance(values, Mapping):
-        return list(values)
-    return list(values.index) if hasattr(values, "iloc") else None
-
-
-def _sample(values: Any) -> np.ndarray:
-    plain = values.values() if isinstance(values, Mapping) else values
-    sample = np.asarray(list(plain), dtype=np.float64)
+        ids, values = list(values), values.values()
+    sample = np.asarray(list(values), dtype=np.float64)
     if sample.ndim != 1 or not len(sample) or not np.isfinite(sample).all():
         raise EmbkitError(
             f"values of shape {sample.shape}" + (" with NaN or infinity" if sample.size else ""),
             expected="one finite number a query, and at least one query",
             hint='pass a column of per-query scores, such as scores.per_query["test"]["ndcg@10"]',
         )
-    return sample
+    return sample, ids

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -17,7 +20,7 @@ from ..errors import EmbkitError
 from ..models.loading import as_model
 from ..runs import HEAD_RECORD, RECORD, key_of, store
 from ..search.index import BM25, Dense
-from .metrics import METRICS, ranking_from_arrays, score_ranking
+from .metrics import METRICS, Ranking, ranking_from_arrays, score_ranking
 from .report import Report
 from .scores import Scores, compare
 
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 
 DEPTH = 100  # documents a query that are ranked and scored
 TIMED = 256  # documents whose encoding is timed
-Ranking = dict[str, dict[str, float]]
+_TELLING = {"learning_rate": "learning rate {:g}", "seed": "seed {}"}  # of meta, in brackets
 
 
 def indexed(model: Any, texts: Sequence[str], *, cache: bool = True) -> BM25 | Dense:
@@ -44,16 +47,13 @@ def rank(
     documents: Sequence[str] | None = None,
     k: int = DEPTH,
     cache: bool = True,
-) -> Ranking:
+) -> dict[str, dict[str, float]]:
     """The k best documents of every query of a split; fewer where BM25 finds fewer.
 
     Args:
         model: a SentenceTransformer, a function ``list[str] -> (texts, dim)``, ``"bm25"``, or
             what ``indexed`` made of one and the documents.
-        domain: what is searched.
-        split: whose queries.
         documents: ids to search; default: the whole corpus.
-        k: how deep.
         cache: whether embeddings are read from and kept on disk.
     """
     ids = list(documents if documents is not None else domain.documents(split))
@@ -84,13 +84,9 @@ def evaluate(
     Args:
         what: a Run, a Head, ``"bm25"``, a model's name or folder, a SentenceTransformer, or any
             function ``list[str] -> (texts, dim)``, such as an API's client.
-        domain: on what.
-        splits: which; default: the domain's test splits.
+        splits: default: the domain's test splits.
         name: what the leaderboard calls it.
         save: whether the leaderboard keeps it.
-
-    Raises:
-        EmbkitError: the model cannot be had, or gives no usable embeddings.
 
     Example:
         >>> evaluate("bm25", load_domain(profile="smoke"), save=False).approach
@@ -105,15 +101,12 @@ def evaluate(
     path = kept / subject.key / "scores.json"
     whole = set(splits) == set(domain.test_splits)
     if save and whole and subject.by_content and path.is_file():
-        try:
+        with suppress(EmbkitError):  # half-written by an older kill, or out of date: scored again
             found = _kept(path)
-            if name in (None, found.approach):
-                return found
-            found = replace(found, approach=name)  # the same scores under the name asked for
-            found.save(path)
+            if name not in (None, found.approach):
+                found = replace(found, approach=name)  # the same scores under the name asked for
+                found.save(path)
             return found
-        except EmbkitError:
-            pass  # half-written by an older kill, or out of date: scored again
     # ranking and scoring
     model, meta = as_model(what), dict(subject.meta)
     started = time.perf_counter()
@@ -154,9 +147,7 @@ def _encode_speed(model: Any, documents: list[str]) -> float:
 
 
 class _Subject(NamedTuple):
-    """What is evaluated: its folder in the store, its name, facts about it."""
-
-    key: str
+    key: str  # its folder in the store
     approach: str
     meta: dict[str, Any]
     by_content: bool = True  # the key changes with what is evaluated, so kept scores still hold
@@ -183,8 +174,7 @@ def _subject(what: Any, name: str | None, domain: str) -> _Subject:
         return _Subject(f"teacher-{what.fingerprint()[:12]}", name or f"teacher: {what.name}", {})
     as_model(what)  # raises what says that it is none
     called = str(name or getattr(what, "__name__", type(what).__name__))
-    key = f"function-{_digest(called)[:12]}"
-    return _Subject(key, called, {"trainable_params": 0}, by_content=False)
+    return _Subject(f"function-{_digest(called)[:12]}", called, {"trainable_params": 0}, False)
 
 
 def _digest(text: str) -> str:
@@ -192,26 +182,18 @@ def _digest(text: str) -> str:
 
 
 def leaderboard(domain: Domain, baseline: str = "base") -> Report:
-    """Everything evaluated so far on a domain, compared with the baseline.
-
-    Raises:
-        EmbkitError: nothing has been evaluated yet.
-    """
-    found, keys = [], []
+    """Everything evaluated so far on a domain, compared with the baseline; fails for nothing."""
+    found: dict[str, Scores] = {}  # by the name of the folder
     for path in sorted(store(domain).glob("*/scores.json")):
-        try:
-            found.append(_with_general(_kept(path), path))
-        except EmbkitError:
-            continue  # half-written or out of date: evaluate() writes it again
-        keys.append(path.parent.name)
+        with suppress(EmbkitError):  # half-written or out of date: evaluate() writes it again
+            found[path.parent.name] = _with_general(_kept(path), path)
     if not found:
         raise EmbkitError(
             f"nothing has been evaluated on {domain.name!r} ({domain.profile}) yet",
             expected="at least one evaluated model",
             hint="ek.evaluate('minilm', domain)",
         )
-    found = _told_apart(found, keys)
-    order = sorted(found, key=lambda s: fmean(s.mean(split) for split in s.per_query))
+    order = sorted(_told_apart(found), key=lambda s: fmean(map(s.mean, s.per_query)))
     names = [s.approach for s in order]
     return compare(order, baseline=baseline if baseline in names else names[0])
 
@@ -225,37 +207,24 @@ def _kept(path: Path) -> Scores:
     return scores
 
 
-def _told_apart(scores: Sequence[Scores], keys: Sequence[str]) -> list[Scores]:
-    """The scores, those of one name with what tells them apart in brackets.
-
-    That is the first that differs for all of them: the model they started from, the learning
-    rate, the seed; else a piece of the name of their folder in the store.
-    """
-    same: dict[str, list[int]] = {}
-    for place, one in enumerate(scores):
-        same.setdefault(one.label, []).append(place)
-    found = list(scores)
-    for label, places in same.items():
-        if len(places) == 1:
-            continue
-        models = [scores[p].base_model for p in places]
-        named = (
+def _told_apart(scores: Mapping[str, Scores]) -> Iterable[Scores]:
+    """The scores; behind equal names, in brackets, the first fact that differs for all of them."""
+    told, labels = dict(scores), Counter(one.label for one in scores.values())
+    for label in (label for label, times in labels.items() if times > 1):
+        same = {key: one for key, one in scores.items() if one.label == label}
+        models = [one.base_model for one in same.values()]
+        facts = {name: [one.meta.get(name) for one in same.values()] for name in _TELLING}
+        named: tuple[list[Any], ...] = (
             [model and Path(model).name for model in models],  # of a folder, its own name
             models,
-            [_told(scores[p], "learning_rate", "learning rate {:g}") for p in places],
-            [_told(scores[p], "seed", "seed {}") for p in places],
-            [keys[p].split("-", 1)[-1][:6] for p in places],
-            [keys[p] for p in places],
+            *([v if v is None else _TELLING[n].format(v) for v in facts[n]] for n in facts),
+            [key.split("-", 1)[-1][:6] for key in same],
+            list(same),
         )
         tell = next(n for n in named if None not in n and len(set(n)) == len(n))
-        for place, what in zip(places, tell, strict=True):
-            found[place] = scores[place].labelled(f"{label} ({what})")
-    return found
-
-
-def _told(scores: Scores, name: str, form: str) -> str | None:
-    value = scores.meta.get(name)
-    return None if value is None else form.format(value)
+        for (key, one), what in zip(same.items(), tell, strict=True):
+            told[key] = one.labelled(f"{label} ({what})")
+    return told.values()
 
 
 def _with_general(scores: Scores, path: Path) -> Scores:
@@ -272,20 +241,10 @@ def _with_general(scores: Scores, path: Path) -> Scores:
 def search_side_by_side(
     query: str, models: dict[str, Any], domain: Domain, k: int = 5
 ) -> pd.DataFrame:
-    """One query, searched by several models side by side.
+    """One query, searched by several models side by side, one row a rank.
 
-    Args:
-        query: your own words.
-        models: column name -> SentenceTransformer, function or ``"bm25"``.
-        domain: what is searched.
-        k: rows.
-
-    Returns:
-        One row a rank; for each model the document's id and text, and its score ("nothing
-        found" and NaN where it finds fewer).
-
-    Raises:
-        EmbkitError: an empty query.
+    For each model (a SentenceTransformer, a function or ``"bm25"``) the document's id and text,
+    and its score; "nothing found" and NaN where it finds fewer than k.
     """
     import pandas as pd
 
@@ -295,12 +254,9 @@ def search_side_by_side(
     columns: dict[str, list[Any]] = {}
     for name, model in models.items():
         indices, scores = indexed(model, texts).search([query], k)
-        places = indices[0]
-        columns[name] = [f"{ids[i]}  {texts[i]}" if i >= 0 else "nothing found" for i in places]
-        scored = zip(places, scores[0], strict=True)
-        columns[f"{name}: score"] = [
-            round(float(s), 3) if i >= 0 else float("nan") for i, s in scored
-        ]
+        found = list(zip(indices[0], scores[0].tolist(), strict=True))
+        columns[name] = [f"{ids[i]}  {texts[i]}" if i >= 0 else "nothing found" for i, _ in found]
+        columns[f"{name}: score"] = [round(s, 3) if i >= 0 else math.nan for i, s in found]
     table = pd.DataFrame(columns)
     return table.set_index(pd.RangeIndex(1, len(table) + 1, name="rank"))
 
@@ -310,17 +266,9 @@ def rank_changes(
 ) -> list[dict[str, Any]]:
     """Where each document stood before and stands after: the rows of ``plots.rank_change``.
 
-    Args:
-        query: what is asked.
-        before: a model or function, as in ``search_side_by_side``.
-        after: another.
-        domain: what is searched.
-        right: ids of the documents that answer the query.
-        k: documents among the first k of either list are kept, and every right one.
-
-    Returns:
-        One dict a document: ``text``, ``before`` and ``after`` (ranks from 1, None where it is
-        not found), ``relevant``.
+    One dict a document: ``text``, ``before`` and ``after`` (ranks from 1, None where it is not
+    found), ``relevant``. The first k of either list are kept, and every document of ``right``, the
+    ids of those that answer the query. Models are given as in ``search_side_by_side``.
     """
     ids, texts = list(domain.corpus), list(domain.corpus.values())
     places = []
@@ -330,8 +278,6 @@ def rank_changes(
     last = len(ids) + 1
     kept = [i for i in ids if i in right or min(place.get(i, last) for place in places) <= k]
     kept.sort(key=lambda i: places[1].get(i, last))
-    return [
-        {"text": domain.corpus[i], "before": places[0].get(i), "after": places[1].get(i)}
-        | {"relevant": i in right}
-        for i in kept
-    ]
+    columns = ("text", "before", "after", "relevant")
+    rows = ((domain.corpus[i], places[0].get(i), places[1].get(i), i in right) for i in kept)
+    return [dict(zip(columns, row, strict=True)) for row in rows]

@@ -6,8 +6,10 @@ import base64
 import html
 import json
 import os
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,6 @@ from ..errors import EmbkitError
 from ..files import write_atomic
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.figure import Figure
 
 Row = dict[str, Any]
@@ -44,32 +45,15 @@ _NOTE_PAIRED = (
 
 @dataclass(frozen=True, repr=False)
 class Report:
-    """Rows of results, one an approach and split, that show themselves.
+    """Rows of results, one an approach and split, that show themselves."""
 
-    Args:
-        rows: one dict a row, as `ek.compare` makes them; a value that does not apply is None.
-        baseline: the approach that the differences are taken to.
-    """
-
-    rows: list[Row]
-    baseline: str | None = None
-
-    def frame(self) -> pd.DataFrame:
-        """The rows as a data frame."""
-        import pandas as pd
-
-        return pd.DataFrame(self.rows)
+    rows: list[Row]  # as `ek.compare` makes them; a value that does not apply is None
+    baseline: str | None = None  # the approach that the differences are taken to
 
     def pareto(
         self, cost: str = "train_seconds", metric: str = "ndcg@10", split: str | None = None
     ) -> Figure:
-        """Quality against cost, with the front that nothing beats: ``plots.pareto`` of its rows.
-
-        Args:
-            cost: a column where less is better.
-            metric: a column where more is better.
-            split: the test split that is shown; default: the first.
-        """
+        """Quality against cost, drawn with its ``pareto_front``, which has the same arguments."""
         from .. import plots
 
         shown = priced(self, cost, metric, split)
@@ -80,14 +64,14 @@ class Report:
 
     def table(self) -> Table:
         """Scores, intervals and tests, one row an approach and split; the best are bold."""
-        groups: dict[tuple[Any, Any], list[float]] = {}
+        rivals: dict[tuple[Any, Any], list[float]] = defaultdict(list)
         for row in self.rows:
             if row.get("ndcg@10") is not None:
-                groups.setdefault((row["split"], row["subset"]), []).append(row["ndcg@10"])
+                rivals[row["split"], row["subset"]].append(row["ndcg@10"])
         shown, bold = [], set()
         for number, row in enumerate(self.rows):
-            rivals = groups.get((row["split"], row["subset"]), [])
-            if len(rivals) > 1 and row.get("ndcg@10") == max(rivals):
+            values = rivals[row["split"], row["subset"]]
+            if len(values) > 1 and row.get("ndcg@10") == max(values):
                 bold.add((number, 2))
             cells = {
                 "approach": row.get("label") or row["approach"],
@@ -119,12 +103,10 @@ class Report:
             bold={(row, column - 1) for row, column in whole.bold},
         )
         head, *lines = narrow.to_text().splitlines()
-        out, last = [f"  {head}"], ""
-        for cells, line in zip(whole.cells, lines, strict=True):
-            place = f"{visible(cells[1])}, {cells[-1]} queries"
-            out += ["", place] if place != last else []
-            out.append(f"  {line}")
-            last = place
+        out = [f"  {head}"]
+        rows = zip(whole.cells, lines, strict=True)
+        for (split, queries), block in groupby(rows, key=lambda row: (row[0][1], row[0][-1])):
+            out += ["", f"{visible(split)}, {queries} queries", *(f"  {line}" for _, line in block)]
         return "\n".join(out)
 
     def to_markdown(self) -> str:
@@ -142,7 +124,13 @@ class Report:
         """
         import pandas as pd
 
-        rows = [_flat(row) for row in self.rows]
+        rows: list[Row] = [{} for _ in self.rows]
+        for flat, row in zip(rows, self.rows, strict=True):
+            for name, value in row.items():
+                if name.endswith("_ci"):
+                    flat[f"{name[:-3]}_low"], flat[f"{name[:-3]}_high"] = value or (None, None)
+                else:
+                    flat[name] = no_formula(value)
         return pd.DataFrame(rows, dtype=object).to_csv(index=False, lineterminator="\n")
 
     def _repr_html_(self) -> str:
@@ -150,24 +138,13 @@ class Report:
             return "<p>Nothing evaluated yet: <code>ek.evaluate(run, domain)</code></p>"
         return self.table().to_html()
 
-    def __repr__(self) -> str:
-        return self.to_text()
+    __repr__ = to_text
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write the report into a folder, each file whole or not at all.
+        """Write the report into a folder, each file whole or not at all; fails where it cannot.
 
         The files are `leaderboard.json`, `.csv`, `.md` and `.tex`, and the page `report.html`.
-
-        Args:
-            folder: made if it is not there.
-
-        Returns:
-            The folder.
-
-        Raises:
-            EmbkitError: when the folder cannot be written to.
         """
-        folder = Path(folder)
         try:
             data = json.dumps(self.rows, indent=1, ensure_ascii=False, allow_nan=False)
         except (TypeError, ValueError) as error:
@@ -176,29 +153,29 @@ class Report:
                 expected="numbers, texts, lists, or None where a value does not apply",
                 hint="replace NaN by None in the rows, then report.save(...) again",
             ) from error
-        page = self._page()
-        write_atomic(folder / "leaderboard.json", data + "\n")
-        for ending, text in (
-            ("csv", self.to_csv()),
-            ("md", self.to_markdown() + "\n"),
-            ("tex", self.to_latex() + "\n"),
-        ):
-            write_atomic(folder / f"leaderboard.{ending}", text)
-        write_atomic(folder / "report.html", page)
-        return folder
+        files = {
+            "leaderboard.json": data + "\n",
+            "leaderboard.csv": self.to_csv(),
+            "leaderboard.md": self.to_markdown() + "\n",
+            "leaderboard.tex": self.to_latex() + "\n",
+            "report.html": self._page(),
+        }
+        for name, text in files.items():
+            write_atomic(Path(folder) / name, text)
+        return Path(folder)
 
     def _cost(self) -> Table:
         """What each approach is and costs, one row each."""
-        rows: list[dict[str, str]] = []
-        for row in self.rows:
-            cells = {
+        rows = [
+            {
                 "approach": row.get("label") or row["approach"],
                 "base model": row.get("base_model") or "",
                 "recipe": (row.get("recipe_hash") or "")[:8],
             }
-            cells |= {head: _number(row.get(name), form) for head, (name, form) in _COSTS.items()}
-            rows += [cells] if cells not in rows else []
-        return table(rows)
+            | {head: _number(row.get(name), form) for head, (name, form) in _COSTS.items()}
+            for row in self.rows
+        ]
+        return table(row for place, row in enumerate(rows) if row not in rows[:place])
 
     def _page(self) -> str:
         """The whole HTML page, with its pictures inside."""
@@ -262,35 +239,22 @@ def _p(value: float | None) -> str:
     return "<0.001" if value is not None and value < 0.001 else _number(value, ".3f")
 
 
-def _flat(row: Row) -> Row:
-    """A row with its intervals as two columns each, and no text that starts a formula."""
-    found: Row = {}
-    for name, value in row.items():
-        if name.endswith("_ci"):
-            low, high = value or (None, None)
-            found |= {f"{name[:-3]}_low": low, f"{name[:-3]}_high": high}
-        else:
-            found[name] = no_formula(value)
-    return found
-
-
 def pareto_front(
     report: Report | Sequence[Row],
     cost: str = "train_seconds",
     quality: str = "ndcg@10",
     split: str | None = None,
 ) -> list[Row]:
-    """The rows that no other row beats in both: as cheap or cheaper, and better.
+    """The rows that no other row beats in both: as cheap or cheaper, and better; cheapest first.
+
+    Rows without the cost are left out, but those of models that were never trained: their training
+    cost nothing.
 
     Args:
         report: a report, or its rows.
-        cost: a column where less is better. Rows without it are left out, but those of models
-            that were never trained: their training cost nothing.
+        cost: a column where less is better.
         quality: a column where more is better.
-        split: the test split that is looked at; default: the first.
-
-    Returns:
-        The rows of the front, the cheapest first.
+        split: default: the first.
 
     Example:
         >>> rows = [{"train_seconds": s, "ndcg@10": q, "split": "test", "subset": None}

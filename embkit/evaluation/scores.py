@@ -1,4 +1,4 @@
-"""Scores of one approach, saved and loaded; and compare(), which makes a Report of several."""
+"""Scores of one approach, saved and loaded; compare(), which makes a Report of several."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..data.domain import right_documents
 from ..errors import EmbkitError, unknown
 from ..files import write_atomic
 from .metrics import METRICS, bootstrap_ci, holm, paired_test
@@ -21,6 +22,8 @@ from .report import Report, Row
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from ..data import Domain
 
 _SAVED = ("approach", "domain", "domain_hash", "base_model", "recipe_hash")
 _FACTS = """corpus trainable_params total_params train_seconds peak_memory_mb dim learning_rate seed
@@ -33,26 +36,18 @@ FLIPS, TESTS = 10_000, 50  # sign flips of a test: at least so many, and so many
 class Scores:
     """What one approach scored on a domain, query by query.
 
-    Args:
-        approach: what was evaluated, such as "bm25", "base", "contrastive".
-        domain: the domain's name.
-        domain_hash: its content hash; only scores of one hash can be compared.
-        base_model: the model it started from, None for BM25.
-        recipe_hash: the recipe's hash, None where nothing was trained.
-        per_query: split → data frame of `score_ranking`.
-        subsets: split → name → query ids, reported as rows of their own.
-        meta: corpus (number of documents), trainable_params, total_params, train_seconds,
-            peak_memory_mb, dim, learning_rate, seed, general_ndcg@10 (on ``general_probe``),
-            encode_per_second (documents, on the machine that scored), label (shown in place of
-            the approach).
+    ``meta`` holds corpus (number of documents), trainable_params, total_params, train_seconds,
+    peak_memory_mb, dim, learning_rate, seed, general_ndcg@10 (on ``general_probe``),
+    encode_per_second (documents), label (shown in place of the approach).
     """
 
-    approach: str
+    approach: str  # what was evaluated, such as "bm25", "base", "contrastive"
     domain: str
-    domain_hash: str
-    base_model: str | None
-    recipe_hash: str | None
-    per_query: dict[str, pd.DataFrame]
+    domain_hash: str  # of its content; only scores of one hash can be compared
+    base_model: str | None  # that it started from, None for BM25
+    recipe_hash: str | None  # None where nothing was trained
+    per_query: dict[str, pd.DataFrame]  # split → what `score_ranking` gives
+    # split → name → query ids, reported as rows of their own
     subsets: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
 
@@ -98,11 +93,7 @@ class Scores:
         return replace(self, meta=self.meta | {"label": label})
 
     def values(self, split: str, metric: str = "ndcg@10", subset: str | None = None) -> pd.Series:
-        """One metric of each query of a split, or of a subset of it.
-
-        Raises:
-            EmbkitError: for an unknown split, metric or subset.
-        """
+        """One metric of each query of a split, or of a subset of it; fails for an unknown name."""
         frame = self._frame(split)
         if metric not in frame:
             raise unknown("metric", metric, frame.columns)
@@ -116,11 +107,7 @@ class Scores:
     def change(
         self, after: Scores, split: str, metric: str = "ndcg@10", subset: str | None = None
     ) -> pd.Series:
-        """What each query gains from here to ``after``, in this one's order.
-
-        Raises:
-            EmbkitError: they were not scored on the same queries.
-        """
+        """What each query gains from here to ``after``, in this one's order; fails for others."""
         a, b = self.values(split, metric, subset), after.values(split, metric, subset)
         if len(a) != len(b) or set(a.index) != set(b.index):
             raise EmbkitError(
@@ -137,31 +124,22 @@ class Scores:
         return fmean(values) if len(values) else math.nan
 
     def ci(
-        self, split: str, metric: str = "ndcg@10", subset: str | None = None, **options: Any
+        self, split: str, metric: str = "ndcg@10", subset: str | None = None
     ) -> tuple[float, float]:
-        """The bootstrap interval of `mean`; options as for `bootstrap_ci`."""
-        return bootstrap_ci(self.values(split, metric, subset), **options)
+        """The bootstrap interval of `mean`."""
+        return bootstrap_ci(self.values(split, metric, subset))
 
     def rows(self) -> list[Row]:
         """One dict a split and a subset; None where a value does not apply."""
-        return [
-            self._row(split, subset)
-            for split in self.per_query
-            for subset in (None, *self.subsets.get(split, {}))
-        ]
+        places = {split: (None, *self.subsets.get(split, {})) for split in self.per_query}
+        return [self._row(split, subset) for split in places for subset in places[split]]
 
     def _row(self, split: str, subset: str | None) -> Row:
         frame, meta = self._frame(split), _plain(self.meta)
         queries = len(self.values(split, frame.columns[0], subset))
-        row: Row = {
-            "approach": self.approach,
-            "label": self.label,
-            "domain": self.domain,
-            "split": split,
-            "subset": subset,
-            "base_model": self.base_model,
-            "recipe_hash": self.recipe_hash,
-        }
+        row: Row = {"approach": self.approach, "label": self.label, "domain": self.domain}
+        row |= {"split": split, "subset": subset}
+        row |= {"base_model": self.base_model, "recipe_hash": self.recipe_hash}
         for metric in dict.fromkeys([*METRICS, *frame.columns]):
             scored = queries > 0 and metric in frame
             row[metric] = self.mean(split, metric, subset) if scored else None
@@ -185,7 +163,7 @@ class Scores:
         per_query = {
             split: {
                 "queries": list(frame.index),
-                "metrics": {name: frame[name].tolist() for name in frame},
+                "metrics": frame.to_dict("list"),
                 "unanswerable": frame.attrs.get("unanswerable", 0),
             }
             for split, frame in self.per_query.items()
@@ -200,11 +178,7 @@ class Scores:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Scores:
-        """Read the scores that `save` wrote.
-
-        Raises:
-            EmbkitError: when the file is missing or only half there.
-        """
+        """Read the scores that `save` wrote; fails for a file that is missing or half there."""
         import pandas as pd
 
         anew = "evaluate again: ek.evaluate(run, domain)"
@@ -251,15 +225,13 @@ def _plain(value: Any) -> Any:
 def compare(scores: Sequence[Scores], baseline: str = "base") -> Report:
     """Put approaches side by side, each tested against the baseline on nDCG@10, query by query.
 
+    One row an approach, split and subset; the highest nDCG@10 of each first. ``p_vs_base`` is each
+    test's own p, ``p_holm`` the same corrected for all tests of the report (Holm).
+
     Args:
         scores: scores of one domain, the baseline's among them.
         baseline: the approach (or label) to compare with. Where several scores bear that name,
             each approach meets the one with its own base model, else the first.
-
-    Returns:
-        A report with one row an approach, split and subset; the highest nDCG@10 of each first.
-        ``p_vs_base`` is each test's own p, ``p_holm`` the same corrected for all tests of the
-        report (Holm), ``wins``, ``ties`` and ``losses`` count queries.
 
     Raises:
         EmbkitError: for no scores, the same scores twice, scores of different domains, a missing
@@ -314,11 +286,66 @@ def compare(scores: Sequence[Scores], baseline: str = "base") -> Report:
     # the best of each split and subset first
     splits = list(dict.fromkeys(row["split"] for row in rows))
     subsets = [None, *dict.fromkeys(row["subset"] for row in rows if row["subset"])]
-    rows.sort(
-        key=lambda row: (
-            splits.index(row["split"]),
-            subsets.index(row["subset"]),
-            1.0 if row["ndcg@10"] is None else -row["ndcg@10"],
-        )
-    )
+    rows.sort(key=lambda row: -math.inf if row["ndcg@10"] is None else row["ndcg@10"], reverse=True)
+    rows.sort(key=lambda row: (splits.index(row["split"]), subsets.index(row["subset"])))
     return Report(rows, baseline=baseline)
+
+
+def win_tie_loss(
+    scores: Sequence[Scores], against: Scores, split: str, metric: str = "ndcg@10"
+) -> pd.DataFrame:
+    """On how many queries each approach beats another one, equals it, and loses to it.
+
+    One row an approach: ``win``, ``tie``, ``loss`` (queries), ``mean win`` and ``mean loss`` (of
+    the metric, over the queries won and lost; NaN where there are none).
+    """
+    import pandas as pd
+
+    rows = {}
+    for one in scores:
+        change = against.change(one, split, metric)
+        won, lost = change[change > 0], change[change < 0]
+        rows[one.label] = {
+            "win": len(won),
+            "tie": len(change) - len(won) - len(lost),
+            "loss": len(lost),
+            "mean win": won.mean(),
+            "mean loss": lost.mean(),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(f"against {against.label}")
+
+
+def top_changed_queries(
+    before: Scores, after: Scores, domain: Domain, split: str, n: int = 5, metric: str = "ndcg@10"
+) -> pd.DataFrame:
+    """The queries that gained and lost most, with their texts and what would have been right.
+
+    One row a query, n of either side at most, the largest gain first: ``query``, ``right`` (its
+    right documents), the metric before and after, ``change``. Fails for scores of another domain.
+    """
+    import pandas as pd
+
+    for one in (before, after):
+        if one.domain_hash != domain.hash:
+            raise EmbkitError(
+                f"{one.label!r} was scored on {one.domain!r} ({one.domain_hash[:8]}), not on "
+                f"{domain.name!r} ({domain.hash[:8]})",
+                expected="scores of the domain that is given",
+                hint="ek.evaluate(run, domain)",
+            )
+    change = before.change(after, split, metric)
+    change = change[change != 0].sort_values(ascending=False, kind="stable")
+    few = min(n, -(-len(change) // 2))
+    kept = dict.fromkeys([*change.index[:few], *change.index[len(change) - few :]])
+    left, right = before.values(split, metric), after.values(split, metric)
+    rows = [
+        {
+            "query": domain.queries[q],
+            "right": "; ".join(domain.corpus[d] for d in right_documents(domain.qrels[split][q])),
+            before.label: left[q],
+            after.label: right[q],
+            "change": change[q],
+        }
+        for q in kept
+    ]
+    return pd.DataFrame(rows)

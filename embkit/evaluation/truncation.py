@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..data import Domain
 from ..display import Shown, Table
@@ -22,9 +22,6 @@ from .metrics import PairedTest, paired_test, ranking_from_arrays
 from .ranking import DEPTH, evaluate, score
 from .scores import Scores
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 class UntrainedDimension(UserWarning):
     """A size was asked of a model that was not trained for it; says what that costs."""
@@ -32,15 +29,10 @@ class UntrainedDimension(UserWarning):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class DimensionScores(Shown):
-    """Scores of one model at several sizes of its vectors.
+    """Scores of one model at several sizes of its vectors."""
 
-    Args:
-        scores: size -> scores, the whole size first.
-        trained: the sizes that training held the model to, the whole one among them.
-    """
-
-    scores: dict[int, Scores]
-    trained: tuple[int, ...]
+    scores: dict[int, Scores]  # by size, the whole size first
+    trained: tuple[int, ...]  # the sizes that training held the model to, the whole one among them
 
     @property
     def whole(self) -> int:
@@ -59,7 +51,6 @@ class DimensionScores(Shown):
             (size, split): paired_test(scores.values(split), whole.values(split))
             for size, scores in self.scores.items()
             for split in whole.per_query
-            if size != self.whole
         }
 
     def kept(self, size: int, split: str) -> float:
@@ -69,51 +60,40 @@ class DimensionScores(Shown):
 
     def band(self, split: str) -> tuple[list[float], list[float], list[float]]:
         """nDCG@10 at each size, and the ends of its intervals: a series of ``plots.lines``."""
-        ends = [scores.ci(split) for scores in self.scores.values()]
-        means = [scores.mean(split) for scores in self.scores.values()]
-        return means, [low for low, _ in ends], [high for _, high in ends]
+        rows = [(scores.mean(split), *scores.ci(split)) for scores in self.scores.values()]
+        means, low, high = map(list, zip(*rows, strict=True))
+        return means, low, high
 
     def rows(self) -> list[dict[str, Any]]:
         """One dict a size and split: nDCG@10 with its interval, the share kept, the difference
         to the whole size with its interval and p, all paired over the queries."""
-        rows = []
-        for size, scores in self.scores.items():
-            for split in scores.per_query:
-                low, high = scores.ci(split)
-                test = self._tests.get((size, split))
-                rows.append(
-                    {
-                        "size": size,
-                        "split": split,
-                        "ndcg@10": scores.mean(split),
-                        "ndcg@10_ci": [low, high],
-                        "kept": self.kept(size, split),
-                        "difference": test.delta if test else 0.0,
-                        "difference_ci": [test.ci_low, test.ci_high] if test else [0.0, 0.0],
-                        "p": test.p if test else None,
-                        "trained": size in self.trained,
-                    }
-                )
-        return rows
-
-    def frame(self) -> pd.DataFrame:
-        """``rows`` as a data frame."""
-        import pandas as pd
-
-        return pd.DataFrame(self.rows())
+        return [
+            {
+                "size": size,
+                "split": split,
+                "ndcg@10": self.scores[size].mean(split),
+                "ndcg@10_ci": list(self.scores[size].ci(split)),
+                "kept": self.kept(size, split),
+                "difference": test.delta,
+                "difference_ci": [test.ci_low, test.ci_high],
+                "p": None if size == self.whole else test.p,
+                "trained": size in self.trained,
+            }
+            for (size, split), test in self._tests.items()
+        ]
 
     @property
     def notes(self) -> list[str]:
         """One sentence for each size that was not trained for, with what it loses."""
         told = []
         for size in self.untrained:
-            lost = ", ".join(
+            change = [
                 f"{self._tests[size, split].delta:+.3f} on {split!r} ({self.kept(size, split):.0%} "
                 "kept)"
                 for split in self.scores[size].per_query
-            )
+            ]
             at = f"{self._name} at {size} of {self.whole} dimensions"
-            told.append(f"{at}: not trained for, nDCG@10 {lost}")
+            told.append(f"{at}: not trained for, nDCG@10 {', '.join(change)}")
         return told
 
     @property
@@ -122,9 +102,9 @@ class DimensionScores(Shown):
 
     def table(self) -> Table:
         """nDCG@10 with its interval, and the share kept, of each size on each split."""
-        head, cells = ["dimensions"], []
-        for split in self.scores[self.whole].per_query:
-            head += [split, "kept"]
+        splits = self.scores[self.whole].per_query
+        head = ["dimensions", *(name for split in splits for name in (split, "kept"))]
+        cells: list[list[str]] = []
         for size, scores in self.scores.items():
             cells.append([f"{size}{'' if size in self.trained else ' *'}"])
             for split in scores.per_query:
@@ -152,10 +132,9 @@ def evaluate_sizes(
     Args:
         what: a Run, a model's name or folder, a SentenceTransformer, or any function
             ``list[str] -> (texts, dim)``.
-        domain: on what.
         sizes: largest first, as in ``Recipe.matryoshka``; the whole size is scored beside them.
             Default: those that the run was trained for, else halves down to an eighth.
-        splits: which; default: the domain's test splits.
+        splits: default: the domain's test splits.
         save: whether the leaderboard keeps the sizes that the model was trained for.
 
     Raises:
@@ -183,7 +162,8 @@ def evaluate_sizes(
     learnt = matryoshka_sizes(what.recipe.matryoshka, dim) if isinstance(what, Run) else ()
     scores = {dim: base}
     # search and score with the first numbers of each vector
-    for size in _checked(sizes if sizes is not None else learnt or _halves(dim), dim):
+    halves = [size for size in (dim // 2, dim // 4, dim // 8) if size]
+    for size in _checked(sizes if sizes is not None else learnt or halves, dim, halves):
         small, per_query = truncate(documents, size), {}
         for split, queries in asked.items():
             found = exact_search(truncate(queries, size), small, DEPTH)
@@ -203,21 +183,16 @@ def evaluate_sizes(
     return sized
 
 
-def _halves(dim: int) -> list[int]:
-    """The sizes that are looked at where none are given: halves, down to an eighth."""
-    return [size for size in (dim // 2, dim // 4, dim // 8) if size]
-
-
-def _checked(sizes: Sequence[int], dim: int) -> list[int]:
+def _checked(sizes: Sequence[int], dim: int, halves: list[int]) -> list[int]:
     """The sizes below the whole one, once they are in order."""
     given = list(sizes)
     whole = all(isinstance(size, int) and not isinstance(size, bool) for size in given)
-    fits = [s for s in given if isinstance(s, int) and 1 <= s <= dim]
-    ordered = sorted(set(fits), reverse=True)
+    fits = {size for size in given if isinstance(size, int) and 1 <= size <= dim}
+    ordered = sorted(fits, reverse=True)
     if not given or not whole or given != ordered:
         raise EmbkitError(
             f"sizes={given!r} of vectors with {dim} dimensions",
             expected=f"whole numbers from {dim} down to 1, largest first, each once",
-            hint=f"sizes={ordered or [dim, *_halves(dim)]!r}",
+            hint=f"sizes={ordered or [dim, *halves]!r}",
         )
     return [size for size in given if size < dim]

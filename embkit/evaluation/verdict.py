@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
@@ -24,44 +25,23 @@ TOO_FEW, NOTHING = "too few test queries for a verdict", "nothing to compare"
 
 @dataclass(frozen=True)
 class Gain:
-    """What an approach gains over the general model on one test split, by a paired test.
-
-    Args:
-        approach: its label.
-        split: the test split.
-        delta: mean difference in nDCG@10, with ``low`` and ``high``, its 95% interval.
-        p: of the paired test, corrected for the number of approaches and splits (Holm).
-        queries: of the split.
-        sd: standard deviation of the differences over queries.
-        seconds: of training, where known.
-        trained: parameters that were trained, where known.
-    """
+    """What an approach gains over the general model on one test split, by a paired test."""
 
     approach: str
     split: str
-    delta: float
+    delta: float  # mean difference in nDCG@10, and its 95% interval
     low: float
     high: float
-    p: float
+    p: float  # corrected for the number of approaches and splits (Holm)
     queries: int
-    sd: float
-    seconds: float | None = None
-    trained: int | None = None
+    sd: float  # of the differences over queries
+    seconds: float | None = None  # of training, where known
+    trained: int | None = None  # parameters, where known
 
     @property
     def needed(self) -> int:
         """Queries for a difference of ``WORTH`` to be seen; ``queries_needed`` has the formula."""
         return queries_needed(self.sd)
-
-    @property
-    def better(self) -> bool:
-        """Whether it gains, by the corrected test."""
-        return self.delta > 0 and self.p < LEVEL
-
-    @property
-    def worse(self) -> bool:
-        """Whether it loses, by the interval alone: a loss should not be overlooked."""
-        return self.high < 0
 
     def __str__(self) -> str:
         p = "p < 0.001" if self.p < 0.001 else f"p = {self.p:.3f}"
@@ -73,20 +53,12 @@ class Gain:
 
 @dataclass(frozen=True, repr=False)
 class Verdict:
-    """Whether to fine-tune or to keep the general model; shows itself as a sentence or a few.
+    """Whether to fine-tune or to keep the general model; shows itself as a sentence or a few."""
 
-    Args:
-        decision: ``fine-tune``, ``keep the general model``, ``mixed``, ``too few test queries
-            for a verdict`` or ``nothing to compare``.
-        text: the decision and its reasons.
-        approach: the approach to take, where the decision is to fine-tune.
-        gains: every approach on every test split.
-    """
-
-    decision: str
-    text: str
-    approach: str | None = None
-    gains: tuple[Gain, ...] = ()
+    decision: str  # FINE_TUNE, KEEP, MIXED, TOO_FEW or NOTHING
+    text: str  # the decision and its reasons
+    approach: str | None = None  # the one to take, where the decision is to fine-tune
+    gains: tuple[Gain, ...] = ()  # every approach on every test split
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -103,11 +75,8 @@ class Verdict:
 def queries_needed(sd: float, difference: float = WORTH) -> int:
     """Queries that a paired test needs to see a difference, at a level of 5% and a power of 80%.
 
-    n = ((z₀.₉₇₅ + z₀.₈₀) · sd / difference)², which is 7.85 · (sd / difference)², rounded up.
-
-    Args:
-        sd: standard deviation, over queries, of the paired differences.
-        difference: in the same units.
+    n = ((z₀.₉₇₅ + z₀.₈₀) · sd / difference)², which is 7.85 · (sd / difference)², rounded up;
+    sd is the standard deviation, over queries, of the paired differences.
 
     Example:
         >>> queries_needed(0.2, 0.02)
@@ -128,41 +97,40 @@ def verdict(evidence: Report | Sequence[Scores], baseline: str = "base") -> Verd
     Args:
         evidence: a report of ``compare`` or ``leaderboard``, or the scores themselves.
         baseline: the general model's approach or label; a report brings its own.
-
-    Raises:
-        EmbkitError: the baseline is missing, or the scores cannot be compared.
     """
     if not isinstance(evidence, Report):
         evidence = compare(evidence, baseline=baseline)
     gains = _gains(evidence)
     if not gains:
         return Verdict(NOTHING, f"{NOTHING}: no fine-tuned model has been evaluated yet")
-    # what gains on some split and loses on none
-    names = list(dict.fromkeys(gain.approach for gain in gains))
-    of = {name: [gain for gain in gains if gain.approach == name] for name in names}
-    good = [n for n in names if any(g.better for g in of[n]) and not any(g.worse for g in of[n])]
-    if good:
-        best = max(good, key=lambda name: fmean(gain.delta for gain in of[name]))
-        others = [_beside(of[name], of[best]) for name in names if name != best]
-        text = f"{FINE_TUNE}: {best} gains {_told(of[best])} nDCG@10" + "".join(others)
-        return Verdict(FINE_TUNE, text, best, gains)
-    if any(gain.better for gain in gains):
-        told = "; ".join(f"{name} {_told(of[name])}" for name in names)
-        text = f"{MIXED}: what gains on one test split loses on another: {told} nDCG@10"
-        return Verdict(MIXED, text, None, gains)
-    # no gain: is there none, or were the queries too few to see it?
+    # what gains on some split, by the corrected test, and loses on none, by the interval alone
+    of: dict[str, list[Gain]] = {}
+    for gain in gains:
+        of.setdefault(gain.approach, []).append(gain)
+    better = {gain.approach for gain in gains if gain.delta > 0 and gain.p < LEVEL}
+    worse = {gain.approach for gain in gains if gain.high < 0}
+    good = [name for name in of if name in better - worse]
+    best = max(good, key=lambda name: fmean(gain.delta for gain in of[name]), default=None)
+    # without a gain: is there none, or were the queries too few to see it?
     most = max(gains, key=lambda gain: gain.high)
     unsure = [gain for gain in gains if gain.high >= WORTH and gain.queries < gain.needed]
-    if not unsure:
+    if best is not None:
+        others = [_beside(of[name], of[best]) for name in of if name != best]
+        decision, text = FINE_TUNE, f"{best} gains {_told(of[best])} nDCG@10" + "".join(others)
+    elif better:
+        told = "; ".join(f"{name} {_told(of[name])}" for name in of)
+        decision, text = MIXED, f"what gains on one test split loses on another: {told} nDCG@10"
+    elif not unsure:
         seen = f"at best {most.approach} {most}"
-        text = f"{KEEP}: no approach gains what a paired test can see; {seen} nDCG@10"
-        return Verdict(KEEP, text, None, gains)
-    worst = max(unsure, key=lambda gain: gain.needed / gain.queries)
-    text = (
-        f"{TOO_FEW}: {worst.queries:,} on {worst.split}; about {worst.needed:,} are needed to see "
-        f"a difference of {WORTH}. So far at best {most.approach} {most} nDCG@10"
-    )
-    return Verdict(TOO_FEW, text, None, gains)
+        decision, text = KEEP, f"no approach gains what a paired test can see; {seen} nDCG@10"
+    else:
+        worst = max(unsure, key=lambda gain: gain.needed / gain.queries)
+        decision = TOO_FEW
+        text = (
+            f"{worst.queries:,} on {worst.split}; about {worst.needed:,} are needed to see "
+            f"a difference of {WORTH}. So far at best {most.approach} {most} nDCG@10"
+        )
+    return Verdict(decision, f"{decision}: {text}", best, gains)
 
 
 def _gains(report: Report) -> tuple[Gain, ...]:
@@ -177,26 +145,24 @@ def _gains(report: Report) -> tuple[Gain, ...]:
         for row in report.rows
         if row["recipe_hash"] and not row["subset"] and row["delta_vs_base"] is not None
     ]
-    labels = [row["label"] for row in rows if row["split"] == rows[0]["split"]]
+    labels = Counter(row["label"] for row in rows if row["split"] == rows[0]["split"])
     adjusted = holm([row["p_vs_base"] for row in rows])
-    found = []
-    for row, p in zip(rows, adjusted, strict=True):
-        low, high = row["delta_vs_base_ci"]
-        twice = labels.count(row["label"]) > 1
-        gain = Gain(
-            approach=row["label"] + (f" ({row['recipe_hash'][:6]})" if twice else ""),
+    return tuple(
+        Gain(
+            approach=row["label"]
+            + (f" ({row['recipe_hash'][:6]})" if labels[row["label"]] > 1 else ""),
             split=row["split"],
             delta=row["delta_vs_base"],
-            low=low,
-            high=high,
+            low=row["delta_vs_base_ci"][0],
+            high=row["delta_vs_base_ci"][1],
             p=p,
             queries=row["queries"],
             sd=row["sd_vs_base"] or 0.0,
             seconds=row["train_seconds"],
             trained=row["trainable_params"],
         )
-        found.append(gain)
-    return tuple(found)
+        for row, p in zip(rows, adjusted, strict=True)
+    )
 
 
 def _told(gains: Sequence[Gain]) -> str:
@@ -213,6 +179,3 @@ def _beside(gains: Sequence[Gain], best: Sequence[Gain]) -> str:
     if mine_s and theirs_s and mine_s < 0.8 * theirs_s:
         text += f", trained in {mine_s:,.0f} s instead of {theirs_s:,.0f} s"
     return text
-
-
-__all__ = ["Gain", "Verdict", "queries_needed", "verdict"]

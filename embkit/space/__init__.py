@@ -2,11 +2,5 @@
 
 from ..lazy import exports
 
-__getattr__, __dir__, __all__ = exports(
-    __name__,
-    {
-        "geometry": ["modality_gap"],
-        "maps": ["project"],
-        "space": ["Space", "fit_space"],
-    },
-)
+_NAMES = {"geometry": ["modality_gap"], "maps": ["project"], "space": ["Space", "fit_space"]}
+__getattr__, __dir__, __all__ = exports(__name__, _NAMES)

@@ -1,7 +1,8 @@
 """Measures of an embedding space: each takes vectors or neighbours and says one thing of them.
 
 Vectors are unit rows, shape (texts, dim), as ``ek.encode`` makes them. All are exact, but for
-``uniformity`` and ``trustworthiness``, which look at a seeded sample of a large corpus.
+``uniformity`` and ``trustworthiness``, which look at a seeded sample of a large corpus. Arrays of
+other shapes, or with too few rows, are an EmbkitError.
 """
 
 from __future__ import annotations
@@ -21,37 +22,21 @@ MOST_RANKED = 1000  # points whose neighbours on a map are ranked
 def alignment(queries: Vectors, documents: Vectors) -> float:
     """How far queries lie from their right documents: the mean of ``|q - d|²``; 0 is best.
 
-    Args:
-        queries: shape (pairs, dim).
-        documents: the right document of each, shape (pairs, dim).
-
-    Raises:
-        EmbkitError: another number of rows, or none.
-
+    Both have shape (pairs, dim).
     Wang and Isola 2020, https://arxiv.org/abs/2005.10242
     """
     _same_shape(queries, documents, "a right document for each query")
     return float(((queries - documents) ** 2).sum(axis=1).mean())
 
 
-def uniformity(vectors: Vectors, t: float = 2.0, seed: int = 0) -> float:
-    """How evenly texts spread over the sphere: ``log mean exp(-t |x - y|²)``; lower is more even.
+def uniformity(vectors: Vectors) -> float:
+    """How evenly texts spread over the sphere: ``log mean exp(-2 |x - y|²)``; lower is more even.
 
-    0 where all are one point; -2t where all pairs lie opposite, about ``-t`` times 2 at best in
-    many dimensions.
-
-    Args:
-        vectors: shape (texts, dim), of length 1.
-        t: how fast distance counts for less.
-        seed: of the sample of ``MOST_PAIRED`` texts, where there are more.
-
-    Raises:
-        EmbkitError: fewer than two texts.
-
+    0 where all are one point; about -4 at best in many dimensions.
     Wang and Isola 2020, https://arxiv.org/abs/2005.10242
     """
-    some = _some(vectors, 2)[_sample(len(vectors), MOST_PAIRED, seed)].astype(np.float32)
-    close = np.exp(2 * t * (np.clip(some @ some.T, -1, 1) - 1.0))  # |x - y|² = 2 - 2 cos
+    some = _some(vectors, 2)[_sample(len(vectors), MOST_PAIRED, 0)].astype(np.float32)
+    close = np.exp(4.0 * (np.clip(some @ some.T, -1, 1) - 1.0))  # |x - y|² = 2 - 2 cos
     n = len(some)
     return float(np.log((close.sum(dtype=float) - np.trace(close)) / (n * (n - 1))))
 
@@ -60,10 +45,6 @@ def anisotropy(vectors: Vectors) -> float:
     """The mean cosine of two different texts: 0 in every direction alike, 1 all in one.
 
     ``(|Σ x|² - n) / (n (n - 1))``, which is the mean over all pairs without making them.
-
-    Raises:
-        EmbkitError: fewer than two texts.
-
     Ethayarajh 2019, https://arxiv.org/abs/1909.00512
     """
     n = len(_some(vectors, 2))
@@ -75,10 +56,6 @@ def effective_rank(vectors: Vectors) -> float:
     """How many directions the space uses: ``exp(H)``, H the entropy of ``σ_i / Σ σ``.
 
     d equal singular values give d, one alone gives 1.
-
-    Raises:
-        EmbkitError: no text.
-
     Roy and Vetterli 2007, https://www.eurasip.org/Proceedings/Eusipco/Eusipco2007/Papers/a5p-h05.pdf
     """
     from scipy.stats import entropy
@@ -89,11 +66,7 @@ def effective_rank(vectors: Vectors) -> float:
 
 
 def neighbours(vectors: Vectors, k: int = 15) -> np.ndarray:
-    """The k nearest other texts of each text by cosine, nearest first, shape (texts, k).
-
-    Raises:
-        EmbkitError: k below 1, or not fewer than there are texts.
-    """
+    """The k nearest other texts of each text by cosine, nearest first, shape (texts, k)."""
     if not 1 <= k < len(vectors):
         raise EmbkitError(
             f"{k} neighbours of {len(vectors)} texts",
@@ -104,11 +77,7 @@ def neighbours(vectors: Vectors, k: int = 15) -> np.ndarray:
 
 
 def nearest_others(texts: Vectors, vectors: Vectors, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each text the k nearest vectors of all texts but its own, and their cosines.
-
-    Returns:
-        (indices, cosines), shape (texts, k) each, nearest first.
-    """
+    """The k nearest vectors of all texts but its own, and their cosines, shape (texts, k) each."""
     found, cosines = exact_search(texts, vectors, k + 1)
     own = found == np.arange(len(found))[:, None]
     own[~own.any(axis=1), -1] = True  # a text that is not in its own list: the last goes
@@ -120,14 +89,6 @@ def neighbour_overlap(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """How much of each text's neighbourhood stayed: Jaccard of two sets of k, shape (texts,).
 
     ``|A ∩ B| / |A ∪ B|``: 1 the same k neighbours, 0 none of them.
-
-    Args:
-        before: as ``neighbours`` gives them, shape (texts, k).
-        after: of the same texts.
-
-    Raises:
-        EmbkitError: another shape.
-
     Jaccard 1912, https://doi.org/10.1111/j.1469-8137.1912.tb05611.x
     """
     _same_shape(before, after, "the same texts and the same k")
@@ -144,10 +105,6 @@ def hubness(found: np.ndarray) -> float:
     """Whether a few texts are everybody's neighbours: the skewness of N_k; 0 is even.
 
     Hubs crowd right answers out of many queries' lists.
-
-    Args:
-        found: as ``neighbours`` gives them, shape (texts, k).
-
     Radovanović, Nanopoulos and Ivanović 2010, https://jmlr.org/papers/v11/radovanovic10a.html
     """
     from scipy.stats import skew
@@ -160,14 +117,6 @@ def separation(right: Any, wrong: Any) -> float:
     """How often a right document's similarity is above a wrong one's (the area under the ROC).
 
     Over all (right, wrong) pairs; a tie counts half. 0.5 says nothing is told apart, 1 all is.
-
-    Args:
-        right: similarities of queries to their right documents, shape (n,).
-        wrong: to wrong ones, shape (m,).
-
-    Raises:
-        EmbkitError: no similarity of one kind.
-
     Mann and Whitney 1947, https://doi.org/10.1214/aoms/1177730491
     """
     from sklearn.metrics import roc_auc_score
@@ -179,16 +128,8 @@ def separation(right: Any, wrong: Any) -> float:
 def rotation(moving: Vectors, fixed: Vectors) -> np.ndarray:
     """The rotation that brings one space closest to another: orthogonal Procrustes.
 
-    R makes ``|moving R - fixed|`` smallest. Similarities within ``moving`` stay as they are, so it
-    changes no ranking: only comparisons across spaces.
-
-    Args:
-        moving: shape (texts, dim).
-        fixed: of the same texts, shape (texts, dim).
-
-    Returns:
-        Shape (dim, dim).
-
+    R, shape (dim, dim), makes ``|moving R - fixed|`` smallest. Similarities within ``moving`` stay
+    as they are, so it changes no ranking: only comparisons across spaces.
     Schönemann 1966, https://doi.org/10.1007/BF02289451; for embeddings Hamilton, Leskovec and
     Jurafsky 2016, https://arxiv.org/abs/1605.09096
     """
@@ -203,7 +144,6 @@ def drift(before: Vectors, after: Vectors) -> np.ndarray:
 
     The two spaces must be aligned first (``rotation``), or a rotation of the whole space counts as
     movement.
-
     Hamilton, Leskovec and Jurafsky 2016, https://arxiv.org/abs/1605.09096
     """
     _same_shape(before, after, "the same texts and dimensions")
@@ -214,18 +154,8 @@ def trustworthiness(vectors: Vectors, places: np.ndarray, k: int = 15, seed: int
     """Whether neighbours on a map are neighbours in the space: 1 all are, about 0.5 by chance.
 
     ``1 - 2 / (n k (2N - 3k - 1)) Σ_i Σ_j max(0, r(i, j) - k)`` over the k map neighbours j of n
-    points i; r(i, j) is j's rank among the N texts by cosine from i. scikit-learn's takes N² of
-    memory.
-
-    Args:
-        vectors: shape (texts, dim), of length 1.
-        places: on the map, shape (texts, 2).
-        k: neighbours that are looked at.
-        seed: of the sample of ``MOST_RANKED`` points i, where there are more.
-
-    Raises:
-        EmbkitError: other texts, or fewer than twice as many as neighbours.
-
+    points i (a sample of ``MOST_RANKED`` where there are more); r(i, j) is j's rank among the N
+    texts by cosine from i. scikit-learn's takes N² of memory. ``places`` has shape (texts, 2).
     Venna and Kaski 2001, https://doi.org/10.1007/3-540-44668-0_68
     """
     _same_shape(vectors[:, :0], places[:, :0], "a place for each text")

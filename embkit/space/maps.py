@@ -28,20 +28,12 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Map:
-    """Where every text lies on a map of two dimensions, before and after.
-
-    Args:
-        method: ``umap`` or ``pca``.
-        before: shape (texts, 2).
-        after: shape (texts, 2).
-        trust: trustworthiness of both, each against its own vectors.
-        settings: what it was fitted with.
-    """
+    """Where every text lies on a map of two dimensions, before and after, shape (texts, 2) each."""
 
     method: str
     before: np.ndarray
     after: np.ndarray
-    trust: tuple[float, float]
+    trust: tuple[float, float]  # trustworthiness of both, each against its own vectors
     settings: Mapping[str, Any]
 
     @property
@@ -75,7 +67,7 @@ def project(
 
     Args:
         before: unit vectors, shape (texts, dim).
-        after: the same texts, aligned, shape (texts, dim).
+        after: the same texts, aligned.
         method: ``umap`` or ``pca``.
         k: neighbours that UMAP keeps together.
         min_dist: how close it may pack points.
@@ -95,7 +87,7 @@ def project(
         points = pca(np.concatenate([before, after]), 2)
         if method == "umap":
             points = _umap(before, after, points, k, min_dist, seed)
-        first, second = points[: len(before)], points[len(before) :]
+        first, second = np.split(points, 2)
         near = min(TRUSTED, (len(before) - 1) // 2)
         sides = ((before, first), (after, second))
         trust = [geometry.trustworthiness(v, p, near, seed) for v, p in sides]

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -26,9 +26,6 @@ from ..models.vectors import Vectors
 from ..search.index import BM25, exact_search
 from . import geometry
 from .maps import METHODS, Map, kept, project
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 COLOURS = ("group", "split", "found", "drift", "overlap")
 CLASSES = 10  # colours that can be told apart
@@ -44,27 +41,16 @@ BETTER = {
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Space:
-    """Two models' vectors of one domain's documents, and the maps of them.
-
-    Args:
-        domain: whose documents.
-        names: of the two models.
-        models: the two, as ``encode`` takes them.
-        before: unit vectors of the documents, shape (documents, dim).
-        after: the same of the second model, rotated onto ``before``.
-        rotation: what rotated them, shape (dim, dim).
-        maps: method -> Map.
-        k: neighbours that measures look at.
-    """
+    """Two models' vectors of one domain's documents, and the maps of them."""
 
     domain: Domain
     names: tuple[str, str]
-    models: tuple[Any, Any]
-    before: Vectors
-    after: Vectors
-    rotation: np.ndarray
-    maps: dict[str, Map]
-    k: int = 15
+    models: tuple[Any, Any]  # as ``encode`` takes them
+    before: Vectors  # unit vectors of the documents, (documents, dim)
+    after: Vectors  # the same of the second model, rotated onto ``before``
+    rotation: np.ndarray  # what rotated them, (dim, dim)
+    maps: dict[str, Map]  # by method
+    k: int = 15  # neighbours that measures look at
 
     @cached_property
     def ids(self) -> list[str]:
@@ -101,6 +87,10 @@ class Space:
         """Unit vectors of a split's queries, before and after (rotated), in the split's order."""
         return self.encode([self.domain.queries[q] for q in self.domain.split(split)])
 
+    def _sides(self, split: str) -> list[tuple[Vectors, Vectors]]:
+        """The vectors of a split's queries and of the documents, before and after."""
+        return list(zip(self.queries(split), (self.before, self.after), strict=True))
+
     def encode(self, texts: Sequence[str], *, cache: bool = True) -> tuple[Vectors, Vectors]:
         """Unit vectors of texts as queries, before and after (rotated), (texts, dim) each."""
         dim = self.before.shape[1]
@@ -115,29 +105,18 @@ class Space:
         """Where a query falls, before and after, with the documents that it finds.
 
         A query was not there when the map was fitted: it is drawn at the mean place of the k
-        documents it finds, each weighing its similarity above the next one's.
-
-        Args:
-            query: in your own words.
-            method: which map.
-            k: documents.
-
-        Returns:
-            (places, found): shape (2, 2), a row before and one after; and the documents'
-            numbers before and after, best first.
-
-        Raises:
-            EmbkitError: an empty query, or a method that was not fitted.
+        documents it finds, each weighing its similarity above the next one's. Gives the places,
+        shape (2, 2), a row before and one after; and the documents' numbers, best first.
         """
         if not isinstance(query, str) or not query.strip():
             raise EmbkitError(
                 f"{query!r} as a query", expected="a few words", hint="'low iron in the blood'"
             )
         drawn, places, lists = self.map(method), [], []
-        vectors = self.encode([query], cache=False)
-        sides = ((self.before, drawn.before), (self.after, drawn.after))
-        for asked, (documents, points) in zip(vectors, sides, strict=True):
-            found, scores = exact_search(asked, documents, k + 1)
+        asked = self.encode([query], cache=False)
+        sides = (self.before, self.after), (drawn.before, drawn.after)
+        for vector, documents, points in zip(asked, *sides, strict=True):
+            found, scores = exact_search(vector, documents, k + 1)
             weights = np.maximum(scores[0] - scores[0, -1], 1e-6)[:k]
             lists.append(found[0, :k])
             places.append(np.average(points[lists[-1]], axis=0, weights=weights))
@@ -159,10 +138,7 @@ class Space:
 
         The wrong one is the best that BM25 finds: neither model chose it, so that neither is
         evaluated on its own mistakes. Where it finds none, one is drawn at random. Of several
-        right documents the nearest counts.
-
-        Returns:
-            ``{"right": (before, after), "wrong": (before, after)}``, each (queries,).
+        right documents the nearest counts. Each of both kinds comes (before, after).
         """
         right = self._right(split)
         asked = [self.domain.queries[q] for q in self.domain.split(split)]
@@ -173,12 +149,12 @@ class Space:
             others = [d for d in row if d >= 0 and d not in known]
             others = others or [d for d in draw.permutation(len(self.ids)) if d not in known]
             wrong.append(others[0])
-        found: dict[str, list[np.ndarray]] = {"right": [], "wrong": []}
-        for queries, documents in zip(self.queries(split), (self.before, self.after), strict=True):
+        found = []
+        for queries, documents in self._sides(split):
             best = [(documents[r] @ q).max() for q, r in zip(queries, right, strict=True)]
-            found["right"].append(np.array(best))
-            found["wrong"].append((queries * documents[wrong]).sum(axis=1))
-        return {name: (values[0], values[1]) for name, values in found.items()}
+            found.append((np.array(best), (queries * documents[wrong]).sum(axis=1)))
+        before, after = found
+        return {"right": (before[0], after[0]), "wrong": (before[1], after[1])}
 
     def measures(self, split: str | None = None) -> Measures:
         """Every measure of ``geometry``, before and after; queries are those of a split."""
@@ -187,20 +163,18 @@ class Space:
         rows = np.repeat(np.arange(len(right)), list(map(len, right)))
         documents = np.concatenate(right).astype(int)
         similar, values = self.similarities(split), []
-        sides = zip(self.queries(split), (self.before, self.after), self.near, strict=True)
-        for side, (asked, vectors, near) in enumerate(sides):
+        for side, (asked, vectors) in enumerate(self._sides(split)):
             measured = (
                 geometry.alignment(asked[rows], vectors[documents]),
                 geometry.uniformity(vectors),
                 geometry.anisotropy(vectors),
                 geometry.effective_rank(vectors),
-                geometry.hubness(near),
+                geometry.hubness(self.near[side]),
                 geometry.separation(similar["right"][side], similar["wrong"][side]),
             )
             values.append(measured)
-        return Measures(
-            self.names, dict(zip(BETTER, zip(*values, strict=True), strict=True)), split
-        )
+        pairs = zip(*values, strict=True)
+        return Measures(self.names, dict(zip(BETTER, pairs, strict=True)), split)
 
     def colours(self, by: str = "group") -> np.ndarray:
         """What each document is coloured by: strings for classes, numbers for amounts.
@@ -208,9 +182,6 @@ class Space:
         ``group``: the domain's groups, coarsened to ten at most; the split where it has none.
         ``split``: of the queries whose right document it is; ``none`` of no query. ``found``:
         whether a test query's first ten hold it, by which model. ``drift`` and ``overlap``.
-
-        Raises:
-            EmbkitError: for another word.
         """
         if by not in COLOURS:
             raise unknown("colour", by, COLOURS)
@@ -233,8 +204,7 @@ class Space:
         for split in self.domain.test_splits:
             right = self._right(split)
             asked[[d for row in right for d in row]] = True
-            sides = zip(self.queries(split), (self.before, self.after), strict=True)
-            for side, (queries, documents) in enumerate(sides):
+            for side, (queries, documents) in enumerate(self._sides(split)):
                 ranked, _ = exact_search(queries, documents, 10)
                 for row, known in zip(ranked, right, strict=True):
                     hits[side, np.intersect1d(row, known)] = True
@@ -249,27 +219,11 @@ class Space:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Measures(Shown):
-    """What ``geometry`` says of two models; shows itself as a table.
-
-    Args:
-        names: of the two.
-        values: measure -> (before, after).
-        split: whose queries.
-    """
+    """What ``geometry`` says of two models; shows itself as a table."""
 
     names: tuple[str, str]
-    values: dict[str, tuple[float, float]]
-    split: str
-
-    def frame(self) -> pd.DataFrame:
-        """One row a measure: before, after, change, and which way is better."""
-        import pandas as pd
-
-        rows = {
-            name: {self.names[0]: a, self.names[1]: b, "change": b - a, "better": BETTER[name]}
-            for name, (a, b) in self.values.items()
-        }
-        return pd.DataFrame(rows).T.rename_axis("measure")
+    values: dict[str, tuple[float, float]]  # measure -> (before, after)
+    split: str  # whose queries
 
     def table(self) -> Table:
         """One row a measure, on the queries of ``split``."""
@@ -288,19 +242,14 @@ def fit_space(
     *,
     methods: Sequence[str] = METHODS,
     k: int = 15,
-    min_dist: float = 0.1,
-    seed: int = 0,
 ) -> Space:
     """Two models' vectors of a domain's documents, aligned, with maps fitted once for both.
 
     Args:
         before: a model's name or folder, a Run, a SentenceTransformer, or a function.
         after: another.
-        domain: whose documents.
         methods: ``umap``, ``pca`` or both.
         k: neighbours, of UMAP and of the measures.
-        min_dist: how close UMAP may pack its points.
-        seed: of UMAP; the same inputs give the same map, and are read from disk.
 
     Raises:
         EmbkitError: fewer documents than neighbours, a run on another domain, an unknown method.
@@ -320,8 +269,7 @@ def fit_space(
     a, b = _padded(a, dim), _padded(b, dim)
     rotation = geometry.rotation(b, a)
     b = _rotated(b, rotation)
-    options: dict[str, Any] = {"k": k, "min_dist": min_dist, "seed": seed}
-    maps = {method: project(a, b, method, **options) for method in methods}
+    maps = {method: project(a, b, method, k=k) for method in methods}
     if name == other:
         name, other = f"{name}, before", f"{other}, after"
     return Space(domain, (name, other), (first, second), a, b, rotation, maps, k)

@@ -10,11 +10,10 @@ import pytest
 
 from embkit import plots
 from embkit.errors import EmbkitError
-from embkit.evaluation.changes import top_changed_queries, win_tie_loss
 from embkit.evaluation.metrics import holm, paired_test
 from embkit.evaluation.ranking import leaderboard
 from embkit.evaluation.report import Report, pareto_front
-from embkit.evaluation.scores import Scores, compare
+from embkit.evaluation.scores import Scores, compare, top_changed_queries, win_tie_loss
 from embkit.runs import store
 from embkit.search.index import BM25
 

@@ -254,15 +254,14 @@ def test_the_interval_of_a_normal_sample_is_the_textbook_one():
     low, high = bootstrap_ci(values)
     assert low == pytest.approx(values.mean() - half, abs=0.05 * half * 2)
     assert high == pytest.approx(values.mean() + half, abs=0.05 * half * 2)
-    narrow = bootstrap_ci(values, level=0.5)
-    assert low < narrow[0] < values.mean() < narrow[1] < high
+    assert low < values.mean() < high
 
 
 def test_the_interval_holds_the_truth_about_as_often_as_it_says():
     rng = np.random.default_rng(1)
     inside = 0
     for seed in range(200):
-        low, high = bootstrap_ci(rng.random(60), seed=seed, resamples=400)
+        low, high = bootstrap_ci(rng.random(60), seed=seed)
         inside += low <= 0.5 <= high
     assert 0.89 <= inside / 200 <= 0.99
 
@@ -283,14 +282,10 @@ def test_the_interval_does_not_depend_on_how_memory_is_split(monkeypatch):
     assert bootstrap_ci(values, seed=4) != whole
 
 
-@pytest.mark.parametrize(
-    ("values", "options"),
-    [([], {}), ([math.nan], {}), ([[0.1]], {}), ([0.1, 0.2], {"level": 1.0}),
-     ([0.1, 0.2], {"resamples": 0})],
-)  # fmt: skip
-def test_bad_samples(values, options):
+@pytest.mark.parametrize("values", [[], [math.nan], [[0.1]]])
+def test_bad_samples(values):
     with pytest.raises(EmbkitError):
-        bootstrap_ci(values, **options)
+        bootstrap_ci(values)
 
 
 def enumerated(differences):
@@ -465,7 +460,6 @@ def test_a_report_has_every_field_for_every_split_and_subset(report):
         else:
             p = 0.5 if row["subset"] else 0.125  # 2 of 4 and 2 of 16 sign patterns
             assert paired == [p, pytest.approx(0.1), pytest.approx([0.1, 0.1])]
-    assert list(report.frame()["approach"]) == [row["approach"] for row in report.rows]
 
 
 def test_a_saved_report_is_a_json_list_and_a_page_of_its_own(report, tmp_path):

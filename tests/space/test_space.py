@@ -336,8 +336,7 @@ def test_measures_are_those_of_geometry(space, tiny_domain):
     q = ek.encode(space.models[0], [tiny_domain.queries[i] for i in asked])
     d = ek.encode(space.models[0], [tiny_domain.corpus[i] for i in right])
     assert found.values["alignment"][0] == pytest.approx(((q - d) ** 2).sum(1).mean(), abs=1e-4)
-    frame = found.frame()
-    assert list(frame.columns) == [*space.names, "change", "better"]
+    assert found.table().head == ["", *space.names, "better"]
     assert "<table>" in found._repr_html_() and "alignment" in repr(found)
     assert space.measures().split == "known"
 
