@@ -36,7 +36,7 @@ class TruncationLab(Panel):
     """Move the slider: every model's vectors are truncated there, and searched again.
 
     The score of each size is measured when the lab is made, and kept on disk; a query is searched
-    anew for every place of the slider.
+    anew for every place of the slider. From code: ``lab.size = 32``, ``lab.query = "..."``.
 
     Args:
         models: name -> a Run, a model or its name; up to four.
@@ -45,10 +45,6 @@ class TruncationLab(Panel):
 
     Raises:
         EmbkitError: no model or too many, an empty query, a size that is no step.
-
-    Example:
-        >>> lab = TruncationLab({"plain": run}, domain)  # doctest: +SKIP
-        >>> lab.size = 32  # doctest: +SKIP
     """
 
     size = traitlets.Int(help="dimensions that are left")
@@ -135,7 +131,7 @@ class TruncationLab(Panel):
 
         settings = {"domain": self.domain.hash, "split": self.split, "sizes": sizes}
         found = kept("sizes", (asked, documents), settings, measure)["rows"].tolist()
-        return {size: tuple(row) for size, row in zip(sizes, found, strict=True)}
+        return {size: (m, low, high) for size, (m, low, high) in zip(sizes, found, strict=True)}
 
     def _score(self, asked: Vectors, documents: Vectors, size: int) -> tuple[float, float, float]:
         found = _cut_search(asked, documents, size)
