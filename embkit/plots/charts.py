@@ -130,7 +130,7 @@ def rank_change(rows: draw.Rows, query: str = "", *, k: int = 10) -> Figure:
     places, story, depth = [], [], k
     for row in rows:
         ranks = [row.get(side) for side in sides]
-        heights = [rank if rank is not None and rank <= k else None for rank in ranks]
+        heights: list[Any] = [r if r is not None and r <= k else None for r in ranks]
         if row.get("relevant"):
             depth += None in heights
             heights = [depth if height is None else height for height in heights]
@@ -140,14 +140,17 @@ def rank_change(rows: draw.Rows, query: str = "", *, k: int = 10) -> Figure:
     figure, (axes,) = draw.panels(10.4, 1.1 + 0.34 * depth)
     # each document's name on both sides, and a line between them if it is relevant
     for row, ranks, heights in places:
-        look = {"color": "#111111" if row.get("relevant") else "#555555"}
-        look["fontweight"] = "bold" if row.get("relevant") else "normal"
+        relevant = bool(row.get("relevant"))
+        ink, weight = ("#111111", "bold") if relevant else ("#555555", "normal")
         for (x, align), rank, height in zip(sides.values(), ranks, heights, strict=True):
             parts = [draw.short(row["text"], 44), str(rank or "not found")]
             text = draw.plain("  ".join(parts if align == "right" else parts[::-1]))
             if height is not None:
-                axes.text(x, height, text, ha=align, va="center", fontsize=10, **look)
-        if row.get("relevant"):
+                axes.text(
+                    x, height, text, ha=align, va="center", fontsize=10, color=ink,
+                    fontweight=weight,
+                )  # fmt: skip
+        if relevant:
             axes.plot([0.445, 0.555], heights, color=draw.color(0), marker="o", clip_on=False)
     # the columns' titles, and the border below the first k
     if depth > k:

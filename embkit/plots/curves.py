@@ -97,7 +97,8 @@ def trials(rows: draw.Rows, x: str, color: str | None = None) -> Figure:
     """
     draw.some(rows, "trials", "ek.training.sweep(recipe, domain, space).rows")
     figure, (axes,) = draw.panels(7.2, 4.2)
-    score, drawn = "dev nDCG@10", None
+    score = "dev nDCG@10"
+    drawn: Any = None
     done = [row for row in rows if row[score] is not None]
     short = [row for row in rows if row[score] is None]
     amounts = [float(row[color]) for row in rows] if color else []
@@ -213,11 +214,12 @@ def lines(
                 expected="one y for each x, in the band too",
                 hint='ek.plots.lines(x, {"name": (y, low, high)}, "x", "y")',
             )
-        y, *band = columns
+        y = columns[0]
         mark = draw.marker(number) if len(places) <= 40 else None
         axes.plot(places, y, marker=mark, label=draw.plain(name), **draw.line(number))
-        if band:
-            axes.fill_between(places, *band, color=draw.color(number), alpha=0.18, lw=0)
+        if banded:
+            _, low, high = columns
+            axes.fill_between(places, low, high, color=draw.color(number), alpha=0.18, lw=0)
         parts.append(f"{name} from {y[0]:.3g} at {places[0]:g} to {y[-1]:.3g} at {places[-1]:g}")
     if logx:
         draw.log_ticks(axes, places)

@@ -47,7 +47,8 @@ def space_maps(
         for axes, star, near, (points, _) in zip(panels, places, found, sides, strict=True):
             for neighbour in points[near]:
                 axes.plot(*np.array([star, neighbour]).T, color="black", lw=0.9, zorder=4)
-            axes.scatter(*star, marker="*", s=260, color="gold", edgecolors="black", zorder=5)
+            x, y = star
+            axes.scatter(x, y, marker="*", s=260, color="gold", edgecolors="black", zorder=5)
         figure.suptitle(draw.plain(f"★ {draw.short(query, 80)}"), fontsize=11)
         lists = [", ".join(_text(space, i, 40) for i in near[:3]) for near in found]
         text += f"; {query!r} finds {lists[0]} before and {lists[1]} after"
@@ -65,7 +66,8 @@ def space_arrows(space: Any, method: str = "umap", most: int = 200) -> Figure:
     drawn, drift = space.map(method), space.drift
     chosen = np.argsort(-drift, kind="stable")[:most]
     figure, (axes,) = draw.panels(7.6, 6.0)
-    axes.scatter(*drawn.before.T, s=_size(len(drift)), color="#cccccc", linewidths=0)
+    x, y = drawn.before.T
+    axes.scatter(x, y, s=_size(len(drift)), color="#cccccc", linewidths=0)
     start, step = drawn.before[chosen], (drawn.after - drawn.before)[chosen]
     arrows = axes.quiver(
         *start.T, *step.T, drift[chosen], cmap=draw.AMOUNTS, angles="xy", scale_units="xy", scale=1,
@@ -218,10 +220,11 @@ def _scatter(axes: Axes, points: np.ndarray, values: np.ndarray, named: bool) ->
     for number, name in enumerate(classes(values)):
         mine, rest = points[values.astype(str) == name], name in REST
         look = _mark(number, name) | {"zorder": 1 if rest else 2}
-        axes.scatter(*mine.T, s=size, linewidths=0, **look)
+        x, y = mine.T
+        axes.scatter(x, y, s=size, linewidths=0, **look)
         if named and not rest:
             axes.text(
-                *np.median(mine, axis=0), draw.plain(name, 14), ha="center", va="center",
+                np.median(x), np.median(y), draw.plain(name, 14), ha="center", va="center",
                 fontsize=9, fontweight="bold", zorder=3, bbox=_BOX,
             )  # fmt: skip
     return None

@@ -187,7 +187,8 @@ class LinkedMaps(Panel):
         from jscatter import Line
 
         self.tell()
-        self._near, lines = ((), ()), [[], []]
+        self._near = ((), ())
+        lines: tuple[list[Any], list[Any]] = ([], [])
         if self.query.strip():
             places, self._near = self.space.place(self.query, self.method, FOUND)
             low, high = self._extents()[0]

@@ -111,7 +111,7 @@ class NegativesLab(Panel):
         few = f"Mined for {len(self.pairs):,} of the {self.pairs_given:,} pairs."
         self.tell(few if len(self.pairs) < self.pairs_given else "")
 
-    def rows(self, mined: Mined) -> list[tuple[str, ...]]:
+    def rows(self, mined: Mined) -> list[tuple[str, str, str]]:
         """A few triplets, with the similarity of anchor to positive and to negative."""
         found = []
         for i in _spread(len(mined), TRIPLETS):
