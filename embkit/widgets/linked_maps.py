@@ -113,7 +113,6 @@ class LinkedMaps(Panel):
         return dict(zip(SIDES, lists, strict=True))
 
     def picture(self) -> Figure:
-        """Both maps, for readers without a kernel."""
         query = self.query.strip()
         return space_maps(self.space, self.method, self.by, query=query, selected=self.selection)
 

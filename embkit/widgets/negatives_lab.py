@@ -98,15 +98,10 @@ class NegativesLab(Panel):
         if self.range_min <= self.range_max:
             self._ends.value = (self.range_min, self.range_max)
         self.mined = mine(
-            self.domain,
-            self.pairs,
-            1,
-            model=self._vectors,
-            range_min=self.range_min,
-            range_max=self.range_max,
-            relative_margin=self.margin or None,
-            keep_relatives=self.keep_relatives,
-        )
+            self.domain, self.pairs, model=self._vectors,
+            range_min=self.range_min, range_max=self.range_max,
+            relative_margin=self.margin or None, keep_relatives=self.keep_relatives,
+        )  # fmt: skip
         self.results.value = self._html(self.mined)
         few = f"Mined for {len(self.pairs):,} of the {self.pairs_given:,} pairs."
         self.tell(few if len(self.pairs) < self.pairs_given else "")

@@ -114,7 +114,6 @@ class TemperatureLab(Panel):
         return [(self._texts[1][i], self.similarities[row, i], float(push[i])) for i in chosen]
 
     def picture(self) -> Figure:
-        """The shown batch, for readers without a kernel."""
         return batch_softmax(self._part, self.result, self.curve)
 
     def _draw(self) -> None:

@@ -108,7 +108,6 @@ class TruncationLab(Panel):
         return found
 
     def picture(self) -> Figure:
-        """The curves of nDCG@10, for readers without a kernel."""
         series = {}
         for name, rows in self.table.items():
             points = [rows[min(size, max(rows))] for size in self.sizes]
