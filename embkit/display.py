@@ -1,4 +1,4 @@
-"""Tables: the one writer of them, in a notebook, a terminal and a file. pandas does the writing."""
+"""Tables: the one writer of them, in a notebook, a terminal and a file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import html
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -59,27 +58,27 @@ class Table:
             for column in columns
         ]
 
+    def _sides(self) -> list[str]:
+        return ["right" if amount else "left" for amount in self.amounts()]
+
     def to_html(self) -> str:
         """An HTML table; every cell is text, and is escaped here."""
-        import pandas as pd
+        frame, sides = self.frame(f"\x02{{}} {BEST}\x03"), self._sides()
 
-        with pd.option_context("display.max_colwidth", None):
-            made = self.frame(f"\x02{{}} {BEST}\x03").to_html(
-                index=False, border=0, header=any(self.head)
-            )
-        sides = ["right" if amount else "left" for amount in self.amounts()]
-        for tag in ("th", "td"):
-            first, *rest = made.split(f"<{tag}>")
-            styled = zip(cycle(sides), rest, strict=False)
-            made = first + "".join(f"<{tag} style='text-align:{s}'>{text}" for s, text in styled)
-        made = re.sub("\x02(.*?)\x03", r"<b>\1</b>", made)
-        made = re.sub(r'<table [^>]*class="dataframe"[^>]*>', "<table>", made)
-        if self.caption:
-            shown = (
-                f"<caption style='caption-side:bottom;text-align:left'>{html.escape(self.caption)}"
-            )
-            made = made.replace("<table>", f"<table>{shown}</caption>", 1)
-        return made.replace('<tr style="text-align: right;">', "<tr>")
+        def line(tag: str, cells: Iterable[str]) -> str:
+            texts = [html.escape(cell.strip(), quote=False) for cell in cells]
+            styled = zip(sides, texts, strict=True)
+            inner = (f"      <{tag} style='text-align:{s}'>{text}</{tag}>\n" for s, text in styled)
+            return f"    <tr>\n{''.join(inner)}    </tr>\n"
+
+        head = f"  <thead>\n{line('th', frame.columns)}  </thead>\n" if any(self.head) else ""
+        body = "".join(line("td", row) for row in frame.to_numpy())
+        body = re.sub("\x02(.*?)\x03", r"<b>\1</b>", body)
+        style = "caption-side:bottom;text-align:left"
+        caption = f"<caption style='{style}'>{html.escape(self.caption)}</caption>"
+        return (
+            f"<table>{caption if self.caption else ''}\n{head}  <tbody>\n{body}  </tbody>\n</table>"
+        )
 
     def to_text(self) -> str:
         """Columns for a terminal; what cannot be seen is spelt out."""
@@ -87,27 +86,20 @@ class Table:
         rows = [list(frame.columns)] if any(self.head) else []
         rows = [[visible(cell) for cell in row] for row in rows + frame.to_numpy().tolist()]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = (
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        )
-        return "\n".join(lines)
+        padded = (map(str.ljust, row, widths) for row in rows)
+        return "\n".join("  ".join(cells).rstrip() for cells in padded)
 
     def to_markdown(self) -> str:
         """A table for a README."""
-        escaped = Table(
-            [markdown(name) for name in self.head],
-            [[markdown(cell) for cell in row] for row in self.cells],
-            bold=self.bold,
-        )
-        sides = ["right" if amount else "left" for amount in self.amounts()]
+        cells = [[markdown(cell) for cell in row] for row in self.cells]
+        escaped = Table([markdown(name) for name in self.head], cells, bold=self.bold)
         return escaped.frame(f"**{{}}** {BEST}").to_markdown(
-            index=False, tablefmt="pipe", disable_numparse=True, colalign=sides
+            index=False, tablefmt="pipe", disable_numparse=True, colalign=self._sides()
         )
 
     def to_latex(self) -> str:
         """A ``tabular`` with booktabs' rules, for a paper (``\\usepackage{booktabs}``)."""
-        sides = "".join("r" if amount else "l" for amount in self.amounts())
+        sides = "".join(side[0] for side in self._sides())
         frame = self.frame("\x02{}\x03")
         made = frame.to_latex(index=False, escape=True, column_format=sides)
         made = re.sub("\x02(.*?)\x03", r"\\textbf{\1}", made)
@@ -136,16 +128,8 @@ def table(
 ) -> Table:
     """A table of one mapping a row; the first row's keys, and what later ones add, are the head.
 
-    None and what a row lacks stay empty; other values are written with ``str``.
-
-    Args:
-        rows: header -> value.
-        caption: below the table.
-        bold: (row, column) of the cells that stand out.
-
-    Example:
-        >>> table([{"a": 1}, {"a": 2, "b": None}]).cells
-        [['1', ''], ['2', '']]
+    None and what a row lacks stay empty; other values are written with ``str``. ``caption`` and
+    ``bold`` as in ``Table``.
     """
     listed = list(rows)
     head = list(dict.fromkeys(name for row in listed for name in row))
@@ -154,12 +138,7 @@ def table(
 
 
 def facts(rows: Mapping[str, Any], caption: str = "") -> Table:
-    """A table of names and values, one a row, without a header.
-
-    Example:
-        >>> facts({"seconds": 3}).to_text().split()
-        ['seconds', '3']
-    """
+    """A table of names and values, one a row, without a header."""
     return Table(["", ""], [[name, str(value)] for name, value in rows.items()], caption)
 
 
@@ -170,12 +149,7 @@ def no_formula(text: Any) -> Any:
 
 
 def visible(text: str) -> str:
-    """A text with what cannot be seen spelt out, so that it cannot change a page or a terminal.
-
-    Example:
-        >>> visible("low\\u200b iron\\n")
-        'low\\\\u200b iron\\\\n'
-    """
+    """A text with what cannot be seen spelt out, so that it cannot change a page or a terminal."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 

@@ -4,34 +4,16 @@ Classes are told apart by a petroff10 colour and a second sign (hatch, marker or
 amounts are drawn in viridis.
 """
 
-from .charts import before_after, intervals, metric_bars, pareto, rank_change
-from .curves import histogram, lines, loss_curve, similarity_heatmap, temperature_softmax, trials
-from .figures import AMOUNTS, COLORS, DASHES, alt, alt_text, apply_style, png, style
-from .space import batch_softmax, map_settings, matryoshka_curve, space_arrows, space_maps
+from ..lazy import exports
 
-__all__ = [
-    "AMOUNTS",
-    "COLORS",
-    "DASHES",
-    "alt",
-    "alt_text",
-    "apply_style",
-    "batch_softmax",
-    "before_after",
-    "histogram",
-    "intervals",
-    "lines",
-    "loss_curve",
-    "map_settings",
-    "matryoshka_curve",
-    "metric_bars",
-    "pareto",
-    "png",
-    "rank_change",
-    "similarity_heatmap",
-    "space_arrows",
-    "space_maps",
-    "style",
-    "temperature_softmax",
-    "trials",
-]
+__getattr__, __dir__, __all__ = exports(
+    __name__,
+    {
+        "charts": "before_after intervals metric_bars pareto rank_change".split(),
+        "curves": (
+            "histogram lines loss_curve similarity_heatmap temperature_softmax trials".split()
+        ),
+        "figures": "AMOUNTS COLORS DASHES alt alt_text apply_style png style".split(),
+        "space": "batch_softmax map_settings matryoshka_curve space_arrows space_maps".split(),
+    },
+)

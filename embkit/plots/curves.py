@@ -13,29 +13,27 @@ from ..errors import EmbkitError
 from . import figures as draw
 
 
-@draw.styled
-def loss_curve(history: Sequence[Mapping[str, Any]]) -> Figure:
+@draw.style()
+def loss_curve(history: draw.Rows) -> Figure:
     """The training loss by step and, where it was measured, nDCG@10 on the dev split below it.
 
     Args:
         history: dicts with `step` and `loss`, or `step` and a dev score under `dev` or a key
             that holds "ndcg"; other keys are ignored.
     """
-    losses = [(row["step"], row["loss"]) for row in history if row.get("loss") is not None]
-    dev = []
+    found: dict[str, list[tuple[float, float]]] = {"loss": [], "dev nDCG@10": []}
     for row in history:
-        key = next((k for k in row if k == "dev" or "ndcg" in k.lower()), None)
-        if key is not None and row[key] is not None:
-            dev.append((row["step"], row[key]))
-    draw.some(
-        [*losses, *dev], "steps with a loss or a dev score", "ek.plots.loss_curve(run.history)"
-    )
-    series = [("loss", losses, 0)] * bool(losses) + [("dev nDCG@10", dev, 1)] * bool(dev)
-    figure = draw.figure(7.0, 2.0 + 1.5 * len(series))
+        dev = next((k for k in row if k == "dev" or "ndcg" in k.lower()), "")
+        for name, key in zip(found, ("loss", dev), strict=True):
+            if row.get(key) is not None:
+                found[name].append((row["step"], row[key]))
+    series = {name: points for name, points in found.items() if points}
+    draw.some(series, "steps with a loss or a dev score", "ek.plots.loss_curve(run.history)")
+    figure, panels = draw.panels(7.0, 2.0 + 1.5 * len(series), len(series), sharex=True)
     parts = []
-    panels = figure.subplots(len(series), 1, sharex=True, squeeze=False)[:, 0]
-    for axes, (name, points, number) in zip(panels, series, strict=True):
-        x, y = (np.asarray(column, dtype=float) for column in zip(*points, strict=True))
+    for axes, (name, points) in zip(panels, series.items(), strict=True):
+        x, y = np.array(points, dtype=float).T
+        number = list(found).index(name)
         smooth = name == "loss" and len(y) >= 20
         few = len(y) <= 40 and not smooth
         axes.plot(
@@ -54,36 +52,27 @@ def loss_curve(history: Sequence[Mapping[str, Any]]) -> Figure:
     return draw.alt(figure, f"Training curve: {'; '.join(parts)}.")
 
 
-@draw.styled
-def temperature_softmax(
-    similarities: Sequence[float],
-    temperatures: Sequence[float],
-    labels: Sequence[str] | None = None,
-) -> Figure:
+@draw.style()
+def temperature_softmax(similarities: Sequence[float], temperatures: Sequence[float]) -> Figure:
     """What each temperature makes of the same similarities: softmax(similarity / temperature).
 
     Args:
         similarities: of one anchor to its candidates, the positive first.
         temperatures: above 0, one panel each.
-        labels: one a candidate; "positive", "negative 1" … when left out.
     """
     from scipy.special import softmax
 
-    values = np.asarray(similarities, dtype=float)
-    heats = np.asarray(temperatures, dtype=float)
+    values, heats = (np.asarray(given, dtype=float) for given in (similarities, temperatures))
     if not values.size or not heats.size or not (heats > 0).all():
         raise EmbkitError(
             f"{values.size} similarities, temperatures {list(temperatures)}",
             expected="one similarity or more, and temperatures above 0",
             hint="ek.plots.temperature_softmax([0.8, 0.6, 0.3], [0.02, 0.05, 1.0])",
         )
-    if labels is None:
-        labels = ["positive", *(f"negative {n}" for n in range(1, len(values)))]
     n = len(values)
-    names = [draw.plain(draw.short(label, 18)) for label in labels]
+    names = ["positive", *(f"negative {i}" for i in range(1, n))]
     colors, hatches = [draw.color(0)] + [draw.color(1)] * (n - 1), [""] + ["///"] * (n - 1)
-    figure = draw.figure(1.2 + 2.6 * len(heats), 3.6)
-    panels = figure.subplots(1, len(heats), sharey=True, squeeze=False)[0]
+    figure, panels = draw.panels(1.2 + 2.6 * len(heats), 3.6, 1, len(heats), sharey=True)
     parts = []
     for axes, heat in zip(panels, heats, strict=True):
         weights = softmax(values / heat)
@@ -98,52 +87,49 @@ def temperature_softmax(
     return draw.alt(figure, f"Softmax of the same similarities: {'; '.join(parts)}.")
 
 
-@draw.styled
-def trials(rows: Sequence[Mapping[str, Any]], x: str, color: str | None = None) -> Figure:
+@draw.style()
+def trials(rows: draw.Rows, x: str, color: str | None = None) -> Figure:
     """What a sweep tried: a setting against the dev score; what was cut short as a cross.
 
     Args:
-        rows: of ``sweep(...).rows``.
         x: a setting, drawn on a scale of logarithms where it spans a factor of five.
         color: another setting, shown as an amount of colour.
     """
     draw.some(rows, "trials", "ek.training.sweep(recipe, domain, space).rows")
-    figure, axes = draw.axes(7.2, 4.2)
-    done = [row for row in rows if row["dev nDCG@10"] is not None]
-    short = [row for row in rows if row["dev nDCG@10"] is None]
-    amounts = [float(row[color]) for row in rows] if color else [0.0]
+    figure, (axes,) = draw.panels(7.2, 4.2)
+    score = "dev nDCG@10"
     drawn: Any = None
-    for part, marker, y, name in (
-        (done, "o", "dev nDCG@10", "all pairs"),
-        (short, "X", "small", "cut short after a quarter"),
-    ):
+    done = [row for row in rows if row[score] is not None]
+    short = [row for row in rows if row[score] is None]
+    amounts = [float(row[color]) for row in rows] if color else []
+    parts = ((done, "o", score, "all pairs"), (short, "X", "small", "cut short after a quarter"))
+    for part, mark, y, name in parts:
+        look: dict[str, Any] = {"marker": mark, "s": 70, "label": name}
+        if color:
+            look |= {"c": [float(row[color]) for row in part], "cmap": draw.AMOUNTS}
+            look |= {"vmin": min(amounts), "vmax": max(amounts)}
+            look |= {"edgecolors": draw.INK, "linewidths": 0.8}
         if part:
-            look: dict[str, Any] = {"marker": marker, "s": 70, "label": name}
-            if color:
-                look |= {"c": [float(r[color]) for r in part], "cmap": draw.AMOUNTS}
-                look |= {"vmin": min(amounts), "vmax": max(amounts)}
-                look |= {"edgecolors": "#222222", "linewidths": 0.8}
             drawn = axes.scatter([row[x] for row in part], [row[y] for row in part], **look)
     if color:
         figure.colorbar(drawn, ax=axes, label=draw.plain(color))
     values = [float(row[x]) for row in rows]
     if min(values) > 0 and max(values) >= 5 * min(values):
         axes.set_xscale("log")
-    axes.set(xlabel=draw.plain(x.replace("_", " ")), ylabel="dev nDCG@10")
+    axes.set(xlabel=draw.plain(x.replace("_", " ")), ylabel=score)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
-    best = max(done, key=lambda row: row["dev nDCG@10"], default=None)
-    told = f"; the best, {best['dev nDCG@10']:.3f}, at {best[x]:g}" if best else ""
+    best = max(done, key=lambda row: row[score], default=None)
+    told = f"; the best, {best[score]:.3f}, at {best[x]:g}" if best else ""
     text = f"Dev nDCG@10 by {x}: {len(done)} trials on all pairs, {len(short)} cut short{told}."
     return draw.alt(figure, text)
 
 
-@draw.styled
+@draw.style()
 def histogram(values_by_name: Mapping[str, Sequence[float]], xlabel: str, bins: int = 30) -> Figure:
     """Histograms over the same bins, one outline a name, with its median as a vertical line.
 
     Args:
         values_by_name: name → numbers; the counts are shares, so that sizes may differ.
-        xlabel: what the numbers are, with their unit.
         bins: how many, over the range of all the numbers.
     """
     samples = {name: np.asarray(values, dtype=float) for name, values in values_by_name.items()}
@@ -156,7 +142,7 @@ def histogram(values_by_name: Mapping[str, Sequence[float]], xlabel: str, bins: 
                 hint="drop the name, or the values that are not finite",
             )
     edges = np.histogram_bin_edges(np.concatenate(list(samples.values())), bins)
-    figure, axes = draw.axes(6.8, 4.0)
+    figure, (axes,) = draw.panels(6.8, 4.0)
     parts = []
     for number, (name, sample) in enumerate(samples.items()):
         share = np.histogram(sample, edges)[0] / len(sample)
@@ -171,17 +157,12 @@ def histogram(values_by_name: Mapping[str, Sequence[float]], xlabel: str, bins: 
     return draw.alt(figure, f"Histogram of {xlabel}: {'; '.join(parts)}.")
 
 
-@draw.styled
-def similarity_heatmap(
-    matrix: Any, row_labels: Sequence[str], col_labels: Sequence[str], label: str = "similarity"
-) -> Figure:
-    """A matrix of similarities as colours, with the numbers where they fit.
+@draw.style()
+def similarity_heatmap(matrix: Any, row_labels: Sequence[str], col_labels: Sequence[str]) -> Figure:
+    """A matrix of similarities, (rows, columns), as colours, with the numbers where they fit.
 
-    Args:
-        matrix: (rows, columns) numbers.
-        row_labels: one a row, such as the queries.
-        col_labels: one a column, such as the documents.
-        label: what the numbers are.
+    Raises:
+        EmbkitError: unless there is one label a row, such as a query, and one a column.
     """
     values = np.asarray(matrix, dtype=float)
     if values.shape != (len(row_labels), len(col_labels)) or not values.size:
@@ -192,46 +173,37 @@ def similarity_heatmap(
             hint="ek.plots.similarity_heatmap(queries @ docs.T, query_texts, doc_texts)",
         )
     height, width = values.shape
-    figure, axes = draw.axes(min(4.0 + 0.62 * width, 12), min(2.2 + 0.42 * height, 11))
+    figure, (axes,) = draw.panels(min(4.0 + 0.62 * width, 12), min(2.2 + 0.42 * height, 11))
     image = axes.imshow(values, cmap=draw.AMOUNTS, aspect="auto")
-    axes.set_xticks(
-        range(width), [draw.plain(draw.short(t, 28)) for t in col_labels], rotation=35, ha="right"
-    )
-    axes.set_yticks(range(height), [draw.plain(draw.short(t, 36)) for t in row_labels])
+    names = [draw.plain(text, 28) for text in col_labels]
+    axes.set_xticks(range(width), names, rotation=35, ha="right")
+    axes.set_yticks(range(height), [draw.plain(text, 36) for text in row_labels])
     axes.grid(visible=False)
     if values.size <= 150 and width <= 15:
         middle = (values.min() + values.max()) / 2
         for (row, column), value in np.ndenumerate(values):
             ink = "black" if value > middle else "white"
             axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=ink, fontsize=9)
-    figure.colorbar(image, ax=axes, label=draw.plain(label))
+    figure.colorbar(image, ax=axes, label="similarity")
     row, column = divmod(int(np.nanargmax(values)), width)
-    text = f"Heat map of {label}, {height} by {width}; the highest, {values[row, column]:.2f}, "
+    text = f"Heat map of similarity, {height} by {width}; the highest, {values[row, column]:.2f}, "
     text += f"is between {row_labels[row]!r} and {col_labels[column]!r}."
     return draw.alt(figure, text)
 
 
-@draw.styled
+@draw.style()
 def lines(
-    x: Sequence[float],
-    series: Mapping[str, Any],
-    xlabel: str,
-    ylabel: str,
-    *,
-    logx: bool = False,
+    x: Sequence[float], series: Mapping[str, Any], xlabel: str, ylabel: str, *, logx: bool = False
 ) -> Figure:
     """Lines over a shared x, each with a band where one is given.
 
     Args:
-        x: the places; all lines share them.
         series: name → y, or name → (y, low, high) for a band.
-        xlabel: with its unit.
-        ylabel: with its unit.
         logx: whether x is spaced by its logarithm, with its own values as ticks.
     """
     places = np.asarray(x, dtype=float)
     draw.some(series, "lines", 'ek.plots.lines(x, {"name": y}, "x", "y")')
-    figure, axes = draw.axes(6.8, 4.0)
+    figure, (axes,) = draw.panels(6.8, 4.0)
     parts = []
     for number, (name, given) in enumerate(series.items()):
         banded = isinstance(given, tuple) and len(given) == 3 and np.ndim(given[0]) == 1
@@ -246,7 +218,8 @@ def lines(
         mark = draw.marker(number) if len(places) <= 40 else None
         axes.plot(places, y, marker=mark, label=draw.plain(name), **draw.line(number))
         if banded:
-            draw.band(axes, number, places, *columns)
+            _, low, high = columns
+            axes.fill_between(places, low, high, color=draw.color(number), alpha=0.18, lw=0)
         parts.append(f"{name} from {y[0]:.3g} at {places[0]:g} to {y[-1]:.3g} at {places[-1]:g}")
     if logx:
         draw.log_ticks(axes, places)

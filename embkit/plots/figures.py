@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import io
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import matplotlib
 from cycler import cycler
@@ -21,7 +21,7 @@ HATCHES = ("", "///", "...", "xxx", "\\\\\\", "ooo", "++", "--", "**", "||")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 AMOUNTS = "viridis"
-GREY, LIGHT = "#666666", "#bbbbbb"
+INK, GREY, LIGHT = "#222222", "#666666", "#bbbbbb"
 _STYLE: Any = {
     "font.size": 11,
     "axes.titlesize": 12,
@@ -42,7 +42,7 @@ _STYLE: Any = {
     "axes.facecolor": "white",
     "image.cmap": AMOUNTS,
 }
-Draw = TypeVar("Draw", bound=Callable[..., Figure])
+Rows = Sequence[Mapping[str, Any]]  # of results, as a Report's
 
 
 class Picture(Figure):
@@ -84,33 +84,19 @@ def png(figure: Figure, dpi: int = 110) -> bytes:
     """A figure as PNG, with its text in the file's description."""
     file = io.BytesIO()
     note = {"Description": alt_text(figure), "Software": None}
-    with style():  # some settings, such as a hatch's width, are read while drawing
+    with style(), warnings.catch_warnings():  # a hatch's width, for one, is read while drawing
+        warnings.filterwarnings("ignore", message="Glyph")  # an emoji that the font lacks
         figure.savefig(file, format="png", dpi=dpi, facecolor="white", metadata=note)
     return file.getvalue()
 
 
-def styled(draw: Draw) -> Draw:
-    """A function that draws in the course's style."""
-
-    @functools.wraps(draw)
-    def wrapper(*args: Any, **options: Any) -> Figure:
-        with style():
-            return draw(*args, **options)
-
-    return cast(Draw, wrapper)
-
-
-def figure(width: float, height: float) -> Figure:
-    """An empty figure that pyplot does not keep, in inches."""
-    made = Picture(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(made)
-    return made
-
-
-def axes(width: float, height: float) -> tuple[Figure, Axes]:
-    """A figure with one pair of axes."""
-    made = figure(width, height)
-    return made, made.subplots()
+def panels(
+    width: float, height: float, rows: int = 1, columns: int = 1, **options: Any
+) -> tuple[Figure, list[Axes]]:
+    """A figure that pyplot does not keep, in inches, and its axes; options as ``subplots``'."""
+    figure = Picture(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, list(figure.subplots(rows, columns, squeeze=False, **options).flat)
 
 
 def color(number: int) -> Any:
@@ -126,11 +112,6 @@ def marker(number: int) -> str:
 def line(number: int) -> dict[str, Any]:
     """Colour and dashes of a line."""
     return {"color": color(number), "ls": DASHES[number % len(DASHES)]}
-
-
-def band(axes: Axes, number: int, x: Any, y: Any, low: Any, high: Any) -> None:
-    """The interval around a line."""
-    axes.fill_between(x, low, high, color=color(number), alpha=0.18, lw=0)
 
 
 def area(number: int) -> dict[str, Any]:
@@ -151,11 +132,20 @@ def log_ticks(axes: Axes, places: Iterable[float]) -> None:
     axes.minorticks_off()
 
 
-def rows_with(report: Any, metric: str) -> list[Mapping[str, Any]]:
+def rows_with(report: Any, metric: str) -> Rows:
     """A report's rows, or rows, that have a metric; fails where none has."""
     rows = [row for row in getattr(report, "rows", report) if row.get(metric) is not None]
     some(rows, f"rows with {metric!r}", "report = ek.compare([...])")
     return rows
+
+
+def by_place(rows: Rows) -> dict[str, dict[str, Mapping[str, Any]]]:
+    """Split, its subset in a second line -> what an approach is called -> its row."""
+    found: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for row in rows:
+        place = str(row["split"]) + (f"\n{row['subset']}" if row.get("subset") else "")
+        found.setdefault(place, {})[name(row)] = row
+    return found
 
 
 def spread(row: Mapping[str, Any], metric: str) -> list[list[float]]:
@@ -163,11 +153,6 @@ def spread(row: Mapping[str, Any], metric: str) -> list[list[float]]:
     value = row[metric]
     low, high = row.get(f"{metric}_ci") or (value, value)
     return [[max(value - low, 0.0)], [max(high - value, 0.0)]]
-
-
-def place(row: Mapping[str, Any]) -> str:
-    """A row's split, and its subset in a second line."""
-    return str(row["split"]) + (f"\n{row['subset']}" if row.get("subset") else "")
 
 
 def name(row: Mapping[str, Any]) -> str:
@@ -181,9 +166,11 @@ def metric(name: str) -> str:
     return {"ndcg": "nDCG", "mrr": "MRR", "map": "MAP"}.get(stem, stem) + at + depth
 
 
-def plain(text: str) -> str:
-    """Text that matplotlib takes as it is: no formulas, no control characters, no hidden legend."""
-    safe = "".join(c if c.isprintable() or c == "\n" else "?" for c in str(text))
+def plain(text: str, most: int = 0) -> str:
+    """Text that matplotlib takes as it is: no formulas, no control characters, no hidden legend;
+    if ``most`` is given, on one line of so many characters."""
+    text = short(text, most) if most else str(text)
+    safe = "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
     safe = safe.replace("$", r"\$")
     return f"\u200b{safe}" if safe.startswith("_") else safe
 

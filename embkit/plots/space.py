@@ -3,78 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..errors import EmbkitError, unknown
+from ..errors import EmbkitError
 from . import figures as draw
+
+if TYPE_CHECKING:
+    from ..losses.in_batch import BatchLoss
 
 SIDES = ("before", "after")
 REST = ("none", "other", "not asked")  # classes that are drawn grey, beneath the others
 MOST_CLASSES = len(draw.COLORS)
+_BOX = {"facecolor": "white", "alpha": 0.7, "pad": 1, "edgecolor": draw.GREY, "lw": 0.5}
 
 
-@draw.styled
+@draw.style()
 def space_maps(
-    space: Any,
-    method: str = "umap",
-    by: str = "group",
-    *,
-    query: str = "",
-    selected: Sequence[int] = (),
+    space: Any, method: str = "umap", by: str = "group", *, query: str = "", selected: Any = ()
 ) -> Figure:
     """The same documents before and after on one map, its trustworthiness under each side.
 
     Args:
-        space: from ``ek.space.fit_space``.
-        method: ``umap`` or ``pca``.
-        by: colour, as in ``Space.colours``.
+        space: from ``ek.space.fit_space``; ``method`` and ``by`` are its maps and colours.
         query: a star where it falls, joined with the documents that it finds.
         selected: numbers of documents that are ringed on both sides.
     """
     drawn, values = space.map(method), space.colours(by)
-    figure, panels = _panels(len(values), SIDES)
-    sides = (drawn.before, drawn.after)
-    for axes, points, name, trust in zip(panels, sides, space.names, drawn.trust, strict=True):
-        last = _scatter(axes, points, values, named=by == "group")
-        axes.set(title=draw.plain(draw.short(name, 48)), xlabel=f"trustworthiness {trust:.3f}")
-        if len(selected):
+    names = [draw.short(name, 48) for name in space.names]
+    sides = [(drawn.before, drawn.trust[0]), (drawn.after, drawn.trust[1])]
+    figure, panels = _maps(names, sides, values, by, share=True)
+    if len(selected):
+        for axes, (points, _) in zip(panels, sides, strict=True):
             x, y = points[list(selected)].T
             axes.scatter(x, y, s=60, facecolors="none", edgecolors="black", linewidths=1.2)
+    text = f"{drawn.title} of {len(values):,} documents, {space.names[0]} and {space.names[1]}, "
+    text += f"coloured by {by}; trustworthiness {drawn.trust[0]:.3f} and {drawn.trust[1]:.3f}"
     if query:
         places, found = space.place(query, method)
-        for axes, star, near, points in zip(panels, places, found, sides, strict=True):
+        for axes, star, near, (points, _) in zip(panels, places, found, sides, strict=True):
             for neighbour in points[near]:
                 axes.plot(*np.array([star, neighbour]).T, color="black", lw=0.9, zorder=4)
             x, y = star
             axes.scatter(x, y, marker="*", s=260, color="gold", edgecolors="black", zorder=5)
         figure.suptitle(draw.plain(f"★ {draw.short(query, 80)}"), fontsize=11)
-    _key(figure, panels[1], values, last, by)
-    text = f"{drawn.title} of {len(values):,} documents, {space.names[0]} and {space.names[1]}, "
-    text += f"coloured by {by}; trustworthiness {drawn.trust[0]:.3f} and {drawn.trust[1]:.3f}"
-    if query:
-        lists = [", ".join(draw.short(_text(space, i), 40) for i in near[:3]) for near in found]
+        lists = [", ".join(_text(space, i, 40) for i in near[:3]) for near in found]
         text += f"; {query!r} finds {lists[0]} before and {lists[1]} after"
     return draw.alt(figure, f"{text}.")
 
 
-@draw.styled
+@draw.style()
 def space_arrows(space: Any, method: str = "umap", most: int = 200) -> Figure:
     """Where documents went: an arrow from before to after for those that drifted most.
 
-    Args:
-        space: from ``ek.space.fit_space``.
-        method: ``umap`` or ``pca``.
-        most: arrows; the text of the furthest ten is in the picture's own text.
+    The text of the furthest ten is in the picture's own text.
     """
     if most < 1:
         raise EmbkitError(f"most={most}", expected="1 arrow or more", hint="most=200")
     drawn, drift = space.map(method), space.drift
     chosen = np.argsort(-drift, kind="stable")[:most]
-    figure, axes = draw.axes(7.6, 6.0)
+    figure, (axes,) = draw.panels(7.6, 6.0)
     x, y = drawn.before.T
     axes.scatter(x, y, s=_size(len(drift)), color="#cccccc", linewidths=0)
     start, step = drawn.before[chosen], (drawn.after - drawn.before)[chosen]
@@ -84,66 +75,53 @@ def space_arrows(space: Any, method: str = "umap", most: int = 200) -> Figure:
     )  # fmt: skip
     figure.colorbar(arrows, ax=axes, label="drift (1 - cosine)")
     _bare(axes)
+    axes.set_aspect("equal")
     axes.set(
         title=draw.plain(f"the {len(chosen)} documents that moved most, of {len(drift):,}"),
         xlabel=f"grey: before; arrows end after; trustworthiness {drawn.trust[1]:.3f}",
     )
-    told = "; ".join(f"{draw.short(_text(space, i), 60)} {drift[i]:.2f}" for i in chosen[:10])
+    told = "; ".join(f"{_text(space, i, 60)} {drift[i]:.2f}" for i in chosen[:10])
     return draw.alt(figure, f"{drawn.title} with arrows from before to after. Most drift: {told}.")
 
 
-@draw.styled
-def map_settings(
-    maps: Mapping[str, Any], colours: Sequence[Any], *, side: str = "after", by: str = "group"
-) -> Figure:
-    """The same points under several settings, a panel each, trustworthiness under each.
+@draw.style()
+def map_settings(maps: Mapping[str, Any], colours: Sequence[Any], *, by: str = "group") -> Figure:
+    """The same points, after, under several settings, a panel each, trustworthiness under each.
 
     Args:
         maps: title -> Map, of the same texts.
-        colours: one a text: strings for classes, numbers for amounts.
-        side: ``before`` or ``after``.
-        by: what the colours are.
+        colours: one a text: strings for classes, numbers for amounts; what they are is ``by``.
     """
     draw.some(maps, "maps", 'maps = {"5 neighbours": ek.space.project(a, b, k=5)}')
-    if side not in SIDES:
-        raise unknown("side", side, SIDES)
-    values = np.asarray(colours)
-    figure, panels = _panels(len(values), maps, share=False)
-    parts = []
-    for axes, (name, drawn) in zip(panels, maps.items(), strict=True):
-        points, trust = getattr(drawn, side), drawn.trust[SIDES.index(side)]
+    values, sides = np.asarray(colours), [(drawn.after, drawn.trust[1]) for drawn in maps.values()]
+    for name, (points, _) in zip(maps, sides, strict=True):
         if len(points) != len(values):
             raise EmbkitError(
                 f"{len(points)} points in {name!r} and {len(values)} colours",
                 expected="one colour a text, in every map",
                 hint="project the same texts with each setting",
             )
-        last = _scatter(axes, points, values, named=by == "group")
-        axes.set(title=draw.plain(name), xlabel=f"trustworthiness {trust:.3f}")
-        parts.append(f"{name}, trustworthiness {trust:.3f}")
-    _key(figure, panels[-1], values, last, by)
+    figure, _ = _maps(maps, sides, values, by, share=False)
+    parts = [f"{n}, trustworthiness {trust:.3f}" for n, (_, trust) in zip(maps, sides, strict=True)]
     text = f"{len(values):,} texts mapped in {len(maps)} ways: {'; '.join(parts)}."
     return draw.alt(figure, text)
 
 
-@draw.styled
+@draw.style()
 def matryoshka_curve(tables: Mapping[str, Any], split: str) -> Figure:
     """nDCG@10 by dimensions with bands, one line a model; filled marks are sizes it was taught.
 
-    Args:
-        tables: name -> DimensionScores, from ``ek.evaluate_sizes``.
-        split: the test split that is shown.
+    ``tables`` are name -> DimensionScores, from ``ek.evaluate_sizes``.
     """
     draw.some(tables, "models", '{"plain": ek.evaluate_sizes(run, domain)}')
-    figure, axes = draw.axes(7.0, 4.2)
+    figure, (axes,) = draw.panels(7.0, 4.2)
     ticks, parts = set(), []
     for number, (name, sizes) in enumerate(tables.items()):
-        places = list(sizes.scores)
+        places, colour = list(sizes.scores), draw.color(number)
         means, low, high = sizes.band(split)
         axes.plot(places, means, label=draw.plain(name), **draw.line(number))
-        draw.band(axes, number, places, means, low, high)
+        axes.fill_between(places, low, high, color=colour, alpha=0.18, lw=0)
         for place, mean in zip(places, means, strict=True):
-            colour = draw.color(number)
             inner = colour if place in sizes.trained else "white"
             axes.plot(place, mean, draw.marker(number), color=colour, mfc=inner)
         ticks |= set(places)
@@ -154,56 +132,70 @@ def matryoshka_curve(tables: Mapping[str, Any], split: str) -> Figure:
     return draw.alt(figure, f"nDCG@10 on {split} by dimensions: {'; '.join(parts)}.")
 
 
-@draw.styled
-def batch_softmax(similarities: Any, temperature: float, curve: Mapping[float, float]) -> Figure:
+def batch_matrices(
+    similarities: np.ndarray, found: BatchLoss
+) -> dict[str, tuple[np.ndarray, dict[str, Any]]]:
+    """Title -> a matrix of a batch, and how ``imshow`` colours it."""
+    push = float(np.abs(found.gradient).max()) or 1.0
+    return {
+        "similarity": (similarities, {"cmap": draw.AMOUNTS}),
+        "softmax of each row": (found.softmax, {"cmap": draw.AMOUNTS, "vmin": 0, "vmax": 1}),
+        "gradient by similarity": (found.gradient, {"cmap": "PuOr", "vmin": -push, "vmax": push}),
+    }
+
+
+@draw.style()
+def batch_softmax(
+    similarities: np.ndarray, found: BatchLoss, curve: Mapping[float, float]
+) -> Figure:
     """A batch at one temperature: similarities, softmax, gradient; and the loss at others.
 
     Args:
         similarities: of each query (row) to each document, the right ones on the diagonal.
-        temperature: above 0.
+        found: ``batch_loss`` of them.
         curve: temperature -> loss of the same batch.
     """
-    from ..losses.in_batch import batch_loss
-
-    values = np.asarray(similarities, float)
-    found = batch_loss(values, temperature)
-    figure = draw.figure(13.0, 3.6)
-    panels = figure.subplots(1, 4, width_ratios=[1, 1, 1, 1.15])
-    push = float(np.abs(found.gradient).max()) or 1.0
-    looks: tuple[dict[str, Any], ...] = (
-        {"cmap": draw.AMOUNTS},
-        {"cmap": draw.AMOUNTS, "vmin": 0, "vmax": 1},
-        {"cmap": "PuOr", "vmin": -push, "vmax": push},
-    )
-    titles = ("similarity", "softmax of each row", "gradient by similarity")
-    matrices = (values, found.softmax, found.gradient)
-    for axes, matrix, title, look in zip(panels[:3], matrices, titles, looks, strict=True):
+    figure, panels = draw.panels(13.0, 3.6, 1, 4, width_ratios=[1, 1, 1, 1.15])
+    matrices = batch_matrices(similarities, found)
+    for axes, (title, (matrix, look)) in zip(panels, matrices.items(), strict=False):
         figure.colorbar(axes.imshow(matrix, **look), ax=axes, shrink=0.75)
-        axes.set(title=title, xlabel="documents", ylabel="queries", xticks=[], yticks=[])
-        axes.grid(visible=False)
-    panels[3].plot(list(curve), list(curve.values()), color=draw.color(0))
-    panels[3].plot(temperature, found.loss, "o", color=draw.color(1), ms=9)
-    panels[3].set(xscale="log", xlabel="temperature", title=f"loss {found.loss:.3f}")
-    text = f"A batch of {len(values)} pairs at temperature {temperature:g}: loss {found.loss:.3f}, "
-    text += f"the right documents' mean share {found.right:.2f}, the hardest negative's share of "
-    return draw.alt(figure, f"{text}the push {found.hardest:.2f}.")
+        _bare(axes)
+        axes.set(title=title, xlabel="documents", ylabel="queries")
+    axes = panels[-1]
+    axes.plot(list(curve), list(curve.values()), color=draw.color(0))
+    axes.plot(found.temperature, found.loss, "o", color=draw.color(1), ms=9)
+    axes.set(xscale="log", xlabel="temperature", title=f"loss {found.loss:.3f}")
+    text = f"A batch of {len(similarities)} pairs at temperature {found.temperature:g}: "
+    text += f"loss {found.loss:.3f}, the right documents' mean share {found.right:.2f}, "
+    return draw.alt(figure, f"{text}the hardest negative's share of the push {found.hardest:.2f}.")
 
 
-def _panels(points: int, names: Any, *, share: bool = True) -> tuple[Figure, list[Axes]]:
-    draw.some(range(points), "documents", "a domain with documents")
-    width = 4.4 if len(names) <= 2 else 3.5
-    figure = draw.figure(1.2 + width * len(names), width)
-    panels = figure.subplots(1, len(names), sharex=share, sharey=share, squeeze=False)[0]
-    for axes in panels:
-        _bare(axes, "box" if share else "datalim")
-    return figure, list(panels)
+def _maps(
+    names: Any, sides: Sequence[tuple[np.ndarray, float]], values: np.ndarray, by: str, share: bool
+) -> tuple[Figure, list[Axes]]:
+    """A panel for each (points, trustworthiness), and one key of their colours."""
+    draw.some(values, "documents", "a domain with documents")
+    width = 4.4 if len(sides) <= 2 else 3.5
+    size = 1.2 + width * len(sides), width
+    figure, panels = draw.panels(*size, 1, len(sides), sharex=share, sharey=share)
+    for axes, name, (points, trust) in zip(panels, names, sides, strict=True):
+        last = _scatter(axes, points, values, named=by == "group")
+        _bare(axes)
+        axes.set_aspect("equal", adjustable="box" if share else "datalim")
+        axes.set(title=draw.plain(name), xlabel=f"trustworthiness {trust:.3f}")
+    if last is not None:
+        figure.colorbar(last, ax=panels[-1], label=draw.plain(by))
+        return figure, panels
+    for number, name in enumerate(classes(values)):
+        panels[-1].scatter([], [], s=40, label=draw.plain(name, 24), **_mark(number, name))
+    draw.legend(panels[-1])
+    return figure, panels
 
 
-def _bare(axes: Axes, fit: Literal["box", "datalim"] = "box") -> None:
+def _bare(axes: Axes) -> None:
     """Axes whose numbers mean nothing have none."""
     axes.set(xticks=[], yticks=[])
     axes.grid(visible=False)
-    axes.set_aspect("equal", adjustable=fit)
 
 
 def _size(points: int) -> float:
@@ -226,20 +218,16 @@ def _scatter(axes: Axes, points: np.ndarray, values: np.ndarray, named: bool) ->
         x, y = points[order].T
         return axes.scatter(x, y, c=values[order], cmap=draw.AMOUNTS, s=size, linewidths=0)
     for number, name in enumerate(classes(values)):
-        mine = points[values.astype(str) == name]
-        rest = name in REST
+        mine, rest = points[values.astype(str) == name], name in REST
+        look = _mark(number, name) | {"zorder": 1 if rest else 2}
         x, y = mine.T
-        axes.scatter(x, y, s=size, linewidths=0, zorder=1 if rest else 2, **_mark(number, name))
+        axes.scatter(x, y, s=size, linewidths=0, **look)
         if named and not rest:
-            x, y = np.median(mine, axis=0)
             axes.text(
-                x, y, draw.plain(draw.short(name, 14)), ha="center", va="center",
+                np.median(x), np.median(y), draw.plain(name, 14), ha="center", va="center",
                 fontsize=9, fontweight="bold", zorder=3, bbox=_BOX,
             )  # fmt: skip
     return None
-
-
-_BOX = {"facecolor": "white", "alpha": 0.7, "pad": 1, "edgecolor": draw.GREY, "lw": 0.5}
 
 
 def _mark(number: int, name: str) -> dict[str, Any]:
@@ -248,15 +236,5 @@ def _mark(number: int, name: str) -> dict[str, Any]:
     return {"marker": draw.marker(number), "color": color}
 
 
-def _key(figure: Figure, axes: Axes, values: np.ndarray, last: Any, by: str) -> None:
-    """A colour bar for amounts, a legend for classes."""
-    if last is not None:
-        figure.colorbar(last, ax=axes, label=draw.plain(by))
-        return
-    for number, name in enumerate(classes(values)):
-        axes.scatter([], [], s=40, label=draw.plain(draw.short(name, 24)), **_mark(number, name))
-    draw.legend(axes)
-
-
-def _text(space: Any, number: int) -> str:
-    return space.domain.corpus[space.ids[number]]
+def _text(space: Any, number: int, most: int) -> str:
+    return draw.short(space.domain.corpus[space.ids[number]], most)

@@ -18,9 +18,7 @@ KEYS = {str(grade): f"{name}: {MEANINGS[grade]}" for grade, name in GRADES.items
 KEYS |= {"Backspace": "undo: back, and the grade taken back", "ArrowRight": "skip: it comes again"}
 DOUBLE_PRESS = 0.25  # seconds within which nobody has read the next document
 
-ESM = (
-    SCRIPT
-    + """
+ESM = """
 export default { render({ model, el }) {
   const send = (key) => model.send({ key, item: model.get("position") });
   const root = make("div", el, { class: "embkit-annotator", tabindex: 0, role: "group",
@@ -63,7 +61,6 @@ export default { render({ model, el }) {
   return follow(model, update);
 } };
 """
-)
 
 CSS = """
 .embkit-annotator { max-width: 46em; padding: 12px; border-radius: 4px;
@@ -90,24 +87,21 @@ class Annotator(Page):
 
     Args:
         tasks: what is to be judged, from ``candidates``.
-        store: where decisions are kept.
-        annotator: who judges.
 
     Raises:
         EmbkitError: no tasks, no store, or no name.
     """
 
-    _esm, _css = ESM, CSS
+    _esm, _css = SCRIPT + ESM, CSS
     query, document, annotator = (traitlets.Unicode().tag(sync=True) for _ in range(3))
     position, done, total = (traitlets.Int().tag(sync=True) for _ in range(3))  # from 0 to total
     buttons = traitlets.List(list(map(list, KEYS.items()))).tag(sync=True)
 
     def __init__(self, tasks: Sequence[Task], store: LabelStore, annotator: str = "me") -> None:
         if not isinstance(store, LabelStore) or not tasks:
-            given = f"Annotator() was given {len(tasks or ())} tasks and {type(store).__name__}"
             tasks_of = "ek.pairs.candidates(domain, 'train', models)"
             raise EmbkitError(
-                given,
+                f"Annotator() was given {len(tasks or ())} tasks and {type(store).__name__}",
                 expected="tasks from candidates() and a LabelStore",
                 hint=f"ek.widgets.Annotator({tasks_of}, ek.pairs.LabelStore(domain))",
             )
@@ -115,41 +109,41 @@ class Annotator(Page):
         self.tasks, self.store = tuple(tasks), store
         place = {task.pair: i for i, task in enumerate(self.tasks)}
         self._steps = [(place[pair], True) for pair in self._judged() if pair in place]
-        self._show(self._open_after(-1), "", since=float("-inf"))
+        self._show(self._open_after(-1), "")
 
     def press(self, key: str) -> None:
         """Does what the key does: ``"2"``, ``"1"``, ``"0"``, ``"Backspace"``, ``"ArrowRight"``."""
-        with self.told():
-            self._press(str(key))
+        self.guarded(self._press)(str(key))
 
     def _press(self, key: str) -> None:
         at = self.position
         if key not in KEYS:
-            self.message = f"{key!r} does nothing. Keys: {', '.join(KEYS)}"
+            self.tell(f"{key!r} does nothing. Keys: {', '.join(KEYS)}")
         elif key == "Backspace" and not self._steps:
-            self.message = "There is nothing to take back."
+            self.tell("There is nothing to take back.")
         elif key == "Backspace":
             before, graded = self._steps[-1]
             if graded:
                 self.store.label(*self.tasks[before].pair, None, annotator=self.annotator)
             self._steps.pop()
-            self._show(before, "Taken back." if graded else "Back.", since=float("-inf"))
+            self._show(before, "Taken back." if graded else "Back.")
         elif at == self.total:
-            self.message = "All are judged. Backspace takes the last one back."
-        elif key == "ArrowRight":
-            self._steps.append((at, False))
-            self._show(self._open_after(at), "Skipped: it comes again after the others.")
+            self.tell("All are judged. Backspace takes the last one back.")
         else:
-            self.store.label(*self.tasks[at].pair, int(key), annotator=self.annotator)
-            self._steps.append((at, True))
-            self._show(self._open_after(at), f"Kept: {GRADES[int(key)]}. Backspace takes it back.")
+            graded, said = key != "ArrowRight", "Skipped: it comes again after the others."
+            if graded:
+                self.store.label(*self.tasks[at].pair, int(key), annotator=self.annotator)
+                said = f"Kept: {GRADES[int(key)]}. Backspace takes it back."
+            self._steps.append((at, graded))
+            self._show(self._open_after(at), said)
+            self._shown = time.monotonic()
 
     def heard(self, content: Any) -> None:
         """A key from the page, with the item that was on the screen when it was pressed."""
-        item, key = content.get("item"), str(content.get("key"))
+        key = str(content.get("key"))
         soon = time.monotonic() - self._shown < DOUBLE_PRESS and key.isdigit()
-        if soon or item != self.position:
-            self.message = "Two keys at once: the second is not counted."
+        if soon or content.get("item") != self.position:
+            self.tell("Two keys at once: the second is not counted.")
         else:
             self.press(key)
 
@@ -161,14 +155,14 @@ class Annotator(Page):
         judged, order = self._judged(), (*range(position + 1, self.total), *range(position + 1))
         return next((i for i in order if self.tasks[i].pair not in judged), self.total)
 
-    def _show(self, position: int, message: str, since: float | None = None) -> None:
+    def _show(self, position: int, message: str) -> None:
         judged, item = self._judged(), self.tasks[position] if position < self.total else None
         with self.hold_sync():
-            self.position, self.message = position, message
-            self.done = sum(task.pair in judged for task in self.tasks)
+            self.tell(message)
+            self.position, self.done = position, sum(task.pair in judged for task in self.tasks)
             self.query = item.query_text if item else f"All {self.total} are judged."
             self.document = item.document_text if item else ""
-        self._shown = time.monotonic() if since is None else since
+        self._shown = float("-inf")  # the next key may follow at once
 
     def still(self) -> str:
         keys = "".join(f"<br><b>{key}</b> {html.escape(text)}" for key, text in KEYS.items())

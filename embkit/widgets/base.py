@@ -1,24 +1,30 @@
-"""What the panels share: errors that are shown, a still picture beside the view, text as text."""
+"""What the panels share: errors that are shown, still pictures, tables, sketches; text as text."""
 
 from __future__ import annotations
 
 import base64
 import contextlib
-import functools
 import html
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import anywidget
 import ipywidgets
+import numpy as np
 import traitlets
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from ..display import Table
 from ..errors import EmbkitError
+from ..models.encoding import encode_as
 from ..plots import figures as draw
+from ..search.index import BM25, exact_search
 
 PICTURE_DPI = 80  # of a still picture: a notebook with its outputs stays small
+SVG_DASHES = ("none", "6 3", "6 3 2 3", "2 3")  # of a sketch's lines, as ``draw.DASHES``
+Names = tuple[str, str]  # what two models are called
+Search = Callable[[list[str], int], tuple[np.ndarray, np.ndarray]]
 LOOK: dict[str, Any] = {"style": {"description_width": "9em"}, "layout": {"width": "46em"}}
 
 # Text reaches a page as textContent, never as markup. Keys stop at the panel: in JupyterLab's
@@ -39,57 +45,65 @@ const follow = (model, update) => {
 """
 
 
-def not_done(error: Exception) -> str:
-    """What a panel says of an error."""
-    return f"Not done. {error if isinstance(error, EmbkitError) else repr(error)}"
+class Told:
+    """A callback's error would vanish: ``message`` shows it, ``error`` keeps it."""
 
-
-class Page(anywidget.AnyWidget):
-    """A panel with a script of its own; what goes wrong is shown in ``message``.
-
-    A subclass gives ``_esm`` (after ``SCRIPT``), ``_css``, ``still`` and ``heard``.
-    """
-
+    message: Any
     error: Exception | None = None
-    message = traitlets.Unicode().tag(sync=True)
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.on_msg(lambda _, content, __: self.heard(content))
+    def fail(self, error: Exception) -> None:
+        """Shows an error and what to do about it."""
+        self.error = error
+        self.message = ""  # the same message twice is shown twice
+        self.message = f"Not done. {error if isinstance(error, EmbkitError) else repr(error)}"
+
+    def tell(self, *messages: str) -> None:
+        """Shows messages that are no errors; empty ones are left out."""
+        self.error = None
+        self.message = " ".join(filter(None, messages))
 
     @contextlib.contextmanager
     def told(self) -> Iterator[None]:
-        """A callback's error would vanish: ``message`` shows it, ``error`` keeps it."""
-        self.error = None
+        """Errors inside are shown."""
         try:
             yield
         except Exception as error:
-            self.error = error
-            self.message = not_done(error)
+            self.fail(error)
 
-    def heard(self, content: Mapping[str, Any]) -> None:
-        """What the page sends."""
-        raise NotImplementedError
+    def guarded(self, call: Callable[..., Any]) -> Callable[..., None]:
+        """The call as a callback whose errors are shown."""
 
-    def still(self) -> str:
-        """What is shown as plain HTML, for readers without a kernel."""
-        raise NotImplementedError
+        def callback(*args: Any) -> None:
+            with self.told():
+                call(*args)
+
+        return callback
+
+
+class Page(Told, anywidget.AnyWidget):
+    """A panel with a script of its own: ``_esm`` (after ``SCRIPT``) and ``_css``."""
+
+    message = traitlets.Unicode().tag(sync=True)
+    heard: Callable[[Any], None]  # takes what the page sends
+    still: Callable[[], str]  # what is shown as plain HTML, for readers without a kernel
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.on_msg(self.guarded(lambda _, content, __: self.heard(content)))
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
         return data | {"text/html": self.still()}, metadata
 
 
-class Panel(ipywidgets.VBox):
+class Panel(Told, ipywidgets.VBox):
     """A box of controls whose callbacks cannot fail unseen, with a picture for readers.
 
-    What goes wrong in a callback is shown in ``message``, and kept in ``error``. Beside the view,
-    the panel's output holds a PNG of ``picture()``, which GitHub and printers show. A subclass
-    makes its controls, gives them to ``children``, and puts ``self.status`` among them.
+    Beside the view, the panel's output holds a PNG of ``picture()``, which GitHub and printers
+    show. A subclass gives its controls to ``children``, and puts ``self.status`` among them.
     """
 
     message = traitlets.Unicode(help="what the panel has to say: an error, or what to do next")
-    error: Exception | None = None
 
     def __init__(self, **kwargs: Any) -> None:
         self.status = ipywidgets.HTML()
@@ -105,32 +119,8 @@ class Panel(ipywidgets.VBox):
             f"overflow-wrap:anywhere;color:{colour}'>{html.escape(change['new'])}</div>"
         )
 
-    def fail(self, error: Exception) -> None:
-        """Shows an error and what to do about it."""
-        self.error = error
-        self.message = ""  # the same message twice is shown twice
-        self.message = not_done(error)
-
-    def tell(self, *messages: str) -> None:
-        """Shows messages that are no errors; empty ones are left out."""
-        self.error = None
-        self.message = " ".join(filter(None, messages))
-
-    def guarded(self, call: Callable[..., Any]) -> Callable[..., None]:
-        """The call as a callback: its errors are shown, where they would vanish."""
-
-        @functools.wraps(call)
-        def callback(*args: Any, **kwargs: Any) -> None:
-            try:
-                call(*args, **kwargs)
-            except Exception as error:
-                self.fail(error)
-
-        return callback
-
     def on(self, names: str | Sequence[str], call: Callable[[], Any]) -> None:
         """Calls after a change of these traits."""
-        names = [names] if isinstance(names, str) else list(names)
         self.observe(self.guarded(lambda _: call()), names)
 
     def link(self, **controls: Any) -> list[Any]:
@@ -140,39 +130,150 @@ class Panel(ipywidgets.VBox):
             traitlets.link((self, name), (control, "value"))
         return list(controls.values())
 
+    def button(self, text: str, call: Callable[[], Any], **look: Any) -> ipywidgets.Button:
+        """A button that calls."""
+        made = ipywidgets.Button(description=text, **look)
+        made.on_click(self.guarded(lambda _: call()))
+        return made
+
     def picture(self) -> Figure:
         """What the panel shows, as a figure for readers without a kernel."""
         raise NotImplementedError
 
     def still(self) -> bytes:
         """``picture()`` as a PNG."""
-        return _drawn(self.picture())
+        return draw.png(self.picture(), PICTURE_DPI)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         data = super()._repr_mimebundle_(**kwargs) or {}
         try:
             figure = self.picture()
-            data = {**data, "image/png": base64.b64encode(_drawn(figure)).decode()}
+            png = base64.b64encode(draw.png(figure, PICTURE_DPI)).decode()
         except Exception as error:  # the view is more than its picture
             self.fail(error)
             return data, {}
-        return data, {"image/png": {"alt": draw.alt_text(figure) or repr(self)}}
-
-
-def _drawn(figure: Figure) -> bytes:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # an emoji that the font lacks
-        return draw.png(figure, dpi=PICTURE_DPI)
+        about = {"image/png": {"alt": draw.alt_text(figure) or repr(self)}}
+        return {**data, "image/png": png}, about
 
 
 def own_domain(domain: Any, *subjects: Any) -> str:
     """A warning for each run that was trained on another domain or content than this."""
+    records = ((what, getattr(what, "record", None) or {}) for what in subjects)
+    return " ".join(
+        f"{what.path.name} was trained on {record.get('domain')!r}, not on this {domain.name!r} "
+        f"({domain.profile})."
+        for what, record in records
+        if record.get("domain_hash", domain.hash) != domain.hash
+    )
+
+
+def searcher(model: Any, texts: list[str]) -> Search:
+    """Queries, k -> numbers of documents, best first, and scores; no typed query is kept."""
+    if isinstance(model, str):  # bm25
+        return BM25(texts).search
+    documents = encode_as(model, texts, "document")  # (documents, dim)
+    return lambda queries, k: exact_search(
+        encode_as(model, queries, "query", cache=False), documents, k
+    )
+
+
+@draw.style()
+def listing(
+    title: str,
+    columns: Mapping[str, Sequence[tuple[str, bool]]],
+    notes: str = "",
+    width: float = 9.5,
+) -> Figure:
+    """Columns of text side by side, ``width`` inches in all: the still picture of lists.
+
+    Args:
+        title: above them.
+        columns: heading -> rows of (text, whether it is marked, with a star and in bold).
+        notes: below them, a line each.
+    """
+    rows, lines = max(map(len, columns.values()), default=0), notes.splitlines()
+    figure, (axes,) = draw.panels(width, 0.26 * (rows + len(lines) + 3))
+    axes.set(xlim=(0, max(1, len(columns))), ylim=(rows + len(lines) + 1.6, -1.4))
+    axes.axis("off")
+
+    def write(x: float, y: float, text: str, most: int, size: int, **look: Any) -> None:
+        axes.text(x, y, draw.plain(text, most), va="center", size=size, **look)
+
+    write(0, -0.9, title, 110, 11, weight="bold")
     said = []
-    for what in subjects:
-        record = getattr(what, "record", None) or {}
-        if record.get("domain_hash", domain.hash) != domain.hash:
-            said.append(
-                f"{what.path.name} was trained on {record.get('domain')!r}, not on this "
-                f"{domain.name!r} ({domain.profile})."
-            )
-    return " ".join(said)
+    for x, (heading, column) in enumerate(columns.items()):
+        write(x, 0.1, heading, 1000, 10, color="#0b57a4")
+        for y, (text, marked) in enumerate(column, start=1):
+            shown, weight = (f"★ {text}", "bold") if marked else (text, None)
+            write(x, y, shown, int(width * 12.5 / len(columns)), 9, weight=weight)
+        few = [("★ " if marked else "") + draw.short(text, 60) for text, marked in column[:3]]
+        said.append(f"{heading}: {', '.join(few)}")
+    for y, line in enumerate(lines, start=rows + 1):
+        write(0, y + 0.3, line, 130, 9, color="#444444")
+    return draw.alt(figure, f"{title}. {'; '.join(said)}. {notes}".strip())
+
+
+def stood(rank: int | None, ranked: int = 0) -> str:
+    """A rank in words, of a list that was cut after so many documents, if it was."""
+    if rank is not None:
+        return f"rank {rank:,}"
+    return f"rank beyond {ranked}" if ranked else "not found"
+
+
+def framed(table: Table) -> str:
+    """A table in a panel: it scrolls where it is too wide."""
+    drawn = table.to_html().replace("<table>", "<table cellpadding='4'>", 1)
+    style = "overflow-x:auto;overflow-wrap:break-word;line-height:1.4"  # no number is broken
+    return f"<div style='{style}'>{drawn}</div>"
+
+
+def columns(*parts: str) -> str:
+    """Parts of a page side by side."""
+    style = "flex:1;min-width:0;overflow-wrap:anywhere"
+    inner = "".join(f"<div style='{style}'>{part}</div>" for part in parts)
+    return f"<div style='display:flex;gap:1.5em;line-height:1.4'>{inner}</div>"
+
+
+def sketch(
+    label: str,
+    series: Mapping[str, Sequence[tuple[float, float]]],
+    *,
+    mark: float | None = None,
+    logx: bool = False,
+    width: int = 260,
+    height: int = 90,
+) -> str:
+    """Lines as SVG, drawn within a millisecond: for what follows a slider or a training.
+
+    Args:
+        label: what is shown; above the lines, with the range of their values.
+        series: name -> (x, y) points; an empty name is not written.
+        mark: an x at which a line stands.
+        logx: whether x is spaced by its logarithm.
+    """
+    scale: Callable[[float], float] = np.log if logx else float
+    xs, ys = zip(*(point for points in series.values() for point in points), strict=True)
+    left, low = scale(min(xs)), min(ys)
+    across, up = max(scale(max(xs)) - left, 1e-12), max(max(ys) - low, 1e-12)
+
+    def at(x: float, y: float) -> str:
+        right, above = (scale(x) - left) / across, (y - low) / up
+        return f"{4 + right * (width - 8):.1f},{height - 4 - above * (height - 8):.1f}"
+
+    drawn = ""
+    for number, (name, points) in enumerate(series.items()):
+        colour, y = to_hex(draw.color(number)), 14 + 16 * number
+        look = f"stroke='{colour}' stroke-width='2' stroke-dasharray='{SVG_DASHES[number]}'"
+        path = " ".join(at(*point) for point in points)
+        drawn += f"<polyline points='{path}' fill='none' {look}/>"
+        if name:
+            drawn += f"<path d='M14 {y - 4}h26' {look}/><text x='46' y='{y}' font-size='12' "
+            drawn += f"fill='currentColor'>{html.escape(name[:40])}</text>"
+    if mark is not None:
+        drawn += f"<path d='M{at(mark, low).split(',')[0]} 0V{height}' stroke='currentColor'/>"
+    told = html.escape(f"{label} ({low:.4g} to {max(ys):.4g})")
+    return (
+        f"<figure style='margin:4px 12px 4px 0'><figcaption>{told}</figcaption>"
+        f"<svg viewBox='0 0 {width} {height}' width='{width}' style='max-width:100%' role='img' "
+        f"aria-label='{told}'>{drawn}</svg></figure>"
+    )

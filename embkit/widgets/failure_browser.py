@@ -18,14 +18,15 @@ from ..display import Table
 from ..errors import unknown
 from ..evaluation.ranking import DEPTH, rank, score
 from ..models.loading import as_model
-from .base import Panel, own_domain
-from .drawing import columns, framed, listing
+from ..plots.space import SIDES
+from .base import Names, Panel, columns, framed, listing, own_domain, stood
 
 OUTCOMES = ("won", "lost", "tied")
+METRIC = "ndcg@10"  # what is won and lost
 SAME = 1e-9  # a difference in the metric up to this is a tie
 MOST = 200  # queries in the list
 HEAD = ("", "document", "score", "shared words")
-SHOWN = 110  # characters of a text in a row
+ROWS, SHOWN = 5, 110  # of a ranked list; characters of a text in a row
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Case:
     text: str
     before: float
     after: float
-    ranks: tuple[int | None, int | None]  # of the best right document; None: not in the ranking
+    ranks: tuple[int | None, ...]  # of the best right document; None: not in the ranking
 
     @property
     def change(self) -> float:
@@ -57,11 +58,7 @@ class FailureBrowser(Panel):
     Args:
         before: a Run, a model, a model's name or ``"bm25"``.
         after: another.
-        domain: on what.
         split: whose queries; default: the first test split.
-        metric: what is won and lost.
-        k: rows of the ranked lists.
-        names: what the two are called.
 
     Raises:
         EmbkitError: an unknown split, or a model that cannot be had.
@@ -76,40 +73,27 @@ class FailureBrowser(Panel):
     query = traitlets.Unicode(allow_none=True, help="the id of the query that is looked at")
 
     def __init__(
-        self,
-        before: Any,
-        after: Any,
-        domain: Domain,
-        *,
-        split: str | None = None,
-        metric: str = "ndcg@10",
-        k: int = 5,
-        names: tuple[str, str] = ("before", "after"),
+        self, before: Any, after: Any, domain: Domain, *, split: str = "", names: Names = SIDES
     ) -> None:
-        self.domain, self.names, self.metric, self.k = domain, names, metric, k
-        self.split = split if split is not None else domain.test_splits[0]
+        self.domain, self.names, self.split = domain, names, split or domain.test_splits[0]
         judged = domain.split(self.split)
         self._right = {q: set(right_documents(row)) for q, row in judged.items()}
         self._rankings = [rank(as_model(what), domain, self.split) for what in (before, after)]
         self._warning = own_domain(domain, before, after)
-        tables = [score(r, domain, self.split, (metric,)) for r in self._rankings]
-        was, now = (table[metric].to_dict() for table in tables)
+        was, now = (score(r, domain, self.split, (METRIC,))[METRIC] for r in self._rankings)
         self.cases = {
-            q: Case(q, domain.queries[q], was[q], now[q], (self._best(0, q), self._best(1, q)))
-            for q in was
+            q: Case(q, domain.queries[q], was[q], now[q], tuple(self._bests(q))) for q in was.index
         }
-        counts = self._counts()
-        self._which = ipywidgets.ToggleButtons(
-            options=[(f"{name} {counts[name]:,}", name) for name in OUTCOMES],
-            style={"button_width": "7em"},
-        )
+        self._counts = Counter(case.outcome for case in self.cases.values())
+        options = [(f"{name} {self._counts[name]:,}", name) for name in OUTCOMES]
+        self._which = ipywidgets.ToggleButtons(options=options, style={"button_width": "7em"})
         self._words = ipywidgets.Text(placeholder="query has the words", layout={"width": "16em"})
         self._list = ipywidgets.Select(rows=8, layout={"width": "100%"})
         self._list.add_class("embkit-list")
         self.detail = ipywidgets.HTML()
         super().__init__()
-        if not counts["lost"]:
-            self.outcome = "won" if counts["won"] else "tied"
+        if not self._counts["lost"]:
+            self.outcome = "won" if self._counts["won"] else "tied"
         controls = self.link(outcome=self._which, find=self._words)
         self.children = [ipywidgets.HBox(controls), self._list, self.detail, self.status]
         self._list.observe(self.guarded(lambda c: self.set_trait("query", c["new"])), "value")
@@ -117,24 +101,18 @@ class FailureBrowser(Panel):
         self.on("query", self._look)
         self._fill()
 
-    def _counts(self) -> Counter[str]:
-        return Counter(case.outcome for case in self.cases.values())
-
-    def _best(self, side: int, query: str) -> int | None:
-        """The rank of the best right document; None where it is not among those ranked."""
+    def _bests(self, query: str) -> list[int | None]:
+        """The rank of the best right document on both sides; None where it was not ranked."""
         right = self._right[query]
-        found = (n for n, d in enumerate(self._rankings[side][query], start=1) if d in right)
-        return next(found, None)
+        lists = [rankings[query] for rankings in self._rankings]
+        return [next((n for n, d in enumerate(found, 1) if d in right), None) for found in lists]
 
     @property
     def listed(self) -> list[Case]:
         """The cases of the outcome whose query holds the words, largest change first."""
         asked = set(words(self.find))
-        found = [
-            case
-            for case in self.cases.values()
-            if case.outcome == self.outcome and asked <= set(words(case.text))
-        ]
+        cases = (case for case in self.cases.values() if case.outcome == self.outcome)
+        found = [case for case in cases if asked <= set(words(case.text))]
         return sorted(found, key=lambda case: (-abs(case.change), case.query))
 
     def _fill(self) -> None:
@@ -156,32 +134,34 @@ class FailureBrowser(Panel):
             raise unknown("query", given, list(self.cases)[:20])
         if self.query in [value for _, value in self._list.options]:
             self._list.value = self.query
-        case, lists = self.cases[self.query], []
-        answers = "; ".join(self.domain.corpus[d][:SHOWN] for d in sorted(self._right[case.query]))
-        for side, value in enumerate((case.before, case.after)):
-            rows, right = self._rows(side, case.query)
-            shown = framed(Table(HEAD, rows, bold={(n, 0) for n in right}))
-            lists.append(f"<b>{html.escape(self.names[side])}</b> {value:.3f}{shown}")
+        case, right = self.cases[self.query], sorted(self._right[self.query])
+        answers = "; ".join(self.domain.corpus[d][:SHOWN] for d in right)
+        lists = []
+        for name, value, rows in self._lists():
+            bold = {(n, 0) for n, (_, marked) in enumerate(rows) if marked}
+            shown = framed(Table(HEAD, [cells for cells, _ in rows], bold=bold))
+            lists.append(f"<b>{html.escape(name)}</b> {value:.3f}{shown}")
         self.detail.value = (
             f"<div class='embkit-case'><b>{html.escape(case.text[:500])}</b><br>"
             f"★ {html.escape(answers[:500])}"
             f"<p class='embkit-reason'>{html.escape(self.reason)}</p>{columns(*lists)}</div>"
         )
 
-    def _rows(self, side: int, query: str) -> tuple[list[list[str]], set[int]]:
-        """The first k of a list, and the best right one if it stands below; which are right."""
-        ranking, text = list(self._rankings[side][query].items()), self.cases[query].text
-        places, best = list(range(min(self.k, len(ranking)))), self._best(side, query)
-        places += [best - 1] if best and best > self.k else []
-        rows, right = [], set()
-        for number, place in enumerate(places):
-            document, value = ranking[place]
-            body = self.domain.corpus[document]
-            both = ", ".join(shared(text, body)) or "none"
-            rows.append([str(place + 1), body[:SHOWN], f"{value:.3f}", both])
-            if document in self._right[query]:
-                right.add(number)
-        return rows, right
+    def _lists(self) -> list[tuple[str, float, list[tuple[list[str], bool]]]]:
+        """Both names, scores, and first rows with the best right one: cells, and who is right."""
+        case, lists = self.cases[self.query], []
+        sides = zip(self.names, (case.before, case.after), self._rankings, case.ranks, strict=True)
+        for name, value, rankings, best in sides:
+            ranking, rows = list(rankings[case.query].items()), []
+            last = [best - 1] if best and best > ROWS else []
+            for place in [*range(min(ROWS, len(ranking))), *last]:
+                document, similarity = ranking[place]
+                text = self.domain.corpus[document]
+                both = ", ".join(shared(case.text, text)) or "none"
+                cells = [str(place + 1), text[:SHOWN], f"{similarity:.3f}", both]
+                rows.append((cells, document in self._right[case.query]))
+            lists.append((name, value, rows))
+        return lists
 
     @property
     def reason(self) -> str:
@@ -189,48 +169,39 @@ class FailureBrowser(Panel):
         if self.query is None:
             return ""
         case, right = self.cases[self.query], self._right[self.query]
-        stood = [
-            f"{_stood(place, len(rankings[self.query]))} {name}"
-            for place, rankings, name in zip(case.ranks, self._rankings, self.names, strict=True)
-        ]
-        parts = [f"best right answer: {', '.join(stood)}"]
-        for name, rankings in zip(self.names, self._rankings, strict=True):
-            ranking = rankings[self.query]
-            wrong = next((d for d in ranking if d not in right), None)
-            best = next((d for d in ranking if d in right), None)
-            if wrong is None or best is None:
-                continue
-            both = [len(shared(case.text, self.domain.corpus[d])) for d in (best, wrong)]
-            parts.append(
-                f"{name}, it scores {ranking[best] - ranking[wrong]:+.3f} against the best wrong "
-                f"one; words shared with the query: {both[0]}, the wrong one {both[1]}"
+        places, parts = [], []
+        for name, rankings, place in zip(self.names, self._rankings, case.ranks, strict=True):
+            ranking = rankings[case.query]
+            cut = DEPTH if len(ranking) >= DEPTH else 0
+            places.append(f"{stood(place, cut)} {name}")
+            best, wrong = (
+                next((d for d in ranking if (d in right) == wanted), None)
+                for wanted in (True, False)
             )
-        return "; ".join(parts) + "."
+            if best is not None and wrong is not None:
+                both = [len(shared(case.text, self.domain.corpus[d])) for d in (best, wrong)]
+                parts.append(
+                    f"{name}, it scores {ranking[best] - ranking[wrong]:+.3f} against the best "
+                    f"wrong one; words shared with the query: {both[0]}, the wrong one {both[1]}"
+                )
+        return "; ".join([f"best right answer: {', '.join(places)}", *parts]) + "."
 
     def picture(self) -> Figure:
         title = f"{len(self.listed):,} of {len(self.cases):,} queries of {self.split!r} "
         title += self.outcome
         if self.query is None:
             return listing(title, {}, self.message)
-        case, lists = self.cases[self.query], {}
-        for side, value in enumerate((case.before, case.after)):
-            rows, right = self._rows(side, case.query)
-            lists[f"{self.names[side]} ({value:.3f})"] = [
-                (f"{row[0]}  {row[1]} ({row[2]})", n in right) for n, row in enumerate(rows)
-            ]
-        return listing(f"{title}; {case.text}", lists, self.reason.replace("; ", "\n"))
+        lists = {
+            f"{name} ({value:.3f})": [(f"{c[0]}  {c[1]} ({c[2]})", marked) for c, marked in rows]
+            for name, value, rows in self._lists()
+        }
+        text = self.cases[self.query].text
+        return listing(f"{title}; {text}", lists, self.reason.replace("; ", "\n"))
 
     def __repr__(self) -> str:
         mean = np.mean([case.change for case in self.cases.values()])
-        counts = self._counts()
-        shown = ", ".join(f"{counts[name]:,} {name}" for name in OUTCOMES)
-        return f"FailureBrowser({self.split}: {shown}; {self.metric} {mean:+.3f} on the mean)"
-
-
-def _stood(place: int | None, ranked: int) -> str:
-    if place is not None:
-        return f"rank {place:,}"
-    return f"rank beyond {ranked}" if ranked >= DEPTH else "not found"
+        shown = ", ".join(f"{self._counts[name]:,} {name}" for name in OUTCOMES)
+        return f"FailureBrowser({self.split}: {shown}; {METRIC} {mean:+.3f} on the mean)"
 
 
 def shared(query: str, document: str) -> list[str]:

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import html
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import traitlets
 
 from ..data import Domain
 from ..data.images import data_url, is_picture
 from ..data.sources.captioned import TO_IMAGE
 from ..errors import EmbkitError
-from ..models.encoding import encode_as
-from ..search.index import exact_search
-from .base import SCRIPT, Page
+from .base import SCRIPT, Page, Search, searcher
 
 WORDS = 5  # captions that are shown for a picked picture
 
 # A picture is a button: Tab goes from one to the next, the arrows too, Enter picks.
-ESM = (
-    SCRIPT
-    + """
+ESM = """
 export default { render({ model, el }) {
   const root = make("div", el, { class: "embkit-gallery", role: "search" });
   const label = make("label", root, {}, "Search pictures with words ");
@@ -63,7 +59,6 @@ export default { render({ model, el }) {
   return follow(model, update);
 } };
 """
-)
 CSS = """
 .embkit-gallery { max-width: 60em; padding: 12px; border: 1px solid var(--jp-border-color1, #8888);
   font: 14px/1.4 var(--jp-ui-font-family, sans-serif); color: var(--jp-ui-font-color1, inherit);
@@ -83,7 +78,6 @@ class Gallery(Page):
 
     Args:
         models: row's name -> a model that reads texts and pictures.
-        domain: whose pictures.
         query: the first search; default: a caption of the domain's own.
         k: pictures a row.
 
@@ -91,7 +85,7 @@ class Gallery(Page):
         EmbkitError: no models, or a domain without pictures.
     """
 
-    _esm, _css = ESM, CSS
+    _esm, _css = SCRIPT + ESM, CSS
     query = traitlets.Unicode().tag(sync=True)
     found: Any = traitlets.List().tag(sync=True)
     words: Any = traitlets.List().tag(sync=True)
@@ -110,9 +104,9 @@ class Gallery(Page):
             for document in judged:
                 self._captions.setdefault(domain.corpus[document], []).append(domain.queries[asked])
         self._pictures = list(self._captions)
-        self._texts = list(dict.fromkeys(c for some in self._captions.values() for c in some))
-        shown = (encode_as(m, self._pictures, "document") for m in self.models.values())
-        self._seen = dict(zip(self.models, shown, strict=True))
+        self._texts = list(dict.fromkeys(itertools.chain(*self._captions.values())))
+        self._seen = {name: searcher(m, self._pictures) for name, m in self.models.items()}
+        self._read = {name: searcher(m, self._texts) for name, m in self.models.items()}
         self.search(self._texts[0] if query is None else query)
 
     def search(self, text: str) -> None:
@@ -121,35 +115,27 @@ class Gallery(Page):
             self.query, self.words = text.strip(), []
             if not self.query or is_picture(self.query):
                 raise EmbkitError("an empty search", expected="a few words", hint="coffee cup")
-            self.found = [[name, self._row(name, m)] for name, m in self.models.items()]
-            self.message = f"{len(self._pictures):,} pictures that training never saw."
+            self.found = [[name, self._row(search)] for name, search in self._seen.items()]
+            self.tell(f"{len(self._pictures):,} pictures that training never saw.")
 
     def pick(self, name: str, place: int) -> None:
         """Shows the captions nearest to a picture: the one at a place (from 0) of a row."""
         with self.told():
-            row = dict((n, r) for n, r in self.found)[name]
-            at = row[place]["at"]
-            self.words = [[n, self._nearest(n, m, at)] for n, m in self.models.items()]
-            self.message = f"The words nearest to the picture of “{row[place]['caption']}”:"
+            item = dict(self.found)[name][place]
+            asked = [self._pictures[item["at"]]]
+            best = {model: search(asked, WORDS)[0][0] for model, search in self._read.items()}
+            self.words = [[model, [self._texts[i] for i in row]] for model, row in best.items()]
+            self.tell(f"The words nearest to the picture of “{item['caption']}”:")
 
-    def _nearest(self, name: str, model: Any, at: int) -> list[str]:
-        asked = encode_as(model, [self._pictures[at]], "query", cache=False)
-        best = exact_search(asked, encode_as(model, self._texts, "document"), WORDS)[0][0]
-        return [self._texts[i] for i in best]
-
-    def _row(self, name: str, model: Any) -> list[dict[str, Any]]:
-        asked: np.ndarray = encode_as(model, [self.query], "query", cache=False)
-        places, scores = exact_search(asked, self._seen[name], self.k)
-        return [
-            {
-                "picture": data_url(self._pictures[i]),
-                "caption": ", ".join(self._captions[self._pictures[i]]),
-                "score": f"{score:.2f}",
-                "right": self.query in self._captions[self._pictures[i]],
-                "at": int(i),
-            }
-            for i, score in zip(places[0], scores[0], strict=True)
-        ]
+    def _row(self, search: Search) -> list[dict[str, Any]]:
+        places, scores = search([self.query], self.k)
+        row = []
+        for i, score in zip(places[0].tolist(), scores[0], strict=True):
+            picture = self._pictures[i]
+            captions = self._captions[picture]
+            item = {"picture": data_url(picture), "caption": ", ".join(captions), "at": i}
+            row.append(item | {"score": f"{score:.2f}", "right": self.query in captions})
+        return row
 
     def heard(self, content: Any) -> None:
         if "search" in content:

@@ -17,27 +17,26 @@ from ..plots import AMOUNTS
 from ..plots.figures import LIGHT, color
 from ..plots.space import REST, SIDES, classes, space_maps
 from ..space.space import COLOURS, Space
-from .base import Panel
-from .drawing import framed
+from .base import Panel, framed
 
 LISTED = 12  # documents of a selection whose texts are shown
 FOUND = 5  # documents that a query is joined with
 HEIGHT = 420  # pixels of a map
+SHOWN = 160  # characters of a document
 
 
 class LinkedMaps(Panel):
     """Two maps of one fit: hover shows a document's text, a lasso chooses on both at once.
 
     Hold shift and draw to choose; type a query to drop it in as a star, joined with what it finds.
-    From code: ``maps.select([0, 7])``, ``maps.query = "..."``, ``maps.by = "drift"``.
+    From code: ``maps.select([0, 7])``, ``maps.query = "..."``, ``maps.method = "pca"``.
 
     Args:
         space: from ``ek.space.fit_space``.
-        method: which map to begin with; default: the first that was fitted.
         by: colour to begin with, as in ``Space.colours``.
 
     Raises:
-        EmbkitError: no Space, a map or colour that there is not, jupyter-scatter missing.
+        EmbkitError: no Space, a colour that there is not, jupyter-scatter missing.
     """
 
     method = traitlets.Unicode(help="umap or pca")
@@ -45,7 +44,7 @@ class LinkedMaps(Panel):
     query = traitlets.Unicode(help="dropped in as a star; empty: none")
     selection = traitlets.List(traitlets.Int(), help="numbers of the chosen documents")
 
-    def __init__(self, space: Space, method: str | None = None, by: str = "group") -> None:
+    def __init__(self, space: Space, by: str = "group") -> None:
         if not isinstance(space, Space):
             raise EmbkitError(
                 f"LinkedMaps() was given {type(space).__name__}",
@@ -55,16 +54,14 @@ class LinkedMaps(Panel):
         import pandas as pd
 
         super().__init__()
-        self.space = space
-        self._found: tuple[np.ndarray, tuple[np.ndarray, np.ndarray]] | None = None
-        self._texts = list(space.domain.corpus.values())
-        with self.hold_trait_notifications():
-            self.method, self.by = method or next(iter(space.maps)), by
-        points = [dict(zip("xy", self._points(side).T, strict=True)) for side in SIDES]
-        # the scatters read from these
-        self._frames = tuple(pd.DataFrame(part | {"text": self._texts}) for part in points)
-        extents = self._extent(0), self._extent(1)
-        self.scatters = tuple(_scatter(frame, *extents) for frame in self._frames)
+        self.space, self._texts = space, list(space.domain.corpus.values())
+        self._near: Sequence[Any] = ((), ())  # what the query finds on each side
+        self.method, self.by = next(iter(space.maps)), by
+        self._frames = [  # the scatters read from these
+            pd.DataFrame({"x": points[:, 0], "y": points[:, 1], "text": self._texts})
+            for points in self._points()
+        ]
+        self.scatters = tuple(_scatter(frame, *self._extents()) for frame in self._frames)
         self.titles = tuple(ipywidgets.HTML() for _ in SIDES)
         self.page = ipywidgets.HTML()
         self._entitle()
@@ -74,16 +71,17 @@ class LinkedMaps(Panel):
         self.on("by", self._colour)
         self.on("query", self._drop)
         self.on("selection", self._choose)
+        picked = self.guarded(lambda change: self.select(sorted(change["new"])))
         for scatter in self.scatters:
-            scatter.widget.observe(self.guarded(self._picked), "selection")
-        self.children = [self._controls(), self._grid(), self.page, self.status]
+            scatter.widget.observe(picked, "selection")
+        self.children = self._parts()
 
     @traitlets.validate("method", "by")
     def _known(self, proposal: Any) -> str:
         name, value = proposal["trait"].name, proposal["value"]
-        known = COLOURS if name == "by" else tuple(self.space.maps)
+        kind, known = ("colour", COLOURS) if name == "by" else ("map", tuple(self.space.maps))
         if value not in known:
-            raise unknown("colour" if name == "by" else "map", value, known)
+            raise unknown(kind, value, known)
         return value
 
     @traitlets.validate("selection")
@@ -111,63 +109,71 @@ class LinkedMaps(Panel):
     @property
     def found(self) -> dict[str, list[str]]:
         """Ids of the documents that the query finds: ``before`` and ``after``, best first."""
-        near: tuple[Any, Any] = self._found[1] if self._found else ((), ())
-        return {s: [self.space.ids[i] for i in n] for s, n in zip(SIDES, near, strict=True)}
+        lists = ([self.space.ids[i] for i in near] for near in self._near)
+        return dict(zip(SIDES, lists, strict=True))
 
     def picture(self) -> Figure:
-        """Both maps, for readers without a kernel."""
-        return space_maps(
-            self.space, self.method, self.by, query=self.query.strip(), selected=self.selection
-        )
+        query = self.query.strip()
+        return space_maps(self.space, self.method, self.by, query=query, selected=self.selection)
 
-    def _points(self, side: str) -> np.ndarray:
-        return getattr(self.space.maps[self.method], side)
+    def _points(self) -> tuple[np.ndarray, np.ndarray]:
+        drawn = self.space.maps[self.method]
+        return drawn.before, drawn.after
 
-    def _extent(self, axis: int) -> tuple[float, float]:
+    def _extents(self) -> list[tuple[float, float]]:
         """Both maps show one stretch, so that a place on one is that place on the other."""
-        both = np.concatenate([self._points(side)[:, axis] for side in SIDES])
-        room = float(np.ptp(both)) * 0.03 or 1.0
-        return float(both.min()) - room, float(both.max()) + room
+        both = np.concatenate(self._points())
+        room = np.where(np.ptp(both, axis=0) == 0, 1.0, np.ptp(both, axis=0) * 0.03)
+        ends = [both.min(axis=0) - room, both.max(axis=0) + room]
+        return [(float(low), float(high)) for low, high in zip(*ends, strict=True)]
 
-    def _grid(self) -> Any:
+    def _parts(self) -> list[Any]:
+        """What stands on the page, from top to bottom."""
         from jscatter import compose
 
+        controls = self.link(
+            by=ipywidgets.Dropdown(options=COLOURS, description="colour"),
+            method=ipywidgets.Dropdown(options=tuple(self.space.maps), description="map"),
+            query=ipywidgets.Text(
+                placeholder="drop in a query", continuous_update=False, description="query"
+            ),
+        )
+        controls.append(self.button("choose none", lambda: self.select([])))
+        heads = [ipywidgets.Box([title], layout={"width": "50%"}) for title in self.titles]
         grid = compose(
             list(self.scatters), sync_view=True, sync_selection=True, sync_hover=True,
             cols=2, row_height=HEIGHT,
         )  # fmt: skip
-        heads = ipywidgets.HBox([ipywidgets.Box([t], layout={"width": "50%"}) for t in self.titles])
-        return ipywidgets.VBox([heads, grid])
-
-    def _controls(self) -> Any:
-        colour = ipywidgets.Dropdown(options=COLOURS, description="colour")
-        method = ipywidgets.Dropdown(options=tuple(self.space.maps), description="map")
-        query = ipywidgets.Text(
-            placeholder="drop in a query", continuous_update=False, description="query"
-        )
-        controls = self.link(by=colour, method=method, query=query)
-        clear = ipywidgets.Button(description="choose none")
-        clear.on_click(self.guarded(lambda _: self.select([])))
-        return ipywidgets.HBox([*controls, clear])
+        rows = [ipywidgets.HBox(row) for row in (controls, heads)]
+        return [*rows, grid, self.page, self.status]
 
     def _colour(self) -> None:
+        import pandas as pd
+
         self.tell()
-        values = _column(self.space.colours(self.by))
+        values: Any = self.space.colours(self.by)
+        look: dict[str, Any] = {"by": self.by}
+        if amounts := values.dtype.kind in "fi":
+            values = values.astype(float)  # the page takes no narrower numbers
+            look |= {"map": AMOUNTS, "norm": (values.min(), values.max())}
+        else:  # names, of which the rarest are one
+            names = classes(values)
+            kept = [value if value in names else REST[1] for value in values.astype(str)]
+            values = pd.Categorical(kept, categories=sorted({*names, *kept}))
+            tints = [LIGHT if n in REST else color(i) for i, n in enumerate(values.categories)]
+            look["map"] = dict(zip(values.categories, tints, strict=True))
         for scatter, frame in zip(self.scatters, self._frames, strict=True):
             frame[self.by] = values
-            if isinstance(values, np.ndarray):
-                scatter.color(by=self.by, map=AMOUNTS, norm=(values.min(), values.max()))
+            scatter.color(**look)
+            if amounts:
                 scatter.opacity(default=0.8)
-            else:
-                names = enumerate(values.categories)
-                tints = {name: LIGHT if name in REST else color(i) for i, name in names}
-                scatter.color(by=self.by, map=tints)
             scatter.legend(True, position="bottom-right", size="small")
 
     def _move(self) -> None:
-        for side, scatter, frame in zip(SIDES, self.scatters, self._frames, strict=True):
-            frame["x"], frame["y"] = self._points(side).T
-            scatter.xy("x", "y", x_scale=self._extent(0), y_scale=self._extent(1))
+        x, y = self._extents()
+        for points, scatter, frame in zip(self._points(), self.scatters, self._frames, strict=True):
+            frame[["x", "y"]] = points
+            scatter.xy("x", "y", x_scale=x, y_scale=y)
         self._entitle()
         self._drop()
 
@@ -180,23 +186,19 @@ class LinkedMaps(Panel):
         from jscatter import Line
 
         self.tell()
+        self._near = ((), ())
         lines: tuple[list[Any], list[Any]] = ([], [])
-        self._found = None
         if self.query.strip():
-            self._found = self.space.place(self.query, self.method, FOUND)
-            reach = 0.012 * (self._extent(0)[1] - self._extent(0)[0])
-            places, lists = self._found
-            for mine, star, near, side in zip(lines, places, lists, SIDES, strict=True):
-                ends = self._points(side)[near]
-                mine += [Line([tuple(star.tolist()), tuple(end)]) for end in ends.tolist()]
-                mine.append(Line(_star(star, reach), line_color="#d60036", line_width=3))
+            places, self._near = self.space.place(self.query, self.method, FOUND)
+            low, high = self._extents()[0]
+            sides = zip(lines, places, self._near, self._points(), strict=True)
+            for mine, star, near, points in sides:
+                mine += [Line([tuple(star.tolist()), tuple(end)]) for end in points[near].tolist()]
+                outline = _star(star, 0.012 * (high - low))
+                mine.append(Line(outline, line_color="#d60036", line_width=3))
         for scatter, mine in zip(self.scatters, lines, strict=True):
             scatter.annotations(mine)
         self._tell_chosen()
-
-    def _picked(self, change: Any) -> None:
-        """A lasso on either map; the other one follows."""
-        self.select(sorted(int(number) for number in change["new"]))
 
     def _choose(self) -> None:
         self.tell()
@@ -207,32 +209,18 @@ class LinkedMaps(Panel):
         self._tell_chosen()
 
     def _tell_chosen(self) -> None:
-        parts = []
-        if self._found:
-            lists = [[self._texts[i][:160] for i in near] for near in self._found[1]]
-            found = Table([f"{n}: found" for n in self.space.names], [*zip(*lists, strict=True)])
+        space, parts = self.space, []
+        if len(self._near[0]):
+            lists = [[self._texts[i][:SHOWN] for i in near] for near in self._near]
+            found = Table([f"{n}: found" for n in space.names], [*zip(*lists, strict=True)])
             parts.append(f"★ <i>{html.escape(self.query[:200])}</i>{framed(found)}")
         if self.selection:
-            space, rest = self.space, len(self.selection) - LISTED
-            rows = [
-                (space.ids[i], self._texts[i][:160], f"{space.drift[i]:.2f}")
-                for i in self.selection[:LISTED]
-            ]
+            listed, rest = self.selection[:LISTED], len(self.selection) - LISTED
+            rows = [(space.ids[i], self._texts[i][:SHOWN], f"{space.drift[i]:.2f}") for i in listed]
             more = f"and {rest:,} more" if rest > 0 else ""
             parts.append(framed(Table(("chosen", "text", "drift"), rows, more)))
         hint = "Nothing is chosen: hold shift and draw around points, or click one."
         self.page.value = "".join(parts) or hint
-
-
-def _column(values: np.ndarray) -> Any:
-    """The points' colours as a column: amounts, or names of which the rarest are one."""
-    import pandas as pd
-
-    if values.dtype.kind in "fi":
-        return values.astype(float)
-    names = classes(values)
-    kept = [value if value in names else REST[1] for value in values.astype(str)]
-    return pd.Categorical(kept, categories=sorted({*names, *kept}))
 
 
 def _scatter(frame: Any, x: tuple[float, float], y: tuple[float, float]) -> Any:
@@ -253,8 +241,8 @@ def _scatter(frame: Any, x: tuple[float, float], y: tuple[float, float]) -> Any:
     return made
 
 
-def _star(centre: np.ndarray, reach: float) -> list[tuple[float, float]]:
+def _star(centre: np.ndarray, reach: float) -> list[tuple[float, ...]]:
     """The outline of a five-pointed star."""
     turns = np.pi / 2 + np.arange(6) * 4 * np.pi / 5
-    x, y = map(float, centre)  # the page takes no numpy numbers
-    return [(x + reach * float(np.cos(a)), y + reach * float(np.sin(a))) for a in turns]
+    ends = centre + reach * np.stack([np.cos(turns), np.sin(turns)], axis=1)
+    return [tuple(end) for end in ends.tolist()]  # the page takes no numpy numbers

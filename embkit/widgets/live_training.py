@@ -15,8 +15,7 @@ from ..plots import loss_curve
 from ..recipes.recipe import Recipe
 from ..runs import Run
 from ..training.live import DEV, Job, Progress, Stopped
-from .base import Panel
-from .drawing import listing, sketch
+from .base import Panel, listing, sketch
 
 CHARTS = {"loss": "loss", "learning rate": "learning_rate", "dev nDCG@10": DEV}
 
@@ -25,10 +24,6 @@ class LiveTraining(Panel):
     """Trains one recipe, shows it as it goes, and stops at a click.
 
     From code, ``await panel.train()`` does what Train does, and ``panel.stop()`` what Stop does.
-
-    Args:
-        recipe: what to train.
-        domain: on what.
     """
 
     step = traitlets.Int(help="steps done")
@@ -41,18 +36,17 @@ class LiveTraining(Panel):
         self.recipe, self.domain = recipe, domain
         self._job: Job | None = None
         self._task: asyncio.Task | None = None
-        self.train_button = ipywidgets.Button(description="Train", icon="play")
-        self.stop_button = ipywidgets.Button(description="Stop", icon="stop", disabled=True)
+        super().__init__()
+        self.train_button = self.button("Train", self.start, icon="play")
+        self.stop_button = self.button("Stop", self.stop, icon="stop")
         self.train_button.add_class("embkit-train")
         self.stop_button.add_class("embkit-stop")
         self.bar = ipywidgets.FloatProgress(min=0, max=1, layout={"width": "60%"})
         self.facts, self.charts = ipywidgets.HTML(), ipywidgets.HTML()
-        super().__init__()
         bar = ipywidgets.HBox([self.train_button, self.stop_button, self.bar])
         self.children = [bar, self.facts, self.charts, self.status]
-        self.train_button.on_click(self.guarded(lambda _: self.start()))
-        self.stop_button.on_click(self.guarded(lambda _: self.stop()))
-        self.observe(lambda _: self._switch(), "running")
+        traitlets.dlink((self, "running"), (self.train_button, "disabled"))
+        traitlets.dlink((self, "running"), (self.stop_button, "disabled"), lambda runs: not runs)
         self._hear(Progress())
 
     @property
@@ -68,10 +62,8 @@ class LiveTraining(Panel):
         self._task = asyncio.get_running_loop().create_task(self._clicked())
 
     async def _clicked(self) -> None:
-        try:
+        with self.told():  # nobody awaits a click's task
             await self.train()
-        except Exception as error:  # nobody awaits a click's task: the panel shows the error
-            self.fail(error)
 
     def stop(self) -> None:
         """Stops after the step in hand, and keeps the best so far."""
@@ -110,15 +102,13 @@ class LiveTraining(Panel):
             best = "" if result.dev_score is None else f" nDCG@10 on dev {result.dev_score:.3f}."
             self.tell(f"Stopped. The best so far is kept.{best} Train goes on from here.")
             return
-        trained = bool(self.progress.steps)
+        said = f"Done in {seconds:.0f} s."
+        if not self.progress.steps:
+            said = "It was trained before: nothing to do."
         steps = int(result.record["steps"])
         speed = self.progress.pairs_per_second or result.record["pairs_per_second"]
         self._hear(Progress(steps, steps, tuple(result.history), speed))
-        said = f"Done in {seconds:.0f} s." if trained else "It was trained before: nothing to do."
         self.tell(f"{said} nDCG@10 on dev {result.dev_score:.3f}. Kept as {result.path.name}.")
-
-    def _switch(self) -> None:
-        self.train_button.disabled, self.stop_button.disabled = self.running, not self.running
 
     def _hear(self, progress: Progress) -> None:
         new = progress.history != self.progress.history
@@ -138,14 +128,13 @@ class LiveTraining(Panel):
 
     def _facts(self) -> str:
         now = self.progress
-        parts = [self.recipe.label]
-        if now.steps:
-            parts.append(f"step {now.step:,} of {now.steps:,}")
-        if now.pairs_per_second:
-            parts.append(f"{now.pairs_per_second:.0f} pairs/s")
-        if now.step < now.steps:
-            parts.append(f"{now.seconds_left:.0f} s left")
-        return " · ".join(parts)
+        parts = {
+            self.recipe.label: True,
+            f"step {now.step:,} of {now.steps:,}": now.steps,
+            f"{now.pairs_per_second:.0f} pairs/s": now.pairs_per_second,
+            f"{now.seconds_left:.0f} s left": now.step < now.steps,
+        }
+        return " · ".join(text for text, known in parts.items() if known)
 
     def picture(self) -> Figure:
         if self.progress.history:
@@ -157,12 +146,7 @@ class LiveTraining(Panel):
 
 
 async def train_live(recipe: Recipe, domain: Domain, *, show: bool = True) -> Run | Stopped:
-    """``train``, with a panel that shows it as it goes and stops it at a click.
-
-    Args:
-        recipe: what to train.
-        domain: on what.
-        show: whether the panel is displayed.
+    """``train``, with a panel (unless not ``show``) that shows it as it goes and stops at a click.
 
     Returns:
         The run; or, after Stop, a ``Stopped`` with the best model so far. Training the recipe

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,8 +17,7 @@ from ..errors import EmbkitError
 from ..models.encoding import encode_as
 from ..models.loading import as_model
 from ..pairs.mining import Mined, Pair, mine
-from .base import LOOK, Panel
-from .drawing import framed, listing
+from .base import LOOK, Panel, framed, listing
 
 DEEPEST = 200  # the window's end, at most
 SHOWN = 100  # characters of a text in a row
@@ -33,10 +31,8 @@ class NegativesLab(Panel):
     The vectors are made once. Settings are traits: set them from code as the sliders do.
 
     Args:
-        domain: whose corpus is searched.
         pairs: (query id, anchor, document id) rows, such as ``training_pairs(...).rows``.
         model: what ranks: a model, a Run, or a name.
-        n: negatives a pair.
         most: so many of the pairs, evenly spaced; the rest is left out, so that a slider answers
             at once.
 
@@ -53,7 +49,6 @@ class NegativesLab(Panel):
     margin = traitlets.Float(0.0, help="relative margin: 0.05 keeps what is at most 95% as near")
     keep_relatives = traitlets.Bool(False, help="keep ancestors and descendants of the positive")
     mined: Mined | None = None
-    milliseconds = 0.0  # of the last mining
 
     def __init__(
         self,
@@ -61,7 +56,6 @@ class NegativesLab(Panel):
         pairs: Sequence[Pair],
         *,
         model: Any = "minilm",
-        n: int = 1,
         most: int = 300,
         **settings: Any,
     ) -> None:
@@ -71,13 +65,15 @@ class NegativesLab(Panel):
                 expected="(query id, anchor, document id) rows",
                 hint="ek.widgets.NegativesLab(domain, ek.training_pairs(recipe, domain).rows)",
             )
-        self.domain, self.n, self.pairs_given = domain, n, len(pairs)
-        chosen = np.linspace(0, len(pairs) - 1, min(most, len(pairs))).astype(int)
-        self.pairs = [pairs[i] for i in chosen]
-        self._vectors = _Kept(as_model(model), domain, [anchor for _, anchor, _ in self.pairs])
-        self._ends = ipywidgets.IntRangeSlider(
-            description="ranks", min=0, max=min(DEEPEST, len(domain.corpus)), **LOOK
-        )
+        self.domain, self.pairs_given = domain, len(pairs)
+        self.pairs = [pairs[i] for i in _spread(len(pairs), most)]
+        # vectors of the corpus and of the anchors, given back without encoding anew
+        ranks, asked = as_model(model), list(dict.fromkeys(anchor for _, anchor, _ in self.pairs))
+        anchors = encode_as(ranks, asked, "query")
+        documents = encode_as(ranks, list(domain.corpus.values()), "document")
+        self._vectors = lambda texts: anchors if texts == asked else documents
+        deepest = min(DEEPEST, len(domain.corpus))
+        self._ends = ipywidgets.IntRangeSlider(description="ranks", min=0, max=deepest, **LOOK)
         self._ends.add_class("embkit-ranks")
         self._margin = ipywidgets.FloatSlider(
             description="relative margin", min=0, max=0.5, step=0.01, **LOOK
@@ -85,7 +81,7 @@ class NegativesLab(Panel):
         self._relatives = ipywidgets.Checkbox(description="keep relatives of the positive")
         self.results = ipywidgets.HTML()
         super().__init__(**settings)
-        self.range_max = min(self.range_max, self._ends.max)
+        self.range_max = min(self.range_max, deepest)
         self._ends.value = (self.range_min, self.range_max)
         linked = self.link(margin=self._margin, keep_relatives=self._relatives)
         self.children = [self._ends, *linked, self.status, self.results]
@@ -99,41 +95,36 @@ class NegativesLab(Panel):
 
     def _mine(self) -> None:
         """Mines anew; if the rules leave no window, what was mined before stays."""
-        started = time.perf_counter()
         if self.range_min <= self.range_max:
             self._ends.value = (self.range_min, self.range_max)
         self.mined = mine(
-            self.domain,
-            self.pairs,
-            self.n,
-            model=self._vectors,
-            range_min=self.range_min,
-            range_max=self.range_max,
-            relative_margin=self.margin or None,
-            keep_relatives=self.keep_relatives,
-        )
+            self.domain, self.pairs, model=self._vectors,
+            range_min=self.range_min, range_max=self.range_max,
+            relative_margin=self.margin or None, keep_relatives=self.keep_relatives,
+        )  # fmt: skip
         self.results.value = self._html(self.mined)
-        self.milliseconds = 1000 * (time.perf_counter() - started)
         few = f"Mined for {len(self.pairs):,} of the {self.pairs_given:,} pairs."
         self.tell(few if len(self.pairs) < self.pairs_given else "")
 
-    def rows(self, mined: Mined) -> list[tuple[str, ...]]:
+    def rows(self, mined: Mined) -> list[tuple[str, str, str]]:
         """A few triplets, with the similarity of anchor to positive and to negative."""
-        some = np.linspace(0, len(mined) - 1, min(TRIPLETS, len(mined))).astype(int)
-        return [
-            (
-                mined.anchors[i][:SHOWN],
-                f"{mined.corpus[mined.positives[i]][:SHOWN]} ({mined.positive_scores[i]:.2f})",
-                f"{mined.corpus[mined.negatives[i][0]][:SHOWN]} ({_score(mined.scores[i, 0])})",
-            )
-            for i in some
-        ]
+        found = []
+        for i in _spread(len(mined), TRIPLETS):
+            score, right, wrong = mined.scores[i, 0], mined.positives[i], mined.negatives[i][0]
+            near = "at random" if np.isnan(score) else f"{score:.2f}"
+            positive = f"{mined.corpus[right][:SHOWN]} ({mined.positive_scores[i]:.2f})"
+            negative = f"{mined.corpus[wrong][:SHOWN]} ({near})"
+            found.append((mined.anchors[i][:SHOWN], positive, negative))
+        return found
 
     def _html(self, mined: Mined) -> str:
-        removed = [
-            (rule, f"{count:,}", f"{count / max(1, mined.candidates):.1%}", _example(mined, rule))
-            for rule, count in mined.removed.items()
-        ]
+        removed = []
+        for rule, count in mined.removed.items():
+            example, share = "", count / max(1, mined.candidates)
+            if mined.examples.get(rule):
+                query, right, gone = (text[:SHOWN] for text in mined.examples[rule][0])
+                example = f"{query} → {right}: not {gone}"
+            removed.append((rule, f"{count:,}", f"{share:.1%}", example))
         rules = framed(Table(("rule", "removed", "of the candidates", "such as"), removed))
         triplets = framed(Table(TRIPLET, self.rows(mined)))
         return f"<p class='embkit-mined'>{html.escape(self._summary(mined))}</p>{rules}{triplets}"
@@ -151,8 +142,8 @@ class NegativesLab(Panel):
         mined = self.mined
         if mined is None:
             return listing("Negatives lab: nothing was mined", {}, self.message)
-        rows = self.rows(mined)
-        columns = {name: [(row[i], False) for row in rows] for i, name in enumerate(TRIPLET)}
+        texts = zip(*self.rows(mined), strict=True)
+        columns = {n: [(text, False) for text in t] for n, t in zip(TRIPLET, texts, strict=True)}
         gone = ", ".join(f"{rule} {count:,}" for rule, count in mined.removed.items())
         kept = ", relatives kept" if self.keep_relatives else ""
         title = f"ranks {self.range_min} to {self.range_max}, margin {self.margin:.0%}{kept}"
@@ -163,25 +154,6 @@ class NegativesLab(Panel):
         return f"NegativesLab({self.mined!r})"
 
 
-class _Kept:
-    """A model's vectors of the corpus and of the anchors, given back without encoding anew."""
-
-    def __init__(self, model: Any, domain: Domain, anchors: Sequence[str]) -> None:
-        self._asked, documents = list(dict.fromkeys(anchors)), list(domain.corpus.values())
-        self._anchors = encode_as(model, self._asked, "query")
-        self._documents = encode_as(model, documents, "document")
-
-    def __call__(self, texts: list[str]) -> np.ndarray:
-        return self._anchors if texts == self._asked else self._documents
-
-
-def _score(value: float) -> str:
-    return "at random" if np.isnan(value) else f"{value:.2f}"
-
-
-def _example(mined: Mined, rule: str) -> str:
-    found = mined.examples.get(rule)
-    if not found:
-        return ""
-    query, right, gone = (text[:SHOWN] for text in found[0])
-    return f"{query} → {right}: not {gone}"
+def _spread(total: int, most: int) -> list[int]:
+    """So many places of a list at most, evenly spaced."""
+    return np.linspace(0, total - 1, min(most, total)).astype(int).tolist()

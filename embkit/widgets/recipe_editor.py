@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -21,30 +20,23 @@ from ..recipes.recipe import Recipe
 from ..recipes.recipe import preset as preset_of
 from ..recipes.views import AUTO
 from ..runs import finished
-from .base import Panel
-from .drawing import framed, listing
+from .base import Panel, framed, listing
 from .live_training import LiveTraining
 
 KNOBS = {knob.name: knob for knob in fields(Recipe)}
 NONE = "none"  # how None is written in a text field
 PAGES = {  # what is asked for first; every other field lies on the last page
-    "Training": (
-        "model approach epochs batch_size learning_rate warmup_ratio lr_scheduler_type "
-        "weight_decay dropout max_length layers seed"
-    ),
-    "Loss": (
-        "temperature hardness margin guide in_batch_weight corpus_refresh corpus_sample matryoshka "
-        "query_prompt document_prompt"
-    ),
+    "Training": """model approach epochs batch_size learning_rate warmup_ratio lr_scheduler_type
+        weight_decay dropout max_length layers seed""",
+    "Loss": """temperature hardness margin guide in_batch_weight corpus_refresh corpus_sample
+        matryoshka query_prompt document_prompt""",
     "Pairs": "pairs max_pairs unique_in_batch shuffle_labels",
-    "Negatives": (
-        "hard_negatives miner range_min range_max relative_margin reranker_filter "
-        "keep_relatives sampling hidden_positives"
-    ),
+    "Negatives": """hard_negatives miner range_min range_max relative_margin reranker_filter
+        keep_relatives sampling hidden_positives""",
     "Teacher": "teacher teacher_temperature teacher_share unlabeled_texts",
     "LoRA": "lora_rank lora_alpha lora_targets lora_variant lora_init lora_plus quantize",
 }
-SPEED = 12_000  # tokens a second through MiniLM on two ordinary cores
+SPEED = 12_000 / 4.2  # words a second, trained through MiniLM on two ordinary cores
 SAMPLE = 200  # texts whose words are counted for the estimate
 
 
@@ -55,7 +47,6 @@ class RecipeEditor(Panel):
     named in ``message`` and changes nothing.
 
     Args:
-        domain: what would be trained on.
         recipe: to begin with; default: the preset's.
         preset: what it is compared with.
 
@@ -77,24 +68,20 @@ class RecipeEditor(Panel):
         start = preset_of(preset)
         self.domain, self._busy = domain, False
         self._draft: dict[str, Any] = {}  # what was changed since the last valid recipe
+        some = [*list(domain.corpus.values())[:SAMPLE], *list(domain.queries.values())[:SAMPLE]]
+        self._words = np.mean([len(text.split()) for text in some])
+        self._speeds = {  # model -> texts a second that its newest run was trained at
+            run.recipe.model: max(run.record["pairs_per_second"], 1e-9) * _texts(run.recipe)
+            for run in finished(domain)
+        }
         self.controls = {name: _control(knob) for name, knob in KNOBS.items()}
-        self._words, self._speeds = _mean_words(domain), _speeds(domain)
         self.presets = ipywidgets.Dropdown(options=list(PRESETS), description="preset")
-        pages = _pages()
-        self.pages = ipywidgets.Tab([_page(names, self.controls) for names in pages.values()])
-        self.pages.titles = tuple(pages)
+        self.pages, self.live = self._pages(), LiveTraining(start, domain)
         self.summary, self.script = ipywidgets.HTML(), ipywidgets.HTML()
-        self.live = LiveTraining(start, domain)
         super().__init__(recipe=recipe or start, preset=preset)
         self.link(preset=self.presets)
-        self.children = [
-            self.presets,
-            self.pages,
-            self.status,
-            self.summary,
-            self.script,
-            self.live,
-        ]
+        shown = [self.presets, self.pages, self.status, self.summary, self.script, self.live]
+        self.children = shown
         for name, control in self.controls.items():
             control.observe(self.guarded(lambda c, n=name: self._set(n, c["new"])), "value")
         self.on("preset", self._choose)
@@ -103,7 +90,8 @@ class RecipeEditor(Panel):
 
     def set(self, **values: Any) -> None:
         """Changes fields; what is not valid is shown in ``message`` and changes nothing."""
-        self.guarded(lambda: setattr(self, "recipe", self.recipe.replace(**values)))()
+        with self.told():
+            self.recipe = self.recipe.replace(**values)
 
     @property
     def diff(self) -> dict[str, tuple[Any, Any]]:
@@ -114,24 +102,29 @@ class RecipeEditor(Panel):
     def minutes(self) -> float:
         """About how long it would train here: at the speed of the domain's newest run of this
         model, or, before the first, at that of MiniLM on two ordinary cores."""
-        recipe = self.recipe
-        pairs = self.domain.counts()["training pairs"]
+        recipe, pairs = self.recipe, self.domain.counts()["training pairs"]
         pairs = recipe.epochs * min(pairs, recipe.max_pairs or pairs)
-        texts = 2 + recipe.hard_negatives
-        if recipe.model in self._speeds:
-            return pairs * texts / self._speeds[recipe.model] / 60
-        return 3 * pairs * texts * self._words * 1.4 / SPEED / 60
+        return pairs * _texts(recipe) / self._speeds.get(recipe.model, SPEED / self._words) / 60
+
+    def _pages(self) -> ipywidgets.Tab:
+        pages = {title: names.split() for title, names in PAGES.items()}
+        pages["More"] = [name for name in KNOBS if name not in " ".join(PAGES.values()).split()]
+        columns = []
+        for names in pages.values():
+            texts = [f"<small>{html.escape(_about(KNOBS[name]))}</small>" for name in names]
+            rows = zip([self.controls[n] for n in names], map(ipywidgets.HTML, texts), strict=True)
+            columns.append(ipywidgets.VBox(list(map(ipywidgets.HBox, rows))))
+        return ipywidgets.Tab(columns, titles=tuple(pages))
 
     def _choose(self) -> None:
         self.recipe = preset_of(self.preset)
         self._show()
 
     def _set(self, name: str, value: Any) -> None:
-        if self._busy:
-            return
-        self._draft[name] = _read(KNOBS[name], value)
-        self.recipe = self.recipe.replace(**self._draft)  # some fields are valid only together
-        self._show()
+        if not self._busy:
+            self._draft[name] = _read(KNOBS[name], value)
+            self.recipe = self.recipe.replace(**self._draft)  # some are valid only together
+            self._show()
 
     def _show(self) -> None:
         self._draft = {}
@@ -143,12 +136,12 @@ class RecipeEditor(Panel):
             self._busy = False
         if not self.live.running:
             self.live.recipe = self.recipe
-        self.tell("")
+        self.tell()
         rows = [(name, str(was), str(now)) for name, (was, now) in self.diff.items()]
         head = (f"differs from {self.preset!r}", "there", "here")
-        about = f"About {_time(self.minutes)} on this machine. Recipe {self.recipe.hash}."
-        shown = Table(head, rows or [["nothing", "", ""]], about)
-        self.summary.value = f"<div class='embkit-diff'>{framed(shown)}</div>"
+        about = f"About {self._time()} on this machine. Recipe {self.recipe.hash}."
+        shown = framed(Table(head, rows or [["nothing", "", ""]], about))
+        self.summary.value = f"<div class='embkit-diff'>{shown}</div>"
         try:
             script = self.recipe.to_script()
         except EmbkitError as error:  # not every recipe has a script
@@ -158,32 +151,27 @@ class RecipeEditor(Panel):
             f"style='line-height:1.3'>{html.escape(script)}</pre></details>"
         )
 
+    def _time(self) -> str:
+        minutes = self.minutes
+        return f"{60 * minutes:.0f} seconds" if minutes < 2 else f"{minutes:.0f} minutes"
+
     def picture(self) -> Figure:
         rows = [(f"{name}: {was} → {now}", False) for name, (was, now) in self.diff.items()]
-        columns = {f"differs from {self.preset!r}": rows or [("nothing", False)]}
-        columns["the recipe"] = [
-            (f"{name}: {getattr(self.recipe, name)}", False)
-            for name in "model approach epochs batch_size learning_rate temperature".split()
-        ]
-        notes = f"about {_time(self.minutes)} on this machine"
+        first = "model approach epochs batch_size learning_rate temperature".split()
+        columns = {
+            f"differs from {self.preset!r}": rows or [("nothing", False)],
+            "the recipe": [(f"{name}: {getattr(self.recipe, name)}", False) for name in first],
+        }
+        notes = f"about {self._time()} on this machine"
         return listing(f"Recipe editor: {self.recipe.label}", columns, notes)
 
     def __repr__(self) -> str:
         return f"RecipeEditor({self.recipe.label}, {len(self.diff)} fields differ)"
 
 
-def _pages() -> dict[str, list[str]]:
-    pages = {title: names.split() for title, names in PAGES.items()}
-    placed = {name for names in pages.values() for name in names}
-    return pages | {"More": [name for name in KNOBS if name not in placed]}
-
-
-def _page(names: Sequence[str], controls: dict[str, Any]) -> ipywidgets.Widget:
-    rows = []
-    for name in names:
-        meaning = ipywidgets.HTML(f"<small>{html.escape(_about(KNOBS[name]))}</small>")
-        rows.append(ipywidgets.HBox([controls[name], meaning]))
-    return ipywidgets.VBox(rows)
+def _texts(recipe: Recipe) -> int:
+    """Texts that are encoded for a pair."""
+    return 2 + recipe.hard_negatives
 
 
 def _about(knob: Any) -> str:
@@ -194,14 +182,9 @@ def _about(knob: Any) -> str:
 
 def _control(knob: Any) -> Any:
     """The control that fits a field's type and range."""
-    low, high = knob.metadata["low"], knob.metadata["high"]
-    kind = str(knob.type)
-    look: dict[str, Any] = {
-        "description": knob.name,
-        "tooltip": _about(knob),
-        "style": {"description_width": "11em"},
-        "layout": {"width": "27em"},
-    }
+    low, high, kind = knob.metadata["low"], knob.metadata["high"], str(knob.type)
+    look: dict[str, Any] = {"description": knob.name, "tooltip": _about(knob)}
+    look |= {"style": {"description_width": "11em"}, "layout": {"width": "27em"}}
     if knob.name in CHOICES:
         found: Any = ipywidgets.Dropdown(options=CHOICES[knob.name], **look)
     elif kind == "bool":
@@ -218,11 +201,7 @@ def _control(knob: Any) -> Any:
 
 
 def _read(knob: Any, value: Any) -> Any:
-    """A control's value as the field's.
-
-    Raises:
-        EmbkitError: text where a number is wanted.
-    """
+    """A control's value as the field's; fails on text where a number is wanted."""
     kind = str(knob.type)
     if not isinstance(value, str) or knob.name in CHOICES:
         return value
@@ -249,24 +228,4 @@ def _write(control: Any, value: Any) -> None:
         # a name that has a comma itself is separated by semicolons
         between = "; " if any("," in text for text in texts) else ", "
         value = "" if value is None else between.join(texts)
-    if control.value != value:
-        control.value = value
-
-
-def _mean_words(domain: Domain) -> float:
-    """Words of a text, on the mean of a few queries and documents."""
-    some = [*list(domain.corpus.values())[:SAMPLE], *list(domain.queries.values())[:SAMPLE]]
-    return float(np.mean([len(text.split()) for text in some]))
-
-
-def _speeds(domain: Domain) -> dict[str, float]:
-    """Model -> texts a second that its newest run on the domain was trained at."""
-    return {
-        run.recipe.model: max(run.record["pairs_per_second"], 1e-9)
-        * (2 + run.recipe.hard_negatives)
-        for run in finished(domain)
-    }
-
-
-def _time(minutes: float) -> str:
-    return f"{60 * minutes:.0f} seconds" if minutes < 2 else f"{minutes:.0f} minutes"
+    control.value = value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import traitlets
@@ -10,31 +9,23 @@ import traitlets
 from ..display import Table
 from ..errors import EmbkitError, unknown
 from ..evaluation.report import Report, Row, _p, _with_interval
+from ..plots.figures import name
 from .base import SCRIPT, Page
 
 STILL = 20  # rows of the still picture
-Shown = Callable[[Row], str]
-COLUMNS: dict[str, tuple[str, Shown]] = {  # heading -> what it is sorted by, and how it is shown
-    "approach": ("label", lambda r: str(r.get("label") or r["approach"])),
-    "nDCG@10 [95%]": ("ndcg@10", lambda r: _with_interval(r["ndcg@10"], r["ndcg@10_ci"], ".3f")),
-    "difference": (
-        "delta_vs_base",
-        lambda r: _with_interval(r["delta_vs_base"], r["delta_vs_base_ci"], "+.3f"),
-    ),
-    "p Holm": ("p_holm", lambda r: _p(r.get("p_holm"))),
-    "win / tie / loss": (
-        "wins",
-        lambda r: "" if r["wins"] is None else f"{r['wins']} / {r['ties']} / {r['losses']}",
-    ),
-    "trained": ("trainable_params", lambda r: _count(r["trainable_params"])),
-    "seconds": ("train_seconds", lambda r: _count(r["train_seconds"])),
-    "bytes": ("bytes_per_embedding", lambda r: _count(r["bytes_per_embedding"])),
-    "general": ("general_ndcg@10", lambda r: _with_interval(r["general_ndcg@10"], None, ".3f")),
+COLUMNS = {  # heading -> what it is sorted by, and how its numbers are written
+    "approach": ("label", ""),
+    "nDCG@10 [95%]": ("ndcg@10", ".3f"),
+    "difference": ("delta_vs_base", "+.3f"),
+    "p Holm": ("p_holm", ""),
+    "win / tie / loss": ("wins", ""),
+    "trained": ("trainable_params", ",.0f"),
+    "seconds": ("train_seconds", ",.0f"),
+    "bytes": ("bytes_per_embedding", ",.0f"),
+    "general": ("general_ndcg@10", ".3f"),
 }
 
-ESM = (
-    SCRIPT
-    + """
+ESM = """
 export default { render({ model, el }) {
   const wish = (name, value) => { model.set(name, value); model.save_changes(); };
   const root = make("div", el, { class: "embkit-runs" });
@@ -70,7 +61,6 @@ export default { render({ model, el }) {
   return follow(model, update);
 } };
 """
-)
 
 CSS = """
 .embkit-runs { font: 13px/1.4 var(--jp-ui-font-family, sans-serif); color: inherit;
@@ -92,14 +82,11 @@ class RunTable(Page):
     ``table.report`` is the report of it alone. What goes wrong is shown in ``message`` (the error
     itself is kept in ``error``).
 
-    Args:
-        report: of ``compare`` or ``leaderboard``.
-
     Raises:
         EmbkitError: no report, or one without rows.
     """
 
-    _esm, _css = ESM, CSS
+    _esm, _css = SCRIPT + ESM, CSS
     split, find, sort = (traitlets.Unicode().tag(sync=True) for _ in range(3))
     descending = traitlets.Bool(True).tag(sync=True)
     _lists: Any = [traitlets.List().tag(sync=True) for _ in range(4)]
@@ -113,10 +100,10 @@ class RunTable(Page):
                 hint="ek.widgets.RunTable(ek.leaderboard(domain))",
             )
         self._all = report
-        places = list(dict.fromkeys(_place(row) for row in report.rows))
+        places = list(dict.fromkeys(map(_place, report.rows)))
         first = {"split": places[0], "sort": "nDCG@10 [95%]"}
         super().__init__(splits=places, columns=list(COLUMNS), **first)
-        self.observe(self._shown, ["split", "find"])
+        self.observe(self._shown, ["split", "find", "sort", "descending"])
         self._shown()
 
     def by(self, column: str) -> RunTable:
@@ -125,41 +112,38 @@ class RunTable(Page):
             raise unknown("column", column, COLUMNS)
         self.descending = not self.descending if column == self.sort else column != "approach"
         self.sort = column
-        self._shown()
         return self
 
     def choose(self, label: str) -> RunTable:
         """Chooses an approach, or lets it go again."""
-        names = [COLUMNS["approach"][1](row) for row in self._all.rows]
+        names = dict.fromkeys(map(name, self._all.rows))
         if label not in names:
-            raise unknown("approach", label, dict.fromkeys(names))
-        left = [name for name in self.chosen if name != label]
+            raise unknown("approach", label, names)
+        left = [other for other in self.chosen if other != label]
         self.chosen = left if label in self.chosen else [*self.chosen, label]
         return self
 
     @property
     def report(self) -> Report:
         """The report of what was chosen, all of its splits; of everything while nothing is."""
-        shown = COLUMNS["approach"][1]
-        rows = [r for r in self._all.rows if not self.chosen or shown(r) in self.chosen]
+        rows = [r for r in self._all.rows if not self.chosen or name(r) in self.chosen]
         return Report(rows, baseline=self._all.baseline)
 
     def heard(self, content: Any) -> None:
-        with self.told():
-            self.message = ""
-            if "sort" in content:
-                self.by(str(content["sort"]))
-            if "choose" in content:
-                self.choose(str(content["choose"]))
+        self.tell()
+        if "sort" in content:
+            self.by(str(content["sort"]))
+        if "choose" in content:
+            self.choose(str(content["choose"]))
 
     def _shown(self, *_: Any) -> None:
         key, wanted = COLUMNS[self.sort][0], self.find.casefold()
         found = [r for r in self._all.rows if _place(r) == self.split]
-        found = [r for r in found if wanted in COLUMNS["approach"][1](r).casefold()]
+        found = [r for r in found if wanted in name(r).casefold()]
         known = [r for r in found if r.get(key) is not None]
         known.sort(key=lambda row: row[key], reverse=self.descending)
         known += [r for r in found if r.get(key) is None]  # at the end, either way
-        self.rows = [[shown(row) for _, shown in COLUMNS.values()] for row in known]
+        self.rows = [[_cell(row, *how) for how in COLUMNS.values()] for row in known]
 
     def still(self) -> str:
         note = f"{min(STILL, len(self.rows))} of {len(self.rows)} on {self.split}, by {self.sort}"
@@ -173,5 +157,11 @@ def _place(row: Row) -> str:
     return row["split"] + (f" / {row['subset']}" if row.get("subset") else "")
 
 
-def _count(value: float | None) -> str:
-    return "" if value is None else f"{value:,.0f}"
+def _cell(row: Row, key: str, form: str) -> str:
+    if key == "label":
+        return name(row)
+    if key == "p_holm":
+        return _p(row.get(key))
+    if key == "wins":
+        return "" if row[key] is None else f"{row[key]} / {row['ties']} / {row['losses']}"
+    return _with_interval(row[key], row.get(f"{key}_ci"), form)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import html
-import time
-from collections.abc import Callable
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +14,9 @@ import traitlets
 from matplotlib.figure import Figure
 
 from ..data.domain import Domain, normalise, right_documents
-from ..errors import EmbkitError
-from ..models.encoding import encode_as
 from ..models.loading import as_model
-from ..search.index import BM25, exact_search
-from .base import Panel, own_domain
-from .drawing import columns, listing
+from ..plots.space import SIDES
+from .base import Names, Panel, columns, listing, own_domain, searcher, stood
 
 LONG = 1000  # characters of a query above which the reader is told that models read less
 SHOWN = 160  # characters of a document in the list
@@ -36,6 +32,7 @@ class Hit:
     score: float
     other: int | None
     right: bool
+    moved: str  # from or to which rank, up or down
 
 
 class SearchBox(Panel):
@@ -47,10 +44,7 @@ class SearchBox(Panel):
     Args:
         before: a Run, a model, its name, ``"bm25"`` or a function ``list[str] -> (texts, dim)``.
         after: another.
-        domain: what is searched.
         query: to begin with; default: the first query of the first test split.
-        k: documents a list.
-        names: the lists' headings.
 
     Raises:
         EmbkitError: a model cannot be had, or a run's folder has gone.
@@ -65,46 +59,29 @@ class SearchBox(Panel):
     before: tuple[Hit, ...] = ()
     after: tuple[Hit, ...] = ()
     ranks: dict[str, tuple[int | None, int | None]] = {}  # right document -> before and after
-    milliseconds = 0.0  # of the last search
 
     def __init__(
-        self,
-        before: Any,
-        after: Any,
-        domain: Domain,
-        *,
-        query: str | None = None,
-        k: int = 8,
-        names: tuple[str, str] = ("before", "after"),
+        self, before: Any, after: Any, domain: Domain, *, query: str = "", names: Names = SIDES
     ) -> None:
-        if k < 1:
-            raise EmbkitError(f"SearchBox(k={k})", expected="k of 1 or more", hint="k=8")
         self.domain, self.names, self._subjects = domain, names, (before, after)
-        self._ids, self._texts = list(domain.corpus), list(domain.corpus.values())
-        self._models = [as_model(what) for what in (before, after)]
-        self._searches = [_search(model, self._texts) for model in self._models]
+        self._ids, self._models = list(domain.corpus), [as_model(what) for what in (before, after)]
+        self._searches = [searcher(model, list(domain.corpus.values())) for model in self._models]
         self._warning = own_domain(domain, before, after)
-        self._known: dict[str, str] = {}
-        for split in domain.qrels:  # a test split's reading of a text wins: it comes last
-            self._known |= {normalise(domain.queries[q]): q for q in domain.qrels[split]}
-        self._right = {q: r for s in domain.qrels.values() for q, r in s.items()}
+        self._right: dict[str, frozenset[str]] = {}
+        for judged in domain.qrels.values():  # a test split's reading of a text wins: it comes last
+            for asked, row in judged.items():
+                self._right[normalise(domain.queries[asked])] = frozenset(right_documents(row))
         self._tests = [q for split in domain.test_splits for q in domain.qrels[split]]
         self._next = np.random.default_rng(0)
-        self.text = ipywidgets.Text(
-            placeholder="type a query", continuous_update=True, layout={"width": "70%"}
-        )
-        self.another = ipywidgets.Button(description="A test query", icon="random")
+        self.text = ipywidgets.Text(placeholder="type a query", layout={"width": "70%"})
         self.results = ipywidgets.HTML()
         super().__init__()
-        top = ipywidgets.HBox([*self.link(query=self.text), self.another])
+        another = self.button("A test query", self.ask_another, icon="random")
+        top = ipywidgets.HBox([*self.link(query=self.text), another])
         self.children = [top, self.status, self.results]
-        self.another.on_click(self.guarded(lambda _: self.ask_another()))
+        self.query = query or (domain.queries[self._tests[0]] if self._tests else "")
         self.on(["query", "k"], self._draw)
-        first = domain.queries[self._tests[0]] if query is None and self._tests else query
-        with self.hold_trait_notifications():
-            self.k, self.query = k, first or ""
-        if not self.query:
-            self._draw()
+        self.guarded(self._draw)()
 
     def ask_another(self) -> str:
         """Puts one of the domain's test queries, drawn at random."""
@@ -114,46 +91,46 @@ class SearchBox(Panel):
     @property
     def right(self) -> frozenset[str]:
         """The documents that answer the query, if it is one of the domain's own."""
-        query = self._known.get(normalise(self.query))
-        return frozenset(right_documents(self._right.get(query or "", {})))
+        return self._right.get(normalise(self.query), frozenset())
 
     def _draw(self) -> None:
-        started = time.perf_counter()
         if not self.query.strip():
-            self.before, self.after, self.ranks = (), (), {}
-            self.results.value = ""
+            self.before, self.after, self.ranks, self.results.value = (), (), {}, ""
             self.tell("Type a few words, such as: " + next(iter(self.domain.queries.values())))
             return
-        found = [[rows[0] for rows in search([self.query])] for search in self._searches]
-        orders = [order[order >= 0] for order, _ in found]
-        ranks = [{i: rank for rank, i in enumerate(order.tolist(), 1)} for order in orders]
+        found = []  # document -> score, best first
+        for search in self._searches:
+            order, scores = (rows[0].tolist() for rows in search([self.query], len(self._ids)))
+            found.append(dict(zip((self._ids[i] for i in order if i >= 0), scores, strict=False)))
+        before, after = (dict(zip(scores, itertools.count(1), strict=False)) for scores in found)
+        self.before = self._hits(found[0], after, "▼ to", "▲ to")
+        self.after = self._hits(found[1], before, "▲ from", "▼ from")
         right = self.right
-        self.before, self.after = (
-            tuple(
-                Hit(rank, self._ids[i], self._texts[i], float(score), other.get(int(i)),
-                    self._ids[i] in right)
-                for rank, (i, score) in enumerate(zip(order[: self.k], scores, strict=False), 1)
-            )
-            for order, (_, scores), other in zip(orders, found, ranks[::-1], strict=True)
-        )  # fmt: skip
-        self.ranks = {
-            d: (ranks[0].get(i), ranks[1].get(i)) for i, d in enumerate(self._ids) if d in right
-        }
+        self.ranks = {d: (before.get(d), after.get(d)) for d in self._ids if d in right}
         self.results.value = self._html()
-        self.milliseconds = 1000 * (time.perf_counter() - started)
-        self.tell(self._warning, self._gone(), self._long())
+        self.tell(self._warning, *self._notes())
 
-    def _gone(self) -> str:
+    def _hits(
+        self, scores: dict[str, float], others: dict[str, int], above: str, below: str
+    ) -> tuple[Hit, ...]:
+        """One list; ``above`` and ``below`` precede the rank of what moved in the other."""
+        hits, right = [], self.right
+        for rank, (document, score) in enumerate(itertools.islice(scores.items(), self.k), 1):
+            other, moved = others.get(document), "not in the other list"
+            if other is not None:
+                moved = "=" if rank == other else f"{above if rank < other else below} {other:,}"
+            text = self.domain.corpus[document]
+            hits.append(Hit(rank, document, text, score, other, document in right, moved))
+        return tuple(hits)
+
+    def _notes(self) -> Iterator[str]:
         paths = [what.path for what in self._subjects if hasattr(what, "record")]
-        names = [path.name for path in paths if not path.is_dir()]
-        return f"{' and '.join(names)}: deleted on disk, still in memory here." if names else ""
-
-    def _long(self) -> str:
-        if len(self.query) <= LONG:
-            return ""
-        windows = [getattr(model, "max_seq_length", None) for model in self._models]
-        read = min((w for w in windows if w), default=None)
-        return f"{len(self.query):,} characters: the models read the first {read or 'few'} tokens."
+        if gone := [path.name for path in paths if not path.is_dir()]:
+            yield f"{' and '.join(gone)}: deleted on disk, still in memory here."
+        if len(self.query) > LONG:
+            windows = [getattr(model, "max_seq_length", None) for model in self._models]
+            read = min(filter(None, windows), default="few")
+            yield f"{len(self.query):,} characters: the models read the first {read} tokens."
 
     def _html(self) -> str:
         lists = []
@@ -161,7 +138,7 @@ class SearchBox(Panel):
             rows = "".join(
                 f"<li style='font-weight:{600 if hit.right else 400}'>"
                 f"{'★ ' if hit.right else ''}{html.escape(hit.text[:SHOWN])} "
-                f"<small>{hit.score:.3f} {_moved(hit, hits is self.after)}</small></li>"
+                f"<small>{hit.score:.3f} {hit.moved}</small></li>"
                 for hit in hits
             )
             style = "margin:0;padding-left:2.2em;list-style:decimal"
@@ -172,10 +149,7 @@ class SearchBox(Panel):
 
     def picture(self) -> Figure:
         lists = {
-            name: [
-                (f"{hit.rank} ({_moved(hit, hits is self.after)}) {hit.text[:SHOWN]}", hit.right)
-                for hit in hits
-            ]
+            name: [(f"{hit.rank} ({hit.moved}) {hit.text[:SHOWN]}", hit.right) for hit in hits]
             for name, hits in zip(self.names, (self.before, self.after), strict=True)
         }
         return listing(f"query: {self.query}", lists, "\n".join(self._answers()))
@@ -183,8 +157,8 @@ class SearchBox(Panel):
     def _answers(self) -> list[str]:
         """Where the right documents stand on both sides, a line each, the best three."""
         return [
-            f"★ right answer {self.domain.corpus[d][:SHOWN]}: {_rank(b)} {self.names[0]}, "
-            f"{_rank(a)} {self.names[1]}"
+            f"★ right answer {self.domain.corpus[d][:SHOWN]}: {stood(b)} {self.names[0]}, "
+            f"{stood(a)} {self.names[1]}"
             for d, (b, a) in sorted(self.ranks.items(), key=lambda item: item[1][1] or np.inf)[:3]
         ]
 
@@ -192,27 +166,3 @@ class SearchBox(Panel):
         top = [hits[0].document if hits else "nothing" for hits in (self.before, self.after)]
         names = self.names
         return f"SearchBox({self.query[:60]!r}: {names[0]} {top[0]}, {names[1]} {top[1]} first)"
-
-
-def _search(model: Any, texts: list[str]) -> Callable[[list[str]], Any]:
-    """Queries -> all documents' numbers, best first, and scores; the documents encoded once."""
-    if isinstance(model, str):  # bm25
-        return functools.partial(BM25(texts).search, k=len(texts))
-    documents = encode_as(model, texts, "document")  # (documents, dim)
-    return lambda queries: exact_search(
-        encode_as(model, queries, "query", cache=False), documents, len(texts)
-    )
-
-
-def _rank(rank: int | None) -> str:
-    return f"rank {rank:,}" if rank else "not found"
-
-
-def _moved(hit: Hit, after: bool) -> str:
-    """Where a document came from or went to, and whether that is up or down."""
-    if hit.rank == hit.other:
-        return "="
-    if hit.other is None:
-        return "not in the other list"
-    up = (hit.rank < hit.other) == after
-    return f"{'▲' if up else '▼'} {'from' if after else 'to'} {hit.other:,}"

@@ -16,13 +16,11 @@ from matplotlib.image import imsave
 
 from ..errors import EmbkitError
 from ..losses.in_batch import BatchLoss, batch_loss
-from ..plots import AMOUNTS
-from ..plots.space import batch_softmax
-from .base import LOOK, Panel
-from .drawing import columns, sketch
+from ..plots.space import batch_matrices, batch_softmax
+from .base import LOOK, Panel, columns, sketch
 
 LOWEST, HIGHEST = 0.005, 1.0
-CURVE = np.geomspace(LOWEST, HIGHEST, 33)
+CURVE = np.geomspace(LOWEST, HIGHEST, 33).tolist()
 MOST = 256  # pairs in a batch
 
 
@@ -35,14 +33,9 @@ class TemperatureLab(Panel):
 
     Args:
         similarities: of query i to document j, the right ones on the diagonal, (pairs, pairs).
-        queries: their texts.
-        documents: their texts.
-        temperature: to begin with.
-        batch: pairs to begin with; default: all.
 
     Raises:
-        EmbkitError: a matrix that is not square, another number of texts, a temperature or batch
-            out of range.
+        EmbkitError: a matrix that is not square, another number of texts; a value out of range.
 
     Example:
         >>> lab = TemperatureLab([[0.9, 0.2], [0.4, 0.8]], ["a", "b"], ["A", "B"])
@@ -55,18 +48,10 @@ class TemperatureLab(Panel):
     batch = traitlets.Int(2, help="pairs: a query has one negative fewer")
     query = traitlets.Int(0, help="the row that is looked at, from 0")
 
-    def __init__(
-        self,
-        similarities: Any,
-        queries: Sequence[str],
-        documents: Sequence[str],
-        *,
-        temperature: float = 0.05,
-        batch: int | None = None,
-    ) -> None:
-        values = np.asarray(similarities, dtype=float)
-        batch_loss(values, temperature)  # refuses what is no batch
-        most = len(values)
+    def __init__(self, similarities: Any, queries: Sequence[str], documents: Sequence[str]) -> None:
+        self.similarities, self._texts = np.asarray(similarities, float), (queries, documents)
+        batch_loss(self.similarities, self.temperature)  # refuses what is no batch
+        most = len(self.similarities)
         if not most == len(queries) == len(documents) or not 2 <= most <= MOST:
             raise EmbkitError(
                 f"a matrix of {most} rows for {len(queries)} queries and "
@@ -74,20 +59,12 @@ class TemperatureLab(Panel):
                 expected=f"2 to {MOST} pairs, and a text for each query and document",
                 hint="ek.widgets.TemperatureLab(queries @ documents.T, query_texts, texts)",
             )
-        super().__init__()
-        self.page = ipywidgets.HTML()
-        self.similarities, self._texts = values, (list(queries), list(documents))
         self._ranges = {
-            "temperature": (LOWEST, HIGHEST),
-            "batch": (2, most),
-            "query": (0, most - 1),
-        }
+            "temperature": (LOWEST, HIGHEST), "batch": (2, most), "query": (0, most - 1),
+        }  # fmt: skip
         self._curves: dict[int, dict[float, float]] = {}
-        with self.hold_trait_notifications():
-            self.batch = most if batch is None else batch
-            self.temperature = temperature
-        self.on(["temperature", "batch", "query"], self._draw)
-        self._draw()
+        super().__init__(batch=most)
+        self.page = ipywidgets.HTML()
         low, high = np.log10(LOWEST), np.log10(HIGHEST)
         heat = ipywidgets.FloatLogSlider(
             min=low, max=high, step=0.01, description="temperature", **LOOK
@@ -96,6 +73,8 @@ class TemperatureLab(Panel):
         query = ipywidgets.IntSlider(max=most - 1, description="query", **LOOK)
         sliders = self.link(temperature=heat, batch=pairs, query=query)
         self.children = [*sliders, self.page, self.status]
+        self.on(["temperature", "batch", "query"], self._draw)
+        self._draw()
 
     @traitlets.validate("temperature", "batch", "query")
     def _in_range(self, proposal: Any) -> Any:
@@ -121,8 +100,7 @@ class TemperatureLab(Panel):
     def curve(self) -> dict[float, float]:
         """The loss of the shown batch by temperature."""
         if self.batch not in self._curves:
-            losses = {t: batch_loss(self._part, t).loss for t in CURVE.tolist()}
-            self._curves[self.batch] = losses
+            self._curves[self.batch] = {t: batch_loss(self._part, t).loss for t in CURVE}
         return self._curves[self.batch]
 
     def hardest(self, most: int = 3) -> list[tuple[str, float, float]]:
@@ -130,30 +108,32 @@ class TemperatureLab(Panel):
         row = min(self.query, self.batch - 1)
         shares = self.result.softmax[row].copy()
         shares[row] = 0
-        order = np.argsort(-self._part[row], kind="stable")
         push = shares / max(shares.sum(), 1e-300)
+        order = np.argsort(-self._part[row], kind="stable")
         chosen = [int(i) for i in order if i != row][:most]
         return [(self._texts[1][i], self.similarities[row, i], float(push[i])) for i in chosen]
 
     def picture(self) -> Figure:
-        """The shown batch, for readers without a kernel."""
-        return batch_softmax(self._part, self.temperature, self.curve)
+        return batch_softmax(self._part, self.result, self.curve)
 
     def _draw(self) -> None:
         self.tell()
         found, row = self.result, min(self.query, self.batch - 1)
-        push = float(np.abs(found.gradient).max()) or 1.0
         said = (
             f"loss {found.loss:.3f}; the right documents' mean share {found.right:.2f}; "
             f"the hardest negative's share of the push {found.hardest:.2f}"
         )
+        parts = []
+        for name, (matrix, look) in batch_matrices(self._part, found).items():
+            file = io.BytesIO()  # a picture with a pixel a number, which the page makes larger
+            imsave(file, matrix, format="png", **look)
+            data = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+            style = "image-rendering:pixelated"
+            parts.append(f"{name}<br><img alt='{name}' width='100%' style='{style}' src='{data}'>")
         points = {"": list(self.curve.items())}
-        parts = [
-            _matrix("similarity", self._part, cmap=AMOUNTS),
-            _matrix("softmax of each row", found.softmax, cmap=AMOUNTS, vmin=0, vmax=1),
-            _matrix("gradient", found.gradient, cmap="PuOr", vmin=-push, vmax=push),
-            sketch("loss by temperature", points, mark=self.temperature, logx=True, height=180),
-        ]
+        parts.append(
+            sketch("loss by temperature", points, mark=self.temperature, logx=True, height=180)
+        )
         hardest = "".join(
             f"<li>{html.escape(text[:160])}: similarity {similarity:.2f}, {share:.0%} of the push"
             for text, similarity, share in self.hardest()
@@ -167,14 +147,3 @@ class TemperatureLab(Panel):
 
     def __repr__(self) -> str:
         return f"TemperatureLab({self.result!r})"
-
-
-def _matrix(name: str, values: np.ndarray, **colours: Any) -> str:
-    """A matrix as a picture, a pixel a number, which the page makes larger."""
-    file = io.BytesIO()
-    imsave(file, values, format="png", **colours)
-    data = base64.b64encode(file.getvalue()).decode()
-    return (
-        f"{name}<br><img alt='{name}' width='100%' style='image-rendering:pixelated' "
-        f"src='data:image/png;base64,{data}'>"
-    )

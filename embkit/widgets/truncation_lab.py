@@ -25,8 +25,7 @@ from ..plots.figures import log_ticks
 from ..search.index import exact_search
 from ..search.tiered import truncate
 from ..space.maps import kept
-from .base import LOOK, Panel
-from .drawing import framed, sketch
+from .base import LOOK, Panel, framed, sketch
 
 STEPS = (4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 MOST = 4  # models beside each other
@@ -37,34 +36,22 @@ class TruncationLab(Panel):
     """Move the slider: every model's vectors are truncated there, and searched again.
 
     The score of each size is measured when the lab is made, and kept on disk; a query is searched
-    anew for every place of the slider.
+    anew for every place of the slider. From code: ``lab.size = 32``, ``lab.query = "..."``.
 
     Args:
         models: name -> a Run, a model or its name; up to four.
-        domain: what is searched.
         split: whose nDCG@10 is shown; default: the first test split.
-        query: to begin with; default: the split's first.
         size: dimensions to begin with; default: 64, or the largest below.
 
     Raises:
         EmbkitError: no model or too many, an empty query, a size that is no step.
-
-    Example:
-        >>> lab = TruncationLab({"plain": run}, domain)  # doctest: +SKIP
-        >>> lab.size = 32  # doctest: +SKIP
     """
 
     size = traitlets.Int(help="dimensions that are left")
     query = traitlets.Unicode(help="what is searched for")
 
     def __init__(
-        self,
-        models: Mapping[str, Any],
-        domain: Domain,
-        *,
-        split: str | None = None,
-        query: str | None = None,
-        size: int | None = None,
+        self, models: Mapping[str, Any], domain: Domain, *, split: str = "", size: int | None = None
     ) -> None:
         if not isinstance(models, Mapping) or not 1 <= len(models) <= MOST:
             raise EmbkitError(
@@ -82,7 +69,7 @@ class TruncationLab(Panel):
         self.sizes = tuple(sorted({s for s in STEPS if s < widest} | {widest}))
         self.table = {name: self._measured(name) for name in self.models}
         self.page = ipywidgets.HTML()
-        self.query = domain.queries[next(iter(self._judged))] if query is None else query
+        self.query = domain.queries[next(iter(self._judged))]
         self.size = max(s for s in self.sizes if s <= 64) if size is None else size
         self._ask()
         self.on("query", self._ask)
@@ -93,19 +80,17 @@ class TruncationLab(Panel):
 
     @traitlets.validate("size")
     def _a_step(self, proposal: Any) -> int:
-        if proposal["value"] not in self.sizes:
-            near = min(self.sizes, key=lambda s: abs(s - proposal["value"]))
-            raise EmbkitError(
-                f"size={proposal['value']}",
-                expected=f"one of {', '.join(map(str, self.sizes))}",
-                hint=f"lab.size = {near}",
-            )
-        return proposal["value"]
+        size = proposal["value"]
+        if size not in self.sizes:
+            near = min(self.sizes, key=lambda s: abs(s - size))
+            steps = ", ".join(map(str, self.sizes))
+            raise EmbkitError(f"size={size}", expected=f"one of {steps}", hint=f"lab.size = {near}")
+        return size
 
     @property
     def scores(self) -> dict[str, tuple[float, float, float]]:
-        """nDCG@10 of each model at this size, with its interval."""
-        return {name: rows[self._size(name)] for name, rows in self.table.items()}
+        """nDCG@10 of each model at this size, with its interval; of a narrower one's whole."""
+        return {name: rows[min(self.size, max(rows))] for name, rows in self.table.items()}
 
     @property
     def megabytes(self) -> float:
@@ -117,19 +102,16 @@ class TruncationLab(Panel):
         """The query's best documents at this size: model -> [(id, similarity), …]."""
         ids, found = list(self.domain.corpus), {}
         for name, documents in self._documents.items():
-            part = documents[:, : self._size(name)]
-            scores = part @ truncate(self._asked[name], part.shape[1])[0]
-            scores = scores / np.maximum(np.linalg.norm(part, axis=1), 1e-12)
-            best = np.argsort(-scores, kind="stable")[:K]
-            found[name] = [(ids[i], float(scores[i])) for i in best]
+            places, scores = _cut_search(self._asked[name], documents, self.size)
+            rows = zip(places[0].tolist(), scores[0].tolist(), strict=True)
+            found[name] = [(ids[i], score) for i, score in rows]
         return found
 
     def picture(self) -> Figure:
-        """The curves of nDCG@10, for readers without a kernel."""
-        series = {
-            name: tuple([rows[min(s, max(rows))][i] for s in self.sizes] for i in range(3))
-            for name, rows in self.table.items()
-        }
+        series = {}
+        for name, rows in self.table.items():
+            points = [rows[min(size, max(rows))] for size in self.sizes]
+            series[name] = tuple(map(list, zip(*points, strict=True)))
         figure = lines(self.sizes, series, "dimensions", f"nDCG@10 on {self.split}", logx=True)
         axes = figure.axes[0]
         log_ticks(axes, [s for s in self.sizes if s & (s - 1) == 0 or s == self.sizes[-1]])
@@ -137,14 +119,9 @@ class TruncationLab(Panel):
         axes.set_title(f"{self.size} dimensions: {self.megabytes:,.1f} MB", fontsize=11)
         return figure
 
-    def _size(self, name: str) -> int:
-        """This size, or the whole of a model that has fewer dimensions."""
-        return min(self.size, self._documents[name].shape[1])
-
     def _measured(self, name: str) -> dict[int, tuple[float, float, float]]:
         """Size -> (nDCG@10, low, high), from disk the second time."""
-        documents, queries = self._documents[name], list(self._judged)
-        texts = [self.domain.queries[q] for q in queries]
+        documents, texts = self._documents[name], [self.domain.queries[q] for q in self._judged]
         asked = encode_as(self.models[name], texts, "query")
         sizes = sorted({min(s, documents.shape[1]) for s in self.sizes})
 
@@ -156,7 +133,7 @@ class TruncationLab(Panel):
         return {size: (m, low, high) for size, (m, low, high) in zip(sizes, found, strict=True)}
 
     def _score(self, asked: Vectors, documents: Vectors, size: int) -> tuple[float, float, float]:
-        found = exact_search(truncate(asked, size), truncate(documents, size), K)
+        found = _cut_search(asked, documents, size)
         ranking = ranking_from_arrays(list(self._judged), list(self.domain.corpus), *found)
         values = score(ranking, self.domain, self.split, ["ndcg@10"])["ndcg@10"]
         return float(values.mean()), *bootstrap_ci(values)
@@ -172,21 +149,21 @@ class TruncationLab(Panel):
 
     def _draw(self) -> None:
         self.tell()
-        corpus, found = self.domain.corpus, self.results
-        text = {self.domain.queries[q]: judged for q, judged in self._judged.items()}
-        right = set(right_documents(text.get(self.query, {})))
+        corpus, queries = self.domain.corpus, self.domain.queries
+        same = [row for q, row in self._judged.items() if queries[q] == self.query]
+        right = set(right_documents(same[-1])) if same else set()
         heads = [
             f"{name}: nDCG@10 {mean:.3f} [{low:.3f}, {high:.3f}]"
             for name, (mean, low, high) in self.scores.items()
         ]
         rows = [
             [f"{'★ ' if d in right else ''}{corpus[d][:160]} ({s:.2f})" for d, s in row]
-            for row in zip(*found.values(), strict=True)
+            for row in zip(*self.results.values(), strict=True)
         ]
         share = self.size / self.sizes[-1]
         curves = {
-            name: [(size, mean) for size, (mean, _, _) in rows.items()]
-            for name, rows in self.table.items()
+            name: [(size, mean) for size, (mean, _, _) in points.items()]
+            for name, points in self.table.items()
         }
         label = f"nDCG@10 by dimensions, the shown one {self.size}"
         drawn = sketch(label, curves, mark=self.size, logx=True, width=560, height=120)
@@ -200,3 +177,9 @@ class TruncationLab(Panel):
     def __repr__(self) -> str:
         said = ", ".join(f"{name} {mean:.3f}" for name, (mean, _, _) in self.scores.items())
         return f"TruncationLab({self.size} dimensions, nDCG@10 on {self.split!r}: {said})"
+
+
+def _cut_search(queries: Vectors, documents: Vectors, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Exact search of truncated vectors, or of the whole ones that have fewer dimensions."""
+    size = min(size, documents.shape[1])
+    return exact_search(truncate(queries, size), truncate(documents, size), K)

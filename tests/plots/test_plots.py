@@ -148,7 +148,7 @@ def test_temperature_softmax_is_the_softmax():
         heights = [bar.get_height() for bar in axes.patches]
         weights = np.exp(np.array([0.8, 0.6]) / heat)
         assert heights == pytest.approx(weights / weights.sum())
-    drawn(plots.temperature_softmax([0.9, -0.9], [1e-4], labels=["a", "b"]))
+    drawn(plots.temperature_softmax([0.9, -0.9], [1e-4]))
     for similarities, heats in (([], [1.0]), ([0.5], []), ([0.5], [0.0])):
         with pytest.raises(EmbkitError, match="above 0"):
             plots.temperature_softmax(similarities, heats)

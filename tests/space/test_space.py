@@ -517,8 +517,6 @@ def test_settings_are_drawn_beside_each_other(clusters, fake_umap):
     for bad in ({}, made):
         with pytest.raises(EmbkitError):
             plots.map_settings(bad, ["a"] * 3)
-    with pytest.raises(EmbkitError, match="unknown side"):
-        plots.map_settings(made, ["a"] * 90, side="left")
 
 
 def test_the_matryoshka_curve_tells_taught_sizes_from_others():

@@ -138,8 +138,6 @@ def test_a_batch_without_texts_for_all_is_refused(similarities):
     for bad in ((similarities, names, names[:7]), (similarities[:1, :1], ["a"], ["a"])):
         with pytest.raises(EmbkitError, match="2 to 256 pairs"):
             TemperatureLab(*bad)
-    with pytest.raises(EmbkitError, match="batch=9"):
-        TemperatureLab(similarities, names, names, batch=9)
 
 
 def test_markup_is_shown_as_text(similarities):

@@ -19,8 +19,7 @@ from embkit.recipes.presets import PRESETS
 from embkit.recipes.recipe import Recipe
 from embkit.training import trainer
 from embkit.widgets import FailureBrowser, NegativesLab, RecipeEditor, SearchBox
-from embkit.widgets.base import Panel
-from embkit.widgets.drawing import framed, listing
+from embkit.widgets.base import Panel, framed, listing
 from notebooks.tools.authoring import WIDGET
 
 MARKUP = "<script>alert('x')</script> & <b>bold</b> 😀"
