@@ -12,71 +12,11 @@ import traitlets
 from ..errors import EmbkitError
 from ..pairs.labels import GRADES, MEANINGS, LabelStore, annotator_name
 from ..pairs.pooling import Task
-from .base import SCRIPT, Page
+from .base import Page, page
 
 KEYS = {str(grade): f"{name}: {MEANINGS[grade]}" for grade, name in GRADES.items()}
 KEYS |= {"Backspace": "undo: back, and the grade taken back", "ArrowRight": "skip: it comes again"}
 DOUBLE_PRESS = 0.25  # seconds within which nobody has read the next document
-
-ESM = """
-export default { render({ model, el }) {
-  const send = (key) => model.send({ key, item: model.get("position") });
-  const root = make("div", el, { class: "embkit-annotator", tabindex: 0, role: "group",
-    "aria-label": "Judge documents. Keys 2, 1, 0 grade, Backspace undoes, right arrow skips." });
-  const progress = make("progress", root, { "aria-label": "judged" });
-  const count = make("span", root);
-  const item = make("div", root, { "aria-live": "polite", "aria-atomic": "true" });
-  const [query, text] = ["query", "document"].map((name) => {
-    make("small", item, {}, name);
-    return make("p", item, { class: `embkit-${name}`, dir: "auto" });
-  });
-  const bar = make("div", root, { class: "embkit-keys" });
-  const buttons = model.get("buttons");
-  for (const [key, meaning] of buttons) {
-    const button = make("button", bar, { title: meaning, "aria-keyshortcuts": key });
-    make("kbd", button, {}, { Backspace: "⌫", ArrowRight: "→" }[key] ?? key);
-    button.append(" " + meaning.split(":")[0]);
-    button.addEventListener("click", () => send(key));
-  }
-  for (const [key, meaning] of buttons.slice(0, 3)) make("small", root, {}, `${key} ${meaning}`);
-  make("small", root, { class: "embkit-hint" }, "Click here or Tab to here: then the keys work.");
-  const message = make("p", root, { role: "status" });
-  root.addEventListener("keydown", (event) => {
-    if (ofLab(event)) return;
-    event.stopPropagation();
-    const { key } = event;
-    const known = key.length === 1 || buttons.some(([name]) => name === key);
-    if (key === " " || !known) return;  // a button's own key, or one that scrolls
-    event.preventDefault();
-    if (!event.repeat) send(key);  // a key held down is one
-  });
-  const update = () => {
-    query.textContent = model.get("query");
-    text.textContent = model.get("document");
-    text.scrollTop = 0;
-    Object.assign(progress, { max: model.get("total"), value: model.get("done") });
-    count.textContent = `${progress.value} of ${progress.max} · ${model.get("annotator")}`;
-    message.textContent = model.get("message");
-  };
-  return follow(model, update);
-} };
-"""
-
-CSS = """
-.embkit-annotator { max-width: 46em; padding: 12px; border-radius: 4px;
-  border: 1px solid var(--jp-border-color1, #8888); background: var(--jp-layout-color1, none);
-  color: var(--jp-ui-font-color1, inherit); font: 14px/1.4 var(--jp-ui-font-family, sans-serif);
-  &:focus, & button:focus-visible { outline: 2px solid var(--jp-brand-color1, Highlight); }
-  &:focus { outline-offset: -2px; }
-  & progress { margin-right: 8px; accent-color: var(--jp-brand-color1, Highlight); }
-  & small { display: block; color: var(--jp-ui-font-color2, inherit); }
-  & p { min-height: 1.4em; max-height: 16em; margin: 0 0 8px; overflow: auto;
-    white-space: pre-wrap; overflow-wrap: anywhere; }
-  & .embkit-keys { display: flex; flex-wrap: wrap; gap: 6px; margin: 12px 0; }
-  & button { padding: 4px 10px; border: 1px solid; border-radius: 4px; cursor: pointer;
-    color: inherit; background: var(--jp-layout-color2, transparent); font: inherit; }
-  & .embkit-query { font-weight: 600; } &:focus-within .embkit-hint { visibility: hidden; } }
-"""
 
 
 class Annotator(Page):
@@ -92,7 +32,7 @@ class Annotator(Page):
         EmbkitError: no tasks, no store, or no name.
     """
 
-    _esm, _css = SCRIPT + ESM, CSS
+    _esm, _css = page("annotator")
     query, document, annotator = (traitlets.Unicode().tag(sync=True) for _ in range(3))
     position, done, total = (traitlets.Int().tag(sync=True) for _ in range(3))  # from 0 to total
     buttons = traitlets.List(list(map(list, KEYS.items()))).tag(sync=True)

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import html
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import anywidget
@@ -26,23 +27,14 @@ SVG_DASHES = ("none", "6 3", "6 3 2 3", "2 3")  # of a sketch's lines, as ``draw
 Names = tuple[str, str]  # what two models are called
 Search = Callable[[list[str], int], tuple[np.ndarray, np.ndarray]]
 LOOK: dict[str, Any] = {"style": {"description_width": "9em"}, "layout": {"width": "46em"}}
+PAGES = Path(__file__).parent / "pages"
 
-# Text reaches a page as textContent, never as markup. Keys stop at the panel: in JupyterLab's
-# command mode 1 makes a cell a heading and 0 0 restarts the kernel.
-SCRIPT = """
-const make = (tag, parent, attributes = {}, text = "") => {
-  const node = parent.appendChild(document.createElement(tag));
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  return Object.assign(node, { textContent: text });
-};
-const ofLab = ({ key, ctrlKey, metaKey, altKey, shiftKey }) => ctrlKey || metaKey || altKey ||
-  ["Escape", "Tab"].includes(key) || (key === "Enter" && shiftKey);  // these are JupyterLab's
-const follow = (model, update) => {
-  update();
-  model.on("change", update);
-  return () => model.off("change", update);
-};
-"""
+
+def page(name: str) -> tuple[str, str]:
+    """A page's script, after what all pages share, and its style."""
+    parts = ("page.js", f"{name}.js", f"{name}.css")
+    shared, script, style = ((PAGES / part).read_text(encoding="utf-8") for part in parts)
+    return shared + script, style
 
 
 class Told:
@@ -81,7 +73,7 @@ class Told:
 
 
 class Page(Told, anywidget.AnyWidget):
-    """A panel with a script of its own: ``_esm`` (after ``SCRIPT``) and ``_css``."""
+    """A panel with a script of its own: ``_esm`` and ``_css``, of ``page``."""
 
     message = traitlets.Unicode().tag(sync=True)
     heard: Callable[[Any], None]  # takes what the page sends

@@ -10,7 +10,7 @@ from ..display import Table
 from ..errors import EmbkitError, unknown
 from ..evaluation.report import Report, Row, _p, _with_interval
 from ..plots.figures import name
-from .base import SCRIPT, Page
+from .base import Page, page
 
 STILL = 20  # rows of the still picture
 COLUMNS = {  # heading -> what it is sorted by, and how its numbers are written
@@ -25,54 +25,6 @@ COLUMNS = {  # heading -> what it is sorted by, and how its numbers are written
     "general": ("general_ndcg@10", ".3f"),
 }
 
-ESM = """
-export default { render({ model, el }) {
-  const wish = (name, value) => { model.set(name, value); model.save_changes(); };
-  const root = make("div", el, { class: "embkit-runs" });
-  const bar = make("div", root);
-  const split = make("select", make("label", bar, {}, "split "));
-  for (const name of model.get("splits")) make("option", split, { value: name }, name);
-  split.addEventListener("change", () => wish("split", split.value));
-  const find = make("input", make("label", bar, {}, " name has "), { type: "search" });
-  find.addEventListener("input", () => wish("find", find.value));
-  const count = make("span", bar, { role: "status" });
-  const table = make("table", make("div", root, { class: "embkit-scroll", tabindex: 0 }));
-  const update = () => {
-    split.value = model.get("split");
-    if (find.value !== model.get("find")) find.value = model.get("find");
-    table.replaceChildren();
-    const head = make("tr", make("thead", table));
-    for (const name of model.get("columns")) {
-      const mine = name === model.get("sort"), down = model.get("descending");
-      const cell = make("th", head, { scope: "col",
-        "aria-sort": mine ? (down ? "descending" : "ascending") : "none" });
-      const button = make("button", cell, {}, name + (mine ? (down ? " ▼" : " ▲") : ""));
-      button.addEventListener("click", () => model.send({ sort: name }));
-    }
-    const body = make("tbody", table), chosen = model.get("chosen");
-    for (const cells of model.get("rows")) {
-      const row = make("tr", body, { "aria-selected": chosen.includes(cells[0]) });
-      for (const text of cells) make("td", row, {}, text);
-      row.addEventListener("click", () => model.send({ choose: cells[0] }));
-    }
-    count.textContent = ` ${model.get("rows").length} approaches, ${chosen.length} chosen. ` +
-      model.get("message");
-  };
-  return follow(model, update);
-} };
-"""
-
-CSS = """
-.embkit-runs { font: 13px/1.4 var(--jp-ui-font-family, sans-serif); color: inherit;
-  & .embkit-scroll { max-height: 26em; overflow: auto; margin-top: 6px; }
-  & table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-  & th { position: sticky; top: 0; background: Canvas; }
-  & th button { font: inherit; border: 0; background: none; color: inherit; cursor: pointer; }
-  & td { padding: 2px 8px; text-align: right; white-space: nowrap; cursor: pointer; }
-  & td:first-child { text-align: left; }
-  & tr[aria-selected=true] td { outline: 1px solid; font-weight: 600; } }
-"""
-
 
 class RunTable(Page):
     """A report's rows of one split, sorted by any column, filtered by name; a click chooses a row.
@@ -86,7 +38,7 @@ class RunTable(Page):
         EmbkitError: no report, or one without rows.
     """
 
-    _esm, _css = SCRIPT + ESM, CSS
+    _esm, _css = page("run_table")
     split, find, sort = (traitlets.Unicode().tag(sync=True) for _ in range(3))
     descending = traitlets.Bool(True).tag(sync=True)
     _lists: Any = [traitlets.List().tag(sync=True) for _ in range(4)]
