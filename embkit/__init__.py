@@ -2,80 +2,43 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .lazy import exports
 
 __version__ = "0.1.0"
 
 # When peft imports it, bitsandbytes may warn of a package that embkit has no use for.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
-# name -> the module that has it; a module is imported when one of its names is first asked for
-_EXPORTS = {
-    "Domain": "data",
-    "EmbkitError": "errors",
-    "Recipe": "recipes.recipe",
-    "Run": "runs",
-    "Scores": "evaluation.scores",
-    "advise": "advice.advise",
-    "audit": "auditing.report",
-    "bootstrap_ci": "evaluation.metrics",
-    "compare": "evaluation.scores",
-    "encode": "models.encoding",
-    "evaluate": "evaluation.ranking",
-    "evaluate_sizes": "evaluation.truncation",
-    "exact_search": "search.index",
-    "export_model": "export.export",
-    "finished": "runs",
-    "fit_head": "training.heads",
-    "leaderboard": "evaluation.ranking",
-    "load_domain": "data",
-    "load_model": "models.loading",
-    "mine": "pairs.mining",
-    "paired_test": "evaluation.metrics",
-    "paths": "session",
-    "preset": "recipes.recipe",
-    "rank": "evaluation.ranking",
-    "search_side_by_side": "evaluation.ranking",
-    "setup": "session",
-    "train": "training.trainer",
-    "train_live": "widgets.live_training",
-    "training_pairs": "training.trainer",
-    "tune": "training.trials",
+_NAMES = {  # the module that has them -> what lessons use every day
+    "advice.advise": ["advise"],
+    "auditing.report": ["audit"],
+    "data": ["Domain", "load_domain"],
+    "errors": ["EmbkitError"],
+    "evaluation.metrics": ["bootstrap_ci", "paired_test"],
+    "evaluation.ranking": ["evaluate", "leaderboard", "rank", "search_side_by_side"],
+    "evaluation.scores": ["Scores", "compare"],
+    "evaluation.truncation": ["evaluate_sizes"],
+    "export.export": ["export_model"],
+    "models.encoding": ["encode"],
+    "models.loading": ["load_model"],
+    "pairs.mining": ["mine"],
+    "recipes.recipe": ["Recipe", "preset"],
+    "runs": ["Run", "finished"],
+    "search.index": ["exact_search"],
+    "session": ["paths", "setup"],
+    "training.heads": ["fit_head"],
+    "training.trainer": ["train", "training_pairs"],
+    "training.trials": ["tune"],
+    "widgets.live_training": ["train_live"],
 }
-_SUBMODULES = (
-    "advice",
-    "data",
-    "evaluation",
-    "exercises",
-    "export",
-    "losses",
-    "models",
-    "pairs",
-    "plots",
-    "search",
-    "space",
-    "synthetic",
-    "training",
-    "widgets",
-)
-__all__ = sorted((*_EXPORTS, *_SUBMODULES))  # noqa: PLE0604
-
-
-def __getattr__(name: str) -> Any:
-    if name in _SUBMODULES:
-        return importlib.import_module(f".{name}", __name__)
-    if name not in _EXPORTS:
-        raise AttributeError(f"embkit has no {name!r}; it has {', '.join(__all__)}")
-    value = getattr(importlib.import_module(f".{_EXPORTS[name]}", __name__), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return __all__
-
+_FOLDERS = (
+    "advice data evaluation exercises export losses models pairs plots search space synthetic "
+    "training widgets"
+).split()
+__getattr__, __dir__, __all__ = exports(__name__, _NAMES, _FOLDERS)
 
 if TYPE_CHECKING:
     from .advice.advise import advise

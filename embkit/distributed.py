@@ -32,18 +32,8 @@ class Team:
         """Whether this is the process that writes files and prints."""
         return self.rank == 0
 
-    def tell(self, value: T) -> T:
-        """The first process's value, in every process. It must go through pickle."""
-        if self.size == 1:
-            return value
-        import torch.distributed as dist
-
-        given: list[Any] = [value]
-        dist.broadcast_object_list(given, src=0)
-        return given[0]
-
     def gather(self, value: T) -> list[T]:
-        """Every process's value, by rank, in every process."""
+        """Every process's value, by rank, in every process. It must go through pickle."""
         if self.size == 1:
             return [value]
         import torch.distributed as dist
@@ -51,6 +41,10 @@ class Team:
         found: list[Any] = [None] * self.size
         dist.all_gather_object(found, value)
         return found
+
+    def tell(self, value: T) -> T:
+        """The first process's value, in every process."""
+        return self.gather(value)[0]
 
     def wait(self) -> None:
         """Goes on when every process has come here."""
@@ -76,11 +70,7 @@ class Team:
 
 
 def team() -> Team:
-    """The processes launched together by torchrun or accelerate; one alone, if nobody launched.
-
-    Raises:
-        EmbkitError: the launcher's other processes cannot be reached.
-    """
+    """The processes launched together by torchrun or accelerate; one alone, if nobody launched."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1 or "RANK" not in os.environ:
         return Team()
@@ -127,14 +117,11 @@ def gathering(loss: str, members: Team) -> dict[str, bool]:
     return {"gather_across_devices": True} if members.size > 1 and loss in LOSSES else {}
 
 
-def ignore_unused(model: Any) -> list[str]:
+def ignore_unused(model: Any) -> None:
     """Tells DistributedDataParallel which weights have no gradient, such as BERT's unused pooler.
 
     It would wait for theirs for ever, and cannot look for them itself where a step runs the model
     several times. They stay in the optimizer, so that one process can go on where several were.
-
-    Returns:
-        Their names.
     """
     from torch.nn.parallel import DistributedDataParallel
 
@@ -144,17 +131,12 @@ def ignore_unused(model: Any) -> list[str]:
     unused = [n for n, w in model.named_parameters() if w.requires_grad and w.grad is None]
     model.zero_grad(set_to_none=True)
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, unused)
-    return unused
 
 
 class Sliced:
     """Global batches in slices, one a process: accelerate hands every process each n-th of them.
 
     Gathering needs parts of one length: a last batch loses the rows that cannot be divided.
-
-    Args:
-        batches: a batch sampler of global batches.
-        size: how many processes.
     """
 
     batch_size = None  # slices vary in length: accelerate passes on whatever comes
@@ -168,11 +150,9 @@ class Sliced:
 
     def __iter__(self) -> Iterator[list[int]]:
         for batch in self.batches:
-            rows = list(batch)
-            part = len(rows) // self.size
+            part = len(batch) // self.size
             for rank in range(self.size) if part else ():
-                yield rows[rank * part : (rank + 1) * part]
+                yield batch[rank * part : (rank + 1) * part]
 
     def set_epoch(self, epoch: int) -> None:
-        """For samplers that shuffle by the epoch."""
         self.batches.set_epoch(epoch)

@@ -4,37 +4,23 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from functools import partial
+from typing import Any
 
 
 class EmbkitError(ValueError):
-    """Bad input, said once and clearly.
-
-    Args:
-        given: what was given and why it cannot be used, in one sentence.
-        expected: what would have been right.
-        hint: what to type next.
-    """
+    """Bad input, said once and clearly: what was given, what is right, what to type next."""
 
     def __init__(self, given: str, *, expected: str, hint: str) -> None:
         self.given, self.expected, self.hint = given, expected, hint
         super().__init__(f"{given}\n  expected: {expected}\n  try next: {hint}")
 
-    def __reduce__(self):  # keyword arguments survive pickling between processes
-        return _rebuild, (self.given, self.expected, self.hint)
-
-
-def _rebuild(given: str, expected: str, hint: str) -> EmbkitError:
-    return EmbkitError(given, expected=expected, hint=hint)
+    def __reduce__(self) -> Any:  # keyword arguments survive pickling between processes
+        return partial(EmbkitError, expected=self.expected, hint=self.hint), (self.given,)
 
 
 def not_installed(given: str, extra: str) -> EmbkitError:
-    """The error for a package that is missing, naming the line that installs it.
-
-    The line is right in a clone's environment and beside a wheel alike.
-
-    Args:
-        given: what is missing, and for what it is needed.
-        extra: the optional extra that brings it.
+    """The error for a package that is missing, naming the line that installs the extra with it.
 
     Example:
         >>> print(not_installed("optuna is not installed", "sweeps").hint)

@@ -29,14 +29,10 @@ class Checked:
 def check(
     exercise: str, answer: Any, test: Callable[[Any], bool], *, hint: str = "", right: str = ""
 ) -> Checked:
-    """Checks an answer.
+    """Checks an answer; ``...`` stands for none yet.
 
-    Args:
-        exercise: its number, such as ``"1"``.
-        answer: the answer; ``...`` stands for none yet.
-        test: says whether the answer is right; an error in it counts as wrong and is shown.
-        hint: shown when the answer is wrong.
-        right: shown when it is right: what the answer teaches.
+    An error in ``test`` counts as wrong and is shown. ``hint`` is shown with a wrong answer,
+    ``right`` with a right one: what it teaches.
 
     Raises:
         AssertionError: for an answer that is not right, while solutions are being tested
@@ -46,15 +42,15 @@ def check(
         >>> check("1", 4, lambda a: a == 2 + 2)
         exercise 1: right: that is it
     """
-    if answer is ...:
-        found = Checked(exercise, None, "no answer yet: replace the ... and run the cell again")
-    else:
+    passed: bool | None = None
+    message = "no answer yet: replace the ... and run the cell again"
+    if answer is not ...:
         try:
             passed = bool(test(answer))
             message = (right or "that is it") if passed else (hint or "look again")
         except Exception as error:
             passed, message = False, f"{type(error).__name__}: {error}. {hint}".strip()
-        found = Checked(exercise, passed, message)
+    found = Checked(exercise, passed, message)
     if os.environ.get("EMBKIT_SOLUTIONS") == "1" and not found.right:
         raise AssertionError(repr(found))
     return found

@@ -20,9 +20,8 @@ def write_atomic(
 ) -> Path:
     """Write a whole file or nothing: a temporary file beside it, then a rename.
 
-    Args:
-        path: the file; its folder is made if need be.
-        data: text (written as UTF-8), bytes, or a function that writes to the open file.
+    ``data`` is text (written as UTF-8), bytes, or a function that writes to the open file. The
+    folder is made if need be.
 
     Raises:
         EmbkitError: when the disk is full or the folder cannot be written to.
@@ -55,11 +54,8 @@ def write_atomic(
 def made_once(folder: Path, record: str) -> Iterator[bool]:
     """A folder that is made once: True where it has to be made, False where its record is there.
 
-    A second process waits until the first has done, and then finds the record.
-
-    Args:
-        folder: what is made; a lock file stands beside it meanwhile.
-        record: the file in it that is written last.
+    The record is the file in it that is written last. A second process waits at a lock beside the
+    folder until the first has done, and then finds the record.
     """
     if (folder / record).is_file():
         yield False
@@ -72,11 +68,8 @@ def made_once(folder: Path, record: str) -> Iterator[bool]:
 def replace_folder(target: Path, write: Callable[[str], object]) -> None:
     """Write a whole folder, in place of an older one: a folder beside it, then a rename.
 
-    What a kill leaves beside it is removed by the next call. Two processes need a lock.
-
-    Args:
-        target: the folder; its parent is made if need be.
-        write: fills the folder that it is given, such as ``model.save_pretrained``.
+    ``write`` fills the folder that it is given, such as ``model.save_pretrained``. What a kill
+    leaves beside it is removed by the next call. Two processes need a lock.
     """
     fresh = target.with_name(f".{target.name}-fresh")
     shutil.rmtree(fresh, ignore_errors=True)

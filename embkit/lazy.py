@@ -9,19 +9,14 @@ from typing import Any
 
 
 def exports(
-    package: str, modules: Mapping[str, Sequence[str]]
+    package: str, modules: Mapping[str, Sequence[str]], folders: Sequence[str] = ()
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
     """A package's ``__getattr__``, ``__dir__`` and ``__all__``.
 
-    Args:
-        package: its ``__name__``.
-        modules: a module below it -> the names of it that the package offers.
-
-    Example:
-        >>> __getattr__, __dir__, __all__ = exports(__name__, {"index": ["BM25"]})  # doctest: +SKIP
+    ``modules`` says which names a module below it has; ``folders`` are offered themselves.
     """
     home = {name: module for module, names in modules.items() for name in names}
-    listed = sorted(home)
+    listed = sorted([*home, *folders])
 
     def get(name: str) -> Any:
         if name in home:
@@ -29,7 +24,8 @@ def exports(
             setattr(sys.modules[package], name, value)
             return value
         try:  # a module of the folder, by its own name
-            return importlib.import_module(f".{name}", package)
+            if not name.startswith("_"):
+                return importlib.import_module(f".{name}", package)
         except ModuleNotFoundError as error:
             if error.name != f"{package}.{name}":
                 raise

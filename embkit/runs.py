@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from dataclasses import dataclass
@@ -29,14 +30,10 @@ def store(domain: Domain) -> Path:
 
 
 def key_of(path: Path, domain: str) -> str:
-    """What a folder of the store is called where it was evaluated.
+    """What a folder of the store is called where it was evaluated, a domain's folder by name.
 
     Its own name on the domain that it was trained on; elsewhere that domain's beside it, since one
     recipe trained on two domains makes two models.
-
-    Args:
-        path: the folder.
-        domain: where it was evaluated: a domain's folder by name.
     """
     return path.name if path.parent.name == domain else f"{path.name}-of-{path.parent.name}"
 
@@ -74,11 +71,7 @@ class Run(Trained):
 
     @classmethod
     def load(cls, path: str | Path) -> Run:
-        """Opens a run's folder.
-
-        Raises:
-            EmbkitError: the folder is missing, was not finished, or is damaged.
-        """
+        """Opens a run's folder; fails where it is missing, was not finished, or is damaged."""
         path = Path(path)
         try:
             record = json.loads((path / RECORD).read_text(encoding="utf-8"))
@@ -108,15 +101,10 @@ class Run(Trained):
 
     @property
     def label(self) -> str:
-        """How the leaderboard calls it."""
         return self.recipe.label
 
     def model(self) -> SentenceTransformer:
-        """The trained model.
-
-        Raises:
-            EmbkitError: the run's folder has gone.
-        """
+        """The trained model; fails where the run's folder has gone."""
         from .models.loading import load_model
 
         if not (self.path / RECORD).is_file():
@@ -128,14 +116,12 @@ class Run(Trained):
         return load_model(self.path / "model")
 
     def delete(self) -> None:
-        """Removes the run's folder."""
         shutil.rmtree(self.path)
 
     def __repr__(self) -> str:
         return f"Run({self.path.name!r}, {self.recipe.label}, dev nDCG@10 {self.dev_score:.3f})"
 
     def table(self) -> Table:
-        """What was trained, and what it took."""
         record = self.record
         rows = {
             "approach": self.recipe.label,
@@ -156,10 +142,8 @@ def finished(domain: Domain) -> list[Run]:
     """The finished runs on a domain, oldest first; half-written folders are passed over."""
     found = []
     for record in sorted(store(domain).glob(f"*/{RECORD}"), key=lambda p: p.stat().st_mtime):
-        try:
+        with contextlib.suppress(EmbkitError):
             found.append(Run.load(record.parent))
-        except EmbkitError:
-            continue
     return found
 
 

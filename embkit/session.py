@@ -6,6 +6,7 @@ import logging
 import os
 import platform
 import random
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from .display import Shown, Table, facts
 from .errors import EmbkitError, unknown
 
 PROFILES = ("smoke", "workshop", "full")
-PRECISIONS = ("fp32", "bf16", "fp16")
+PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # as torch calls them
+NATIVE_BF16 = ("amx_bf16", "avx512_bf16", "arm_bf16", "bf16")  # as torch names what a CPU has
 PACKED = Path(__file__).resolve().parent / "_data"  # where a wheel carries the clone's data/
 
 
@@ -56,19 +58,17 @@ class Session(Shown):
     runs: str
 
     def table(self) -> Table:
-        """What it says, one fact a row."""
-        return facts(
-            {
-                "profile": self.profile,
-                "device": f"{self.device} ({self.device_name})",
-                "precision": self.precision,
-                "threads": self.threads,
-                "memory": f"{self.memory_gb:.0f} GB",
-                "seed": self.seed,
-                "runs are kept in": self.runs,
-                "versions": ", ".join(f"{name} {v}" for name, v in self.versions.items()),
-            }
-        )
+        rows = {
+            "profile": self.profile,
+            "device": f"{self.device} ({self.device_name})",
+            "precision": self.precision,
+            "threads": self.threads,
+            "memory": f"{self.memory_gb:.0f} GB",
+            "seed": self.seed,
+            "runs are kept in": self.runs,
+            "versions": ", ".join(f"{name} {v}" for name, v in self.versions.items()),
+        }
+        return facts(rows)
 
 
 def profile(name: str | None = None) -> str:
@@ -100,15 +100,11 @@ def device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-NATIVE_BF16 = ("amx_bf16", "avx512_bf16", "arm_bf16", "bf16")  # as torch names what a CPU has
-
-
 def precision(on: str | None = None) -> str:
     """The precision the device is fastest at without changing what is learnt.
 
-    On a GPU that is bf16 where supported, else fp16. On a processor it is bf16 only where the
-    processor says that bf16 matrix products are native; emulated ones are up to a hundred times
-    slower than fp32.
+    On a GPU that is bf16 where supported, else fp16; on a processor bf16 only where its matrix
+    products are native: emulated ones are up to a hundred times slower than fp32.
     """
     import torch
 
@@ -129,15 +125,13 @@ def torch_dtype(name: str) -> Any:
     """torch's dtype of a precision."""
     import torch
 
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
+    return getattr(torch, PRECISIONS[name])
 
 
 def autocast(on: str, *, wanted: bool = True) -> Any:
-    """torch's autocast to the precision in force on a device; without effect where that is fp32.
+    """torch's autocast to the precision in force on a device's type; without effect for fp32.
 
-    Args:
-        on: the device's type: ``cpu``, ``cuda``, ``mps``.
-        wanted: False switches it off, whatever is around.
+    With ``wanted`` False it is off, whatever is around.
     """
     import torch
 
@@ -146,9 +140,9 @@ def autocast(on: str, *, wanted: bool = True) -> Any:
     return torch.autocast(on, dtype=dtype, enabled=chosen != "fp32")
 
 
-def precision_flags(on: str | None = None) -> dict[str, bool]:
+def precision_flags() -> dict[str, bool]:
     """The trainer's flag for the precision in force: none for fp32."""
-    chosen = precision(on)
+    chosen = precision()
     return {} if chosen == "fp32" else {chosen: True}
 
 
@@ -162,58 +156,39 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def versions() -> dict[str, str]:
-    """Versions of what decides a result: Python and the libraries that compute it."""
-    from importlib.metadata import version
-
-    names = ("torch", "sentence-transformers", "transformers", "datasets", "numpy")
-    return {"python": platform.python_version()} | {name: version(name) for name in names}
-
-
 def device_name() -> str:
     """The device's own name, for the record."""
     import torch
 
     if device().startswith("cuda"):
         return torch.cuda.get_device_name()
-    cpu = platform.processor() or platform.machine()
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        found = re.search(r"(?m)^model name.*?:(.*)", Path("/proc/cpuinfo").read_text())
     except OSError:
-        return cpu
-    return next((row.split(":", 1)[1].strip() for row in lines if row[:10] == "model name"), cpu)
+        found = None
+    return found[1].strip() if found else platform.processor() or platform.machine()
 
 
-def setup(seed: int = 42, threads: int | None = None) -> Session:
-    """Fixes the seed, picks device and precision, and returns a table of what it found.
+def setup(seed: int = 42) -> Session:
+    """Fixes the seed of every generator, and returns a table of what device and precision it found.
 
-    Args:
-        seed: of every generator; each Recipe carries its own for training.
-        threads: torch's threads; default: all cores the process may use.
-
-    Raises:
-        EmbkitError: for an unknown profile, or a seed that is no whole number ≥ 0.
+    Each Recipe carries its own seed for training. Fails for an unknown profile.
     """
     import psutil
-    import torch
 
     if not isinstance(seed, int) or seed < 0:
         raise EmbkitError(f"seed={seed!r}", expected="a whole number ≥ 0", hint="ek.setup(seed=42)")
     seed_everything(seed)
-    if threads:
-        torch.set_num_threads(threads)
     quiet()
     runs, root = paths().runs, paths().root
+    found = environment()
+    del found["platform"]
     return Session(
         profile=profile(),
         seed=seed,
-        device=device(),
-        device_name=device_name(),
-        precision=precision(),
-        threads=torch.get_num_threads(),
         memory_gb=psutil.virtual_memory().total / 2**30,
-        versions=versions(),
         runs=str(runs.relative_to(root) if runs.is_relative_to(root) else runs),
+        **found,
     )
 
 
@@ -228,15 +203,18 @@ def quiet() -> None:
     datasets.disable_progress_bars()
 
 
-def environment() -> dict[str, object]:
-    """What a run records about the machine it was made on."""
+def environment() -> dict[str, Any]:
+    """What a run records about the machine it was made on, and what decides a result."""
+    from importlib.metadata import version
+
     import torch
 
+    names = ("torch", "sentence-transformers", "transformers", "datasets", "numpy")
     return {
         "device": device(),
         "device_name": device_name(),
         "precision": precision(),
         "threads": torch.get_num_threads(),
         "platform": platform.platform(terse=True),
-        "versions": versions(),
+        "versions": {"python": platform.python_version()} | {n: version(n) for n in names},
     }

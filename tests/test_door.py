@@ -13,6 +13,7 @@ import pytest
 
 import embkit
 
+EXPORTS = {name: module for module, names in embkit._NAMES.items() for name in names}
 HEAVY = ("torch", "transformers", "sentence_transformers", "datasets", "matplotlib", "pandas")
 
 
@@ -35,10 +36,10 @@ def test_the_import_alone_opens_no_heavy_library():
 
 
 def test_every_name_resolves_to_what_its_room_defines():
-    for name, room in embkit._EXPORTS.items():
+    for name, room in EXPORTS.items():
         expected = getattr(importlib.import_module(f"embkit.{room}"), name)
         assert getattr(embkit, name) is expected, name
-    for name in embkit._SUBMODULES:
+    for name in embkit._FOLDERS:
         assert getattr(embkit, name).__name__ == f"embkit.{name}"
 
 
@@ -58,9 +59,9 @@ def fresh():
 
 def test_no_name_is_hidden_by_a_room_that_was_opened_before(fresh):
     # importing embkit.search.index puts the module under the name of the function ek.exact_search
-    for room in sorted(set(fresh._EXPORTS.values())):
+    for room in fresh._NAMES:
         importlib.import_module(f"embkit.{room}")
-    assert [name for name in fresh._EXPORTS if isinstance(getattr(fresh, name), ModuleType)] == []
+    assert [name for name in EXPORTS if isinstance(getattr(fresh, name), ModuleType)] == []
 
 
 @pytest.mark.parametrize("first", ["search", "encode", "load_model", "evaluate"])
@@ -71,7 +72,7 @@ def test_search_is_a_function_whatever_was_used_first(first, fresh):
     assert fresh.exact_search(one, one, 1)[0].tolist() == [[0], [1]]
 
 
-ROOMS = [name for name in embkit._SUBMODULES if name != "exercises"]
+ROOMS = [name for name in embkit._FOLDERS if name != "exercises"]
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -97,7 +98,7 @@ def test_a_room_opens_no_heavy_library_before_it_is_needed():
 
 def test_dir_and_all_list_what_can_be_had():
     assert set(dir(embkit)) >= {"train", "evaluate", "compare", "exact_search", "plots", "Recipe"}
-    assert len(embkit._EXPORTS) <= 30, "the door is for what a lesson uses every day"
+    assert len(EXPORTS) <= 30, "the door is for what a lesson uses every day"
     assert sorted(embkit.__all__) == list(embkit.__all__)
     assert all(hasattr(embkit, name) for name in embkit.__all__)
 
@@ -121,4 +122,4 @@ def test_the_type_checker_sees_the_same_names():
         if isinstance(line, ast.ImportFrom)
         for alias in line.names
     }
-    assert seen == embkit._EXPORTS
+    assert seen == EXPORTS

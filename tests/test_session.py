@@ -83,11 +83,9 @@ def test_the_table_tells_what_was_found_and_escapes_it(store):
     assert "<b>" not in odd._repr_html_() and "a&lt;b&gt;&amp;c" in odd._repr_html_()
 
 
-def test_setup_leaves_the_threads_alone_unless_asked():
+def test_setup_leaves_the_threads_alone():
     before = torch.get_num_threads()
-    session.setup()
-    assert torch.get_num_threads() == before
-    assert session.setup(threads=before).threads == before
+    assert session.setup().threads == torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize(

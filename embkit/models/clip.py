@@ -30,17 +30,15 @@ from ..data.images import is_picture, open_picture, pixels
 from ..errors import EmbkitError
 from ..losses.clip import SCALE
 
+MEDIA = re.compile(r"^data:|^https?://|\.\w{2,5}$", re.I)  # texts that the library would open
 AT_ONCE = 64  # pictures that are decoded and looked at together, outside training
 
 
 class Towers(InputModule):
     """Both towers and their projections, as the one module of a ``SentenceTransformer``.
 
-    Args:
-        text: a text model, such as MiniLM with its pooling.
-        image: the image tower.
-        size: pixels of a side that pictures are brought to.
-        text_name: the catalogue's name of an untrained text model; None: it was trained.
+    Pictures are brought to ``size`` pixels a side. ``text_name`` is the catalogue's name of an
+    untrained text model; None: it was trained.
     """
 
     save_in_root = True
@@ -96,9 +94,8 @@ class Towers(InputModule):
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """Adds ``sentence_embedding``, (batch, dim), each row of length 1."""
         if "pixel_values" in features:
-            seen = self.look(features["pixel_values"])
-            seen = (seen - self.feature_mean) / self.feature_spread  # (batch, 1280)
-            found = self.image_projection(seen)
+            seen = self.look(features["pixel_values"])  # (batch, 1280)
+            found = self.image_projection((seen - self.feature_mean) / self.feature_spread)
         else:
             for module in self.text:
                 features = module(features)
@@ -114,13 +111,11 @@ class Towers(InputModule):
 
     def save(self, output_path: str, *args: Any, **kwargs: Any) -> None:
         folder = Path(output_path)
-        device = str(self.logit_scale.device)
-        plain = SentenceTransformer(modules=list(self.text), device=device)
+        plain = SentenceTransformer(modules=list(self.text), device=str(self.logit_scale.device))
         plain.save_pretrained(str(folder / "text"), create_model_card=False)
         own = {k: v.contiguous() for k, v in self.state_dict().items() if k[:5] != "text."}
         save_file(own, folder / WEIGHTS)
-        settings = {"size": self.size, "text": None}
-        (folder / TOWERS).write_text(json.dumps(settings), encoding="utf-8")
+        (folder / TOWERS).write_text(json.dumps({"size": self.size, "text": None}))
 
     @classmethod
     def load(cls, model_name_or_path: str, *args: Any, **kwargs: Any) -> Towers:  # type: ignore
@@ -128,13 +123,12 @@ class Towers(InputModule):
         settings = json.loads((folder / TOWERS).read_text(encoding="utf-8"))
         start = settings["text"] and resolve(settings["text"])
         text = SentenceTransformer(str(start or folder / "text"), device=session.device())
-        weights = load_file(folder / WEIGHTS)
         towers = cls(text, ImageTower(), size=settings["size"], text_name=settings["text"])
-        missing, strange = towers.load_state_dict(weights, strict=False)
+        missing, strange = towers.load_state_dict(load_file(folder / WEIGHTS), strict=False)
         started = ("text.", "text_projection.", "image_projection.", "logit_scale", "feature_")
         if strange or any(not name.startswith(started) for name in missing):
             raise ValueError(f"{WEIGHTS} is not whole")
-        if any(name.startswith("image_projection.") for name in missing):
+        if "image_projection.weight" in missing:
             nn.init.zeros_(towers.image_projection.bias)
             generator = torch.Generator().manual_seed(0)
             nn.init.orthogonal_(towers.image_projection.weight, generator=generator)
@@ -153,20 +147,12 @@ class PictureReader(SentenceTransformer):
             if one_kind(inputs):
                 inputs = [open_picture(reference) for reference in inputs]
             else:
-                inputs = [f" {text} " if _looks_like_media(text) else text for text in inputs]
+                inputs = [f" {text} " if MEDIA.search(text) else text for text in inputs]
         return super().preprocess(inputs, prompt=prompt, **kwargs)
 
 
-def _looks_like_media(text: str) -> bool:
-    return bool(re.match(r"data:|https?://", text, re.I) or re.search(r"\.\w{2,5}$", text))
-
-
 def one_kind(inputs: Sequence[Any]) -> bool:
-    """Whether inputs are pictures; fails for a mixture.
-
-    Raises:
-        EmbkitError: texts and pictures in one batch.
-    """
+    """Whether inputs are pictures; fails for a mixture."""
     kinds = {is_picture(text) for text in inputs}
     if len(kinds) > 1:
         raise EmbkitError(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from sentence_transformers import CrossEncoder
+from sentence_transformers.util import batch_to_device
 
 from ..assets.catalogue import resolve
 from ..errors import EmbkitError
@@ -19,19 +20,14 @@ from .packing import castable, token_batches
 from .vectors import cache_file, read_array, write_array
 
 Pairs = Sequence[tuple[str, str]]  # (query, document)
+TOKENS = 2048  # that go through the model at once on a processor
 
 
 def load_cross_encoder(model: str | os.PathLike = "reranker", **kwargs: Any) -> CrossEncoder:
     """A sentence-transformers cross-encoder by name, folder or hub id, on the session's device.
 
-    ``trust_remote_code`` is never set: code that comes with a model is not run.
-
-    Args:
-        model: ``reranker`` (it comes in a package), a folder, or a hub id.
-        kwargs: passed on to ``CrossEncoder``.
-
-    Raises:
-        EmbkitError: the model cannot be found, is no cross-encoder, or cannot be loaded.
+    ``trust_remote_code`` is never set: code that comes with a model is not run. ``kwargs`` go to
+    ``CrossEncoder``. Fails where there is no such model, or it is no cross-encoder.
     """
     quiet()
     folder = resolve(model)
@@ -48,26 +44,11 @@ def load_cross_encoder(model: str | os.PathLike = "reranker", **kwargs: Any) -> 
         return CrossEncoder(str(folder), device=device(), local_files_only=True, **kwargs)
 
 
-def score_pairs(
-    model: CrossEncoder,
-    pairs: Pairs,
-    *,
-    batch_tokens: int | None = None,
-    progress: Callable[[int], object] | None = None,
-    cache: bool = True,
-) -> np.ndarray:
+def score_pairs(model: CrossEncoder, pairs: Pairs) -> np.ndarray:
     """A cross-encoder's score of each (query, document) pair: its logit, no sigmoid on it.
 
     Pairs go through the model shortest first, each distinct one once. Scores are cached on disk
     under the hash of the model, the precision and the pairs.
-
-    Args:
-        model: a cross-encoder with one output.
-        pairs: (query, document).
-        batch_tokens: about how many tokens go through the model at once; default: as many as
-            ``encode`` takes.
-        progress: called with the number of distinct pairs done so far.
-        cache: whether to read and write the cache on disk.
 
     Returns:
         float32 array of shape (pairs,); higher is more relevant.
@@ -91,21 +72,23 @@ def score_pairs(
         )
     if not pairs:
         return np.empty(0, np.float32)
-    where = cache_file(model, "scores", pairs) if cache else None
-    if where and (found := read_array(where)) is not None and found.shape == (len(pairs),):
+    where = cache_file(model, "scores", pairs)
+    if (found := read_array(where)) is not None and found.shape == (len(pairs),):
         return found
-    distinct = list(dict.fromkeys(pairs))
-    scores = _checked_scores(model, distinct, _scores(model, distinct, batch_tokens, progress))
-    number = {pair: i for i, pair in enumerate(distinct)}
+    number = {pair: i for i, pair in enumerate(dict.fromkeys(pairs))}
+    scores = _checked_scores(model, list(number), _scores(model, list(number)))
     scores = scores[[number[pair] for pair in pairs]]
-    if where:
-        write_array(where, scores)
+    write_array(where, scores)
     return scores
 
 
 def _checked_pairs(pairs: Pairs) -> list[tuple[str, str]]:
     listed = [pairs] if isinstance(pairs, str) else list(pairs)
-    bad = [i for i, pair in enumerate(listed) if not _is_pair(pair)]
+    bad = []
+    for i, pair in enumerate(listed):
+        texts = pair if isinstance(pair, list | tuple) and len(pair) == 2 else [None]
+        if not all(isinstance(text, str) and text.strip() for text in texts):
+            bad.append(i)
     if bad:
         raise EmbkitError(
             f"{len(bad)} of {len(listed)} pairs are no (query, document), or hold an empty text, "
@@ -114,11 +97,6 @@ def _checked_pairs(pairs: Pairs) -> list[tuple[str, str]]:
             hint="[(query, document) for document in documents]",
         )
     return [(query, document) for query, document in listed]
-
-
-def _is_pair(pair: Any) -> bool:
-    texts = pair if isinstance(pair, list | tuple) and len(pair) == 2 else [None]
-    return all(isinstance(text, str) and text.strip() for text in texts)
 
 
 def _checked_scores(model: Any, pairs: list[tuple[str, str]], scores: np.ndarray) -> np.ndarray:
@@ -141,17 +119,11 @@ def _checked_scores(model: Any, pairs: list[tuple[str, str]], scores: np.ndarray
     return scores
 
 
-def _scores(
-    model: Any,
-    pairs: list[tuple[str, str]],
-    batch_tokens: int | None,
-    progress: Callable[[int], object] | None,
-) -> np.ndarray:
+def _scores(model: Any, pairs: list[tuple[str, str]]) -> np.ndarray:
     kind = model.device.type
     fits = castable(model, kind)
     short = fits and precision(kind) != "fp32"
-    tokens = batch_tokens or (2048 if kind == "cpu" else 32_768)
-    scores, done = np.empty(len(pairs), np.float32), 0
+    scores = np.empty(len(pairs), np.float32)
     training, kept = model.training, list(model.keep_in_fp32_modules or [])
     model.eval()
     try:
@@ -160,16 +132,12 @@ def _scores(
             heads = [n for n, m in layers if type(m) is torch.nn.Linear and m.out_features == 1]
             model.set_keep_in_fp32_modules([*kept, *heads])
         with torch.inference_mode(), autocast(kind, wanted=fits):
+            tokens = TOKENS if kind == "cpu" else 16 * TOKENS
             for batch in token_batches(_lengths(model, pairs), tokens):
                 rows = batch.tolist()
-                features = {
-                    name: value.to(model.device) if isinstance(value, torch.Tensor) else value
-                    for name, value in model.preprocess([pairs[i] for i in rows]).items()
-                }
-                scores[rows] = model(features)["scores"].float().cpu().numpy().reshape(-1)
-                done += len(rows)
-                if progress:
-                    progress(done)
+                features = model.preprocess([pairs[i] for i in rows])
+                found = model(batch_to_device(features, model.device))["scores"]
+                scores[rows] = found.float().cpu().numpy().reshape(-1)
     finally:
         if short:
             model.set_keep_in_fp32_modules(kept)

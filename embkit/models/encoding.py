@@ -1,22 +1,39 @@
-"""Texts to unit vectors: with the right prompt, cached, in shards where they are many."""
+"""Texts to unit vectors: with the right prompt, cached, in shards where they are many.
+
+Shards survive a kill. Two files lie side by side in the cache: the array itself, at its full length
+from the start, and a journal with the checksum of each finished shard. A second call believes the
+journal only where the checksum agrees, and makes the rest.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..data.images import is_picture
-from .shards import checked_dtype, encode_shards
+import numpy as np
+from filelock import FileLock
+
+from ..errors import EmbkitError, unknown
+from ..files import write_atomic
+from ..session import paths, precision
 from .vectors import (
     EmbedFunction,
+    Progress,
     Vectors,
     cache_file,
-    check_prompt,
     checked_model,
     checked_texts,
-    checked_vectors,
+    fresh_vectors,
     prompt_of,
     read_array,
+    weights_fingerprint,
     write_array,
 )
 
@@ -24,6 +41,15 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 LARGE = 100_000  # texts: the vectors of more are made in shards and stay on disk
+SHARD = 16_384  # texts: a few seconds of work for a small model on a processor
+DTYPES = ("float32", "float16")
+
+
+def checked_dtype(dtype: str) -> str:
+    """The name of a dtype that vectors are kept in; fails for another."""
+    if dtype not in DTYPES:
+        raise unknown("dtype", dtype, DTYPES)
+    return dtype
 
 
 def encode(
@@ -34,66 +60,240 @@ def encode(
     task: str | None = None,
     cache: bool = True,
     dtype: str = "float32",
-    progress: Any = None,
+    progress: Progress | None = None,
 ) -> Vectors:
-    """Unit vectors of texts.
+    """Unit vectors, (texts, dim), by a model or any function ``list[str] -> (texts, dim)``.
 
     Those of a sentence-transformers model are cached on disk under the hash of its weights, the
     precision, the prompt and the texts. Of more than ``LARGE`` texts they are made in shards that
-    survive a kill, and what comes back is memory-mapped (see ``shards.encode_shards``).
+    survive a kill, and what comes back is memory-mapped (see ``encode_shards``).
 
     Args:
-        model: a sentence-transformers model, or any function ``list[str] -> (texts, dim)``.
-        texts: what to encode.
         prompt: put before every text.
         task: ``query`` or ``document``: the way through a model that has several (a ``Router``).
         cache: whether to read and write the cache on disk.
         dtype: ``float32``, or ``float16`` for half the memory.
         progress: called with the number of texts done so far.
 
-    Returns:
-        Array of shape (texts, dim), each row of length 1.
-
     Raises:
         EmbkitError: an empty text, a row of another shape, NaN, a prompt that fills the window,
             an unknown dtype; of more than ``LARGE`` texts, a disk without room for their vectors.
     """
     texts, dtype = checked_texts(texts), checked_dtype(dtype)
-    checked_model(model)
-    if not hasattr(model, "preprocess"):
-        given = [text if is_picture(text) else f"{prompt or ''}{text}" for text in texts]
-        return checked_vectors(model(given), len(texts)).astype(dtype, copy=False)  # type: ignore
-    check_prompt(model, prompt)
-    from . import packing
+    checked_model(model, prompt)
+    where = None
+    if cache and hasattr(model, "preprocess"):
+        from .packing import routed
 
-    way = task if task and packing.routed(model) else None  # type: ignore[arg-type]
-    if cache and len(texts) > LARGE:
-        return encode_shards(model, texts, prompt=prompt, task=way, dtype=dtype, progress=progress)
-    made_of = [prompt, texts, *([way] if way else [])]
-    where = cache_file(model, "embeddings", *made_of) if cache else None  # type: ignore[arg-type]
-    if where and (found := read_array(where)) is not None and len(found) == len(texts):
-        return found.astype(dtype, copy=False)
-    vectors = packing.embed(model, texts, prompt=prompt, task=task, progress=progress).numpy()
-    vectors = checked_vectors(vectors, len(texts))
+        way = task if task and routed(model) else None  # type: ignore[arg-type]
+        if len(texts) > LARGE:
+            options: dict[str, Any] = {"prompt": prompt, "task": way, "dtype": dtype}
+            return encode_shards(model, texts, progress=progress, **options)
+        made_of = [prompt, texts, *([way] if way else [])]
+        where = cache_file(model, "embeddings", *made_of)  # type: ignore[arg-type]
+        if (found := read_array(where)) is not None and len(found) == len(texts):
+            return found.astype(dtype, copy=False)
+    vectors = fresh_vectors(model, texts, prompt=prompt, task=task, progress=progress)
     if where:
         write_array(where, vectors)
     return vectors.astype(dtype, copy=False)
 
 
 def encode_as(
-    model: Any, texts: Sequence[str], kind: str, *, cache: bool = True, progress: Any = None
+    model: Any,
+    texts: Sequence[str],
+    kind: str,
+    *,
+    cache: bool = True,
+    progress: Progress | None = None,
 ) -> Vectors:
     """Unit vectors of texts as queries or documents, (texts, dim): what a search compares.
 
-    Args:
-        model: as in ``encode``.
-        texts: what to encode.
-        kind: ``query`` or ``document``: decides the prompt, of those that the model was saved with,
-            and the way through a model that has several.
-        cache: whether to read and write the cache on disk.
-        progress: as in ``encode``.
+    ``kind``, ``query`` or ``document``, decides the prompt, of those that the model was saved with,
+    and the way through a model that has several; all else is as in ``encode``.
     """
     if hasattr(model, "vectors"):  # a Teacher: each of its members has prompts of its own
         return model.vectors(texts, kind)
     prompt = prompt_of(model, kind)
     return encode(model, texts, prompt=prompt, task=kind, cache=cache, progress=progress)
+
+
+def encode_shards(
+    model: SentenceTransformer | EmbedFunction,
+    texts: Sequence[str],
+    *,
+    prompt: str | None = None,
+    task: str | None = None,
+    dtype: str = "float32",
+    shard: int = SHARD,
+    name: str | None = None,
+    progress: Progress | None = None,
+) -> Vectors:
+    """Unit vectors of texts, on disk and memory-mapped, made in shards that survive a kill.
+
+    The same call goes on where a kill stopped it, and gives the same bits. Memory holds the texts
+    and one shard's vectors. What you write into the array stays in memory; the file is not changed.
+
+    Args:
+        model: as in ``encode``; a function's vectors are kept under ``name``: take another when
+            the function changes.
+        dtype: ``float32``, or ``float16``: half the disk, and products off by about 0.0005.
+        shard: texts a shard; what was begun goes on with its own size.
+        progress: called with the number of distinct texts done so far, earlier calls' included.
+
+    Raises:
+        EmbkitError: as ``encode``; a function without a name; a disk that has no room: finished
+            shards stay.
+    """
+    texts, dtype = checked_texts(texts), checked_dtype(dtype)
+    if not isinstance(shard, int) or shard < 1:
+        raise EmbkitError(
+            f"shard={shard!r}", expected="a number of texts, 1 or more", hint=f"shard={SHARD}"
+        )
+    checked_model(model, prompt)
+    known = f"function {name}"
+    if hasattr(model, "preprocess"):
+        known = f"{weights_fingerprint(model)} {precision(model.device.type)}"  # type: ignore
+    elif name is None:
+        raise EmbkitError(
+            "encode_shards() was given a function as its model, and no name",
+            expected="name=, which stands for the function's weights",
+            hint="encode_shards(function, texts, name='my-api-v1')",
+        )
+
+    make = partial(fresh_vectors, model, prompt=prompt, task=task)
+    if not texts:
+        return make([]).astype(dtype)
+    target = paths().cache / "embeddings" / f"{_key([known, prompt, task, dtype], texts)}.npy"
+    if (found := _mapped(target, len(texts), dtype)) is not None:
+        return found
+    with contextlib.ExitStack() as stack:
+        with _disk(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(target.with_suffix(".lock"))
+            stack.enter_context(lock)  # a second process waits here, and then finds it done
+        if _mapped(target, len(texts), dtype) is None:
+            _fill(target, texts, make, dtype, shard, progress)
+        return np.load(target, mmap_mode="c")
+
+
+def _key(settings: list[str | None], texts: list[str]) -> str:
+    """Hash of all that decides the array; the texts are read a thousand at a time."""
+    digest = hashlib.sha256(json.dumps(["shards", *settings, len(texts)]).encode())
+    for start in range(0, len(texts), 1000):
+        digest.update(json.dumps(texts[start : start + 1000]).encode())
+    return digest.hexdigest()[:32]
+
+
+def _mapped(path: Path, rows: int, dtype: str, mode: str = "c") -> Any:
+    """The memory-mapped array of a file; None where it is not there, cut off, or another one."""
+    found = read_array(path, mode)
+    usable = found is not None and found.ndim == 2 and len(found) == rows and found.dtype == dtype
+    return found if usable else None
+
+
+@contextlib.contextmanager
+def _disk(target: Path) -> Iterator[None]:
+    """Says what to do where a disk is full or may not be written to."""
+    try:
+        yield
+    except OSError as error:
+        raise EmbkitError(
+            f"vectors cannot be kept in {target.parent}: {error.strerror or error}",
+            expected="a cache that can be written to, with room for the vectors",
+            hint="make room and run the same again: finished shards stay. Or set EMBKIT_CACHE to "
+            "a larger disk, or give encode() cache=False, which holds all in memory",
+        ) from error
+
+
+def _fill(
+    target: Path, texts: list[str], make: Any, dtype: str, shard: int, progress: Progress | None
+) -> None:
+    """Makes the shards that are missing; a text that stood in an earlier one is copied from it."""
+    part, journal = target.with_suffix(".part"), target.with_suffix(".journal")
+    array = _mapped(part, len(texts), dtype, "r")
+    done: dict[str, str] = {}  # shard -> checksum of its rows
+    if array is not None:
+        shard, done = _finished(journal, array, shard)
+    shards = _shards(len(texts), shard)
+    # where each text stands first
+    first: dict[str, int] = {}
+    stands = (first.setdefault(text, place) for place, text in enumerate(texts))
+    source = np.fromiter(stands, np.int64, len(texts))
+    new = source == np.arange(len(texts))
+    told = sum(int(new[shards[int(number)]].sum()) for number in done)  # distinct texts
+    if progress and told:
+        progress(told)
+    for number, here in enumerate(shards):
+        if str(number) in done:
+            continue
+        # the texts that are new here go through the model
+        own = np.flatnonzero(new[here])
+        block = np.empty((0, 0), np.float32)
+        if own.size:
+            count = None if progress is None else lambda made, told=told: progress(told + made)
+            block = make([texts[here.start + i] for i in own], progress=count)
+            told += own.size
+            if progress:
+                progress(told)
+            if not done:
+                array = _laid_out(part, len(texts), block.shape[1], dtype)
+        dim = array.shape[1]
+        if own.size and block.shape[1] != dim:
+            raise EmbkitError(
+                f"vectors of {block.shape[1]} dimensions, after {dim} for earlier texts",
+                expected="as many for every text",
+                hint="give another name= when the function changes",
+            )
+        # the others are copied: from earlier shards, then from this one
+        rows = np.empty((len(source[here]), dim), dtype)
+        rows[own] = block.reshape(-1, dim)
+        earlier = source[here] < here.start
+        rows[earlier] = array[source[here][earlier]]
+        rows[~earlier] = rows[source[here][~earlier] - here.start]
+        # its checksum is written when the rows are on the disk
+        data = rows.tobytes()
+        with _disk(target):
+            with open(part, "r+b") as file:  # into the mapping, a full disk would be a crash
+                file.seek(array.offset + here.start * array.strides[0])
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            done[str(number)] = _checksum(data)
+            write_atomic(journal, json.dumps({"shard": shard, "done": done}))
+    array = None  # or Windows cannot rename the file
+    with _disk(target):
+        os.replace(part, target)
+        journal.unlink(missing_ok=True)
+
+
+def _shards(rows: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
+
+
+def _finished(journal: Path, array: Vectors, shard: int) -> tuple[int, dict[str, str]]:
+    """The size of shard that an array was begun with, and the checksums that agree with it."""
+    with contextlib.suppress(OSError, LookupError, TypeError, ValueError):
+        kept = json.loads(journal.read_bytes())
+        size, sums = int(kept["shard"]), dict(kept["done"])
+        numbered = enumerate(_shards(len(array), size))
+        rows = {str(n): array[here] for n, here in numbered if str(n) in sums}
+        done = {n: sums[n] for n, made in rows.items() if sums[n] == _checksum(made.tobytes())}
+        if done:
+            return size, done
+    return shard, {}
+
+
+def _laid_out(part: Path, rows: int, dim: int, dtype: str) -> Any:
+    """A file of the array's full length, mapped to be read."""
+    needed = rows * dim * np.dtype(dtype).itemsize
+    with _disk(part):
+        free = shutil.disk_usage(part.parent).free
+        if free < needed:
+            raise OSError(f"{needed / 2**30:.2f} GiB are needed, {free / 2**30:.2f} are free")
+        np.lib.format.open_memmap(part, "w+", dtype, (rows, dim))
+    return read_array(part, "r")
+
+
+def _checksum(rows: bytes) -> str:
+    return hashlib.blake2b(rows, digest_size=16).hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Mapping, Sequence
 
@@ -18,10 +17,7 @@ def keep_layers(model: SentenceTransformer, kept: int | None) -> SentenceTransfo
     """Takes layers out of a model's encoder, in place; None leaves all.
 
     A student that starts from some of a trained encoder's layers starts far ahead of a random one
-    (Sanh et al. 2019, https://arxiv.org/abs/1910.01108).
-
-    Raises:
-        EmbkitError: more layers than there are, or a model whose layers are not found.
+    (Sanh et al. 2019, https://arxiv.org/abs/1910.01108). Fails for more layers than there are.
     """
     if kept is None:
         return model
@@ -43,10 +39,7 @@ def encode_speeds(
 ) -> pd.DataFrame:
     """Texts a second that models encode, measured one after another, and their size.
 
-    Args:
-        models: name -> model; the first is what the others are compared with.
-        texts: what to encode; nothing is cached.
-        rounds: times that each model encodes them, one model after the other in each round.
+    Nothing is cached. Each of ``rounds`` times, every model encodes the texts, one after the other.
 
     Returns:
         One row a model: ``texts/s`` (the rounds' median), ``speed`` (the median of the rounds'
@@ -61,14 +54,14 @@ def encode_speeds(
             started = time.perf_counter()
             embed(model, listed)
             seconds[name].append(time.perf_counter() - started)
-    first, rows = next(iter(seconds.values())), {}
-    for name, model in models.items():
-        weights = list(model.parameters())
-        ratios = [a / b for a, b in zip(first, seconds[name], strict=True)]
-        rows[name] = {
-            "texts/s": len(listed) / statistics.median(seconds[name]),
-            "speed": statistics.median(ratios),
-            "parameters": sum(w.numel() for w in weights),
-            "MB": sum(w.numel() * w.element_size() for w in weights) / 1e6,
-        }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
+    took = pd.DataFrame(seconds).rename_axis("model", axis=1)  # (rounds, models)
+    weights = {name: list(model.parameters()) for name, model in models.items()}
+    return pd.DataFrame(
+        {
+            "texts/s": len(listed) / took.median(),
+            "speed": (took.iloc[:, [0]].to_numpy() / took).median(),
+            "parameters": {n: sum(w.numel() for w in own) for n, own in weights.items()},
+            "MB": {n: sum(w.nbytes for w in own) / 1e6 for n, own in weights.items()},
+        },
+        index=took.columns,
+    )

@@ -21,32 +21,21 @@ if TYPE_CHECKING:
 
 def reads_pictures(folder: Path) -> bool:
     """Whether a folder holds a CLIP or SigLIP, by its own settings."""
-    for file in (folder / "config.json", folder / "0_Transformer" / "config.json"):
-        try:
-            kind = json.loads(file.read_text(encoding="utf-8")).get("model_type", "")
-        except (OSError, ValueError, AttributeError):
-            continue
-        return "clip" in str(kind) or "siglip" in str(kind)
+    for file in ("config.json", "0_Transformer/config.json"):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            kind = json.loads((folder / file).read_text(encoding="utf-8")).get("model_type", "")
+            return "clip" in str(kind) or "siglip" in str(kind)
     return False
 
 
 def as_model(what: Any) -> Any:
-    """What can rank or encode, of whatever stands for it.
+    """The model or function that a Run, a Head, a name, a folder or a hub id stands for.
 
-    Args:
-        what: a Run or a Head, a model's name, folder or hub id, a loaded model, a function
-            ``list[str] -> (texts, dim)``, or ``"bm25"``.
-
-    Returns:
-        A model or a function; ``"bm25"`` as it is.
-
-    Raises:
-        EmbkitError: the model cannot be had, or ``what`` is nothing of the kind.
+    A loaded model, a function ``list[str] -> (texts, dim)`` and ``"bm25"`` stay what they are.
+    Fails for anything else.
     """
-    if isinstance(what, str) and what == "bm25":
-        return what
     if isinstance(what, str | os.PathLike):
-        return load_model(what)
+        return what if what == "bm25" else load_model(what)
     if callable(getattr(what, "model", None)) and not callable(what):
         return what.model()
     if hasattr(what, "preprocess") or hasattr(what, "vectors") or callable(what):
@@ -65,14 +54,9 @@ def load_model(
 
     ``trust_remote_code`` is never set: code that comes with a model is not run. ``fp32`` reads
     weights of 16 bits in fp32, as training wants them; ``kwargs`` go to ``SentenceTransformer``.
-
-    Raises:
-        EmbkitError: the model cannot be found, or the folder cannot be loaded.
+    Fails where there is no such model, or it cannot be loaded.
     """
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.model_card import (
-        SentenceTransformerModelCardData,
-    )
+    from sentence_transformers import SentenceTransformer, SentenceTransformerModelCardData
 
     from .clip import PictureReader, Towers
 
@@ -90,6 +74,11 @@ def load_model(
         return loaded.float() if fp32 else loaded
 
 
+def first_line(error: Exception) -> str:
+    """What an error says, in its first line."""
+    return (str(error).strip() or repr(error)).splitlines()[0]
+
+
 @contextlib.contextmanager
 def clear_errors(model: Any, what: str, loader: str) -> Iterator[None]:
     """Says what is wrong where a library cannot load a folder; they have many errors for that."""
@@ -98,9 +87,8 @@ def clear_errors(model: Any, what: str, loader: str) -> Iterator[None]:
     except EmbkitError:
         raise
     except Exception as error:
-        said = (str(error) or repr(error)).splitlines()[0]
         raise EmbkitError(
-            f"{str(model)!r} cannot be loaded as a {what}: {said}",
+            f"{str(model)!r} cannot be loaded as a {what}: {first_line(error)}",
             expected=f"a folder that {loader}(folder) can load",
             hint="save it again with model.save_pretrained(folder)",
         ) from error

@@ -34,25 +34,17 @@ def api_key() -> str:
 
 
 def openai_embeddings(
-    model: str, *, base_url: str | None = None, batch_size: int = 256, retries: int = 5
+    model: str, *, base_url: str | None = None, batch_size: int = 256
 ) -> Callable[[list[str]], np.ndarray]:
     """A function ``list[str] -> (texts, dim)`` that asks an OpenAI-compatible endpoint.
 
-    The key is read from ``OPENAI_API_KEY`` and neither stored nor shown. The client itself asks
-    again after a rate limit or a passing fault.
-
-    Args:
-        model: the endpoint's name for the embedding model.
-        base_url: the endpoint; default: ``OPENAI_BASE_URL``, else OpenAI's own.
-        batch_size: texts a request.
-        retries: how often a request is repeated.
-
-    Raises:
-        EmbkitError: the client is not installed, or there is no key.
+    The key is read from ``OPENAI_API_KEY`` and neither stored nor shown. ``base_url`` is by default
+    ``OPENAI_BASE_URL``, else OpenAI's own. The client itself asks again after a passing fault.
+    Fails without the client or a key.
     """
     openai = openai_library()
     api_key()
-    client = openai.OpenAI(base_url=base_url, max_retries=retries)
+    client = openai.OpenAI(base_url=base_url, max_retries=5)
 
     def embed(texts: list[str]) -> np.ndarray:
         rows: list[list[float]] = []

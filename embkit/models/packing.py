@@ -1,11 +1,10 @@
 """The same maths with less waste: precision that the device is good at, and no padding.
 
 On ICD-10-CM two thirds of the tokens of a padded batch are padding. Here a batch's texts are laid
-end to end, and only attention is run text by text, for all texts of one length at once. Embeddings,
+end to end, and only attention is run text by text, for all texts of one length at once: embeddings,
 loss and gradients are those of the padded batch, to rounding. An attention function registered with
-transformers does it: no model class is changed, and nothing of it is saved. Whether a model can be
-packed is found out by trying. If not, it is run in groups of like length; if its vectors depend on
-padding, as sentence-transformers runs it.
+transformers does it; no model class is changed, and nothing of it is saved. Whether a model can be
+packed is tried. If not, it is run in groups of like length, or as sentence-transformers runs it.
 """
 
 from __future__ import annotations
@@ -34,6 +33,7 @@ ATTENTION = "embkit_packed"
 DONE = {"position_ids", "sliding_window", "use_cache", "is_causal", "deterministic"}
 WINDOW = 32  # batches that are read at once, to be split by their texts' true lengths
 PICTURES = 256  # that are decoded at once
+WASTE = 1.15  # padded tokens over tokens, in a group of like length
 FEW = 1024  # texts: for fewer, a copy of the model with cast weights does not pay
 Features = dict[str, Any]
 
@@ -62,22 +62,20 @@ def _attend(
     cu_seq_lens_q: Tensor | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """Attention within each text; texts come sorted by length, so each length is one call.
-
-    While training it runs in fp32: on a processor with native bf16, the backward pass of torch's
-    bf16 attention takes six times as long on texts this short (torch 2.13).
-    """
+    """Attention within each text; texts come sorted by length, so each length is one call."""
     assert cu_seq_lens_q is not None
     asked = {name for name, value in others.items() if value is not None} - DONE
     if asked:  # such as a softcap: small in a trial, and large elsewhere
         raise NotImplementedError(f"packed attention has no {', '.join(sorted(asked))}")
     dtype, shared = query.dtype, query.shape[1] != key.shape[1]
-    if query.requires_grad:
-        query, key, value = query.float(), key.float(), value.float()
+    # Training runs in fp32: on a processor with native bf16, the backward pass of torch's bf16
+    # attention takes six times as long on texts this short (torch 2.13).
+    run_in = torch.float32 if query.requires_grad else value.dtype
     lengths = cu_seq_lens_q.diff().tolist()
     groups = [(len(list(same)), length) for length, same in itertools.groupby(lengths)]
     sizes = [texts * length for texts, length in groups]
-    flat = [t.squeeze(0).transpose(0, 1).split(sizes) for t in (query, key, value)]
+    parted = (query, key, value)
+    flat = [t.to(run_in).squeeze(0).transpose(0, 1).split(sizes) for t in parted]
     outputs, start = [], 0
     with torch.autocast(query.device.type, enabled=False):
         for group, *parts in zip(groups, *flat, strict=True):
@@ -95,71 +93,84 @@ AttentionInterface.register(ATTENTION, _attend)
 AttentionMaskInterface.register(ATTENTION, _sight)
 
 
+def _each(features: Features, change: Callable[[Tensor], Tensor]) -> Features:
+    """The features, with ``change`` made to every tensor of shape (texts, longest)."""
+    shape = features["attention_mask"].shape
+    return {
+        name: change(value) if isinstance(value, Tensor) and value.shape == shape else value
+        for name, value in features.items()
+    }
+
+
 def pack(features: Features) -> tuple[Features, Tensor]:
-    """Lays a padded batch end to end, shortest text first.
+    """Lays a padded batch end to end, shortest text first; and each text's place, shape (texts,).
 
-    Args:
-        features: ``input_ids`` and ``attention_mask`` of shape (texts, longest), and the rest.
-
-    Returns:
-        The features, what had that shape now (1, tokens), with ``position_ids`` and
-        ``cu_seq_lens_q`` (where each text begins, and the end); and each text's place among the
-        packed ones, shape (texts,).
+    What had the shape (texts, longest) of ``input_ids`` and ``attention_mask`` now has (1, tokens).
+    ``position_ids``, and ``cu_seq_lens_q`` (where each text begins, and the end), take the mask's
+    place.
     """
-    mask = features["attention_mask"].bool()  # (texts, longest)
-    lengths = mask.sum(dim=1)
-    order = torch.argsort(lengths, stable=True)
-    place = torch.empty_like(order)
-    place[order] = torch.arange(len(order), device=order.device)
-    mask = mask[order]
-    packed: Features = {}
-    for name, value in features.items():
-        if isinstance(value, Tensor) and value.shape == mask.shape:
-            packed[name] = value[order][mask].unsqueeze(0)  # (1, tokens)
-        else:
-            packed[name] = value
+    mask = features["attention_mask"].bool()
+    lengths, order = mask.sum(dim=1).sort(stable=True)
+    mask = mask[order]  # (texts, longest)
+    packed = _each(features, lambda value: value[order][mask].unsqueeze(0))
     del packed["attention_mask"]
     packed["position_ids"] = (mask.cumsum(dim=1) - 1)[mask].unsqueeze(0)
-    packed["cu_seq_lens_q"] = F.pad(lengths[order].cumsum(0), (1, 0))
-    return packed, place
+    packed["cu_seq_lens_q"] = F.pad(lengths.cumsum(0), (1, 0))
+    return packed, torch.argsort(order)
 
 
-def chunks(lengths: Tensor, waste: float = 1.15, smallest: int = 8) -> list[Tensor]:
-    """Row numbers in groups of like length: padded, a group has at most ``waste`` times its tokens.
+def chunks(lengths: Tensor, smallest: int = 8) -> list[Tensor]:
+    """Row numbers in groups of like length: padded, a group has at most ``WASTE`` times its tokens.
 
-    Args:
-        lengths: tokens a text, shape (texts,).
-        waste: padded tokens over tokens that is allowed.
-        smallest: texts a group at least, so that products stay large.
+    ``lengths`` are tokens a text, shape (texts,). A group has ``smallest`` texts at least, so that
+    products stay large.
     """
-    order = torch.argsort(lengths, descending=True, stable=True)
+    falling, order = lengths.sort(descending=True, stable=True)
+    counted = falling.tolist()
     found, start, tokens = [], 0, 0
-    sorted_lengths = lengths[order].tolist()
-    for i, length in enumerate(sorted_lengths):
+    for i, length in enumerate(counted):
         rows = i - start
-        if rows >= smallest and sorted_lengths[start] * (rows + 1) > waste * (tokens + length):
+        if rows >= smallest and counted[start] * (rows + 1) > WASTE * (tokens + length):
             found.append(order[start:i])
             start, tokens = i, 0
         tokens += length
-    found.append(order[start:])
-    return found
+    return [*found, order[start:]]
+
+
+def token_batches(lengths: Tensor, tokens: int) -> Iterator[Tensor]:
+    """Row numbers, shortest first, in batches of that many tokens at most, padding included.
+
+    A row that is longer is a batch of its own; ``lengths`` are tokens a row, shape (rows,).
+    """
+    rising, order = lengths.sort(stable=True)
+    counted, start = rising.tolist(), 0
+    for end in range(1, len(counted) + 1):
+        if end == len(counted) or counted[end] * (end + 1 - start) > tokens:
+            yield order[start:end]
+            start = end
+
+
+def _part(features: Features, rows: Tensor) -> Features:
+    """Some rows of a padded batch, without the columns that are padding in all of them."""
+    used = features["attention_mask"][rows].any(dim=0).nonzero()
+    columns = slice(int(used[0]), int(used[-1]) + 1)
+    return _each(features, lambda value: value[rows][:, columns])
 
 
 def _text_batch(features: Features) -> bool:
+    """Whether this is padded tokens; a text of no tokens at all is left to the library."""
     ids, mask = features.get("input_ids"), features.get("attention_mask")
     if not isinstance(ids, Tensor) or ids.ndim != 2 or mask is None or mask.shape != ids.shape:
         return False
-    return bool(mask.any(dim=1).all())  # a text of no tokens at all is left to the library
+    return bool(mask.any(dim=1).all())
 
 
 @contextlib.contextmanager
 def efficient(model: SentenceTransformer) -> Iterator[SentenceTransformer]:
-    """Within the block, the model's forward pass wastes no padding; nothing else changes.
+    """Within the block, the model's forward pass wastes no padding, under any loss and trainer.
 
-    Works under any loss and trainer that call ``model(features)`` and read
-    ``sentence_embedding``, such as ``trainer.train()``. On a GPU the model is left as it is: there,
-    padding costs less than many small calls, and sentence-transformers packs by itself where
-    FlashAttention is installed.
+    On a GPU the model is left as it is: there, padding costs less than many small calls, and
+    sentence-transformers packs by itself where FlashAttention is installed.
     """
     stock = model.forward
     if model.device.type != "cpu" or "forward" in model.__dict__:
@@ -206,15 +217,7 @@ def _run(
 def in_chunks(
     forward: Any, features: Features, output: str, smallest: int = 8, **kwargs: Any
 ) -> Tensor:
-    """What a forward pass gives for a padded batch, run in groups of like length: less padding.
-
-    Args:
-        forward: ``features -> features``, with ``output`` among them.
-        features: ``input_ids`` and ``attention_mask`` of shape (texts, longest), and the rest.
-        output: which of the results, one row a text.
-        smallest: texts a group at least.
-        kwargs: passed on.
-    """
+    """A forward pass's ``output`` for a padded batch, one row a text, run in ``chunks``."""
     groups = chunks(features["attention_mask"].sum(dim=1), smallest=smallest)
     found = [forward(_part(features, rows), **kwargs)[output] for rows in groups]
     return torch.cat(found)[torch.argsort(torch.cat(groups))]
@@ -223,13 +226,9 @@ def in_chunks(
 def engine(model: SentenceTransformer, task: str | None = None) -> str:
     """How a model's texts are run: ``packed``, ``grouped`` or ``plain``.
 
-    A faster way is taken only where a trial has shown it equal to the plain one: the vectors and
-    gradients of a short, a middling and a long text, longer than any window of local attention.
-    It is tried once a model, for each side of padding and each length that the model reads.
-
-    Args:
-        model: any model of sentence-transformers.
-        task: the way through a model that has several.
+    A faster way is taken only where a trial has shown it equal to the plain one, once a model, for
+    each side of padding and each length that it reads. ``task`` is the way through a model that
+    has several.
     """
     side = getattr(model.tokenizer, "padding_side", None)
     case = (task, side, model.max_seq_length, model.device.type)
@@ -274,36 +273,31 @@ def embed(
     prompt: str | None = None,
     task: str | None = None,
     tokens: int | None = None,
-    progress: Any = None,
+    progress: Callable[[int], object] | None = None,
 ) -> Tensor:
-    """Embeds texts, shortest with shortest, each distinct text once.
+    """Embeds texts, shortest with shortest, each distinct one once: float32 (texts, dim), on CPU.
 
     Args:
-        model: any text model of sentence-transformers.
-        texts: what to embed; order and repetitions are kept.
         prompt: put before every text, as ``model.encode(prompt=...)`` does.
         task: ``query`` or ``document``: the way through a model that has several.
         tokens: about how many tokens go through the model at once; default: as many as a
             processor's cache likes (2,048; 4,096 in bf16), on a GPU 32,768.
         progress: called with the number of distinct texts done so far.
-
-    Returns:
-        float32 tensor (texts, dim) on the processor.
     """
+    if not texts:
+        return torch.empty(0, model.get_embedding_dimension() or 0)
     distinct = list(dict.fromkeys(texts))
-    number = {text: i for i, text in enumerate(distinct)}
-    order = sorted(range(len(distinct)), key=lambda i: len(distinct[i]))
-    out: Tensor | None = None
     given, training, kind = model, model.training, model.device.type
     model.eval()
     dtype = session.torch_dtype(session.precision(kind))
-    short = dtype != torch.float32
+    short, fits = dtype != torch.float32, castable(model, kind)
     tokens = tokens or (32_768 if kind != "cpu" else 4096 if short else 2048)
-    fits = castable(model, kind)
     route = {"task": task} if task and routed(model) else {}
-    plain = bool(texts) and engine(model, route.get("task")) == "plain"
+    plain = engine(model, route.get("task")) == "plain"
     if short and fits and kind == "cpu" and len(distinct) > FEW and not plain:
         model = _cast_once(model, dtype)  # every copy knows how it is run
+    found: list[Tensor] = []
+    order: list[int] = []  # of the distinct texts, as they were run
     try:
         if plain and _text_batch(model.preprocess(texts[:1], **route)):
             # vectors depend on padding: the library's own batches
@@ -311,27 +305,19 @@ def embed(
                 made = model.encode(texts, prompt=prompt or "", convert_to_tensor=True, **route)
             return made.float().cpu()
         with efficient(model), session.autocast(kind, wanted=fits):
-            start = done = 0
-            while start < len(order):
-                rows = order[start : start + _rows(distinct, order, start, WINDOW * tokens)]
-                rows = rows[: _alike([distinct[i] for i in rows])]
+            for rows in _windows(distinct, WINDOW * tokens):
                 read = model.preprocess([distinct[i] for i in rows], prompt=prompt, **route)
                 for part, features in _batches(read, len(rows), tokens):
                     features = batch_to_device(features, model.device)
                     vectors = model(features, **route)["sentence_embedding"].float().cpu()
-                    vectors = vectors[:, : model.truncate_dim]
-                    if out is None:
-                        out = torch.empty(len(distinct), vectors.shape[1])
-                    out[torch.tensor(rows)[part]] = vectors
-                    done += len(part)
+                    found.append(vectors[:, : model.truncate_dim])
+                    order += [rows[i] for i in part.tolist()]
                     if progress:
-                        progress(done)
-                start += len(rows)
+                        progress(len(order))
     finally:
         given.train(training)
-    if out is None:
-        return torch.empty(0, model.get_embedding_dimension() or 0)
-    return out[torch.tensor([number[text] for text in texts])]
+    place = {distinct[i]: n for n, i in enumerate(order)}
+    return torch.cat(found)[torch.tensor([place[text] for text in texts])]
 
 
 def _cast_once(model: SentenceTransformer, dtype: torch.dtype) -> SentenceTransformer:
@@ -345,56 +331,25 @@ def _cast_once(model: SentenceTransformer, dtype: torch.dtype) -> SentenceTransf
     return fast
 
 
+def _windows(texts: list[str], tokens: int) -> Iterator[list[int]]:
+    """Numbers of texts, shortest first, to be read at once: about so many tokens, of one kind."""
+    window: list[int] = []
+    kind = False  # whether they are pictures
+    for i in sorted(range(len(texts)), key=lambda i: len(texts[i])):
+        picture, count = is_picture(texts[i]), len(window) + 1
+        full = (len(texts[i]) // 4 + 3) * count > tokens  # a token has ~4 letters
+        if window and (full or picture != kind or (picture and count > PICTURES)):
+            yield window
+            window = []
+        window.append(i)
+        kind = picture
+    yield window
+
+
 def _batches(features: Features, texts: int, tokens: int) -> Iterator[tuple[Tensor, Features]]:
     """Cuts what was read at once into batches, shortest first: the rows of each, and its part."""
     if not _text_batch(features):  # no tokens to count, such as a bag of static vectors
         yield torch.arange(texts), features
         return
-    lengths = features["attention_mask"].sum(dim=1)
-    for rows in token_batches(lengths, tokens):
+    for rows in token_batches(features["attention_mask"].sum(dim=1), tokens):
         yield rows, _part(features, rows)
-
-
-def token_batches(lengths: Tensor, tokens: int) -> Iterator[Tensor]:
-    """Row numbers, shortest first, in batches of that many tokens at most, padding included.
-
-    Args:
-        lengths: tokens a row, shape (rows,).
-        tokens: a batch has at most so many; a longer row is a batch of its own.
-    """
-    order = torch.argsort(lengths, stable=True)
-    counted, start = lengths[order].tolist(), 0
-    for end in range(1, len(counted) + 1):
-        if end == len(counted) or counted[end] * (end + 1 - start) > tokens:
-            yield order[start:end]
-            start = end
-
-
-def _part(features: Features, rows: Tensor) -> Features:
-    """Some rows of a padded batch, without the columns that are padding in all of them."""
-    shape = features["attention_mask"].shape
-    used = features["attention_mask"][rows].any(dim=0).nonzero()
-    columns = slice(int(used[0]), int(used[-1]) + 1)
-    return {
-        name: value[rows][:, columns]
-        if isinstance(value, Tensor) and value.shape == shape
-        else value
-        for name, value in features.items()
-    }
-
-
-def _alike(texts: list[str]) -> int:
-    """How many from the first on are all texts, or all pictures and few enough to be decoded."""
-    picture = is_picture(texts[0])
-    same = itertools.takewhile(lambda text: is_picture(text) == picture, texts)
-    return min(sum(1 for _ in same), PICTURES if picture else len(texts))
-
-
-def _rows(texts: list[str], order: list[int], start: int, tokens: int) -> int:
-    """How many texts from ``start`` on make about that many tokens: a token has ~4 letters."""
-    longest = 0
-    for n, i in enumerate(order[start : start + tokens], start=1):
-        longest = max(longest, len(texts[i]) // 4 + 3)
-        if longest * n > tokens:
-            return max(1, n - 1)
-    return len(order) - start if len(order) - start <= tokens else tokens

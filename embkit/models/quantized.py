@@ -21,26 +21,21 @@ from ..errors import EmbkitError
 from ..recipes.settings import nf4_settings
 from ..session import device as best_device
 from ..session import quiet
-from .loading import load_model
-
-INSTALL = 'pip install "embkit[qlora]"'
+from .loading import first_line, load_model
 
 
 def require_bitsandbytes(device: str | None = None) -> Any:
-    """The bitsandbytes module; fails where it is missing or has no 4-bit kernel for the device.
-
-    Args:
-        device: ``cpu``, ``cuda``, ...; default: the session's.
-    """
+    """The bitsandbytes module; fails where it is missing or has no 4-bit kernel for the device."""
     quiet()
     device = device or best_device()
     try:
         bnb: Any = importlib.import_module("bitsandbytes")
     except Exception as error:  # a library that it cannot open is an OSError or a RuntimeError
         raise EmbkitError(
-            f"4-bit weights need bitsandbytes, which cannot be imported: {_first_line(error)}",
+            f"4-bit weights need bitsandbytes, which cannot be imported: {first_line(error)}",
             expected="bitsandbytes, installed",
-            hint=f"{INSTALL}; or quantize='none': LoRA on the weights as they are",
+            hint='pip install "embkit[qlora]"; '
+            "or quantize='none': LoRA on the weights as they are",
         ) from error
     try:
         kept, state = bnb.functional.quantize_4bit(
@@ -50,23 +45,15 @@ def require_bitsandbytes(device: str | None = None) -> Any:
         assert bool(torch.isfinite(read).all()), "it gives NaN"
     except Exception as error:  # each backend has its own way to lack a kernel
         raise EmbkitError(
-            f"bitsandbytes has no working 4-bit kernel for {device!r}: {_first_line(error)}",
+            f"bitsandbytes has no working 4-bit kernel for {device!r}: {first_line(error)}",
             expected="a processor, or a GPU that bitsandbytes supports",
             hint="EMBKIT_DEVICE=cpu; or quantize='none': LoRA on the weights as they are",
         ) from error
     return bnb
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or repr(error)).splitlines()[0]
-
-
 def load_quantized(model: str | os.PathLike) -> SentenceTransformer:
-    """A model whose linear layers hold their weights in four bits.
-
-    Raises:
-        EmbkitError: bitsandbytes is missing or has no kernel for the device; or as ``load_model``.
-    """
+    """A model whose linear layers hold their weights in four bits; fails without a kernel."""
     bnb = require_bitsandbytes()
     settings = BitsAndBytesConfig(**nf4_settings())
     loaded = load_model(model, fp32=True, model_kwargs={"quantization_config": settings})
@@ -100,26 +87,21 @@ class WeightBytes(Shown):
         return self.kept / self.fp32 if self.fp32 else float("nan")
 
     def table(self) -> Table:
-        """Layers, megabytes, and their ratio."""
-        return facts(
-            {
-                "quantised layers": self.layers,
-                "their weights, MB": f"{self.kept / 1e6:.2f}",
-                "the same in fp32, MB": f"{self.fp32 / 1e6:.2f}",
-                "ratio": f"{self.ratio:.3f}",
-            }
-        )
+        rows = {
+            "quantised layers": self.layers,
+            "their weights, MB": f"{self.kept / 1e6:.2f}",
+            "the same in fp32, MB": f"{self.fp32 / 1e6:.2f}",
+            "ratio": f"{self.ratio:.3f}",
+        }
+        return facts(rows)
 
 
 def weight_bytes(model: SentenceTransformer) -> WeightBytes:
     """Counts the quantised layers' weights: codes, the scale of each block, the 16 values."""
     layers = [module for module in model.modules() if scales(module)]
-    kept = [t for layer in layers for t in (layer.weight.data, *scales(layer))]
-    return WeightBytes(
-        len(layers),
-        sum(t.numel() * t.element_size() for t in kept),
-        sum(4 * layer.in_features * layer.out_features for layer in layers),
-    )
+    kept = sum(t.nbytes for layer in layers for t in (layer.weight.data, *scales(layer)))
+    whole = sum(4 * layer.in_features * layer.out_features for layer in layers)
+    return WeightBytes(len(layers), kept, whole)
 
 
 def scales(module: Any) -> list[Any]:

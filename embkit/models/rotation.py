@@ -27,16 +27,8 @@ def rotate_to_pca(model: str | Path, domain: Domain) -> Path:
     https://arxiv.org/abs/2205.13147) then starts ahead. The axes are those of the second moments,
     not of the centred ones: only a rotation about the origin leaves cosines alone.
 
-    Args:
-        model: a name or a folder; a text model.
-        domain: whose documents are read; queries and labels are not.
-
-    Returns:
-        The folder, in the run store; the same model and domain give the same one, made once.
-
-    Raises:
-        EmbkitError: the model cannot be had, or is not a network, a pooling, and no more than a
-            normalisation behind it.
+    The same text model and domain give the same folder of the run store, made once. Fails for a
+    model that is more than a network, a pooling, and a normalisation behind it.
     """
     start = resolve(model)
     made_of = f"{folder_fingerprint(start)[:8]}-{domain.hash[:8]}"
@@ -68,10 +60,7 @@ def _rotated(start: Path, name: str, domain: Domain) -> SentenceTransformer:
 
 
 def principal_axes(vectors: np.ndarray) -> np.ndarray:
-    """The principal axes of vectors about the origin.
-
-    Args:
-        vectors: (texts, dim).
+    """The principal axes of vectors, (texts, dim), about the origin.
 
     Returns:
         float32 (dim, dim), orthonormal rows; the first takes the largest mean square. Of the two

@@ -32,9 +32,7 @@ def first_equal(
 ) -> str:
     """The first of ``packed`` and ``grouped`` that gives what ``plain`` gives, or ``plain``.
 
-    Args:
-        run: (one of these, a padded batch) -> embeddings, shape (texts, dim).
-        route: the task, of a model with several ways through it.
+    ``run`` takes one of these and a padded batch, and gives embeddings, shape (texts, dim).
     """
     training = model.training
     model.eval()

@@ -1,4 +1,4 @@
-"""Vectors of texts: what goes in and what comes out is checked, and kept on disk."""
+"""Vectors of texts: made, with what goes in and comes out checked, and kept on disk."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..data.images import is_picture
 from ..errors import EmbkitError
 from ..files import write_atomic
 from ..session import paths, precision
@@ -21,18 +22,19 @@ if TYPE_CHECKING:
 
 Vectors = np.ndarray  # (texts, dim), float32
 EmbedFunction = Callable[[list[str]], Any]
+Progress = Callable[[int], Any]  # how many texts are done
 
 
-def checked_model(model: Any) -> None:
-    """Fails for what can encode nothing."""
+def checked_model(model: Any, prompt: str | None) -> None:
+    """Fails for what can encode nothing, and for a prompt that fills the model's window."""
     if not hasattr(model, "preprocess") and not callable(model):
+        asked = str(model) if isinstance(model, str | os.PathLike) else "minilm"
         raise EmbkitError(
             f"encode() was given {model!r} as its model",
             expected="a SentenceTransformer, or a function list[str] -> (texts, dim)",
-            hint=f"ek.encode(ek.load_model({str(model)!r}), texts)"
-            if isinstance(model, str | os.PathLike)
-            else "ek.encode(ek.load_model('minilm'), texts)",
+            hint=f"ek.encode(ek.load_model({asked!r}), texts)",
         )
+    check_prompt(model, prompt)
 
 
 def checked_texts(texts: Sequence[str]) -> list[str]:
@@ -81,6 +83,24 @@ def listed(texts: Sequence[str]) -> list[str]:
     return list(texts)
 
 
+def fresh_vectors(
+    model: Any,
+    texts: list[str],
+    *,
+    prompt: str | None,
+    task: str | None,
+    progress: Progress | None = None,
+) -> Vectors:
+    """Unit vectors of texts, made now by a model or a function: float32, (texts, dim)."""
+    if not hasattr(model, "preprocess"):
+        given = [text if is_picture(text) else f"{prompt or ''}{text}" for text in texts]
+        return checked_vectors(model(given), len(texts))
+    from .packing import embed
+
+    found = embed(model, texts, prompt=prompt, task=task, progress=progress)
+    return checked_vectors(found.numpy(), len(texts))
+
+
 def checked_vectors(vectors: Any, texts: int) -> Vectors:
     """What came back for so many texts, as float32 rows of length 1; fails for anything else."""
     try:
@@ -95,11 +115,10 @@ def checked_vectors(vectors: Any, texts: int) -> Vectors:
             expected=f"numbers of shape ({texts}, dim)",
             hint="return one row a text, in the texts' order",
         )
-    bad = ~np.isfinite(vectors).all(axis=1)
-    if bad.any():
+    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(bad):
         raise EmbkitError(
-            f"{int(bad.sum())} of {texts} embeddings hold NaN or infinity, first at "
-            f"{int(np.flatnonzero(bad)[0])}",
+            f"{len(bad)} of {texts} embeddings hold NaN or infinity, first at {bad[0]}",
             expected="finite numbers",
             hint="a training run that diverged gives these: lower the learning rate",
         )
@@ -115,7 +134,7 @@ def weights_fingerprint(model: SentenceTransformer | CrossEncoder) -> str:
     """Hash of a model's weights, and of what else decides its embeddings or scores.
 
     Every byte is read each time: a weight that is written through ``.data``, as peft merges, keeps
-    its address and its version. xxHash reads them about as fast as the memory gives them.
+    its address and its version.
     """
     import torch
     import xxhash
@@ -125,8 +144,8 @@ def weights_fingerprint(model: SentenceTransformer | CrossEncoder) -> str:
         digest.update(f"{name}{tuple(weight.shape)}{weight.dtype}".encode())
         numbers = weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
         digest.update(xxhash.xxh3_128(numbers).digest())
-    truncated = getattr(model, "truncate_dim", None)  # a cross-encoder has none
-    settings: list[Any] = [str(model.max_seq_length), str(truncated), repr(model)]
+    truncated = str(getattr(model, "truncate_dim", None))  # a cross-encoder has none
+    settings = [str(model.max_seq_length), truncated, repr(model)]
     backend = getattr(getattr(model, "tokenizer", None), "backend_tokenizer", None)
     if backend is not None and hasattr(backend, "to_str"):
         written = backend.to_str()  # truncation and padding, which every call sets, come first
@@ -147,11 +166,11 @@ def cache_file(model: SentenceTransformer | CrossEncoder, folder: str, *inputs: 
     return paths().cache / folder / f"{digest.hexdigest()[:32]}.npy"
 
 
-def read_array(where: Path) -> np.ndarray | None:
-    """A kept array; None where there is none, or only a part of one."""
+def read_array(where: Path, mode: Any = None) -> Any:
+    """A kept array, memory-mapped with a ``mode``; None where there is none, or a part of one."""
     try:
-        return np.load(where, allow_pickle=False)
-    except (OSError, ValueError, EOFError):  # not there, or cut off: encoded again
+        return np.load(where, mmap_mode=mode, allow_pickle=False)
+    except (OSError, ValueError, EOFError):  # not there, or cut off: made again
         return None
 
 

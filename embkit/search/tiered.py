@@ -13,7 +13,7 @@ from sentence_transformers.util import truncate_embeddings
 from sentence_transformers.util.quantization import quantize_embeddings
 
 from ..errors import EmbkitError
-from ..models.shards import checked_dtype
+from ..models.encoding import checked_dtype
 from ..models.vectors import Vectors, unit
 from ..session import paths
 from .index import Dense, best_of, exact_search

@@ -99,7 +99,7 @@ def steps(folder: Path) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
     """
     from embkit.auditing import audit
     from embkit.data import load_domain
-    from embkit.models.shards import encode_shards
+    from embkit.models.encoding import encode_shards
     from embkit.search.index import exact_search
 
     held: dict[str, Any] = {}

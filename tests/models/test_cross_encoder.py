@@ -10,6 +10,7 @@ from sentence_transformers import CrossEncoder
 from transformers import BertForSequenceClassification
 
 from embkit.errors import EmbkitError
+from embkit.models import cross_encoder
 from embkit.models.cross_encoder import load_cross_encoder, score_pairs
 
 TEXTS = ["aural sepsis", "Infection of the ear", "Pain of the heart", "tumor", "in one lung, bone"]
@@ -58,9 +59,10 @@ def calls(model, monkeypatch):
 # -- score_pairs --
 
 
-@pytest.mark.parametrize("batch_tokens", [None, 1, 30, 100])
-def test_scores_are_the_librarys_logits(model, batch_tokens):
-    scores = score_pairs(model, PAIRS, batch_tokens=batch_tokens)
+@pytest.mark.parametrize("tokens", [cross_encoder.TOKENS, 1, 30, 100])
+def test_scores_are_the_librarys_logits(model, monkeypatch, tokens):
+    monkeypatch.setattr(cross_encoder, "TOKENS", tokens)
+    scores = score_pairs(model, PAIRS)
     assert scores.dtype == np.float32 and scores.shape == (len(PAIRS),)
     np.testing.assert_allclose(scores, logits(model, PAIRS), atol=1e-5)
     assert scores.max() > 1  # no sigmoid, though the model has one
@@ -72,9 +74,10 @@ def test_a_pair_has_an_order(model):
     assert abs(forth - back) > 1e-3
 
 
-def test_each_distinct_pair_is_scored_once_shortest_first(model, calls):
+def test_each_distinct_pair_is_scored_once_shortest_first(model, calls, monkeypatch):
+    monkeypatch.setattr(cross_encoder, "TOKENS", 60)
     repeated = [*PAIRS[::-1], *PAIRS, PAIRS[3]]
-    scores = score_pairs(model, repeated, batch_tokens=60)
+    scores = score_pairs(model, repeated)
     scored = [pair for batch in calls for pair in batch]
     assert sorted(scored) == sorted(set(PAIRS)) and len(calls) > 2
     lengths = [len(model.tokenizer(*pair)["input_ids"]) for pair in scored]
@@ -84,12 +87,6 @@ def test_each_distinct_pair_is_scored_once_shortest_first(model, calls):
         assert len(batch) == 1 or longest * len(batch) <= 60
     np.testing.assert_array_equal(scores[: len(PAIRS)], scores[len(PAIRS) : -1][::-1])
     assert scores[-1] == scores[len(PAIRS) + 3]
-
-
-def test_progress_counts_to_the_number_of_distinct_pairs(model):
-    seen = []
-    score_pairs(model, [*PAIRS, *PAIRS], batch_tokens=60, progress=seen.append)
-    assert seen == sorted(seen) and seen[-1] == len(PAIRS) and len(seen) > 2
 
 
 def test_a_text_longer_than_the_window_is_cut(model):
@@ -130,8 +127,6 @@ def test_the_second_time_no_model_is_run(model, calls, cache):
     assert len(calls) == 1 and len(cached(cache)) == 1
     np.testing.assert_array_equal(score_pairs(model, PAIRS), first)
     assert len(calls) == 1
-    score_pairs(model, PAIRS, cache=False)
-    assert len(calls) == 2 and len(cached(cache)) == 1
 
 
 def test_the_cache_is_of_the_model_the_pairs_and_their_order(model, calls, cache):

@@ -100,6 +100,16 @@ def test_every_pooling_with_and_without_the_prompt(mode, excluded, tmp_path):
     )
 
 
+@pytest.mark.parametrize("name", ["qwen3", "gemma3"])
+def test_a_network_whose_norms_stay_in_fp32_is_packed_in_bf16_too(name, monkeypatch):
+    model, some = family(name, "right"), texts(2)
+    wanted = packing.embed(model, some)
+    monkeypatch.setenv("EMBKIT_PRECISION", "bf16")
+    found = packing.embed(model, some)
+    assert packing.engine(model) == "packed"
+    assert 1e-6 < 1 - torch.cosine_similarity(found, wanted).min() < 0.01
+
+
 @pytest.mark.parametrize("name", ["modernbert", "gemma3", "qwen3"])
 def test_the_trial_fails_a_packing_that_forgets_what_a_token_may_see(name, tmp_path, monkeypatch):
     register = AttentionMaskInterface.register

@@ -62,9 +62,10 @@ def test_pack_takes_left_padding():
 
 
 @pytest.mark.parametrize("waste", [1.0, 1.2, 2.0])
-def test_chunks_hold_every_row_once_and_waste_no_more_than_allowed(waste):
+def test_chunks_hold_every_row_once_and_waste_no_more_than_allowed(waste, monkeypatch):
+    monkeypatch.setattr(packing, "WASTE", waste)
     lengths = torch.from_numpy(np.random.default_rng(0).integers(1, 60, size=200))
-    groups = packing.chunks(lengths, waste=waste, smallest=4)
+    groups = packing.chunks(lengths, smallest=4)
     assert sorted(torch.cat(groups).tolist()) == list(range(200))
     for rows in groups:
         padded = int(lengths[rows].max()) * len(rows)

@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 
 from embkit.errors import EmbkitError
-from embkit.models import encoding, shards, vectors
-from embkit.models.encoding import encode
+from embkit.models import encoding, vectors
+from embkit.models.encoding import encode, encode_shards
 from embkit.models.loading import load_model
-from embkit.models.shards import encode_shards
 from embkit.search.index import exact_search
 
 TEXTS = [f"text {i % 37} of {'x' * (i % 5)}" for i in range(100)]  # 100, all but 15 distinct
@@ -202,7 +201,7 @@ CHILD = """
 import os, signal, sys
 sys.path.insert(0, {tests!r})
 from test_shards import TEXTS, drawn
-from embkit.models import shards
+from embkit.models import encoding
 calls = syncs = 0
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -227,7 +226,7 @@ def replace(*names, replaced=os.replace):
     if {where!r} == "at the end" and str(names[1]).endswith(".npy"):
         die()
 os.replace = replace
-shards.encode_shards(model, TEXTS, name="counted", shard=30, dtype={dtype!r})
+encoding.encode_shards(model, TEXTS, name="counted", shard=30, dtype={dtype!r})
 """
 
 
@@ -276,7 +275,7 @@ import os, signal, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_shards import TEXTS
 from embkit.models.loading import load_model
-from embkit.models.shards import encode_shards
+from embkit.models.encoding import encode_shards
 def die(done):
     if done > 40:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -457,7 +456,7 @@ def test_nan_is_refused_and_never_kept(begun):
 def test_a_disk_without_room_is_said_before_the_work_begins(cache, monkeypatch):
     counted = Counted()
     with monkeypatch.context() as patch:
-        patch.setattr(shards.shutil, "disk_usage", lambda _: SimpleNamespace(free=5000))
+        patch.setattr(encoding.shutil, "disk_usage", lambda _: SimpleNamespace(free=5000))
         with pytest.raises(EmbkitError, match="GiB are needed") as caught:
             encode_shards(counted, TEXTS, name="f", shard=20)
     assert "EMBKIT_CACHE" in caught.value.hint and len(counted.calls) == 1
@@ -469,7 +468,7 @@ def test_a_disk_that_fills_up_keeps_what_is_finished(begun, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(shards.os, "fsync", full)
+        patch.setattr(encoding.os, "fsync", full)
         with pytest.raises(EmbkitError, match="No space left"):
             encode_shards(drawn, TEXTS, name="f", shard=20)
     assert gone_on_with() == 2
