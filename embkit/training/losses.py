@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import EmbkitError
-from ..recipes.settings import Cosine, FromTeacher, Named, Other, loss_settings, matryoshka_sizes
+from ..recipes.settings import Code, loss_settings, matryoshka_sizes
 from ..recipes.views import Loss
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ def make_loss(
 
     Args:
         part: a recipe's ``loss``.
-        model: what is trained.
         taught: the teacher's tables of vectors, where the loss reads some.
 
     Raises:
@@ -38,19 +36,16 @@ def make_loss(
     from ..losses import clip, corpus
     from ..models.loading import load_model
 
-    def given(value: Any) -> Any:
-        if isinstance(value, Other):
-            return load_model(value.model, fp32=True)
-        if isinstance(value, FromTeacher):
-            return torch.from_numpy((taught or {})[value.name])
-        if isinstance(value, Named):
-            return attrgetter(value.name)(losses)
-        return pairwise_cos_sim if isinstance(value, Cosine) else value
-
+    known = {
+        "pairwise_cos_sim": pairwise_cos_sim,
+        "losses.TripletDistanceMetric.COSINE": losses.TripletDistanceMetric.COSINE,
+    } | {f"taught[{name!r}]": torch.from_numpy(table) for name, table in (taught or {}).items()}
     name, settings = loss_settings(part)
-    arguments = {key: given(value) for key, value in settings.items()} | gathering(name, team())
+    arguments = {k: known[v] if isinstance(v, Code) else v for k, v in settings.items()}
+    if "guide" in arguments:
+        arguments["guide"] = load_model(arguments["guide"], fp32=True)
     kind = next(getattr(m, name) for m in (corpus, clip, losses) if hasattr(m, name))
-    loss = kind(model, **arguments)
+    loss = kind(model, **arguments, **gathering(name, team()))
     if not part.matryoshka:
         return loss
     dim = model.get_embedding_dimension() or 0
