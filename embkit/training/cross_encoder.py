@@ -44,8 +44,8 @@ class FineTunedCrossEncoder:
         return load_cross_encoder(self.path / "model")
 
     def __repr__(self) -> str:
-        lists, seconds = self.record["lists"], self.seconds
-        return f"FineTunedCrossEncoder({self.path.name!r}: {lists:,} lists, {seconds:.0f} s)"
+        took = f"{self.record['lists']:,} lists, {self.seconds:.0f} s"
+        return f"FineTunedCrossEncoder({self.path.name!r}: {took})"
 
 
 def tune_cross_encoder(
@@ -56,7 +56,6 @@ def tune_cross_encoder(
     epochs: int = 1,
     lists: int = 16,
     learning_rate: float = 1e-4,
-    seed: int = 42,
 ) -> FineTunedCrossEncoder:
     """Fine-tunes a cross-encoder to put a pair's right document before its mined negatives.
 
@@ -67,10 +66,8 @@ def tune_cross_encoder(
         domain: in whose store it is kept.
         mined: the lists: anchors, positives, negatives.
         model: the cross-encoder to start from.
-        epochs: passes over the lists.
         lists: a step.
         learning_rate: the largest, of AdamW.
-        seed: of the order and of dropout.
 
     Raises:
         EmbkitError: the model cannot be had, no lists, training that diverged.
@@ -79,7 +76,7 @@ def tune_cross_encoder(
 
     if not len(mined):
         raise EmbkitError("no lists to train on", expected="at least one", hint="ek.mine(...)")
-    settings = {"epochs": epochs, "batch": lists, "learning_rate": learning_rate, "seed": seed}
+    settings = {"epochs": epochs, "batch": lists, "learning_rate": learning_rate, "seed": 42}
     texts = [mined.anchors, mined.positives, mined.negatives]
     key = json.dumps([folder_fingerprint(resolve(model)), texts, settings, session.precision()])
     path = store(domain) / f"cross-encoder-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
@@ -105,12 +102,11 @@ def _train(mined: Mined, model: str, settings: dict[str, Any], path: Path) -> No
     session.seed_everything(settings["seed"])
     # On a processor, the backward pass of torch's bf16 attention is slow on texts this short.
     encoder = load_cross_encoder(model, model_kwargs=FP32 | {"attn_implementation": "eager"})
-    wide = len(mined.negatives[0])
     lists = zip(mined.positives, mined.negatives, strict=True)
     data = {
         "query": list(mined.anchors),
         "documents": [[mined.corpus[d] for d in (right, *wrong)] for right, wrong in lists],
-        "labels": [[RIGHT, *[0.0] * wide]] * len(mined),
+        "labels": [[RIGHT, *[0.0] * len(mined.negatives[0])]] * len(mined),
     }
     trainer = Trainer(
         model=encoder,

@@ -24,23 +24,14 @@ MB = 1e6
 
 @dataclass(frozen=True, repr=False)
 class Footprint(Shown):
-    """Bytes that a training step holds.
-
-    Args:
-        label: the recipe's.
-        weights: the model's, trained or not.
-        gradients: of the trained weights.
-        optimizer: AdamW's two moments of every trained weight.
-        activations: what the forward pass of one batch keeps for the backward pass.
-        device_peak: a GPU's most memory during the step, as its allocator counts it; else None.
-    """
+    """Bytes that a training step of the recipe ``label`` holds."""
 
     label: str
-    weights: int
-    gradients: int
-    optimizer: int
-    activations: int
-    device_peak: int | None = None
+    weights: int  # the model's, trained or not
+    gradients: int  # of the trained weights
+    optimizer: int  # AdamW's two moments of every trained weight
+    activations: int  # what the forward pass of one batch keeps for the backward pass
+    device_peak: int | None = None  # a GPU's most memory in the step, as its allocator counts it
 
     @property
     def total(self) -> int:
@@ -62,10 +53,7 @@ class Footprint(Shown):
 
 
 def footprint(recipe: Recipe, domain: Domain) -> Footprint:
-    """Takes one training step of a recipe, throws it away, and says what it held.
-
-    Args:
-        domain: on what; the first batch of its training pairs is used.
+    """Takes one training step of a recipe on a domain's first batch, and says what it held.
 
     Raises:
         EmbkitError: as ``train``.

@@ -38,10 +38,9 @@ def merge_weights(tuned: Any, start: Any, share: float = 0.5) -> SentenceTransfo
 
     if not 0 <= share <= 1:
         raise EmbkitError(f"share={share}", expected="a number from 0 to 1", hint="share=0.5")
-    merged, other = _fresh(tuned), _fresh(start)
-    mine, theirs = merged.state_dict(), other.state_dict()
-    fits = mine.keys() == theirs.keys() and all(mine[n].shape == theirs[n].shape for n in mine)
-    if not fits:
+    merged = _fresh(tuned)
+    mine, theirs = merged.state_dict(), _fresh(start).state_dict()
+    if {n: w.shape for n, w in mine.items()} != {n: w.shape for n, w in theirs.items()}:
         raise EmbkitError(
             "the two models have different weights",
             expected="a model, and the one that it was fine-tuned from",
@@ -69,10 +68,8 @@ class MergeChoice(Trials):
     @property
     def rows(self) -> tuple[dict[str, Any], ...]:  # type: ignore[override]
         """One dict a share."""
-        least = self.dev[1.0] - self.cost
-        return tuple(
-            {"share": s, DEV: v, "within the cost": v >= least} for s, v in sorted(self.dev.items())
-        )
+        least, told = self.dev[1.0] - self.cost, sorted(self.dev.items())
+        return tuple({"share": s, DEV: v, "within the cost": v >= least} for s, v in told)
 
     @property
     def best(self) -> float:
@@ -85,21 +82,11 @@ class MergeChoice(Trials):
 
 
 def tune_share(
-    tuned: Any,
-    start: Any,
-    domain: Domain,
-    *,
-    shares: Sequence[float] = SHARES,
-    cost: float = 0.01,
+    tuned: Any, start: Any, domain: Domain, *, shares: Sequence[float] = SHARES, cost: float = 0.01
 ) -> MergeChoice:
-    """How far a tuned model can be merged with its start before dev loses more than a cost.
+    """How far a tuned model can be merged with its start before dev loses more than ``cost``.
 
-    Args:
-        tuned: as in ``merge_weights``.
-        start: likewise.
-        domain: whose dev split decides; the test splits choose nothing.
-        shares: of the tuned weights, each above 0 and below 1.
-        cost: nDCG@10 on dev that may be given up, 0 or more.
+    Both are as in ``merge_weights``; only the dev split is read.
 
     Raises:
         EmbkitError: no share, or one outside 0 to 1; a cost below 0.
