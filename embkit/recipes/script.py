@@ -156,7 +156,7 @@ def stock_script(recipe: Any, *, on: str | None = None, precision: str | None = 
     apart = recipe.approach in APART  # a file of pairs says which rows may not meet
     own_batches = apart or recipe.unique_in_batch == "families"
     helpers = ("padded",) * corpus + ("Apart",) * apart
-    functions = (pruning.blocks_of, pruning.spaced, pruning.keep_blocks)
+    functions: tuple[Any, ...] = (pruning.blocks_of, pruning.spaced, pruning.keep_blocks)
 
     # the arguments, as they are written
     arguments = {k: repr(value) for k, value in settings.trainer_arguments(trainer).items()}

@@ -5,25 +5,22 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 
+from ..data import Domain
 from ..data.images import in_parts, pixels
 from ..errors import EmbkitError
 from ..models.clip import AT_ONCE, Towers, one_kind
 from ..models.encoding import encode
 from ..models.loading import load_model
 from ..models.vectors import cache_file, read_array, unit, write_array
+from ..pairs.pairs import TrainingPairs
 from ..recipes.settings import IMAGE_TOWER, TEXT_TOWER
 from ..recipes.views import Clip, Lora
 from .lora import add_text_lora
-
-if TYPE_CHECKING:
-    from ..data import Domain
-    from ..pairs.pairs import TrainingPairs
 
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0)  # a pair: among them, a tenth of the pictures chooses
 _STAGE = re.compile(r"(?:image\.blocks|vision_model\.encoder\.layers)\.(\d+)\.")

@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import session
+from ..assets.catalogue import folder_fingerprint, resolve
 from ..data import Domain
 from ..errors import EmbkitError
 from ..files import made_once, write_atomic
+from ..models.cross_encoder import load_cross_encoder
+from ..models.packing import in_chunks
 from ..pairs.mining import Mined
 from ..recipes.settings import FP32
 from ..runs import store
@@ -39,8 +42,6 @@ class FineTunedCrossEncoder:
 
     def model(self) -> CrossEncoder:
         """The trained model."""
-        from ..models.cross_encoder import load_cross_encoder
-
         return load_cross_encoder(self.path / "model")
 
     def __repr__(self) -> str:
@@ -72,8 +73,6 @@ def tune_cross_encoder(
     Raises:
         EmbkitError: the model cannot be had, no lists, training that diverged.
     """
-    from ..assets.catalogue import folder_fingerprint, resolve
-
     if not len(mined):
         raise EmbkitError("no lists to train on", expected="at least one", hint="ek.mine(...)")
     settings = {"epochs": epochs, "batch": lists, "learning_rate": learning_rate, "seed": 42}
@@ -95,9 +94,6 @@ def _train(mined: Mined, model: str, settings: dict[str, Any], path: Path) -> No
     from sentence_transformers.cross_encoder import CrossEncoderTrainingArguments as Arguments
     from sentence_transformers.cross_encoder.losses import ListNetLoss
     from transformers.trainer_callback import PrinterCallback
-
-    from ..models.cross_encoder import load_cross_encoder
-    from ..models.packing import in_chunks
 
     session.seed_everything(settings["seed"])
     # On a processor, the backward pass of torch's bf16 attention is slow on texts this short.

@@ -7,10 +7,11 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy.linalg import orthogonal_procrustes
+from sentence_transformers import CrossEncoder
 
 from ..assets.catalogue import folder_fingerprint, names, resolve
 from ..data import Domain
@@ -25,9 +26,6 @@ from ..recipes.presets import PRESETS
 from ..recipes.recipe import Recipe, preset
 from ..recipes.views import Teaching
 from ..runs import RECORD, Run, store
-
-if TYPE_CHECKING:
-    from sentence_transformers import CrossEncoder
 
 Fit = Callable[[Recipe, Domain], Run]  # such as ``ek.train``
 

@@ -14,9 +14,13 @@ import os
 import time
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Dense, Router
+from sentence_transformers.sentence_transformer.modules import Normalize
 
 from .. import session
 from ..assets.catalogue import folder_fingerprint, resolve
@@ -26,6 +30,7 @@ from ..errors import EmbkitError, unknown
 from ..evaluation.metrics import ranking_from_arrays, score_ranking
 from ..files import made_once, replace_folder, write_atomic
 from ..losses.batches import padded
+from ..losses.corpus import CorpusSoftmaxLoss
 from ..models.encoding import encode_as
 from ..models.loading import load_model
 from ..pairs.pairs import TrainingPairs, make_pairs
@@ -35,11 +40,6 @@ from ..runs import HEAD_RECORD as RECORD
 from ..runs import Trained, store
 from ..search.index import exact_search
 from .trainer import DEV
-
-if TYPE_CHECKING:
-    import torch
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.base.modules import Router
 
 KINDS = {  # kind -> what the leaderboard calls it
     "linear": "linear query adapter",  # one matrix on the queries; the documents stay
@@ -122,8 +122,6 @@ class Head(Trained):
 
     def model(self) -> SentenceTransformer:
         """The model with its head, of stock modules; an error where its weights have changed."""
-        from sentence_transformers.base.modules import Router
-
         name = self.record["model"]
         if folder_fingerprint(resolve(name)) != self.record["fingerprint"]:
             raise EmbkitError(
@@ -200,9 +198,6 @@ def routes(kind: str, dim: int) -> Router:
     A matrix starts as I. Two layers do with ReLU: x = relu(x) - relu(-x), so the first is
     [I; -I], of shape (2 dim, dim), and the second [I, -I].
     """
-    import torch
-    from sentence_transformers.base.modules import Dense, Router
-    from sentence_transformers.sentence_transformer.modules import Normalize
 
     def layer(weight: torch.Tensor, **given: Any) -> Any:
         out, inner = weight.shape
@@ -227,9 +222,6 @@ def apply(router: Router, kind: str, vectors: torch.Tensor) -> torch.Tensor:
 
 def _fit(settings: HeadSettings, model: Any, pairs: TrainingPairs) -> tuple[Router, dict]:
     """Trains the modules; they come back as they were after the epoch with the best dev score."""
-    import torch
-
-    from ..losses.corpus import CorpusSoftmaxLoss
 
     # all vectors, frozen: (texts, dim)
     def vectors(texts: list[str], kind: str) -> torch.Tensor:

@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from sentence_transformers import SentenceTransformer
 from transformers import TrainerCallback
 
 from ..assets.catalogue import resolve
@@ -21,9 +22,6 @@ from ..recipes.recipe import Recipe
 from ..runs import Run
 from .lora import merge_adapter, record_base
 from .trainer import DEV, log_row, train
-
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
 
 BEST = "best"  # under a run's checkpoints: the model with the highest dev score so far
 EVERY = 0.1  # seconds between two reports of a step

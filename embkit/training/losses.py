@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer import losses
+from sentence_transformers.util import pairwise_cos_sim
+
+from ..distributed import gathering, team
 from ..errors import EmbkitError
+from ..losses import clip, corpus
+from ..models import loading
 from ..recipes.settings import Code, loss_settings, matryoshka_sizes
 from ..recipes.views import Loss
-
-if TYPE_CHECKING:
-    import numpy as np
-    from sentence_transformers import SentenceTransformer
-    from torch import nn
 
 
 def make_loss(
     part: Loss, model: SentenceTransformer, taught: Mapping[str, np.ndarray] | None = None
-) -> nn.Module:
+) -> torch.nn.Module:
     """The loss that a recipe asks for, within MatryoshkaLoss where it asks for several sizes
     (Kusupati et al. 2022, https://arxiv.org/abs/2205.13147).
 
@@ -28,14 +31,6 @@ def make_loss(
     Raises:
         EmbkitError: a size that is larger than the model's vectors.
     """
-    import torch
-    from sentence_transformers.sentence_transformer import losses
-    from sentence_transformers.util import pairwise_cos_sim
-
-    from ..distributed import gathering, team
-    from ..losses import clip, corpus
-    from ..models.loading import load_model
-
     known = {
         "pairwise_cos_sim": pairwise_cos_sim,
         "losses.TripletDistanceMetric.COSINE": losses.TripletDistanceMetric.COSINE,
@@ -43,7 +38,7 @@ def make_loss(
     name, settings = loss_settings(part)
     arguments = {k: known[v] if isinstance(v, Code) else v for k, v in settings.items()}
     if "guide" in arguments:
-        arguments["guide"] = load_model(arguments["guide"], fp32=True)
+        arguments["guide"] = loading.load_model(arguments["guide"], fp32=True)
     kind = next(getattr(m, name) for m in (corpus, clip, losses) if hasattr(m, name))
     loss = kind(model, **arguments, **gathering(name, team()))
     if not part.matryoshka:

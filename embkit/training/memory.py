@@ -9,15 +9,19 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from .. import session
+from ..assets.catalogue import resolve
 from ..data import Domain
 from ..display import Shown, Table, facts
+from ..models.packing import efficient
+from ..models.quantized import scales
 from ..recipes.recipe import Recipe
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from .trainer import make_trainer, training_pairs
 
 MB = 1e6
 
@@ -58,13 +62,6 @@ def footprint(recipe: Recipe, domain: Domain) -> Footprint:
     Raises:
         EmbkitError: as ``train``.
     """
-    import torch
-
-    from ..assets.catalogue import resolve
-    from ..models.packing import efficient
-    from ..models.quantized import scales
-    from .trainer import make_trainer, training_pairs
-
     # a trainer and its first batch
     session.quiet()
     pairs = training_pairs(recipe, domain)

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from sentence_transformers import SentenceTransformer
 
 from ..data import Domain
 from ..errors import EmbkitError
 from ..models.loading import as_model
 from .callbacks import dev_ndcg
 from .trials import DEV, Trials
-
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
 
 SHARES = (0.5, 0.6, 0.7, 0.8, 0.9)
 
@@ -34,8 +34,6 @@ def merge_weights(tuned: Any, start: Any, share: float = 0.5) -> SentenceTransfo
     Raises:
         EmbkitError: a share outside 0 to 1, or models of different shapes.
     """
-    import torch
-
     if not 0 <= share <= 1:
         raise EmbkitError(f"share={share}", expected="a number from 0 to 1", hint="share=0.5")
     merged = _fresh(tuned)

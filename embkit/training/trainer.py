@@ -11,14 +11,22 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from sentence_transformers import SentenceTransformer
+from sentence_transformers import SentenceTransformerTrainer as Trainer
+from sentence_transformers import SentenceTransformerTrainingArguments as Arguments
+from transformers.trainer_callback import PrinterCallback
 
 from .. import session
+from ..assets.catalogue import folder_fingerprint, resolve
 from ..data import Domain
+from ..distributed import check_recipe, ignore_unused, team
 from ..errors import EmbkitError
 from ..files import made_once, replace_folder, write_atomic
+from ..losses import batches, corpus
+from ..models import layers, loading, packing, quantized
 from ..models.vectors import check_prompt, prompt_of
 from ..pairs.pairs import TrainingPairs, batch_sampler, make_pairs, shared_sampler, source_hash
 from ..recipes.recipe import Recipe
@@ -26,12 +34,9 @@ from ..recipes.script import stock_script
 from ..recipes.settings import WIDE, trainer_arguments
 from ..runs import RECORD, Run, save_record, store
 from . import lora as adapters
+from .callbacks import DevScore, Watch
 from .distillation import teach, teaching_hash
-
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
-
-    from .callbacks import Watch
+from .losses import make_loss
 
 DEV = "dev_ndcg@10"  # in a run's history
 LOGGED = ("step", "epoch", "loss", "learning_rate", "grad_norm", DEV)
@@ -67,9 +72,6 @@ def train(
         EmbkitError: the model cannot be had, or the store cannot be written.
         KeyboardInterrupt: stopped by ``stop`` or by the keyboard.
     """
-    from ..assets.catalogue import folder_fingerprint, resolve
-    from ..distributed import check_recipe, team
-
     members = team()
     check_recipe(recipe.approach, recipe.batch_size, members)
     folder = resolve(recipe.model)
@@ -84,8 +86,6 @@ def train(
     try:
         with made_once(path, RECORD) if members.first else contextlib.nullcontext(True) as todo:
             if members.tell(todo):
-                from .callbacks import Watch
-
                 watch = Watch(path, recipe.label, stop, quiet=quiet or not members.first)
                 _train(recipe, domain, folder, path, watch, callbacks)
         return Run.load(path)
@@ -128,10 +128,6 @@ def _check_room(model: SentenceTransformer, path: Path) -> None:
 def _train(
     recipe: Recipe, domain: Domain, folder: Path, path: Path, watch: Watch, more: Sequence[Any]
 ) -> None:
-    from ..distributed import team
-    from ..models.packing import efficient
-    from .callbacks import DevScore
-
     # the pairs, and what the stand-alone script reads
     session.quiet()
     members, checkpoints = team(), path / "checkpoints"
@@ -159,7 +155,7 @@ def _train(
     # the training itself
     if members.first:
         _check_room(trainer.model, path)
-    with efficient(trainer.model), watch:
+    with packing.efficient(trainer.model), watch:
         if recipe.trained_parts == "none":  # the start is the result
             trainer.evaluate()
         else:
@@ -179,11 +175,9 @@ def _train(
 
 
 def _record(
-    recipe: Recipe, domain: Domain, pairs: TrainingPairs, trainer: Any, watch: Watch
+    recipe: Recipe, domain: Domain, pairs: TrainingPairs, trainer: Trainer, watch: Watch
 ) -> dict[str, Any]:
     """What ``run.json`` holds."""
-    from ..models.packing import engine
-
     history = [log_row(row) for row in trainer.state.log_history]
     weights = list(trainer.model.parameters())
     return {
@@ -201,7 +195,7 @@ def _record(
         "trainable_params": sum(p.numel() for p in weights if p.requires_grad),
         "total_params": sum(p.numel() for p in weights),
         "dim": trainer.model.get_embedding_dimension(),
-        "engine": engine(trainer.model) if trainer.model.device.type == "cpu" else "plain",
+        "engine": packing.engine(trainer.model) if trainer.model.device.type == "cpu" else "plain",
         "prompts": {k: p for k in ("query", "document") if (p := prompt_of(trainer.model, k))},
         "batches_cut_at": trainer.data_collator.max_length,  # tokens; None: the model's window
         "dev_score": [row[DEV] for row in history if DEV in row][-1],
@@ -232,7 +226,7 @@ def make_trainer(
     evaluator: Any = None,
     callbacks: Sequence[Any] = (),
     **arguments: Any,
-) -> SentenceTransformerTrainer:
+) -> Trainer:
     """sentence-transformers' trainer, with its model seeded, loaded and set as the recipe says.
 
     Args:
@@ -241,15 +235,7 @@ def make_trainer(
         evaluator: of the trainer's own evaluations.
         arguments: more training arguments: how to log, save, evaluate, compute.
     """
-    from sentence_transformers import SentenceTransformerTrainer as Trainer
-    from sentence_transformers import SentenceTransformerTrainingArguments as Arguments
-    from transformers.trainer_callback import PrinterCallback
-
-    from ..distributed import ignore_unused, team
-    from ..losses import batches, corpus
-    from ..models import layers, loading, packing, quantized
     from .clip import prepare
-    from .losses import make_loss
 
     # the model, as the recipe sets it
     part, lora = recipe.trainer, recipe.lora
@@ -333,14 +319,12 @@ def _save_model(recipe: Recipe, model: SentenceTransformer, start: Path, path: P
 def _last_checkpoint(folder: Path, documents: bool = False) -> str | None:
     """The newest whole checkpoint, with ``documents`` one that has the corpus' vectors beside it;
     what a kill cut off in the middle of writing is removed."""
-    from ..losses.corpus import KeptDocuments
-
     whole = []
     for checkpoint in folder.glob("checkpoint-*"):
         try:  # the trainer writes its state last
             step = json.loads((checkpoint / "trainer_state.json").read_text())["global_step"]
             if documents:
-                KeptDocuments.file(folder, step).stat()
+                corpus.KeptDocuments.file(folder, step).stat()
             whole.append((step, str(checkpoint)))
         except (OSError, ValueError, KeyError):
             shutil.rmtree(checkpoint, ignore_errors=True)
