@@ -12,13 +12,8 @@ KINDS = {"plain": "LoRA", "rslora": "rsLoRA", "dora": "DoRA"}
 
 def label(recipe: Any) -> str:
     """How the leaderboard calls it."""
-    r, clip, lora, mined = (
-        recipe,
-        recipe.approach == "clip",
-        recipe.lora_rank,
-        recipe.hard_negatives,
-    )
-    sizes, asked, shown = r.matryoshka, r.query_prompt, r.document_prompt
+    r, lora, mined, sizes = recipe, recipe.lora_rank, recipe.hard_negatives, recipe.matryoshka
+    clip, asked, shown = r.approach == "clip", r.query_prompt, r.document_prompt
     parts = (
         r.approach,
         r.approach in TAUGHT and f"taught by {len(r.teacher)}",

@@ -130,10 +130,8 @@ def trainer_arguments(
 ) -> dict[str, Any]:
     """The trainer's arguments that decide the model; embkit's run and the script share them.
 
-    Args:
-        clip: where two towers are trained.
-        pairs: rows of the data set; None: more than one step. A single step has no warm-up, whose
-            first step has a learning rate of 0.
+    Where ``pairs``, the rows of the data set, make a single step there is no warm-up, whose first
+    step has a learning rate of 0.
     """
     single = pairs is not None and trainer.epochs == 1 and pairs <= trainer.batch_size
     towers = {}  # they learn more slowly than the projections

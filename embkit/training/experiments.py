@@ -50,19 +50,12 @@ def available(domain: Domain) -> dict[str, dict[str, Any]]:
 
 @dataclass(frozen=True, repr=False)
 class Comparison(Shown):
-    """Arms trained at equal cost, and what each scored.
+    """Arms trained at equal cost, and what each scored."""
 
-    Args:
-        pairs: training pairs of an arm, at most.
-        sweeps: arm -> the runs among which dev chose the learning rate.
-        scores: arm -> test scores of the chosen run.
-        baseline: the arm that the others are tested against.
-    """
-
-    pairs: int
-    sweeps: dict[str, GridResult]
-    scores: dict[str, Scores]
-    baseline: str
+    pairs: int  # training pairs of an arm, at most
+    sweeps: dict[str, GridResult]  # arm -> the runs among which dev chose the learning rate
+    scores: dict[str, Scores]  # arm -> test scores of the chosen run
+    baseline: str  # the arm that the others are tested against
 
     @cached_property  # its paired tests take seconds
     def report(self) -> Report:
@@ -128,7 +121,7 @@ def equal_cost(
         recipe: what all arms share; ``max_pairs`` caps the number of pairs.
         arms: name -> the arm's changes to the recipe.
         rates: learning rates to try for each arm; default: ``RATES``, in ``smoke`` the middle one.
-        references: what is scored beside the arms without any training.
+        references: what is scored beside the arms as it is.
 
     Raises:
         EmbkitError: no arm, or an arm without pairs.
@@ -187,9 +180,8 @@ def approaches(
     if not seeds:
         raise EmbkitError("no seed", expected="at least one", hint="seeds=(42, 43, 44)")
     if not factors or min(factors) <= 0:
-        raise EmbkitError(
-            f"factors={tuple(factors)}", expected="numbers above 0", hint="factors=(0.5, 1, 2)"
-        )
+        given = f"factors={tuple(factors)}"
+        raise EmbkitError(given, expected="numbers above 0", hint="factors=(0.5, 1, 2)")
     recipes = {name: preset(name, **changes) for name in names}
     sweeps, scores, pairs = {}, {}, 0
     for name in references:

@@ -38,16 +38,10 @@ def add_lora(model: SentenceTransformer, lora: Lora) -> None:
     """Freezes a model's weights and adds LoRA's matrices to its target layers.
 
     Raises:
-        EmbkitError: rank 0, or a target that the model has no layer for; it names those there are.
+        EmbkitError: a target that the model has no layer for; it names those there are.
     """
     from peft import LoraConfig
 
-    if lora.rank < 1:
-        raise EmbkitError(
-            "LoRA of rank 0 has nothing to train",
-            expected="a rank of 1 or more; without LoRA, every weight is trained",
-            hint="recipe.replace(lora_rank=4)",
-        )
     network = getattr(model[0], "auto_model", torch.nn.Identity())
     _layers(network, lora.targets, (torch.nn.Linear, torch.nn.Embedding))
     model.requires_grad_(False)  # layers after the pooling, too: an adapter keeps none of them

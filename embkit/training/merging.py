@@ -53,15 +53,10 @@ def merge_weights(tuned: Any, start: Any, share: float = 0.5) -> SentenceTransfo
 
 @dataclass(frozen=True, repr=False)
 class MergeChoice(Trials):
-    """Merged models of several shares, and what each scores on dev.
+    """Merged models of several shares, and what each scores on dev."""
 
-    Args:
-        dev: share of the tuned weights -> nDCG@10 on dev; 1 is the tuned model itself.
-        cost: nDCG@10 on dev that may be given up.
-    """
-
-    dev: dict[float, float]
-    cost: float
+    dev: dict[float, float]  # share of the tuned weights -> nDCG@10; 1 is the tuned model itself
+    cost: float  # nDCG@10 on dev that may be given up
 
     @property
     def rows(self) -> tuple[dict[str, Any], ...]:  # type: ignore[override]

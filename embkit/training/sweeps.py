@@ -29,17 +29,14 @@ RUNG = 0.25  # of the pairs: what a trial is first trained on
 class SweepResult(Trials):
     """What a sweep tried; the dev split alone was read.
 
-    Args:
-        fields: the settings that were searched.
-        rows: one dict a trial: its settings, ``small`` (dev nDCG@10 on a quarter of the pairs),
-            ``dev nDCG@10`` (on all; None where it was cut short), ``state``, ``seconds``.
-        file: where they are kept.
+    ``rows`` holds one dict a trial: its settings, ``small`` (dev nDCG@10 on a quarter of the
+    pairs), ``dev nDCG@10`` (on all; None where it was cut short), ``state``, ``seconds``.
     """
 
     recipe: Recipe
-    fields: tuple[str, ...]
+    fields: tuple[str, ...]  # those that were searched
     rows: tuple[dict[str, Any], ...]
-    file: Path
+    file: Path  # where they are kept
     caption = "small: dev nDCG@10 after a quarter of the pairs"
 
     @property

@@ -21,12 +21,9 @@ DIGITS = {DEV: ".3f", "small": ".3f", "seconds": ".0f"}  # of a column; others: 
 
 
 class Trials(Shown):
-    """Trials that the dev split alone chooses among; each has a setting or several.
+    """Trials that the dev split alone chooses among; each has a setting or several."""
 
-    ``rows`` holds one dict a trial: its settings and ``dev nDCG@10``, None where it was cut short.
-    """
-
-    rows: tuple[dict[str, Any], ...]
+    rows: tuple[dict[str, Any], ...]  # a trial's settings and DEV, None where it was cut short
     caption = ""
 
     @property
