@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from .. import session
@@ -143,8 +144,6 @@ def stock_script(recipe: Any, *, on: str | None = None, precision: str | None = 
             expected="a recipe that trains on texts alone",
             hint="ek.train(recipe, domain) trains it; run.model() is a SentenceTransformer",
         )
-    from jinja2 import Template
-
     from ..losses import batches
     from ..losses import corpus as corpus_losses
 
@@ -172,7 +171,7 @@ def stock_script(recipe: Any, *, on: str | None = None, precision: str | None = 
     four_bits = f"{whole[:-1]}, 'quantization_config': four_bits}}"
     steps = f"-(-len(data) // {trainer.batch_size})"
 
-    return Template(SCRIPT, keep_trailing_newline=True).render(
+    return _template().render(
         recipe=recipe,
         trainer=trainer,
         lora=lora,
@@ -195,6 +194,13 @@ def stock_script(recipe: Any, *, on: str | None = None, precision: str | None = 
         repr=repr,
         written=_written,
     )
+
+
+@cache
+def _template() -> Any:
+    from jinja2 import Template
+
+    return Template(SCRIPT, keep_trailing_newline=True)
 
 
 def _written(given: dict[str, Any], indent: int) -> str:
