@@ -17,9 +17,10 @@ from ..recipes.recipe import Recipe
 from ..recipes.settings import WIDE
 from ..recipes.views import AUTO
 
-RATES = (1e-4, 2e-5, 4e-4)  # of full fine-tuning; dev chooses
-KNOWN_RATES = {"minilm": (1e-4, 4e-4)}  # those that a model has been seen to want
-KNOWN_RATE = {("minilm", "icd10cm"): (4e-4,)}  # chosen on that domain's dev before
+Rates = tuple[float, ...]
+RATES: Rates = (1e-4, 2e-5, 4e-4)  # of full fine-tuning; dev chooses
+KNOWN_RATES: dict[str, Rates] = {"minilm": (1e-4, 4e-4)}  # what a model has been seen to want
+KNOWN_RATE: dict[tuple[str, str], Rates] = {("minilm", "icd10cm"): (4e-4,)}  # dev has chosen
 LARGE = 3  # times MiniLM's blocks, from which a model wants a lower rate, if dev cannot choose
 LORA_RANK, LORA_FACTOR = 16, 10  # LoRA wants a learning rate about ten times as high
 LONGEST = 256  # tokens of a text, at most

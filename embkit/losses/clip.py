@@ -21,9 +21,7 @@ class SharedSpaceLoss(nn.Module):
     L = (CE(s t pᵀ, i) + CE(s p tᵀ, i)) / 2, where row i's right column is i. A picture that is
     right for the text as well, by the labels, is left out of both softmaxes.
 
-    Args:
-        model: both towers; its own ``logit_scale`` is trained where it has one.
-        temperature: 1 / s at the start, where it has none.
+    The model's own ``logit_scale`` is trained, or one that starts at 1 / temperature.
     """
 
     def __init__(self, model: SentenceTransformer, temperature: float = 1 / SCALE) -> None:
@@ -46,20 +44,13 @@ class SharedSpaceLoss(nn.Module):
 def right_as_well(labels: Tensor) -> Tensor:
     """Which of a batch's other pictures are right for a text, too: (batch, batch) of bool.
 
-    Args:
-        labels: (batch, places), a row's own picture and then what else is right for its text, as
-            ``TrainingPairs.places`` numbers them.
-    """
+    ``labels`` are a row's own picture and what else is right for its text, (batch, places)."""
     return (labels[:, 1:, None] == labels[None, None, :, 0]).any(dim=1)
 
 
 def symmetric_loss(logits: Tensor, also: Tensor | None = None) -> Tensor:
-    """The mean of both directions' cross-entropy for scaled similarities, (batch, batch).
-
-    Args:
-        logits: row i's right column is i.
-        also: what counts neither as right nor as wrong, (batch, batch) of bool.
-    """
+    """The mean of both directions' cross-entropy for scaled similarities, (batch, batch); row i is
+    right in column i, and ``also``, (batch, batch) of bool, is neither right nor wrong."""
     if also is not None:
         logits = logits.masked_fill(also, -torch.inf)
     right = torch.arange(len(logits), device=logits.device)

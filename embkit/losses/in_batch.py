@@ -14,15 +14,12 @@ from ..errors import EmbkitError
 class BatchLoss:
     """One batch at one temperature; the right document of query i is document i.
 
-    Args:
-        temperature: that the similarities were divided by.
-        softmax: of each row of ``similarities / temperature``, shape (batch, batch).
-        losses: of each query, shape (batch,).
+    ``softmax`` is that of each row of ``similarities / temperature``.
     """
 
     temperature: float
-    softmax: np.ndarray
-    losses: np.ndarray
+    softmax: np.ndarray  # (batch, batch)
+    losses: np.ndarray  # (batch,), of each query
 
     @property
     def loss(self) -> float:
@@ -32,8 +29,8 @@ class BatchLoss:
     @property
     def gradient(self) -> np.ndarray:
         """Of the loss by each similarity: ``(softmax - 1 where right) / (t batch)``."""
-        n = len(self.softmax)
-        return (self.softmax - np.eye(n)) / (self.temperature * n)
+        right = np.eye(len(self.softmax))
+        return (self.softmax - right) / (self.temperature * len(right))
 
     @property
     def right(self) -> float:
@@ -61,7 +58,6 @@ def batch_loss(similarities: Any, temperature: float) -> BatchLoss:
 
     Args:
         similarities: of query i (row) to document j (column), shape (batch, batch).
-        temperature: above 0.
 
     Raises:
         EmbkitError: a matrix that is not square or not finite; a temperature of 0 or less.
@@ -84,5 +80,4 @@ def batch_loss(similarities: Any, temperature: float) -> BatchLoss:
     scaled -= scaled.max(axis=1, keepdims=True)
     powers = np.exp(scaled)
     total = powers.sum(axis=1, keepdims=True)
-    losses = np.log(total[:, 0]) - np.diag(scaled)
-    return BatchLoss(float(temperature), powers / total, losses)
+    return BatchLoss(float(temperature), powers / total, np.log(total[:, 0]) - np.diag(scaled))

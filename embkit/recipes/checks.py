@@ -29,32 +29,31 @@ LOSSES = {  # sentence-transformers' names of losses -> approaches
     "MarginMSELoss": "margin_mse",
     "DistillKLDivLoss": "kl",
 }
-HABITS = {  # what people type -> the field
-    **dict.fromkeys(("lr",), "learning_rate"),
-    **dict.fromkeys(("loss", "method", "loss_type"), "approach"),
-    **dict.fromkeys(("scale",), "temperature"),
-    **dict.fromkeys(("num_train_epochs", "num_epochs", "n_epochs"), "epochs"),
-    **dict.fromkeys(("per_device_train_batch_size", "train_batch_size", "bs"), "batch_size"),
-    **dict.fromkeys(("warmup", "warmup_steps"), "warmup_ratio"),
-    **dict.fromkeys(("schedule", "scheduler", "lr_scheduler"), "lr_scheduler_type"),
-    **dict.fromkeys(("max_seq_length", "max_len"), "max_length"),
-    **dict.fromkeys(("base_model", "model_name", "model_name_or_path"), "model"),
-    **dict.fromkeys(("r", "rank"), "lora_rank"),
-    **dict.fromkeys(("alpha",), "lora_alpha"),
-    **dict.fromkeys(("target_modules",), "lora_targets"),
-    **dict.fromkeys(("matryoshka_dims", "sizes", "dims"), "matryoshka"),
-    **dict.fromkeys(("negatives", "num_negatives", "num_hard_negatives"), "hard_negatives"),
-    **dict.fromkeys(("keep_kin",), "keep_relatives"),
-    **dict.fromkeys(("veto", "cross_encoder"), "reranker_filter"),
-    **dict.fromkeys(("in_batch",), "in_batch_weight"),
-    **dict.fromkeys(("refresh",), "corpus_refresh"),
-    **dict.fromkeys(("unlabelled", "unlabeled"), "unlabeled_texts"),
-    **dict.fromkeys(("teachers", "teacher_model"), "teacher"),
-    **dict.fromkeys(("prompt", "query_prefix"), "query_prompt"),
-    **dict.fromkeys(("passage_prompt", "document_prefix"), "document_prompt"),
+_SAID = {  # the field -> what people type
+    "learning_rate": "lr",
+    "approach": "loss method loss_type",
+    "temperature": "scale",
+    "epochs": "num_train_epochs num_epochs n_epochs",
+    "batch_size": "per_device_train_batch_size train_batch_size bs",
+    "warmup_ratio": "warmup warmup_steps",
+    "lr_scheduler_type": "schedule scheduler lr_scheduler",
+    "max_length": "max_seq_length max_len",
+    "model": "base_model model_name model_name_or_path",
+    "lora_rank": "r rank",
+    "lora_alpha": "alpha",
+    "lora_targets": "target_modules",
+    "matryoshka": "matryoshka_dims sizes dims",
+    "hard_negatives": "negatives num_negatives num_hard_negatives",
+    "keep_relatives": "keep_kin",
+    "reranker_filter": "veto cross_encoder",
+    "in_batch_weight": "in_batch",
+    "corpus_refresh": "refresh",
+    "unlabeled_texts": "unlabelled unlabeled",
+    "teacher": "teachers teacher_model",
+    "query_prompt": "prompt query_prefix",
+    "document_prompt": "passage_prompt document_prefix",
 }
-
-
+HABITS = {said: field for field, words in _SAID.items() for said in words.split()}
 TYPES: dict[str, Any] = {"float": (int, float), "int": int, "str": str, "bool": bool}
 
 
@@ -82,108 +81,76 @@ def check_value(of: Field, value: Any, owner: str = "Recipe") -> None:
     )
 
 
-def check_lora(recipe: Any) -> None:
-    """Settings of LoRA without LoRA."""
-    knobs = [k for k in fields(recipe) if k.name in ("lora_variant", "lora_init", "lora_plus")]
-    set_alone = [k.name for k in knobs if getattr(recipe, k.name) != k.default]
-    set_alone += ["quantize"] if recipe.quantize != "none" else []
-    if set_alone and not recipe.lora_rank:
-        name = set_alone[-1]
+def check_together(recipe: Any) -> None:
+    """What an approach needs, and what cannot be had together."""
+    if clash := _clash(recipe):
+        given, expected, changes = clash
+        given = f"Recipe(approach={recipe.approach!r}) {given}"
+        raise EmbkitError(given, expected=expected, hint=f"recipe.replace({changes})")
+    knobs = ("lora_variant", "lora_init", "lora_plus", "quantize")
+    plain = {knob.name: knob.default for knob in fields(recipe) if knob.name in knobs}
+    alone = [f"{k}={getattr(recipe, k)!r}" for k in knobs if getattr(recipe, k) != plain[k]]
+    if alone and not recipe.lora_rank:
         raise EmbkitError(
-            f"Recipe(lora_rank=0, {name}={getattr(recipe, name)!r}): without LoRA",
+            f"Recipe(lora_rank=0, {alone[-1]}): without LoRA",
             expected="a rank of 1 or more, for a setting of LoRA to have something to set",
-            hint=f"recipe.replace(lora_rank=4, {name}={getattr(recipe, name)!r})",
+            hint=f"recipe.replace(lora_rank=4, {alone[-1]})",
         )
 
 
-def check_together(recipe: Any) -> None:
-    """What an approach needs, and what cannot be had together."""
-    lists, vectors = recipe.teaching.lists, recipe.approach == "embedding_mse"
+def _clash(recipe: Any) -> tuple[str, str, str] | None:
+    """What is wrong with an approach, what is expected, and what to change."""
+    approach, lists = recipe.approach, recipe.teaching.lists
     prompts = recipe.query_prompt or recipe.document_prompt
-    for wrong, given, expected, changes in (
-        (
-            recipe.approach in TAUGHT and not recipe.teacher,
-            "without a teacher",
-            "who teaches: names, folders or runs",
-            "teacher='bge-small'",
-        ),
-        (
-            lists and not recipe.hard_negatives,
-            "without mined negatives",
-            "hard_negatives of 1 or more: with the positive, they are the list that is scored",
-            "hard_negatives=4",
-        ),
-        (
-            recipe.unlabeled_texts and (lists or recipe.approach not in TAUGHT),
-            f"with unlabeled_texts={recipe.unlabeled_texts!r}",
-            "an approach that learns from a teacher alone: distill or embedding_mse",
-            "approach='distill', teacher='bge-small'",
-        ),
-        (
-            vectors and (recipe.matryoshka or prompts or recipe.hard_negatives),
-            "with Matryoshka sizes, prompts or mined negatives",
-            "none of them: every text has one vector to copy",
-            "matryoshka=(), query_prompt=None, document_prompt=None, hard_negatives=0",
-        ),
-        (
-            recipe.approach == "distill" and recipe.corpus_sample,
-            f"with corpus_sample={recipe.corpus_sample}",
-            "None: the teacher's softmax is over all documents",
-            "corpus_sample=None",
-        ),
-        (
-            recipe.layers and recipe.lora_rank,
-            f"with layers={recipe.layers} and lora_rank={recipe.lora_rank}",
-            "one of them: an adapter is merged into the whole model",
-            "lora_rank=0",
-        ),
-        (
-            recipe.quantize != "none" and recipe.lora_init in ("pissa", "olora"),
-            f"with quantize={recipe.quantize!r} and lora_init={recipe.lora_init!r}",
-            "an initialisation that leaves the frozen weights as they are",
-            "lora_init='default'",
-        ),
-        (
-            recipe.approach == "triplet" and recipe.hard_negatives != 1,
-            f"with {recipe.hard_negatives} mined negatives a pair",
-            "one: anchor, positive and negative are the triplet",
-            "hard_negatives=1",
-        ),
-    ):
-        if wrong:
-            raise EmbkitError(
-                f"Recipe(approach={recipe.approach!r}) {given}",
-                expected=expected,
-                hint=f"recipe.replace({changes})",
-            )
+    if approach in TAUGHT and not recipe.teacher:
+        return "without a teacher", "who teaches: names, folders or runs", "teacher='bge-small'"
+    if lists and not recipe.hard_negatives:
+        wanted = "hard_negatives of 1 or more: with the positive, they are the list that is scored"
+        return "without mined negatives", wanted, "hard_negatives=4"
+    if recipe.unlabeled_texts and (lists or approach not in TAUGHT):
+        given = f"with unlabeled_texts={recipe.unlabeled_texts!r}"
+        wanted = "an approach that learns from a teacher alone: distill or embedding_mse"
+        return given, wanted, "approach='distill', teacher='bge-small'"
+    if approach == "embedding_mse" and (recipe.matryoshka or prompts or recipe.hard_negatives):
+        given = "with Matryoshka sizes, prompts or mined negatives"
+        wanted = "none of them: every text has one vector to copy"
+        changes = "matryoshka=(), query_prompt=None, document_prompt=None, hard_negatives=0"
+        return given, wanted, changes
+    if approach == "distill" and recipe.corpus_sample:
+        given = f"with corpus_sample={recipe.corpus_sample}"
+        return given, "None: the teacher's softmax is over all documents", "corpus_sample=None"
+    if recipe.layers and recipe.lora_rank:
+        given = f"with layers={recipe.layers} and lora_rank={recipe.lora_rank}"
+        return given, "one of them: an adapter is merged into the whole model", "lora_rank=0"
+    if recipe.quantize != "none" and recipe.lora_init in ("pissa", "olora"):
+        given = f"with quantize={recipe.quantize!r} and lora_init={recipe.lora_init!r}"
+        wanted = "an initialisation that leaves the frozen weights as they are"
+        return given, wanted, "lora_init='default'"
+    if approach == "triplet" and recipe.hard_negatives != 1:
+        given = f"with {recipe.hard_negatives} mined negatives a pair"
+        return given, "one: anchor, positive and negative are the triplet", "hard_negatives=1"
+    return None
 
 
 def strange(name: str, value: Any, knobs: Mapping[str, Field], batch_size: int) -> EmbkitError:
     """The error for a field that a recipe has not; it names the right one, of habits too."""
     right, said = HABITS.get(name), f"Recipe({name}={value!r})"
     if name in ("fp16", "bf16"):
-        return EmbkitError(
-            said,
-            expected="the precision in the environment: one for training and encoding",
-            hint=f"os.environ['EMBKIT_PRECISION'] = '{name if value else 'fp32'}'",
-        )
-    if name == "gradient_accumulation_steps":
+        expected = "the precision in the environment: one for training and encoding"
+        hint = f"os.environ['EMBKIT_PRECISION'] = '{name if value else 'fp32'}'"
+    elif name == "gradient_accumulation_steps":
         many = value * batch_size if isinstance(value, int) and value > 0 else 512
-        return EmbkitError(
-            said,
-            expected="batch_size: what the loss sees at once, whatever the memory",
-            hint=f"Recipe(approach='cached', batch_size={many})",
-        )
-    if right is None:
+        expected = "batch_size: what the loss sees at once, whatever the memory"
+        hint = f"Recipe(approach='cached', batch_size={many})"
+    elif right is None:
         return unknown("recipe field", name, knobs)
-    if name == "scale" and isinstance(value, int | float) and value > 0:
-        value = 1 / value
-    if right == "approach":
-        value = LOSSES.get(getattr(value, "__name__", str(value)), value)
-    if right == "warmup_ratio" and not (isinstance(value, float) and 0 <= value <= 1):
-        value = 0.1
-    return EmbkitError(
-        said,
-        expected=f"{right}: {knobs[right].metadata['meaning']}",
-        hint=f"Recipe({right}={value!r})",
-    )
+    else:
+        if name == "scale" and isinstance(value, int | float) and value > 0:
+            value = 1 / value
+        if right == "approach":
+            value = LOSSES.get(getattr(value, "__name__", str(value)), value)
+        if right == "warmup_ratio" and not (isinstance(value, float) and 0 <= value <= 1):
+            value = 0.1
+        expected = f"{right}: {knobs[right].metadata['meaning']}"
+        hint = f"Recipe({right}={value!r})"
+    return EmbkitError(said, expected=expected, hint=hint)

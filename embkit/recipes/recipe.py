@@ -6,14 +6,14 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any
 
 from ..display import Table
 from ..errors import EmbkitError, unknown
 from . import views
-from .checks import CHOICES, LOSSES, check_lora, check_together, check_value, knob, strange
+from .checks import CHOICES, LOSSES, check_together, check_value, knob, strange
 from .labels import label
 from .presets import PICTURES, PRESETS
 from .script import stock_script
@@ -60,7 +60,7 @@ class Recipe:
         1, "corpus: times an epoch that all documents are encoded anew", 1, 1000
     )
     corpus_sample: int | None = knob(
-        None, "corpus: compare with so many documents a step; None: all", 1, None
+        None, "corpus: compare with so many documents a step; None: all", 1
     )
     teacher: tuple[str, ...] = knob((), "distilling: who teaches: models, presets or runs")
     teacher_temperature: float = knob(
@@ -113,7 +113,7 @@ class Recipe:
         "plain", "plain, rslora (scaled by alpha / sqrt(rank)), dora (lengths apart)"
     )
     lora_init: str = knob("default", "how LoRA's matrices start; default: B is zero")
-    lora_plus: float = knob(1.0, "LoRA+: how many times A's learning rate is B's", 1.0, None)
+    lora_plus: float = knob(1.0, "LoRA+: how many times A's learning rate is B's", 1.0)
     quantize: str = knob("none", "the frozen weights under LoRA: none, or nf4 (four bits: QLoRA)")
     max_length: int | None = knob(
         None, "tokens a text at most; None keeps the model's own", 4, 32768
@@ -121,9 +121,7 @@ class Recipe:
     pairs: tuple[str, ...] = knob(
         ("human",), "where the pairs come from: human, or sets of generated ones"
     )
-    max_pairs: int | None = knob(
-        None, "train on the first so many pairs, shuffled by the seed", 2, None
-    )
+    max_pairs: int | None = knob(None, "train on the first so many pairs, shuffled by the seed", 2)
     unique_in_batch: str = knob(
         "texts", "what may stand only once in a batch: texts, or families of documents"
     )
@@ -168,31 +166,28 @@ class Recipe:
                 raise unknown(name, value, allowed)
         self._check_matryoshka()
         check_together(self)
-        check_lora(self)
 
     # ---- what is checked when a recipe is made
 
     def _check_several(self, knob: Any, value: Any) -> None:
         """Brings a field of several values into one form: a tuple of names or of numbers."""
-        whole = "int" in str(knob.type)
-        if value is None:
-            value = ()
+        kind: type = int if "int" in str(knob.type) else str
         if isinstance(value, str | os.PathLike | int) or hasattr(value, "path"):
             value = (value,)
-        listed: list[Any] = list(value) if isinstance(value, Sequence) else [None]
+        listed: list[Any] = list(value or ()) if isinstance(value, Sequence | None) else [None]
         # a run stands for its folder in the run store
         made = [v.path.name if hasattr(v, "path") else v for v in listed]
         made = [str(v) if isinstance(v, os.PathLike) else v for v in made]
-        kind: type = int if whole else str
         fits = made == [*views.AUTO] or all(
             isinstance(v, kind) and not isinstance(v, bool) and v != "" for v in made
         )
-        separated = [v for v in made if isinstance(v, str) and ("+" in v or (whole and "," in v))]
+        marks = ("+", ",") if kind is int else ("+",)
+        separated = [v for v in made if isinstance(v, str) and any(mark in v for mark in marks)]
         if not fits or separated:
-            shown = knob.default or ((384, 256, 128, 64, 32) if whole else ("bge-small",))
+            shown = knob.default or ((384, 256, 128, 64, 32) if kind is int else ("bge-small",))
             for text in separated[:1]:
                 parts = [part.strip() for part in text.replace("+", ",").split(",")]
-                good = all(part.isdigit() for part in parts) if whole else all(parts)
+                good = all(map(str.isdigit, parts)) if kind is int else all(parts)
                 shown = tuple(map(kind, parts)) if good else shown
             raise EmbkitError(
                 f"Recipe({knob.name}={value!r})",
@@ -203,11 +198,7 @@ class Recipe:
 
     def _check_matryoshka(self) -> None:
         sizes = self.matryoshka
-        if (
-            sizes
-            and sizes != views.AUTO
-            and (min(sizes) < 1 or list(sizes) != sorted(set(sizes), reverse=True))
-        ):
+        if sizes != views.AUTO and [*sizes] != sorted({s for s in sizes if s > 0}, reverse=True):
             raise EmbkitError(
                 f"Recipe(matryoshka={sizes!r})",
                 expected="sizes of 1 or more, largest first",
@@ -241,14 +232,15 @@ class Recipe:
     @property
     def beside(self) -> tuple[str, ...]:
         """The models that decide the result beside the start and the teachers."""
+        guide = self.guide if self.approach == "gist" else None
         veto = self.reranker_filter if self.hard_negatives else None
-        return (*([self.guide] if self.approach == "gist" else []), *([veto] if veto else []))
+        return tuple(name for name in (guide, veto) if name)
 
     @property
     def lora(self) -> views.Lora:
         """Small matrices beside frozen weights."""
-        own = ("rank", "alpha", "targets", "variant", "init", "plus")
-        return self._part(views.Lora, **{name: getattr(self, f"lora_{name}") for name in own})
+        own = {k.removeprefix("lora_"): getattr(self, k) for k in FIELDS if k.startswith("lora_")}
+        return self._part(views.Lora, **own)
 
     @property
     def trainer(self) -> views.Trainer:
@@ -262,20 +254,19 @@ class Recipe:
 
     def _part(self, kind: Any, **own: Any) -> Any:
         """A view: the fields that bear its names, and those that are given."""
-        return kind(
-            **{f.name: getattr(self, f.name) for f in fields(kind) if f.name not in own}, **own
-        )
+        names = [f.name for f in fields(kind) if f.name not in own]
+        return kind(**{name: getattr(self, name) for name in names}, **own)
 
     # ---- copies, names, files
 
     def replace(self, **changes: Any) -> Recipe:
         """A copy with some values changed; an unknown field names the nearest one."""
-        return type(self)(**(_values(self) | changes))
+        return type(self)(**(asdict(self) | changes))
 
     def diff(self, other: Recipe) -> dict[str, tuple[Any, Any]]:
         """Field -> (the other's value, this one's), where they differ."""
-        mine, theirs = _values(self), _values(other)
-        return {name: (theirs[name], mine[name]) for name in mine if mine[name] != theirs[name]}
+        theirs = asdict(other)
+        return {k: (theirs[k], mine) for k, mine in asdict(self).items() if mine != theirs[k]}
 
     @cached_property
     def hash(self) -> str:
@@ -283,8 +274,8 @@ class Recipe:
 
         What is at its default is left out, so that a field that comes later changes no hash.
         """
-        values, plain = json.loads(self.to_json()), json.loads(_json(_DEFAULTS))
-        changed = {name: value for name, value in values.items() if value != plain[name]}
+        plain = json.loads(_DEFAULTS.to_json())
+        changed = {k: v for k, v in json.loads(self.to_json()).items() if v != plain[k]}
         written = json.dumps([VERSION, changed], sort_keys=True)
         return hashlib.sha256(written.encode()).hexdigest()[:12]
 
@@ -295,7 +286,11 @@ class Recipe:
 
     def to_json(self) -> str:
         """The recipe as JSON; numbers come back exactly."""
-        return _json(self)
+        values = asdict(self)
+        for name, kind in FIELDS.items():  # 1 and 1.0 are one value and one hash
+            if kind.startswith("float") and values[name] is not None:
+                values[name] = float(values[name])
+        return json.dumps(values, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
@@ -317,19 +312,14 @@ class Recipe:
         """A stand-alone sentence-transformers script that trains the same model."""
         return stock_script(self)
 
-    @property
-    def nearest_preset(self) -> str:
-        """The preset that it differs from in the fewest fields."""
-        return min(PRESETS, key=lambda name: len(self.diff(Recipe(**PRESETS[name]))))
-
     def __repr__(self) -> str:
         changed = ", ".join(f"{name}={now!r}" for name, (_, now) in self.diff(_DEFAULTS).items())
         return f"Recipe({changed})"
 
     def table(self) -> Table:
         """What differs from the nearest preset: field, the preset's value, this one's, meaning."""
-        name = self.nearest_preset
-        changed = self.diff(Recipe(**PRESETS[name]))
+        beside = {name: self.diff(Recipe(**values)) for name, values in PRESETS.items()}
+        name, changed = min(beside.items(), key=lambda each: len(each[1]))
         meanings = {knob.name: knob.metadata["meaning"] for knob in fields(self)}
         rows = [[k, str(old), str(new), meanings[k]] for k, (old, new) in changed.items()]
         caption = f"Recipe {self.hash}: the preset {name!r}" + (", but for" if rows else "")
@@ -337,18 +327,6 @@ class Recipe:
 
     def _repr_html_(self) -> str:
         return self.table().to_html()
-
-
-def _values(recipe: Recipe) -> dict[str, Any]:
-    return {name: getattr(recipe, name) for name in FIELDS}
-
-
-def _json(recipe: Recipe) -> str:
-    values = _values(recipe)
-    for name, kind in FIELDS.items():  # 1 and 1.0 are one value and one hash
-        if kind.startswith("float") and values[name] is not None:
-            values[name] = float(values[name])
-    return json.dumps(values, sort_keys=True)
 
 
 def preset(name: str, **changes: Any) -> Recipe:

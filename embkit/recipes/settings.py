@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from ..session import device as best_device
 from ..session import precision, torch_dtype
 from .views import AUTO, Clip, Lora, Loss, Trainer
 
+TEXT_TOWER, IMAGE_TOWER = r"0\.text\.|text_model\.", r"0\.image\.|vision_model\."
+FP32 = {"dtype": "float32"}  # how weights are read for training, whatever they were saved in
 WIDE = 512  # tokens of a text in a batch, at most, where a model reads more and no recipe says so
 OUTSIDE = r"(?!.*\.\d+\.).*"  # names of layers in no numbered block, such as a pooler's
 HALVINGS = "[s for s in (model.get_embedding_dimension() >> i for i in range(5)) if s]"
@@ -55,38 +56,10 @@ def lora_plus_settings(lora: Lora) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class Other:
-    """A second model that a loss is given, by name, folder or hub id."""
+class Code(str):
+    """What a loss is given by its name; a script writes it as it stands."""
 
-    model: str
-
-
-@dataclass(frozen=True, repr=False)
-class Named:
-    """What a loss is given by its name; its repr is how a script writes it.
-
-    Args:
-        name: of a thing in sentence-transformers' module of losses, or of a teacher's table of
-            vectors in a run's ``teacher.npz``.
-    """
-
-    name: str
-
-    def __repr__(self) -> str:
-        return f"losses.{self.name}"
-
-
-class FromTeacher(Named):
-    def __repr__(self) -> str:
-        return f"taught[{self.name!r}]"
-
-
-class Cosine:
-    """sentence-transformers' pairwise cosine, in place of a loss's dot product."""
-
-    def __repr__(self) -> str:
-        return "pairwise_cos_sim"
+    __repr__ = str.__str__
 
 
 def loss_settings(part: Loss) -> tuple[str, dict[str, Any]]:
@@ -113,82 +86,42 @@ def loss_settings(part: Loss) -> tuple[str, dict[str, Any]]:
     - ``embedding_mse``: ``VectorsLoss``, EmbedDistillLoss towards a teacher's vectors
       (Kim et al. 2023, https://arxiv.org/abs/2301.12005).
     """
-    temperature, scale = part.temperature, 1 / part.temperature
-    ranking = "MultipleNegativesRankingLoss"
+    ranking, scale = "MultipleNegativesRankingLoss", {"scale": 1 / part.temperature}
     weighed = {"hardness_mode": "all_negatives", "hardness_strength": part.hardness}
     weighed = weighed if part.hardness else {}
     both = {"directions": ("query_to_doc", "doc_to_query"), "partition_mode": "per_direction"}
-    cosine = {"similarity_fct": Cosine()}
+    temperature = {"temperature": part.temperature}
+    taught = {"teacher_temperature": part.teacher_temperature}
+    batch = {"in_batch_weight": part.in_batch_weight}
+    distance = {"distance_metric": Code("losses.TripletDistanceMetric.COSINE")}
+    cosine = {"similarity_fct": Code("pairwise_cos_sim")}
+    tables = {name: Code(f"taught[{name!r}]") for name in ("queries", "documents")}
     losses: dict[str, tuple[str, dict[str, Any]]] = {
-        "contrastive": (ranking, {"scale": scale, **weighed}),
-        "symmetric": (ranking, {"scale": scale, **both, **weighed}),
-        "cached": (f"Cached{ranking}", {"scale": scale, "mini_batch_size": 32, **weighed}),
-        "gist": ("GISTEmbedLoss", {"guide": Other(part.guide), "temperature": temperature}),
-        "triplet": (
-            "TripletLoss",
-            {
-                "distance_metric": Named("TripletDistanceMetric.COSINE"),
-                "triplet_margin": part.margin,
-            },
-        ),
-        "corpus": (
-            "CorpusSoftmaxLoss",
-            {
-                "temperature": temperature,
-                "in_batch_weight": part.in_batch_weight,
-                "sample": part.corpus_sample,
-            },
-        ),
+        "contrastive": (ranking, scale | weighed),
+        "symmetric": (ranking, scale | both | weighed),
+        "cached": (f"Cached{ranking}", scale | {"mini_batch_size": 32} | weighed),
+        "gist": ("GISTEmbedLoss", {"guide": part.guide} | temperature),
+        "triplet": ("TripletLoss", distance | {"triplet_margin": part.margin}),
+        "corpus": ("CorpusSoftmaxLoss", temperature | batch | {"sample": part.corpus_sample}),
         "distill": (
             "CorpusDistillLoss",
-            {
-                "queries": FromTeacher("queries"),
-                "documents": FromTeacher("documents"),
-                "temperature": temperature,
-                "teacher_temperature": part.teacher_temperature,
-                "teacher_share": part.teacher_share,
-                "in_batch_weight": part.in_batch_weight,
-            },
+            tables | temperature | taught | {"teacher_share": part.teacher_share} | batch,
         ),
-        "clip": ("SharedSpaceLoss", {"temperature": temperature}),
-        "kl": (
-            "DistillKLDivLoss",
-            {
-                **cosine,
-                "student_temperature": temperature,
-                "teacher_temperature": part.teacher_temperature,
-            },
-        ),
+        "clip": ("SharedSpaceLoss", temperature),
+        "kl": ("DistillKLDivLoss", cosine | {"student_temperature": part.temperature} | taught),
         "margin_mse": ("MarginMSELoss", cosine),
-        "embedding_mse": ("VectorsLoss", {"vectors": FromTeacher("vectors")}),
+        "embedding_mse": ("VectorsLoss", {"vectors": Code("taught['vectors']")}),
     }
     return losses[part.approach]
 
 
 def nf4_settings(dtype: str | None = None) -> dict[str, Any]:
-    """What transformers' ``BitsAndBytesConfig`` is given.
-
-    Args:
-        dtype: ``fp32``, ``bf16`` or ``fp16``, which products are computed in; default: the
-            precision in force.
-    """
+    """What transformers' ``BitsAndBytesConfig`` is given; ``dtype`` (``fp32``, ``bf16``, ``fp16``)
+    is what products are computed in, by default the precision in force."""
     return {
         "load_in_4bit": True,
         "bnb_4bit_quant_type": "nf4",
         "bnb_4bit_compute_dtype": torch_dtype(dtype or precision(best_device())),
-    }
-
-
-TEXT_TOWER = r"0\.text\.|text_model\."
-FP32 = {"dtype": "float32"}  # how weights are read for training, whatever they were saved in
-IMAGE_TOWER = r"0\.image\.|vision_model\."
-
-
-def learning_rates(clip: Clip) -> dict[str, float]:
-    """The trainer's ``learning_rate_mapping``: the towers learn more slowly than projections."""
-    return {
-        IMAGE_TOWER: clip.learning_rate * clip.image_rate,
-        TEXT_TOWER: clip.learning_rate * clip.text_rate,
     }
 
 
@@ -197,13 +130,15 @@ def trainer_arguments(
 ) -> dict[str, Any]:
     """The trainer's arguments that decide the model; embkit's run and the script share them.
 
-    Args:
-        trainer: the recipe's.
-        clip: the recipe's, where two towers are trained.
-        pairs: rows of the data set. Where they make a single step there is no warm-up, whose
-            first step has a learning rate of 0; None: more than one step.
+    Where ``pairs``, the rows of the data set, make a single step there is no warm-up, whose first
+    step has a learning rate of 0.
     """
     single = pairs is not None and trainer.epochs == 1 and pairs <= trainer.batch_size
+    towers = {}  # they learn more slowly than the projections
+    if clip:
+        rates = {IMAGE_TOWER: clip.image_rate, TEXT_TOWER: clip.text_rate}
+        mapping = {tower: clip.learning_rate * rate for tower, rate in rates.items()}
+        towers = {"learning_rate_mapping": mapping}
     return {
         "num_train_epochs": trainer.epochs,
         "per_device_train_batch_size": trainer.batch_size,
@@ -213,5 +148,5 @@ def trainer_arguments(
         "weight_decay": trainer.weight_decay,
         "batch_sampler": "no_duplicates",
         "seed": trainer.seed,
-        **({"learning_rate_mapping": learning_rates(clip)} if clip else {}),
+        **towers,
     }

@@ -27,38 +27,33 @@ class DevScore(BaseEvaluator):
 
     def __init__(self, domain: Domain) -> None:
         super().__init__()
-        self.domain = domain
-        self.primary_metric = "dev_ndcg@10"
-        self.greater_is_better = True
+        self.domain, self.primary_metric = domain, "dev_ndcg@10"
 
-    def __call__(
-        self, model: Any, output_path: str | None = None, epoch: int = -1, steps: int = -1
-    ) -> dict[str, float]:
+    def __call__(self, model: Any, *_: Any, **__: Any) -> dict[str, float]:
         return {self.primary_metric: dev_ndcg(model, self.domain)}
 
 
 class Memory(threading.Thread):
     """Samples this process's resident memory; ``peak_mb`` is the largest seen."""
 
-    def __init__(self, every: float = 0.05) -> None:
-        import psutil
-
+    def __init__(self) -> None:
         super().__init__(daemon=True)
-        self._process, self._every = psutil.Process(), every
-        self._done = threading.Event()
-        self.peak_mb = 0.0
+        self.done, self.peak_mb = threading.Event(), 0.0
 
     def run(self) -> None:
-        while not self._done.is_set():
-            self.peak_mb = max(self.peak_mb, self._process.memory_info().rss / 2**20)
-            self._done.wait(self._every)
+        import psutil
+
+        process = psutil.Process()
+        while not self.done.is_set():
+            self.peak_mb = max(self.peak_mb, process.memory_info().rss / 2**20)
+            self.done.wait(0.05)
 
     def __enter__(self) -> Memory:
         self.start()
         return self
 
     def __exit__(self, *_: Any) -> None:
-        self._done.set()
+        self.done.set()
         self.join()
 
 
@@ -66,10 +61,10 @@ class Watch(TrainerCallback):
     """A progress bar, seconds of a run in all, peak memory, and a way to stop."""
 
     def __init__(
-        self, path: Path, *, total: int, stop: threading.Event, quiet: bool, label: str
+        self, path: Path, label: str, stop: threading.Event | None = None, *, quiet: bool = False
     ) -> None:
-        self._clock = path / "checkpoints" / "seconds.json"
-        self._total, self._stop, self._quiet, self._label = total, stop, quiet, label
+        self._clock, self._label, self._quiet = path / "checkpoints" / "seconds.json", label, quiet
+        self.stop = stop or threading.Event()
         self._shown: dict[str, str] = {}
         self.peak_memory_mb = 0.0
         try:
@@ -85,17 +80,9 @@ class Watch(TrainerCallback):
     def __enter__(self) -> Watch:
         from tqdm import tqdm
 
-        self._start = time.perf_counter()
-        self._memory = Memory()
-        self._memory.__enter__()
-        self._bar = tqdm(
-            total=self._total,
-            desc=self._label,
-            unit="step",
-            file=sys.stderr,
-            disable=self._quiet,
-            mininterval=1,
-        )
+        self._start, self._memory = time.perf_counter(), Memory().__enter__()
+        options = {"desc": self._label, "disable": self._quiet, "unit": "step", "mininterval": 1}
+        self._bar = tqdm(file=sys.stderr, **options)
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -103,11 +90,13 @@ class Watch(TrainerCallback):
         self._memory.__exit__()
         self.peak_memory_mb = self._memory.peak_mb
 
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._bar.reset(state.max_steps)
+
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._bar.update(state.global_step - self._bar.n)
-        if self._stop.is_set():
-            control.should_save = True
-            control.should_training_stop = True
+        if self.stop.is_set():
+            control.should_save = control.should_training_stop = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         for name, short in (("loss", "loss"), ("eval_dev_ndcg@10", "dev nDCG@10")):

@@ -5,28 +5,26 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 
+from ..data import Domain
 from ..data.images import in_parts, pixels
 from ..errors import EmbkitError
 from ..models.clip import AT_ONCE, Towers, one_kind
 from ..models.encoding import encode
 from ..models.loading import load_model
 from ..models.vectors import cache_file, read_array, unit, write_array
+from ..pairs.pairs import TrainingPairs
 from ..recipes.settings import IMAGE_TOWER, TEXT_TOWER
 from ..recipes.views import Clip, Lora
 from .lora import add_text_lora
 
-if TYPE_CHECKING:
-    from ..data import Domain
-    from ..pairs.pairs import TrainingPairs
-
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0)  # a pair: among them, a tenth of the pictures chooses
-NEIGHBOURS = 5
+_STAGE = re.compile(r"(?:image\.blocks|vision_model\.encoder\.layers)\.(\d+)\.")
+_STEM = re.compile(r"image\.stem|vision_model\.(?:embeddings|pre_layrnorm)")
 
 
 def prepare(model: SentenceTransformer, clip: Clip, lora: Lora, pairs: TrainingPairs) -> None:
@@ -60,10 +58,6 @@ def prepare(model: SentenceTransformer, clip: Clip, lora: Lora, pairs: TrainingP
             expected="a part that the model has",
             hint="recipe.replace(trained_parts='all')",
         )
-
-
-_STAGE = re.compile(r"(?:image\.blocks|vision_model\.encoder\.layers)\.(\d+)\.")
-_STEM = re.compile(r"image\.stem|vision_model\.(?:embeddings|pre_layrnorm)")
 
 
 def is_trained(name: str, clip: Clip) -> bool:
@@ -126,23 +120,20 @@ def frozen_vectors(
     model: SentenceTransformer, pairs: Sequence[tuple[str, str]]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Captions by MiniLM, unit vectors (pairs, 384); pictures by the image tower (pairs, 1280)."""
-    text_name = model[0].text_name or "minilm"
-    texts = encode(load_model(text_name), [caption for caption, _ in pairs])
-    pictures = list(dict.fromkeys(picture for _, picture in pairs))
-    place = {picture: i for i, picture in enumerate(pictures)}
-    seen = image_features(model, pictures)
-    return texts, seen[[place[picture] for _, picture in pairs]]
+    captions, shown = zip(*pairs, strict=True)
+    texts = encode(load_model(model[0].text_name or "minilm"), list(captions))
+    place = {picture: i for i, picture in enumerate(dict.fromkeys(shown))}
+    return texts, image_features(model, list(place))[[place[picture] for picture in shown]]
 
 
 @torch.inference_mode()
 def image_features(model: SentenceTransformer, pictures: Sequence[str]) -> np.ndarray:
     """What the image tower makes of pictures before its projection, (pictures, 1280); kept."""
-    image = model[0].image
-    where = cache_file(image, "embeddings", model[0].size, list(pictures))
+    towers, training = model[0], model.training
+    where = cache_file(towers.image, "embeddings", towers.size, list(pictures))
     found = read_array(where)
     if found is not None and len(found) == len(pictures):
         return found
-    towers, training = model[0], model.training
     model.eval()
     parts = [
         towers.look(torch.from_numpy(pixels(part, towers.size)).to(model.device)).float().cpu()
@@ -154,7 +145,7 @@ def image_features(model: SentenceTransformer, pictures: Sequence[str]) -> np.nd
     return vectors
 
 
-def copy_captions(domain: Domain, k: int = NEIGHBOURS) -> Callable[[list[str]], np.ndarray]:
+def copy_captions(domain: Domain, k: int = 5) -> Callable[[list[str]], np.ndarray]:
     """The baseline that trains nothing: a picture gets the captions of the k training pictures that
     look most like it to the frozen image tower.
 
@@ -163,11 +154,7 @@ def copy_captions(domain: Domain, k: int = NEIGHBOURS) -> Callable[[list[str]], 
         captions, weighed by similarity. Of a picture with several captions, their mean counts.
     """
     model = load_model("towers")
-    rows = [
-        (domain.queries[query], domain.corpus[document])
-        for query, judged in domain.split("train").items()
-        for document in judged
-    ]
+    rows = [(domain.queries[query], domain.corpus[d]) for query, d in domain.right("train")]
     captions, features = frozen_vectors(model, rows)
     _, first, of = np.unique([p for _, p in rows], return_index=True, return_inverse=True)
     sums = np.zeros((len(first), captions.shape[1]), dtype=np.float32)

@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import session
+from ..assets.catalogue import folder_fingerprint, resolve
 from ..data import Domain
 from ..errors import EmbkitError
 from ..files import made_once, write_atomic
+from ..models.cross_encoder import load_cross_encoder
+from ..models.packing import in_chunks
 from ..pairs.mining import Mined
 from ..recipes.settings import FP32
 from ..runs import store
@@ -39,13 +42,11 @@ class FineTunedCrossEncoder:
 
     def model(self) -> CrossEncoder:
         """The trained model."""
-        from ..models.cross_encoder import load_cross_encoder
-
         return load_cross_encoder(self.path / "model")
 
     def __repr__(self) -> str:
-        lists, seconds = self.record["lists"], self.seconds
-        return f"FineTunedCrossEncoder({self.path.name!r}: {lists:,} lists, {seconds:.0f} s)"
+        took = f"{self.record['lists']:,} lists, {self.seconds:.0f} s"
+        return f"FineTunedCrossEncoder({self.path.name!r}: {took})"
 
 
 def tune_cross_encoder(
@@ -56,7 +57,6 @@ def tune_cross_encoder(
     epochs: int = 1,
     lists: int = 16,
     learning_rate: float = 1e-4,
-    seed: int = 42,
 ) -> FineTunedCrossEncoder:
     """Fine-tunes a cross-encoder to put a pair's right document before its mined negatives.
 
@@ -67,19 +67,15 @@ def tune_cross_encoder(
         domain: in whose store it is kept.
         mined: the lists: anchors, positives, negatives.
         model: the cross-encoder to start from.
-        epochs: passes over the lists.
         lists: a step.
         learning_rate: the largest, of AdamW.
-        seed: of the order and of dropout.
 
     Raises:
         EmbkitError: the model cannot be had, no lists, training that diverged.
     """
-    from ..assets.catalogue import folder_fingerprint, resolve
-
     if not len(mined):
         raise EmbkitError("no lists to train on", expected="at least one", hint="ek.mine(...)")
-    settings = {"epochs": epochs, "batch": lists, "learning_rate": learning_rate, "seed": seed}
+    settings = {"epochs": epochs, "batch": lists, "learning_rate": learning_rate, "seed": 42}
     texts = [mined.anchors, mined.positives, mined.negatives]
     key = json.dumps([folder_fingerprint(resolve(model)), texts, settings, session.precision()])
     path = store(domain) / f"cross-encoder-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
@@ -99,18 +95,14 @@ def _train(mined: Mined, model: str, settings: dict[str, Any], path: Path) -> No
     from sentence_transformers.cross_encoder.losses import ListNetLoss
     from transformers.trainer_callback import PrinterCallback
 
-    from ..models.cross_encoder import load_cross_encoder
-    from ..models.packing import in_chunks
-
     session.seed_everything(settings["seed"])
     # On a processor, the backward pass of torch's bf16 attention is slow on texts this short.
     encoder = load_cross_encoder(model, model_kwargs=FP32 | {"attn_implementation": "eager"})
-    wide = len(mined.negatives[0])
     lists = zip(mined.positives, mined.negatives, strict=True)
     data = {
         "query": list(mined.anchors),
         "documents": [[mined.corpus[d] for d in (right, *wrong)] for right, wrong in lists],
-        "labels": [[RIGHT, *[0.0] * wide]] * len(mined),
+        "labels": [[RIGHT, *[0.0] * len(mined.negatives[0])]] * len(mined),
     }
     trainer = Trainer(
         model=encoder,

@@ -7,10 +7,11 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy.linalg import orthogonal_procrustes
+from sentence_transformers import CrossEncoder
 
 from ..assets.catalogue import folder_fingerprint, names, resolve
 from ..data import Domain
@@ -25,9 +26,6 @@ from ..recipes.presets import PRESETS
 from ..recipes.recipe import Recipe, preset
 from ..recipes.views import Teaching
 from ..runs import RECORD, Run, store
-
-if TYPE_CHECKING:
-    from sentence_transformers import CrossEncoder
 
 Fit = Callable[[Recipe, Domain], Run]  # such as ``ek.train``
 
@@ -91,16 +89,14 @@ def load_teacher(
         )
     if pairwise:
         return load_cross_encoder(folders[pairwise[0]])
-    return Teacher(" + ".join(several), tuple(load_model(folder) for folder in folders.values()))
+    return Teacher(" + ".join(several), tuple(map(load_model, folders.values())))
 
 
 def teaching_hash(teaching: Teaching, domain: Domain, *, fit: Fit | None = None) -> str:
     """Hash of a teacher's weights, and of the sets of texts that it sees beside the pairs."""
-    found = [
-        folder_fingerprint(folder) for folder in _folders(teaching.teacher, domain, fit).values()
-    ]
+    weights = map(folder_fingerprint, _folders(teaching.teacher, domain, fit).values())
     generated = [name for name in teaching.unlabeled_texts if name not in (DOCUMENTS, WORDS)]
-    return "".join([*found, *(source_hash(domain, [name]) for name in generated)])
+    return "".join([*weights, *(source_hash(domain, [name]) for name in generated)])
 
 
 def _folders(several: Sequence[str], domain: Domain | None, fit: Fit | None) -> dict[str, Path]:
@@ -114,12 +110,11 @@ def _folders(several: Sequence[str], domain: Domain | None, fit: Fit | None) -> 
         try:
             found[part] = runs[0] / "model" if runs else resolve(part)
         except EmbkitError as error:
+            hint = f"ek.training.load_teacher({part!r}, domain, fit=ek.train) trains it first"
             raise EmbkitError(
                 f"the teacher {part!r} is no model and no finished run: {error.given}",
                 expected=f"a name ({', '.join(names())}), a folder, a preset or a run's name",
-                hint="teacher=[run, another_run]"
-                if part not in PRESETS
-                else f"ek.training.load_teacher({part!r}, domain, fit=ek.train) trains it first",
+                hint=hint if part in PRESETS else "teacher=[run, another_run]",
             ) from error
     return found
 
@@ -174,7 +169,7 @@ def unlabeled_texts(teaching: Teaching, pairs: TrainingPairs) -> list[str]:
     Any other name is a set of generated queries, without what it says they are about.
     """
     domain, tested = pairs.domain, pairs.domain.tested_groups
-    anchors = list(dict.fromkeys(anchor for _, anchor, _ in pairs.rows))
+    anchors = dict.fromkeys(anchor for _, anchor, _ in pairs.rows)
     documents = [text for d, text in domain.corpus.items() if domain.groups.get(d) not in tested]
     found: list[str] = []
     for name in teaching.unlabeled_texts:
@@ -191,11 +186,10 @@ def unlabeled_texts(teaching: Teaching, pairs: TrainingPairs) -> list[str]:
                 expected=f"one of {known}, or a list of several",
                 hint=f"recipe.replace(unlabeled_texts={DOCUMENTS!r})",
             )
-    old = set(anchors)
-    return [text for text in dict.fromkeys(found) if text not in old]
+    return [text for text in dict.fromkeys(found) if text not in anchors]
 
 
-def fewer_words(texts: Sequence[str], seed: int, share: float = LEFT_OUT) -> list[str]:
+def fewer_words(texts: Sequence[str], seed: int) -> list[str]:
     """Texts with a share of their words left out at random; those that keep all are left out.
 
     Example:
@@ -204,9 +198,8 @@ def fewer_words(texts: Sequence[str], seed: int, share: float = LEFT_OUT) -> lis
     """
     rng = np.random.default_rng(seed)
     found = []
-    for text in texts:
-        words = text.split()
-        kept = [word for word in words if rng.random() >= share]
+    for words in map(str.split, texts):
+        kept = [word for word in words if rng.random() >= LEFT_OUT]
         if 0 < len(kept) < len(words):
             found.append(" ".join(kept))
     return found
@@ -227,13 +220,9 @@ def _scored_lists(teaching: Teaching, pairs: TrainingPairs, teacher: Any) -> np.
 
 
 def rescaled(scores: np.ndarray, cosines: np.ndarray) -> np.ndarray:
-    """A teacher's scores, brought to the mean and the spread of a student's cosines.
-
-    A cross-encoder's logits reach from about -10 to 10; the margin of two cosines never exceeds 2.
-
-    Args:
-        scores: any shape.
-        cosines: the same pairs' under the student.
+    """A teacher's scores, brought to the mean and the spread of a student's cosines of the same
+    pairs: a cross-encoder's logits reach from about -10 to 10, the margin of two cosines never
+    exceeds 2.
 
     Raises:
         EmbkitError: scores that are NaN or all the same.
@@ -258,7 +247,7 @@ def _telling(scores: np.ndarray, who: str) -> np.ndarray:
 def _vectors(teaching: Teaching, teacher: Teacher, texts: list[str]) -> Taught:
     """Every text's vector to copy: the teacher's, in as many dimensions as the student has."""
     student = keep_layers(load_model(teaching.model, prompts=teaching.prompts), teaching.layers)
-    asked, shown = prompt_of(student, "query"), prompt_of(student, "document")
+    asked, shown = (prompt_of(student, kind) for kind in ("query", "document"))
     if asked != shown:
         raise EmbkitError(
             f"{teaching.model!r} has the prompts {asked!r} for queries and {shown!r} for documents",
@@ -285,12 +274,9 @@ def reduce_dim(vectors: Vectors, dim: int) -> Vectors:
 
 
 def procrustes_align(vectors: Vectors, towards: Vectors) -> Vectors:
-    """Vectors rotated so that they lie as near as can be to others; no cosine changes.
+    """Vectors, (texts, dim), rotated so that they lie as near as can be to others; no cosine
+    changes. A student then need not learn where the axes lie.
 
-    By orthogonal Procrustes (Schönemann 1966): a student then need not learn where the axes lie.
-
-    Args:
-        vectors: (texts, dim).
-        towards: the same texts under the student as it starts, (texts, dim).
+    Orthogonal Procrustes: Schönemann 1966.
     """
     return (vectors @ orthogonal_procrustes(vectors, towards)[0]).astype(np.float32)

@@ -50,19 +50,12 @@ def available(domain: Domain) -> dict[str, dict[str, Any]]:
 
 @dataclass(frozen=True, repr=False)
 class Comparison(Shown):
-    """Arms trained at equal cost, and what each scored.
+    """Arms trained at equal cost, and what each scored."""
 
-    Args:
-        pairs: training pairs of an arm, at most.
-        sweeps: arm -> the runs among which dev chose the learning rate.
-        scores: arm -> test scores of the chosen run.
-        baseline: the arm that the others are tested against.
-    """
-
-    pairs: int
-    sweeps: dict[str, GridResult]
-    scores: dict[str, Scores]
-    baseline: str
+    pairs: int  # training pairs of an arm, at most
+    sweeps: dict[str, GridResult]  # arm -> the runs among which dev chose the learning rate
+    scores: dict[str, Scores]  # arm -> test scores of the chosen run
+    baseline: str  # the arm that the others are tested against
 
     @cached_property  # its paired tests take seconds
     def report(self) -> Report:
@@ -74,11 +67,10 @@ class Comparison(Shown):
         import pandas as pd
 
         rows: dict[str, dict[str, Any]] = {arm: {} for arm in self.scores}
-        for row in self._whole_splits():
-            arm, split = row["label"], row["split"]
-            rows[arm][split] = row["ndcg@10"]
-            rows[arm][f"{split}: difference"] = row["delta_vs_base"]
-            rows[arm][f"{split}: p"] = row["p_vs_base"]
+        for row in self.report.rows:
+            if not row["subset"]:
+                told = {"": "ndcg@10", ": difference": "delta_vs_base", ": p": "p_vs_base"}
+                rows[row["label"]] |= {f"{row['split']}{name}": row[k] for name, k in told.items()}
         for arm, sweep in self.sweeps.items():
             best = sweep.best_run
             rows[arm] |= {"learning rate": best.recipe.learning_rate, "dev": best.dev_score}
@@ -87,32 +79,28 @@ class Comparison(Shown):
 
     def table(self) -> Table:
         """One row an arm, with what dev chose for it."""
-        rows: dict[str, dict[str, str]] = {arm: {"trained on": arm} for arm in self.scores}
-        for row in self._whole_splits():
-            rows[row["label"]][row["split"]] = _cell(row)
-        for arm, sweep in self.sweeps.items():
-            best = sweep.best_run
-            rows[arm]["learning rate"] = f"{best.recipe.learning_rate:g}"
-            rows[arm]["s"] = f"{best.seconds:.0f}"
+        rows = []
+        for arm, values in self.frame().iterrows():
+            known = values.dropna()
+            told = {"trained on": str(arm)}
+            for split in (name for name in values.index if f"{name}: p" in values.index):
+                told[split] = f"{known[split]:.3f}"
+                if f"{split}: difference" in known:
+                    p = values[f"{split}: p"]
+                    stars = "**" if p < 0.01 else "*" if p < 0.05 else ""
+                    told[split] += f" ({known[f'{split}: difference']:+.3f}{stars})"
+            if "seconds" in known:
+                told["learning rate"] = f"{known['learning rate']:g}"
+                told["s"] = f"{known['seconds']:.0f}"
+            rows.append(told)
         caption = (
             f"nDCG@10; in brackets the difference to {self.baseline}, with * where p < 0.05 and ** "
             f"where p < 0.01 (paired test). {self.pairs:,} pairs each; dev chose the learning rate."
         )
-        return table(rows.values(), caption=caption)
-
-    def _whole_splits(self) -> list[dict[str, Any]]:
-        return [row for row in self.report.rows if not row["subset"]]
+        return table(rows, caption=caption)
 
     def __repr__(self) -> str:
         return self.report.to_text()
-
-
-def _cell(row: Mapping[str, Any]) -> str:
-    delta, p = row["delta_vs_base"], row["p_vs_base"]
-    if delta is None:
-        return f"{row['ndcg@10']:.3f}"
-    stars = "**" if p < 0.01 else "*" if p < 0.05 else ""
-    return f"{row['ndcg@10']:.3f} ({delta:+.3f}{stars})"
 
 
 def equal_cost(
@@ -120,7 +108,6 @@ def equal_cost(
     domain: Domain,
     arms: Mapping[str, Mapping[str, Any]],
     *,
-    baseline: str | None = None,
     rates: Sequence[float] | None = None,
     references: Sequence[str] = ("bm25", "minilm"),
     quiet: bool = False,
@@ -128,14 +115,13 @@ def equal_cost(
     """Trains each arm on as many pairs as the arm with the fewest has, and compares them.
 
     Every arm starts from the same model, takes the same number of steps, and gets the learning
-    rate that scored best on dev. The test splits choose nothing.
+    rate that scored best on dev. The test splits choose nothing. The first arm is the baseline.
 
     Args:
         recipe: what all arms share; ``max_pairs`` caps the number of pairs.
         arms: name -> the arm's changes to the recipe.
-        baseline: the arm to test against; default: the first.
         rates: learning rates to try for each arm; default: ``RATES``, in ``smoke`` the middle one.
-        references: what is scored beside the arms without any training.
+        references: what is scored beside the arms as it is.
 
     Raises:
         EmbkitError: no arm, or an arm without pairs.
@@ -149,8 +135,8 @@ def equal_cost(
     if rates is None:
         rates = RATES[1:2] if domain.profile == "smoke" else RATES
     recipes = {arm: recipe.replace(**changes) for arm, changes in arms.items()}
-    sizes = {arm: len(collect(domain, r.pairs)[0]) for arm, r in recipes.items()}
-    pairs = min([*sizes.values(), *([recipe.max_pairs] if recipe.max_pairs else [])])
+    sizes = [len(collect(domain, arm.pairs)[0]) for arm in recipes.values()]
+    pairs = min([*sizes, *([recipe.max_pairs] if recipe.max_pairs else [])])
     sweeps, scores = {}, {}
     for arm, changed in recipes.items():
         same = changed.replace(max_pairs=pairs)
@@ -158,7 +144,7 @@ def equal_cost(
         scores[arm] = evaluate(sweeps[arm].best_run, domain).labelled(arm)
     for name in references:
         scores[name] = evaluate(name, domain).labelled(name)
-    return Comparison(pairs, sweeps, scores, baseline or next(iter(arms)))
+    return Comparison(pairs, sweeps, scores, next(iter(arms)))
 
 
 def approaches(
@@ -194,9 +180,8 @@ def approaches(
     if not seeds:
         raise EmbkitError("no seed", expected="at least one", hint="seeds=(42, 43, 44)")
     if not factors or min(factors) <= 0:
-        raise EmbkitError(
-            f"factors={tuple(factors)}", expected="numbers above 0", hint="factors=(0.5, 1, 2)"
-        )
+        given = f"factors={tuple(factors)}"
+        raise EmbkitError(given, expected="numbers above 0", hint="factors=(0.5, 1, 2)")
     recipes = {name: preset(name, **changes) for name in names}
     sweeps, scores, pairs = {}, {}, 0
     for name in references:
@@ -215,24 +200,17 @@ def approaches(
 
 def _evaluated(subjects: Sequence[Any], domain: Domain) -> Scores:
     """The mean scores of several runs, and their mean on the general probe beside them."""
-    found = mean_scores([evaluate(subject, domain) for subject in subjects])
-    general = mean_scores([evaluate(subject, general_probe()) for subject in subjects])
+    found = _mean([evaluate(subject, domain) for subject in subjects])
+    general = _mean([evaluate(subject, general_probe()) for subject in subjects])
     return replace(found, meta=found.meta | {"general_ndcg@10": general.mean(PROBE)})
 
 
-def mean_scores(scores: Sequence[Scores]) -> Scores:
-    """Each query's mean over several runs of one recipe, as one Scores.
-
-    Raises:
-        EmbkitError: no scores.
-    """
-    if not scores:
-        raise EmbkitError("no scores", expected="at least one", hint="[ek.evaluate(run, domain)]")
+def _mean(scores: Sequence[Scores]) -> Scores:
+    """Each query's mean over several runs of one recipe, as one Scores."""
     first = scores[0]
     per_query = {}
     for split, frame in first.per_query.items():
-        mean = sum(s.per_query[split].loc[frame.index] for s in scores) / len(scores)
-        mean.attrs |= frame.attrs
-        per_query[split] = mean
+        per_query[split] = sum(s.per_query[split].loc[frame.index] for s in scores) / len(scores)
+        per_query[split].attrs |= frame.attrs
     meta = first.meta | {"seeds": [s.meta.get("seed") for s in scores]}
     return replace(first, per_query=per_query, meta=meta)

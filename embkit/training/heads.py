@@ -14,9 +14,13 @@ import os
 import time
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Dense, Router
+from sentence_transformers.sentence_transformer.modules import Normalize
 
 from .. import session
 from ..assets.catalogue import folder_fingerprint, resolve
@@ -26,6 +30,7 @@ from ..errors import EmbkitError, unknown
 from ..evaluation.metrics import ranking_from_arrays, score_ranking
 from ..files import made_once, replace_folder, write_atomic
 from ..losses.batches import padded
+from ..losses.corpus import CorpusSoftmaxLoss
 from ..models.encoding import encode_as
 from ..models.loading import load_model
 from ..pairs.pairs import TrainingPairs, make_pairs
@@ -35,11 +40,6 @@ from ..runs import HEAD_RECORD as RECORD
 from ..runs import Trained, store
 from ..search.index import exact_search
 from .trainer import DEV
-
-if TYPE_CHECKING:
-    import torch
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.base.modules import Router
 
 KINDS = {  # kind -> what the leaderboard calls it
     "linear": "linear query adapter",  # one matrix on the queries; the documents stay
@@ -86,8 +86,10 @@ class HeadSettings:
     @property
     def label(self) -> str:
         """How the leaderboard calls it: the kind, and what differs from the defaults."""
-        own = {f.name: (getattr(self, f.name), f.default) for f in fields(self)[1:-1]}
-        told = [f"{k.replace('_', ' ')} {now:g}" for k, (now, usual) in own.items() if now != usual]
+        own = {f.name: getattr(self, f.name) for f in fields(self)[1:-1]}
+        told = [
+            f"{k.replace('_', ' ')} {v:g}" for k, v in own.items() if v != getattr(type(self), k)
+        ]
         return ", ".join([KINDS[self.kind], *told])
 
 
@@ -108,19 +110,18 @@ class Head(Trained):
 
     def describe(self) -> dict[str, Any]:
         """What a leaderboard notes about it beside its scores."""
+        own = self.settings
         return {
             "base_model": self.record["model"],
             "trainable_params": self.record["trainable_params"],
-            "recipe_hash": self.settings.hash,
+            "recipe_hash": own.hash,
             "train_seconds": self.seconds,
-            "learning_rate": self.settings.learning_rate,
-            "seed": self.settings.seed,
+            "learning_rate": own.learning_rate,
+            "seed": own.seed,
         }
 
     def model(self) -> SentenceTransformer:
         """The model with its head, of stock modules; an error where its weights have changed."""
-        from sentence_transformers.base.modules import Router
-
         name = self.record["model"]
         if folder_fingerprint(resolve(name)) != self.record["fingerprint"]:
             raise EmbkitError(
@@ -137,12 +138,13 @@ class Head(Trained):
 
     def table(self) -> Table:
         """What it is, and what it took."""
+        record = self.record
         rows = {
             "head": self.label,
-            "on": self.record["model"],
-            "trained parameters": f"{self.record['trainable_params']:,}",
-            "training pairs": f"{self.record['pairs']:,}",
-            "epochs": f"{self.settings.epochs}, of which {self.record['epoch']} kept",
+            "on": record["model"],
+            "trained parameters": f"{record['trainable_params']:,}",
+            "training pairs": f"{record['pairs']:,}",
+            "epochs": f"{self.settings.epochs}, of which {record['epoch']} kept",
             "seconds": f"{self.seconds:.1f}",
             "nDCG@10 on dev": f"{self.dev_score:.3f}",
         }
@@ -182,7 +184,7 @@ def fit_head(
     path = store(domain) / f"head-{chosen.hash}-{made_of}"
     with made_once(path, RECORD) as todo:
         if todo:
-            router, record = _fit(chosen, _vectors(load_model(model, fp32=True), pairs), domain)
+            router, record = _fit(chosen, load_model(model, fp32=True), pairs)
             replace_folder(path / MODULE, router.save)
             record |= {"model": str(model), "fingerprint": base, "pairs": len(pairs)}
             record |= {"settings": asdict(chosen)}
@@ -190,61 +192,26 @@ def fit_head(
     return Head(path, json.loads((path / RECORD).read_text(encoding="utf-8")))
 
 
-class _Vectors(NamedTuple):
-    """What a head is fitted on, all frozen: float32 tensors (texts, dim), and the right places."""
-
-    queries: torch.Tensor
-    places: list[list[int]]  # of each pair: the positive first, then what else is right
-    documents: torch.Tensor
-    dev_queries: torch.Tensor
-    dev_documents: torch.Tensor
-
-
-def _vectors(model: Any, pairs: TrainingPairs) -> _Vectors:
-    import torch
-
-    domain = pairs.domain
-    documents = torch.from_numpy(encode_as(model, list(domain.corpus.values()), "document"))
-    number = {document: i for i, document in enumerate(domain.corpus)}
-    asked = [domain.queries[query] for query in domain.split("dev")]
-    return _Vectors(
-        torch.from_numpy(encode_as(model, [anchor for _, anchor, _ in pairs.rows], "query")),
-        pairs.labels(),
-        documents,
-        torch.from_numpy(encode_as(model, asked, "query")),
-        documents[[number[document] for document in domain.dev_corpus()]],
-    )
-
-
 def routes(kind: str, dim: int) -> Router:
     """The modules of a head, all of them the identity: ``Router`` with ``Dense`` on its ways.
 
     A matrix starts as I. Two layers do with ReLU: x = relu(x) - relu(-x), so the first is
     [I; -I], of shape (2 dim, dim), and the second [I, -I].
-
-    Args:
-        kind: a head's kind.
-        dim: of the model's vectors.
     """
-    import torch
-    from sentence_transformers.base.modules import Dense, Router
-    from sentence_transformers.sentence_transformer.modules import Normalize
 
-    def layer(weight: torch.Tensor, activation: Any, **bias: Any) -> Any:
+    def layer(weight: torch.Tensor, **given: Any) -> Any:
         out, inner = weight.shape
-        start = weight.clone().contiguous()
-        return Dense(inner, out, activation_function=activation, init_weight=start, **bias)
+        given = {"activation_function": torch.nn.Identity(), "bias": False} | given
+        return Dense(inner, out, init_weight=weight.clone().contiguous(), **given)
 
-    one, as_is, relu = torch.eye(dim), torch.nn.Identity(), torch.nn.ReLU()
-    both = torch.cat([one, -one])  # (2 dim, dim)
+    one = torch.eye(dim)
     if kind == "mlp":
-        asked = [
-            layer(both, relu, init_bias=torch.zeros(2 * dim)),
-            layer(both.T, as_is, bias=False),
-        ]
+        both, bias = torch.cat([one, -one]), torch.zeros(2 * dim)  # (2 dim, dim)
+        first = layer(both, activation_function=torch.nn.ReLU(), bias=True, init_bias=bias)
+        asked = [first, layer(both.T)]
     else:
-        asked = [layer(one, as_is, bias=False)]
-    shown = [layer(one, as_is, bias=False)] if kind == "two-sided" else []
+        asked = [layer(one)]
+    shown = [layer(one)] if kind == "two-sided" else []
     return Router.for_query_document([*asked, Normalize()], [*shown, Normalize()])
 
 
@@ -253,35 +220,50 @@ def apply(router: Router, kind: str, vectors: torch.Tensor) -> torch.Tensor:
     return router({"sentence_embedding": vectors}, task=kind)["sentence_embedding"]
 
 
-def _fit(settings: HeadSettings, vectors: _Vectors, domain: Domain) -> tuple[Router, dict]:
+def _fit(settings: HeadSettings, model: Any, pairs: TrainingPairs) -> tuple[Router, dict]:
     """Trains the modules; they come back as they were after the epoch with the best dev score."""
-    import torch
 
-    from ..losses.corpus import CorpusSoftmaxLoss
+    # all vectors, frozen: (texts, dim)
+    def vectors(texts: list[str], kind: str) -> torch.Tensor:
+        return torch.from_numpy(encode_as(model, texts, kind))
+
+    domain, places = pairs.domain, pairs.labels()
+    documents = vectors(list(domain.corpus.values()), "document")
+    number = {document: i for i, document in enumerate(domain.corpus)}
+    ids, dev_queries = domain.dev_corpus(), list(domain.split("dev"))
+    queries = vectors([anchor for _, anchor, _ in pairs.rows], "query")
+    dev_asked = vectors([domain.queries[query] for query in dev_queries], "query")
+    dev_shown = documents[[number[document] for document in ids]]
 
     # the modules, the loss, and a learning rate that falls to 0
     session.seed_everything(settings.seed)
-    router = routes(settings.kind, vectors.queries.shape[1])
-    query_way = router.sub_modules["query"]
-    loss = CorpusSoftmaxLoss(
-        query_way, settings.temperature, in_batch_weight=0.0, sample=settings.sample
-    )
+    router = routes(settings.kind, queries.shape[1])
+    way = router.sub_modules["query"]
+    loss = CorpusSoftmaxLoss(way, settings.temperature, 0.0, settings.sample)
     weights = list(router.parameters())
     start = [weight.detach().clone() for weight in weights]
     optimizer = torch.optim.Adam(weights, lr=settings.learning_rate)
-    steps = settings.epochs * -(-len(vectors.queries) // settings.batch_size)
+    steps = settings.epochs * -(-len(queries) // settings.batch_size)
     falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
 
+    @torch.no_grad()
+    def state(epoch: int, loss: float | None) -> dict[str, Any]:
+        """A row of the history; dev is scored as for a Run: nDCG@10 in the dev corpus."""
+        asked, shown = apply(router, "query", dev_asked), apply(router, "document", dev_shown)
+        found = exact_search(asked.numpy(), shown.numpy(), 10)
+        ranking = ranking_from_arrays(dev_queries, ids, *found)
+        table = score_ranking(ranking, domain.split("dev"), ("ndcg@10",))
+        return {"epoch": epoch, "loss": loss, DEV: float(table["ndcg@10"].mean())}
+
     # the epochs: a step, then the pull to the identity; dev after each
-    began, history = time.perf_counter(), [_state(0, None, router, vectors, domain)]
+    began, history = time.perf_counter(), [state(0, None)]
     best, kept = history[0], start
     for epoch in range(1, settings.epochs + 1):
         losses = []
-        for rows in torch.randperm(len(vectors.queries)).split(settings.batch_size):
-            loss.documents = apply(router, "document", vectors.documents)  # (corpus, dim)
-            places = padded({"label": [vectors.places[row] for row in rows.tolist()]})["label"]
-            asked = {"sentence_embedding": vectors.queries[rows]}
-            found = loss([asked], torch.tensor(places))
+        for rows in torch.randperm(len(queries)).split(settings.batch_size):
+            loss.documents = apply(router, "document", documents)  # (corpus, dim)
+            labels = padded({"label": [places[row] for row in rows.tolist()]})["label"]
+            found = loss([{"sentence_embedding": queries[rows]}], torch.tensor(labels))
             optimizer.zero_grad()
             found.backward()
             optimizer.step()
@@ -291,7 +273,7 @@ def _fit(settings: HeadSettings, vectors: _Vectors, domain: Domain) -> tuple[Rou
                     weight.lerp_(first, back)
             falling.step()
             losses.append(found.item())
-        history.append(_state(epoch, float(np.mean(losses)), router, vectors, domain))
+        history.append(state(epoch, float(np.mean(losses))))
         if history[-1][DEV] > best[DEV]:
             best, kept = history[-1], [weight.detach().clone() for weight in weights]
 
@@ -306,18 +288,3 @@ def _fit(settings: HeadSettings, vectors: _Vectors, domain: Domain) -> tuple[Rou
         "seconds": time.perf_counter() - began,
         "trainable_params": sum(weight.numel() for weight in weights),
     }
-
-
-def _state(
-    epoch: int, loss: float | None, router: Router, vectors: _Vectors, domain: Domain
-) -> dict[str, Any]:
-    """A row of the history; dev is scored as for a Run: nDCG@10 in the dev corpus."""
-    import torch
-
-    with torch.no_grad():
-        asked = apply(router, "query", vectors.dev_queries).numpy()
-        shown = apply(router, "document", vectors.dev_documents).numpy()
-    ids, queries = domain.dev_corpus(), list(domain.split("dev"))
-    ranking = ranking_from_arrays(queries, ids, *exact_search(asked, shown, 10))
-    table = score_ranking(ranking, domain.split("dev"), ("ndcg@10",))
-    return {"epoch": epoch, "loss": loss, DEV: float(table["ndcg@10"].mean())}

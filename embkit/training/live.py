@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from sentence_transformers import SentenceTransformer
 from transformers import TrainerCallback
 
 from ..assets.catalogue import resolve
@@ -22,40 +23,26 @@ from ..runs import Run
 from .lora import merge_adapter, record_base
 from .trainer import DEV, log_row, train
 
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
-
 BEST = "best"  # under a run's checkpoints: the model with the highest dev score so far
 EVERY = 0.1  # seconds between two reports of a step
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training stands.
-
-    Args:
-        step: steps done, those before a stop included.
-        steps: steps in all.
-        history: what was logged so far: dicts as in ``Run.history``.
-        pairs_per_second: since it was started; 0 before the first step.
-        seconds_left: at that speed.
-    """
+    """Where a training stands; steps before a stop are counted, too."""
 
     step: int = 0
     steps: int = 0
-    history: tuple[dict[str, float], ...] = ()
-    pairs_per_second: float = 0.0
-    seconds_left: float = 0.0
+    history: tuple[dict[str, float], ...] = ()  # dicts as in ``Run.history``
+    pairs_per_second: float = 0.0  # since it was started; 0 before the first step
+    seconds_left: float = 0.0  # at that speed
 
 
 @dataclass(frozen=True, repr=False)
 class Stopped:
     """A training that was stopped: it can be used as it is, or gone on with.
 
-    Args:
-        recipe: what was trained.
-        path: the run's folder; it holds a checkpoint, and the best model so far.
-        progress: how far it came.
+    The run's folder ``path`` holds a checkpoint, and the best model so far.
     """
 
     recipe: Recipe
@@ -80,9 +67,9 @@ class Stopped:
                 expected="a run that was stopped and neither finished nor deleted",
                 hint="run = ek.train(stopped.recipe, domain), then run.model()",
             )
-        if self.recipe.lora_rank:
-            four_bits = self.recipe.lora.four_bits
-            return merge_adapter(self.recipe.model, best, quantized=four_bits)
+        lora = self.recipe.lora
+        if lora.rank:
+            return merge_adapter(self.recipe.model, best, quantized=lora.four_bits)
         return load_model(best)
 
     def __repr__(self) -> str:
@@ -92,13 +79,10 @@ class Stopped:
 
 
 class Job:
-    """One training in a thread of its own; ``listen`` hears where it stands, in the caller's loop.
+    """One training in a thread of its own; ``listen`` hears where it stands, in the caller's loop:
+    after steps, at most ten times a second, and whenever something was logged.
 
     Only one runs at a time in a process: two would share the random numbers, and the processor.
-
-    Args:
-        listen: called with a ``Progress`` after steps, at most ten times a second, and whenever
-            something was logged.
     """
 
     _running: Job | None = None
@@ -133,14 +117,13 @@ class Job:
         watcher = _Watcher(
             self.recipe, lambda progress: loop.call_soon_threadsafe(self.listen, progress)
         )
+        work = asyncio.ensure_future(asyncio.to_thread(self._work, watcher))
         try:
-            work = asyncio.ensure_future(asyncio.to_thread(self._work, watcher))
-            try:
-                return await asyncio.shield(work)
-            except asyncio.CancelledError:
-                self.stop()
-                await work
-                raise
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            self.stop()
+            await work
+            raise
         finally:
             Job._running = None
 
@@ -162,14 +145,17 @@ class _Watcher(TrainerCallback):
         self._best = float("-inf")
         self._spent, self._since, self._first, self._told = 0.0, 0.0, 0, 0.0
 
+    def _tell(self, **news: Any) -> None:
+        self.progress = replace(self.progress, **news)
+        self._report(self.progress)
+
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         checkpoints = Path(args.output_dir)
         self.path, self._first = checkpoints.parent, state.global_step
         rows = tuple(row for row in map(log_row, state.log_history) if _says(row))
-        self.progress = Progress(state.global_step, state.max_steps, rows)
+        self._tell(step=state.global_step, steps=state.max_steps, history=rows)
         if (checkpoints / BEST).is_dir():  # of before a stop
             self._best = max((row[DEV] for row in rows if DEV in row), default=self._best)
-        self._report(self.progress)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._since = time.perf_counter()
@@ -191,9 +177,7 @@ class _Watcher(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         row = log_row({**(logs or {}), "step": state.global_step})
         if _says(row):
-            history = (*self.progress.history, row)
-            self.progress = replace(self.progress, history=history)
-            self._report(self.progress)
+            self._tell(history=(*self.progress.history, row))
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any, **about: Any) -> None:
         score = metrics.get(f"eval_{DEV}")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 ADAPTER = "adapter"  # the folder of a run that holds the adapter alone
 BASE = "base.json"  # in that folder: the model that it was trained on
+MATRICES = "adapter_model.safetensors"  # in that folder, as peft writes it
 TEXT = "text_model."  # in a CLIP's names
 
 
@@ -37,16 +38,10 @@ def add_lora(model: SentenceTransformer, lora: Lora) -> None:
     """Freezes a model's weights and adds LoRA's matrices to its target layers.
 
     Raises:
-        EmbkitError: rank 0, or a target that the model has no layer for; it names those there are.
+        EmbkitError: a target that the model has no layer for; it names those there are.
     """
     from peft import LoraConfig
 
-    if lora.rank < 1:
-        raise EmbkitError(
-            "LoRA of rank 0 has nothing to train",
-            expected="a rank of 1 or more; without LoRA, every weight is trained",
-            hint="recipe.replace(lora_rank=4)",
-        )
     network = getattr(model[0], "auto_model", torch.nn.Identity())
     _layers(network, lora.targets, (torch.nn.Linear, torch.nn.Embedding))
     model.requires_grad_(False)  # layers after the pooling, too: an adapter keeps none of them
@@ -87,8 +82,7 @@ def _layers(network: Any, targets: tuple[str, ...], kinds: tuple[type, ...]) -> 
         found = {"auto": [name for name in linear if not re.fullmatch(OUTSIDE, name)]}
     missing = [target for target, names in found.items() if not names]
     if missing or not targets:
-        ends = tuple(sorted({name.rsplit(".", 1)[-1] for name in linear}))
-        known = sorted({name.rsplit(".", 1)[-1] for name in layers})
+        known, ends = (sorted({n.rsplit(".", 1)[-1] for n in names}) for names in (layers, linear))
         raise EmbkitError(
             f"the model has no linear layer or table named {', '.join(missing) or '(nothing)'!r}"
             if targets != AUTO
@@ -96,7 +90,7 @@ def _layers(network: Any, targets: tuple[str, ...], kinds: tuple[type, ...]) -> 
             expected=f"the ends of layers' names, such as: {', '.join(known)}; or 'auto'"
             if known
             else "a model of one transformer",
-            hint=f"recipe.replace({f'lora_targets={ends!r}' if ends else 'lora_rank=0'})",
+            hint=f"recipe.replace({f'lora_targets={tuple(ends)!r}' if ends else 'lora_rank=0'})",
         )
     return [name for name in layers if any(name in names for names in found.values())]
 
@@ -121,7 +115,7 @@ def load_matrices(model: SentenceTransformer, checkpoint: str | Path) -> None:
     from peft import set_peft_model_state_dict
     from safetensors.torch import load_file
 
-    saved = load_file(Path(checkpoint) / "adapter_model.safetensors")
+    saved = load_file(Path(checkpoint) / MATRICES)
     saved = {name.removeprefix("base_model.model."): matrix for name, matrix in saved.items()}
     set_peft_model_state_dict(model[0].auto_model, saved)
 
@@ -148,13 +142,27 @@ def merge_adapter(
     Raises:
         EmbkitError: the adapter was trained on another model, or is none.
     """
-    from peft import PeftModel
+    from peft import PeftModel, get_peft_model_state_dict
+    from safetensors import safe_open
 
     from ..models.loading import load_model
     from ..models.quantized import dequantize, load_quantized
 
-    adapter = Path(adapter)
-    known = _check_base(start, adapter)
+    def misfit(why: str) -> EmbkitError:
+        return EmbkitError(
+            f"the adapter {Path(adapter).name!r} does not fit {str(start)!r}: {why}",
+            expected="an adapter that was trained on this very model",
+            hint="look up `model` in the recipe of the adapter's run, and start from that",
+        )
+
+    known: dict[str, Any] = {}
+    try:
+        known = json.loads((Path(adapter) / BASE).read_text(encoding="utf-8"))
+        name, wanted = str(known["model"]), known["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        known = {}  # not written by embkit: only shapes can tell
+    if known and folder_fingerprint(resolve(start)) != wanted:
+        raise misfit(f"it was trained on the weights of {name!r}")
     model = dequantize(load_quantized(start)) if quantized else load_model(start, fp32=True)
     model.prompts |= known.get("prompts", {})
     model.max_seq_length = known.get("max_length", model.max_seq_length)
@@ -162,39 +170,13 @@ def merge_adapter(
         with warnings.catch_warnings():  # peft asks the model for a property of an older name
             warnings.simplefilter("ignore", FutureWarning)
             tuned = PeftModel.from_pretrained(model[0].auto_model, str(adapter))
-        _check_places(tuned, adapter)
+        # peft only warns of an adapter that has matrices for some of its layers
+        with safe_open(Path(adapter) / MATRICES, framework="pt") as file:
+            saved = set(file.keys())
+        places = set(get_peft_model_state_dict(tuned))
+        if saved != places:
+            raise ValueError(f"it has {len(saved)} matrices for {len(places)} places")
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise _misfit(start, adapter, str(error).splitlines()[0]) from error
+        raise misfit(str(error).splitlines()[0]) from error
     model[0].auto_model = tuned.merge_and_unload()
     return model
-
-
-def _check_base(start: str | Path, adapter: Path) -> dict[str, Any]:
-    try:
-        known = json.loads((adapter / BASE).read_text(encoding="utf-8"))
-        name, wanted = str(known["model"]), known["fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}  # not written by embkit: only shapes can tell
-    if folder_fingerprint(resolve(start)) != wanted:
-        raise _misfit(start, adapter, f"it was trained on the weights of {name!r}")
-    return known
-
-
-def _check_places(tuned: Any, adapter: Path) -> None:
-    """peft only warns of an adapter that has matrices for some of its layers."""
-    from peft import get_peft_model_state_dict
-    from safetensors import safe_open
-
-    with safe_open(adapter / "adapter_model.safetensors", framework="pt") as file:
-        saved = set(file.keys())
-    places = set(get_peft_model_state_dict(tuned))
-    if saved != places:
-        raise ValueError(f"it has {len(saved)} matrices for {len(places)} places")
-
-
-def _misfit(start: str | Path, adapter: Path, why: str) -> EmbkitError:
-    return EmbkitError(
-        f"the adapter {adapter.name!r} does not fit {str(start)!r}: {why}",
-        expected="an adapter that was trained on this very model",
-        hint="look up `model` in the recipe of the adapter's run, and start from that",
-    )

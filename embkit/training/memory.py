@@ -9,38 +9,33 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from .. import session
+from ..assets.catalogue import resolve
 from ..data import Domain
 from ..display import Shown, Table, facts
+from ..models.packing import efficient
+from ..models.quantized import scales
 from ..recipes.recipe import Recipe
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from .trainer import make_trainer, training_pairs
 
 MB = 1e6
 
 
 @dataclass(frozen=True, repr=False)
 class Footprint(Shown):
-    """Bytes that a training step holds.
-
-    Args:
-        label: the recipe's.
-        weights: the model's, trained or not.
-        gradients: of the trained weights.
-        optimizer: AdamW's two moments of every trained weight.
-        activations: what the forward pass of one batch keeps for the backward pass.
-        device_peak: a GPU's most memory during the step, as its allocator counts it; else None.
-    """
+    """Bytes that a training step of the recipe ``label`` holds."""
 
     label: str
-    weights: int
-    gradients: int
-    optimizer: int
-    activations: int
-    device_peak: int | None = None
+    weights: int  # the model's, trained or not
+    gradients: int  # of the trained weights
+    optimizer: int  # AdamW's two moments of every trained weight
+    activations: int  # what the forward pass of one batch keeps for the backward pass
+    device_peak: int | None = None  # a GPU's most memory in the step, as its allocator counts it
 
     @property
     def total(self) -> int:
@@ -62,21 +57,11 @@ class Footprint(Shown):
 
 
 def footprint(recipe: Recipe, domain: Domain) -> Footprint:
-    """Takes one training step of a recipe, throws it away, and says what it held.
-
-    Args:
-        domain: on what; the first batch of its training pairs is used.
+    """Takes one training step of a recipe on a domain's first batch, and says what it held.
 
     Raises:
         EmbkitError: as ``train``.
     """
-    import torch
-
-    from ..assets.catalogue import resolve
-    from ..models.packing import efficient
-    from ..models.quantized import scales
-    from .trainer import make_trainer, training_pairs
-
     # a trainer and its first batch
     session.quiet()
     pairs = training_pairs(recipe, domain)

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from sentence_transformers import SentenceTransformer
 
 from ..data import Domain
 from ..errors import EmbkitError
 from ..models.loading import as_model
 from .callbacks import dev_ndcg
 from .trials import DEV, Trials
-
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
 
 SHARES = (0.5, 0.6, 0.7, 0.8, 0.9)
 
@@ -34,14 +34,11 @@ def merge_weights(tuned: Any, start: Any, share: float = 0.5) -> SentenceTransfo
     Raises:
         EmbkitError: a share outside 0 to 1, or models of different shapes.
     """
-    import torch
-
     if not 0 <= share <= 1:
         raise EmbkitError(f"share={share}", expected="a number from 0 to 1", hint="share=0.5")
-    merged, other = _fresh(tuned), _fresh(start)
-    mine, theirs = merged.state_dict(), other.state_dict()
-    fits = mine.keys() == theirs.keys() and all(mine[n].shape == theirs[n].shape for n in mine)
-    if not fits:
+    merged = _fresh(tuned)
+    mine, theirs = merged.state_dict(), _fresh(start).state_dict()
+    if {n: w.shape for n, w in mine.items()} != {n: w.shape for n, w in theirs.items()}:
         raise EmbkitError(
             "the two models have different weights",
             expected="a model, and the one that it was fine-tuned from",
@@ -56,23 +53,16 @@ def merge_weights(tuned: Any, start: Any, share: float = 0.5) -> SentenceTransfo
 
 @dataclass(frozen=True, repr=False)
 class MergeChoice(Trials):
-    """Merged models of several shares, and what each scores on dev.
+    """Merged models of several shares, and what each scores on dev."""
 
-    Args:
-        dev: share of the tuned weights -> nDCG@10 on dev; 1 is the tuned model itself.
-        cost: nDCG@10 on dev that may be given up.
-    """
-
-    dev: dict[float, float]
-    cost: float
+    dev: dict[float, float]  # share of the tuned weights -> nDCG@10; 1 is the tuned model itself
+    cost: float  # nDCG@10 on dev that may be given up
 
     @property
     def rows(self) -> tuple[dict[str, Any], ...]:  # type: ignore[override]
         """One dict a share."""
-        least = self.dev[1.0] - self.cost
-        return tuple(
-            {"share": s, DEV: v, "within the cost": v >= least} for s, v in sorted(self.dev.items())
-        )
+        least, told = self.dev[1.0] - self.cost, sorted(self.dev.items())
+        return tuple({"share": s, DEV: v, "within the cost": v >= least} for s, v in told)
 
     @property
     def best(self) -> float:
@@ -85,21 +75,11 @@ class MergeChoice(Trials):
 
 
 def tune_share(
-    tuned: Any,
-    start: Any,
-    domain: Domain,
-    *,
-    shares: Sequence[float] = SHARES,
-    cost: float = 0.01,
+    tuned: Any, start: Any, domain: Domain, *, shares: Sequence[float] = SHARES, cost: float = 0.01
 ) -> MergeChoice:
-    """How far a tuned model can be merged with its start before dev loses more than a cost.
+    """How far a tuned model can be merged with its start before dev loses more than ``cost``.
 
-    Args:
-        tuned: as in ``merge_weights``.
-        start: likewise.
-        domain: whose dev split decides; the test splits choose nothing.
-        shares: of the tuned weights, each above 0 and below 1.
-        cost: nDCG@10 on dev that may be given up, 0 or more.
+    Both are as in ``merge_weights``; only the dev split is read.
 
     Raises:
         EmbkitError: no share, or one outside 0 to 1; a cost below 0.

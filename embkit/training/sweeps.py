@@ -29,17 +29,14 @@ RUNG = 0.25  # of the pairs: what a trial is first trained on
 class SweepResult(Trials):
     """What a sweep tried; the dev split alone was read.
 
-    Args:
-        fields: the settings that were searched.
-        rows: one dict a trial: its settings, ``small`` (dev nDCG@10 on a quarter of the pairs),
-            ``dev nDCG@10`` (on all; None where it was cut short), ``state``, ``seconds``.
-        file: where they are kept.
+    ``rows`` holds one dict a trial: its settings, ``small`` (dev nDCG@10 on a quarter of the
+    pairs), ``dev nDCG@10`` (on all; None where it was cut short), ``state``, ``seconds``.
     """
 
     recipe: Recipe
-    fields: tuple[str, ...]
+    fields: tuple[str, ...]  # those that were searched
     rows: tuple[dict[str, Any], ...]
-    file: Path
+    file: Path  # where they are kept
     caption = "small: dev nDCG@10 after a quarter of the pairs"
 
     @property
@@ -64,7 +61,6 @@ def sweep(
     *,
     trials: int = 10,
     name: str = "sweep",
-    seed: int = 0,
     stop: threading.Event | None = None,
     quiet: bool = False,
 ) -> SweepResult:
@@ -76,12 +72,10 @@ def sweep(
     is tried again first. Runs are kept as always.
 
     Args:
-        domain: on what; test splits are not read.
         space: field of the recipe -> a list of values, ``(low, high)``, or ``(low, high, "log")``,
             such as ``{"learning_rate": (1e-5, 1e-2, "log"), "batch_size": [64, 128]}``.
         trials: how many in all, earlier calls included.
         name: of the sweep; another space or recipe under one name is refused.
-        seed: of the search.
         stop: when set, the search ends after the step in hand, as in ``train``.
 
     Raises:
@@ -91,34 +85,47 @@ def sweep(
 
     Paper: Akiba et al., Optuna: a next-generation hyperparameter optimization framework, 2019.
     """
-    found = _library()
-    ranges = {field: _checked(recipe, field, given) for field, given in space.items()}
-    if not ranges or trials < 1:
+    try:
+        import optuna
+    except ImportError as error:
+        raise not_installed("optuna is not installed", "sweeps") from error
+    for field, given in space.items():
+        _check(recipe, field, given)
+    if not space or trials < 1:
         raise EmbkitError(
-            f"a sweep of {len(ranges)} fields with {trials} trials",
+            f"a sweep of {len(space)} fields with {trials} trials",
             expected="one field or more, and one trial or more",
             hint='ek.training.sweep(recipe, domain, {"learning_rate": (1e-5, 1e-2, "log")})',
         )
-    # what was tried before under this name
+    # what was tried before under this name; what a kill left running is first in the queue
     file = store(domain) / "sweeps" / f"{name}.journal"
     file.parent.mkdir(parents=True, exist_ok=True)
-    study = _study(found, file, seed)
-    _same_sweep(study, recipe, ranges, name)
-    _take_up_again(found, study)
+    study, states = _study(file), optuna.trial.TrialState
+    written = json.dumps([recipe.hash, {f: list(r) for f, r in space.items()}], sort_keys=True)
+    if study.user_attrs.get("what", written) != written:
+        raise EmbkitError(
+            f"the sweep {name!r} is there, with another recipe or other ranges",
+            expected="the same recipe and ranges as when it began",
+            hint=f"name={name + '-2'!r}",
+        )
+    study.set_user_attr("what", written)
+    for trial in study.get_trials(states=(states.RUNNING,)):
+        if trial.params:
+            study.enqueue_trial(trial.params)
+        study.tell(trial.number, state=states.FAIL)
 
     # the trials that are left: a quarter of the pairs, and all of them where that was no loss
-    pairs = recipe.max_pairs or len(collect(domain, recipe.pairs)[0])
-    few = max(2, int(pairs * RUNG))
+    few = max(2, int((recipe.max_pairs or len(collect(domain, recipe.pairs)[0])) * RUNG))
 
     def tried(trial: Any) -> float:
-        chosen = recipe.replace(**{f: _suggest(trial, f, r) for f, r in ranges.items()})
+        chosen = recipe.replace(**{f: _suggest(trial, f, r) for f, r in space.items()})
         try:
             small = train(chosen.replace(max_pairs=few), domain, stop=stop, quiet=quiet)
             trial.report(small.dev_score, step=few)
             trial.set_user_attr("small", small.dev_score)
             trial.set_user_attr("seconds", small.seconds)
             if trial.should_prune():
-                raise found.TrialPruned
+                raise optuna.TrialPruned
             run = train(chosen, domain, stop=stop, quiet=quiet)
         except KeyboardInterrupt:  # tried again by the next call
             study.enqueue_trial(trial.params)
@@ -126,34 +133,21 @@ def sweep(
         trial.set_user_attr("seconds", small.seconds + run.seconds)
         return run.dev_score
 
-    over = (found.trial.TrialState.COMPLETE, found.trial.TrialState.PRUNED)
+    over = (states.COMPLETE, states.PRUNED)
     left = trials - len(study.get_trials(states=over))
     if left > 0:
         study.optimize(tried, n_trials=left)
-    rows = [_row(trial, tuple(ranges)) for trial in study.get_trials(states=over)]
-    return SweepResult(recipe, tuple(ranges), tuple(rows), file)
+    rows = []
+    for trial in study.get_trials(states=over):
+        done = trial.state == states.COMPLETE
+        row = {f: _rounded(trial.params[f]) for f in space} | {"small": trial.user_attrs["small"]}
+        row |= {DEV: trial.value if done else None, "state": "finished" if done else "cut short"}
+        rows.append(row | {"seconds": trial.user_attrs["seconds"]})
+    return SweepResult(recipe, tuple(space), tuple(rows), file)
 
 
-def _row(trial: Any, fields: tuple[str, ...]) -> dict[str, Any]:
-    done = trial.state.name == "COMPLETE"
-    return {f: _rounded(trial.params[f]) for f in fields} | {
-        "small": trial.user_attrs["small"],
-        DEV: trial.value if done else None,
-        "state": "finished" if done else "cut short",
-        "seconds": trial.user_attrs["seconds"],
-    }
-
-
-def _library() -> Any:
-    try:
-        import optuna
-    except ImportError as error:
-        raise not_installed("optuna is not installed", "sweeps") from error
-    return optuna
-
-
-def _checked(recipe: Recipe, field: str, given: Range) -> Range:
-    """A range whose every value the recipe takes."""
+def _check(recipe: Recipe, field: str, given: Range) -> None:
+    """Refuses a range that is none, or that has a value which the recipe does not take."""
     if field not in FIELDS:
         raise unknown("recipe field", field, FIELDS)
     span = isinstance(given, tuple) and len(given) in (2, 3) and (given[2:] in ((), ("log",)))
@@ -165,7 +159,6 @@ def _checked(recipe: Recipe, field: str, given: Range) -> Range:
         )
     for value in given[:2] if span else given:
         recipe.replace(**{field: value})
-    return given
 
 
 def _suggest(trial: Any, field: str, given: Range) -> Any:
@@ -176,43 +169,26 @@ def _suggest(trial: Any, field: str, given: Range) -> Any:
     return _rounded(pick(field, given[0], given[1], log=given[-1] == "log"))
 
 
-def _study(found: Any, file: Path, seed: int) -> optuna.Study:
+def _study(file: Path) -> optuna.Study:
+    """The study that a file keeps."""
+    import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
-    found.logging.set_verbosity(found.logging.ERROR)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = JournalStorage(JournalFileBackend(str(file)))
-    made = len(storage.get_all_studies())
-    done = storage.get_n_trials(storage.get_all_studies()[0]._study_id) if made else 0
-    return found.create_study(
+    made = storage.get_all_studies()
+    return optuna.create_study(
         study_name="sweep",
         storage=storage,
         load_if_exists=True,
         direction="maximize",
-        # a resumed search must not draw again what it drew before
-        sampler=found.samplers.TPESampler(seed=seed + done),
-        pruner=found.pruners.MedianPruner(n_startup_trials=3),
+        # a search that goes on must not draw again what it drew before
+        sampler=optuna.samplers.TPESampler(
+            seed=sum(storage.get_n_trials(s._study_id) for s in made)
+        ),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=3),
     )
-
-
-def _same_sweep(study: Any, recipe: Recipe, ranges: Mapping[str, Range], name: str) -> None:
-    written = json.dumps([recipe.hash, {f: list(r) for f, r in ranges.items()}], sort_keys=True)
-    if study.user_attrs.get("what", written) != written:
-        raise EmbkitError(
-            f"the sweep {name!r} is there, with another recipe or other ranges",
-            expected="the same recipe and ranges as when it began",
-            hint=f"name={name + '-2'!r}",
-        )
-    study.set_user_attr("what", written)
-
-
-def _take_up_again(found: Any, study: Any) -> None:
-    """What a kill left running is marked as failed, and put first in the queue."""
-    states = found.trial.TrialState
-    for trial in study.get_trials(states=(states.RUNNING,)):
-        if trial.params:
-            study.enqueue_trial(trial.params)
-        study.tell(trial.number, state=states.FAIL)
 
 
 def _rounded(value: Any) -> Any:

@@ -11,33 +11,32 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from sentence_transformers import SentenceTransformer
+from sentence_transformers import SentenceTransformerTrainer as Trainer
+from sentence_transformers import SentenceTransformerTrainingArguments as Arguments
+from transformers.trainer_callback import PrinterCallback
 
 from .. import session
+from ..assets.catalogue import folder_fingerprint, resolve
 from ..data import Domain
+from ..distributed import check_recipe, ignore_unused, team
 from ..errors import EmbkitError
 from ..files import made_once, replace_folder, write_atomic
+from ..losses import batches, corpus
+from ..models import layers, loading, packing, quantized
 from ..models.vectors import check_prompt, prompt_of
 from ..pairs.pairs import TrainingPairs, batch_sampler, make_pairs, shared_sampler, source_hash
 from ..recipes.recipe import Recipe
 from ..recipes.script import stock_script
 from ..recipes.settings import WIDE, trainer_arguments
 from ..runs import RECORD, Run, save_record, store
+from . import lora as adapters
+from .callbacks import DevScore, Watch
 from .distillation import teach, teaching_hash
-from .lora import (
-    ADAPTER,
-    add_lora,
-    load_matrices,
-    make_optimizer,
-    merge_adapter,
-    merge_text_lora,
-    record_base,
-)
-
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
+from .losses import make_loss
 
 DEV = "dev_ndcg@10"  # in a run's history
 LOGGED = ("step", "epoch", "loss", "learning_rate", "grad_norm", DEV)
@@ -67,15 +66,12 @@ def train(
         domain: on what; only its ``train`` and ``dev`` splits are read.
         stop: when set, training stops after the step in hand, saves, and raises
             KeyboardInterrupt; the next call goes on from there.
-        callbacks: transformers' ``TrainerCallback`` objects that want to hear of every step.
+        callbacks: transformers' ``TrainerCallback`` objects.
 
     Raises:
         EmbkitError: the model cannot be had, or the store cannot be written.
         KeyboardInterrupt: stopped by ``stop`` or by the keyboard.
     """
-    from ..assets.catalogue import folder_fingerprint, resolve
-    from ..distributed import check_recipe, team
-
     members = team()
     check_recipe(recipe.approach, recipe.batch_size, members)
     folder = resolve(recipe.model)
@@ -90,8 +86,8 @@ def train(
     try:
         with made_once(path, RECORD) if members.first else contextlib.nullcontext(True) as todo:
             if members.tell(todo):
-                stop = stop or threading.Event()
-                _train(recipe, domain, folder, path, stop, quiet, callbacks)
+                watch = Watch(path, recipe.label, stop, quiet=quiet or not members.first)
+                _train(recipe, domain, folder, path, watch, callbacks)
         return Run.load(path)
     except Exception as error:  # safetensors and torch.save say it in errors of their own
         full = path.exists() and shutil.disk_usage(path).free < 2**20
@@ -130,41 +126,24 @@ def _check_room(model: SentenceTransformer, path: Path) -> None:
 
 
 def _train(
-    recipe: Recipe,
-    domain: Domain,
-    folder: Path,
-    path: Path,
-    stop: threading.Event,
-    quiet: bool,
-    callbacks: Sequence[Any],
+    recipe: Recipe, domain: Domain, folder: Path, path: Path, watch: Watch, more: Sequence[Any]
 ) -> None:
-    from ..distributed import team
-    from ..models.packing import efficient
-    from .callbacks import DevScore, Watch
-
     # the pairs, and what the stand-alone script reads
     session.quiet()
-    members = team()
+    members, checkpoints = team(), path / "checkpoints"
     pairs = training_pairs(recipe, domain)
     if members.first:
         _for_the_script(recipe, pairs, path)
 
     # the trainer: checkpoints twice an epoch, dev after each
     steps = -(-len(pairs) // recipe.batch_size)
-    watch = Watch(
-        path,
-        total=steps * recipe.epochs,
-        stop=stop,
-        quiet=quiet or not members.first,
-        label=recipe.label,
-    )
     trainer = make_trainer(
         recipe,
         folder,
         pairs,
-        path / "checkpoints",
+        checkpoints,
         evaluator=DevScore(domain),
-        callbacks=[watch, *callbacks],
+        callbacks=[watch, *more],
         **session.precision_flags(),
         eval_strategy="epoch",
         save_strategy="no" if recipe.clip.lora else "steps",  # towers with LoRA begin again
@@ -176,32 +155,29 @@ def _train(
     # the training itself
     if members.first:
         _check_room(trainer.model, path)
-    with efficient(trainer.model), watch:
+    with packing.efficient(trainer.model), watch:
         if recipe.trained_parts == "none":  # the start is the result
             trainer.evaluate()
         else:
-            last = _last_checkpoint(path / "checkpoints", documents=pairs.corpus_labels)
+            last = _last_checkpoint(checkpoints, documents=pairs.corpus_labels)
             trainer.train(resume_from_checkpoint=last)
-    if stop.is_set():
+    if watch.stop.is_set():
         raise KeyboardInterrupt("training stopped; ek.train(recipe, domain) goes on from here")
 
     # what is kept: the first process writes it, the others wait
     if members.first:
         record = _record(recipe, domain, pairs, trainer, watch)
-        if members.size > 1:
-            record["processes"] = members.size
+        record |= {"processes": members.size} if members.size > 1 else {}
         _save_model(recipe, trainer.model, folder, path)
         save_record(path, record)
-        shutil.rmtree(path / "checkpoints", ignore_errors=True)
+        shutil.rmtree(checkpoints, ignore_errors=True)
     members.wait()
 
 
 def _record(
-    recipe: Recipe, domain: Domain, pairs: TrainingPairs, trainer: Any, watch: Any
+    recipe: Recipe, domain: Domain, pairs: TrainingPairs, trainer: Trainer, watch: Watch
 ) -> dict[str, Any]:
     """What ``run.json`` holds."""
-    from ..models.packing import engine
-
     history = [log_row(row) for row in trainer.state.log_history]
     weights = list(trainer.model.parameters())
     return {
@@ -219,7 +195,7 @@ def _record(
         "trainable_params": sum(p.numel() for p in weights if p.requires_grad),
         "total_params": sum(p.numel() for p in weights),
         "dim": trainer.model.get_embedding_dimension(),
-        "engine": engine(trainer.model) if trainer.model.device.type == "cpu" else "plain",
+        "engine": packing.engine(trainer.model) if trainer.model.device.type == "cpu" else "plain",
         "prompts": {k: p for k in ("query", "document") if (p := prompt_of(trainer.model, k))},
         "batches_cut_at": trainer.data_collator.max_length,  # tokens; None: the model's window
         "dev_score": [row[DEV] for row in history if DEV in row][-1],
@@ -234,8 +210,8 @@ def _for_the_script(recipe: Recipe, pairs: TrainingPairs, path: Path) -> None:
         rows = ({"document": text} for text in pairs.domain.corpus.values())
         lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
         write_atomic(path / "documents.jsonl", "".join(lines))
-    arrays: dict[str, Any] = dict(pairs.taught.arrays) if pairs.taught else {}
-    if arrays:
+    if pairs.taught and pairs.taught.arrays:
+        arrays: dict[str, Any] = dict(pairs.taught.arrays)
         write_atomic(path / "teacher.npz", lambda stream: np.savez(stream, **arrays))
     if recipe.approach != "clip":
         write_atomic(path / "script.py", stock_script(recipe))
@@ -250,38 +226,27 @@ def make_trainer(
     evaluator: Any = None,
     callbacks: Sequence[Any] = (),
     **arguments: Any,
-) -> SentenceTransformerTrainer:
+) -> Trainer:
     """sentence-transformers' trainer, with its model seeded, loaded and set as the recipe says.
 
     Args:
         folder: the model to start from: a name or a folder.
-        pairs: what to train on.
         output: the folder for checkpoints.
         evaluator: of the trainer's own evaluations.
-        callbacks: more callbacks.
         arguments: more training arguments: how to log, save, evaluate, compute.
     """
-    from sentence_transformers import SentenceTransformerTrainer as Trainer
-    from sentence_transformers import SentenceTransformerTrainingArguments as Arguments
-    from transformers.trainer_callback import PrinterCallback
-
-    from ..distributed import ignore_unused, team
-    from ..losses.batches import padded
-    from ..losses.corpus import KeptDocuments
-    from ..models.layers import keep_layers
-    from ..models.loading import load_model
-    from ..models.packing import embed, routed, set_dropout
-    from ..models.quantized import load_quantized
     from .clip import prepare
-    from .losses import make_loss
 
     # the model, as the recipe sets it
     part, lora = recipe.trainer, recipe.lora
     session.seed_everything(part.seed)
-    model = load_quantized(folder) if lora.four_bits else load_model(folder, fp32=True)
-    keep_layers(model, part.layers)
+    if lora.four_bits:
+        model = quantized.load_quantized(folder)
+    else:
+        model = loading.load_model(folder, fp32=True)
+    layers.keep_layers(model, part.layers)
     model.prompts |= part.prompts
-    set_dropout(model, part.dropout)
+    packing.set_dropout(model, part.dropout)
     if part.max_length is not None:
         try:
             model.max_seq_length = part.max_length
@@ -292,94 +257,82 @@ def make_trainer(
                 hint="recipe.replace(max_length=None)",
             ) from error
     asked, shown = prompt_of(model, "query"), prompt_of(model, "document")
-    for prompt in (asked, shown):
-        check_prompt(model, prompt)
-    arguments["prompts"] = part.by_column(asked, shown)
-    if routed(model):
-        arguments["router_mapping"] = part.by_column("query", "document")
+    check_prompt(model, asked)
+    check_prompt(model, shown)
     clip = recipe.clip if recipe.approach == "clip" else None
     if clip:
         prepare(model, clip, lora, pairs)
     elif lora.rank:
-        add_lora(model, lora)
-    if team().size > 1:
+        adapters.add_lora(model, lora)
+
+    # the arguments that decide the model, and those that were given
+    arguments |= trainer_arguments(part, clip, len(pairs))
+    arguments |= {"prompts": part.by_column(asked, shown), "batch_sampler": batch_sampler(pairs)}
+    if packing.routed(model):
+        arguments["router_mapping"] = part.by_column("query", "document")
+    if (size := team().size) > 1:  # the batch is that of all processes together
         ignore_unused(model)
+        arguments |= {
+            "ddp_find_unused_parameters": False,
+            "batch_sampler": shared_sampler(pairs, part.batch_size, size),
+            "per_device_train_batch_size": part.batch_size // size,
+        }
 
     # the loss; over the whole corpus, with documents that are encoded anew
     loss = make_loss(recipe.loss, model, pairs.taught.arrays if pairs.taught else None)
     if pairs.corpus_labels:
         documents = list(pairs.domain.corpus.values())
         steps = -(-len(pairs) // part.batch_size)
-        kept = KeptDocuments(
+        kept = corpus.KeptDocuments(
             getattr(loss, "loss", loss),  # within MatryoshkaLoss, the inner one
-            lambda: embed(model, documents, prompt=shown, task="document").clone(),
-            every=max(1, steps // recipe.loss.corpus_refresh),
+            lambda: packing.embed(model, documents, prompt=shown, task="document").clone(),
+            every=max(1, steps // recipe.corpus_refresh),
         )
         callbacks = [*callbacks, kept]
 
     # the library's own trainer
     data = pairs.dataset()
+    on_cpu = model.device.type == "cpu"
+    arguments |= {"output_dir": str(output), "report_to": "none", "disable_tqdm": True}
     trainer = Trainer(
         model=model,
-        args=Arguments(
-            output_dir=str(output),
-            **trainer_arguments(part, clip, len(pairs)) | _batches(part.batch_size, pairs),
-            **arguments,
-            use_cpu=model.device.type == "cpu",
-            report_to="none",
-            disable_tqdm=True,
-        ),
-        train_dataset=data.with_transform(padded) if pairs.labelled else data,
+        args=Arguments(**arguments, use_cpu=on_cpu),
+        train_dataset=data.with_transform(batches.padded) if pairs.labelled else data,
         loss=loss,
         evaluator=evaluator,
         callbacks=list(callbacks),
-        optimizers=(make_optimizer(model, lora), None),
+        optimizers=(adapters.make_optimizer(model, lora), None),
     )
     trainer.remove_callback(PrinterCallback)
     window = model.max_seq_length or WIDE + 1
-    if part.max_length is None and WIDE < window < math.inf and not routed(model):
+    if part.max_length is None and WIDE < window < math.inf and not packing.routed(model):
         trainer.data_collator.max_length = WIDE
     if lora.four_bits:
-        trainer._load_from_checkpoint = lambda folder: load_matrices(model, folder)
+        trainer._load_from_checkpoint = lambda folder: adapters.load_matrices(model, folder)
     return trainer
-
-
-def _batches(batch_size: int, pairs: TrainingPairs) -> dict[str, Any]:
-    """How batches are made, and divided where several processes train."""
-    from ..distributed import team
-
-    size = team().size
-    if size == 1:
-        return {"batch_sampler": batch_sampler(pairs)}
-    return {
-        "ddp_find_unused_parameters": False,
-        "batch_sampler": shared_sampler(pairs, batch_size, size),
-        "per_device_train_batch_size": batch_size // size,
-    }
 
 
 def _save_model(recipe: Recipe, model: SentenceTransformer, start: Path, path: Path) -> None:
     """The plain model's folder, and an adapter's own."""
     if recipe.clip.lora:
-        merge_text_lora(model)
+        adapters.merge_text_lora(model)
     elif recipe.lora_rank:
-        replace_folder(path / ADAPTER, model.save_pretrained)  # this writes the adapter alone
-        record_base(path / ADAPTER, recipe.model, start, model)
-        model = merge_adapter(start, path / ADAPTER, quantized=recipe.lora.four_bits)
+        apart = path / adapters.ADAPTER
+        replace_folder(apart, model.save_pretrained)  # this writes the adapter alone
+        adapters.record_base(apart, recipe.model, start, model)
+        model = adapters.merge_adapter(start, apart, quantized=recipe.lora.four_bits)
     replace_folder(path / "model", model.save_pretrained)
 
 
 def _last_checkpoint(folder: Path, documents: bool = False) -> str | None:
     """The newest whole checkpoint, with ``documents`` one that has the corpus' vectors beside it;
     what a kill cut off in the middle of writing is removed."""
-    from ..losses.corpus import KeptDocuments
-
     whole = []
     for checkpoint in folder.glob("checkpoint-*"):
         try:  # the trainer writes its state last
             step = json.loads((checkpoint / "trainer_state.json").read_text())["global_step"]
             if documents:
-                KeptDocuments.file(folder, step).stat()
+                corpus.KeptDocuments.file(folder, step).stat()
             whole.append((step, str(checkpoint)))
         except (OSError, ValueError, KeyError):
             shutil.rmtree(checkpoint, ignore_errors=True)

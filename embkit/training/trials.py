@@ -15,19 +15,15 @@ from .trainer import train
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
 
 DEV = "dev nDCG@10"
 DIGITS = {DEV: ".3f", "small": ".3f", "seconds": ".0f"}  # of a column; others: four in all
 
 
 class Trials(Shown):
-    """Trials that the dev split alone chooses among; each has a setting or several.
+    """Trials that the dev split alone chooses among; each has a setting or several."""
 
-    ``rows`` holds one dict a trial: its settings and ``dev nDCG@10``, None where it was cut short.
-    """
-
-    rows: tuple[dict[str, Any], ...]
+    rows: tuple[dict[str, Any], ...]  # a trial's settings and DEV, None where it was cut short
     caption = ""
 
     @property
@@ -51,12 +47,6 @@ class Trials(Shown):
         import pandas as pd
 
         return pd.DataFrame(self.rows).sort_values(DEV, ascending=False)
-
-    def plot(self, x: str, color: str | None = None) -> Figure:
-        """One setting against the dev score, another as colour: ``plots.trials``."""
-        from ..plots import trials
-
-        return trials(self.rows, x, color)
 
     def table(self) -> Table:
         """The trials, the best one marked."""
@@ -85,14 +75,8 @@ class GridResult(Trials):
     @property
     def rows(self) -> tuple[dict[str, Any], ...]:  # type: ignore[override]
         """One dict a value: the value, its dev score, the seconds it took."""
-        return tuple(
-            {
-                self.field: getattr(run.recipe, self.field),
-                DEV: run.dev_score,
-                "seconds": run.seconds,
-            }
-            for run in self.runs
-        )
+        tried = [(getattr(run.recipe, self.field), run) for run in self.runs]
+        return tuple({self.field: v, DEV: r.dev_score, "seconds": r.seconds} for v, r in tried)
 
     @property
     def best_run(self) -> Run:

@@ -162,11 +162,6 @@ def test_a_model_without_linear_layers_is_refused_in_one_sentence(tmp_path):
         assert "lora_rank=0" in caught.value.hint
 
 
-def test_rank_0_has_nothing_to_train(tiny_model):
-    with pytest.raises(EmbkitError, match="rank 0"):
-        lora.add_lora(fresh(tiny_model), Recipe().lora)
-
-
 # -- an adapter for another base --
 
 
