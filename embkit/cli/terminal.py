@@ -151,6 +151,7 @@ def subject(domain: Domain, what: str) -> Any:
         EmbkitError: there is no such run or model, or several.
     """
     from ..assets.catalogue import names
+    from ..assets.hub import is_id
     from ..runs import RECORD, Run, finished
 
     if what == "bm25" or what in names():
@@ -171,7 +172,7 @@ def subject(domain: Domain, what: str) -> Any:
             expected="the beginning of one run's name",
             hint=found[-1].path.name,
         )
-    if what.count("/") == 1 and not what.startswith((".", "/", "~")):
+    if is_id(what):
         return what  # a hub id; evaluate() says what is wrong with it
     raise unknown("run or model", what, ["bm25", *names(), *(run.path.name for run in runs)])
 

@@ -181,6 +181,7 @@ def stock_script(recipe: Any, *, on: str | None = None, precision: str | None = 
     four = ", 'quantization_config': four_bits"
     whole = f"{device}, model_kwargs={FP32!r}"
     start = f"{whole[:-1]}{four * four_bits}}}"
+    start = "".join(_named(recipe.model).partition(", revision=")[1:]) + start
     return SCRIPT.format(
         model=recipe.model,
         device=start,
@@ -249,11 +250,16 @@ def _loss(part: Loss, device: str) -> str:
     own = part.approach in OWN
     written = ["model"]
     for key, value in given.items():
-        other = isinstance(value, Other) and f"SentenceTransformer({value.model!r}{device})"
+        other = isinstance(value, Other) and f"SentenceTransformer({_named(value.model)}{device})"
         written.append(f"{key}={other or repr(value)}")
     loss = f"{'' if own else 'losses.'}{name}({', '.join(written)})"
     sizes = HALVINGS if part.matryoshka == AUTO else list(part.matryoshka)
     return f"losses.MatryoshkaLoss(model, {loss}, {sizes})" if sizes else loss
+
+
+def _named(model: str) -> str:
+    """A model's name as an argument, and the revision behind a hub id's ``@`` as another."""
+    return re.sub(r"^'(\w[\w.-]*/\w[\w.-]*)@(\S+)'$", r"'\1', revision='\2'", repr(model))
 
 
 def _classes(module: Any, names: tuple[str, ...]) -> str:

@@ -78,8 +78,7 @@ def train(
 
     members = team()
     check_recipe(recipe.approach, recipe.batch_size, members)
-    folder = resolve(recipe.model)
-    models = [folder, *map(resolve, recipe.beside)]
+    models = [resolve(name) for name in (recipe.model, *recipe.beside)]
     data = "".join(map(folder_fingerprint, models)) + source_hash(domain, recipe.pairs)
     data += session.precision()
     if recipe.teaching.on:
@@ -91,7 +90,7 @@ def train(
         with made_once(path, RECORD) if members.first else contextlib.nullcontext(True) as todo:
             if members.tell(todo):
                 stop = stop or threading.Event()
-                _train(recipe, domain, folder, path, stop, quiet, callbacks)
+                _train(recipe, domain, models, path, stop, quiet, callbacks)
         return Run.load(path)
     except Exception as error:  # safetensors and torch.save say it in errors of their own
         full = path.exists() and shutil.disk_usage(path).free < 2**20
@@ -132,7 +131,7 @@ def _check_room(model: SentenceTransformer, path: Path) -> None:
 def _train(
     recipe: Recipe,
     domain: Domain,
-    folder: Path,
+    models: Sequence[Path],
     path: Path,
     stop: threading.Event,
     quiet: bool,
@@ -160,7 +159,7 @@ def _train(
     )
     trainer = make_trainer(
         recipe,
-        folder,
+        models[0],
         pairs,
         path / "checkpoints",
         evaluator=DevScore(domain),
@@ -188,9 +187,11 @@ def _train(
     # what is kept: the first process writes it, the others wait
     if members.first:
         record = _record(recipe, domain, pairs, trainer, watch)
+        named = zip((recipe.model, *recipe.beside), models, strict=True)
+        record["commits"] = {n: f.name for n, f in named if f.parent.name == "snapshots"}  # hub's
         if members.size > 1:
             record["processes"] = members.size
-        _save_model(recipe, trainer.model, folder, path)
+        _save_model(recipe, trainer.model, models[0], path)
         save_record(path, record)
         shutil.rmtree(path / "checkpoints", ignore_errors=True)
     members.wait()

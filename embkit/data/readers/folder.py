@@ -51,7 +51,9 @@ def load(
         if not isinstance(source, str | os.PathLike):
             data = hub.mapping(source)
         elif path is None and is_hub_id(source):
-            data, where = hub.from_hub(str(source), subset), f"the hub: {source}"
+            data = hub.from_hub(str(source), subset)
+            part = next(iter(data.values())).info.config_name or "default"
+            where = f"the hub: {source}" + f", {part}" * (part != "default")
         elif path is None:
             raise EmbkitError(
                 f"no file or folder {str(source)!r}",

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ...assets.hub import refusal
 from ...errors import EmbkitError
 from ..domain import normalise
 from . import beir, parsing
@@ -43,14 +44,27 @@ def saved(path: Path) -> dict[str, Any]:
 
 def from_hub(name: str, subset: str | None) -> dict[str, Any]:
     import datasets
+    from huggingface_hub import HfApi, constants
 
+    closed, refused, offline = False, None, datasets.config.HF_HUB_OFFLINE
     try:
-        data = mapping(datasets.load_dataset(name, subset))
+        closed = bool(HfApi().dataset_info(name, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT).gated)
+    except Exception as error:  # the cache, at once: datasets itself would ask again for minutes
+        refused, datasets.config.HF_HUB_OFFLINE = error, True
+    try:
+        try:  # datasets does not know which one of its cache is the default
+            data = mapping(datasets.load_dataset(name, subset or (refused and "default")))
+        except Exception:
+            if subset or not refused:
+                raise
+            data = mapping(datasets.load_dataset(name, None))
         if any(_judges(part) for part in data.values()) and not {"corpus", "queries"} <= set(data):
             for kind in ("corpus", "queries"):  # as MTEB lays its data sets out
                 (data[kind],) = datasets.load_dataset(name, kind).values()
         return data
     except Exception as error:  # offline, no such data set, no such configuration
+        if said := refusal("dataset", name, refused, ["icd10cm"], closed):
+            raise said from error
         why = " ".join(str(error).split("\n")[:2]).strip() or type(error).__name__
         raise EmbkitError(
             f"no folder {name!r} here, and the hub's data set of that name cannot be had: {why}",
@@ -58,6 +72,8 @@ def from_hub(name: str, subset: str | None) -> dict[str, Any]:
             hint="where there is a network: datasets.load_dataset(...).save_to_disk(folder), then "
             "load_domain(folder); subset='…' picks a configuration",
         ) from error
+    finally:
+        datasets.config.HF_HUB_OFFLINE = offline
 
 
 def _judges(data: Any) -> bool:
