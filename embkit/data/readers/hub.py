@@ -66,6 +66,8 @@ def from_hub(name: str, subset: str | None) -> dict[str, Any]:
         if said := refusal("dataset", name, refused, ["icd10cm"], closed):
             raise said from error
         why = " ".join(str(error).split("\n")[:2]).strip() or type(error).__name__
+        if refused:
+            why += f" ({(str(refused) or repr(refused)).splitlines()[0]})"
         raise EmbkitError(
             f"no folder {name!r} here, and the hub's data set of that name cannot be had: {why}",
             expected="a folder, or a data set that the hub or its cache on this machine has",
