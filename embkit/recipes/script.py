@@ -172,6 +172,7 @@ def stock_script(recipe: Any, *, on: str | None = None, precision: str | None = 
         arguments["warmup_steps"] = f"{trainer.warmup_ratio!r} if {several} else 0.0"
     whole = ', device="cpu"' * (on == "cpu") + f", model_kwargs={settings.FP32!r}"
     four_bits = f"{whole[:-1]}, 'quantization_config': four_bits}}"
+    revision = "".join(_named(recipe.model).partition(", revision=")[1:])
     steps = f"-(-len(data) // {trainer.batch_size})"
 
     return _template().render(
@@ -189,7 +190,7 @@ def stock_script(recipe: Any, *, on: str | None = None, precision: str | None = 
         keys="data.with_transform(Apart(data))" if apart else "data",
         classes=_classes(corpus_losses, own) + _classes(batches, helpers),
         pruning="\n\n\n".join(map(inspect.getsource, functions)),
-        loaded=four_bits if lora.four_bits else whole,
+        loaded=revision + (four_bits if lora.four_bits else whole),
         loss=_loss(recipe.loss, whole),
         inner="loss.loss" if recipe.matryoshka else "loss",
         every=f"max(1, {steps} // {recipe.corpus_refresh})",
@@ -215,11 +216,16 @@ def _loss(part: Loss, loaded: str) -> str:
     name, given = settings.loss_settings(part)
     written = {key: repr(value) for key, value in given.items()}
     if "guide" in given:
-        written["guide"] = f"SentenceTransformer({given['guide']!r}{loaded})"
+        written["guide"] = f"SentenceTransformer({_named(given['guide'])}{loaded})"
     arguments = ", ".join(["model", *(f"{key}={value}" for key, value in written.items())])
     loss = f"{'' if part.approach in OWN else 'losses.'}{name}({arguments})"
     sizes = settings.HALVINGS if part.matryoshka == AUTO else list(part.matryoshka)
     return f"losses.MatryoshkaLoss(model, {loss}, {sizes})" if sizes else loss
+
+
+def _named(model: str) -> str:
+    """A model's name as an argument, and the revision behind a hub id's ``@`` as another."""
+    return re.sub(r"^'(\w[\w.-]*/\w[\w.-]*)@(\S+)'$", r"'\1', revision='\2'", repr(model))
 
 
 def _classes(module: Any, names: Sequence[str]) -> str:

@@ -74,8 +74,7 @@ def train(
     """
     members = team()
     check_recipe(recipe.approach, recipe.batch_size, members)
-    folder = resolve(recipe.model)
-    models = [folder, *map(resolve, recipe.beside)]
+    models = [resolve(name) for name in (recipe.model, *recipe.beside)]
     data = "".join(map(folder_fingerprint, models)) + source_hash(domain, recipe.pairs)
     data += session.precision()
     if recipe.teaching.on:
@@ -87,7 +86,7 @@ def train(
         with made_once(path, RECORD) if members.first else contextlib.nullcontext(True) as todo:
             if members.tell(todo):
                 watch = Watch(path, recipe.label, stop, quiet=quiet or not members.first)
-                _train(recipe, domain, folder, path, watch, callbacks)
+                _train(recipe, domain, models, path, watch, callbacks)
         return Run.load(path)
     except Exception as error:  # safetensors and torch.save say it in errors of their own
         full = path.exists() and shutil.disk_usage(path).free < 2**20
@@ -126,7 +125,12 @@ def _check_room(model: SentenceTransformer, path: Path) -> None:
 
 
 def _train(
-    recipe: Recipe, domain: Domain, folder: Path, path: Path, watch: Watch, more: Sequence[Any]
+    recipe: Recipe,
+    domain: Domain,
+    models: Sequence[Path],
+    path: Path,
+    watch: Watch,
+    more: Sequence[Any],
 ) -> None:
     # the pairs, and what the stand-alone script reads
     session.quiet()
@@ -139,7 +143,7 @@ def _train(
     steps = -(-len(pairs) // recipe.batch_size)
     trainer = make_trainer(
         recipe,
-        folder,
+        models[0],
         pairs,
         checkpoints,
         evaluator=DevScore(domain),
@@ -168,7 +172,9 @@ def _train(
     if members.first:
         record = _record(recipe, domain, pairs, trainer, watch)
         record |= {"processes": members.size} if members.size > 1 else {}
-        _save_model(recipe, trainer.model, folder, path)
+        named = zip((recipe.model, *recipe.beside), models, strict=True)
+        record["commits"] = {n: f.name for n, f in named if f.parent.name == "snapshots"}  # hub's
+        _save_model(recipe, trainer.model, models[0], path)
         save_record(path, record)
         shutil.rmtree(checkpoints, ignore_errors=True)
     members.wait()

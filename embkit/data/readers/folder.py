@@ -15,6 +15,7 @@ from statistics import median
 from typing import Any
 
 from ... import session
+from ...assets.hub import refusal
 from ...errors import EmbkitError
 from ..domain import Domain, normalise, right_documents
 from ..splits import divide, smoke
@@ -49,7 +50,9 @@ def load(
         if not named:
             data = _mapping(source)
         elif path is None and is_hub_id(source):
-            data, where = _from_hub(str(source), subset), f"the hub: {source}"
+            data = _from_hub(str(source), subset)
+            part = next(iter(data.values())).info.config_name or "default"
+            where = f"the hub: {source}" + f", {part}" * (part != "default")
         elif path is None:
             raise EmbkitError(
                 f"no file or folder {str(source)!r}",
@@ -201,21 +204,38 @@ def _saved(path: Path) -> dict[str, Any]:
 
 def _from_hub(name: str, subset: str | None) -> dict[str, Any]:
     import datasets
+    from huggingface_hub import HfApi, constants
 
+    closed, refused, offline = False, None, datasets.config.HF_HUB_OFFLINE
     try:
-        data = _mapping(datasets.load_dataset(name, subset))
+        closed = bool(HfApi().dataset_info(name, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT).gated)
+    except Exception as error:  # the cache, at once: datasets itself would ask again for minutes
+        refused, datasets.config.HF_HUB_OFFLINE = error, True
+    try:
+        try:  # datasets does not know which one of its cache is the default
+            data = _mapping(datasets.load_dataset(name, subset or (refused and "default")))
+        except Exception:
+            if subset or not refused:
+                raise
+            data = _mapping(datasets.load_dataset(name, None))
         if any(map(_judges, data.values())) and not {"corpus", "queries"} <= set(data):
             for kind in ("corpus", "queries"):  # as MTEB lays its data sets out
                 (data[kind],) = datasets.load_dataset(name, kind).values()
         return data
     except Exception as error:  # offline, no such data set, no such configuration
+        if said := refusal("dataset", name, refused, ["icd10cm"], closed):
+            raise said from error
         why = " ".join(str(error).split("\n")[:2]).strip() or type(error).__name__
+        if refused:
+            why += f" ({(str(refused) or repr(refused)).splitlines()[0]})"
         raise EmbkitError(
             f"no folder {name!r} here, and the hub's data set of that name cannot be had: {why}",
             expected="a folder, or a data set that the hub or its cache on this machine has",
             hint="where there is a network: datasets.load_dataset(...).save_to_disk(folder), then "
             "load_domain(folder); subset='…' picks a configuration",
         ) from error
+    finally:
+        datasets.config.HF_HUB_OFFLINE = offline
 
 
 def _judges(data: Any) -> bool:
