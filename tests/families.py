@@ -151,7 +151,7 @@ GPT2 = {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 128}
 FEW_HEADS = {"head_dim": 8, "num_key_value_heads": 2}
 PARTS = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"]}
 # others that people come with: their vectors and gradients alone are compared
-NETWORKS |= {
+MORE: dict[str, tuple[Callable[[], Any], str, str, dict[str, Any]]] = {
     "albert": (_of("Albert", embedding_size=16), "[CLS] $A [SEP]", "mean", {}),
     "bigbird": (_of("BigBird", attention_type="original_full"), "[CLS] $A [SEP]", "mean", {}),
     "deberta": (_of("DebertaV2", **PARTS), "[CLS] $A [SEP]", "mean", {}),
@@ -168,7 +168,7 @@ def make_family(name: str, folder: Path, **changes: Any) -> Any:
     """A tiny random sentence-transformers model of a family, saved to a folder and loaded.
 
     Args:
-        name: one of ``TINY_FAMILIES``.
+        name: one of ``TINY_FAMILIES`` or of ``MORE``.
         folder: where it is saved, as ``folder / "model"``.
         changes: of the tokenizer, such as ``padding_side="left"``.
     """
@@ -185,7 +185,7 @@ def make_family(name: str, folder: Path, **changes: Any) -> Any:
     form = "[CLS] $A [SEP]"
 
     def encoder(family: str) -> list[Any]:
-        network, form, pooling, _ = NETWORKS[family]
+        network, form, pooling, _ = (NETWORKS | MORE)[family]
         options = {"padding_side": "left"} if family == "qwen3" else {}
         network().save_pretrained(folder / family)
         word_tokenizer(form, **options | changes).save_pretrained(folder / family)

@@ -45,7 +45,14 @@ def add_lora(model: SentenceTransformer, lora: Lora) -> None:
     network = getattr(model[0], "auto_model", torch.nn.Identity())
     _layers(network, lora.targets, (torch.nn.Linear, torch.nn.Embedding))
     model.requires_grad_(False)  # layers after the pooling, too: an adapter keeps none of them
-    model.add_adapter(LoraConfig(**lora_settings(lora)))
+    try:
+        model.add_adapter(LoraConfig(**lora_settings(lora)))
+    except ValueError as error:  # peft's: layers that this family computes with by itself
+        raise EmbkitError(
+            f"LoRA for {type(network).__name__}: {str(error).splitlines()[0]}",
+            expected="layers that peft can adapt",
+            hint="recipe.replace(lora_rank=0)",
+        ) from error
     for weight in model.parameters():
         if weight.requires_grad:  # beside four bits, peft makes them of the dtype of products
             weight.data = weight.data.float()

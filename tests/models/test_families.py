@@ -11,13 +11,14 @@ from sentence_transformers.sentence_transformer import losses
 from transformers.masking_utils import AttentionMaskInterface
 
 from embkit.models import packing, trial
-from tests.families import LONGEST, MANY_WORDS, NETWORKS, WINDOW, make_family
+from tests.families import LONGEST, MANY_WORDS, MORE, NETWORKS, WINDOW, make_family
 
 # positions count the padding on the left
 ABSOLUTE = ["bert-cls", "minilm", "distilbert", "albert", "bigbird", "electra", "gpt2"]
 ABSOLUTE += ["deberta", "roformer"]
 GROUPED = ["xlm-r", "mpnet", "t5", "bigbird", "deberta", "gemma2", "mamba", "roformer"]
-CASES = [(name, side) for name in NETWORKS for side in ("left", "right")]
+ENCODERS = [*NETWORKS, *MORE]
+CASES = [(name, side) for name in ENCODERS for side in ("left", "right")]
 CASES += [("static", "right"), ("router", "right")]
 WAYS = dict.fromkeys(GROUPED, "grouped") | {"static": "plain"}
 
@@ -25,7 +26,7 @@ WAYS = dict.fromkeys(GROUPED, "grouped") | {"static": "plain"}
 @functools.cache
 def family(name, side):
     """One model a test process; no test changes it."""
-    changes = {"padding_side": side} if name in NETWORKS else {}
+    changes = {"padding_side": side} if name in ENCODERS else {}
     with tempfile.TemporaryDirectory() as folder:
         return make_family(name, Path(folder), **changes)
 
@@ -67,7 +68,7 @@ def test_the_way_that_is_taken(name, side):
     assert packing.engine(model) == expected
 
 
-@pytest.mark.parametrize(("name", "side"), [case for case in CASES if case[0] in NETWORKS])
+@pytest.mark.parametrize(("name", "side"), [case for case in CASES if case[0] in ENCODERS])
 def test_loss_and_gradients_are_the_librarys(name, side):
     model = family(name, side).eval()
     loss = losses.MultipleNegativesRankingLoss(model)

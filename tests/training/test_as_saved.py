@@ -241,6 +241,12 @@ def test_no_dropout_is_left_in_attention():
         assert torch.equal(first, other)
         # and in the words of the script
         packing.set_dropout(network, 0.5)
-        exec(scripts.DROPOUT.format(share=0.0), {"model": network, "torch": torch})
+        script = scripts.stock_script(Recipe(dropout=0.0), on="cpu")
+        start = script.index(
+            "for module in model.modules():\n    if isinstance(module, torch.nn.Dropout)"
+        )
+        lines = script[start : script.index("\nasked, shown", start)]
+        assert lines.count("\n") == 4
+        exec(lines, {"model": network, "torch": torch})
         first, other = (network(input_ids=ids).last_hidden_state for _ in range(2))
         assert torch.equal(first, other)

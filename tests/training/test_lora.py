@@ -153,6 +153,12 @@ def test_every_linear_layer_of_any_family_is_trained_kept_and_merged(
     assert changed == {f"0.model.{name}.weight" for name in linear}
 
 
+def test_what_peft_refuses_is_said_once(tmp_path):
+    with pytest.raises(EmbkitError, match="LoRA for MambaModel: .*out_proj") as caught:
+        lora.add_lora(make_family("mamba", tmp_path), Recipe(lora_rank=2, lora_targets="auto").lora)
+    assert "lora_rank=0" in caught.value.hint
+
+
 def test_a_model_without_linear_layers_is_refused_in_one_sentence(tmp_path):
     for family in ("static", "router"):
         (tmp_path / family).mkdir()
