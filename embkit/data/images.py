@@ -14,7 +14,7 @@ import os
 import re
 import secrets
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -220,9 +220,3 @@ def in_parts(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
     """The items in slices of at most ``size``, in their order."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
-
-
-def found_in(folder: Path) -> Iterable[Path]:
-    """The files below a folder whose names end as a picture's do, in one order."""
-    files = (f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
-    return sorted(files, key=lambda f: f.as_posix())

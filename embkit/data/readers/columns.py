@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,7 @@ from typing import Any
 
 from ...errors import EmbkitError, unknown
 from ..domain import normalise
-from .draft import WHOLE, Material, key_of
+from .draft import WHOLE, Material
 from .parsing import Table, text_fault
 
 Columns = Mapping[str, str | int | Sequence[str | int]]
@@ -160,8 +161,8 @@ def add_pairs(
 
 
 def _known(material: Material, kind: str, text: Any) -> str:
-    """The id of a query ("q") or document ("d") with this text; a new one for a new text."""
-    key = key_of(kind, text)
+    """The id of a query ("q") or document ("d"), made of its text, whatever the rows' order."""
+    key = kind + hashlib.sha1(normalise(text).encode()).hexdigest()[:16]
     texts = material.queries if kind == "q" else material.corpus
     if texts.setdefault(key, text) != text:
         material.alike += 1

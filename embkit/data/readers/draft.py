@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -128,16 +127,10 @@ class Material:
         return found
 
 
-def key_of(kind: str, text: str) -> str:
-    """An id made of the text, so that it stays the same however the rows are ordered."""
-    return kind + hashlib.sha1(normalise(text).encode()).hexdigest()[:16]
-
-
 @dataclass(frozen=True, repr=False)
 class LoadReport:
     """How data of your own became a domain; shows itself as a table."""
 
-    name: str
     source: str  # where it was read from
     layout: str  # as what it was read
     rows: Mapping[str, int]  # file -> rows read
@@ -182,7 +175,6 @@ def reported(domain: Domain, material: Material, file: str, **said: Any) -> Doma
     """The domain with its report, which its card repeats; the bad rows are written down."""
     bad = material.bad
     report = LoadReport(
-        name=domain.name,
         rows=dict(bad.rows),
         columns=material.columns,
         notes=tuple(material.notes),
