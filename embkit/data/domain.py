@@ -136,23 +136,22 @@ class Domain:
             for split, part in parts.items()
         }
 
-    def dev_corpus(self, limit: int = 2000, seed: int = 0) -> tuple[str, ...]:
+    def dev_corpus(self, limit: int = 2000) -> tuple[str, ...]:
         """Document ids to search while training: every right one of ``dev``, then a fixed sample.
 
-        Choosing a learning rate or an epoch needs an order, not the exact figure: a smaller
-        corpus gives it in seconds. Test splits always search the whole corpus.
+        To choose an epoch, a smaller corpus is enough. Test splits always search the whole.
         """
         if "dev" in self.searched:
             return tuple(self.searched["dev"])
         right = {document for _, document in self.right("dev")}
-        rest = shuffled(set(self.corpus) - right, seed)
+        rest = shuffled(set(self.corpus) - right)
         return tuple(sorted(right) + rest[: max(0, limit - len(right))])
 
     def counts(self) -> dict[str, int]:
         """How many documents, queries a split, and training pairs."""
-        found = {"documents": len(self.corpus)}
-        found |= {f"{name} queries": len(judged) for name, judged in self.qrels.items()}
-        return found | {"training pairs": sum(1 for _ in self.right("train"))}
+        asked = {f"{name} queries": len(judged) for name, judged in self.qrels.items()}
+        pairs = sum(1 for _ in self.right("train"))
+        return {"documents": len(self.corpus)} | asked | {"training pairs": pairs}
 
     def examples(self, split: str = "train", n: int = 5) -> list[tuple[str, str]]:
         """A few (query, right document) pairs of a split, as text."""
@@ -175,10 +174,10 @@ class Domain:
         return f"Domain({self.name!r}, {self.profile}, {counts}, hash={self.hash})"
 
 
-def shuffled(ids: Iterable[str], seed: int = 0) -> list[str]:
-    """Ids in an order that depends on them and the seed alone."""
+def shuffled(ids: Iterable[str]) -> list[str]:
+    """Ids in an order that depends on them alone."""
     ordered = sorted(ids)
-    random.Random(seed).shuffle(ordered)
+    random.Random(0).shuffle(ordered)
     return ordered
 
 

@@ -43,12 +43,7 @@ def fitting(header: Sequence[str], names: Sequence[str]) -> list[str]:
 def choose_columns(
     header: Sequence[str], columns: Columns | None, file: str
 ) -> dict[str, tuple[str, ...]]:
-    """Role -> the columns that play it: those that were named, or a guess if it is plain.
-
-    Raises:
-        EmbkitError: a column that is not there, or a guess that is not plain: it lists the
-            columns and what to type.
-    """
+    """Role -> the columns that play it: those that were named, or a guess, where it is plain."""
     if columns is not None:
         return _named(header, columns, file)
     found: dict[str, tuple[str, ...]] = {}

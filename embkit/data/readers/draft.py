@@ -18,7 +18,6 @@ Split = dict[str, Judged]  # query id -> what is judged
 
 WHOLE = ""  # the split of rows for which none was given
 NO_ANSWER = "query without a right document"
-IN_TEST = "query text that another split asks too"
 
 
 @dataclass
@@ -79,7 +78,8 @@ class Material:
                 if first != split:
                     del self.qrels[split][query]
                     named.add(query)
-                    self._aside(IN_TEST, query, f"kept in {first}, dropped from {split}")
+                    cause = "query text that another split asks too"
+                    self._aside(cause, query, f"kept in {first}, dropped from {split}")
         self.qrels = {split: qrels for split, qrels in self.qrels.items() if qrels}
         asked = {query for qrels in self.qrels.values() for query in qrels}
         for query in [q for q in self.queries if q not in asked]:

@@ -43,13 +43,11 @@ def domain_of(
 ) -> Domain:
     """A domain that asks for pictures by their captions, and for captions by pictures.
 
+    All captions of a picture, and all pictures of a caption, are right.
+
     Args:
-        rows: all captions of a picture, and all pictures of a caption, are right.
         shares: of the rows, for ``test`` and ``dev``; the rest is trained on.
         seed: of the order in which parts go to test, dev and train.
-
-    Raises:
-        EmbkitError: fewer than three parts: nothing could be held out.
     """
     # whole parts go to test, dev and train
     found = sorted(parts(rows), key=lambda part: in_order(min(row.group for row in part), seed))

@@ -53,8 +53,6 @@ _WORD = re.compile(r"\w+")
 
 
 class Function(NamedTuple):
-    """A function with a docstring: where it stands, what sums it up, and its code."""
-
     id: str  # module:qualified name
     unit: str  # what is held out as a whole
     query: str
@@ -155,12 +153,7 @@ def unit(parts: tuple[str, ...]) -> str:
 
 
 def summary(docstring: str) -> str:
-    """The first sentence of a docstring, or its first paragraph; the signature is passed over.
-
-    Example:
-        >>> summary("join(a, b) -> str\\n\\nJoin two paths, e.g. of files. More of it here.")
-        'Join two paths, e.g. of files.'
-    """
+    """The first sentence of a docstring, or its first paragraph; the signature is passed over."""
     lines = docstring.strip().split("\n")
     if _SIGNATURE.match(lines[0].strip()):
         lines = lines[1:]
@@ -212,10 +205,10 @@ and a little with how Python was packaged. English only.
 def general_probe() -> Domain:
     """A general task that needs no download: from what a function does, in words, to its code.
 
-    Its one split, ``general``, holds the test queries of ``python_code`` in its workshop size,
-    which search 1,500 functions; in ``smoke`` 60 of them, which search their right ones.
-    A model that was trained on another domain and lost general ability scores less here than
-    before: ``ek.evaluate(run, ek.data.general_probe())``. For a model of code it is no such probe.
+    Its one split, ``general``, holds the test queries of ``python_code``, which search 1,500
+    functions; in ``smoke`` 60 of them, which search their right ones. A model that was trained on
+    another domain and lost general ability scores less here than before. For a model of code it is
+    no such probe.
     """
     return _probe(small=session.profile() == "smoke")
 
