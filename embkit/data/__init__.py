@@ -15,14 +15,13 @@ from .images import data_url
 from .readers import folder
 from .readers.columns import Columns
 from .readers.draft import LoadReport
-from .sources import emoji, icd10cm, icons, python_code
-from .sources.probe import general_probe
+from .sources import icd10cm, icons, python_code
+from .sources.python_code import general_probe
 
 SOURCES: dict[str, Callable[..., Domain]] = {
     "icd10cm": icd10cm.load,
     "python_code": python_code.load,
-    **icons.SOURCES,
-    **emoji.SOURCES,
+    "icons": icons.load,
 }
 
 
@@ -39,9 +38,9 @@ def load_domain(
     """Loads a domain: one that comes with embkit, by name, or data of your own.
 
     Args:
-        source: a name (``icd10cm``, ``python_code``, ``icons``, ``emoji``); a folder in BEIR's
-            layout (corpus.jsonl, queries.jsonl, qrels/*.tsv); a folder of pictures with a CSV of
-            their captions; a CSV, TSV, JSON Lines or Parquet file of pairs or triplets; a
+        source: a name (``icd10cm``, ``python_code``, ``icons``); a folder in BEIR's layout
+            (corpus.jsonl, queries.jsonl, qrels/*.tsv); a folder of pictures with a CSV of their
+            captions; a CSV, TSV, JSON Lines or Parquet file of pairs or triplets; a
             ``datasets.Dataset`` or ``DatasetDict``, with a column of pictures or without, the
             folder it was saved to, or its hub id (``owner/name``). Default: what
             ``EMBKIT_DOMAIN`` names, else ``icd10cm``.
@@ -53,8 +52,8 @@ def load_domain(
             data set with pictures: ``{"picture": "img", "caption": "title"}``.
         encoding: of text files that are neither UTF-8 nor UTF-16, such as ``cp1252``.
         subset: the configuration of a hub data set, such as ``pair``.
-        by: of ``icons``, what the cut leaves whole: ``family``, ``word`` or ``icon``.
-        seed: of ``icons`` and ``emoji``, which families are held out; default: 0.
+        by: of ``icons``, what the cut leaves whole: ``family`` or ``word``.
+        seed: of ``icons``, which families are held out; default: 0.
 
     Returns:
         The domain. Of data of your own, ``domain.report`` says what was read, how it was split
@@ -79,8 +78,8 @@ def load_domain(
         folder_hint = f", or load_domain('./{source}') for a folder" if built else ""
         raise EmbkitError(
             f"{unfit[0]}= with the domain {str(source)[:60]!r}",
-            expected="by= with 'icons', seed= with 'icons' or 'emoji'; columns=, encoding= and "
-            "subset= with a file, a folder or a data set of your own",
+            expected="by= and seed= with 'icons'; columns=, encoding= and subset= with a file, a "
+            "folder or a data set of your own",
             hint=f"leave {unfit[0]}= out{folder_hint}",
         )
     if built:

@@ -9,12 +9,12 @@ import random
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..display import Table, facts
 from ..errors import EmbkitError, unknown
-from .images import data_url, in_parts, is_picture
+from .images import data_url, is_picture
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -66,12 +66,13 @@ class Domain:
     def hash(self) -> str:
         """Content hash: the same texts, qrels, splits, groups and tree, the same 16 characters."""
         digest = hashlib.sha256()
+        written = json.JSONEncoder(sort_keys=True, ensure_ascii=False).iterencode  # in pieces
         for name in ("corpus", "queries", "qrels", "test_splits", "negatives"):
-            for text in itertools.chain(_json_pieces(getattr(self, name)), ["\0"]):
+            for text in itertools.chain(written(getattr(self, name)), ["\0"]):
                 digest.update(text.encode())
         for name in ("parents", "groups", "held_out"):
             if part := getattr(self, name):
-                for text in itertools.chain([name], _json_pieces(part)):
+                for text in itertools.chain([name], written(part)):
                     digest.update(text.encode())
         if self.searched:
             digest.update(json.dumps({k: sorted(v) for k, v in self.searched.items()}).encode())
@@ -119,14 +120,11 @@ class Domain:
         held_out = self.right(self.held_out) if self.held_out is not None else ()
         return frozenset(self.groups[d] for _, d in held_out if d in self.groups)
 
-    def subset(self, split: str, name: str = "never_positive") -> tuple[str, ...]:
-        """Query ids of a part of a split.
+    def subset(self, split: str) -> tuple[str, ...]:
+        """The subset ``never_positive``: no right document was ever a training positive.
 
-        ``never_positive``: queries none of whose right documents was ever a training positive.
-        Adapters and frozen document towers can win on the rest and lose on these.
+        Adapters and frozen document towers can win on the other queries and lose on these.
         """
-        if name != "never_positive":
-            raise unknown("subset", name, ["never_positive"])
         met = {query for query, d in self.right(split) if d in self.trained_documents}
         return tuple(query for query in self.qrels[split] if query not in met)
 
@@ -138,23 +136,22 @@ class Domain:
             for split, part in parts.items()
         }
 
-    def dev_corpus(self, limit: int = 2000, seed: int = 0) -> tuple[str, ...]:
+    def dev_corpus(self, limit: int = 2000) -> tuple[str, ...]:
         """Document ids to search while training: every right one of ``dev``, then a fixed sample.
 
-        Choosing a learning rate or an epoch needs an order, not the exact figure: a smaller
-        corpus gives it in seconds. Test splits always search the whole corpus.
+        To choose an epoch, a smaller corpus is enough. Test splits always search the whole.
         """
         if "dev" in self.searched:
             return tuple(self.searched["dev"])
         right = {document for _, document in self.right("dev")}
-        rest = shuffled(set(self.corpus) - right, seed)
+        rest = shuffled(set(self.corpus) - right)
         return tuple(sorted(right) + rest[: max(0, limit - len(right))])
 
     def counts(self) -> dict[str, int]:
         """How many documents, queries a split, and training pairs."""
-        found = {"documents": len(self.corpus)}
-        found |= {f"{name} queries": len(judged) for name, judged in self.qrels.items()}
-        return found | {"training pairs": sum(1 for _ in self.right("train"))}
+        asked = {f"{name} queries": len(judged) for name, judged in self.qrels.items()}
+        pairs = sum(1 for _ in self.right("train"))
+        return {"documents": len(self.corpus)} | asked | {"training pairs": pairs}
 
     def examples(self, split: str = "train", n: int = 5) -> list[tuple[str, str]]:
         """A few (query, right document) pairs of a split, as text."""
@@ -177,28 +174,10 @@ class Domain:
         return f"Domain({self.name!r}, {self.profile}, {counts}, hash={self.hash})"
 
 
-def _json_pieces(part: Mapping | tuple | str, size: int = 1000) -> Iterator[str]:
-    """``json.dumps`` of a part with its keys sorted, in pieces: a large corpus is not copied."""
-    written = partial(json.dumps, sort_keys=True, ensure_ascii=False)
-    inner = part.values() if isinstance(part, Mapping) else ()
-    deep = any(isinstance(value, Mapping) and len(value) > size for value in inner)
-    if not deep and len(inner) <= size:
-        yield written(part)
-        return
-    for number, keys in enumerate(in_parts(sorted(part), 1 if deep else size)):
-        yield ", " if number else "{"
-        if deep:  # a split of qrels
-            yield written(keys[0]) + ": "
-            yield from _json_pieces(part[keys[0]], size)
-        else:
-            yield written({key: part[key] for key in keys})[1:-1]
-    yield "}"
-
-
-def shuffled(ids: Iterable[str], seed: int = 0) -> list[str]:
-    """Ids in an order that depends on them and the seed alone."""
+def shuffled(ids: Iterable[str]) -> list[str]:
+    """Ids in an order that depends on them alone."""
     ordered = sorted(ids)
-    random.Random(seed).shuffle(ordered)
+    random.Random(0).shuffle(ordered)
     return ordered
 
 

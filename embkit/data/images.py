@@ -14,7 +14,7 @@ import os
 import re
 import secrets
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,8 +96,7 @@ def keep_picture(image: Image) -> str:
 def read_picture(file: Path) -> Image:
     """A picture, opened with care: RGB on white, its longer side ``KEPT`` pixels or fewer.
 
-    All modes are converted, what is transparent becomes white, and a camera's note on how it was
-    held is followed. An SVG is rendered from its own shapes alone.
+    What is transparent becomes white, and a camera's note on how it was held is followed.
 
     Raises:
         PictureFault: it is missing, damaged, cut off, moving, too large, too small or too long,
@@ -159,9 +158,8 @@ def _one_form(image: Image) -> Image:
 def render_svg(svg: bytes, size: int) -> bytes:
     """An SVG as PNG on white, its longer side ``size`` pixels; no font of the system is used.
 
-    Raises:
-        PictureFault: it is no SVG, or it refers to anything outside itself: other files,
-            addresses, embedded pictures, style sheets, scripts, entities. None of it is loaded.
+    Refuses, and loads nothing of, what is outside itself: other files, addresses, embedded
+    pictures, style sheets, scripts, entities.
     """
     try:
         from resvg_py import svg_to_bytes
@@ -220,9 +218,3 @@ def in_parts(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
     """The items in slices of at most ``size``, in their order."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
-
-
-def found_in(folder: Path) -> Iterable[Path]:
-    """The files below a folder whose names end as a picture's do, in one order."""
-    files = (f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
-    return sorted(files, key=lambda f: f.as_posix())

@@ -30,13 +30,8 @@ def divide(
 ) -> tuple[dict[str, Split], list[str]]:
     """The splits ``train``, ``dev`` and at least one test; a sentence for each thing decided.
 
-    Args:
-        given: split -> query -> judged; rows without a split stand under ``""``.
-        corpus: document id -> text; documents with the same text count as one.
-        queries: query id -> text.
-
-    Raises:
-        EmbkitError: fewer than three queries to divide.
+    ``given`` is split -> query -> judged; rows without a split stand under ``""``. Documents with
+    the same text count as one. Fails where there are fewer than three queries to divide.
     """
     kept = {split: qrels for split, qrels in given.items() if split not in (WHOLE, "train")}
     pool = given.get("train", {}) | given.get(WHOLE, {})
@@ -112,12 +107,7 @@ def _cut(
 
 
 def connected(items: Iterable[tuple[T, Iterable[Hashable]]]) -> list[list[T]]:
-    """The items, each with its keys, that share a key directly or through others: their parts.
-
-    Example:
-        >>> connected([("one", "a"), ("two", "bc"), ("three", "d"), ("four", "c")])
-        [['one'], ['two', 'four'], ['three']]
-    """
+    """The items, each with its keys, that share a key directly or through others: their parts."""
     above: dict[T, T] = {}  # item -> an earlier one of its part, or itself
     holder: dict[Hashable, T] = {}
 

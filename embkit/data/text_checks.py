@@ -6,7 +6,7 @@ import contextlib
 import html.entities
 import re
 import unicodedata
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
@@ -54,19 +54,11 @@ _COMMON = {  # words that hold sentences together, few of them shared between th
     "Dutch": "de het een van en dat niet met voor zijn op aan ook wordt bij te",
 }
 _JAPANESE = {"Cjk", "Hiragana", "Katakana"}  # Japanese mixes them in every sentence
-_VOTES: dict[str, list[str]] = defaultdict(list)  # word -> its languages
-for _language, _said in _COMMON.items():
-    for _common in _said.split():
-        _VOTES[_common].append(_language)
+_SAID = {language: set(common.split()) for language, common in _COMMON.items()}
 
 
 def words(text: str) -> list[str]:
-    """The words of a text in one case; in scripts without spaces each character is one.
-
-    Example:
-        >>> words("Iron-deficiency anemia, 2nd visit")
-        ['iron', 'deficiency', 'anemia', '2nd', 'visit']
-    """
+    """The words of a text in one case; in scripts without spaces each character is one."""
     return _WORD.findall(text.casefold())
 
 
@@ -132,8 +124,6 @@ def near_pairs(
     return found
 
 
-# Damage
-
 LONG_LINE = 10_000  # characters
 _CONTROL = re.compile(r"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff\u202a-\u202e\u2066-\u2069]")
@@ -155,12 +145,7 @@ def _was_utf8(run: str) -> bool:
 
 
 def oddities(text: str) -> list[str]:
-    """The kinds of damage a text shows, by name; none for a sound text.
-
-    Example:
-        >>> oddities("caf\\u00c3\\u00a9 <b>noir</b>")
-        ['mojibake', 'HTML tag']
-    """
+    """The kinds of damage a text shows, by name; none for a sound text."""
     plain, entities = text.isascii(), (m[0][1:] for m in _ENTITY.finditer(text))
     mojibake = not plain and any(_was_utf8(m[0]) for m in _MANGLED.finditer(text))
     found = {
@@ -199,14 +184,12 @@ def languages(texts: Iterable[str]) -> Counter[str]:
     """
     told: Counter[str] = Counter()
     for text in texts:
-        votes = Counter(name for word in set(words(text[:READ])) for name in _VOTES.get(word, ()))
-        (first, most), (_, second) = [*votes.most_common(2), ("", 0), ("", 0)][:2]
+        said = set(words(text[:READ]))
+        votes = Counter({language: len(said & common) for language, common in _SAID.items()})
+        (first, most), (_, second) = votes.most_common(2)
         if most >= 2 and most > second:
             told[first] += 1
     return told
-
-
-# Tokens
 
 
 def token_lengths(tokenizer: Any, texts: Sequence[str]) -> np.ndarray:

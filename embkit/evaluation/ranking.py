@@ -15,7 +15,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..data import Domain
-from ..data.sources.probe import PROBE
+from ..data.sources.python_code import PROBE
 from ..errors import EmbkitError
 from ..models.loading import as_model
 from ..runs import HEAD_RECORD, RECORD, key_of, store

@@ -80,7 +80,7 @@ class Scores:
                         f"the subset {name!r} of {split!r} has {len(missing)} queries that were "
                         f"not scored, such as {min(missing)!r}",
                         expected=f"query ids of the split {split!r}",
-                        hint=f"domain.subset({split!r}, {name!r})",
+                        hint=f"domain.subset({split!r})",
                     )
 
     @property

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..data import Domain
-from ..data.sources.probe import PROBE, general_probe
+from ..data.sources.python_code import PROBE, general_probe
 from ..display import Shown, Table, table
 from ..errors import EmbkitError
 from ..evaluation.ranking import evaluate

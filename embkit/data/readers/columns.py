@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,7 @@ from typing import Any
 
 from ...errors import EmbkitError, unknown
 from ..domain import normalise
-from .draft import WHOLE, Material, key_of
+from .draft import WHOLE, Material
 from .parsing import Table, text_fault
 
 Columns = Mapping[str, str | int | Sequence[str | int]]
@@ -42,12 +43,7 @@ def fitting(header: Sequence[str], names: Sequence[str]) -> list[str]:
 def choose_columns(
     header: Sequence[str], columns: Columns | None, file: str
 ) -> dict[str, tuple[str, ...]]:
-    """Role -> the columns that play it: those that were named, or a guess if it is plain.
-
-    Raises:
-        EmbkitError: a column that is not there, or a guess that is not plain: it lists the
-            columns and what to type.
-    """
+    """Role -> the columns that play it: those that were named, or a guess, where it is plain."""
     if columns is not None:
         return _named(header, columns, file)
     found: dict[str, tuple[str, ...]] = {}
@@ -160,8 +156,8 @@ def add_pairs(
 
 
 def _known(material: Material, kind: str, text: Any) -> str:
-    """The id of a query ("q") or document ("d") with this text; a new one for a new text."""
-    key = key_of(kind, text)
+    """The id of a query ("q") or document ("d"), made of its text, whatever the rows' order."""
+    key = kind + hashlib.sha1(normalise(text).encode()).hexdigest()[:16]
     texts = material.queries if kind == "q" else material.corpus
     if texts.setdefault(key, text) != text:
         material.alike += 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,7 +18,6 @@ Split = dict[str, Judged]  # query id -> what is judged
 
 WHOLE = ""  # the split of rows for which none was given
 NO_ANSWER = "query without a right document"
-IN_TEST = "query text that another split asks too"
 
 
 @dataclass
@@ -80,7 +78,8 @@ class Material:
                 if first != split:
                     del self.qrels[split][query]
                     named.add(query)
-                    self._aside(IN_TEST, query, f"kept in {first}, dropped from {split}")
+                    cause = "query text that another split asks too"
+                    self._aside(cause, query, f"kept in {first}, dropped from {split}")
         self.qrels = {split: qrels for split, qrels in self.qrels.items() if qrels}
         asked = {query for qrels in self.qrels.values() for query in qrels}
         for query in [q for q in self.queries if q not in asked]:
@@ -128,16 +127,10 @@ class Material:
         return found
 
 
-def key_of(kind: str, text: str) -> str:
-    """An id made of the text, so that it stays the same however the rows are ordered."""
-    return kind + hashlib.sha1(normalise(text).encode()).hexdigest()[:16]
-
-
 @dataclass(frozen=True, repr=False)
 class LoadReport:
     """How data of your own became a domain; shows itself as a table."""
 
-    name: str
     source: str  # where it was read from
     layout: str  # as what it was read
     rows: Mapping[str, int]  # file -> rows read
@@ -182,7 +175,6 @@ def reported(domain: Domain, material: Material, file: str, **said: Any) -> Doma
     """The domain with its report, which its card repeats; the bad rows are written down."""
     bad = material.bad
     report = LoadReport(
-        name=domain.name,
         rows=dict(bad.rows),
         columns=material.columns,
         notes=tuple(material.notes),

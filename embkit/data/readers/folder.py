@@ -35,11 +35,7 @@ def load(
     encoding: str | None = None,
     subset: str | None = None,
 ) -> Domain:
-    """Reads data of your own; the arguments are those of ``load_domain``.
-
-    Raises:
-        EmbkitError: nothing usable was found, or it is not clear which column is which.
-    """
+    """Reads data of your own; arguments and errors are those of ``load_domain``."""
     name, named = _name(source), isinstance(source, str | os.PathLike)
     path = local(source) if named else None
     where = shown(path) if path else "a datasets object"
@@ -283,10 +279,9 @@ def _domain(material: Material, name: str, profile: str, layout: str, where: str
     wrong, corpus = material.wrong(), material.corpus
     material.notes += _oddities(material)
     if profile == "smoke":
+        there, asked = len(corpus), sum(map(len, qrels.values()))
         qrels, corpus = smoke(qrels, corpus, wrong)
-        there, asked = len(material.corpus), sum(map(len, material.qrels.values()))
-        kept = sum(map(len, qrels.values()))
-        if len(corpus) < there or kept < asked:
+        if (kept := sum(map(len, qrels.values()))) < asked or len(corpus) < there:
             material.notes.append(
                 f"profile smoke: cut to {len(corpus):,} of {there:,} documents and "
                 f"{kept:,} of {asked:,} queries"

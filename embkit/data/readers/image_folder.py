@@ -14,7 +14,7 @@ from typing import Any
 
 from ...errors import EmbkitError, unknown
 from ..domain import Domain, normalise
-from ..images import PictureFault, decode, found_in, keep_picture, read_picture
+from ..images import SUFFIXES, PictureFault, decode, keep_picture, read_picture
 from ..sources.captioned import Captioned, domain_of
 from .columns import fitting
 from .draft import Material, reported
@@ -34,11 +34,15 @@ def holds_pictures(path: Path | None, data: Mapping[str, Any] | None) -> bool:
     """Whether a data set has an ``Image`` column, or a folder one table and pictures."""
     if data is not None:
         return any(map(_image_columns, data.values()))
-    return path is not None and path.is_dir() and len(_tables(path)) == 1 and bool(found_in(path))
+    return path is not None and path.is_dir() and len(_tables(path)) == 1 and any(_pictures(path))
 
 
 def _tables(folder: Path) -> list[Path]:
     return [f for f in folder.iterdir() if f.suffix.lower() in (".csv", ".tsv") and f.is_file()]
+
+
+def _pictures(folder: Path) -> Iterator[Path]:
+    return (f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
 
 
 def load(
@@ -96,7 +100,7 @@ def _folder_cells(folder: Path | None, material: Material) -> Iterator[Cell]:
         picture = opened[source]
         own = isinstance(picture, str) and first.setdefault(picture, source) == source
         yield row, f"{path.stem}:{row.line}", picture, row.values[chosen["caption"]], own
-    for source in found_in(folder):
+    for source in sorted(_pictures(folder), key=Path.as_posix):
         if source.resolve() not in opened:
             bad.rows["pictures without a row"] += 1
             row = Row(str(source.relative_to(folder)), 0, {}, source.name)

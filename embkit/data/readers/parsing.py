@@ -191,9 +191,6 @@ def table(path: Path, bad: Quarantine, numbered: bool = False) -> Table:
     """A CSV, TSV or Parquet file, or one with a JSON object a line.
 
     ``numbered``: the first row of a CSV or TSV file is no header, its columns are "0", "1", …
-
-    Raises:
-        EmbkitError: the file cannot be read, or is a CSV or TSV file without a row.
     """
     kind, file = suffix(path), path.name
     if kind in PARQUET:

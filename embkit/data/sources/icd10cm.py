@@ -94,10 +94,7 @@ def _corpus(prefixes: tuple[str, ...]) -> tuple[dict[str, str], dict[str, str], 
 
 
 def _lay(home: dict[str, str]) -> dict[str, tuple[str, str]]:
-    """Normalised query -> (query, code) of the test half of the lay queries, data/icd10cm/lay.md.
-
-    The other half, of other categories, is a source of training pairs: ``Recipe(pairs="lay")``.
-    """
+    """Normalised query -> (query, code) of the test half of data/icd10cm/lay.jsonl."""
     found = {}
     file = paths().data / "icd10cm" / "lay.jsonl"
     try:
@@ -143,12 +140,7 @@ def _phrases(home: dict[str, str]) -> tuple[dict[str, tuple[str, set[str]]], dic
 
 
 def _citation(note: str) -> tuple[str, list[str]]:
-    """An Excludes note's phrase and the codes it cites; none where it cites a range or a group.
-
-    Example:
-        >>> _citation("cellulitis of male external genital organs (N48.2, N49.-)")
-        ('cellulitis of male external genital organs', ['N48.2', 'N49'])
-    """
+    """An Excludes note's phrase and the codes it cites; none where it cites a range or a group."""
     found = CITED.match(note)
     if not found:
         return note, []

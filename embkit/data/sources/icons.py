@@ -1,9 +1,8 @@
 """Icons: from an icon's name to its picture, and from the picture to its name.
 
 Variants of an icon (``kettle alert outline``) look almost the same, so the cut must keep them
-together: ``icons`` cuts by family (the name without ``outline``, ``variant`` and numbers),
-``icons_by_word`` by the first word, which is harder, ``icons_by_icon`` icon by icon, which lets
-variants straddle and shows what that does to a score.
+together: by family (the name without ``outline``, ``variant`` and numbers), or by the first word,
+which is harder.
 """
 
 from __future__ import annotations
@@ -11,8 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable
 
 from ...assets.catalogue import Asset, files_of
 from ...assets.wheels import Package
@@ -44,8 +42,7 @@ title: Material Design Icons: from a name to a picture, and back
 source: Material Design Icons by the Pictogrammers community, 7,447 icons, as carried by the package
 justmyresource-mdi 7.4.47.post1; drawn by resvg on white, 96 pixels wide
 terms: The icons are under the Apache License 2.0; icons that come from Google's Material Design are
-Google's, under the same licence. The package itself is under the MIT licence. (The pictures of the
-domain `emoji` are OpenMoji's, CC BY-SA 4.0: data/emoji/README.md.)
+Google's, under the same licence. The package itself is under the MIT licence.
 limits: A caption is the icon's name, given by its designers, not a description of the picture. One
 picture counts as right for a name though another may fit it as well. Black shapes on white: what is
 learnt here is not how to read photos. English only.
@@ -55,7 +52,7 @@ learnt here is not how to read photos. English only.
 def load(profile: str, *, by: str = "family", seed: int = 0) -> Domain:
     """Builds the domain, of about 600 icons in ``smoke``; they are drawn once and kept.
 
-    ``by`` is what is not divided: ``family``, ``word`` (the name's first) or ``icon``.
+    ``by`` is what is not divided: ``family`` or ``word`` (the name's first).
     """
     if by not in GROUPS:
         raise unknown("grouping of icons", by, GROUPS)
@@ -64,43 +61,21 @@ def load(profile: str, *, by: str = "family", seed: int = 0) -> Domain:
         names = {file[:-4]: file[:-4].replace("-", " ") for file in files}
         groups = {stem: GROUPS[by](name) for stem, name in names.items()}
         if profile == "smoke":
-            groups = few(groups, SMOKE, seed)
+            order = sorted(groups, key=lambda stem: (in_order(groups[stem], seed), stem))
+            groups = {stem: groups[stem] for stem in sorted(order[: SMOKE + 20])}  # to be drawn
         pictures = drawn(MDI.package.stem, groups, lambda stem: icons.read(f"{stem}.svg"))
     rows = [Captioned(stem, names[stem], pictures[stem], group) for stem, group in groups.items()]
     name = "icons" if by == "family" else f"icons_by_{by}"
     return domain_of(f"{name}_{seed}" if seed else name, profile, rows, seed=seed, about=ABOUT)
 
 
-SOURCES: dict[str, Callable[[str], Domain]] = {
-    "icons": load,
-    "icons_by_word": partial(load, by="word"),
-    "icons_by_icon": partial(load, by="icon"),
-    "icons_1": partial(load, seed=1),  # other families are held out
-}
-
-
 def family(name: str) -> str:
-    """An icon's name without what tells its variants apart.
-
-    Example:
-        >>> family("numeric 1 box outline"), family("numeric 10")
-        ('numeric box', 'numeric')
-    """
+    """An icon's name without what tells its variants apart: ``kettle alert outline`` is one."""
     words = [word for word in name.split() if word not in STYLES and not word.isdigit()]
     return " ".join(words) or name
 
 
-GROUPS: dict[str, Callable[[str], str]] = {
-    "family": family,
-    "word": lambda name: name.split()[0],
-    "icon": str,
-}
-
-
-def few(groups: Mapping[str, str], smoke: int, seed: int) -> dict[str, str]:
-    """Icon -> group of the first groups, a few more icons than ``smoke``: what need be drawn."""
-    order = sorted(groups, key=lambda stem: (in_order(groups[stem], seed), stem))[: smoke + 20]
-    return {stem: groups[stem] for stem in sorted(order)}
+GROUPS = {"family": family, "word": lambda name: name.split()[0]}
 
 
 def drawn(package: str, stems: Iterable[str], svg: Callable[[str], bytes]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import itertools
 import platform
+import random
 import re
 import sysconfig
 import textwrap
@@ -18,13 +19,15 @@ import tokenize
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
+from functools import cache
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+from ... import session
 from ...errors import EmbkitError
-from ..domain import Domain, about, normalise
+from ..domain import Domain, about, normalise, shuffled
 from ..splits import split_by_kind
 
 PACKAGES = {"numpy": "numpy", "scipy": "scipy", "pandas": "pandas", "sklearn": "scikit-learn"}
@@ -39,6 +42,8 @@ LEFT_OUT = frozenset(  # tests, vendored copies, programs, and what newer Python
 )
 QUERY_WORDS = 5  # of a query, at least
 BODY_WORDS = 10  # names, keywords and numbers of a body, at least: less says nothing by itself
+PROBE = "general"  # the probe's name as a domain, and of its test split
+PROBE_DOCUMENTS, PROBE_QUERIES = 1_500, 60  # the queries in ``smoke``
 
 _SENTENCE = re.compile(
     r"(?<=[.!?])(?<!e\.g\.)(?<!i\.e\.)(?<!etc\.)(?<!vs\.)\s+(?=[A-Z`'\"(])"  # where one ends
@@ -48,8 +53,6 @@ _WORD = re.compile(r"\w+")
 
 
 class Function(NamedTuple):
-    """A function with a docstring: where it stands, what sums it up, and its code."""
-
     id: str  # module:qualified name
     unit: str  # what is held out as a whole
     query: str
@@ -85,7 +88,7 @@ def load(profile: str) -> Domain:
 
 
 def _functions(profile: str) -> Iterator[Function]:
-    """All functions; an error where their sources or a package of ``full`` are not installed."""
+    """All functions; an error where the standard library's sources are not installed."""
     library = Path(sysconfig.get_paths()["stdlib"])
     functions = _of_folder(library, library, SMOKE if profile == "smoke" else None)
     if not (first := list(itertools.islice(functions, 1))):
@@ -95,15 +98,10 @@ def _functions(profile: str) -> Iterator[Function]:
             hint="use a Python from python.org, conda, pyenv or your system's full package",
         )
     yield from itertools.chain(first, functions)
-    for name, project in PACKAGES.items() if profile == "full" else ():
+    for name in PACKAGES if profile == "full" else ():
         spec = find_spec(name)
-        if spec is None or not spec.submodule_search_locations:
-            raise EmbkitError(
-                f"the package {project} is not installed",
-                expected=f"{', '.join(PACKAGES.values())} for python_code in profile full",
-                hint=f"pip install {project}, or profile='workshop'",
-            )
-        home = Path(spec.submodule_search_locations[0])
+        assert spec and spec.origin, name  # embkit itself needs them all
+        home = Path(spec.origin).parent
         yield from _of_folder(home, home.parent)
 
 
@@ -149,23 +147,13 @@ def _definitions(
 
 
 def unit(parts: tuple[str, ...]) -> str:
-    """What is held out as a whole: a top-level module, or a part of a package.
-
-    Example:
-        >>> unit(("email", "header")), unit(("scipy", "stats", "_qmc"))
-        ('email', 'scipy.stats')
-    """
+    """What is held out as a whole: a top-level module, or a part of a package."""
     deep = 1 if parts[0] not in PACKAGES else 3 if parts[:2] == ("pandas", "core") else 2
     return ".".join(parts[:deep])
 
 
 def summary(docstring: str) -> str:
-    """The first sentence of a docstring, or its first paragraph; the signature is passed over.
-
-    Example:
-        >>> summary("join(a, b) -> str\\n\\nJoin two paths, e.g. of files. More of it here.")
-        'Join two paths, e.g. of files.'
-    """
+    """The first sentence of a docstring, or its first paragraph; the signature is passed over."""
     lines = docstring.strip().split("\n")
     if _SIGNATURE.match(lines[0].strip()):
         lines = lines[1:]
@@ -195,7 +183,7 @@ def _document(node: ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str]) ->
 def _about(profile: str) -> dict[str, str]:
     code = f"the standard library of Python {platform.python_version()}"
     if profile == "full":
-        versions = [f"{project} {_version(project)}" for project in PACKAGES.values()]
+        versions = [f"{project} {version(project)}" for project in PACKAGES.values()]
         code += f", and {', '.join(versions)}"
     return about(f"""
 title: Python code: from a docstring's first sentence to the function's code
@@ -214,8 +202,33 @@ and a little with how Python was packaged. English only.
 """)
 
 
-def _version(project: str) -> str:
-    try:
-        return version(project)
-    except PackageNotFoundError:  # on the path, but not installed by a package manager
-        return "(version unknown)"
+def general_probe() -> Domain:
+    """A general task that needs no download: from what a function does, in words, to its code.
+
+    Its one split, ``general``, holds the test queries of ``python_code``, which search 1,500
+    functions; in ``smoke`` 60 of them, which search their right ones. A model that was trained on
+    another domain and lost general ability scores less here than before. For a model of code it is
+    no such probe.
+    """
+    return _probe(small=session.profile() == "smoke")
+
+
+@cache
+def _probe(small: bool) -> Domain:
+    code = load("workshop")
+    asked = {q: dict(judged) for s in code.test_splits for q, judged in code.qrels[s].items()}
+    if small:
+        some = random.Random(0).sample(sorted(asked), min(PROBE_QUERIES, len(asked)))
+        asked = {query: asked[query] for query in some}
+    right = {document for judged in asked.values() for document in judged}
+    rest = [] if small else shuffled(set(code.corpus) - right)
+    kept = sorted(right) + rest[: max(0, PROBE_DOCUMENTS - len(right))]
+    return Domain(
+        name=PROBE,
+        profile="workshop",
+        corpus={document: code.corpus[document] for document in kept},
+        queries={query: code.queries[query] for query in asked},
+        qrels={"train": {}, "dev": {}, PROBE: asked},
+        test_splits=(PROBE,),
+        about=code.about,
+    )
