@@ -20,7 +20,7 @@ from ..data import Domain
 from ..errors import EmbkitError
 from ..files import made_once, replace_folder, write_atomic
 from ..models.vectors import check_prompt, prompt_of
-from ..pairs.pairs import TrainingPairs, batch_sampler, make_pairs, shared_sampler, source_hash
+from ..pairs.pairs import TrainingPairs, batch_sampler, make_pairs, source_hash
 from ..recipes.recipe import Recipe
 from ..recipes.script import stock_script
 from ..recipes.settings import WIDE, trainer_arguments
@@ -353,7 +353,7 @@ def _batches(batch_size: int, pairs: TrainingPairs) -> dict[str, Any]:
         return {"batch_sampler": batch_sampler(pairs)}
     return {
         "ddp_find_unused_parameters": False,
-        "batch_sampler": shared_sampler(pairs, batch_size, size),
+        "batch_sampler": batch_sampler(pairs, batch_size, size),
         "per_device_train_batch_size": batch_size // size,
     }
 
