@@ -40,7 +40,7 @@ class Mined:
         return len(self.anchors)
 
     def __repr__(self) -> str:
-        width = len(self.negatives[0]) if self.negatives else 0
+        width = self.scores.shape[1]
         gone = ", ".join(f"{rule} {n:,}" for rule, n in self.removed.items())
         return (
             f"Mined({self.miner}: {width} a pair for {len(self):,} pairs, from "
@@ -108,7 +108,7 @@ def mine(
         EmbkitError: an unknown miner, an empty window, more negatives than documents.
     """
     pairs = list(pairs)
-    _check(domain, pairs, n, miner, range_min, range_max, sampling)
+    _check(pairs, n, miner, range_min, range_max, sampling)
     anchors = list(dict.fromkeys(anchor for _, anchor, _ in pairs))
     row_of = {anchor: row for row, anchor in enumerate(anchors)}
     rows = np.array([row_of[anchor] for _, anchor, _ in pairs])  # (pairs,)
@@ -164,7 +164,7 @@ def mine(
     )
 
 
-def _check(domain, pairs, n, miner, range_min, range_max, sampling) -> None:
+def _check(pairs, n, miner, range_min, range_max, sampling) -> None:
     for name, value in (("miner", miner), ("sampling", sampling)):
         if value not in CHOICES[name]:
             raise unknown(name, value, CHOICES[name])
@@ -176,12 +176,6 @@ def _check(domain, pairs, n, miner, range_min, range_max, sampling) -> None:
             f"{n} negatives a pair from ranks {range_min} to {range_max}",
             expected="at least one negative, and a window that holds so many",
             hint=f"range_max={max(range_min, 0) + max(n, 1)} or more, or fewer negatives",
-        )
-    if n >= len(domain.corpus):
-        raise EmbkitError(
-            f"{n} negatives a pair from a corpus of {len(domain.corpus)} documents",
-            expected="fewer negatives than there are documents",
-            hint=f"hard_negatives={max(1, len(domain.corpus) // 2)} or fewer",
         )
 
 

@@ -58,9 +58,7 @@ class OpenAIBackend:
         extra: more fields of the request; None leaves a field out, as in
             ``{"max_tokens": None, "max_completion_tokens": 500}``.
 
-    Raises:
-        EmbkitError: the client is not installed, there is no key, a password in the address, a
-            limit of nothing.
+    Fails without the client or a key, for a password in the address, for a limit of nothing.
     """
 
     batch_size = 1

@@ -108,9 +108,7 @@ def filter_generated(
         retriever: a SentenceTransformer, its name, ``"bm25"``, a function
             ``list[str] -> (texts, dim)``, or None to leave the rule out.
 
-    Raises:
-        EmbkitError: a document that the domain does not have, ``top_k`` below 1.
-
+    Fails for a document that the domain does not have, and for a ``top_k`` below 1.
     Paper: Dai and others, Promptagator, 2022 (round-trip filter).
     """
     corpus = domain.corpus

@@ -100,9 +100,7 @@ def generate(
         budget: prompts that are sent at most, repeated ones included.
         temperature: 0 takes the likeliest token; default: 0 for one query of a kind, else 0.7.
 
-    Raises:
-        EmbkitError: bad input; a key that is refused, a model that the endpoint does not have.
-
+    Fails for bad input, a key that is refused, a model that the endpoint does not have.
     Papers: Nogueira and others, doc2query, 2019; Dai and others, Promptagator, 2022.
     """
     _check(documents, backend, prompt)

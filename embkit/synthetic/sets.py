@@ -47,9 +47,8 @@ def write_set(
     Each line has ``query``, ``document`` (its id), ``kind``, ``kept`` and ``removed_by`` (a rule
     or null): what was removed is there too, so that a training run can show what it would do.
 
-    Raises:
-        EmbkitError: nothing is kept, a query for a document held out for testing, or a set of
-            that name that was made in another way.
+    Fails where nothing is kept, for a document held out for testing, and for a set of that name
+    that was made in another way.
     """
     found = result if isinstance(result, Filtered) else Filtered(result, result.rows, {}, {})
     generated = found.generated
@@ -109,8 +108,7 @@ def make_set(
     The prompt is the domain's own in ``PROMPTS``, else the general one; the options are those of
     ``generate``, the default name is the model's. Returns the file, and what was kept and removed.
 
-    Raises:
-        EmbkitError: as in the three; or something was left unasked: the same call goes on.
+    Fails as the three do, and where something was left unasked: the same call goes on.
     """
     prompt = PROMPTS.get(domain.name, PROMPTS["general"])
     options = {"per_document": per_document, "limit": limit, "budget": budget, "seed": seed}
