@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from ..data import Domain
 from ..display import facts, table
@@ -84,7 +85,7 @@ def write_set(
     by = {row: rule for rule, rows in found.removed.items() for row, _ in rows}
     lines = []
     for row in generated.rows:
-        line = {"query": row.query, "document": row.document, "kind": row.kind}
+        line: dict[str, Any] = {"query": row.query, "document": row.document, "kind": row.kind}
         line |= {"kept": row not in by, "removed_by": by.get(row)}
         lines.append(json.dumps(line, ensure_ascii=False) + "\n")
     card = _card(found, domain, name, command)
@@ -111,8 +112,8 @@ def make_set(
     Fails as the three do, and where something was left unasked: the same call goes on.
     """
     prompt = PROMPTS.get(domain.name, PROMPTS["general"])
-    options = {"per_document": per_document, "limit": limit, "budget": budget, "seed": seed}
-    generated = generate(eligible_documents(domain), backend, prompt, **options)
+    options: dict[str, Any] = {"per_document": per_document, "limit": limit, "budget": budget}
+    generated = generate(eligible_documents(domain), backend, prompt, seed=seed, **options)
     if left := generated.counts["left"]:
         raise EmbkitError(
             f"{generated.stopped}: {len(generated.rows):,} queries done and kept, {left:,} left",
