@@ -135,7 +135,7 @@ from embkit.synthetic import PROMPTS, eligible_documents, write_set
 domain = ek.load_domain()
 document = next(iter(eligible_documents(domain)))
 made = Generated(
-    rows=(Row(document, "one", "layman"),), failed=(), left=(), stopped=None,
+    rows=(Row(document, "one", "layman"),), failed={}, stopped=None,
     texts=dict(domain.corpus), backend="by hand", prompt=PROMPTS["general"],
     settings={}, counts={},
 )

@@ -85,11 +85,7 @@ class Agreement:
 
 
 def annotator_agreement(store: LabelStore) -> Agreement:
-    """How far each two annotators agree on the pairs that both have judged.
-
-    Raises:
-        EmbkitError: no two annotators have judged the same pair.
-    """
+    """How far each two annotators agree on the pairs that both have judged; fails for no such."""
     labels, domain = store.labels(), store.domain
     found = [
         _pair_agreement(first, second, {p: (labels[first][p], labels[second][p]) for p in both})
@@ -107,11 +103,11 @@ def annotator_agreement(store: LabelStore) -> Agreement:
     for name in sorted(labels):
         for pair, grade in labels[name].items():
             given[pair][name] = grade
-    apart = {pair: max(by.values()) - min(by.values()) for pair, by in given.items()}
+    apart = sorted((min(by.values()) - max(by.values()), pair) for pair, by in given.items())
     disagreements = (
         Disagreement(q, d, domain.queries[q], domain.corpus[d], given[q, d])
-        for q, d in sorted(given, key=lambda pair: (-apart[pair], pair))
-        if apart[q, d]
+        for distance, (q, d) in apart
+        if distance
     )
     return Agreement(tuple(found), tuple(disagreements))
 
@@ -127,16 +123,9 @@ def _pair_agreement(first: str, second: str, both: dict[Pair, tuple[int, int]]) 
     low, high = math.nan, math.nan
     if len(rows) > 1 and not np.isnan(resampled).all():
         low, high = np.nanpercentile(resampled, [2.5, 97.5]).tolist()
-    return PairAgreement(
-        first,
-        second,
-        items=len(both),
-        queries=len(rows),
-        raw=float(np.trace(whole) / len(both)),
-        kappa=float(kappas(whole)),
-        weighted_kappa=float(kappas(whole, LINEAR)),
-        interval=(low, high),
-    )
+    same = float(np.trace(whole) / len(both))
+    kappa, weighted = float(kappas(whole)), float(kappas(whole, LINEAR))
+    return PairAgreement(first, second, len(both), len(rows), same, kappa, weighted, (low, high))
 
 
 def kappas(counts: np.ndarray, distance: np.ndarray = NOMINAL) -> np.ndarray:

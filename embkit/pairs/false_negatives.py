@@ -18,7 +18,7 @@ LIKELY_HIT = 0.5  # of two right documents, either may score higher
 
 @dataclass(frozen=True)
 class Suspect:
-    """A mined negative, and what speaks for and against its being one."""
+    """A mined negative, and what speaks against its being one."""
 
     anchor: str
     positive: str
@@ -92,11 +92,7 @@ def find_false_negatives(
     mined: Mined, domain: Domain, score: CrossEncoderScores, *, sample: int = 300
 ) -> FalseNegatives:
     """Scores ``sample`` mined negatives, and as many that people marked as wrong (the domain's
-    ``negatives``), with a cross-encoder: the first share, corrected by the second.
-
-    Raises:
-        EmbkitError: nothing was mined.
-    """
+    ``negatives``), with a cross-encoder: the first share, corrected by the second."""
     places = [(row, d) for row, negatives in enumerate(mined.negatives) for d in negatives]
     if not places:
         raise EmbkitError("no mined negatives", expected="at least one", hint="ek.mine(...)")
@@ -121,8 +117,15 @@ def find_false_negatives(
     marked = {domain.queries[q]: documents for q, documents in domain.negatives.items()}
     found = []
     for i, (anchor, positive, negative) in enumerate(asked):
-        wrong_to_people = negative in marked.get(anchor, ())
-        reasons = _reasons(domain, positive, negative, bool(suspect[i]), wrong_to_people)
+        own, other = (set(corpus[d].casefold().split()) for d in (positive, negative))
+        group = domain.groups.get(positive)
+        told = {
+            "the cross-encoder prefers it": suspect[i],
+            "people marked it as wrong": negative in marked.get(anchor, ()),
+            "same group as the positive": group and domain.groups.get(negative) == group,
+            "one text holds all the other's words": own <= other or other <= own,
+        }
+        reasons = tuple(reason for reason, holds in told.items() if holds)
         scores = float(right[i]), float(wrong[i])
         found.append(Suspect(anchor, corpus[positive], corpus[negative], *scores, reasons))
     return FalseNegatives(
@@ -133,18 +136,3 @@ def find_false_negatives(
         marked=len(judged),
         confirmed=float(np.mean([d in marked.get(mined.anchors[r], ()) for r, d in places])),
     )
-
-
-def _reasons(
-    domain: Domain, positive: str, negative: str, preferred: bool, marked: bool
-) -> tuple[str, ...]:
-    groups = domain.groups
-    words = [set(domain.corpus[d].casefold().split()) for d in (positive, negative)]
-    told = {
-        "the cross-encoder prefers it": preferred,
-        "people marked it as wrong": marked,
-        "same group as the positive": positive in groups
-        and groups.get(negative) == groups[positive],
-        "one text holds all the other's words": words[0] <= words[1] or words[1] <= words[0],
-    }
-    return tuple(reason for reason, holds in told.items() if holds)

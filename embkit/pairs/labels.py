@@ -72,21 +72,11 @@ class LabelStore(AppendOnlyStore):
         """Keeps a decision on two ids; returns once it is safe on the disk.
 
         The latest decision of an annotator on a pair counts; None takes a grade back. The same
-        one again (a key pressed twice) is not written: the first is returned.
-
-        Raises:
-            EmbkitError: another grade, an unknown id (it names the nearest), no name, nothing to
-                take back, or a file that cannot be written to.
+        one again (a key pressed twice) is not written: the first is returned. Fails for another
+        grade, an unknown id, no name, nothing to take back, or a file that cannot be written to.
         """
         name = annotator_name(annotator)
-        check_id("query", query, self.domain.queries)
-        check_id("document", document, self.domain.corpus)
-        if not _is_grade(grade):
-            raise EmbkitError(
-                f"grade={grade!r}",
-                expected="2 (relevant), 1 (partly), 0 (not relevant), or None to take it back",
-                hint=f"store.label({query!r}, {document!r}, 2, annotator={name!r})",
-            )
+        _check(self.domain, query, document, grade)
         with self.locked():
             last = self._latest.get((name, query, document))
             if last is not None and last.grade == grade and self._still(last):
@@ -207,6 +197,17 @@ def check_id(kind: str, given: object, known: Mapping[str, str]) -> None:
     )
 
 
+def _check(domain: Domain, query: str, document: str, grade: object) -> None:
+    check_id("query", query, domain.queries)
+    check_id("document", document, domain.corpus)
+    if not _is_grade(grade):
+        raise EmbkitError(
+            f"grade={grade!r} of query {query!r} and document {document!r}",
+            expected="2 (relevant), 1 (partly), 0 (not relevant), or None to take it back",
+            hint=f"store.label({query!r}, {document!r}, 2)",
+        )
+
+
 def _is_grade(value: object) -> bool:
     return value is None or (type(value) is int and value in GRADES)  # True == 1, yet no grade
 
@@ -220,10 +221,8 @@ class LabelledPairs:
     negatives: tuple[Pair, ...]
 
     def to_dataset(self, negatives: int = 0) -> Dataset:
-        """A ``datasets.Dataset`` with columns ``anchor``, ``positive``, ``negative_1``, …
-
-        Every row has so many negatives: pairs of a query with fewer are left out. Fails where no
-        pair is left."""
+        """Columns ``anchor``, ``positive``, ``negative_1``, …: so many negatives a row, without the
+        pairs of a query that has fewer; fails where none is left."""
         from datasets import Dataset
 
         wrong: dict[str, list[str]] = defaultdict(list)
@@ -234,8 +233,8 @@ class LabelledPairs:
         if negatives < 0 or not rows:
             most = max((len(wrong[q]) for q, _ in self.positives), default=0)
             raise EmbkitError(
-                f"no labelled pair with negatives={negatives}",
-                expected=f"from 0 to {most} negatives a pair" if self.positives else "some pairs",
+                f"no pair with negatives={negatives} of {len(self.positives)} labelled pairs",
+                expected=f"from 0 to {most} negatives a pair",
                 hint="label more of the candidates, or ask for fewer negatives",
             )
         names = ["anchor", "positive", *(f"negative_{i + 1}" for i in range(negatives))]
@@ -256,38 +255,34 @@ class LabelledPairs:
         return Table(["", "query", "document"], cells, repr(self)).to_html()
 
 
-def labels_to_pairs(domain: Domain, qrels: Labels, *, partly: bool = False) -> LabelledPairs:
-    """Labels as training pairs: grade 2 is a positive, grade 0 a hard negative.
+def labels_to_pairs(domain: Domain, qrels: Labels) -> LabelledPairs:
+    """Labels as training pairs: grade 2 is a positive, grade 0 a hard negative, grade 1 neither.
 
-    With ``partly``, grade 1 is a positive too; else it is neither. Hard negatives are those of
-    queries that have a positive. Fails for an unknown id or grade.
+    Hard negatives are those of queries that have a positive. Fails for an unknown id or grade.
     """
-    _check_labels(domain, qrels)
-    least = 1 if partly else 2
-    positives = [(q, d) for q, judged in qrels.items() for d, g in judged.items() if g >= least]
+    judged = _judged(domain, qrels)
+    positives = tuple((q, d) for q, d, grade in judged if grade == 2)
     asked = {query for query, _ in positives}
-    negatives = [(q, d) for q in qrels if q in asked for d, g in qrels[q].items() if g == 0]
-    return LabelledPairs(domain, tuple(positives), tuple(negatives))
+    negatives = tuple((q, d) for q, d, grade in judged if grade == 0 and q in asked)
+    return LabelledPairs(domain, positives, negatives)
 
 
-def with_labels(
-    domain: Domain, qrels: Labels, split: str = "train", *, partly: bool = False
-) -> Domain:
+def with_labels(domain: Domain, qrels: Labels, split: str = "train") -> Domain:
     """The domain with people's labels in one of its splits; where both judged, the labels win.
 
     Relevant becomes grade 2, or 1 in a domain that knows no grade above 1; grade 0 becomes grade
-    0 in the qrels and one of the query's ``negatives``. A query that is new to the split and has
-    no positive is left out. With ``partly``, grade 1 is taken over, as grade 1; else the pair is
-    left as it was. The domain checks itself as always: a query of another split, or a document of
-    a held-out group among the training positives, is a leak.
+    0 in the qrels and one of the query's ``negatives``; grade 1 leaves a pair as it was. A query
+    that is new to the split and has no positive is left out. The domain checks itself as always: a
+    query of another split, or a document of a held-out group among the training positives, is a
+    leak.
 
     Raises:
         EmbkitError: an unknown split, id or grade; a leak; a query that loses its last positive.
     """
-    _check_labels(domain, qrels)
+    _judged(domain, qrels)
     known = itertools.chain(*(part.values() for part in domain.qrels.values()))
     graded = any(grade > 1 for judged in known for grade in judged.values())
-    grades = {2: 2 if graded else 1, 0: 0} | ({1: 1} if partly else {})
+    grades = {2: 2 if graded else 1, 0: 0}
     merged = {query: dict(judged) for query, judged in domain.split(split).items()}
     negatives, added = dict(domain.negatives), 0
     for query, judged in qrels.items():
@@ -306,14 +301,9 @@ def with_labels(
     )
 
 
-def _check_labels(domain: Domain, qrels: Labels) -> None:
-    for query, judged in qrels.items():
-        check_id("query", query, domain.queries)
-        for document, grade in judged.items():
-            check_id("document", document, domain.corpus)
-            if grade not in GRADES:
-                raise EmbkitError(
-                    f"grade {grade!r} of query {query!r} and document {document!r}",
-                    expected="2 (relevant), 1 (partly) or 0 (not relevant)",
-                    hint="with_labels(domain, store.qrels())",
-                )
+def _judged(domain: Domain, qrels: Labels) -> list[tuple[str, str, int]]:
+    """(query, document, grade), checked."""
+    found = [(q, d, grade) for q, judged in qrels.items() for d, grade in judged.items()]
+    for row in found:
+        _check(domain, *row)
+    return found

@@ -39,15 +39,8 @@ class Mined:
     def __len__(self) -> int:
         return len(self.anchors)
 
-    def triplets(self, n: int = 5) -> list[tuple[str, str, str]]:
-        """A few (anchor, positive, hardest negative), as text."""
-        texts, rows = self.corpus, np.random.default_rng(0).permutation(len(self))[:n]
-        return [
-            (self.anchors[i], texts[self.positives[i]], texts[self.negatives[i][0]]) for i in rows
-        ]
-
     def __repr__(self) -> str:
-        width = len(self.negatives[0]) if self.negatives else 0
+        width = self.scores.shape[1]
         gone = ", ".join(f"{rule} {n:,}" for rule, n in self.removed.items())
         return (
             f"Mined({self.miner}: {width} a pair for {len(self):,} pairs, from "
@@ -63,8 +56,11 @@ class Mined:
         summary = f"{self.miner}: {len(self):,} pairs, {self.candidates:,} candidates, "
         summary += f"{self.filled:,} places filled at random"
         counted = Table(["rule", "removed", "share", "such as"], rules, summary)
-        shown = Table(["anchor", "positive", "negative"], self.triplets())
-        return counted.to_html() + shown.to_html()
+        texts, few = self.corpus, np.random.default_rng(0).permutation(len(self))[:5]
+        triplets = [
+            [self.anchors[i], texts[self.positives[i]], texts[self.negatives[i][0]]] for i in few
+        ]
+        return counted.to_html() + Table(["anchor", "positive", "negative"], triplets).to_html()
 
 
 def mine(
@@ -99,24 +95,20 @@ def mine(
             own: people marked them as looking right and being wrong).
         model: for ``dense``: a model, its name or folder, or a function as in ``encode``.
         range_min, range_max: the window: which ranks are looked at among what is left.
-        relative_margin: remove candidates that score above the positive's less this share of it
-            (0.05 keeps what is at most 95% as similar: positive-aware mining, NV-Retriever,
-            https://arxiv.org/abs/2407.15831).
-        keep_relatives: keep ancestors and descendants of a positive.
-        reranker_filter: a cross-encoder's scores of (query, document) pairs; a candidate that
-            scores at least as high as the positive is removed (RocketQA's denoising, the positive
-            as the bound, https://arxiv.org/abs/2010.08191).
+        relative_margin: 0.05 keeps what is at most 95% as similar as the positive (positive-aware
+            mining, NV-Retriever, https://arxiv.org/abs/2407.15831).
+        reranker_filter: a cross-encoder's scores of (query, document) pairs; what scores at least
+            as high as the positive is removed (as in RocketQA, https://arxiv.org/abs/2010.08191).
         sampling: ``top`` takes the best of the window, ``random`` any of it.
-        hidden_positives: a control: for this share of the anchors, the miner is not told what is
-            right, as with labels that nobody made; it may then take the positive as a negative.
-        known: rows that say what else is right, whatever part is trained on; default: those of
-            the domain's training split.
+        hidden_positives: a control: the miner is not told what is right for this share of the
+            anchors, as with labels that nobody made.
+        known: rows that say what else is right; default: those of the training split.
 
     Raises:
         EmbkitError: an unknown miner, an empty window, more negatives than documents.
     """
     pairs = list(pairs)
-    _check(domain, pairs, n, miner, range_min, range_max, sampling)
+    _check(pairs, n, miner, range_min, range_max, sampling)
     anchors = list(dict.fromkeys(anchor for _, anchor, _ in pairs))
     row_of = {anchor: row for row, anchor in enumerate(anchors)}
     rows = np.array([row_of[anchor] for _, anchor, _ in pairs])  # (pairs,)
@@ -172,25 +164,18 @@ def mine(
     )
 
 
-def _check(domain, pairs, n, miner, range_min, range_max, sampling) -> None:
+def _check(pairs, n, miner, range_min, range_max, sampling) -> None:
     for name, value in (("miner", miner), ("sampling", sampling)):
         if value not in CHOICES[name]:
             raise unknown(name, value, CHOICES[name])
     if not pairs:
-        raise EmbkitError(
-            "no pairs to mine negatives for", expected="at least one", hint="ek.training_pairs(...)"
-        )
+        hint = "ek.training_pairs(...)"
+        raise EmbkitError("no pairs to mine negatives for", expected="at least one", hint=hint)
     if n < 1 or range_min < 0 or range_max < range_min + n:
         raise EmbkitError(
             f"{n} negatives a pair from ranks {range_min} to {range_max}",
             expected="at least one negative, and a window that holds so many",
             hint=f"range_max={max(range_min, 0) + max(n, 1)} or more, or fewer negatives",
-        )
-    if n >= len(domain.corpus):
-        raise EmbkitError(
-            f"{n} negatives a pair from a corpus of {len(domain.corpus)} documents",
-            expected="fewer negatives than there are documents",
-            hint=f"hard_negatives={max(1, len(domain.corpus) // 2)} or fewer",
         )
 
 
@@ -237,10 +222,7 @@ def _least(right: np.ndarray, rows: np.ndarray, anchors: int) -> np.ndarray:
 def _preferred(
     score: CrossEncoderScores, domain: Domain, anchors, pairs, rows, found, places, n: int
 ) -> np.ndarray:
-    """Mask of the candidates that a cross-encoder scores at least as high as the positive.
-
-    No more of them are scored than it takes to have n that pass.
-    """
+    """Mask of what a cross-encoder scores as high as the positive; asked until n of a row pass."""
     texts = list(domain.corpus.values())
     right = np.asarray(score([(anchor, domain.corpus[d]) for _, anchor, d in pairs]), float)
     bound = _least(right, rows, len(anchors))

@@ -132,10 +132,7 @@ class TrainingPairs:
 
 def make_pairs(recipe: Recipe, domain: Domain) -> TrainingPairs:
     """A recipe's pairs: collected, sampled, shuffled and mined as it says; no teacher is asked.
-
-    Raises:
-        EmbkitError: an unknown set of pairs, or fewer than two pairs.
-    """
+    Fails for an unknown set of pairs, or fewer than two pairs."""
     source, loss = recipe.pair_source, recipe.approach
     rows, dropped = collect(domain, source.sources)
     known = [*rows, *([] if "human" in source.sources else collect(domain)[0])]
@@ -247,8 +244,7 @@ def in_batch_false_negatives(
     """Counts in-batch negatives that are not negatives, over batches of row numbers.
 
     Of all ``negatives``: ``same document`` (the row's own positive), ``known positive`` (right for
-    the same query text in another row), ``relatives`` (an ancestor or descendant of a right
-    document), ``same family`` (of the same group, related or not).
+    the same query text), ``relatives`` (above or below the right document), ``same family``.
     """
     right = [pairs.right[normalise(anchor)] for _, anchor, _ in pairs.rows]
     tree, families = Family(pairs.domain.parents), pairs.families
@@ -268,10 +264,7 @@ def in_batch_false_negatives(
 def batches(
     pairs: TrainingPairs, batch_size: int, seed: int, unique: str | None
 ) -> list[list[int]]:
-    """The batches of the first epoch, as row numbers.
-
-    ``unique``: ``texts``, ``families``, or None for plain shuffling.
-    """
+    """The first epoch's row numbers; ``unique``: ``texts``, ``families``, or None to shuffle."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
@@ -283,16 +276,16 @@ def batches(
     return list(_sampler(keys, pairs.dataset(), generator=generator, **options))
 
 
-def batch_sampler(pairs: TrainingPairs) -> str | Callable[..., Any]:
+def batch_sampler(
+    pairs: TrainingPairs, batch_size: int = 0, processes: int = 1
+) -> str | Callable[..., Any]:
     """What the trainer asks for batches: sentence-transformers' sampler without duplicates, which
-    compares the texts of a row's columns, and is shown what else keeps rows apart."""
+    compares the texts of a row's columns, and is shown what else keeps rows apart. Several
+    processes get the batches of one, ``batch_size`` in all, each split into their parts."""
     keys = _keys(pairs)
-    return partial(_sampler, keys) if keys else "no_duplicates"
-
-
-def shared_sampler(pairs: TrainingPairs, batch_size: int, processes: int) -> Callable[..., Any]:
-    """The same for several processes: the global batches of one, each split into their parts."""
-    return partial(_sampler, _keys(pairs), together=batch_size, processes=processes)
+    if keys is None and processes == 1:
+        return "no_duplicates"
+    return partial(_sampler, keys, together=batch_size, processes=processes)
 
 
 def _keys(pairs: TrainingPairs) -> Dataset | None:

@@ -42,19 +42,15 @@ def candidates(
 ) -> list[Task]:
     """What is worth judging: for each query what any of the systems found, and what is known.
 
-    The documents of a query come in an order that depends on the seed and their ids alone, so
-    that nobody can see which system found what.
+    A query's documents come in an order of the seed's, which hides what system found them.
 
     Args:
         queries: a split's name, or ids of queries (a query may be in no split yet).
         models: name -> ``"bm25"``, a model or its name, or a function ``list[str] -> array``.
         n: queries to draw, at random; default: all, in their order.
 
-    Raises:
-        EmbkitError: an unknown split or id, or no system.
-
-    Pooling: Spärck Jones and van Rijsbergen, Report on the need for and provision of an "ideal"
-    information retrieval test collection, 1975.
+    Fails for an unknown split or id, or no system. Pooling: Spärck Jones and van Rijsbergen,
+    Report on the need for and provision of an "ideal" information retrieval test collection, 1975.
     """
     ids = list(domain.split(queries)) if isinstance(queries, str) else list(dict.fromkeys(queries))
     for query in ids:

@@ -47,17 +47,14 @@ class Family:
 
 
 class Known:
-    """What is right for each anchor, bears the same text, or is a relative of what is right.
-
-    Rows are those of ``anchors``; what is right for them, and for others, ``pairs`` say.
-    """
+    """What is right for each anchor, by ``pairs``, bears the same text, or is a relative of it."""
 
     def __init__(
         self, domain: Domain, pairs: Iterable[Pair], anchors: Sequence[str], keep_relatives: bool
     ) -> None:
         self.ids, corpus = list(domain.corpus), domain.corpus
         right, twins = right_of(pairs), defaultdict(list)
-        of_row = [list(right[normalise(anchor)]) for anchor in anchors]
+        of_row = [list(right[normalise(anchor)]) for anchor in anchors]  # a row an anchor
         self.first = [documents[0] for documents in of_row]
         self.most = max(map(len, of_row))
         for document, text in corpus.items():

@@ -29,11 +29,10 @@ class Failure:
 
 
 class Backend(Protocol):
-    """What ``generate`` needs of a language model.
+    """What ``generate`` needs of a language model: it does the cache, retries and checks itself.
 
-    ``generate`` does the rest: cache, retries, checks. A backend may also have ``batch_size``
-    (prompts a call, default 1), ``workers`` (calls at a time, default 1) and ``settings`` (what
-    else decides its answers; kept with them).
+    A backend may also have ``batch_size`` (prompts a call, default 1), ``workers`` (calls at a
+    time, default 1) and ``settings`` (what else decides its answers; kept with them).
     """
 
     name: str
@@ -54,15 +53,12 @@ class OpenAIBackend:
     Args:
         base_url: the endpoint; default: ``OPENAI_BASE_URL``, else OpenAI's own.
         workers: requests at a time.
-        max_total_tokens: the budget in tokens, prompts included, as the endpoint counts them.
-            Requests under way when it is reached are finished.
+        max_total_tokens: the budget, prompts included; requests under way are finished.
         timeout: seconds without a byte after which a request is given up.
         extra: more fields of the request; None leaves a field out, as in
             ``{"max_tokens": None, "max_completion_tokens": 500}``.
 
-    Raises:
-        EmbkitError: the client is not installed, there is no key, a password in the address, a
-            limit of nothing.
+    Fails without the client or a key, for a password in the address, for a limit of nothing.
     """
 
     batch_size = 1

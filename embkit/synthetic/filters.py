@@ -13,11 +13,11 @@ from ..data import Domain
 from ..data.domain import SHOWN
 from ..data.text_checks import jaccard, words
 from ..display import Table
-from ..errors import EmbkitError, unknown
+from ..errors import EmbkitError
 from ..models.loading import as_model
 from ..search.index import BM25, Dense
-from .answers import plain
 from .generation import Generated, Row, examples
+from .prompts import plain
 
 RULES = {
     "test query": "asked word for word in a test split or in dev",
@@ -26,6 +26,7 @@ RULES = {
     "round trip": "one by which a general model does not find the document",
 }
 Removed = tuple[Row, str]  # a row, and why
+COPY = 0.8  # Jaccard similarity of a query's words and its document's: a copy from here on
 
 
 @dataclass(frozen=True, repr=False)
@@ -61,8 +62,8 @@ class Filtered:
         """A few rows that each rule removed, and why."""
         cells = [
             [rule, row.query[:SHOWN], self.generated.texts[row.document][:SHOWN], why]
-            for rule in self.removed
-            for row, why in self.examples(rule, n)
+            for rule, found in self.removed.items()
+            for row, why in random.Random(0).sample(found, min(n, len(found)))
         ]
         return Table(["filter", "query", "document", "why"], cells)
 
@@ -75,13 +76,6 @@ class Filtered:
         left = f"{len(self.rows) or 'No'} query of {len(self.generated.rows):,} is left"
         cause = f" {most!r} removed the most." if self.removed.get(most) else ""
         return f"{left}: training needs two at least.{cause}"
-
-    def examples(self, rule: str, n: int = 5) -> list[Removed]:
-        """A few rows that a rule removed, with its reasons; fails for one that was not applied."""
-        if rule not in self.removed:
-            raise unknown("rule", rule, self.removed)
-        found = self.removed[rule]
-        return random.Random(0).sample(found, min(n, len(found)))
 
     def __repr__(self) -> str:
         rules = (
@@ -101,50 +95,37 @@ class Filtered:
 
 
 def filter_generated(
-    generated: Generated,
-    domain: Domain | Mapping[str, str],
-    *,
-    retriever: Any = "minilm",
-    top_k: int = 10,
-    copy_overlap: float = 0.8,
+    generated: Generated, domain: Domain, *, retriever: Any = "minilm", top_k: int = 10
 ) -> Filtered:
     """Throws out what is no use, rule after rule, and keeps what each rule threw out.
 
     The rules, in their order: ``test query`` (asked in a test split or in dev: leakage),
     ``duplicate`` (the same text in an earlier row or in train), ``copy`` (the words of query and
-    document have a Jaccard similarity of ``copy_overlap`` or more), ``round trip`` (the retriever
-    does not find the document among its first ``top_k``).
+    document have a Jaccard similarity of 0.8 or more), ``round trip`` (the retriever does not
+    find the document among its first ``top_k``).
 
     Args:
-        domain: what is searched; the first rule, and part of the second, need a Domain. With a
-            mapping of document id -> text they have nothing to compare with.
         retriever: a SentenceTransformer, its name, ``"bm25"``, a function
             ``list[str] -> (texts, dim)``, or None to leave the rule out.
 
-    Raises:
-        EmbkitError: a document that the domain does not have, bounds out of range.
-
+    Fails for a document that the domain does not have, and for a ``top_k`` below 1.
     Paper: Dai and others, Promptagator, 2022 (round-trip filter).
     """
-    corpus = domain.corpus if isinstance(domain, Domain) else domain
-    if top_k < 1 or not 0 < copy_overlap <= 1:
-        raise EmbkitError(
-            f"top_k={top_k}, copy_overlap={copy_overlap}",
-            expected="top_k of 1 or more, copy_overlap above 0 and up to 1",
-            hint="top_k=10, copy_overlap=0.8",
-        )
+    corpus = domain.corpus
+    if top_k < 1:
+        raise EmbkitError(f"top_k={top_k}", expected="1 or more", hint="top_k=10")
     if foreign := [r.document for r in generated.rows if r.document not in corpus]:
         raise EmbkitError(
             f"{len(foreign):,} queries are of documents that are not searched: {foreign[:3]}",
             expected="the domain, profile included, that they were written for",
-            hint="filter_generated(generated, generated.texts), or load that domain",
+            hint="load_domain(name, profile=...) as for generate(...)",
         )
     # the rules: each gives a reason, or None, for every row that reaches it
-    settings: dict[str, Any] = {"copy_overlap": copy_overlap}
+    settings: dict[str, Any] = {"copy_overlap": COPY}
     steps: dict[str, Callable[[list[Row]], list[str | None]]] = {
         "test query": lambda rows: _asked(rows, domain),
         "duplicate": lambda rows: _seen(rows, domain),
-        "copy": lambda rows: [_copied(r.query, corpus[r.document], copy_overlap) for r in rows],
+        "copy": lambda rows: [_copied(r.query, corpus[r.document]) for r in rows],
     }
     if retriever is not None:
         name = retriever if isinstance(retriever, str) else type(retriever).__name__
@@ -158,19 +139,18 @@ def filter_generated(
     return Filtered(generated, tuple(rows), removed, settings)
 
 
-def _asked(rows: list[Row], domain: Any) -> list[str | None]:
+def _asked(rows: list[Row], domain: Domain) -> list[str | None]:
     where = {
         plain(domain.queries[query]): f"a query of {split!r}"
-        for split, judged in (domain.qrels.items() if isinstance(domain, Domain) else ())
+        for split, judged in domain.qrels.items()
         if split != "train"
         for query in judged
     }
     return [where.get(plain(row.query)) for row in rows]
 
 
-def _seen(rows: list[Row], domain: Any) -> list[str | None]:
-    train = domain.split("train") if isinstance(domain, Domain) else {}
-    first = {plain(domain.queries[query]): "a query of 'train'" for query in train}
+def _seen(rows: list[Row], domain: Domain) -> list[str | None]:
+    first = {plain(domain.queries[query]): "a query of 'train'" for query in domain.split("train")}
     reasons: list[str | None] = []
     for row in rows:
         text = plain(row.query)
@@ -179,17 +159,16 @@ def _seen(rows: list[Row], domain: Any) -> list[str | None]:
     return reasons
 
 
-def _copied(query: str, document: str, overlap: float) -> str | None:
+def _copied(query: str, document: str) -> str | None:
     if plain(query) == plain(document):
         return "the document's text"
     share = jaccard(set(words(query)), set(words(document)))
-    return f"{share:.0%} of their words are the same" if share >= overlap else None
+    return f"{share:.0%} of their words are the same" if share >= COPY else None
 
 
 def _lost(
     rows: list[Row], corpus: Mapping[str, str], retriever: Any, top_k: int
 ) -> list[str | None]:
-    """Why a row's query does not find its document, or None where it does."""
     ids, texts = list(corpus), list(corpus.values())
     model = as_model(retriever)
     index = BM25(texts) if isinstance(model, str) else Dense(model, texts)

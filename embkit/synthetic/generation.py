@@ -6,14 +6,14 @@ import json
 import os
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..data.domain import SHOWN, normalise
 from ..display import Table, facts
-from ..errors import EmbkitError, unknown
+from ..errors import EmbkitError
 from .backends import Backend
 from .jobs import GenerationJob, Item
 from .prompts import PROMPTS, Prompt
@@ -28,23 +28,13 @@ class Row(NamedTuple):
     n: int = 0
 
 
-class Failed(NamedTuple):
-    """What could not be had, and why."""
-
-    document: str
-    kind: str
-    n: int
-    reason: str
-
-
 @dataclass(frozen=True, repr=False)
 class Generated:
     """What a language model wrote, and what it did not."""
 
     rows: tuple[Row, ...]
-    failed: tuple[Failed, ...]  # no query after every attempt, with the last reason
-    left: tuple[Item, ...]  # not asked
-    stopped: str | None  # why they were not asked
+    failed: Mapping[Item, str]  # (document, kind, n) without a query -> the last attempt's reason
+    stopped: str | None  # why the others were not asked
     texts: Mapping[str, str]  # document id -> text, of all that was to be asked about
     backend: str  # the model's name
     prompt: Prompt
@@ -56,7 +46,7 @@ class Generated:
 
     def reasons(self) -> Counter[str]:
         """How many failed for which reason, without the answers' own words."""
-        return Counter(row.reason.split(": ")[0] for row in self.failed)
+        return Counter(reason.split(": ")[0] for reason in self.failed.values())
 
     def _facts(self) -> Table:
         found = {"model": self.backend, "prompt": f"{self.prompt.name} ({self.prompt.hash})"}
@@ -64,7 +54,7 @@ class Generated:
         found |= {f"failed: {why}": f"{n:,}" for why, n in self.reasons().most_common()}
         if self.stopped:
             found["stopped"] = (
-                f"{self.stopped}: {len(self.rows):,} done, {len(self.left):,} left; "
+                f"{self.stopped}: {len(self.rows):,} done, {self.counts['left']:,} left; "
                 "the same call goes on from here"
             )
         return facts(found)
@@ -88,42 +78,34 @@ def generate(
     backend: Backend,
     prompt: Prompt = PROMPTS["general"],
     *,
-    kinds: Sequence[str] | None = None,
     per_document: int = 1,
     limit: int | None = None,
     budget: int | None = None,
     max_tokens: int = 32,
     temperature: float | None = None,
     seed: int = 42,
-    retries: int = 3,
     progress: bool = True,
-    sleep: Callable[[float], object] | None = None,
 ) -> Generated:
-    """Asks a language model for queries that each document answers.
+    """Asks a language model for queries of each of the prompt's kinds that each document answers.
 
-    Each answer is kept on disk at once, in the cache folder, under the model, the prompt, the
-    settings and the document: a call that was interrupted goes on where it stopped, and one that
-    is done costs nothing. Two processes may work at once. What fails is asked again: after 1, 2,
-    4 ... seconds (or as long as the endpoint says, 120 at most) where no answer came, and at
-    once, a little warmer and with another seed, where the answer is no query. What is still
-    missing is in ``failed`` with its reason. After ten items in a row without any answer nothing
-    more is asked.
+    Each answer is kept on disk at once: a call that was interrupted goes on where it stopped, and
+    one that is done costs nothing. Two processes may work at once. What fails is asked again:
+    after 1, 2, 4 ... seconds (or as long as the endpoint says, 120 at most) where no answer came,
+    and at once, warmer and with another seed, where the answer is no query. What is still missing
+    is in ``failed`` with its reason. Ten items in a row without any answer end the call.
 
     Args:
         documents: document id -> text. The prompt's own examples are left out.
         limit: how many documents, a sample drawn by the seed; a larger limit holds the smaller.
         budget: prompts that are sent at most, repeated ones included.
         temperature: 0 takes the likeliest token; default: 0 for one query of a kind, else 0.7.
-        sleep: waits so many seconds; for tests.
 
-    Raises:
-        EmbkitError: bad input; a key that is refused, a model that the endpoint does not have.
-
+    Fails for bad input, a key that is refused, a model that the endpoint does not have.
     Papers: Nogueira and others, doc2query, 2019; Dai and others, Promptagator, 2022.
     """
-    _check(documents, backend, prompt, kinds)
-    numbers = {"per_document": (per_document, 1), "retries": (retries, 0), "limit": (limit, 1)}
-    numbers |= {"budget": (budget, 0), "max_tokens": (max_tokens, 1), "seed": (seed, 0)}
+    _check(documents, backend, prompt)
+    numbers = {"per_document": (per_document, 1), "limit": (limit, 1), "budget": (budget, 0)}
+    numbers |= {"max_tokens": (max_tokens, 1), "seed": (seed, 0)}
     for name, (value, least) in numbers.items():
         if value is not None and (not isinstance(value, int) or value < least):
             raise EmbkitError(
@@ -139,9 +121,8 @@ def generate(
     # ask
     settings = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
     settings |= getattr(backend, "settings", {})
-    job = GenerationJob(backend, prompt, texts, settings, budget, retries, sleep)
-    kinds = list(dict.fromkeys(kinds or prompt.kinds))
-    items = [(d, kind, n) for d in texts for kind in kinds for n in range(per_document)]
+    job = GenerationJob(backend, prompt, texts, settings, budget)
+    items = [(d, kind, n) for d in texts for kind in prompt.kinds for n in range(per_document)]
     job.run(items, progress)
     counts = {
         "documents": len(texts),
@@ -155,8 +136,7 @@ def generate(
     }
     return Generated(
         rows=tuple(Row(i[0], job.done[i], *i[1:]) for i in items if i in job.done),
-        failed=tuple(Failed(*i, job.failed[i]) for i in items if i in job.failed),
-        left=tuple(i for i in items if i not in job.done and i not in job.failed),
+        failed={i: job.failed[i] for i in items if i in job.failed},
         stopped=job.stopped,
         texts=texts,
         backend=backend.name,
@@ -166,7 +146,7 @@ def generate(
     )
 
 
-def _check(documents: Any, backend: Any, prompt: Any, kinds: Sequence[str] | None) -> None:
+def _check(documents: Any, backend: Any, prompt: Any) -> None:
     texts = documents if isinstance(documents, Mapping) else {}
     if not texts or not all(isinstance(text, str) for item in texts.items() for text in item):
         raise EmbkitError(
@@ -174,26 +154,22 @@ def _check(documents: Any, backend: Any, prompt: Any, kinds: Sequence[str] | Non
             expected="a mapping of document id -> text with at least one document",
             hint="generate(domain.corpus, backend)",
         )
-    if not isinstance(getattr(backend, "name", None), str) or not hasattr(backend, "generate"):
-        raise EmbkitError(
-            f"generate() was given {type(backend).__name__} as its backend",
-            expected="an object with .name and .generate(prompts, max_tokens=, ...)",
-            hint="ek.synthetic.TransformersBackend('smollm2')",
-        )
-    if not isinstance(prompt, Prompt):
-        raise EmbkitError(
-            f"generate() was given {type(prompt).__name__} as its prompt",
-            expected="a Prompt",
-            hint="ek.synthetic.PROMPTS['general']",
-        )
-    for kind in set(kinds or ()) - set(prompt.kinds):
-        raise unknown("kind of query", kind, prompt.kinds)
+    speaks = isinstance(getattr(backend, "name", None), str) and hasattr(backend, "generate")
+    for what, given, right, hint in (
+        ("backend", backend, speaks, "TransformersBackend('smollm2')"),
+        ("prompt", prompt, isinstance(prompt, Prompt), "PROMPTS['general']"),
+    ):
+        if not right:
+            raise EmbkitError(
+                f"generate() was given {type(given).__name__} as its {what}",
+                expected=f"a {what.capitalize()}",
+                hint=f"ek.synthetic.{hint}",
+            )
 
 
 def read_set(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The rows of a published set of queries: JSON lines, each with ``query`` and ``document``, and
-    if it likes with ``kind``, ``kept``, ``removed_by``, ``split`` and more. Fails where the file
-    is missing, or a line is no such row."""
+    """The rows of a published set of queries: JSON lines with ``query``, ``document``, and if it
+    likes ``kind``, ``kept``, ``removed_by``, ``split``; fails for no file, or no such row."""
     rows = []
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from threading import Event, RLock
 from typing import Any
 
 from ..data import text_checks
 from ..data.append_only import AppendOnlyStore
 from ..errors import EmbkitError
 from ..session import paths
-from .answers import clean
 from .backends import Backend, Failure
-from .prompts import Prompt
+from .prompts import Prompt, clean
 
 LONGEST_WAIT = 120.0  # seconds before an item is asked again
+RETRIES = 3  # times that an item is asked again
 PATIENCE = 10  # items that fail in a row before nothing more is asked
 WARMER = 0.3  # added to the temperature each time an answer was none
 BLOCK = 4  # batches of a kind that are sorted together
@@ -55,18 +55,13 @@ def _hash(*parts: Any) -> str:
 
 @dataclass
 class GenerationJob:
-    """Asks a backend for items; ``done`` and ``failed`` fill up while ``run`` runs.
-
-    ``settings`` is what decides the answers. Without ``sleep``, a wait ends when the job stops.
-    """
+    """Asks a backend for items; ``done`` and ``failed`` fill up while ``run`` runs."""
 
     backend: Backend
     prompt: Prompt
     texts: Mapping[str, str]
-    settings: Mapping[str, Any]
+    settings: Mapping[str, Any]  # what decides the answers
     budget: int | None
-    retries: int
-    sleep: Callable[[float], object] | None
     done: dict[Item, str] = field(default_factory=dict)
     failed: dict[Item, str] = field(default_factory=dict)
     stopped: str | None = None
@@ -76,7 +71,7 @@ class GenerationJob:
     def __post_init__(self) -> None:
         self._error: EmbkitError | None = None
         self._silent = 0  # items in a row without any answer
-        self._lock, self._halt = threading.RLock(), threading.Event()
+        self._lock, self._halt = RLock(), Event()
         examples = (text for pairs in self.prompt.examples.values() for _, text in pairs)
         told = text_checks.languages(examples) + text_checks.languages(self.texts.values())
         self._languages = [name for name, n in told.items() if n >= 0.1 * told.total()]
@@ -97,22 +92,18 @@ class GenerationJob:
             else:
                 todo.append(item)
         self.cached = len(self.done)
-        shown: dict[str, Any] = {"desc": "queries", "unit": "query", "mininterval": 1}
-        done = len(items) - len(todo)
-        with tqdm(total=len(items), initial=done, disable=not progress, **shown) as self._bar:
-            self._run(list(self._chunks(todo)))
-        if self._error:
-            raise self._error
-
-    def _run(self, chunks: list[list[Item]]) -> None:
         workers = int(getattr(self.backend, "workers", 1))
-        with ThreadPoolExecutor(workers) as pool:
+        shown: dict[str, Any] = {"desc": "queries", "unit": "query", "mininterval": 1}
+        shown |= {"total": len(items), "initial": len(items) - len(todo), "disable": not progress}
+        with tqdm(**shown) as self._bar, ThreadPoolExecutor(workers) as pool:
             try:
-                list((pool.map if workers > 1 else map)(self._settle, chunks))
+                list((pool.map if workers > 1 else map)(self._settle, list(self._chunks(todo))))
             except BaseException:
                 self._halt.set()  # what is under way ends and is kept; nothing new begins
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
+        if self._error:
+            raise self._error
 
     def _key(self, item: Item) -> str:
         document, kind, n = item
@@ -133,22 +124,22 @@ class GenerationJob:
     def _settle(self, chunk: list[Item]) -> None:
         """Asks until each item has its answer or has failed for good."""
         warmer = 0
-        for attempt in range(self.retries + 1):
+        for attempt in range(RETRIES + 1):
             if not chunk or self._halt.is_set():
                 return
             again: dict[Item, Failure] = {}
             for item, failure in self._ask(chunk, attempt, warmer):
                 if failure.then == "stop":
                     self._stop(failure.reason)
-                elif failure.then == "report" or attempt == self.retries:
+                elif failure.then == "report" or attempt == RETRIES:
                     self._fail(item, failure)
                 else:
                     again[item] = failure
             # a bad answer is asked for again at once and warmer, a missing one after a wait
             warmer += any(not failure.silent for failure in again.values())
             waits = [f.wait or 2.0**attempt for f in again.values() if f.silent]
-            if waits and not self._halt.is_set():
-                (self.sleep or self._halt.wait)(min(max(waits), LONGEST_WAIT))
+            if waits:
+                self._halt.wait(min(max(waits), LONGEST_WAIT))  # not at all once the job stops
             chunk = list(again)
 
     def _ask(self, chunk: list[Item], attempt: int, warmer: int) -> list[tuple[Item, Failure]]:

@@ -26,8 +26,7 @@ class TransformersBackend:
     answer does not depend on its neighbours in the batch (but for rounding). The model is a name
     that a package carries, a folder, or a hub id.
 
-    Raises:
-        EmbkitError: the model cannot be had, or is no causal language model.
+    Fails where the model cannot be had, or is no causal language model.
     """
 
     def __init__(self, model: str | os.PathLike = "smollm2", *, batch_size: int = 32) -> None:

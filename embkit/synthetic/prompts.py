@@ -1,18 +1,29 @@
-"""What a language model is asked, to the letter: a prompt that a person can read and change."""
+"""What a language model is asked, to the letter, and what of its answer counts as a query."""
 
 from __future__ import annotations
 
 import hashlib
 import html
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from ..data import text_checks
 from ..data.domain import normalise
+from ..data.text_checks import scripts, words
 from ..errors import EmbkitError, unknown
+from .backends import Failure
 
 Pair = tuple[str, str]  # (document, query)
+MAX_WORDS = 24  # of a query; longer answers are refused, not cut
+_LEAD = re.compile(r"^(?:[-*•–>#]+|\(?\d{1,2}[.)])\s+")  # a bullet or a number
+_QUOTES = "\"'“”„‘’«»`*_ "
+_REFUSAL = re.compile(
+    r"^(i'?m sorry|i am sorry|sorry,|i can(?:no|')t\b|as an ai\b|i am an ai\b|i'm an ai\b)", re.I
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -40,25 +51,18 @@ class Prompt:
     def __post_init__(self) -> None:
         try:
             kinds = {str(k): (str(a), str(b)) for k, (a, b) in self.kinds.items()}
-            examples = {
-                str(kind): tuple((str(document), str(query)) for document, query in pairs)
-                for kind, pairs in self.examples.items()
-            }
+            missing = kinds.keys() - self.examples.keys()
+            if missing or not kinds:
+                raise ValueError(f"none for {', '.join(sorted(missing))}" if kinds else "no kinds")
+            examples = {k: tuple((str(d), str(q)) for d, q in self.examples[k]) for k in kinds}
         except (AttributeError, TypeError, ValueError) as error:
             raise EmbkitError(
                 f"kinds or examples of prompt {self.name!r} have another shape ({error})",
                 expected="kinds={kind: (label, description)}, examples={kind: [(document, query)]}",
                 hint="look at ek.synthetic.PROMPTS['general'].kinds and .examples",
             ) from error
-        if not kinds or (missing := sorted(set(kinds) - set(examples))):
-            raise EmbkitError(
-                f"prompt {self.name!r} has "
-                + (f"no examples for {', '.join(missing)}" if kinds else "no kinds"),
-                expected="at least one kind, and a tuple of examples for each (it may be empty)",
-                hint="examples={'question': ((document, query), ...)}",
-            )
         object.__setattr__(self, "kinds", kinds)
-        object.__setattr__(self, "examples", {kind: examples[kind] for kind in kinds})
+        object.__setattr__(self, "examples", examples)
 
     def render(self, document: str, kind: str) -> str:
         """The text that is sent: it ends where the model goes on; fails for an unknown kind."""
@@ -95,6 +99,80 @@ class Prompt:
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(repr(self))}</pre>"
+
+
+def plain(text: str) -> str:
+    """The form in which two queries count as the same: case, spaces and end marks aside."""
+    return normalise(text).rstrip(" ?.!,;:")
+
+
+def clean(
+    answer: str, document: str, prompt: Prompt, kind: str, languages: Collection[str] = ()
+) -> str | Failure:
+    """A query out of what a model wrote for a document, or why there is none in it.
+
+    The first line counts, without label, bullet and quotes. Refused are: nothing, half JSON,
+    another script than the document's or none of the ``languages`` (English names; empty for any),
+    too many words, a text that repeats itself, few letters, an apology, and an example of the
+    prompt word for word. Whether the query is any good is for the filters to say.
+    """
+    text = re.sub(r"<think>.*?</think>", "", answer, flags=re.S).strip()
+    text = re.sub(r"^```\w*\s*|\s*```$", "", text)
+    if text[:1] in ("{", "["):
+        whole, text = text, _from_json(text, kind) or ""
+        if not text:
+            return Failure(f"half JSON, or JSON without a query: {whole[:60]!r}", silent=False)
+    line = next((line.strip() for line in text.splitlines() if line.strip(_QUOTES + "\t")), "")
+    labels = [label for label, _ in prompt.kinds.values()] + [*prompt.kinds, "query", "answer"]
+    label = re.compile(rf"^\W*({'|'.join(map(re.escape, labels))})\W*:\s*", re.I)
+    for pattern in (_LEAD, label, _LEAD):
+        line = pattern.sub("", line)
+    line = " ".join(line.strip(_QUOTES).rstrip(_QUOTES + ",;:").split())
+    reason = _wrong(line, document, prompt, kind, languages)
+    if reason is None:
+        return line
+    return Failure(f"{reason}: {line[:60]!r}" if line else reason, silent=False)
+
+
+def _from_json(text: str, kind: str) -> str | None:
+    """The query in a whole JSON value: a text, the first of a list, or an object's."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(found, list):
+        found = found[0] if found else None
+    if isinstance(found, dict):
+        found = next((found[n] for n in ("query", kind, *found) if n in found), None)
+    return found if isinstance(found, str) else None
+
+
+def _wrong(
+    line: str, document: str, prompt: Prompt, kind: str, languages: Collection[str]
+) -> str | None:
+    found = words(line)
+    if not found:
+        return "an empty answer"
+    letters = sum(c.isalpha() for c in line)
+    if letters < 0.5 * len("".join(line.split())) or "\ufffd" in line or not line.isprintable():
+        return "garbage"
+    if len(found) > MAX_WORDS:
+        return f"too many words: {len(found):,}, at most {MAX_WORDS}"
+    script = next(iter(scripts([document])), None)
+    if script and scripts([line]).get(script, 0.0) < 0.7:
+        return f"another language: the document is in {script} letters"
+    told = set(text_checks.languages([line]))
+    if languages and told and not told & set(languages):
+        return f"another language: {', '.join(told)}"
+    if _REFUSAL.match(line):
+        return "a refusal"
+    # one word three times in a row, or a run of three words twice
+    runs = Counter(zip(found, found[1:], found[2:], strict=False))
+    if any(a == b == c or n > 1 for (a, b, c), n in runs.items()):
+        return "it repeats itself"
+    if plain(line) in {plain(query) for _, query in prompt.examples[kind]}:
+        return "an example of the prompt, word for word"
+    return None
 
 
 def _prompt(

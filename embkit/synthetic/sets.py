@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from ..session import paths
 from .backends import Backend
 from .filters import Filtered, filter_generated
 from .generation import Generated, examples, generate
-from .prompts import PROMPTS, Prompt
+from .prompts import PROMPTS
 
 MADE = "<!-- a generated set: made by embkit, may be made again -->"
 PASSING = ("from the cache", "prompts sent", "left")  # counts that depend on what the cache held
@@ -30,11 +29,8 @@ LIMITS = """- A language model wrote the queries, and no person has checked them
 
 
 def eligible_documents(domain: Domain) -> dict[str, str]:
-    """The documents that queries may be written for: id -> text.
-
-    Those of a group held out for testing are not among them, and neither are those of the groups
-    that only ``dev`` asks about: it stands for what training does not know.
-    """
+    """The documents that queries may be written for, id -> text: not those of a group held out for
+    testing, nor of one that only ``dev`` asks about: it stands for what training does not know."""
     asked_in_dev = {domain.groups.get(document) for _, document in domain.right("dev")}
     trained = {domain.groups.get(document) for document in domain.trained_documents}
     kept_out = domain.tested_groups | (asked_in_dev - trained - {None})
@@ -52,9 +48,8 @@ def write_set(
     Each line has ``query``, ``document`` (its id), ``kind``, ``kept`` and ``removed_by`` (a rule
     or null): what was removed is there too, so that a training run can show what it would do.
 
-    Raises:
-        EmbkitError: nothing is kept, a query for a document held out for testing, or a set of
-            that name that was made in another way.
+    Fails where nothing is kept, for a document held out for testing, and for a set of that name
+    that was made in another way.
     """
     found = result if isinstance(result, Filtered) else Filtered(result, result.rows, {}, {})
     generated = found.generated
@@ -73,9 +68,8 @@ def write_set(
         )
     if not found.rows:
         why = found.note if found.removed else "Nothing was written."
-        reasons = generated.stopped or ", ".join(generated.reasons())
         raise EmbkitError(
-            f"an empty set: {why}" + (f" The model: {reasons}." if reasons else ""),
+            f"an empty set: {why} {generated.stopped or ', '.join(generated.reasons())}".rstrip(),
             expected="at least one query",
             hint="generate for more documents, or filter less (top_k=50)",
         )
@@ -89,13 +83,13 @@ def write_set(
             hint=f"name='{name}-2'",
         )
     by = {row: rule for rule, rows in found.removed.items() for row, _ in rows}
-    lines = (
-        {"query": row.query, "document": row.document, "kind": row.kind, "kept": row not in by}
-        | {"removed_by": by.get(row)}
-        for row in generated.rows
-    )
+    lines = []
+    for row in generated.rows:
+        line: dict[str, Any] = {"query": row.query, "document": row.document, "kind": row.kind}
+        line |= {"kept": row not in by, "removed_by": by.get(row)}
+        lines.append(json.dumps(line, ensure_ascii=False) + "\n")
     card = _card(found, domain, name, command)
-    write_atomic(target, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    write_atomic(target, "".join(lines))
     write_atomic(beside, card)
     return target
 
@@ -107,49 +101,37 @@ def make_set(
     limit: int,
     seed: int = 42,
     name: str | None = None,
-    prompt: Prompt | None = None,
-    kinds: Sequence[str] | None = None,
     per_document: int = 1,
     budget: int | None = None,
-    progress: bool = True,
-    **filters: Any,
 ) -> tuple[Path, Filtered]:
     """Generates, filters and writes a domain's set of queries, which ``Recipe(pairs=name)`` reads.
 
-    The options are those of ``generate`` and ``filter_generated``; default: the model's name, and
-    the domain's own prompt in ``PROMPTS``, else the general one. Returns the file, and what was
-    kept and removed.
+    The prompt is the domain's own in ``PROMPTS``, else the general one; the options are those of
+    ``generate``, the default name is the model's. Returns the file, and what was kept and removed.
 
-    Raises:
-        EmbkitError: as in the three; or something was left unasked: the same call goes on.
+    Fails as the three do, and where something was left unasked: the same call goes on.
     """
-    prompt = prompt or PROMPTS.get(domain.name, PROMPTS["general"])
-    asked: dict[str, Any] = {"kinds": kinds, "per_document": per_document, "limit": limit}
-    asked |= {"budget": budget, "seed": seed, "progress": progress}
-    generated = generate(eligible_documents(domain), backend, prompt, **asked)
-    if generated.left:
+    prompt = PROMPTS.get(domain.name, PROMPTS["general"])
+    options: dict[str, Any] = {"per_document": per_document, "limit": limit, "budget": budget}
+    generated = generate(eligible_documents(domain), backend, prompt, seed=seed, **options)
+    if left := generated.counts["left"]:
         raise EmbkitError(
-            f"{generated.stopped}: {len(generated.rows):,} queries done and kept, "
-            f"{len(generated.left):,} left",
+            f"{generated.stopped}: {len(generated.rows):,} queries done and kept, {left:,} left",
             expected="an answer or a reason for every one",
             hint="the same command goes on from here",
         )
-    filtered = filter_generated(generated, domain, **filters)
+    filtered = filter_generated(generated, domain)
     label = re.sub(r"[^\w-]+", "-", name or backend.name.split(" ")[0]).strip("-")
     command = f"python -m embkit generate {domain.name} --limit {limit}"
     command += f" --profile {domain.profile}" * (domain.profile != "workshop")
     command += f" --seed {seed}" * (seed != 42) + f" --name {label}" * (name is not None)
-    others = {"kinds": kinds, "per_document": per_document if per_document > 1 else None, **filters}
-    others |= {"prompt": prompt.name if prompt.name != domain.name else None}
-    given = ", ".join(f"{what}={value!r}" for what, value in others.items() if value is not None)
-    command += f"  # and make_set(..., {given})" * bool(given)
+    command += f" --per-document {per_document}" * (per_document != 1)
     return write_set(filtered, domain, label, command=command), filtered
 
 
 def _card(filtered: Filtered, domain: Domain, name: str, command: str | None) -> str:
-    """A set's card in Markdown; every figure is computed."""
+    """A set's card in Markdown."""
     generated = filtered.generated
-    # the tables
     settings = {
         "model": generated.backend,
         "prompt": f"{generated.prompt.name}, content {generated.prompt.hash}",
@@ -166,7 +148,6 @@ def _card(filtered: Filtered, domain: Domain, name: str, command: str | None) ->
         {"kind": k, "written": f"{n:,}", "kept": f"{kept[k]:,}", "share": f"{kept[k] / n:.0%}"}
         for k, n in Counter(row.kind for row in generated.rows).items()
     ]
-    # the text around them
     made = f"`{command}`" if command else "`ek.synthetic.write_set`"
     parts = [
         f"# Queries that a language model wrote: {domain.name}/{name}",

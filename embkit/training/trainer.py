@@ -28,7 +28,7 @@ from ..files import made_once, replace_folder, write_atomic
 from ..losses import batches, corpus
 from ..models import layers, loading, packing, quantized
 from ..models.vectors import check_prompt, prompt_of
-from ..pairs.pairs import TrainingPairs, batch_sampler, make_pairs, shared_sampler, source_hash
+from ..pairs.pairs import TrainingPairs, batch_sampler, make_pairs, source_hash
 from ..recipes.recipe import Recipe
 from ..recipes.script import stock_script
 from ..recipes.settings import WIDE, trainer_arguments
@@ -280,7 +280,7 @@ def make_trainer(
         ignore_unused(model)
         arguments |= {
             "ddp_find_unused_parameters": False,
-            "batch_sampler": shared_sampler(pairs, part.batch_size, size),
+            "batch_sampler": batch_sampler(pairs, part.batch_size, size),
             "per_device_train_batch_size": part.batch_size // size,
         }
 

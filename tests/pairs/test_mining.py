@@ -237,7 +237,7 @@ def collect_dataset(domain, rows):
     ("options", "words"),
     [
         ({"n": 0}, "at least one negative"),
-        ({"n": 7}, "7 negatives a pair from a corpus of 7"),
+        ({"n": 7}, "neither right nor relatives"),
         ({"n": 6}, "neither right nor relatives"),
         ({"n": 3, "range_min": 4, "range_max": 6}, "ranks 4 to 6"),
         ({"miner": "densee"}, "did you mean 'dense'"),

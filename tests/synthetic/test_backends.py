@@ -15,6 +15,7 @@ from embkit.synthetic.backends import Failure, OpenAIBackend
 from embkit.synthetic.generation import generate
 from embkit.synthetic.local import TransformersBackend, _sampler
 from embkit.synthetic.prompts import Prompt
+from tests.synthetic.test_generation import run
 
 KEY = "sk-very-secret-0123456789"
 PROMPT = Prompt(
@@ -90,18 +91,9 @@ def key(monkeypatch):
 
 def ask(url, documents=None, *, retries=3, **options):
     """One item by default; the waits that were asked for come back too."""
-    waits = []
     options = {"workers": 1, "timeout": 5.0} | options
     backend = OpenAIBackend("some-model", url, **options)
-    found = generate(
-        documents or {"a": TITLES["a"]},
-        backend,
-        PROMPT,
-        retries=retries,
-        progress=False,
-        sleep=waits.append,
-    )
-    return found, waits
+    return run(documents or {"a": TITLES["a"]}, backend, PROMPT, retries=retries)
 
 
 BAD = {  # name -> (reply, what the report says, seconds waited before asking again)
@@ -145,8 +137,8 @@ def test_a_fault_is_retried_and_then_reported_or_mended(name):
     reply, reason, waits = BAD[name]
     with serving(lambda n, _: reply) as (url, seen):
         found, waited = ask(url, retries=2, timeout=0.2 if name == "slow" else 5.0)
-    assert (len(found.rows), len(found.failed), len(found.left)) == (0, 1, 0)
-    assert found.failed[0][:3] == ("a", "layman", 0) and reason in found.failed[0].reason
+    assert (len(found.rows), len(found.failed), found.counts["left"]) == (0, 1, 0)
+    assert reason in found.failed["a", "layman", 0]
     assert waited == waits and len(seen) == 3
     assert found.reasons().total() == 1 and "failed" in repr(found)
     with serving(lambda n, _: reply if n < 3 else Reply()) as (url, seen):  # then it is well again
@@ -159,8 +151,8 @@ def test_an_endpoint_that_is_down():
     with serving(lambda *_: Reply()) as (url, _):
         pass  # closed again: nobody listens
     found, waited = ask(url, TITLES, retries=1)
-    assert {row.document for row in found.failed} == set(TITLES)
-    assert all("cannot be reached" in row.reason for row in found.failed) and waited == [1] * 3
+    assert {document for document, _, _ in found.failed} == set(TITLES)
+    assert all("cannot be reached" in why for why in found.failed.values()) and waited == [1] * 3
 
 
 def test_a_bad_request_is_reported_at_once_and_the_others_are_asked():
@@ -169,7 +161,7 @@ def test_a_bad_request_is_reported_at_once_and_the_others_are_asked():
 
     with serving(answer) as (url, seen):
         found, waited = ask(url, TITLES)
-    assert [row.document for row in found.failed] == ["b"] and "HTTP 400" in found.failed[0].reason
+    assert len(found.failed) == 1 and "HTTP 400" in found.failed["b", "layman", 0]
     assert {row.document for row in found.rows} == {"a", "c"} and len(seen) == 3 and not waited
 
 
@@ -236,7 +228,7 @@ def test_a_budget_stops_with_a_report_and_the_next_call_goes_on():
     documents = {str(i): f"Pain of rib {i}" for i in range(5)}
     with serving(lambda *_: Reply()) as (url, seen):
         found, _ = ask(url, documents, max_total_tokens=100)
-        assert (len(found.rows), len(found.left), len(found.failed)) == (2, 3, 0)
+        assert (len(found.rows), found.counts["left"], len(found.failed)) == (2, 3, 0)
         assert "budget" in found.stopped and "2 done, 3 left" in repr(found)
         found, _ = ask(url, documents)
     assert len(found.rows) == 5 and found.stopped is None and len(seen) == 5

@@ -246,7 +246,7 @@ def test_no_dropout_is_left_in_attention():
             "for module in model.modules():\n    if isinstance(module, torch.nn.Dropout)"
         )
         lines = script[start : script.index("\nasked, shown", start)]
-        assert lines.count("\n") == 4
+        assert lines.count("\n") == 5
         exec(lines, {"model": network, "torch": torch})
         first, other = (network(input_ids=ids).last_hidden_state for _ in range(2))
         assert torch.equal(first, other)
