@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from .errors import EmbkitError
 
 T = TypeVar("T")
+LAUNCH = "torchrun --nproc-per-node 2 -m embkit train recipe.json"
 LOSSES = ("MultipleNegativesRankingLoss", "CachedMultipleNegativesRankingLoss", "GISTEmbedLoss")
 ALONE = ("corpus", "distill", "clip")  # approaches that need all of a step in one process
 
@@ -64,8 +65,7 @@ class Team:
                 f"processes disagree on {what}: {found[0]!r} in process 0, {found[odd[0]]!r} in "
                 f"process {odd[0]}",
                 expected="the same recipe, data and weights in every process",
-                hint="start all of them with one command: torchrun --nproc-per-node 2 -m embkit "
-                "train recipe.json",
+                hint=f"start all of them with one command: {LAUNCH}",
             )
 
     def part(self, things: int) -> slice:
@@ -99,22 +99,20 @@ def team() -> Team:
             raise EmbkitError(
                 f"process {os.environ['RANK']} of {size} cannot reach the others: {error}",
                 expected="processes started by one torchrun or accelerate launch",
-                hint="torchrun --nproc-per-node 2 -m embkit train recipe.json",
+                hint=LAUNCH,
             ) from error
     return Team(dist.get_rank(), dist.get_world_size())
 
 
 def check_recipe(approach: str, batch_size: int, members: Team) -> None:
     """Fails where the batch cannot be divided, or the approach is for one process."""
-    if members.size == 1:
-        return
     if batch_size % members.size:
         raise EmbkitError(
             f"a batch of {batch_size} for {members.size} processes",
             expected=f"a multiple of {members.size}: the recipe's batch is that of all together",
             hint=f"recipe.replace(batch_size={batch_size // members.size * members.size})",
         )
-    if approach in ALONE:
+    if approach in ALONE and members.size > 1:
         raise EmbkitError(
             f"approach={approach!r} in {members.size} processes",
             expected="an approach whose loss can gather its negatives",
@@ -127,14 +125,11 @@ def gathering(loss: str, members: Team) -> dict[str, bool]:
     return {"gather_across_devices": True} if members.size > 1 and loss in LOSSES else {}
 
 
-def ignore_unused(model: Any) -> list[str]:
+def ignore_unused(model: Any) -> None:
     """Tells DistributedDataParallel which weights have no gradient, such as BERT's unused pooler.
 
     It would wait for theirs for ever, and cannot look for them itself where a step runs the model
     several times. They stay in the optimizer, so that one process can go on where several were.
-
-    Returns:
-        Their names.
     """
     from torch.nn.parallel import DistributedDataParallel
 
@@ -144,17 +139,12 @@ def ignore_unused(model: Any) -> list[str]:
     unused = [n for n, w in model.named_parameters() if w.requires_grad and w.grad is None]
     model.zero_grad(set_to_none=True)
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, unused)
-    return unused
 
 
 class Sliced:
     """Global batches in slices, one a process: accelerate hands every process each n-th of them.
 
     Gathering needs parts of one length: a last batch loses the rows that cannot be divided.
-
-    Args:
-        batches: a batch sampler of global batches.
-        size: how many processes.
     """
 
     batch_size = None  # slices vary in length: accelerate passes on whatever comes
@@ -168,11 +158,9 @@ class Sliced:
 
     def __iter__(self) -> Iterator[list[int]]:
         for batch in self.batches:
-            rows = list(batch)
-            part = len(rows) // self.size
+            rows, part = list(batch), len(batch) // self.size
             for rank in range(self.size) if part else ():
                 yield rows[rank * part : (rank + 1) * part]
 
     def set_epoch(self, epoch: int) -> None:
-        """For samplers that shuffle by the epoch."""
         self.batches.set_epoch(epoch)

@@ -69,7 +69,7 @@ def command(
     domain: str = "--domain",
     json: bool = True,
 ) -> Callable[[Command], Command]:
-    """Declares a command that is called as its function is, and gives the exit code.
+    """Declares a command, called as its function is, which gives the exit code.
 
     Args:
         help: one line, without a full stop; ``more`` follows in the command's own help.
@@ -197,8 +197,8 @@ def encoded(model: Any, texts: list[str], label: str = "encoding") -> Vectors:
 def scored(what: Any, domain: Domain) -> Scores:
     """``evaluate``, with a bar while the documents are encoded for the first time."""
     if what != "bm25" and not _has_scores(domain, what):
-        label = getattr(what, "label", str(what))
-        encoded(what, list(domain.corpus.values()), f"{label}: encoding")
+        label = f"{getattr(what, 'label', what)}: encoding"
+        encoded(what, list(domain.corpus.values()), label)
     return evaluate(what, domain)
 
 

@@ -46,6 +46,7 @@ LONG = 700  # words of a trial, more than local windows have
 FORMS = {"ONNX, fp32": FLOAT, "ONNX, int8": INT8}
 INPUTS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 OPSET, BATCH = 17, 64
+ROUNDS = 3  # in which each form encodes 1,000 documents at most, to see how fast it is
 SERVE = '''"""Texts to unit vectors, with onnxruntime, tokenizers and numpy alone."""
 
 from pathlib import Path
@@ -205,7 +206,6 @@ def onnx_loss(
     split: str = "dev",
     *,
     documents: Sequence[str] | None = None,
-    rounds: int = 3,
 ) -> pd.DataFrame:
     """What an export loses in nDCG@10 and wins in speed, beside the engine's own precision.
 
@@ -215,7 +215,6 @@ def onnx_loss(
     Args:
         what: the run or the model that was exported.
         documents: ids to search; default: the whole corpus.
-        rounds: how often each encodes 1,000 documents at most, in turn.
 
     Returns:
         One row a form: ``nDCG@10``, ``loss`` (of the mean, against the engine) with ``low``,
@@ -226,7 +225,7 @@ def onnx_loss(
     model, folder = as_model(what), Path(folder)
     files = {label: folder / name for label, name in FORMS.items() if (folder / name).is_file()}
     searched = list(domain.corpus if documents is None else documents)
-    asked: list[Any] = [domain.hash, split, searched, rounds, precision(model.device.type)]
+    asked: list[Any] = [domain.hash, split, searched, ROUNDS, precision(model.device.type)]
     asked += [prompts] if (prompts := {k: p for k, p in model.prompts.items() if p}) else []
     digest = hashlib.sha256(json.dumps([fingerprint(model), *asked]).encode())
     for file in files.values():
@@ -235,7 +234,7 @@ def onnx_loss(
     try:
         rows = json.loads(kept.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # not measured yet, or cut off
-        rows = _measured(model, files, domain, split, searched, rounds)
+        rows = _measured(model, files, domain, split, searched)
         write_atomic(kept, json.dumps(rows, indent=1))
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis(f"on {split}")
     table.attrs["kept"] = str(kept)
@@ -248,7 +247,6 @@ def _measured(
     domain: Domain,
     split: str,
     documents: Sequence[str],
-    rounds: int,
 ) -> dict[str, dict[str, float | None]]:
     """The rows of ``onnx_loss``."""
     name = f"engine, {precision(model.device.type)}"
@@ -262,21 +260,20 @@ def _measured(
     seconds: dict[str, list[float]] = {label: [] for label in forms}
     for form in forms.values():
         form(texts[:64])
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         for label, form in forms.items():
             seconds[label].append(timeit(partial(form, texts), number=1))
     took = {label: statistics.median(found) for label, found in seconds.items()}
     # quality, each form against the engine
-    values: dict[str, pd.Series] = {}
+    own: Any = None
     rows: dict[str, dict[str, float | None]] = {}
     for label, form in forms.items():
         ranking = rank(model if label == name else form, domain, split, documents=documents, k=10)
-        values[label] = score(ranking, domain, split, ["ndcg@10"])["ndcg@10"]
-        loss: Sequence[float | None] = [None] * 4
-        if label != name:
-            loss = paired_test(values[name], values[label])[:4]
+        values = score(ranking, domain, split, ["ndcg@10"])["ndcg@10"]
+        own = values if label == name else own
+        loss = [None] * 4 if label == name else paired_test(own, values)[:4]
         rows[label] = {
-            "nDCG@10": float(values[label].mean()),
+            "nDCG@10": float(values.mean()),
             **dict(zip(("loss", "low", "high", "p"), loss, strict=True)),
             "texts/s": len(texts) / took[label],
             "speed": took[name] / took[label],
@@ -306,43 +303,31 @@ def _hushed() -> Iterator[None]:
         root.setLevel(before)
 
 
-def _plain_masks() -> Any:
-    """Attention masks by broadcasting: torch.onnx cannot write vmap (Gemma3's local windows)."""
-    from transformers import masking_utils as masks
-
-    return mock.patch.multiple(
-        masks,
-        create=True,
-        _vmap_expansion_sdpa=lambda mask: lambda *at: mask(*masks._non_vmap_expansion_sdpa(*at)),
-        TransformGetItemToIndex=contextlib.nullcontext,
-    )
-
-
 def _write_graph(model: SentenceTransformer, file: Path) -> None:
     import torch
     import torch.nn.functional as F
+    from transformers import masking_utils as masks
 
-    class Whole(torch.nn.Module):
+    class Whole(torch.nn.Sequential):
         """Tokens to unit vectors: the transformer, its pooling, and length 1."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
 
         def forward(self, *columns: torch.Tensor) -> torch.Tensor:
             features = dict(zip(names, columns, strict=True))
-            vectors = self.model(features)["sentence_embedding"][..., : model.truncate_dim]
+            vectors = self[0](features)["sentence_embedding"][..., : model.truncate_dim]
             return F.normalize(vectors, dim=-1)
 
     features = model.preprocess(["one", "a text of some more words than that one"])
     names = [name for name in INPUTS if name in features]
     axes = {name: {0: "texts", 1: "tokens"} for name in names}
+    # attention masks by broadcasting: torch.onnx cannot write vmap (Gemma3's local windows)
+    spread = {"_vmap_expansion_sdpa": lambda f: lambda *a: f(*masks._non_vmap_expansion_sdpa(*a))}
+    spread["TransformGetItemToIndex"] = contextlib.nullcontext
     was, training = model.device, model.training
     model.eval().to("cpu")
     try:
-        with _hushed(), _plain_masks(), torch.no_grad():
+        with _hushed(), mock.patch.multiple(masks, create=True, **spread), torch.no_grad():
             torch.onnx.export(
-                Whole(),
+                Whole(model),
                 tuple(features[name].to("cpu") for name in names),
                 str(file),
                 input_names=names,
