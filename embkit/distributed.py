@@ -34,17 +34,11 @@ class Team:
         return self.rank == 0
 
     def tell(self, value: T) -> T:
-        """The first process's value, in every process. It must go through pickle."""
-        if self.size == 1:
-            return value
-        import torch.distributed as dist
-
-        given: list[Any] = [value]
-        dist.broadcast_object_list(given, src=0)
-        return given[0]
+        """The first process's value, in every process."""
+        return self.gather(value)[0]
 
     def gather(self, value: T) -> list[T]:
-        """Every process's value, by rank, in every process."""
+        """Every process's value, by rank, in every process. It must go through pickle."""
         if self.size == 1:
             return [value]
         import torch.distributed as dist

@@ -65,11 +65,11 @@ Reasons = dict[str, str]  # the name of a rule that holds -> what it says here
 
 @dataclass(frozen=True)
 class Limits:
-    """What the user asks for: nDCG@10, milliseconds a query, megabytes of vectors."""
+    """What the user asks for."""
 
-    target: float | None = None
-    query_ms: float | None = None
-    index_mb: float | None = None
+    target: float | None = None  # nDCG@10
+    query_ms: float | None = None  # milliseconds a query
+    index_mb: float | None = None  # megabytes of all vectors
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -102,7 +102,6 @@ class Advice(Shown):
 
     @property
     def answer(self) -> str:
-        """The decision, and what to train first."""
         return self.decision + (f", {self.approach} first" if self.approach else "")
 
     def to_dict(self) -> dict[str, Any]:

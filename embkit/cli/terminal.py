@@ -8,7 +8,7 @@ import json
 import sys
 import textwrap
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -125,13 +125,8 @@ def _domain_options(parser: argparse.ArgumentParser, name: str) -> None:
 
 def the_domain(chosen: argparse.Namespace) -> Domain:
     """The domain that the arguments name."""
-    given = {name: getattr(chosen, name) for name in ("profile", "encoding", "subset")}
-    return load_domain(chosen.domain, columns=_columns(chosen.columns), **given)
-
-
-def _columns(given: Sequence[str] | None) -> dict[str, Any] | None:
     found: dict[str, list[Any]] = {}
-    for text in given or ():
+    for text in chosen.columns or ():
         role, equals, column = text.partition("=")
         if not equals or not role or not column:
             raise EmbkitError(
@@ -141,7 +136,9 @@ def _columns(given: Sequence[str] | None) -> dict[str, Any] | None:
             )
         found.setdefault(role, []).append(int(column) if column.isdecimal() else column)
     # a role that is given twice has two columns
-    return {role: cols if cols[1:] else cols[0] for role, cols in found.items()} or None
+    columns = {role: cols if cols[1:] else cols[0] for role, cols in found.items()} or None
+    given = {name: getattr(chosen, name) for name in ("profile", "encoding", "subset")}
+    return load_domain(chosen.domain, columns=columns, **given)
 
 
 def subject(domain: Domain, what: str) -> Any:

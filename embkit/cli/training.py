@@ -62,12 +62,11 @@ def run(chosen: argparse.Namespace) -> int:
         tried = training.trials.tune(planned.trial, domain, learning_rate=planned.rates)
         rate = tried.best.learning_rate
     done = training.trainer.train(planned.contrastive.replace(learning_rate=rate), domain)
-    scores.append(scored(done, domain))
-    scores += _lora(planned, rate, domain)
+    scores += [scored(done, domain), *_lora(planned, rate, domain)]
     report, found = compare(scores, "base"), verdict(scores)
     folder = report.save(_kept(domain)[0])
     minutes = (time.perf_counter() - started) / 60
-    result = {"audit": summary, "plan": str(planned), "folder": str(folder)}
+    result: dict[str, Any] = {"audit": summary, "plan": str(planned), "folder": str(folder)}
     result |= {"verdict": found.to_dict(), "leaderboard": report.rows, "minutes": minutes}
     written = f"written: {folder / 'leaderboard.json'} and report.html; {minutes:.1f} minutes"
     told = f"\n{report.to_text()}\n\nverdict: {found}\n\n{written}"
@@ -185,8 +184,7 @@ def sources(chosen: argparse.Namespace) -> int:
     more="Leaderboard and report are left in runs/approaches/PROFILE/.",
 )
 def approaches(chosen: argparse.Namespace) -> int:
-    domain = the_domain(chosen)
-    names = chosen.only or list(PRESETS)
+    domain, names = the_domain(chosen), chosen.only or list(PRESETS)
     if chosen.against not in ("base", "bm25", *names):
         raise unknown("approach", chosen.against, ["base", "bm25", *names])
     given = {"epochs": chosen.epochs, "factors": chosen.factors}

@@ -158,9 +158,8 @@ def export_onnx(
             how = {"weight_type": QuantType.QInt8, "per_channel": True, "reduce_range": True}
             with _hushed():
                 quantize_dynamic(fresh / FLOAT, fresh / INT8, **how)
-        model.tokenizer.save_pretrained(str(fresh))
-        saved = tokenizer.from_str(tokenizer.to_str())
-        own = model.tokenizer
+        own, saved = model.tokenizer, tokenizer.from_str(tokenizer.to_str())
+        own.save_pretrained(str(fresh))
         cut = min(int(model.max_seq_length or 512), 2**31)  # T5 has no window
         saved.enable_truncation(cut, direction=own.truncation_side)
         pad = {"pad_id": own.pad_token_id or 0, "pad_token": own.pad_token or "[PAD]"}
@@ -213,7 +212,6 @@ def onnx_loss(
     once: ``table.attrs["kept"]`` names the file, to be deleted where it should be measured again.
 
     Args:
-        what: the run or the model that was exported.
         documents: ids to search; default: the whole corpus.
 
     Returns:
@@ -225,8 +223,8 @@ def onnx_loss(
     model, folder = as_model(what), Path(folder)
     files = {label: folder / name for label, name in FORMS.items() if (folder / name).is_file()}
     searched = list(domain.corpus if documents is None else documents)
-    asked: list[Any] = [domain.hash, split, searched, ROUNDS, precision(model.device.type)]
-    asked += [prompts] if (prompts := {k: p for k, p in model.prompts.items() if p}) else []
+    prompts = {kind: prompt for kind, prompt in model.prompts.items() if prompt}
+    asked = [domain.hash, split, searched, ROUNDS, precision(model.device.type), prompts]
     digest = hashlib.sha256(json.dumps([fingerprint(model), *asked]).encode())
     for file in files.values():
         digest.update(file.read_bytes())
@@ -251,10 +249,9 @@ def _measured(
     """The rows of ``onnx_loss``."""
     name = f"engine, {precision(model.device.type)}"
     forms: dict[str, Any] = {name: lambda texts: embed(model, list(texts)).numpy()}
-    sizes = {name: sum(p.numel() * p.element_size() for p in model.parameters()) / 1e6}
-    for label, file in files.items():
-        forms[label] = OnnxModel(file.parent, int8=file.name == INT8)
-        sizes[label] = file.stat().st_size / 1e6
+    forms |= {k: OnnxModel(file.parent, int8=file.name == INT8) for k, file in files.items()}
+    sizes = {name: sum(p.numel() * p.element_size() for p in model.parameters())}
+    sizes |= {label: file.stat().st_size for label, file in files.items()}
     texts = list(domain.corpus.values())[:1000]
     # speed, one form after the other in each round
     seconds: dict[str, list[float]] = {label: [] for label in forms}
@@ -277,7 +274,7 @@ def _measured(
             **dict(zip(("loss", "low", "high", "p"), loss, strict=True)),
             "texts/s": len(texts) / took[label],
             "speed": took[name] / took[label],
-            "MB": sizes[label],
+            "MB": sizes[label] / 1e6,
         }
     return rows
 
@@ -293,14 +290,13 @@ def _runtime() -> Any:
 @contextlib.contextmanager
 def _hushed() -> Iterator[None]:
     """Without the exporters' notes to their authors."""
-    root = logging.getLogger()
-    before = root.level
-    root.setLevel(logging.ERROR)
+    before = logging.root.level
+    logging.root.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(action="ignore"), contextlib.redirect_stderr(io.StringIO()):
             yield
     finally:
-        root.setLevel(before)
+        logging.root.setLevel(before)
 
 
 def _write_graph(model: SentenceTransformer, file: Path) -> None:
@@ -320,8 +316,8 @@ def _write_graph(model: SentenceTransformer, file: Path) -> None:
     names = [name for name in INPUTS if name in features]
     axes = {name: {0: "texts", 1: "tokens"} for name in names}
     # attention masks by broadcasting: torch.onnx cannot write vmap (Gemma3's local windows)
-    spread = {"_vmap_expansion_sdpa": lambda f: lambda *a: f(*masks._non_vmap_expansion_sdpa(*a))}
-    spread["TransformGetItemToIndex"] = contextlib.nullcontext
+    spread: dict[str, Any] = {"TransformGetItemToIndex": contextlib.nullcontext}
+    spread["_vmap_expansion_sdpa"] = lambda f: lambda *a: f(*masks._non_vmap_expansion_sdpa(*a))
     was, training = model.device, model.training
     model.eval().to("cpu")
     try:

@@ -87,9 +87,7 @@ def test_a_loss_is_measured_once_and_again_when_anything_differs(
     pd.testing.assert_frame_equal(first, again)  # the seconds of a second time would differ
     kept = Path(first.attrs["kept"])
     kept.write_text("{")
-    assert list(onnx_loss(str(tiny_model), folder, tiny_domain).index) == list(
-        first.index
-    )
+    assert list(onnx_loss(str(tiny_model), folder, tiny_domain).index) == list(first.index)
     few = list(tiny_domain.corpus)[:20]
     other = onnx_loss(str(tiny_model), folder, tiny_domain, documents=few)
     assert other.attrs["kept"] != str(kept)
