@@ -62,7 +62,8 @@ def run(chosen: argparse.Namespace) -> int:
         tried = training.trials.tune(planned.trial, domain, learning_rate=planned.rates)
         rate = tried.best.learning_rate
     done = training.trainer.train(planned.contrastive.replace(learning_rate=rate), domain)
-    scores += [scored(done, domain), *_lora(planned, rate, domain)]
+    lora = _lora(planned, rate, domain)
+    scores += [scored(done, domain), *([lora] if lora else [])]
     report, found = compare(scores, "base"), verdict(scores)
     folder = report.save(_kept(domain)[0])
     minutes = (time.perf_counter() - started) / 60
@@ -101,14 +102,14 @@ def _audited(domain: Domain, model: str) -> str:
     return found.summary + named
 
 
-def _lora(planned: Plan, rate: float, domain: Domain) -> list[Scores]:
-    """The scores of LoRA; none, and a note, for a model that has no such layers."""
+def _lora(planned: Plan, rate: float, domain: Domain) -> Scores | None:
+    """The scores of LoRA; None, and a note, for a model that has no such layers."""
     try:
         done = training.trainer.train(planned.lora(rate), domain)
     except EmbkitError as error:
         note(f"LoRA is left out: {error}")
-        return []
-    return [scored(done, domain)]
+        return None
+    return scored(done, domain)
 
 
 @command(
