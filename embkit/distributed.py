@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from .errors import EmbkitError
 
 T = TypeVar("T")
+LAUNCH = "torchrun --nproc-per-node 2 -m embkit train recipe.json"
 LOSSES = ("MultipleNegativesRankingLoss", "CachedMultipleNegativesRankingLoss", "GISTEmbedLoss")
 ALONE = ("corpus", "distill", "clip")  # approaches that need all of a step in one process
 
@@ -58,8 +59,7 @@ class Team:
                 f"processes disagree on {what}: {found[0]!r} in process 0, {found[odd[0]]!r} in "
                 f"process {odd[0]}",
                 expected="the same recipe, data and weights in every process",
-                hint="start all of them with one command: torchrun --nproc-per-node 2 -m embkit "
-                "train recipe.json",
+                hint=f"start all of them with one command: {LAUNCH}",
             )
 
     def part(self, things: int) -> slice:
@@ -89,22 +89,20 @@ def team() -> Team:
             raise EmbkitError(
                 f"process {os.environ['RANK']} of {size} cannot reach the others: {error}",
                 expected="processes started by one torchrun or accelerate launch",
-                hint="torchrun --nproc-per-node 2 -m embkit train recipe.json",
+                hint=LAUNCH,
             ) from error
     return Team(dist.get_rank(), dist.get_world_size())
 
 
 def check_recipe(approach: str, batch_size: int, members: Team) -> None:
     """Fails where the batch cannot be divided, or the approach is for one process."""
-    if members.size == 1:
-        return
     if batch_size % members.size:
         raise EmbkitError(
             f"a batch of {batch_size} for {members.size} processes",
             expected=f"a multiple of {members.size}: the recipe's batch is that of all together",
             hint=f"recipe.replace(batch_size={batch_size // members.size * members.size})",
         )
-    if approach in ALONE:
+    if approach in ALONE and members.size > 1:
         raise EmbkitError(
             f"approach={approach!r} in {members.size} processes",
             expected="an approach whose loss can gather its negatives",

@@ -5,9 +5,8 @@ from ..lazy import exports
 __getattr__, __dir__, __all__ = exports(
     __name__,
     {
-        "advise": ["Advice", "validate_curve"],
+        "advise": ["Advice", "advice_rules", "validate_curve"],
         "curves": ["Curve"],
         "evidence": ["Evidence"],
-        "rules": ["advice_rules"],
     },
 )

@@ -37,11 +37,6 @@ class Curve(Shown):
     Raises:
         EmbkitError: no point, or a value outside 0 to 1.
 
-    Example:
-        >>> curve = Curve(0.448, {500: 0.476, 1000: 0.518, 2000: 0.545})
-        >>> round(curve.at(4160), 2)
-        0.62
-
     Paper: Hernandez et al., Scaling laws for transfer, 2021 (pre-training as so much more data).
     """
 
@@ -58,14 +53,10 @@ class Curve(Shown):
             )
 
     @cached_property
-    def _fit(self) -> tuple[float, float, float]:
-        """The power; the sum of squares of the places; the spread around the curve."""
+    def _places(self) -> tuple[np.ndarray, np.ndarray]:
+        """The points in logarithms: ln(1 + n / h), and how far the error has fallen there."""
         x = np.log1p(np.array(list(self.points), dtype=float) / HEAD_START)
-        y = np.array([math.log(self._error / max(1 - v, 1e-3)) for v in self.points.values()])
-        power, squares = float(x @ y) / float(x @ x), float(x @ x)
-        left = y - power * x
-        free = EXPERIENCE + len(x) - 1
-        return power, squares, math.sqrt((EXPERIENCE * SPREAD**2 + float(left @ left)) / free)
+        return x, np.log(self._error / np.maximum(1 - np.array(list(self.points.values())), 1e-3))
 
     @property
     def _error(self) -> float:
@@ -74,7 +65,8 @@ class Curve(Shown):
     @property
     def power(self) -> float:
         """b: how fast the error falls; below 0, training hurts."""
-        return self._fit[0]
+        x, y = self._places
+        return float(x @ y / (x @ x))
 
     def at(self, pairs: int) -> float:
         """The expected nDCG@10 after training on so many pairs."""
@@ -84,28 +76,27 @@ class Curve(Shown):
         """Within what a run on so many pairs will end, with a probability of 95%."""
         from scipy import stats
 
-        power, squares, spread = self._fit
-        place = math.log1p(pairs / HEAD_START)
-        free = EXPERIENCE + len(self.points) - 1
-        width = float(stats.t.ppf(0.975, free)) * spread * math.sqrt(1 + place**2 / squares)
-        low, high = (1 - self._error * math.exp(-power * place + s) for s in (width, -width))
+        (x, y), place = self._places, math.log1p(pairs / HEAD_START)
+        left, free = y - self.power * x, EXPERIENCE + len(x) - 1
+        spread = math.sqrt((EXPERIENCE * SPREAD**2 + left @ left) / free)
+        width = stats.t.ppf(0.975, free) * spread * math.sqrt(1 + place**2 / (x @ x))
+        falls = self.power * place
+        low, high = (1 - self._error * math.exp(s - falls) for s in (width, -width))
         return max(0.0, low), high
 
     def rows(self, *pairs: int) -> list[dict[str, float | int | None]]:
         """One dict a number of pairs: ``measured`` (or None), ``expected``, ``low``, ``high``."""
-        rows: list[dict[str, float | int | None]] = []
-        for n in sorted({*self.points, *pairs}):
-            low, high = self.interval(n)
-            row = {"pairs": n, "measured": self.points.get(n), "expected": self.at(n)}
-            rows.append(row | {"low": low, "high": high})
-        return rows
+        return [
+            {"pairs": n, "measured": self.points.get(n), "expected": self.at(n)}
+            | dict(zip(("low", "high"), self.interval(n), strict=True))
+            for n in sorted({*self.points, *pairs})
+        ]
 
     def __repr__(self) -> str:
         told = ", ".join(f"{n:,}: {value:.3f}" for n, value in sorted(self.points.items()))
         return f"Curve(from {self.start:.3f}; {told}; power {self.power:.3f})"
 
     def table(self) -> Table:
-        """What was measured beside the curve."""
         points = {0: self.start, **dict(sorted(self.points.items()))}
         rows = [
             {"pairs": f"{n:,}", "nDCG@10": f"{value:.3f}", "curve": f"{self.at(n):.3f}"}

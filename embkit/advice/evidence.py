@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import training
 from ..data import Domain
 from ..data.text_checks import fertility, letter_words, words
 from ..display import Shown, Table
@@ -60,7 +61,6 @@ class Trial:
 
     @property
     def told(self) -> str:
-        """The gain and its interval, in words."""
         return f"{self.gain:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
 
 
@@ -96,23 +96,19 @@ class Evidence(Shown):
 
     @property
     def expected_told(self) -> str:
-        """The same in words."""
         return INTERVAL.format(*self.expected) if self.expected else "unknown"
 
     @property
     def base_told(self) -> str:
-        """The general model's score and its interval, in words."""
         return INTERVAL.format(self.base, *self.base_ci)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
         return vars(self) | {
             "trials": {name: vars(trial) for name, trial in self.trials.items()},
             "curve": self.curve.rows(self.pairs, 2 * self.pairs) if self.curve else None,
         }
 
     def table(self) -> Table:
-        """What, its value, and what it says."""
         words = f"{self.query_words:g}, {self.document_words:g}"
         rows = [
             ("training pairs", f"{self.pairs:,}", "what can be learnt from"),
@@ -146,9 +142,6 @@ def gather(
 
     Only the train and dev splits are read. Small runs, where ``train`` allows them, are kept in the
     store like all runs: the second call trains nothing.
-
-    Raises:
-        EmbkitError: no dev queries, or the model cannot be had.
     """
     pairs = len(collect(domain, "human")[0])
     if not domain.split("dev"):
@@ -163,8 +156,7 @@ def gather(
     if train and pairs >= FEW_PAIRS:
         recipe = default_recipe(pairs, model)
         runs = small_runs(recipe, domain, small_sizes(pairs), quiet)
-        curve = curve_through(base, runs)
-        most = max(runs)
+        curve, most = curve_through(base, runs), max(runs)
         tried["contrastive"] = _trial(most, runs[most], base, runs[most])
         for name, changes in TRIALS.items():
             one = small_runs(recipe.replace(**changes), domain, [most], quiet)
@@ -206,11 +198,10 @@ def small_runs(
     recipe: Recipe, domain: Domain, sizes: Sequence[int], quiet: bool = False
 ) -> dict[int, Measured]:
     """Pairs -> what a run on so many gives; the recipe's seed says which are drawn."""
-    from ..training.trainer import train
-
     found, whole = {}, len(collect(domain, recipe.pairs)[0])
     for n in sizes:
-        run = train(recipe.replace(max_pairs=n if n < whole else None), domain, quiet=quiet)
+        drawn = recipe.replace(max_pairs=n if n < whole else None)
+        run = training.trainer.train(drawn, domain, quiet=quiet)
         found[n] = on_dev(run, domain), run.seconds
     return found
 
@@ -222,7 +213,7 @@ def curve_through(base: pd.Series, runs: Mapping[int, Measured]) -> Curve:
 
 def untrained_on_dev(what: Any, domain: Domain) -> pd.Series:
     """nDCG@10 of each dev query for a model or ``"bm25"``."""
-    return _ndcg(rank(what, domain, "dev", documents=domain.dev_corpus(SEARCHED), k=10), domain)
+    return _ndcg(what, domain, domain.dev_corpus(SEARCHED))
 
 
 def on_dev(run: Any, domain: Domain, documents: Sequence[str] | None = None) -> pd.Series:
@@ -233,26 +224,24 @@ def on_dev(run: Any, domain: Domain, documents: Sequence[str] | None = None) -> 
     asked = json.dumps([domain.hash, *documents])
     kept = run.path / f"dev-{hashlib.sha256(asked.encode()).hexdigest()[:12]}.json"
     try:
-        return pd.Series(json.loads(kept.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        pass  # not there, or cut off: measured anew
-    ranking = rank(run.model(), domain, "dev", documents=documents, k=10, cache=False)
-    found = _ndcg(ranking, domain)
-    write_atomic(kept, json.dumps(found.to_dict()))
+        found = pd.Series(json.loads(kept.read_text(encoding="utf-8")))
+    except (OSError, ValueError):  # not there, or cut off: measured anew
+        found = _ndcg(run.model(), domain, documents, cache=False)
+        write_atomic(kept, json.dumps(found.to_dict()))
     return found
 
 
-def _ndcg(ranking: Any, domain: Domain) -> pd.Series:
+def _ndcg(what: Any, domain: Domain, documents: Sequence[str], cache: bool = True) -> pd.Series:
+    ranking = rank(what, domain, "dev", documents=documents, k=10, cache=cache)
     return score(ranking, domain, "dev", ["ndcg@10"])["ndcg@10"]
 
 
 def _trial(pairs: int, run: Measured, base: pd.Series, contrastive: Measured) -> Trial:
     values, seconds = run
     test, other = paired_test(values, base), paired_test(values, contrastive[0])
-    gains = (values - base.loc[values.index]).to_numpy()
-    sd = float(np.std(gains, ddof=1)) if len(gains) > 1 else 0.0
+    sd = float((values - base).std()) if len(values) > 1 else 0.0
     ndcg, against = float(values.mean()), (other.delta, other.p)
-    return Trial(pairs, ndcg, test.delta, test.ci_low, test.ci_high, test.p, sd, *against, seconds)
+    return Trial(pairs, ndcg, *test[:4], sd, *against, seconds)
 
 
 def _texts(model: Any, domain: Domain, base: pd.Series) -> dict[str, float]:
@@ -261,10 +250,8 @@ def _texts(model: Any, domain: Domain, base: pd.Series) -> dict[str, float]:
 
     asked = [domain.queries[q] for q in base.index]
     documents = list(domain.corpus.values())[:SAMPLE]
-    found: dict[str, float] = {
-        "query_words": float(np.median([len(words(text)) for text in asked])),
-        "document_words": float(np.median([len(words(text)) for text in documents])),
-    }
+    sides = {"query_words": asked, "document_words": documents}
+    found = {k: float(np.median([len(words(text)) for text in of])) for k, of in sides.items()}
     tokenizer = getattr(model, "tokenizer", None)
     if callable(tokenizer) and hasattr(tokenizer, "tokenize"):
         counted = fertility(tokenizer, letter_words([*asked, *documents]))
@@ -275,8 +262,7 @@ def _texts(model: Any, domain: Domain, base: pd.Series) -> dict[str, float]:
     lengths = np.array([len(text) for text in asked])
     short = lengths <= np.median(lengths)
     if short.any() and not short.all():
-        values = base.to_numpy()
-        found["short_gap"] = float(values[short].mean() - values[~short].mean())
+        found["short_gap"] = float(base[short].mean() - base[~short].mean())
     took = [timeit(partial(embed, model, [text]), number=1) for text in asked[:TYPED]]
     found["query_ms"] = 1000 * statistics.median(took)
     return found

@@ -9,7 +9,6 @@ from typing import Any
 
 from .. import auditing
 from ..advice import advise as advice
-from ..advice.rules import advice_rules
 from ..auditing.base import PROBLEM, TEXTS
 from ..data import SOURCES
 from ..errors import EmbkitError
@@ -31,7 +30,6 @@ from .terminal import FOUND, OK, command, option
     domain="domain",
 )
 def check(chosen: argparse.Namespace) -> int:
-    """Prints how the data was read and the audit; 1 when something is a problem."""
     domain = shell.the_domain(chosen)
     if chosen.model and len(domain.corpus) <= TEXTS:  # of a larger one the audit reads a part
         shell.encoded(chosen.model, list(domain.corpus.values()))
@@ -65,12 +63,10 @@ def check(chosen: argparse.Namespace) -> int:
     json=False,
 )
 def export(chosen: argparse.Namespace) -> int:
-    """Writes a domain, a model or embeddings."""
     domain, target = shell.the_domain(chosen), chosen.target
-    if chosen.what == "beir":
-        written = out.to_beir(domain, target, replace=chosen.replace)
-    elif chosen.what == "datasets":
-        written = out.to_datasets(domain, target, replace=chosen.replace)
+    if chosen.what in ("beir", "datasets"):
+        write = out.to_beir if chosen.what == "beir" else out.to_datasets
+        written = write(domain, target, replace=chosen.replace)
     elif chosen.what == "model":
         run = shell.run_or_best(domain, chosen.run)
         if run is None:
@@ -81,25 +77,20 @@ def export(chosen: argparse.Namespace) -> int:
             )
         written = out.export_model(run, target, replace=chosen.replace)
     else:
-        run = None if chosen.model else shell.run_or_best(domain, chosen.run)
-        model = shell.subject(domain, chosen.model or "minilm") if run is None else run
+        model = None if chosen.model else shell.run_or_best(domain, chosen.run)
+        model = model or shell.subject(domain, chosen.model or "minilm")
         ids, texts = list(domain.corpus), list(domain.corpus.values())
         vectors = shell.encoded(model, texts)
         columns = {"group": [domain.groups.get(i) for i in ids]} if domain.groups else {}
-        places, replace = _coordinates(vectors, chosen.map), chosen.replace
+        places, replace = None, chosen.replace
+        if chosen.map == "pca" and len(vectors) >= 3:
+            places = pca(vectors, 2)
+        elif chosen.map == "umap" and len(vectors) >= 3:
+            import umap
+
+            places = umap.UMAP(metric="cosine", random_state=0, n_jobs=1).fit_transform(vectors)
         written = out.to_parquet(vectors, texts, ids, target, places, replace=replace, **columns)
     return shell.say(f"written: {written}")
-
-
-def _coordinates(vectors, how: str):
-    """Places on a map, shape (texts, 2)."""
-    if how == "none" or len(vectors) < 3:
-        return None
-    if how == "pca":
-        return pca(vectors, 2)
-    import umap
-
-    return umap.UMAP(metric="cosine", random_state=0, n_jobs=1).fit_transform(vectors)
 
 
 @command(
@@ -125,12 +116,11 @@ def _coordinates(vectors, how: str):
     json=False,
 )
 def generate(chosen: argparse.Namespace) -> int:
-    """Generates, filters and writes a set of queries."""
-    backend: Any = (
-        backends.OpenAIBackend(chosen.model, chosen.endpoint)
-        if chosen.endpoint
-        else local.TransformersBackend(chosen.model)
-    )
+    backend: Any
+    if chosen.endpoint:
+        backend = backends.OpenAIBackend(chosen.model, chosen.endpoint)
+    else:
+        backend = local.TransformersBackend(chosen.model)
     handed = ("limit", "seed", "name", "per_document", "budget")
     options = {name: getattr(chosen, name) for name in handed}
     where, filtered = sets.make_set(shell.the_domain(chosen), backend, **options)
@@ -150,7 +140,6 @@ def generate(chosen: argparse.Namespace) -> int:
     json=False,
 )
 def card(chosen: argparse.Namespace) -> int:
-    """Writes a data card."""
     own = chosen.domain not in SOURCES
     text = cards.card(shell.the_domain(chosen) if own else chosen.domain)
     target = chosen.to or (None if own else paths().written / chosen.domain / "README.md")
@@ -177,9 +166,8 @@ def card(chosen: argparse.Namespace) -> int:
     domain="domain",
 )
 def advise(chosen: argparse.Namespace) -> int:
-    """Prints the advice, and its check if it is asked for."""
     if chosen.rules:
-        rules = advice_rules().reset_index().to_dict("records")
+        rules = advice.advice_rules().reset_index().to_dict("records")
         lines = (f"{r['rule']}: {r['when']} -> {r['then']}  ({r['source']})" for r in rules)
         return shell.answer(chosen.json, rules, "\n".join(lines))
     domain = shell.the_domain(chosen)

@@ -23,7 +23,6 @@ FIRST_STEPS = """first steps:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of all commands."""
     made = argparse.ArgumentParser(
         prog="python -m embkit",
         description=ABOUT,

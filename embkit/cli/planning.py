@@ -8,11 +8,13 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from ..data import Domain
+from ..data.text_checks import token_lengths, words
+from ..models import loading
+from ..pairs.pairs import collect
 from ..recipes.recipe import Recipe
 from ..recipes.settings import WIDE
 from ..recipes.views import AUTO
@@ -37,38 +39,25 @@ LEAST_PAIRS = 5_000  # as many are trained on all the same, if there are so many
 
 @dataclass(frozen=True)
 class Plan:
-    """Recipes for one domain.
+    """Recipes for one domain."""
 
-    Args:
-        contrastive: full fine-tuning with mined hard negatives.
-        rates: its learning rates to try on dev; one means that there is nothing to try.
-        pairs: how many training pairs there are.
-        work: tokens that go through the model in all, a training step counting three times, and a
-            token through larger blocks than MiniLM's as many times more.
-        why: why not all the pairs are trained on; empty where they are.
-    """
-
-    contrastive: Recipe
-    rates: tuple[float, ...]
-    pairs: int
-    work: int
-    why: str = ""
+    contrastive: Recipe  # full fine-tuning with mined hard negatives
+    rates: tuple[float, ...]  # its learning rates to try on dev; one: there is nothing to try
+    pairs: int  # how many there are for training
+    work: int  # tokens through the model in all; through larger blocks than MiniLM's, times more
+    why: str = ""  # not all the pairs are trained on
 
     @property
     def trial(self) -> Recipe:
         """The recipe with which the learning rates are tried: one epoch, some of the pairs."""
         cap = min(self.contrastive.max_pairs or self.pairs, SAMPLE)
-        return self.contrastive.replace(
-            epochs=1, max_pairs=cap if cap < self.pairs else self.contrastive.max_pairs
-        )
+        most = cap if cap < self.pairs else self.contrastive.max_pairs
+        return self.contrastive.replace(epochs=1, max_pairs=most)
 
     def lora(self, rate: float) -> Recipe:
         """LoRA on the same pairs and negatives; ``rate`` is that of full fine-tuning."""
-        return self.contrastive.replace(
-            lora_rank=LORA_RANK,
-            lora_targets=AUTO,
-            learning_rate=float(f"{LORA_FACTOR * rate:.6g}"),
-        )
+        rate = float(f"{LORA_FACTOR * rate:.6g}")
+        return self.contrastive.replace(lora_rank=LORA_RANK, lora_targets=AUTO, learning_rate=rate)
 
     def __str__(self) -> str:
         recipe = self.contrastive
@@ -99,11 +88,9 @@ def plan(
     max_pairs: int | None = None,
     quick: bool = False,
 ) -> Plan:
-    """Recipes that suit a domain's size and lengths.
+    """Recipes that suit a domain's sizes (corpus, train and dev) and the lengths of its texts.
 
     Args:
-        domain: of it, the sizes of corpus, train and dev, and the lengths of texts are read.
-        model: to start from.
         epochs: default: as many as keep the work near ``AIM``, from 1 to 3.
         max_length: tokens a text; default: the 95th percentile, where it is above 128 and below
             what the model reads anyway, and 256 at most; 256 for a model that reads above 512.
@@ -112,12 +99,11 @@ def plan(
         quick: at most 1,000 pairs, one epoch if there are so many, and no choice of the
             learning rate.
     """
-    from ..pairs.pairs import collect
-
     pairs = len(collect(domain, "human")[0])
     documents, queries, window, weight = _lengths(domain, model)
     length = max_length or _max_length(documents, window)
-    rates = KNOWN_RATE.get((model, domain.name)) or KNOWN_RATES.get(model, RATES)
+    rates: tuple[float, ...]
+    rates = KNOWN_RATE.get((model, domain.name)) or KNOWN_RATES.get(model) or RATES
     if quick or len(domain.split("dev")) < FEW:
         rates = rates[1:2] if rates == RATES and weight > LARGE else rates[:1]
     # tokens that go through the model: a step costs three forward passes
@@ -158,10 +144,9 @@ def plan(
 def _lengths(domain: Domain, model: str) -> tuple[np.ndarray, np.ndarray, float, float]:
     """Tokens of a sample of documents and queries, how many the model reads of a text, and the
     weight of a token: how many times MiniLM's the model's blocks are, 1 at least."""
-    from ..data.text_checks import token_lengths, words
-    from ..models.loading import load_model
+    from torch import nn
 
-    loaded = load_model(model)
+    loaded = loading.load_model(model)
     tokenizer = getattr(loaded, "tokenizer", None)
     lengths = []
     for texts in (domain.corpus.values(), domain.queries.values()):
@@ -172,23 +157,16 @@ def _lengths(domain: Domain, model: str) -> tuple[np.ndarray, np.ndarray, float,
         else:
             lengths.append(np.array([len(words(text)) for text in some]))
     window = float(getattr(loaded, "max_seq_length", None) or LONGEST)
-    return lengths[0], lengths[1], window, max(1.0, blocks_size(loaded) / BLOCKS)
-
-
-def blocks_size(model: Any) -> int:
-    """Parameters that every token goes through: all but the tables of word pieces and places."""
-    from torch import nn
-
-    tables = {
-        id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)
-    }
-    return sum(p.numel() for p in model.parameters() if id(p) not in tables)
+    # the blocks: all but the tables of word pieces and places
+    tables = [m for m in loaded.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)]
+    skipped = {id(table.weight) for table in tables}
+    blocks = sum(p.numel() for p in loaded.parameters() if id(p) not in skipped)
+    return lengths[0], lengths[1], window, max(1.0, blocks / BLOCKS)
 
 
 def _max_length(documents: np.ndarray, window: float) -> int | None:
     """None where the model's own window fits: it is as short, or the texts are."""
-    common = int(math.ceil(np.percentile(documents, 95) / 8) * 8)
-    chosen = min(common, LONGEST)
+    chosen = min(math.ceil(np.percentile(documents, 95) / 8) * 8, LONGEST)
     if 128 < chosen < window < math.inf:  # static vectors have no window to set
         return chosen
     return LONGEST if WIDE < window < math.inf else None

@@ -36,7 +36,6 @@ WIDE = 72  # characters of a document, so that a line fits 100 columns
     ),
 )
 def evaluate(chosen: argparse.Namespace) -> int:
-    """Scores one thing and prints its rows."""
     domain = shell.the_domain(chosen)
     scores = shell.scored(shell.subject(domain, chosen.what), domain)
     return show(Report(scores.rows()), chosen.json)
@@ -50,7 +49,6 @@ def evaluate(chosen: argparse.Namespace) -> int:
     more="What has not been scored yet is scored first. Without names: everything scored so far.",
 )
 def compare(chosen: argparse.Namespace) -> int:
-    """Compares what is named, or everything, and prints table and verdict."""
     domain = shell.the_domain(chosen)
     if not chosen.what:
         report = ranking.leaderboard(domain, chosen.baseline or "base")
@@ -64,7 +62,6 @@ def compare(chosen: argparse.Namespace) -> int:
 
 @command("show everything scored on a domain so far", "leaderboard icd10cm", domain="domain")
 def leaderboard(chosen: argparse.Namespace) -> int:
-    """Prints everything scored on a domain."""
     return show(ranking.leaderboard(shell.the_domain(chosen)), chosen.json)
 
 
@@ -83,7 +80,6 @@ def show(report: Report, as_json: bool, verdict: Any = None, more: str = "") -> 
     more="Without words it asks for queries until an empty line.",
 )
 def search(chosen: argparse.Namespace) -> int:
-    """Searches with the general model and with a run, once or until an empty line."""
     if chosen.k < 1:
         raise EmbkitError(f"--k {chosen.k}", expected="1 or more", hint="--k 5")
     domain = shell.the_domain(chosen)
@@ -126,8 +122,7 @@ def _look(query: str, indices: dict[str, Any], domain: Domain, k: int, as_json: 
     """Prints what a query finds, with the rank that each document had before."""
     if not query.strip():
         raise EmbkitError("an empty query", expected="a few words", hint="'low iron in the blood'")
-    deep = min(max(DEEP, k), len(domain.corpus))
-    ids = list(domain.corpus)
+    deep, ids = min(max(DEEP, k), len(domain.corpus)), list(domain.corpus)
     before: dict[str, int] = {}
     found: dict[str, list[dict[str, Any]]] = {}
     lines = [f"query: {query}"]
@@ -159,17 +154,16 @@ def _look(query: str, indices: dict[str, Any], domain: Domain, k: int, as_json: 
     json=False,
 )
 def assets(chosen: argparse.Namespace) -> int:
-    """Fetches, checks and unpacks those that are named, or shows the list."""
     known = catalogue.CATALOGUE
     given = chosen.names or list(known)
     if strange := [name for name in given if name not in known]:
         raise unknown("asset", strange[0], known)
     for asset in map(known.__getitem__, given):
         if chosen.list:
-            package, told = asset.package, catalogue.state(asset)
-            sizes = f"{package.size / 1e6:.0f} MB to fetch, {asset.size / 1e6:.0f} MB on disk"
-            shell.say(f"{asset.name:<10} {asset.title}")
-            shell.say(f"{'':<10} {asset.licence}; {package.requirement}: {sizes}; {told}")
+            fetch = asset.package
+            sizes = f"{fetch.size / 1e6:.0f} MB to fetch, {asset.size / 1e6:.0f} MB on disk"
+            told = f"{asset.licence}; {fetch.requirement}: {sizes}; {catalogue.state(asset)}"
+            shell.say(f"{asset.name:<10} {asset.title}\n{'':<10} {told}")
             continue
         with tqdm(desc=asset.name, unit="B", unit_scale=True, leave=False) as bar:
 

@@ -8,7 +8,7 @@ import json
 import sys
 import textwrap
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -70,7 +70,7 @@ def command(
     domain: str = "--domain",
     json: bool = True,
 ) -> Callable[[Command], Command]:
-    """Declares a command that is called as its function is, and gives the exit code.
+    """Declares a command, called as its function is, which gives the exit code.
 
     Args:
         help: one line, without a full stop; ``more`` follows in the command's own help.
@@ -126,13 +126,8 @@ def _domain_options(parser: argparse.ArgumentParser, name: str) -> None:
 
 def the_domain(chosen: argparse.Namespace) -> Domain:
     """The domain that the arguments name."""
-    given = {name: getattr(chosen, name) for name in ("profile", "encoding", "subset")}
-    return load_domain(chosen.domain, columns=_columns(chosen.columns), **given)
-
-
-def _columns(given: Sequence[str] | None) -> dict[str, Any] | None:
     found: dict[str, list[Any]] = {}
-    for text in given or ():
+    for text in chosen.columns or ():
         role, equals, column = text.partition("=")
         if not equals or not role or not column:
             raise EmbkitError(
@@ -142,7 +137,9 @@ def _columns(given: Sequence[str] | None) -> dict[str, Any] | None:
             )
         found.setdefault(role, []).append(int(column) if column.isdecimal() else column)
     # a role that is given twice has two columns
-    return {role: cols if cols[1:] else cols[0] for role, cols in found.items()} or None
+    columns = {role: cols if cols[1:] else cols[0] for role, cols in found.items()} or None
+    given = {name: getattr(chosen, name) for name in ("profile", "encoding", "subset")}
+    return load_domain(chosen.domain, columns=columns, **given)
 
 
 def subject(domain: Domain, what: str) -> Any:
@@ -198,8 +195,8 @@ def encoded(model: Any, texts: list[str], label: str = "encoding") -> Vectors:
 def scored(what: Any, domain: Domain) -> Scores:
     """``evaluate``, with a bar while the documents are encoded for the first time."""
     if what != "bm25" and not _has_scores(domain, what):
-        label = getattr(what, "label", str(what))
-        encoded(what, list(domain.corpus.values()), f"{label}: encoding")
+        label = f"{getattr(what, 'label', what)}: encoding"
+        encoded(what, list(domain.corpus.values()), label)
     return evaluate(what, domain)
 
 

@@ -6,9 +6,9 @@ import argparse
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .. import auditing
+from .. import auditing, training
 from ..assets.catalogue import folder_fingerprint, resolve
 from ..auditing.base import PROBLEM
 from ..data import Domain
@@ -24,9 +24,6 @@ from ..session import paths, quiet
 from .planning import Plan, plan
 from .results import show
 from .terminal import OK, answer, command, note, option, say, scored, the_domain
-
-if TYPE_CHECKING:
-    from ..training.experiments import Comparison
 
 
 @command(
@@ -48,12 +45,7 @@ if TYPE_CHECKING:
     domain="domain",
 )
 def run(chosen: argparse.Namespace) -> int:
-    """Audit, baselines, contrastive with hard negatives, LoRA, leaderboard, verdict."""
-    from ..training.trainer import train as fit
-    from ..training.trials import tune
-
-    started = time.perf_counter()
-    tell = note if chosen.json else say
+    started, tell = time.perf_counter(), note if chosen.json else say
     quiet()
     domain = the_domain(chosen)
     tell(f"{domain!r}")
@@ -67,12 +59,13 @@ def run(chosen: argparse.Namespace) -> int:
     tell(f"plan: {planned}")
     rate = planned.rates[0]
     if len(planned.rates) > 1:
-        rate = tune(planned.trial, domain, learning_rate=planned.rates).best.learning_rate
-    scores.append(scored(fit(planned.contrastive.replace(learning_rate=rate), domain), domain))
+        tried = training.trials.tune(planned.trial, domain, learning_rate=planned.rates)
+        rate = tried.best.learning_rate
+    done = training.trainer.train(planned.contrastive.replace(learning_rate=rate), domain)
     lora = _lora(planned, rate, domain)
-    scores += [lora] if lora else []
+    scores += [scored(done, domain), *([lora] if lora else [])]
     report, found = compare(scores, "base"), verdict(scores)
-    folder = report.save(_folder(domain))
+    folder = report.save(_kept(domain)[0])
     minutes = (time.perf_counter() - started) / 60
     result: dict[str, Any] = {"audit": summary, "plan": str(planned), "folder": str(folder)}
     result |= {"verdict": found.to_dict(), "leaderboard": report.rows, "minutes": minutes}
@@ -81,26 +74,24 @@ def run(chosen: argparse.Namespace) -> int:
     return answer(chosen.json, result, told)
 
 
-def _kept_audit(folder: Path) -> dict[str, Any]:
-    """The audit that an earlier ``run`` left; empty where there is none, or it was cut off."""
-    try:
-        return dict(json.loads((folder / "audit.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return {}
-
-
-def _folder(domain: Domain) -> Path:
-    """runs/NAME, or runs/NAME-HASH where a domain of that name and other content came first."""
-    folder = paths().runs / domain.name
-    first = _kept_audit(folder).get("domain_hash", domain.hash)
-    return folder if first == domain.hash else folder.with_name(f"{folder.name}-{domain.hash[:8]}")
+def _kept(domain: Domain) -> tuple[Path, dict[str, Any]]:
+    """runs/NAME (NAME-HASH, if other content of that name came first), and the audit kept there."""
+    kept: dict[str, Any] = {}
+    for name in (domain.name, f"{domain.name}-{domain.hash[:8]}"):
+        folder = paths().runs / name
+        try:
+            kept = dict(json.loads((folder / "audit.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):  # none yet, or cut off
+            kept = {}
+        if kept.get("domain_hash", domain.hash) == domain.hash:
+            break
+    return folder, kept
 
 
 def _audited(domain: Domain, model: str) -> str:
     """The audit's summary, with the names of what is a problem; kept for the next time."""
-    folder = _folder(domain)
+    folder, kept = _kept(domain)
     key = {"domain_hash": domain.hash, "model": folder_fingerprint(resolve(model))}
-    kept = _kept_audit(folder)
     if key.items() <= kept.items():
         return str(kept["summary"])
     found = auditing.audit(domain, model=model)
@@ -113,10 +104,8 @@ def _audited(domain: Domain, model: str) -> str:
 
 def _lora(planned: Plan, rate: float, domain: Domain) -> Scores | None:
     """The scores of LoRA; None, and a note, for a model that has no such layers."""
-    from ..training.trainer import train as fit
-
     try:
-        done = fit(planned.lora(rate), domain)
+        done = training.trainer.train(planned.lora(rate), domain)
     except EmbkitError as error:
         note(f"LoRA is left out: {error}")
         return None
@@ -133,9 +122,6 @@ def _lora(planned: Plan, rate: float, domain: Domain) -> Scores | None:
     ),
 )
 def train(chosen: argparse.Namespace) -> int:
-    """Trains a recipe, scores it and its start, prints everything scored on the domain."""
-    from ..training.trainer import train as fit
-
     try:
         text = chosen.recipe.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -145,9 +131,8 @@ def train(chosen: argparse.Namespace) -> int:
             expected="a JSON file that recipe.to_json() wrote",
             hint='python -c "import embkit as ek; print(ek.Recipe().to_json())" > recipe.json',
         ) from error
-    recipe = Recipe.from_json(text)
-    domain = the_domain(chosen)
-    done = fit(recipe, domain)
+    recipe, domain = Recipe.from_json(text), the_domain(chosen)
+    done = training.trainer.train(recipe, domain)
     if not team().first:  # launched by torchrun or accelerate: one process is enough to tell
         return OK
     scored(done, domain)
@@ -171,18 +156,15 @@ def train(chosen: argparse.Namespace) -> int:
     more="Leaderboard and report are left in runs/sources/.",
 )
 def sources(chosen: argparse.Namespace) -> int:
-    """Compares kinds of training data at equal cost."""
-    from ..training.experiments import SOURCES, available, equal_cost
-
-    domain = the_domain(chosen)
-    there = available(domain)
-    if strange := [arm for arm in chosen.arms or () if arm not in SOURCES]:
-        raise unknown("arm", strange[0], SOURCES)
-    arms = {arm: SOURCES[arm] for arm in chosen.arms or there}
-    if missing := [arm for arm in SOURCES if arm not in there]:
+    domain, known = the_domain(chosen), training.experiments.SOURCES
+    there = training.experiments.available(domain)
+    if strange := [arm for arm in chosen.arms or () if arm not in known]:
+        raise unknown("arm", strange[0], known)
+    arms = {arm: known[arm] for arm in chosen.arms or there}
+    if missing := [arm for arm in known if arm not in there]:
         note(f"left out, because {domain.name} has no data for them: {'; '.join(missing)}")
     recipe = Recipe(epochs=chosen.epochs, batch_size=64, max_pairs=chosen.pairs)
-    found = equal_cost(recipe, domain, arms, rates=chosen.rates)
+    found = training.experiments.equal_cost(recipe, domain, arms, rates=chosen.rates)
     return _compared(found, "sources", chosen.json, f"{found.pairs:,} pairs each")
 
 
@@ -203,16 +185,13 @@ def sources(chosen: argparse.Namespace) -> int:
     more="Leaderboard and report are left in runs/approaches/PROFILE/.",
 )
 def approaches(chosen: argparse.Namespace) -> int:
-    """Compares presets, each over several seeds."""
-    from ..training.experiments import approaches as compared
-
-    domain = the_domain(chosen)
-    names = chosen.only or list(PRESETS)
+    domain, names = the_domain(chosen), chosen.only or list(PRESETS)
     if chosen.against not in ("base", "bm25", *names):
         raise unknown("approach", chosen.against, ["base", "bm25", *names])
     given = {"epochs": chosen.epochs, "factors": chosen.factors}
-    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    found = compared(domain, names, seeds=chosen.seeds, baseline=chosen.against, **changes)
+    given = {name: value for name, value in given.items() if value is not None}
+    options = {"seeds": chosen.seeds, "baseline": chosen.against, **given}
+    found = training.experiments.approaches(domain, names, **options)
     general = {s.label: s.meta.get("general_ndcg@10") for s in found.scores.values()}
     told = "; ".join(f"{name} {value:.3f}" for name, value in general.items() if value)
     seeds = f"seeds {', '.join(map(str, chosen.seeds))}"
@@ -220,7 +199,7 @@ def approaches(chosen: argparse.Namespace) -> int:
     return _compared(found, f"approaches/{domain.profile}", chosen.json, seeds, probe)
 
 
-def _compared(found: Comparison, folder: str, as_json: bool, first: str, *more: str) -> int:
+def _compared(found: Any, folder: str, as_json: bool, first: str, *more: str) -> int:
     """Saves a comparison's report and prints it, with the learning rates that dev chose."""
     where = found.report.save(paths().runs / folder)
     rates = found.frame()["learning rate"].dropna()

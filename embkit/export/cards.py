@@ -22,16 +22,16 @@ def card(source: str | Domain, model: Any = MODEL) -> str:
     Of a name, a domain that comes with embkit, the three profiles stand side by side. ``model`` is
     the one whose tokens are counted, and whose window is said to cut texts.
     """
+    made = "Every figure below is computed."
     if isinstance(source, Domain):
         domains = {source.profile: source}
     else:
         domains = {profile: load_domain(source, profile=profile) for profile in PROFILES}
+        if source in SOURCES:
+            made = f"Made by `python -m embkit card {source}`; every figure below is computed."
     last = domains.get("workshop") or next(iter(domains.values()))
     about = list(domains.values())[-1].about  # the largest names all of its sources
     first = last.test_splits[0]
-    made = "Every figure below is computed."
-    if isinstance(source, str) and source in SOURCES:
-        made = f"Made by `python -m embkit card {source}`; every figure below is computed."
     some = last.examples(first, 8)
     examples = [{"query": _short(query), "right document": _short(text)} for query, text in some]
     counts = {p: {k: f"{v:,}" for k, v in _counts(d).items()} for p, d in domains.items()}
@@ -52,22 +52,15 @@ def card(source: str | Domain, model: Any = MODEL) -> str:
 
 def _splits(domain: Domain) -> str:
     """What each split is for, as far as the domain itself says it."""
-    told = ""
+    told, unseen = [], "about groups that training never saw, and"
     if domain.searched:
-        told = (
-            "Every test split asks about groups that training never saw, and searches their "
-            "documents alone. "
-        )
+        told = [f"Every test split asks {unseen} searches their documents alone."]
     elif domain.held_out:
-        told = (
-            f"`{domain.held_out}` asks only about groups that training never saw, and other test "
-            "splits about documents of any group. "
-        )
-    return (
-        f"{told}`dev` alone chooses; test splits only report. Never-positive queries are those "
-        "none of whose right documents was ever a training positive."
-        + (f" {domain.about['splits']}" if "splits" in domain.about else "")
-    )
+        others = "other test splits about documents of any group"
+        told = [f"`{domain.held_out}` asks only {unseen} {others}."]
+    told.append("`dev` alone chooses; test splits only report. Never-positive queries are those")
+    told.append("none of whose right documents was ever a training positive.")
+    return " ".join([*told, domain.about.get("splits", "")]).rstrip()
 
 
 def _counts(domain: Domain) -> dict[str, int]:

@@ -81,20 +81,19 @@ def to_datasets(domain: Domain, folder: Folder, *, replace: bool = False) -> Pat
         EmbkitError: the folder holds something, or cannot be written to.
     """
     import datasets
-    from datasets import Dataset, DatasetDict
 
     parts = {}
     for split in domain.qrels:
         pairs = [(domain.queries[q], domain.corpus[d]) for q, d in domain.right(split)]
         columns = {"anchor": [a for a, _ in pairs], "positive": [p for _, p in pairs]}
-        parts[split] = Dataset.from_dict(columns)
+        parts[split] = datasets.Dataset.from_dict(columns)
     corpus = {"_id": list(domain.corpus), "text": list(domain.corpus.values())}
-    parts["corpus"] = Dataset.from_dict(corpus)
+    parts["corpus"] = datasets.Dataset.from_dict(corpus)
     with _fresh(folder, replace, mark="dataset_dict.json") as fresh, ExitStack() as after:
         if datasets.is_progress_bar_enabled():
             after.callback(datasets.enable_progress_bars)
         datasets.disable_progress_bars()
-        DatasetDict(parts).save_to_disk(str(fresh))
+        datasets.DatasetDict(parts).save_to_disk(str(fresh))
         (fresh / "README.md").write_text(_readme(domain), encoding="utf-8")
     return Path(folder)
 
@@ -157,11 +156,10 @@ def to_parquet(
         raise EmbkitError(
             f"{file.name!r} is there already", expected="a new file", hint="replace=True"
         )
-    others = pa.table(table)
-    vector = pa.field("vector", pa.list_(pa.float32()))
+    others, vector = pa.table(table), pa.field("vector", pa.list_(pa.float32()))
+    schema = others.schema.insert(2, vector)
 
     def write(stream: Any) -> None:
-        schema = others.schema.insert(2, vector)
         with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
             for start in range(0, len(texts), ROWS):
                 block = np.asarray(vectors[start : start + ROWS], np.float32)
@@ -268,13 +266,9 @@ def _array(values: Any, name: str, rows: int, *widths: int) -> np.ndarray:
 
 
 def _readme(domain: Domain) -> str:
-    about = domain.about
+    about, which = domain.about, f"{domain.name} ({domain.profile}, content {domain.hash})"
+    parts = [f"# {about.get('title', domain.name)}", f"Written by embkit from the domain {which}."]
+    parts.append("\n".join(f"- {what}: {n:,}" for what, n in domain.counts().items()))
     told = [k for k in ("source", "terms", "limits") if k in about]
-    parts = [
-        f"# {about.get('title', domain.name)}",
-        f"Written by embkit from the domain {domain.name} ({domain.profile}, content "
-        f"{domain.hash}).",
-        "\n".join(f"- {what}: {n:,}" for what, n in domain.counts().items()),
-        *(f"## {k.capitalize()}\n\n{about[k]}" for k in told),
-    ]
+    parts += [f"## {k.capitalize()}\n\n{about[k]}" for k in told]
     return "\n\n".join(parts) + "\n"

@@ -46,6 +46,7 @@ LONG = 700  # words of a trial, more than local windows have
 FORMS = {"ONNX, fp32": FLOAT, "ONNX, int8": INT8}
 INPUTS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 OPSET, BATCH = 17, 64
+ROUNDS = 3  # in which each form encodes 1,000 documents at most, to see how fast it is
 SERVE = '''"""Texts to unit vectors, with onnxruntime, tokenizers and numpy alone."""
 
 from pathlib import Path
@@ -157,9 +158,8 @@ def export_onnx(
             how = {"weight_type": QuantType.QInt8, "per_channel": True, "reduce_range": True}
             with _hushed():
                 quantize_dynamic(fresh / FLOAT, fresh / INT8, **how)
-        model.tokenizer.save_pretrained(str(fresh))
-        saved = tokenizer.from_str(tokenizer.to_str())
-        own = model.tokenizer
+        own, saved = model.tokenizer, tokenizer.from_str(tokenizer.to_str())
+        own.save_pretrained(str(fresh))
         cut = min(int(model.max_seq_length or 512), 2**31)  # T5 has no window
         saved.enable_truncation(cut, direction=own.truncation_side)
         pad = {"pad_id": own.pad_token_id or 0, "pad_token": own.pad_token or "[PAD]"}
@@ -205,7 +205,6 @@ def onnx_loss(
     split: str = "dev",
     *,
     documents: Sequence[str] | None = None,
-    rounds: int = 3,
 ) -> pd.DataFrame:
     """What an export loses in nDCG@10 and wins in speed, beside the engine's own precision.
 
@@ -213,9 +212,7 @@ def onnx_loss(
     once: ``table.attrs["kept"]`` names the file, to be deleted where it should be measured again.
 
     Args:
-        what: the run or the model that was exported.
         documents: ids to search; default: the whole corpus.
-        rounds: how often each encodes 1,000 documents at most, in turn.
 
     Returns:
         One row a form: ``nDCG@10``, ``loss`` (of the mean, against the engine) with ``low``,
@@ -226,8 +223,8 @@ def onnx_loss(
     model, folder = as_model(what), Path(folder)
     files = {label: folder / name for label, name in FORMS.items() if (folder / name).is_file()}
     searched = list(domain.corpus if documents is None else documents)
-    asked: list[Any] = [domain.hash, split, searched, rounds, precision(model.device.type)]
-    asked += [prompts] if (prompts := {k: p for k, p in model.prompts.items() if p}) else []
+    prompts = {kind: prompt for kind, prompt in model.prompts.items() if prompt}
+    asked = [domain.hash, split, searched, ROUNDS, precision(model.device.type), prompts]
     digest = hashlib.sha256(json.dumps([fingerprint(model), *asked]).encode())
     for file in files.values():
         digest.update(file.read_bytes())
@@ -235,7 +232,7 @@ def onnx_loss(
     try:
         rows = json.loads(kept.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # not measured yet, or cut off
-        rows = _measured(model, files, domain, split, searched, rounds)
+        rows = _measured(model, files, domain, split, searched)
         write_atomic(kept, json.dumps(rows, indent=1))
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis(f"on {split}")
     table.attrs["kept"] = str(kept)
@@ -248,39 +245,36 @@ def _measured(
     domain: Domain,
     split: str,
     documents: Sequence[str],
-    rounds: int,
 ) -> dict[str, dict[str, float | None]]:
     """The rows of ``onnx_loss``."""
     name = f"engine, {precision(model.device.type)}"
     forms: dict[str, Any] = {name: lambda texts: embed(model, list(texts)).numpy()}
-    sizes = {name: sum(p.numel() * p.element_size() for p in model.parameters()) / 1e6}
-    for label, file in files.items():
-        forms[label] = OnnxModel(file.parent, int8=file.name == INT8)
-        sizes[label] = file.stat().st_size / 1e6
+    forms |= {k: OnnxModel(file.parent, int8=file.name == INT8) for k, file in files.items()}
+    sizes = {name: sum(p.numel() * p.element_size() for p in model.parameters())}
+    sizes |= {label: file.stat().st_size for label, file in files.items()}
     texts = list(domain.corpus.values())[:1000]
     # speed, one form after the other in each round
     seconds: dict[str, list[float]] = {label: [] for label in forms}
     for form in forms.values():
         form(texts[:64])
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         for label, form in forms.items():
             seconds[label].append(timeit(partial(form, texts), number=1))
     took = {label: statistics.median(found) for label, found in seconds.items()}
     # quality, each form against the engine
-    values: dict[str, pd.Series] = {}
+    own: Any = None
     rows: dict[str, dict[str, float | None]] = {}
     for label, form in forms.items():
         ranking = rank(model if label == name else form, domain, split, documents=documents, k=10)
-        values[label] = score(ranking, domain, split, ["ndcg@10"])["ndcg@10"]
-        loss: Sequence[float | None] = [None] * 4
-        if label != name:
-            loss = paired_test(values[name], values[label])[:4]
+        values = score(ranking, domain, split, ["ndcg@10"])["ndcg@10"]
+        own = values if label == name else own
+        loss = [None] * 4 if label == name else paired_test(own, values)[:4]
         rows[label] = {
-            "nDCG@10": float(values[label].mean()),
+            "nDCG@10": float(values.mean()),
             **dict(zip(("loss", "low", "high", "p"), loss, strict=True)),
             "texts/s": len(texts) / took[label],
             "speed": took[name] / took[label],
-            "MB": sizes[label],
+            "MB": sizes[label] / 1e6,
         }
     return rows
 
@@ -296,53 +290,40 @@ def _runtime() -> Any:
 @contextlib.contextmanager
 def _hushed() -> Iterator[None]:
     """Without the exporters' notes to their authors."""
-    root = logging.getLogger()
-    before = root.level
-    root.setLevel(logging.ERROR)
+    before = logging.root.level
+    logging.root.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(action="ignore"), contextlib.redirect_stderr(io.StringIO()):
             yield
     finally:
-        root.setLevel(before)
-
-
-def _plain_masks() -> Any:
-    """Attention masks by broadcasting: torch.onnx cannot write vmap (Gemma3's local windows)."""
-    from transformers import masking_utils as masks
-
-    return mock.patch.multiple(
-        masks,
-        create=True,
-        _vmap_expansion_sdpa=lambda mask: lambda *at: mask(*masks._non_vmap_expansion_sdpa(*at)),
-        TransformGetItemToIndex=contextlib.nullcontext,
-    )
+        logging.root.setLevel(before)
 
 
 def _write_graph(model: SentenceTransformer, file: Path) -> None:
     import torch
     import torch.nn.functional as F
+    from transformers import masking_utils as masks
 
-    class Whole(torch.nn.Module):
+    class Whole(torch.nn.Sequential):
         """Tokens to unit vectors: the transformer, its pooling, and length 1."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
 
         def forward(self, *columns: torch.Tensor) -> torch.Tensor:
             features = dict(zip(names, columns, strict=True))
-            vectors = self.model(features)["sentence_embedding"][..., : model.truncate_dim]
+            vectors = self[0](features)["sentence_embedding"][..., : model.truncate_dim]
             return F.normalize(vectors, dim=-1)
 
     features = model.preprocess(["one", "a text of some more words than that one"])
     names = [name for name in INPUTS if name in features]
     axes = {name: {0: "texts", 1: "tokens"} for name in names}
+    # attention masks by broadcasting: torch.onnx cannot write vmap (Gemma3's local windows)
+    spread: dict[str, Any] = {"TransformGetItemToIndex": contextlib.nullcontext}
+    spread["_vmap_expansion_sdpa"] = lambda f: lambda *a: f(*masks._non_vmap_expansion_sdpa(*a))
     was, training = model.device, model.training
     model.eval().to("cpu")
     try:
-        with _hushed(), _plain_masks(), torch.no_grad():
+        with _hushed(), mock.patch.multiple(masks, create=True, **spread), torch.no_grad():
             torch.onnx.export(
-                Whole(),
+                Whole(model),
                 tuple(features[name].to("cpu") for name in names),
                 str(file),
                 input_names=names,

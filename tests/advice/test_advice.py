@@ -8,10 +8,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from embkit.advice.advise import Advice, advise, decide, validate_curve
+from embkit.advice.advise import (
+    CEILING,
+    FEW_DEV,
+    Advice,
+    Limits,
+    advice_rules,
+    advise,
+    decide,
+    validate_curve,
+)
 from embkit.advice.curves import HEAD_START, Curve
 from embkit.advice.evidence import FEW_PAIRS, Evidence, Trial, gather, small_sizes
-from embkit.advice.rules import CEILING, FEW_DEV, Limits, advice_rules
 from embkit.cli.main import main
 from embkit.data import Domain
 from embkit.errors import EmbkitError
@@ -62,7 +70,7 @@ def test_much_to_gain_is_a_yes_and_what_won_on_dev_comes_first():
     assert found.decision == "fine-tune" and found.approach == "corpus"
     assert found.reasons[0][0] == "gain seen"
     assert "+0.030 nDCG@10 on dev over contrastive" in reasons(found)["what first"]
-    expected, low, high = found.expected
+    expected, low, high = found.evidence.expected
     assert low < expected < high and expected > 0.57
 
 
@@ -203,7 +211,7 @@ def test_where_queries_are_the_documents_the_answer_is_no_and_nothing_is_trained
     domain = words_domain(300, 60, lambda text: text.upper())
     found = advise(domain, str(tiny_model))
     assert found.decision == "keep the general model" and found.evidence.base > 0.95
-    assert found.evidence.curve is None and found.expected is None
+    assert found.evidence.curve is None and found.evidence.expected is None
     met = advise(domain, str(tiny_model), target=0.5)
     assert met.reasons[0][0] == "target met"
 

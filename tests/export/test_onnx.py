@@ -70,7 +70,7 @@ def test_the_serving_snippet_serves(exported, monkeypatch):
 
 
 def test_the_loss_is_measured_beside_the_engine(exported, tiny_model, tiny_domain):
-    table = onnx_loss(asking(tiny_model), exported[0], tiny_domain, rounds=1)
+    table = onnx_loss(asking(tiny_model), exported[0], tiny_domain)
     assert list(table.index) == ["engine, fp32", "ONNX, fp32", "ONNX, int8"]
     assert table.loc["ONNX, fp32", "loss"] == pytest.approx(0, abs=1e-9)
     row = table.loc["ONNX, int8"]
@@ -82,19 +82,17 @@ def test_a_loss_is_measured_once_and_again_when_anything_differs(
     exported, tiny_model, tiny_domain, tmp_path
 ):
     folder = shutil.copytree(exported[0], tmp_path / "onnx")
-    first = onnx_loss(str(tiny_model), folder, tiny_domain, rounds=1)
-    again = onnx_loss(str(tiny_model), folder, tiny_domain, rounds=1)
+    first = onnx_loss(str(tiny_model), folder, tiny_domain)
+    again = onnx_loss(str(tiny_model), folder, tiny_domain)
     pd.testing.assert_frame_equal(first, again)  # the seconds of a second time would differ
     kept = Path(first.attrs["kept"])
     kept.write_text("{")
-    assert list(onnx_loss(str(tiny_model), folder, tiny_domain, rounds=1).index) == list(
-        first.index
-    )
+    assert list(onnx_loss(str(tiny_model), folder, tiny_domain).index) == list(first.index)
     few = list(tiny_domain.corpus)[:20]
-    other = onnx_loss(str(tiny_model), folder, tiny_domain, rounds=1, documents=few)
+    other = onnx_loss(str(tiny_model), folder, tiny_domain, documents=few)
     assert other.attrs["kept"] != str(kept)
     (folder / "model_int8.onnx").unlink()
-    assert list(onnx_loss(str(tiny_model), folder, tiny_domain, rounds=1).index) == [
+    assert list(onnx_loss(str(tiny_model), folder, tiny_domain).index) == [
         "engine, fp32",
         "ONNX, fp32",
     ]
@@ -116,7 +114,7 @@ def test_prompts_are_in_the_figures_and_in_the_snippet(tiny_model, tiny_domain, 
     model = load_model(tiny_model)
     model.prompts = {"query": "ache of the brain, ", "document": "one liver "}
     folder = export_onnx(model, tmp_path / "onnx", int8=False)
-    table = onnx_loss(model, folder, tiny_domain, "known", rounds=1)
+    table = onnx_loss(model, folder, tiny_domain, "known")
     own = evaluate(model, tiny_domain, save=False).mean("known", "ndcg@10")
     served = evaluate(OnnxModel(folder, int8=False), tiny_domain, save=False)
     assert served.mean("known", "ndcg@10") == pytest.approx(own, abs=1e-9)
