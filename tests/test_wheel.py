@@ -96,7 +96,8 @@ def files(folder):
 
 def test_it_holds_every_module_and_the_data_and_nothing_else(wheel):
     inside = set(zipfile.ZipFile(wheel).namelist())
-    modules = {f"embkit/{x}" for x in files(ROOT / "embkit") if x.endswith((".py", ".js", ".css"))}
+    kinds = (".py", ".js", ".css", ".html", ".mplstyle")
+    modules = {f"embkit/{x}" for x in files(ROOT / "embkit") if x.endswith(kinds)}
     listed = subprocess.run(["git", "ls-files", "data"], cwd=ROOT, capture_output=True, text=True)
     data = {f"embkit/_{name}" for name in listed.stdout.split()}
     assert "embkit/_data/icd10cm/lay.jsonl" in data

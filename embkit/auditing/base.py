@@ -6,9 +6,9 @@ Every threshold is a rule of thumb; each sentence gives the figure behind its ve
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,6 @@ class Finding:
     examples: tuple[str, ...] = ()
     todo: str = ""  # what to do next, if anything
     numbers: Mapping[str, float] = field(default_factory=dict)  # the figures, for a program
-    drawing: Callable[[], Any] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass
@@ -54,12 +53,12 @@ class Draft:
         self.todo += [todo] if todo else []
         self.examples += examples
 
-    def finding(self, bad: object = False, drawing: Callable[[], Any] | None = None) -> Finding:
+    def finding(self, bad: object = False) -> Finding:
         """A problem where it is bad; else something to look at where there is something to do."""
         text, todo = "; ".join(self.parts), "; ".join(self.todo)
         verdict = PROBLEM if bad else LOOK if todo else OK
         sentence, examples = f"{text[:1].upper()}{text[1:]}.", tuple(self.examples)
-        return Finding(self.name, verdict, sentence, examples, todo, self.numbers, drawing)
+        return Finding(self.name, verdict, sentence, examples, todo, self.numbers)
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,6 @@ class Sample:
     left_out: Mapping[str, list[str]]  # cause -> the texts or ids
     model: Any
     scores: Any
-    sample: int
 
     @property
     def splits(self) -> list[str]:
@@ -221,29 +219,3 @@ def quote(text: str, most: int = 80) -> str:
     cut = " ".join(text[: 4 * most].split())
     short = cut if len(cut) <= most and len(text) <= 4 * most else cut[: most - 1].rstrip() + "…"
     return f"“{visible(short)}”"
-
-
-# Figures, drawn when they are asked for
-
-
-def histogram(
-    values: Mapping[str, np.ndarray], xlabel: str, bins: int = 30
-) -> Callable[[], Any] | None:
-    """Draws histograms; the largest 1% are put at the right edge, so that the rest can be seen."""
-    values = {name: counts for name, counts in values.items() if len(counts)}
-    if not values:
-        return None
-    everything = np.concatenate(list(values.values()))
-    most = np.percentile(everything, 99)
-    span = int(most - everything.min())
-    if np.issubdtype(everything.dtype, np.integer) and 1 <= span <= 60:
-        bins = span
-    shown = {name: np.minimum(counts, most) for name, counts in values.items()}
-    return partial(draw, "histogram", shown, xlabel, bins)
-
-
-def draw(kind: str, *args: Any) -> Any:
-    """A figure of ``plots``, which needs matplotlib."""
-    from .. import plots
-
-    return getattr(plots, kind)(*args)

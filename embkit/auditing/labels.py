@@ -6,16 +6,16 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import partial
 
 import numpy as np
 
 from ..errors import EmbkitError
 from ..search.index import BM25, exact_search
-from .base import NO_ANSWER, TEXTS, Draft, Finding, Sample, draw, of, percent, quote, some_of
+from .base import NO_ANSWER, TEXTS, Draft, Finding, Sample, of, percent, quote, some_of
 
 PLAUSIBLE_SD = 0.45  # of nDCG@10 over queries, where nothing has been scored
 NARROW, WIDE = 0.05, 0.125  # half an interval's width: up to here ok, from here a problem
+SEARCHED = 2_000  # queries that are searched for to find those that cannot be answered
 DEPTH = 100  # documents among which a right one should be
 ENOUGH = 20  # right documents of a query that are searched for in a sample of a large corpus
 
@@ -73,7 +73,7 @@ def _half_width(m: Sample, split: str) -> float:
 
 def unanswerable(m: Sample) -> Finding | None:
     """Queries without a right document, or whose right document nothing finds."""
-    chosen = m.some(m.asked, m.sample)
+    chosen = m.some(m.asked, SEARCHED)
     without = m.left_out.get(NO_ANSWER, [])
     draft = Draft("unanswerable queries")
     draft.numbers |= {"no right document": len(without), "sampled": len(chosen)}
@@ -171,15 +171,4 @@ def balance(m: Sample) -> Finding | None:
         todo = "label a few queries in the groups that have none"
         draft.say(todo=todo, examples=[f"no training pair: {', '.join(map(str, bare[:8]))}"])
     draft.numbers |= {"gini": gini, "top tenth": top, "groups without a pair": len(bare)}
-    # the Lorenz curve
-    places = np.linspace(0, 1, 21)
-    reached = np.interp(places, np.arange(n + 1) / n, np.concatenate([[0], pairs.cumsum() / total]))
-    drawing = partial(
-        draw,
-        "lines",
-        places,
-        {"these labels": reached, "all alike": places},
-        "share of the labelled documents, the most frequent first",
-        "share of the training pairs",
-    )
-    return draft.finding(bad=top > 0.9 and n >= 10, drawing=drawing)
+    return draft.finding(bad=top > 0.9 and n >= 10)

@@ -11,7 +11,7 @@ import numpy as np
 from ..data import text_checks
 from ..data.domain import normalise
 from ..search.index import exact_search
-from .base import NEAR, Draft, Finding, Sample, histogram, of, quote, some_of
+from .base import NEAR, Draft, Finding, Sample, of, quote, some_of
 
 LETTERS, COSINE = 0.8, 0.9  # from here on two queries are near-duplicates
 FRESH = 30  # queries about what training has not seen, for a test of it
@@ -101,7 +101,7 @@ def near_duplicates(m: Sample) -> Finding | None:
     if not m.right.get("train") or not splits:
         return None
     # twins of each split's queries in training, and which of them have the same answer
-    by_letters, (by_cosine, nearest) = _twins_by_letters(m, splits), _twins_by_cosine(m, splits)
+    by_letters, by_cosine = _twins_by_letters(m, splits), _twins_by_cosine(m, splits)
     draft = Draft("near-duplicates across splits")
     shares = np.zeros(3)  # the worst split's: near at all, same answer, same answer by letters
     for split, ids in splits.items():
@@ -136,7 +136,7 @@ def near_duplicates(m: Sample) -> Finding | None:
             todo="report these queries apart, or move them into train: memory answers those with "
             "the same answer; those with another answer are hard cases, worth reading"
         )
-    return draft.finding(bad, histogram(nearest, "cosine to the nearest training query"))
+    return draft.finding(bad)
 
 
 Twins = dict[str, dict[str, float]]  # query -> training query -> closeness
@@ -151,22 +151,17 @@ def _twins_by_letters(m: Sample, splits: Mapping[str, list[str]]) -> Twins:
     return twins
 
 
-def _twins_by_cosine(
-    m: Sample, splits: Mapping[str, list[str]]
-) -> tuple[Twins, dict[str, np.ndarray]]:
-    """The twins, and for each split the cosine of each query to its nearest training query."""
+def _twins_by_cosine(m: Sample, splits: Mapping[str, list[str]]) -> Twins:
     twins: Twins = defaultdict(dict)
-    nearest: dict[str, np.ndarray] = {}
     if m.model is None:
-        return twins, nearest
+        return twins
     train = m.of("train")
     vectors = m.encode([m.queries[q] for q in train])
-    for split, ids in splits.items():
+    for ids in splits.values():
         indices, scores = exact_search(m.encode([m.queries[q] for q in ids]), vectors, k=10)
-        nearest[split] = scores[:, 0]
         for i, j in np.argwhere(scores >= COSINE):
             twins[ids[i]][train[indices[i, j]]] = float(scores[i, j])
-    return twins, nearest
+    return twins
 
 
 def leakage(m: Sample) -> Finding | None:

@@ -6,14 +6,14 @@ import json
 import textwrap
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..display import Shown, Table, visible
-from ..errors import EmbkitError, unknown
+from ..errors import unknown
 from ..models.loading import as_model
 from . import labels, leaks, texts
-from .base import LOOK, OK, PROBLEM, Finding, Sample, sample_of
+from .base import LOOK, OK, PROBLEM, Finding, Sample, sample_of, some_of
 
 CHECKS: tuple[Callable[[Sample], Finding | None], ...] = (
     labels.sizes,
@@ -28,7 +28,10 @@ CHECKS: tuple[Callable[[Sample], Finding | None], ...] = (
     texts.encoding,
     texts.fragmentation,
 )
-_TOLD = ("name", "verdict", "sentence", "examples", "todo", "numbers")
+_NO_MODEL = (
+    "No model was given, so these were not looked at: tokens and the model's window, "
+    "near-duplicates by cosine, what the model finds, tokenizer fragmentation."
+)
 _SIGNS = {OK: "✓", LOOK: "◆", PROBLEM: "✗"}
 
 
@@ -38,9 +41,8 @@ class Audit(Shown):
 
     name: str
     findings: tuple[Finding, ...]  # one a check, in a fixed order
-    without_model: bool = False  # whether the checks that need a model were left out
     domain_hash: str | None = None  # None where there was no Domain
-    sampled: str = ""  # which checks read a part of a large domain, and how many of how many
+    note: str = ""  # what was not looked at, or only in part
 
     def __getitem__(self, name: str) -> Finding:
         """A finding by its name; the error for another names the nearest."""
@@ -59,26 +61,13 @@ class Audit(Shown):
     def summary(self) -> str:
         """One line: how many findings of which verdict."""
         count = Counter(finding.verdict for finding in self.findings)
-        problems = f"{count[PROBLEM]} problem{'' if count[PROBLEM] == 1 else 's'}"
+        problems = some_of(count[PROBLEM], "problem", "problems")
         return f"{self.name}: {problems}, {count[LOOK]} to look at, {count[OK]} ok"
 
-    @property
-    def note(self) -> str:
-        """What was not looked at, or only in part."""
-        missing = (
-            "No model was given, so these were not looked at: tokens and the model's window, "
-            "near-duplicates by cosine, what the model finds, tokenizer fragmentation."
-        )
-        return " ".join(filter(None, [missing if self.without_model else "", self.sampled]))
-
-    def figures(self) -> dict[str, Any]:
-        """Finding's name -> its matplotlib Figure, for the findings that have one."""
-        return {f.name: f.drawing() for f in self.findings if f.drawing is not None}
-
     def to_json(self) -> str:
-        """Everything but the figures, as JSON."""
+        """Everything, as JSON."""
         record = {n: getattr(self, n) for n in ("name", "domain_hash", "verdict", "note")}
-        record["findings"] = [{name: getattr(f, name) for name in _TOLD} for f in self.findings]
+        record["findings"] = [asdict(finding) for finding in self.findings]
         return json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False, default=float)
 
     def to_text(self, width: int = 100) -> str:
@@ -118,13 +107,13 @@ def _wrapped(text: str, width: int, lead: str) -> list[str]:
     )
 
 
-def audit(domain: Any, *, model: Any = None, scores: Any = None, sample: int = 2_000) -> Audit:
+def audit(domain: Any, *, model: Any = None, scores: Any = None) -> Audit:
     """Looks a domain over before anything is trained: sizes, leaks, copies, damage, labels.
 
     Counts of labels and equal texts take everything in. Slower checks read 50,000 texts of a kind
-    at most, and search for ``sample`` queries among at most 50,000 documents beside their right
-    ones; near-duplicates are looked for in 10,000 queries of a split at most. ``note`` says where
-    that was less than all. Embeddings come from ``encode`` and its cache.
+    at most, and search for 2,000 queries among at most 50,000 documents beside their right ones;
+    near-duplicates are looked for in 10,000 queries of a split at most. ``note`` says where that
+    was less than all. Embeddings come from ``encode`` and its cache.
 
     Args:
         domain: a Domain, or a mapping with ``corpus``, ``queries`` and ``qrels`` that a Domain
@@ -132,20 +121,12 @@ def audit(domain: Any, *, model: Any = None, scores: Any = None, sample: int = 2
         model: a model's name or folder, a SentenceTransformer, or a function
             ``list[str] -> (texts, dim)``; without one, what needs a model is left out.
         scores: Scores of this domain; intervals are then computed, not guessed.
-        sample: queries that are searched for to find those that cannot be answered.
 
     Raises:
-        EmbkitError: no Domain, no text at all, or ``sample`` below 1.
-
-    Example:
-        >>> audit(load_domain("icd10cm"), model="minilm").verdict
-        'look'
+        EmbkitError: no Domain, or no text at all.
     """
-    if not isinstance(sample, int) or sample < 1:
-        raise EmbkitError(
-            f"sample={sample!r}", expected="a number of queries, 1 or more", hint="sample=2000"
-        )
     model = None if model is None else as_model(model)
-    read = sample_of(domain, model=model, scores=scores, sample=sample)
+    read = sample_of(domain, model=model, scores=scores)
     findings = tuple(found for check in CHECKS if (found := check(read)) is not None)
-    return Audit(read.name, findings, model is None, getattr(domain, "hash", None), read.sampled)
+    note = " ".join(filter(None, [_NO_MODEL if model is None else "", read.sampled]))
+    return Audit(read.name, findings, getattr(domain, "hash", None), note)

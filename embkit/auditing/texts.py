@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from functools import partial
 
 import numpy as np
 
 from ..data import text_checks
-from .base import Draft, Finding, Sample, draw, histogram, of, percent, quote
+from .base import Draft, Finding, Sample, of, percent, quote
 
 COPY = 0.8  # share of a query's words in its document that makes it a copy
 ASYMMETRY = 10  # times as long
@@ -18,7 +17,7 @@ _BROKEN = ("mojibake", "replacement character", "NUL", "control character")
 
 def lengths(m: Sample) -> Finding:
     """How long texts are, and how many a model would cut off."""
-    draft, cut, unit = Draft("lengths"), 0.0, "words"
+    draft, cut = Draft("lengths"), 0.0
     # in words
     texts = {kind: found for kind, found in m.texts.items() if found}
     counts = {k: np.array([len(text_checks.words(t)) for t in found]) for k, found in texts.items()}
@@ -30,7 +29,6 @@ def lengths(m: Sample) -> Finding:
     draft.numbers |= {f"{kind}, words": n for kind, n in middle.items()} | {"ratio": ratio}
     # in tokens, where there is a tokenizer
     if m.tokenizer is not None:
-        unit = "tokens"
         counts = {k: text_checks.token_lengths(m.tokenizer, found) for k, found in texts.items()}
         told = " and ".join(f"{np.median(n):g} ({kind})" for kind, n in counts.items())
         draft.say(f"in tokens {told}")
@@ -48,8 +46,7 @@ def lengths(m: Sample) -> Finding:
     if ratio >= ASYMMETRY:
         todo = "short questions for long documents: try prompts, and passages for documents"
         draft.say(f"documents are {ratio:.0f} times as long as queries", todo)
-    drawing = histogram(counts, f"{unit} a text (the longest 1% at the right edge)")
-    return draft.finding(bad=cut > 0.2, drawing=drawing)
+    return draft.finding(bad=cut > 0.2)
 
 
 def copies(m: Sample) -> Finding | None:
@@ -82,8 +79,7 @@ def copies(m: Sample) -> Finding | None:
         )
         draft.say(todo=todo, examples=examples)
     draft.numbers |= {f"{split}, copies": n for split, n in high.items()} | {"median": middle}
-    drawing = histogram(shares, "share of a query's words that its right document has", 10)
-    return draft.finding(bad=worst >= 0.6, drawing=drawing)
+    return draft.finding(bad=worst >= 0.6)
 
 
 def languages(m: Sample) -> Finding:
@@ -153,15 +149,14 @@ def fragmentation(m: Sample) -> Finding | None:
     }
     if not rows["this domain"]:
         return None
-    # pieces a word: mean, share of three or more, distribution
-    mean, split, spread = {}, {}, {}
+    # pieces a word: mean, and share of three or more
+    mean, split = {}, {}
     for name, found in rows.items():
         counts = np.array([count for _, count, _, _ in found], float)
         made = np.array([max(n, 1) for _, _, n, _ in found])
         weights = counts / counts.sum()
         mean[name] = float((weights * made).sum())
         split[name] = float(weights[made >= 3].sum())
-        spread[name] = np.bincount(np.minimum(made, 8), weights=weights, minlength=9)[1:]
     here, there = mean.values()
     # the words that are unknown or split most
     words = rows["this domain"]
@@ -187,6 +182,4 @@ def fragmentation(m: Sample) -> Finding | None:
         draft.say(todo="nothing to mend: expect to need more pairs, or try a model of this field")
     if unknown:
         draft.say(f"{percent(unknown)} of the words are unknown to the tokenizer")
-    titles = ("pieces a word (8: or more)", "share of the words")
-    drawing = partial(draw, "lines", range(1, 9), spread, *titles)
-    return draft.finding(bad=unknown > 0.05, drawing=drawing)
+    return draft.finding(bad=unknown > 0.05)

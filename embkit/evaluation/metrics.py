@@ -61,12 +61,6 @@ def score_ranking(ranking: Ranking, qrels: Qrels, metrics: Sequence[str] = METRI
         EmbkitError: for an unknown metric or cut-off, NaN scores, ids that are not text, broken
             grades, or a ranking that shares no query with the qrels.
 
-    Example:
-        >>> score_ranking({"q1": {"a": 0.9, "b": 0.8}}, {"q1": {"b": 1}}, ["mrr@10"])
-                  mrr@10
-        query_id
-        q1           0.5
-
     Paper: Järvelin and Kekäläinen, Cumulated gain-based evaluation of IR techniques, 2002.
     """
     import pandas as pd
@@ -224,10 +218,6 @@ def bootstrap_ci(values: Iterable[float], *, seed: int = 0) -> tuple[float, floa
 
     The two ends are equal when there is one value or all are the same; no value and NaN are errors.
 
-    Example:
-        >>> bootstrap_ci([0.0, 1.0, 1.0, 0.5])
-        (0.25, 1.0)
-
     Paper: Efron, Bootstrap methods: another look at the jackknife, 1979.
     """
     sample, _ = _sample(values)
@@ -273,10 +263,6 @@ def paired_test(a: Any, b: Any, *, seed: int = 0, resamples: int = 10_000) -> Pa
         seed: of the flips and of the interval.
         resamples: number of random flips.
 
-    Example:
-        >>> paired_test([0.9, 0.8, 0.7], [0.5, 0.4, 0.6]).p
-        0.25
-
     Paper: Smucker, Allan and Carterette, A comparison of statistical significance tests for
     information retrieval evaluation, 2007.
     """
@@ -300,10 +286,7 @@ def paired_test(a: Any, b: Any, *, seed: int = 0, resamples: int = 10_000) -> Pa
 
 
 def _sign_flip_p(differences: np.ndarray, seed: int, resamples: int) -> float:
-    """Two-sided p of the sum of differences under random signs.
-
-    scipy.stats.permutation_test gives the same in 75 times the time: it draws every flip apart.
-    """
+    """Two-sided p under random signs; ``scipy.stats.permutation_test`` takes 75 times as long."""
     moved = differences[differences != 0]  # a flipped 0 is still 0
     n, total = len(moved), float(moved.sum())
     least = abs(total) - 1e-12 * float(np.abs(moved).sum())  # equal but for rounding counts
@@ -327,10 +310,6 @@ def holm(values: Sequence[float]) -> list[float]:
     """p values of one family, corrected for their number, in the same order, 1 at most.
 
     The k-th smallest of m is taken times m + 1 - k, and they never fall.
-
-    Example:
-        >>> holm([0.01, 0.04, 0.03])
-        [0.03, 0.06, 0.06]
 
     Paper: Holm, A simple sequentially rejective multiple test procedure, 1979.
     """

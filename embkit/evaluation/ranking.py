@@ -87,10 +87,6 @@ def evaluate(
         splits: default: the domain's test splits.
         name: what the leaderboard calls it.
         save: whether the leaderboard keeps it.
-
-    Example:
-        >>> evaluate("bm25", load_domain(profile="smoke"), save=False).approach
-        'bm25'
     """
     splits = tuple(splits or domain.test_splits)
     for split in splits:

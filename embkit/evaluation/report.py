@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from string import Template
 from typing import TYPE_CHECKING, Any
 
 from ..display import BEST, Table, no_formula, table, visible
@@ -50,17 +51,14 @@ class Report:
     rows: list[Row]  # as `ek.compare` makes them; a value that does not apply is None
     baseline: str | None = None  # the approach that the differences are taken to
 
-    def pareto(
-        self, cost: str = "train_seconds", metric: str = "ndcg@10", split: str | None = None
-    ) -> Figure:
+    def pareto(self, cost: str = "train_seconds", split: str | None = None) -> Figure:
         """Quality against cost, drawn with its ``pareto_front``, which has the same arguments."""
         from .. import plots
 
-        shown = priced(self, cost, metric, split)
+        shown = _priced(self.rows, cost, split)
         whole = [r for r in self.rows if shown and r["split"] == shown[0]["split"]]
         missing = sum(not row.get("subset") for row in whole) - len(shown)
-        front = pareto_front(self, cost, metric, split)
-        return plots.pareto(shown, front, cost, metric, missing=missing)
+        return plots.pareto(shown, pareto_front(self, cost, split), cost, missing=missing)
 
     def table(self) -> Table:
         """Scores, intervals and tests, one row an approach and split; the best are bold."""
@@ -76,13 +74,13 @@ class Report:
             cells = {
                 "approach": row.get("label") or row["approach"],
                 "split": row["split"] + (f" / {row['subset']}" if row["subset"] else ""),
-                "nDCG@10 [95%]": _with_interval(row.get("ndcg@10"), row.get("ndcg@10_ci"), ".3f"),
+                "nDCG@10 [95%]": with_interval(row.get("ndcg@10"), row.get("ndcg@10_ci"), ".3f"),
             }
             if self.baseline:
                 delta, interval = row.get("delta_vs_base"), row.get("delta_vs_base_ci")
                 counts = [row.get(name) for name in ("wins", "ties", "losses")]
                 cells |= {
-                    f"Δ {self.baseline} [95%]": _with_interval(delta, interval, "+.3f"),
+                    f"Δ {self.baseline} [95%]": with_interval(delta, interval, "+.3f"),
                     "p": _p(row.get("p_vs_base")),
                     "p Holm": _p(row.get("p_holm")),
                     "win / tie / loss": " / ".join(f"{n:,d}" for n in counts if n is not None),
@@ -190,7 +188,8 @@ class Report:
         if any(row.get("train_seconds") for row in self.rows):
             body.append(_picture(self.pareto()))
         title = html.escape(f"embkit leaderboard: {names}")
-        return _PAGE.format(title=title, body="\n".join(body))
+        page = Template(Path(__file__).with_name("report.html").read_text(encoding="utf-8"))
+        return page.substitute(title=title, body="\n".join(body))
 
 
 def _picture(figure: Any) -> str:
@@ -201,35 +200,12 @@ def _picture(figure: Any) -> str:
     return f'<img alt="{text}" src="data:image/png;base64,{picture}">'
 
 
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff;
-  max-width: 75rem; margin: 2rem auto; padding: 0 1rem; }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; display: block;
-  overflow-x: auto; }}
-th, td {{ padding: .3rem .7rem; border-bottom: 1px solid #ddd; }}
-thead th {{ border-bottom: 2px solid #555; }}
-caption {{ caption-side: bottom; text-align: left; color: #444; padding-top: .6rem; }}
-img {{ max-width: 100%; height: auto; margin: 1.5rem 0; }}
-</style>
-</head>
-<body>
-{body}
-</body>
-</html>
-"""
-
-
 def _number(value: Any, form: str) -> str:
     return "" if value is None else format(value, form)
 
 
-def _with_interval(value: float | None, interval: Sequence[float] | None, form: str) -> str:
+def with_interval(value: float | None, interval: Sequence[float] | None, form: str) -> str:
+    """A value and its interval as a table has them: ``0.500 [0.400, 0.600]``."""
     if value is None or interval is None:
         return _number(value, form)
     return f"{value:{form}} [{interval[0]:{form}}, {interval[1]:{form}}]"
@@ -240,10 +216,7 @@ def _p(value: float | None) -> str:
 
 
 def pareto_front(
-    report: Report | Sequence[Row],
-    cost: str = "train_seconds",
-    quality: str = "ndcg@10",
-    split: str | None = None,
+    report: Report | Sequence[Row], cost: str = "train_seconds", split: str | None = None
 ) -> list[Row]:
     """The rows that no other row beats in both: as cheap or cheaper, and better; cheapest first.
 
@@ -252,32 +225,25 @@ def pareto_front(
 
     Args:
         report: a report, or its rows.
-        cost: a column where less is better.
-        quality: a column where more is better.
+        cost: a column where less is better; the quality is nDCG@10.
         split: default: the first.
-
-    Example:
-        >>> rows = [{"train_seconds": s, "ndcg@10": q, "split": "test", "subset": None}
-        ...         for s, q in ((0, 0.4), (9, 0.6), (20, 0.5))]
-        >>> [row["ndcg@10"] for row in pareto_front(rows)]
-        [0.4, 0.6]
     """
     front: list[Row] = []
-    for row in sorted(priced(report, cost, quality, split), key=lambda r: (r[cost], -r[quality])):
-        if not front or row[quality] > front[-1][quality]:
+    rows = _priced(getattr(report, "rows", report), cost, split)
+    for row in sorted(rows, key=lambda row: (row[cost], -row["ndcg@10"])):
+        if not front or row["ndcg@10"] > front[-1]["ndcg@10"]:
             front.append(row)
     return front
 
 
-def priced(report: Any, cost: str, quality: str, split: str | None) -> list[Row]:
+def _priced(rows: Sequence[Row], cost: str, split: str | None) -> list[Row]:
     """The rows of one split whose quality and cost are known; what needs no training costs 0."""
-    rows = getattr(report, "rows", report)
     split = split or next((row["split"] for row in rows), None)
     found = []
     for row in rows:
         free = cost in TRAINING and row.get("trainable_params") == 0
         price = 0.0 if free and row.get(cost) is None else row.get(cost)
         shown = row["split"] == split and not row.get("subset")
-        if shown and price is not None and row.get(quality) is not None:
+        if shown and price is not None and row.get("ndcg@10") is not None:
             found.append(row | {cost: price})
     return found

@@ -181,7 +181,6 @@ class Scores:
         """Read the scores that `save` wrote; fails for a file that is missing or half there."""
         import pandas as pd
 
-        anew = "evaluate again: ek.evaluate(run, domain)"
         try:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
             per_query = {}
@@ -194,17 +193,13 @@ class Scores:
                 for split, named in data["subsets"].items()
             }
             known = {name: data[name] for name in (*_SAVED, "meta")}
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            unread = isinstance(error, OSError | UnicodeDecodeError)
+            told = "cannot read scores from" if unread else "this is not a whole file of scores:"
             raise EmbkitError(
-                f"cannot read scores from {path}: {error}",
+                f"{told} {path} ({type(error).__name__}: {error})",
                 expected="a file that Scores.save() wrote",
-                hint=anew,
-            ) from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise EmbkitError(
-                f"{path} is not a whole file of scores ({type(error).__name__}: {error})",
-                expected="the JSON text that Scores.save() wrote",
-                hint=f"delete the file and {anew}",
+                hint="evaluate again: ek.evaluate(run, domain)",
             ) from error
         return cls(per_query=per_query, subsets=subsets, **known)
 

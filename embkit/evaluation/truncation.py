@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from statistics import fmean
 from typing import Any
 
 from ..data import Domain
@@ -18,8 +18,9 @@ from ..recipes.settings import matryoshka_sizes
 from ..runs import Run, key_of, store
 from ..search.index import exact_search
 from ..search.tiered import truncate
-from .metrics import PairedTest, paired_test, ranking_from_arrays
+from .metrics import ranking_from_arrays
 from .ranking import DEPTH, evaluate, score
+from .report import with_interval
 from .scores import Scores
 
 
@@ -44,15 +45,6 @@ class DimensionScores(Shown):
         """The sizes that the model was not trained for."""
         return tuple(size for size in self.scores if size not in self.trained)
 
-    @cached_property
-    def _tests(self) -> dict[tuple[int, str], PairedTest]:
-        whole = self.scores[self.whole]
-        return {
-            (size, split): paired_test(scores.values(split), whole.values(split))
-            for size, scores in self.scores.items()
-            for split in whole.per_query
-        }
-
     def kept(self, size: int, split: str) -> float:
         """The share of the whole size's nDCG@10 that a size keeps; NaN of nothing."""
         whole = self.scores[self.whole].mean(split)
@@ -64,36 +56,17 @@ class DimensionScores(Shown):
         means, low, high = map(list, zip(*rows, strict=True))
         return means, low, high
 
-    def rows(self) -> list[dict[str, Any]]:
-        """One dict a size and split: nDCG@10 with its interval, the share kept, the difference
-        to the whole size with its interval and p, all paired over the queries."""
-        return [
-            {
-                "size": size,
-                "split": split,
-                "ndcg@10": self.scores[size].mean(split),
-                "ndcg@10_ci": list(self.scores[size].ci(split)),
-                "kept": self.kept(size, split),
-                "difference": test.delta,
-                "difference_ci": [test.ci_low, test.ci_high],
-                "p": None if size == self.whole else test.p,
-                "trained": size in self.trained,
-            }
-            for (size, split), test in self._tests.items()
-        ]
-
     @property
     def notes(self) -> list[str]:
         """One sentence for each size that was not trained for, with what it loses."""
-        told = []
+        told, whole = [], self.scores[self.whole]
         for size in self.untrained:
-            change = [
-                f"{self._tests[size, split].delta:+.3f} on {split!r} ({self.kept(size, split):.0%} "
-                "kept)"
-                for split in self.scores[size].per_query
-            ]
+            changes = []
+            for split in whole.per_query:
+                change = fmean(whole.change(self.scores[size], split))
+                changes.append(f"{change:+.3f} on {split!r} ({self.kept(size, split):.0%} kept)")
             at = f"{self._name} at {size} of {self.whole} dimensions"
-            told.append(f"{at}: not trained for, nDCG@10 {', '.join(change)}")
+            told.append(f"{at}: not trained for, nDCG@10 {', '.join(changes)}")
         return told
 
     @property
@@ -108,8 +81,7 @@ class DimensionScores(Shown):
         for size, scores in self.scores.items():
             cells.append([f"{size}{'' if size in self.trained else ' *'}"])
             for split in scores.per_query:
-                low, high = scores.ci(split)
-                cells[-1].append(f"{scores.mean(split):.3f} [{low:.3f}, {high:.3f}]")
+                cells[-1].append(with_interval(scores.mean(split), scores.ci(split), ".3f"))
                 cells[-1].append(f"{self.kept(size, split):.1%}")
         note = "nDCG@10 with 95% intervals, and the share of the whole size's"
         note += "; * not trained for" if self.untrained else ""
@@ -120,12 +92,7 @@ class DimensionScores(Shown):
 
 
 def evaluate_sizes(
-    what: Any,
-    domain: Domain,
-    sizes: Sequence[int] | None = None,
-    *,
-    splits: Sequence[str] | None = None,
-    save: bool = True,
+    what: Any, domain: Domain, sizes: Sequence[int] | None = None, *, save: bool = True
 ) -> DimensionScores:
     """Scores a model with its vectors truncated to several sizes; the corpus is encoded once.
 
@@ -134,7 +101,6 @@ def evaluate_sizes(
             ``list[str] -> (texts, dim)``.
         sizes: largest first, as in ``Recipe.matryoshka``; the whole size is scored beside them.
             Default: those that the run was trained for, else halves down to an eighth.
-        splits: default: the domain's test splits.
         save: whether the leaderboard keeps the sizes that the model was trained for.
 
     Raises:
@@ -151,7 +117,7 @@ def evaluate_sizes(
             expected="a Run, a model, a model's name, or a function list[str] -> array",
             hint="ek.evaluate_sizes('minilm', domain)",
         )
-    base = evaluate(what, domain, splits=splits, save=save)
+    base = evaluate(what, domain, save=save)
     model = as_model(what)
     documents = encode_as(model, list(domain.corpus.values()), "document")  # (documents, dim)
     asked = {
@@ -173,7 +139,7 @@ def evaluate_sizes(
         meta = base.meta | {"dim": size, "label": name}
         scores[size] = replace(base, approach=name, per_query=per_query, meta=meta)
     # the leaderboard keeps what was trained for
-    if save and isinstance(what, Run) and set(asked) == set(domain.test_splits):
+    if save and isinstance(what, Run):
         kept = store(domain)
         for size in scores.keys() & set(learnt) - {dim}:
             scores[size].save(kept / f"{key_of(what.path, kept.name)}-{size}" / "scores.json")

@@ -77,10 +77,6 @@ def queries_needed(sd: float, difference: float = WORTH) -> int:
 
     n = ((z₀.₉₇₅ + z₀.₈₀) · sd / difference)², which is 7.85 · (sd / difference)², rounded up;
     sd is the standard deviation, over queries, of the paired differences.
-
-    Example:
-        >>> queries_needed(0.2, 0.02)
-        785
     """
     return max(2, math.ceil((_Z * sd / difference) ** 2))
 

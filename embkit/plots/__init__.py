@@ -6,14 +6,10 @@ amounts are drawn in viridis.
 
 from ..lazy import exports
 
-__getattr__, __dir__, __all__ = exports(
-    __name__,
-    {
-        "charts": "before_after intervals metric_bars pareto rank_change".split(),
-        "curves": (
-            "histogram lines loss_curve similarity_heatmap temperature_softmax trials".split()
-        ),
-        "figures": "AMOUNTS COLORS DASHES alt alt_text apply_style png style".split(),
-        "space": "batch_softmax map_settings matryoshka_curve space_arrows space_maps".split(),
-    },
-)
+_NAMES = {
+    "charts": "before_after intervals metric_bars pareto rank_change".split(),
+    "curves": "histogram lines loss_curve similarity_heatmap temperature_softmax trials".split(),
+    "figures": "AMOUNTS COLORS DASHES alt alt_text png style".split(),
+    "space": "batch_softmax map_settings matryoshka_curve space_arrows space_maps".split(),
+}
+__getattr__, __dir__, __all__ = exports(__name__, _NAMES)

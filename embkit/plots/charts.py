@@ -46,12 +46,12 @@ def metric_bars(report: Any, metric: str = "ndcg@10") -> Figure:
 
 
 @draw.style()
-def intervals(report: Any, metric: str = "ndcg@10", baseline: str = "base") -> Figure:
-    """A dot with its interval an approach, one panel a split: readable for any number of them.
+def intervals(report: Any) -> Figure:
+    """nDCG@10 with its interval, a dot an approach and a panel a split, for any number of them.
 
-    The order is that of the first split's best; a line is drawn at the baseline's value. The
-    arguments are those of ``metric_bars``.
+    The order is that of the first split's best; a line is drawn at the value of ``base``.
     """
+    metric = "ndcg@10"
     rows = [row for row in draw.rows_with(report, metric) if not row.get("subset")]
     groups = draw.by_place(rows)
     first = {name: row[metric] for name, row in next(iter(groups.values())).items()}
@@ -64,7 +64,7 @@ def intervals(report: Any, metric: str = "ndcg@10", baseline: str = "base") -> F
             if name not in mine:
                 continue
             row, look = mine[name], {"color": draw.color(0), "marker": "o"}
-            if name == baseline:
+            if name == "base":
                 look = {"color": draw.INK, "marker": "s"}
                 axes.axvline(row[metric], color=draw.INK, ls=":", lw=1, zorder=1)
             reach = draw.spread(row, metric)
@@ -166,10 +166,8 @@ def rank_change(rows: draw.Rows, query: str = "", *, k: int = 10) -> Figure:
 
 
 @draw.style()
-def pareto(
-    rows: draw.Rows, front: draw.Rows, cost: str, metric: str, *, missing: int = 0
-) -> Figure:
-    """Quality against cost, one mark an approach; the front that nothing beats is joined, named.
+def pareto(rows: draw.Rows, front: draw.Rows, cost: str, *, missing: int = 0) -> Figure:
+    """nDCG@10 against cost, one mark an approach; the front that nothing beats is joined, named.
 
     Args:
         rows: what is shown; a Report's ``pareto`` gives those of one split.
@@ -177,6 +175,7 @@ def pareto(
         cost: a column, drawn on a scale of logarithms; what costs nothing stands at the left.
         missing: approaches that are left out because their cost is not known.
     """
+    metric = "ndcg@10"
     draw.some(rows, f"rows with {metric!r}", "ek.compare([...]).pareto()")
     figure, (axes,) = draw.panels(10.5, 4.8)
     # what costs nothing has no logarithm: it stands left of the cheapest

@@ -6,6 +6,7 @@ import io
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -22,26 +23,9 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 AMOUNTS = "viridis"
 INK, GREY, LIGHT = "#222222", "#666666", "#bbbbbb"
-_STYLE: Any = {
-    "font.size": 11,
-    "axes.titlesize": 12,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.prop_cycle": cycler(color=COLORS),
-    "grid.color": "#dddddd",
-    "grid.linewidth": 0.8,
-    "lines.linewidth": 2.0,
-    "lines.markersize": 6,
-    "hatch.linewidth": 0.6,
-    "legend.frameon": False,
-    "figure.facecolor": "white",
-    "axes.facecolor": "white",
-    "image.cmap": AMOUNTS,
-}
+_FILE = Path(__file__).with_name("course.mplstyle")
+_STYLE: Any = matplotlib.rc_params_from_file(_FILE, use_default_template=False)
+_STYLE["axes.prop_cycle"] = cycler(color=COLORS)
 Rows = Sequence[Mapping[str, Any]]  # of results, as a Report's
 
 
@@ -62,11 +46,6 @@ def style() -> Iterator[None]:
     """Draw your own figures in the course's style: `with plots.style(): ...`."""
     with matplotlib.rc_context(_STYLE):
         yield
-
-
-def apply_style() -> None:
-    """Set the course's style for all figures drawn from now on."""
-    matplotlib.rcParams.update(_STYLE)
 
 
 def alt(figure: Figure, text: str) -> Figure:

@@ -1,8 +1,7 @@
 """The space of two models of the same documents: aligned, drawn once for both, measured.
 
-Two maps that were fitted apart cannot be compared: each has an order of its own. Here the second
-model's space is rotated onto the first's, which changes none of its similarities, and one map is
-fitted to both sets of vectors.
+Maps that were fitted apart cannot be compared. Here the second model's space is rotated onto the
+first's, which changes none of its similarities, and one map is fitted to both sets of vectors.
 """
 
 from __future__ import annotations
@@ -276,12 +275,7 @@ def fit_space(
 
 
 def coarse(groups: Sequence[str], most: int = CLASSES) -> list[str]:
-    """Group names made few: their first letters where these do, else the largest and ``other``.
-
-    Example:
-        >>> coarse(["A01", "A02", "B01"], most=2)
-        ['A', 'A', 'B']
-    """
+    """Group names made few: their first letters where these do, else the largest and ``other``."""
     if len(set(groups)) <= most:
         return [group or "none" for group in groups]
     letters = [group[:1] or "none" for group in groups]

@@ -8,7 +8,7 @@ import traitlets
 
 from ..display import Table
 from ..errors import EmbkitError, unknown
-from ..evaluation.report import Report, Row, _p, _with_interval
+from ..evaluation.report import Report, Row, _p, with_interval
 from ..plots.figures import name
 from .base import Page, page
 
@@ -116,4 +116,4 @@ def _cell(row: Row, key: str, form: str) -> str:
         return _p(row.get(key))
     if key == "wins":
         return "" if row[key] is None else f"{row[key]} / {row['ties']} / {row['losses']}"
-    return _with_interval(row[key], row.get(f"{key}_ci"), form)
+    return with_interval(row[key], row.get(f"{key}_ci"), form)

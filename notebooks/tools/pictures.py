@@ -9,7 +9,7 @@ from embkit.data import load_domain
 from embkit.evaluation.ranking import evaluate, rank_changes
 from embkit.files import write_atomic
 from embkit.models.loading import load_model
-from embkit.plots import apply_style, png, rank_change
+from embkit.plots import png, rank_change
 from embkit.recipes.recipe import Recipe
 from embkit.session import paths
 from embkit.training.trainer import train
@@ -17,7 +17,6 @@ from embkit.training.trainer import train
 
 def before_after() -> Path:
     """One query of the `known` test split, searched before and after: the largest gain."""
-    apply_style()
     domain = load_domain("icd10cm")
     recipe = Recipe()
     run = train(recipe, domain)
@@ -26,7 +25,7 @@ def before_after() -> Path:
     right = list(domain.qrels["known"][query])
     phrase = domain.queries[query]
     rows = rank_changes(phrase, load_model(recipe.model), run.model(), domain, right, k=6)
-    figure = rank_change(rows, phrase, k=6, titles=("general model", "fine-tuned"))
+    figure = rank_change(rows, phrase, k=6)
     return write_atomic(paths().notebooks / "pictures" / "before_after.png", png(figure))
 
 

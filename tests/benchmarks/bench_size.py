@@ -111,7 +111,7 @@ def steps(folder: Path) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
 
     def check() -> dict[str, Any]:
         found = audit(held["domain"])
-        return {"verdict": found.verdict, "sampled": found.sampled}
+        return {"verdict": found.verdict, "note": found.note}
 
     def encode(dtype: str) -> dict[str, Any]:
         made = encode_shards(drawing(), held["texts"], name="drawn", dtype=dtype)

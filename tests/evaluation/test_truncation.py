@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from embkit.errors import EmbkitError
-from embkit.evaluation.metrics import paired_test
 from embkit.evaluation.ranking import evaluate, leaderboard
 from embkit.evaluation.truncation import UntrainedDimension, evaluate_sizes
 from embkit.models import encoding
@@ -84,7 +83,6 @@ def test_a_run_s_own_sizes_are_taken_and_kept_in_the_leaderboard(run, tiny_domai
 
 def test_nothing_is_kept_where_it_is_not_wanted(run, store, tiny_domain):
     evaluate_sizes(run, tiny_domain, save=False)
-    evaluate_sizes(run, tiny_domain, splits=["dev"])
     assert not list(store.rglob("scores.json"))
 
 
@@ -99,20 +97,6 @@ def test_a_size_that_was_not_trained_for_is_a_warning_with_the_loss(run, tiny_do
     assert f"{lost:+.3f} on 'known' ({sizes.kept(2, 'known'):.0%} kept)" in said[1]
 
 
-def test_rows_hold_the_share_kept_and_the_paired_difference(run, tiny_domain):
-    sizes = evaluate_sizes(run, tiny_domain)
-    rows = {(row["size"], row["split"]): row for row in sizes.rows()}
-    small, whole = (sizes.scores[s].values("novel") for s in (4, 32))
-    row = rows[4, "novel"]
-    test = paired_test(small, whole)
-    kept = small.mean() / whole.mean() if whole.mean() else np.nan
-    assert row["kept"] == pytest.approx(kept, nan_ok=True)
-    assert (row["difference"], row["p"]) == (test.delta, test.p)
-    assert row["ndcg@10_ci"] == list(sizes.scores[4].ci("novel"))
-    assert rows[32, "novel"]["difference"] == 0 and rows[32, "novel"]["p"] is None
-    assert len(rows) == 6
-
-
 def test_a_band_is_what_the_picture_takes(run, tiny_domain):
     from embkit import plots
 
@@ -120,6 +104,8 @@ def test_a_band_is_what_the_picture_takes(run, tiny_domain):
     means, low, high = sizes.band("known")
     assert means == [scores.mean("known") for scores in sizes.scores.values()]
     assert all(a <= b <= c for a, b, c in zip(low, means, high, strict=True))
+    kept = [sizes.kept(size, "known") for size in sizes.scores]
+    assert kept == pytest.approx([m / means[0] if means[0] else np.nan for m in means], nan_ok=True)
     figure = plots.lines(
         list(sizes.scores), {"run": (means, low, high)}, "dimensions", "nDCG@10", logx=True
     )
@@ -162,4 +148,4 @@ def test_words_have_no_sizes(tiny_domain):
 def test_without_sizes_a_model_is_halved(store, tiny_domain, tiny_model):
     sizes = evaluate_sizes(load_model(tiny_model), tiny_domain)
     assert list(sizes.scores) == [32, 16, 8, 4]
-    assert np.isfinite([row["ndcg@10"] for row in sizes.rows()]).all()
+    assert all(np.isfinite(sizes.band(split)).all() for split in tiny_domain.test_splits)

@@ -198,10 +198,8 @@ def test_the_style_stays_inside_its_context():
     size = matplotlib.rcParams["axes.spines.top"]
     with plots.style():
         assert matplotlib.rcParams["axes.spines.top"] is False
-    assert matplotlib.rcParams["axes.spines.top"] == size
-    with matplotlib.rc_context():
-        plots.apply_style()
         assert matplotlib.rcParams["image.cmap"] == plots.AMOUNTS == "viridis"
+    assert matplotlib.rcParams["axes.spines.top"] == size
 
 
 def test_colours_are_petroff10_and_no_two_classes_look_alike_without_colour():

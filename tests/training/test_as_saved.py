@@ -115,7 +115,7 @@ def test_searching_auditing_and_exporting_read_as_the_library(tiny_domain, promp
     model, texts = embkit.load_model(prompted), list(tiny_domain.corpus.values())
     asked, shown = by_library(model, texts)
     assert np.abs(asked - shown).max() > 0.01
-    sample = sample_of(tiny_domain, model=model, scores=None, sample=9)
+    sample = sample_of(tiny_domain, model=model, scores=None)
     for found, wanted in (
         (encoded(model, texts), shown),  # search, check and export of the command line
         (sample.encode(texts), asked),
