@@ -302,8 +302,8 @@ told.append(f"- at the whole size, training for every size changes nDCG@10 by "
 
 # %%
 better, worse = (differences["from"] > 0).sum(), (differences["to"] < 0).sum()
-told.append(f"- of {len(differences)} such differences over sizes and splits, {better} have "
-            f"their interval above 0, {worse} below 0; the rest show nothing")
+told.append(f"- of {len(differences)} such differences over sizes and splits, {better} "
+            f"have their interval above 0, {worse} below 0; the rest show nothing")
 for name in ("64 bytes", "384 bits", "96 × 4 bits"):
     row = found[name]
     told.append(f"- two tiers, {name} a document, {row['shortlist']:,} ranked again: "
