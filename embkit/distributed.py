@@ -1,4 +1,4 @@
-"""Several processes as one: batches, negatives, vectors and search shared among them.
+"""Several processes as one: batches and negatives shared among them.
 
 ``torchrun --nproc-per-node 4 -m embkit train recipe.json`` (or ``accelerate launch``) trains one
 recipe on four devices, of one machine or of several that see the same run store. The recipe's
@@ -61,12 +61,6 @@ class Team:
                 expected="the same recipe, data and weights in every process",
                 hint=f"start all of them with one command: {LAUNCH}",
             )
-
-    def part(self, things: int) -> slice:
-        """Which of so many things are this process's: parts of a length, give or take one."""
-        size, rest = divmod(things, self.size)
-        start = self.rank * size + min(self.rank, rest)
-        return slice(start, start + size + (self.rank < rest))
 
 
 def team() -> Team:

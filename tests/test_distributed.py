@@ -1,4 +1,4 @@
-"""Two processes (gloo, one thread each) against one: vectors, search, loss, gradient, training."""
+"""Two processes (gloo, one thread each) against one: loss, gradient, training."""
 
 import json
 import os
@@ -17,8 +17,6 @@ from embkit.errors import EmbkitError
 from embkit.models.loading import load_model
 from embkit.recipes.recipe import Recipe
 from embkit.runs import Run, store
-from embkit.search.distributed import DenseAcross, encode_across
-from embkit.search.index import exact_search
 from embkit.training.losses import make_loss
 from embkit.training.trainer import train
 
@@ -66,28 +64,19 @@ def as_dict(recipe):
 
 
 def test_two_processes_give_what_one_gives(tiny_domain, recipe, tmp_path, monkeypatch):
-    queries = ["ocular ache", "growth in one lung", "cutaneous"]
     rows = [(tiny_domain.queries[q], d) for q, d in list(tiny_domain.qrels["train"].items())[:8]]
     batch = [(anchor, tiny_domain.corpus[next(iter(right))]) for anchor, right in rows]
-    job = {"do": "share", "recipe": as_dict(recipe), "queries": queries, "batch": batch}
+    job = {"do": "share", "recipe": as_dict(recipe), "batch": batch}
     codes, said = launch(tmp_path, tiny_domain, **job)
     assert codes == [0, 0], said
     told = [json.loads((tmp_path / f"told-{rank}.json").read_text()) for rank in (0, 1)]
     arrays = [np.load(tmp_path / f"arrays-{rank}.npz") for rank in (0, 1)]
 
     model = load_model(recipe.model).eval()
-    texts = list(tiny_domain.corpus.values())
-    alone = encode_across(model, texts, cache=False)
-    places, scores = DenseAcross(model, texts, cache=False).search(queries, 7)
-    exact = exact_search(encode_across(model, queries, cache=False), alone, 7)
-    np.testing.assert_array_equal(places, exact[0])
     loss = make_loss(recipe.loss, model)
     value = loss([model.preprocess(list(side)) for side in zip(*batch, strict=True)], None)
     value.backward()
     for found in arrays:
-        np.testing.assert_allclose(found["vectors"], alone, atol=1e-5)
-        np.testing.assert_array_equal(found["places"], places)
-        np.testing.assert_allclose(found["scores"], scores, atol=1e-5)
         for name, weight in model.named_parameters():
             if weight.grad is not None:
                 np.testing.assert_allclose(found[name], weight.grad.numpy(), atol=1e-5)
@@ -133,14 +122,6 @@ def test_one_is_killed_the_other_ends_and_the_run_goes_on(
     assert run.record["steps"] == 16 and "processes" not in run.record
 
 
-def test_a_part_of_many_things_is_each_processes_own():
-    for size in (1, 2, 3, 5):
-        for things in (0, 1, 4, 7, 100):
-            parts = [list(range(things))[Team(rank, size).part(things)] for rank in range(size)]
-            assert sum(parts, []) == list(range(things))
-            assert max(map(len, parts)) - min(map(len, parts)) <= 1
-
-
 def test_global_batches_are_cut_into_slices_of_one_length():
     batches = [[3, 1, 4, 1], [5, 9, 2], [6]]
     assert list(Sliced(batches, 2)) == [[3, 1], [4, 1], [5], [9]]
@@ -153,7 +134,6 @@ def test_one_process_needs_no_launcher(monkeypatch, recipe):
     assert alone == Team() and alone.first and alone.tell("x") == "x" and alone.gather(3) == [3]
     alone.agree("anything", 1)
     check_recipe(recipe.approach, 7, alone)
-    assert encode_across(lambda texts: np.eye(3)[: len(texts)], [], alone).shape == (0, 0)
     assert not torch.distributed.is_initialized()
     with pytest.raises(EmbkitError, match="a batch of 7 for 3 processes"):
         check_recipe(recipe.approach, 7, Team(0, 3))

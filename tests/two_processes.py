@@ -14,7 +14,6 @@ from embkit.distributed import ignore_unused, team
 from embkit.errors import EmbkitError
 from embkit.models.loading import load_model
 from embkit.recipes.recipe import Recipe
-from embkit.search.distributed import DenseAcross, encode_across
 from embkit.training.losses import make_loss
 from embkit.training.trainer import train
 
@@ -24,7 +23,6 @@ job = json.loads((folder / "job.json").read_text())
 domain = pickle.loads((folder / "domain.pickle").read_bytes())
 recipe = Recipe.from_json(json.dumps(job["recipe"]))
 members = team()
-texts = list(domain.corpus.values())
 
 
 def gathered(model, batch):
@@ -32,7 +30,7 @@ def gathered(model, batch):
     ignore_unused(model)
     loss = make_loss(recipe.loss, model)
     loss.model = torch.nn.parallel.DistributedDataParallel(model)
-    mine = batch[members.part(len(batch))]
+    mine = batch[members.rank :: members.size]
     columns = [model.preprocess([pair[side] for pair in mine]) for side in (0, 1)]
     value = loss(columns, None)
     value.backward()
@@ -42,8 +40,6 @@ def gathered(model, batch):
 
 if job["do"] == "share":
     model = load_model(recipe.model)
-    vectors = encode_across(model, texts, members, cache=False)
-    places, scores = DenseAcross(model, texts, members, cache=False).search(job["queries"], 7)
     loss, gradient = gathered(model.eval(), job["batch"])
     errors = []
     for call in (
@@ -60,8 +56,7 @@ if job["do"] == "share":
     again = train(recipe, domain, quiet=True)
     told = {"loss": loss, "errors": errors, "run": str(run.path), "again": str(again.path)}
     (folder / f"told-{members.rank}.json").write_text(json.dumps(told))
-    arrays = {"vectors": vectors, "places": places, "scores": scores}
-    np.savez(folder / f"arrays-{members.rank}.npz", **arrays, **gradient)
+    np.savez(folder / f"arrays-{members.rank}.npz", **gradient)
 else:  # the second process is killed after so many steps
     from embkit.training.callbacks import Watch
 

@@ -229,7 +229,7 @@ def pareto_front(
         split: default: the first.
     """
     front: list[Row] = []
-    rows = _priced(getattr(report, "rows", report), cost, split)
+    rows = _priced(report.rows if isinstance(report, Report) else report, cost, split)
     for row in sorted(rows, key=lambda row: (row[cost], -row["ndcg@10"])):
         if not front or row["ndcg@10"] > front[-1]["ndcg@10"]:
             front.append(row)

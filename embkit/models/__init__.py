@@ -12,6 +12,5 @@ __getattr__, __dir__, __all__ = exports(
         "openai": ["openai_embeddings"],
         "packing": ["efficient"],
         "quantized": ["load_quantized", "weight_bytes"],
-        "rotation": ["rotate_to_pca"],
     },
 )

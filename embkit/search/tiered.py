@@ -6,7 +6,7 @@ import copy
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self
 
 import numpy as np
 from sentence_transformers.util import truncate_embeddings
@@ -19,9 +19,9 @@ from ..session import paths
 from .index import Dense, best_of, exact_search
 
 EXACT, BINARY = "exact", "binary"
-SEARCHED = {"shortlist": "", "nprobe": "IVF", "ef_search": "HNSW"}  # option -> of which indexes
+PARTIAL = ("IVF", "HNSW", "NSG")  # forms of faiss that look through a part of the documents
 _BLOCK = 2**24  # numbers of the cold tier that are held at once
-_TRAINED_ON = 200_000  # vectors that an index learns its lists and its quantiser from
+_TRAINED_ON = 200_000  # vectors that an index learns its quantiser from
 
 
 def truncate(vectors: Vectors, size: int) -> Vectors:
@@ -57,14 +57,13 @@ class TieredIndex:
         shortlist: documents a query that are read from the cold tier.
         index: the hot tier's form. ``"exact"``: float32, compared one by one; ``"binary"``: a
             bit a dimension, compared by Hamming distance; or a factory string of faiss, such as
-            ``"SQ8"`` (a byte a dimension), ``"PQ96x4fs"`` (product quantisation: 96 parts of a
-            vector, each the number of one of 16 learned centres), ``"IVF1024,SQ8"`` (only the
-            nearest lists are looked through) or ``"HNSW32"`` (a graph that is walked).
-        nprobe, ef_search: how many lists of ``IVF``, or candidates of ``HNSW``, are looked through.
+            ``"SQ8"`` (a byte a dimension) or ``"PQ96x4fs"`` (product quantisation: 96 parts of a
+            vector, each the number of one of 16 learned centres).
         dtype: the cold tier's numbers, ``"float16"`` or ``"float32"``.
 
     Raises:
-        EmbkitError: a size beyond the vectors, a shortlist below 1, an unknown index.
+        EmbkitError: a size beyond the vectors, a shortlist below 1, an unknown index, or one that
+            looks through a part of the documents only (``IVF``, ``HNSW``).
 
     The idea is adaptive retrieval of Kusupati et al. 2022, https://arxiv.org/abs/2205.13147;
     faiss: Douze et al. 2024, https://arxiv.org/abs/2401.08281.
@@ -82,38 +81,18 @@ class TieredIndex:
         size: int = 64,
         shortlist: int = 200,
         index: str = EXACT,
-        nprobe: int | None = None,
-        ef_search: int | None = None,
         dtype: str = "float16",
     ) -> None:
         checked_dtype(dtype)
         small = truncate(documents, size)
-        self.size, self.index, self.shortlist = size, index, shortlist
-        self.nprobe, self.ef_search = nprobe, ef_search
-        self._check()
+        self.size, self.index, self.shortlist = size, index, _checked(shortlist)
         self._hot: Any = small if index == EXACT else _faiss(small, index)
         self.cold = self._store(documents, np.dtype(dtype))  # (documents, dim)
 
-    def _check(self) -> None:
-        for name, kind in SEARCHED.items():
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise EmbkitError(f"{name}={value}", expected="1 or more", hint=f"{name}=200")
-            if value is not None and kind not in self.index:
-                raise EmbkitError(
-                    f"{name}={value} for index={self.index!r}",
-                    expected=f"an index of the kind {kind}, such as {kind}64",
-                    hint='index="IVF64,SQ8", nprobe=8; or index="HNSW32", ef_search=64',
-                )
-
-    def replace(self, **changes: Any) -> Any:
-        """The same hot tier, made once, with another ``shortlist``, ``nprobe`` or ``ef_search``,
-        or with ``cold``, another copy of the whole vectors."""
-        if strange := sorted(changes.keys() - {*SEARCHED, "cold"}):
-            raise TypeError(f"replace() got an unexpected keyword argument {strange[0]!r}")
+    def replace(self, *, shortlist: int) -> Self:
+        """The same tiers, made once, with another shortlist."""
         other = copy.copy(self)
-        vars(other).update(changes)
-        other._check()
+        other.shortlist = _checked(shortlist)
         return other
 
     def _store(self, documents: Vectors, dtype: np.dtype) -> Vectors:
@@ -130,7 +109,7 @@ class TieredIndex:
 
     @property
     def hot_bytes(self) -> int:
-        """Bytes that the hot tier holds in memory: codes, ids, lists or links, all of it."""
+        """Bytes that the hot tier holds in memory, centres and all."""
         if self.index == EXACT:
             return self._hot.nbytes
         import faiss
@@ -152,7 +131,8 @@ class TieredIndex:
         (queries, min(k, documents)), best first; ties by lower index.
 
         Queries are whole vectors, (queries, dim); texts, for a ``TieredSearch``. One that the hot
-        tier finds fewer than k documents for is searched exactly.
+        tier finds fewer than k documents for (a fast scan, ``fs``, passes over the worst) is
+        searched exactly.
 
         Raises:
             EmbkitError: k below 1 or beyond the shortlist, or queries of another dimension.
@@ -189,14 +169,7 @@ class TieredIndex:
             return exact_search(small, self._hot, many)[0]
         if self.index == BINARY:
             return self._hot.search(quantize_embeddings(small, precision="ubinary"), many)[1]
-        import faiss
-
-        library, params = cast(Any, faiss), None  # its types know only some of it
-        if self.nprobe is not None:
-            params = library.SearchParametersIVF(nprobe=self.nprobe)
-        elif self.ef_search is not None:
-            params = library.SearchParametersHNSW(efSearch=self.ef_search)
-        return self._hot.search(small, many, params=params)[1]
+        return self._hot.search(small, many)[1]
 
     def recall(self, queries: Any, k: int = 10) -> float:
         """The share of exact search's k best that the two tiers find, on your queries."""
@@ -245,6 +218,12 @@ class TieredSearch(TieredIndex, Dense):
         return queries if isinstance(queries, np.ndarray) else self._encode(queries, "query")
 
 
+def _checked(shortlist: int) -> int:
+    if shortlist < 1:
+        raise EmbkitError(f"shortlist={shortlist}", expected="1 or more", hint="shortlist=200")
+    return shortlist
+
+
 def overlap(found: np.ndarray, wanted: np.ndarray) -> float:
     """The mean share of each row of ``wanted``, shape (queries, k), that ``found`` has, too."""
     if not wanted.size:
@@ -257,19 +236,20 @@ def _faiss(vectors: Vectors, index: str) -> Any:
     import faiss
 
     made: Any
-    inner: Any
     if index == BINARY:
         made = faiss.IndexBinaryFlat(8 * -(-vectors.shape[1] // 8))
         made.add(quantize_embeddings(vectors, precision="ubinary"))
         return made
+    if any(kind in index for kind in PARTIAL):
+        raise EmbkitError(
+            f"index={index!r} looks through a part of the documents only",
+            expected=f"{EXACT!r}, {BINARY!r}, or a form that compares every one, such as SQ8",
+            hint='index="SQ8"; "PQ4x4fs" where 4 divides the size',
+        )
     try:
-        made = inner = faiss.index_factory(vectors.shape[1], index, faiss.METRIC_INNER_PRODUCT)
-        # lists are learnt in fewer rounds than faiss' own; few vectors are no note on stderr
-        if "IVF" in index:
-            inner = faiss.downcast_index(faiss.extract_index_ivf(made))
-            inner.cp.niter, inner.cp.min_points_per_centroid = 10, 1
-        if hasattr(inner, "pq"):
-            inner.pq.cp.min_points_per_centroid = 1
+        made = faiss.index_factory(vectors.shape[1], index, faiss.METRIC_INNER_PRODUCT)
+        if hasattr(made, "pq"):  # few vectors are no note on stderr
+            made.pq.cp.min_points_per_centroid = 1
         step = max(1, len(vectors) // _TRAINED_ON)
         made.train(np.ascontiguousarray(vectors[::step]))
         made.add(vectors)
@@ -279,6 +259,6 @@ def _faiss(vectors: Vectors, index: str) -> Any:
             f"index={index!r} cannot be made of {len(vectors):,} vectors of {vectors.shape[1]} "
             f"dimensions: {said}",
             expected=f"{EXACT!r}, {BINARY!r}, or a factory string of faiss",
-            hint='index="SQ8"; "PQ4x4fs" where 4 divides the size; "IVF64,SQ8" for thousands',
+            hint='index="SQ8"; "PQ4x4fs" where 4 divides the size',
         ) from error
     return made

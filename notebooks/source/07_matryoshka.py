@@ -15,8 +15,7 @@
 # shortlist from small vectors in memory, ranked by the whole vectors that stay on disk.
 #
 # **You will do**
-# - truncate the vectors of four models to five sizes, with intervals
-# - rotate a model's vectors so that the first numbers matter most, before any training
+# - truncate the vectors of three models to five sizes, with intervals
 # - compute `MatryoshkaLoss` by hand, equal to the library's
 # - ask a model for a size it was not trained for, and read what that costs
 # - search in two tiers: memory, shortlist, recall; a byte or a bit a number beside it
@@ -46,25 +45,21 @@ split = domain.test_splits[0]
 # %% [markdown]
 # ## First the result
 #
-# The softmax over the whole corpus, as in notebook 04; the same recipe with one field more; and that
-# again from a model whose vectors were rotated first (below). Each is encoded once; its vectors are
-# truncated to their first numbers and brought to length 1 again.
+# The softmax over the whole corpus, as in notebook 04, and the same recipe with one field more. Each
+# model encodes once; its vectors are truncated to their first numbers and brought to length 1 again.
 
 # %%
 plain = ek.train(ek.preset("corpus"), domain)
-unrotated = ek.train(ek.preset("corpus", matryoshka=(384, 256, 128, 64, 32)), domain)
-start = ek.models.rotate_to_pca("minilm", domain)
-nested = ek.train(unrotated.recipe.replace(model=str(start)), domain)
+nested = ek.train(ek.preset("corpus", matryoshka=(384, 256, 128, 64, 32)), domain)
 
 # %%
 sizes = nested.recipe.matryoshka
 tables = {
-    "rotated, every size": ek.evaluate_sizes(nested, domain),
-    "every size": ek.evaluate_sizes(unrotated, domain),
+    "every size": ek.evaluate_sizes(nested, domain),
     "the whole": ek.evaluate_sizes(plain, domain, sizes),
     "general": ek.evaluate_sizes("minilm", domain, sizes),
 }
-tables["rotated, every size"]
+tables["every size"]
 
 # %%
 ek.plots.matryoshka_curve(tables, split)
@@ -74,7 +69,7 @@ ek.plots.matryoshka_curve(tables, split)
 
 # %%
 ek.widgets.TruncationLab(
-    {"rotated, every size": nested, "the whole": plain, "general": "minilm"}, domain
+    {"every size": nested, "the whole": plain, "general": "minilm"}, domain
 )
 
 # %% [markdown]
@@ -135,9 +130,7 @@ assert abs(by_hand - by_library) < 1e-3, (by_hand, by_library)
 # %%
 corpus = list(domain.corpus.values())
 models = {
-    "rotated, every size": nested.model(), "every size": unrotated.model(),
-    "the whole": plain.model(), "general": general,
-    "general, rotated": ek.load_model(start),
+    "every size": nested.model(), "the whole": plain.model(), "general": general
 }
 vectors = {name: ek.encode(model, corpus) for name, model in models.items()}
 front = {
@@ -147,34 +140,19 @@ front = {
 pd.DataFrame(front, index=pd.Index(sizes, name="dimensions")).round(3)
 
 # %% [markdown]
-# ## Rotate it first
-#
-# A rotation changes no cosine, so it may put first whatever one likes: the directions in which the
-# documents' vectors are longest on average, the principal ones. As a layer it is one matrix with
-# orthonormal rows, the library's `Dense`, behind the pooling. By hand:
+# What the same vectors find at each size, in nDCG@10:
 
 # %%
-before = vectors["general"]  # (documents, dim)
-_, _, directions = np.linalg.svd(before, full_matrices=False)  # (dim, dim)
-rotated = before @ directions.T
-share = (rotated[:, :32] ** 2).sum(axis=1).mean()
-by_layer = front["general, rotated"][sizes.index(32)]
-share, by_layer
-
-# %% tags=["hide"]
-assert abs(share - by_layer) < 0.02, (share, by_layer)
-same = np.abs(before[:50] @ before[:50].T - rotated[:50] @ rotated[:50].T).max()
-assert same < 1e-4, same
-
-# %% [markdown]
-# What truncation keeps before any training, and after it:
-
-# %%
-tables["general, rotated"] = ek.evaluate_sizes(str(start), domain, sizes, save=False)
 pd.DataFrame({
     name: {size: table.scores[size].mean(split) for size in sizes}
     for name, table in tables.items()
 }).rename_axis("dimensions").round(3)
+
+# %% [markdown]
+# ## What it costs the whole vectors
+#
+# The small sizes pull on the same weights as the whole one. At each size, the paired difference
+# between training for every size and training for the whole; above 0, every size is better.
 
 # %%
 def paired(name, other, size, of):
@@ -185,23 +163,13 @@ def paired(name, other, size, of):
 
 
 everywhere = [(size, of) for size in sizes for of in domain.test_splits]
-rotating = pd.DataFrame(
-    [paired("rotated, every size", "every size", *place) for place in everywhere]
-).set_index(["dimensions", "split"])
-rotating.round(3)
-
-# %% [markdown]
-# ## What it costs the whole vectors
-#
-# The small sizes pull on the same weights as the whole one. At each size, the paired difference
-# between training for every size, rotated first, and training for the whole; above 0, every size is
-# better.
-
-# %%
 differences = pd.DataFrame(
-    [paired("rotated, every size", "the whole", *place) for place in everywhere]
+    [paired("every size", "the whole", *place) for place in everywhere]
 ).set_index(["dimensions", "split"])
 differences.round(3)
+
+# %% [markdown]
+# An interval that holds 0 is no difference that these queries can show.
 
 # %% [markdown]
 # ## A size that nobody trained for
@@ -224,9 +192,9 @@ print("UntrainedSize:", said[0].message)
 # disk.
 
 # %%
-documents = vectors["rotated, every size"]  # (documents, dim)
+documents = vectors["every size"]  # (documents, dim)
 dev_queries = [domain.queries[q] for q in domain.split("dev")]
-asked = ek.encode(models["rotated, every size"], dev_queries)  # (queries, dim)
+asked = ek.encode(models["every size"], dev_queries)  # (queries, dim)
 tiers = ek.search.TieredIndex(documents, size=64, shortlist=100)
 tiers
 
@@ -263,31 +231,27 @@ for name, model in models.items():
 pd.Series(needed).unstack().rename_axis("trained for", axis=0)[[128, 64, 32]]
 
 # %% [markdown]
-# ## Smaller still: a byte, a bit, a list, a graph
+# ## Smaller still: a byte, a bit, learned centres
 #
 # The hot tier takes other forms as well. `SQ8` is a byte a number; `binary` a bit, compared by
-# how many differ; `PQ96x4fs` splits a vector into 96 parts of four numbers, and keeps for each the
-# nearest of 16 learned centres, which is four bits, a bit a number as well; `IVF` sorts documents
-# into lists and looks through a few of them; `HNSW` walks a graph of neighbours. The strings are
-# faiss' own. Each gets the shortlist that it needs on dev, and is measured on test: recall of the
-# exact result, and nDCG@10.
+# how many differ. `PQ96x4fs`, a product quantiser, splits a vector into 96 parts of four numbers, and
+# keeps for each the nearest of 16 learned centres: four bits, so a bit a number as well. `SQ8` and
+# `PQ96x4fs` are faiss' own strings. Each form gets the shortlist that it needs on dev, and is
+# measured on test: recall of the exact result, and nDCG@10.
 
 # %%
-lists = int(len(corpus) ** 0.5)
 forms = {
     "64 numbers": {"size": 64},
     "64 bytes": {"size": 64, "index": "SQ8"},
     "64 bits": {"size": 64, "index": "binary"},
     "384 bits": {"size": 384, "index": "binary"},
     "96 × 4 bits": {"size": 384, "index": "PQ96x4fs"},
-    "64 bytes, lists": {"size": 64, "index": f"IVF{lists},SQ8", "nprobe": 16},
-    "64 numbers, graph": {"size": 64, "index": "HNSW16", "ef_search": 200},
 }
 
 
 # %%
 def measured(options):
-    tiers = ek.search.TieredSearch(models["rotated, every size"], corpus, **options)
+    tiers = ek.search.TieredSearch(models["every size"], corpus, **options)
     test = [domain.queries[q] for q in domain.split(split)]
     needs = tiers.shortlist_for_recall(dev_queries, deepest=len(corpus)) or len(corpus)
     tiers = tiers.replace(shortlist=needs)
@@ -299,13 +263,17 @@ def measured(options):
 
 
 # %%
-exact = tables["rotated, every size"].scores[sizes[0]].mean(split)
+exact = tables["every size"].scores[sizes[0]].mean(split)
 found = {name: measured(options) for name, options in forms.items()}
 found["exact, whole vectors"] = {
     "hot kB": documents.nbytes / 1000, "share of exact's": 1.0,
     "shortlist": len(corpus), "recall@10": 1.0, "nDCG@10": exact,
 }
 pd.DataFrame(found).T.round(3)
+
+# %% [markdown]
+# What a row saves in memory, it pays for with a longer shortlist, which is read from disk. The two
+# last of the small forms take about as much memory: compare their shortlists.
 
 # %% [markdown]
 # ## At a million
@@ -321,22 +289,25 @@ pd.DataFrame(found).T.round(3)
 # %%
 from IPython.display import Markdown
 
-best, every, whole, *_ = tables.values()
-cost, bytes_ = differences.loc[(sizes[0], split)], found["64 bytes"]
+every, whole, _ = tables.values()
+cost = differences.loc[(sizes[0], split)]
 told = [f"- a sum over sizes: {by_hand:.4f} by hand, {by_library:.4f} by the library"]
 told += [
-    f"- on `{split}`, {size} dimensions keep {best.kept(size, split):.1%}; "
-    f"not rotated first {every.kept(size, split):.1%}; "
+    f"- on `{split}`, {size} dimensions keep {every.kept(size, split):.1%}; "
     f"without such training {whole.kept(size, split):.1%}"
     for size in sizes[-2:]
 ]
 told.append(f"- at the whole size, training for every size changes nDCG@10 by "
             f"{cost['difference']:+.3f} [{cost['from']:+.3f}, {cost['to']:+.3f}]")
-told.append(f"- two tiers, 64 bytes a document, {bytes_['shortlist']:,} ranked again: "
-            f"{bytes_['recall@10']:.1%} of exact search's first ten")
 
 # %%
-
+better, worse = (differences["from"] > 0).sum(), (differences["to"] < 0).sum()
+told.append(f"- of {len(differences)} such differences over sizes and splits, {better} "
+            f"have their interval above 0, {worse} below 0; the rest show nothing")
+for name in ("64 bytes", "384 bits", "96 × 4 bits"):
+    row = found[name]
+    told.append(f"- two tiers, {name} a document, {row['shortlist']:,} ranked again: "
+                f"{row['recall@10']:.1%} of exact search's first ten")
 
 # %%
 Markdown("\n".join(told))
@@ -398,5 +369,4 @@ ek.exercises.check(
 # - Douze et al. 2024, *The Faiss library*, <https://arxiv.org/abs/2401.08281>
 # - Jégou, Douze and Schmid 2011, *Product Quantization for Nearest Neighbor Search*,
 #   <https://doi.org/10.1109/TPAMI.2010.57>
-# - Malkov and Yashunin 2018, *HNSW*, <https://arxiv.org/abs/1603.09320>
 # - next: `08_prefixes_and_heads`

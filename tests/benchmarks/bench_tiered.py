@@ -7,6 +7,7 @@ that chose a shortlist are not the ones that are measured.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import statistics
@@ -40,16 +41,12 @@ BATCHES = (1, 32)
 K, RECALL = 10, 0.99
 HOLLOW = 0.985  # in the picture, what finds less than this is drawn hollow
 SPARE = 0.003  # recall above the target that is asked of the queries that choose
-WAYS: dict[str, dict[str, Any]] = {  # documents are looked at one by one, or by lists
+WAYS: dict[str, dict[str, Any]] = {
     "64 dims, fp32": {"size": 64, "index": "exact"},
     "128 dims, int8": {"size": 128, "index": "SQ8"},
     "384 dims, binary": {"size": 384, "index": "binary"},
     "384 dims, 4-bit PQ": {"size": 384, "index": "PQ96x4fs"},
-    "64 dims, int8, IVF": {"size": 64, "index": "IVF{lists},SQ8"},
-    "128 dims, int8, IVF": {"size": 128, "index": "IVF{lists},SQ8"},
-    "64 dims, int8, HNSW": {"size": 64, "index": "HNSW16_SQ8"},
 }
-LARGEST = {"HNSW": 100_000}  # beyond, its graph takes minutes to build
 
 
 @dataclass
@@ -124,51 +121,24 @@ def perturbed(vectors: Vectors, rows: int, seed: int = 0, out: Vectors | None = 
     return out
 
 
-def ways(documents: Vectors, cold: Vectors, chosen_by: Vectors) -> Iterator[Way]:
-    """Each way of ``WAYS``, made and tuned on queries of its own, one after another."""
+def ways(documents: Vectors, chosen_by: Vectors) -> Iterator[Way]:
+    """Each way of ``WAYS``, one after another, with the shortlist that reaches the target on
+    queries of its own."""
     for name, options in WAYS.items():
-        if len(documents) > LARGEST.get(name.split()[-1], len(documents)):
-            continue
-        lists = 2 ** round(np.log2(4 * np.sqrt(len(documents))))
-        index = options["index"].format(lists=lists)
         started = time.perf_counter()
-        tiers = TieredIndex(cold, size=options["size"], index=index)
+        tiers = TieredIndex(documents, **options)
         seconds = time.perf_counter() - started
-        tiers = tuned(tiers, documents, chosen_by)
+        needed = tiers.shortlist_for_recall(chosen_by, K, recall=min(1.0, RECALL + SPARE))
+        tiers = tiers.replace(shortlist=needed or 2000)
         yield Way(
             name,
             tiers.search,
             tiers.hot_bytes / 2**20,
             tiers.cold_bytes / 2**20,
-            {
-                "index": index,
-                "shortlist": tiers.shortlist,
-                "effort": tiers.nprobe or tiers.ef_search,
-            },
+            {"index": options["index"], "shortlist": tiers.shortlist},
             tiers,
             build_seconds=seconds,
         )
-
-
-def tuned(tiers: TieredIndex, documents: Vectors, queries: Vectors) -> TieredIndex:
-    """The tiers with the shortlist, and the effort where there is one, that reach the target.
-
-    Of several efforts that do, the one whose search of these queries takes least time.
-    """
-    efforts = [16, 32, 64, 128, 256] if "IVF" in tiers.index else [None]
-    efforts = [64, 128, 256, 512] if "HNSW" in tiers.index else efforts
-    tried: list[tuple[float, TieredIndex]] = []
-    for effort in efforts:
-        name = "nprobe" if "IVF" in tiers.index else "ef_search"
-        one = tiers if effort is None else tiers.replace(**{name: effort})
-        shortlist = one.shortlist_for_recall(queries, K, recall=min(1.0, RECALL + SPARE))
-        if shortlist is None:
-            continue
-        one = one.replace(shortlist=shortlist)
-        started = time.perf_counter()
-        one.search(queries, K)
-        tried.append((time.perf_counter() - started, one))
-    return min(tried, key=lambda pair: pair[0])[1] if tried else tiers.replace(shortlist=2000)
 
 
 def measure(way: Way, queries: Vectors, seconds: float = 1.0) -> None:
@@ -193,7 +163,8 @@ def from_disk(tiers: TieredIndex, file: Path, queries: Vectors) -> float | None:
     os.fsync(handle)
     os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
     os.close(handle)
-    fresh = tiers.replace(cold=np.load(file, mmap_mode="r"))
+    fresh = copy.copy(tiers)
+    fresh.cold = np.load(file, mmap_mode="r")
     started = time.perf_counter()
     for row in range(len(queries)):
         fresh.search(queries[row : row + 1], K)
@@ -229,7 +200,7 @@ def at_size(
             Way("exact, faiss", lambda q, k: flat.search(q, k)[::-1], whole_mb),
         ]
         wanted, _ = exact_search(asked, documents, K)
-        found = [*exact, *ways(documents, cold, choosing)]
+        found = [*exact, *ways(cold, choosing)]
         apart = Path(folder) / "apart.npy"  # what is mapped by nothing can be forgotten
         np.save(apart, cold)
         for way in found:
@@ -270,7 +241,7 @@ def line(row: dict[str, Any]) -> str:
         f"(×{statistics.median(row[f'ratio_{b}']):.1f})"
         for b in BATCHES
     )
-    chosen = f"{row.get('index', '')} {row.get('shortlist', '')} {row.get('effort') or ''}"
+    chosen = f"{row.get('index', '')} {row.get('shortlist', '')}"
     return (
         f"  {row['way']:<22} {row['hot_mb']:>8,.1f} MB hot ({row['hot_share']:.1%})  "
         f"recall@10 {row['recall@10']:.4f}  {rates}  {chosen}"

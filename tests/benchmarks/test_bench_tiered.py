@@ -46,7 +46,7 @@ def rows(real, monkeypatch):
     ways = {
         "16 dims, fp32": {"size": 16, "index": "exact"},
         "16 dims, int8": {"size": 16, "index": "SQ8"},
-        "16 dims, int8, IVF": {"size": 16, "index": "IVF{lists},SQ8"},
+        "32 dims, binary": {"size": 32, "index": "binary"},
     }
     monkeypatch.setattr(bench_tiered, "WAYS", ways)
     monkeypatch.setattr(bench_tiered, "measure", fixed_rates)
