@@ -12,7 +12,7 @@ from sentence_transformers import SentenceTransformer
 
 from embkit import EmbkitError, Recipe, evaluate
 from embkit.advice import evidence
-from embkit.cli.training import _folder
+from embkit.cli.training import _kept
 from embkit.evaluation.ranking import leaderboard
 from embkit.models.loading import load_model
 from embkit.models.vectors import weights_fingerprint
@@ -97,12 +97,12 @@ def test_dev_evidence_is_kept_by_the_documents_that_were_searched(
 
 
 def test_two_domains_of_one_name_leave_two_reports(tiny_domain, store):
-    first = _folder(tiny_domain)
+    first = _kept(tiny_domain)[0]
     first.mkdir(parents=True)
     (first / "audit.json").write_text(json.dumps({"domain_hash": tiny_domain.hash}))
     other = dataclasses.replace(tiny_domain, negatives={})
-    assert _folder(tiny_domain) == first == store / tiny_domain.name
-    assert _folder(other) == store / f"{tiny_domain.name}-{other.hash[:8]}"
+    assert _kept(tiny_domain)[0] == first == store / tiny_domain.name
+    assert _kept(other)[0] == store / f"{tiny_domain.name}-{other.hash[:8]}"
 
 
 def test_a_fingerprint_sees_every_write_and_nothing_else(tiny_model):
