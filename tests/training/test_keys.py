@@ -87,8 +87,12 @@ def test_dev_evidence_is_kept_by_the_documents_that_were_searched(
     monkeypatch, tmp_path, tiny_domain
 ):
     asked = []
-    monkeypatch.setattr(evidence, "rank", lambda *_, documents, **__: asked.append(documents))
-    monkeypatch.setattr(evidence, "_ndcg", lambda *_: pd.Series({"q": float(len(asked))}))
+
+    def ndcg(model, domain, documents, **_):
+        asked.append(documents)
+        return pd.Series({"q": float(len(asked))})
+
+    monkeypatch.setattr(evidence, "_ndcg", ndcg)
     run = type("Run", (), {"path": tmp_path, "model": lambda self: None})()
     ids = list(tiny_domain.corpus)
     first = evidence.on_dev(run, tiny_domain, ids[:10])
