@@ -102,8 +102,7 @@ def plan(
     pairs = len(collect(domain, "human")[0])
     documents, queries, window, weight = _lengths(domain, model)
     length = max_length or _max_length(documents, window)
-    rates: tuple[float, ...]
-    rates = KNOWN_RATE.get((model, domain.name)) or KNOWN_RATES.get(model) or RATES
+    rates: Rates = KNOWN_RATE.get((model, domain.name)) or KNOWN_RATES.get(model) or RATES
     if quick or len(domain.split("dev")) < FEW:
         rates = rates[1:2] if rates == RATES and weight > LARGE else rates[:1]
     # tokens that go through the model: a step costs three forward passes

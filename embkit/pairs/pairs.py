@@ -149,7 +149,6 @@ def make_pairs(recipe: Recipe, domain: Domain) -> TrainingPairs:
             expected="at least two: a pair's negatives are the other pairs' positives",
             hint="label more pairs, or load a larger profile",
         )
-    several = any(len(found) > 1 for found in right_of((*rows, *known)).values())
     return TrainingPairs(
         domain,
         tuple(rows),
@@ -157,7 +156,8 @@ def make_pairs(recipe: Recipe, domain: Domain) -> TrainingPairs:
         "texts" if loss == "embedding_mse" else source.unique,
         dropped,
         corpus_labels=loss in CORPUS,
-        right_labels=loss == "clip" and several,
+        right_labels=loss == "clip"
+        and any(len(found) > 1 for found in right_of((*rows, *known)).values()),
         known=tuple(known),
         apart=loss in APART,
     )

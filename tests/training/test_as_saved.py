@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Router
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
@@ -20,6 +19,7 @@ from embkit.recipes import script as scripts
 from embkit.recipes.recipe import Recipe
 from embkit.training import lora, merging, trainer
 from embkit.training.heads import fit_head
+from tests.training.compared import same, weights
 
 PROMPTS = {"query": "pain in the liver: ", "document": "one eye, "}
 GIVEN = {f"{kind}_prompt": prompt for kind, prompt in PROMPTS.items()}
@@ -44,14 +44,6 @@ def prompted(tiny_model, tmp_path_factory):
 @pytest.fixture
 def recipe(tiny_model):
     return Recipe(model=str(tiny_model), epochs=1, batch_size=8, learning_rate=5e-3)
-
-
-def weights(run):
-    return load_file(run.path / "model" / "model.safetensors")
-
-
-def same(one, other):
-    return one.keys() == other.keys() and all(torch.equal(t, other[n]) for n, t in one.items())
 
 
 def by_library(model, texts):

@@ -9,8 +9,6 @@ import threading
 
 import numpy as np
 import pytest
-import torch
-from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
 from embkit import runs
@@ -19,19 +17,12 @@ from embkit.recipes.recipe import Recipe
 from embkit.training import trainer, trials
 from embkit.training.trainer import training_pairs
 from tests.families import make_family
+from tests.training.compared import same, weights
 
 
 @pytest.fixture
 def recipe(tiny_model):
     return Recipe(model=str(tiny_model), epochs=4, batch_size=4, learning_rate=1e-3)
-
-
-def weights(run):
-    return load_file(run.path / "model" / "model.safetensors")
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 def test_a_run_holds_all_that_is_needed_to_know_and_repeat_it(store, tiny_domain, recipe):

@@ -15,7 +15,7 @@ from statistics import median
 from typing import Any
 
 from ... import session
-from ...assets.hub import refusal
+from ...assets.hub import is_id, refusal
 from ...errors import EmbkitError
 from ..domain import Domain, normalise, right_documents
 from ..splits import divide, smoke
@@ -113,7 +113,7 @@ def is_bare_name(source: str) -> bool:
 
 def is_hub_id(source: str | os.PathLike[str]) -> bool:
     """Whether a source looks like ``owner/name`` and not like a path."""
-    plain = isinstance(source, str) and re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source)
+    plain = isinstance(source, str) and is_id(source) and "@" not in source
     if not plain or suffix(Path(source)) in KINDS:
         return False
     return local(str(source).split("/")[0]) is None  # in a folder that is there: a path, mistyped
