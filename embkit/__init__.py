@@ -17,9 +17,10 @@ _NAMES = {  # the module that has them -> what lessons use every day
     "auditing.report": ["audit"],
     "data": ["Domain", "load_domain"],
     "errors": ["EmbkitError"],
-    "evaluation.metrics": ["bootstrap_ci", "paired_test"],
+    "evaluation.comparison": ["compare"],
+    "evaluation.intervals": ["mean_interval", "paired_test"],
     "evaluation.ranking": ["evaluate", "leaderboard", "rank", "search_side_by_side"],
-    "evaluation.scores": ["Scores", "compare"],
+    "evaluation.scores": ["Scores"],
     "evaluation.truncation": ["evaluate_sizes"],
     "export.export": ["export_model"],
     "models.encoding": ["encode"],
@@ -45,9 +46,10 @@ if TYPE_CHECKING:
     from .auditing.report import audit
     from .data import Domain, load_domain
     from .errors import EmbkitError
-    from .evaluation.metrics import bootstrap_ci, paired_test
+    from .evaluation.comparison import compare
+    from .evaluation.intervals import mean_interval, paired_test
     from .evaluation.ranking import evaluate, leaderboard, rank, search_side_by_side
-    from .evaluation.scores import Scores, compare
+    from .evaluation.scores import Scores
     from .evaluation.truncation import evaluate_sizes
     from .export.export import export_model
     from .models.encoding import encode

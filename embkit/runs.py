@@ -97,6 +97,7 @@ class Run(Trained):
             "train_seconds": self.seconds,
             "learning_rate": self.recipe.learning_rate,
             "seed": self.recipe.seed,
+            "method": self.recipe.replace(seed=0).hash,  # what runs that differ by seed share
         }
 
     @property

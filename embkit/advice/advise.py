@@ -10,7 +10,8 @@ from .. import training
 from ..data import Domain
 from ..display import Shown, Table
 from ..errors import EmbkitError
-from ..evaluation.verdict import FINE_TUNE, KEEP, LEVEL, WORTH, queries_needed
+from ..evaluation.intervals import LEVEL, queries_needed
+from ..evaluation.verdict import FINE_TUNE, KEEP, WORTH
 from ..models.loading import load_model
 from ..pairs.pairs import collect
 from . import evidence as facts

@@ -18,7 +18,7 @@ from ..data import Domain
 from ..data.text_checks import fertility, letter_words, words
 from ..display import Shown, Table
 from ..errors import EmbkitError
-from ..evaluation.metrics import bootstrap_ci, paired_test
+from ..evaluation.intervals import mean_interval, paired_test
 from ..evaluation.ranking import rank, score
 from ..files import write_atomic
 from ..models.loading import load_model
@@ -170,7 +170,7 @@ def gather(
         documents=len(domain.corpus),
         searched=len(domain.dev_corpus(SEARCHED)),
         base=float(base.mean()),
-        base_ci=bootstrap_ci(base),
+        base_ci=mean_interval(base),
         bm25=float(untrained_on_dev("bm25", domain).mean()),
         parameters=sum(p.numel() for p in loaded.parameters()),
         index_mb=len(domain.corpus) * (loaded.get_embedding_dimension() or 0) * 4 / 1e6,

@@ -14,8 +14,8 @@ from ..data import Domain
 from ..display import Table
 from ..errors import EmbkitError, unknown
 from ..evaluation import ranking
+from ..evaluation.comparison import compare as compared
 from ..evaluation.report import Report
-from ..evaluation.scores import compare as compared
 from ..evaluation.verdict import verdict
 from ..models.loading import load_model
 from . import terminal as shell

@@ -14,8 +14,9 @@ from ..auditing.base import PROBLEM
 from ..data import Domain
 from ..distributed import team
 from ..errors import EmbkitError, unknown
+from ..evaluation.comparison import compare
 from ..evaluation.ranking import leaderboard
-from ..evaluation.scores import Scores, compare
+from ..evaluation.scores import Scores
 from ..evaluation.verdict import verdict
 from ..files import write_atomic
 from ..recipes.presets import PRESETS

@@ -3,10 +3,12 @@
 from ..lazy import exports
 
 _NAMES = {
-    "metrics": ["METRICS", "bootstrap_ci", "holm", "paired_test"],
+    "comparison": ["compare", "top_changed_queries", "win_tie_loss"],
+    "intervals": ["clusters", "estimate", "holm", "mean_interval", "paired_test", "queries_needed"],
+    "metrics": ["METRICS"],
     "ranking": ["evaluate", "leaderboard", "rank", "rank_changes", "score", "search_side_by_side"],
     "report": ["Report", "pareto_front"],
-    "scores": ["Scores", "compare", "top_changed_queries", "win_tie_loss"],
+    "scores": ["Scores", "over_seeds"],
     "truncation": ["DimensionScores", "UntrainedDimension", "evaluate_sizes"],
 }
 __getattr__, __dir__, __all__ = exports(__name__, _NAMES)

@@ -1,12 +1,11 @@
-"""Metrics of every query, bootstrap intervals over queries, paired tests of two systems."""
+"""Metrics of every query, by trec_eval."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import fmean
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import ir_measures
 import numpy as np
@@ -34,7 +33,6 @@ _KNOWN = (*METRICS, "ndcg", "mrr", "precision@10")
 _HIGHEST_GRADE = 1_000_000  # trec_eval keeps a table as long as the highest grade
 _DEEPEST = 10**9
 _UNFIT = re.compile(r"[\x00\ud800-\udfff]")
-_BLOCK = 2**20  # numbers held at once by the bootstrap and the paired test
 
 
 def score_ranking(ranking: Ranking, qrels: Qrels, metrics: Sequence[str] = METRICS) -> pd.DataFrame:
@@ -208,128 +206,3 @@ def _check_ids(ids: Iterable[object]) -> None:
                 expected="text that UTF-8 can hold, without NUL characters",
                 hint="use str(id) for numbers",
             )
-
-
-# Intervals and paired tests
-
-
-def bootstrap_ci(values: Iterable[float], *, seed: int = 0) -> tuple[float, float]:
-    """The 95% interval of a mean over queries: percentiles of 2,000 means of resampled queries.
-
-    The two ends are equal when there is one value or all are the same; no value and NaN are errors.
-
-    Paper: Efron, Bootstrap methods: another look at the jackknife, 1979.
-    """
-    sample, _ = _sample(values)
-    if (sample == sample[0]).all():
-        return float(sample[0]), float(sample[0])
-    from scipy import stats
-
-    low, high = stats.bootstrap(
-        (sample,),
-        np.mean,
-        n_resamples=2000,
-        batch=max(1, _BLOCK // len(sample)),
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return float(low), float(high)
-
-
-class PairedTest(NamedTuple):
-    """A paired comparison of a with b: `delta` is the mean of a minus b over the queries."""
-
-    delta: float
-    ci_low: float
-    ci_high: float
-    p: float
-    wins: int
-    ties: int
-    losses: int
-    queries: int
-
-
-def paired_test(a: Any, b: Any, *, seed: int = 0, resamples: int = 10_000) -> PairedTest:
-    """Test whether the mean of a differs from that of b over the same queries.
-
-    The sign of each query's difference is flipped at random: if a and b were alike, either sign
-    would be as likely. p is the share of flips whose mean is at least as far from 0 as the one
-    seen (two-sided; the one seen counts as one flip). Up to `resamples` patterns of signs are
-    tried one by one, and p is then exact.
-
-    Args:
-        a: values of the approach: a Series or a dict by query id, or a plain array.
-        b: values of the baseline, over the same queries; matched by id where both have ids.
-        seed: of the flips and of the interval.
-        resamples: number of random flips.
-
-    Paper: Smucker, Allan and Carterette, A comparison of statistical significance tests for
-    information retrieval evaluation, 2007.
-    """
-    (left, ids_a), (right, ids_b) = _sample(a), _sample(b)
-    what, alike = "values", len(left) == len(right)
-    if ids_a is not None and ids_b is not None:
-        places = {query: place for place, query in enumerate(ids_b)}
-        what, alike = "queries", alike and len(places) == len(ids_b) and places.keys() == set(ids_a)
-        right = right[[places[query] for query in ids_a]] if alike else right
-    if not alike:
-        raise EmbkitError(
-            f"{len(left)} {what} against {len(right)}, not the same",
-            expected="the same queries on both sides of a paired test",
-            hint="evaluate both on the same domain and profile",
-        )
-    differences = left - right
-    low, high = bootstrap_ci(differences, seed=seed)
-    p = _sign_flip_p(differences, seed, resamples)
-    wins, ties, losses = (int((np.sign(differences) == sign).sum()) for sign in (1, 0, -1))
-    return PairedTest(fmean(differences), low, high, p, wins, ties, losses, len(differences))
-
-
-def _sign_flip_p(differences: np.ndarray, seed: int, resamples: int) -> float:
-    """Two-sided p under random signs; ``scipy.stats.permutation_test`` takes 75 times as long."""
-    moved = differences[differences != 0]  # a flipped 0 is still 0
-    n, total = len(moved), float(moved.sum())
-    least = abs(total) - 1e-12 * float(np.abs(moved).sum())  # equal but for rounding counts
-    exact = n < 40 and 2**n <= resamples
-    flips = 2**n if exact else resamples
-    rng, extreme = np.random.default_rng(seed), 0
-    block = max(1, _BLOCK // max(n, 1))
-    for start in range(0, flips, block):
-        rows = min(block, flips - start)
-        if exact:
-            bits: np.ndarray = (np.arange(start, start + rows)[:, None] >> np.arange(n)) & 1
-        else:
-            drawn = np.frombuffer(rng.bytes(rows * ((n + 7) // 8)), np.uint8).reshape(rows, -1)
-            bits = np.unpackbits(drawn, axis=1, count=n)
-        sums = 2 * (bits @ moved) - total  # (rows,): signs are 2·bit - 1
-        extreme += int((np.abs(sums) >= least).sum())
-    return extreme / flips if exact else (extreme + 1) / (flips + 1)
-
-
-def holm(values: Sequence[float]) -> list[float]:
-    """p values of one family, corrected for their number, in the same order, 1 at most.
-
-    The k-th smallest of m is taken times m + 1 - k, and they never fall.
-
-    Paper: Holm, A simple sequentially rejective multiple test procedure, 1979.
-    """
-    p = np.array(values, dtype=float)
-    order = np.argsort(p, kind="stable")
-    adjusted = np.maximum.accumulate(np.arange(len(p), 0, -1) * p[order])
-    p[order] = np.minimum(adjusted, 1.0)
-    return p.tolist()
-
-
-def _sample(values: Any) -> tuple[np.ndarray, list[Any] | None]:
-    """The values as floats, and their query ids, where they have any."""
-    ids = list(values.index) if hasattr(values, "iloc") else None
-    if isinstance(values, Mapping):
-        ids, values = list(values), values.values()
-    sample = np.asarray(list(values), dtype=np.float64)
-    if sample.ndim != 1 or not len(sample) or not np.isfinite(sample).all():
-        raise EmbkitError(
-            f"values of shape {sample.shape}" + (" with NaN or infinity" if sample.size else ""),
-            expected="one finite number a query, and at least one query",
-            hint='pass a column of per-query scores, such as scores.per_query["test"]["ndcg@10"]',
-        )
-    return sample, ids

@@ -20,13 +20,16 @@ from ..errors import EmbkitError
 from ..models.loading import as_model
 from ..runs import HEAD_RECORD, RECORD, key_of, store
 from ..search.index import BM25, Dense
+from .comparison import compare
+from .intervals import CLUSTERS, clusters
 from .metrics import METRICS, Ranking, ranking_from_arrays, score_ranking
 from .report import Report
-from .scores import Scores, compare
+from .scores import Scores, over_seeds
 
 if TYPE_CHECKING:
     import pandas as pd
 
+DEV, CHOOSES = "dev", "ndcg@10"  # the split that chooses, and by what
 DEPTH = 100  # documents a query that are ranked and scored
 TIMED = 256  # documents whose encoding is timed
 _TELLING = {"learning_rate": "learning rate {:g}", "seed": "seed {}"}  # of meta, in brackets
@@ -67,8 +70,10 @@ def rank(
 def score(
     ranking: Ranking, domain: Domain, split: str, metrics: Sequence[str] = METRICS
 ) -> pd.DataFrame:
-    """Metrics per query of a split."""
-    return score_ranking(ranking, domain.split(split), metrics)
+    """Metrics per query of a split; `.attrs` says what its queries hang together by."""
+    frame = score_ranking(ranking, domain.split(split), metrics)
+    frame.attrs[CLUSTERS] = clusters(domain, split)
+    return frame
 
 
 def evaluate(
@@ -79,7 +84,9 @@ def evaluate(
     name: str | None = None,
     save: bool = True,
 ) -> Scores:
-    """Ranks the whole corpus for every test query and scores each query.
+    """Ranks the whole corpus for every query of the tests and of dev, and scores each query.
+
+    Dev's scores stand beside the others' (``Scores.dev``): they choose, the tests report.
 
     Args:
         what: a Run, a Head, ``"bm25"``, a model's name or folder, a SentenceTransformer, or any
@@ -97,8 +104,10 @@ def evaluate(
     path = kept / subject.key / "scores.json"
     whole = set(splits) == set(domain.test_splits)
     if save and whole and subject.by_content and path.is_file():
+        found = None
         with suppress(EmbkitError):  # half-written by an older kill, or out of date: scored again
             found = _kept(path)
+        if found and (found.dev or not _has_dev(domain)):
             if name not in (None, found.approach):
                 found = replace(found, approach=name)  # the same scores under the name asked for
                 found.save(path)
@@ -108,6 +117,10 @@ def evaluate(
     started = time.perf_counter()
     index = model if domain.searched else indexed(model, list(domain.corpus.values()))
     per_query = {split: score(rank(index, domain, split), domain, split) for split in splits}
+    dev: dict[str, float] = {}
+    if _has_dev(domain):
+        chosen_by = score(rank(index, domain, DEV, k=10), domain, DEV, [CHOOSES])
+        dev = chosen_by[CHOOSES].to_dict()
     # what is known of the model and the corpus
     meta["corpus"] = max(len(domain.documents(split)) for split in splits)
     meta["evaluate_seconds"] = time.perf_counter() - started
@@ -126,6 +139,7 @@ def evaluate(
         per_query=per_query,
         subsets={s: parts for s, parts in domain.subsets().items() if s in splits},
         meta=meta,
+        dev=dev,
     )
     if save and whole:
         scores.save(path)
@@ -177,12 +191,28 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def leaderboard(domain: Domain, baseline: str = "base") -> Report:
-    """Everything evaluated so far on a domain, compared with the baseline; fails for nothing."""
-    found: dict[str, Scores] = {}  # by the name of the folder
+def leaderboard(
+    domain: Domain, baseline: str = "base", *, asked: Sequence[str] | None = None
+) -> Report:
+    """Everything evaluated so far on a domain, compared with the baseline; fails for nothing.
+
+    Runs of one recipe with several seeds are one row, over those seeds. Since what else is kept
+    changes from day to day, no p is corrected for it: ``asked`` names the comparisons that were
+    planned, and p is corrected for these (see ``compare``).
+    """
+    kept: dict[Any, dict[str, Scores]] = {}  # what differs by the seed alone, by its folders
+    together = {split: clusters(domain, split) for split in domain.test_splits}
     for path in sorted(store(domain).glob("*/scores.json")):
         with suppress(EmbkitError):  # half-written or out of date: evaluate() writes it again
-            found[path.parent.name] = _with_general(_kept(path), path)
+            one, name = _with_general(_kept(path), path), path.parent.name
+            for split, frame in one.per_query.items():  # older ones do not bring theirs
+                frame.attrs[CLUSTERS] = together.get(split)
+            method = one.meta.get("method")
+            kept.setdefault((one.label, method) if method else name, {})[name] = one
+    found: dict[str, Scores] = {}  # by the name of the folder
+    for runs in kept.values():
+        seeds = {one.meta.get("seed") for one in runs.values()}
+        found |= {min(runs): over_seeds([*runs.values()])} if len(seeds) == len(runs) else runs
     if not found:
         raise EmbkitError(
             f"nothing has been evaluated on {domain.name!r} ({domain.profile}) yet",
@@ -190,8 +220,12 @@ def leaderboard(domain: Domain, baseline: str = "base") -> Report:
             hint="ek.evaluate('minilm', domain)",
         )
     order = sorted(_told_apart(found), key=lambda s: fmean(map(s.mean, s.per_query)))
-    names = [s.approach for s in order]
-    return compare(order, baseline=baseline if baseline in names else names[0])
+    called = [s.approach for s in order]
+    return compare(order, baseline if baseline in called else called[0], asked=asked or ())
+
+
+def _has_dev(domain: Domain) -> bool:
+    return bool(domain.qrels.get(DEV)) and DEV not in domain.test_splits
 
 
 def _kept(path: Path) -> Scores:

@@ -6,7 +6,6 @@ import base64
 import html
 import json
 import os
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -36,12 +35,6 @@ _COSTS = {  # heading -> column of the rows, and how it is written
     "general nDCG@10": ("general_ndcg@10", ".3f"),
 }
 TRAINING = ("train_seconds", "trainable_params")  # costs that an untrained model does not have
-_NOTE = "nDCG@10 with its 95% bootstrap interval over queries."
-_NOTE_PAIRED = (
-    f"{_NOTE} Difference to the baseline and p from paired tests over the same queries (two-sided "
-    "sign flips); p Holm is corrected for the number of tests in the table; win / tie / loss "
-    f"counts queries. {BEST} marks the highest nDCG@10 of each split."
-)
 
 
 @dataclass(frozen=True, repr=False)
@@ -50,6 +43,7 @@ class Report:
 
     rows: list[Row]  # as `ek.compare` makes them; a value that does not apply is None
     baseline: str | None = None  # the approach that the differences are taken to
+    tests: int = 0  # how many were asked for: what p is corrected for
 
     def pareto(self, cost: str = "train_seconds", split: str | None = None) -> Figure:
         """Quality against cost, drawn with its ``pareto_front``, which has the same arguments."""
@@ -61,15 +55,11 @@ class Report:
         return plots.pareto(shown, pareto_front(self, cost, split), cost, missing=missing)
 
     def table(self) -> Table:
-        """Scores, intervals and tests, one row an approach and split; the best are bold."""
-        rivals: dict[tuple[Any, Any], list[float]] = defaultdict(list)
-        for row in self.rows:
-            if row.get("ndcg@10") is not None:
-                rivals[row["split"], row["subset"]].append(row["ndcg@10"])
+        """Scores, intervals and tests, one row an approach and split; what dev chose is bold."""
+        dev = {row["dev"] for row in self.rows if row.get("dev") is not None}
         shown, bold = [], set()
         for number, row in enumerate(self.rows):
-            values = rivals[row["split"], row["subset"]]
-            if len(values) > 1 and row.get("ndcg@10") == max(values):
+            if len(dev) > 1 and row.get("dev") == max(dev):
                 bold.add((number, 2))
             cells = {
                 "approach": row.get("label") or row["approach"],
@@ -82,13 +72,36 @@ class Report:
                 cells |= {
                     f"Δ {self.baseline} [95%]": with_interval(delta, interval, "+.3f"),
                     "p": _p(row.get("p_vs_base")),
-                    "p Holm": _p(row.get("p_holm")),
+                    **({"p Holm": _p(row.get("p_holm"))} if self.tests else {}),
                     "win / tie / loss": " / ".join(f"{n:,d}" for n in counts if n is not None),
                 }
             for metric in ("mrr@10", "recall@10", "recall@100", "hit@1"):
                 cells[metric.replace("mrr", "MRR")] = _number(row.get(metric), ".3f")
+            cells["dev"] = _number(row.get("dev"), ".3f")
             shown.append(cells | {"queries": _number(row.get("queries"), ",d")})
-        return table(shown, caption=_NOTE_PAIRED if self.baseline else _NOTE, bold=bold)
+        return table(shown, caption=self._note(bool(bold)), bold=bold)
+
+    def _note(self, chosen: bool) -> str:
+        """What the figures are over, and what p is corrected for."""
+        over = {
+            row["split"]: f"{row['clusters']:,} {row['over']} ({row['split']})"
+            for row in self.rows
+            if row.get("clusters") and not row["subset"]
+        }
+        note = "nDCG@10 with its 95% interval"
+        note += f" over {', '.join(over.values())}" if over else ""
+        several = {row.get("seeds", 1) for row in self.rows if row.get("recipe_hash")}
+        note += " and over seeds" if several - {1} else ""
+        note += ". One seed: it is of these weights, not of the method." if 1 in several else "."
+        if self.baseline:
+            note += " Differences and p: paired, over the same; win / tie / loss counts queries. "
+            asked = f"p Holm is corrected for the {self.tests} tests that were asked for."
+            note += asked if self.tests else "p is of each test alone, not corrected."
+        missing = {s: n for r in self.rows for s, n in (r.get("missing_judged") or {}).items() if n}
+        for split, n in missing.items():
+            note += f" {n:,} judged documents of {split} are not in the corpus: not comparable "
+            note += "with published figures."
+        return note + (f" {BEST} marks what dev chose." if chosen else "")
 
     def to_text(self) -> str:
         """A table for a terminal, one block a split."""

@@ -1,11 +1,10 @@
-"""Scores of one approach, saved and loaded; compare(), which makes a Report of several."""
+"""Scores of one approach, query by query, saved and loaded."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,22 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data.domain import right_documents
 from ..errors import EmbkitError, unknown
 from ..files import write_atomic
-from .metrics import METRICS, bootstrap_ci, holm, paired_test
+from .intervals import ALONE, CLUSTERS, Clusters, Estimate, PairedTest, estimate, paired_test
+from .metrics import METRICS
 from .report import Report, Row
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ..data import Domain
 
 _SAVED = ("approach", "domain", "domain_hash", "base_model", "recipe_hash")
 _FACTS = """corpus trainable_params total_params train_seconds peak_memory_mb dim learning_rate seed
-general_ndcg@10 encode_per_second""".split()  # columns of a row that come from meta
-_PAIRED = "p_vs_base p_holm delta_vs_base delta_vs_base_ci sd_vs_base wins ties losses".split()
-FLIPS, TESTS = 10_000, 50  # sign flips of a test: at least so many, and so many a test
+general_ndcg@10 encode_per_second missing_judged""".split()  # columns of a row that come from meta
+_PAIRED = """p_vs_base p_holm delta_vs_base delta_vs_base_ci wins ties losses visible_vs_base
+needed_vs_base""".split()
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -50,6 +48,8 @@ class Scores:
     # split → name → query ids, reported as rows of their own
     subsets: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
+    dev: dict[str, float] = field(default_factory=dict)  # dev query → nDCG@10: what chooses
+    runs: tuple[Scores, ...] = ()  # where these are the mean of several seeds: each of them
 
     def __repr__(self) -> str:
         means = ", ".join(f"{split} {self.mean(split):.3f}" for split in self.per_query)
@@ -118,6 +118,15 @@ class Scores:
             )
         return b.loc[a.index] - a
 
+    def test(
+        self, base: Scores, split: str, metric: str = "ndcg@10", subset: str | None = None
+    ) -> PairedTest:
+        """This approach against another on the same queries; fails for others."""
+        index = base.change(self, split, metric, subset).index
+        own = [one.values(split, metric).loc[index] for one in self.runs or (self,)]
+        other = base.by_seed(split, metric, subset)
+        return paired_test(np.stack(own), other, base.clusters(split).codes(index))
+
     def mean(self, split: str, metric: str = "ndcg@10", subset: str | None = None) -> float:
         """The mean of a metric over queries; NaN where there are none."""
         values = self.values(split, metric, subset)
@@ -126,8 +135,22 @@ class Scores:
     def ci(
         self, split: str, metric: str = "ndcg@10", subset: str | None = None
     ) -> tuple[float, float]:
-        """The bootstrap interval of `mean`."""
-        return bootstrap_ci(self.values(split, metric, subset))
+        """The 95% interval of `mean`."""
+        return self.estimate(split, metric, subset)[1:3]
+
+    def estimate(self, split: str, metric: str = "ndcg@10", subset: str | None = None) -> Estimate:
+        """The mean and its interval, over clusters of queries and over seeds."""
+        codes = self.clusters(split).codes(self.values(split, metric, subset).index)
+        return estimate(self.by_seed(split, metric, subset), codes)
+
+    def by_seed(self, split: str, metric: str = "ndcg@10", subset: str | None = None) -> np.ndarray:
+        """The metric of each seed's run, shape (seeds, queries); one row where there is one run."""
+        index = self.values(split, metric, subset).index
+        return np.stack([r.values(split, metric).loc[index] for r in self.runs or (self,)])
+
+    def clusters(self, split: str) -> Clusters:
+        """What the queries of a split hang together by."""
+        return self._frame(split).attrs.get(CLUSTERS) or Clusters()
 
     def rows(self) -> list[Row]:
         """One dict a split and a subset; None where a value does not apply."""
@@ -140,12 +163,17 @@ class Scores:
         row: Row = {"approach": self.approach, "label": self.label, "domain": self.domain}
         row |= {"split": split, "subset": subset}
         row |= {"base_model": self.base_model, "recipe_hash": self.recipe_hash}
+        row |= {"clusters": None, "over": None, "seeds": len(self.runs) or 1}
         for metric in dict.fromkeys([*METRICS, *frame.columns]):
             scored = queries > 0 and metric in frame
             row[metric] = self.mean(split, metric, subset) if scored else None
             if metric == "ndcg@10":
-                row["ndcg@10_ci"] = list(self.ci(split, metric, subset)) if scored else None
+                found = self.estimate(split, metric, subset) if scored else None
+                row["ndcg@10_ci"] = [found.low, found.high] if found else None
+                if found:
+                    row |= {"clusters": found.clusters, "over": self.clusters(split).over}
         row |= {"direction": (meta.get("directions") or {}).get(split), "queries": queries}
+        row["dev"] = fmean(self.dev.values()) if self.dev else None
         row |= {name: meta.get(name) for name in _FACTS}
         row["bytes_per_embedding"] = 4 * row["dim"] if row["dim"] else None  # float32
         return row | dict.fromkeys(_PAIRED)
@@ -165,11 +193,14 @@ class Scores:
                 "queries": list(frame.index),
                 "metrics": frame.to_dict("list"),
                 "unanswerable": frame.attrs.get("unanswerable", 0),
+                "over": self.clusters(split).over,
+                "clusters": self.clusters(split).codes(frame.index),
             }
             for split, frame in self.per_query.items()
         }
-        data = {"format": 1} | {name: getattr(self, name) for name in _SAVED}
+        data = {"format": 2} | {name: getattr(self, name) for name in _SAVED}
         data |= {"per_query": per_query, "subsets": _plain(self.subsets), "meta": _plain(self.meta)}
+        data |= {"dev": self.dev, "runs": [json.loads(run.to_json()) for run in self.runs]}
         return json.dumps(data, ensure_ascii=False, allow_nan=False)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
@@ -179,20 +210,8 @@ class Scores:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Scores:
         """Read the scores that `save` wrote; fails for a file that is missing or half there."""
-        import pandas as pd
-
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
-            per_query = {}
-            for split, kept in data["per_query"].items():
-                index = pd.Index(kept["queries"], name="query_id")
-                per_query[split] = pd.DataFrame(kept["metrics"], index=index, dtype=np.float64)
-                per_query[split].attrs["unanswerable"] = kept["unanswerable"]
-            subsets = {
-                split: {name: tuple(queries) for name, queries in named.items()}
-                for split, named in data["subsets"].items()
-            }
-            known = {name: data[name] for name in (*_SAVED, "meta")}
+            return cls._of(json.loads(Path(path).read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             unread = isinstance(error, OSError | UnicodeDecodeError)
             told = "cannot read scores from" if unread else "this is not a whole file of scores:"
@@ -201,7 +220,48 @@ class Scores:
                 expected="a file that Scores.save() wrote",
                 hint="evaluate again: ek.evaluate(run, domain)",
             ) from error
-        return cls(per_query=per_query, subsets=subsets, **known)
+
+    @classmethod
+    def _of(cls, data: dict[str, Any]) -> Scores:
+        import pandas as pd
+
+        per_query = {}
+        for split, kept in data["per_query"].items():
+            queries = kept["queries"]
+            index = pd.Index(queries, name="query_id")
+            frame = pd.DataFrame(kept["metrics"], index=index, dtype=np.float64)
+            frame.attrs["unanswerable"] = kept["unanswerable"]
+            if kept.get("over", ALONE) != ALONE:
+                of = dict(zip(queries, kept["clusters"], strict=True))
+                frame.attrs[CLUSTERS] = Clusters(kept["over"], of)
+            per_query[split] = frame
+        subsets = {
+            split: {name: tuple(queries) for name, queries in named.items()}
+            for split, named in data["subsets"].items()
+        }
+        known = {name: data[name] for name in (*_SAVED, "meta")}
+        known["dev"] = data.get("dev", {})  # none in what was scored before dev was
+        runs = tuple(map(cls._of, data.get("runs", ())))
+        return cls(per_query=per_query, subsets=subsets, runs=runs, **known)
+
+
+def over_seeds(runs: Sequence[Scores]) -> Scores:
+    """Runs of one recipe with several seeds as one approach: each query's mean over the seeds.
+
+    Intervals and tests are then over seeds too. Fails where they scored other queries.
+    """
+    first = runs[0]
+    if len(runs) == 1:
+        return first
+    per_query = {}
+    for split, frame in first.per_query.items():
+        for other in runs[1:]:
+            first.change(other, split)  # fails where the queries differ
+        per_query[split] = sum(s.per_query[split].loc[frame.index] for s in runs) / len(runs)
+        per_query[split].attrs = frame.attrs
+    dev = {q: fmean(s.dev[q] for s in runs) for q in first.dev if all(q in s.dev for s in runs)}
+    meta = first.meta | {"seeds": [s.meta.get("seed") for s in runs], "seed": None}
+    return replace(first, per_query=per_query, dev=dev, meta=meta, runs=tuple(runs))
 
 
 def _plain(value: Any) -> Any:
@@ -215,132 +275,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
-
-
-def compare(scores: Sequence[Scores], baseline: str = "base") -> Report:
-    """Put approaches side by side, each tested against the baseline on nDCG@10, query by query.
-
-    One row an approach, split and subset; the highest nDCG@10 of each first. ``p_vs_base`` is each
-    test's own p, ``p_holm`` the same corrected for all tests of the report (Holm).
-
-    Args:
-        scores: scores of one domain, the baseline's among them.
-        baseline: the approach (or label) to compare with. Where several scores bear that name,
-            each approach meets the one with its own base model, else the first.
-
-    Raises:
-        EmbkitError: for no scores, the same scores twice, scores of different domains, a missing
-            baseline, or approaches that were not scored on the same queries.
-    """
-    scores = list(scores)
-    hint = "ek.compare([ek.evaluate('minilm', domain), ek.evaluate(run, domain)])"
-    if not scores:
-        raise EmbkitError("no scores to compare", expected="at least the baseline's", hint=hint)
-    first = scores[0]
-    for other in scores:
-        if (other.domain, other.domain_hash) != (first.domain, first.domain_hash):
-            raise EmbkitError(
-                f"{first.label!r} was scored on {first.domain!r} ({first.domain_hash[:8]}), "
-                f"{other.label!r} on {other.domain!r} ({other.domain_hash[:8]}): other queries "
-                "or documents, so the numbers cannot be compared",
-                expected="scores of one domain with one content hash, so of one profile",
-                hint="evaluate all of them on the same domain, then compare again",
-            )
-    names = Counter((s.label, s.base_model, s.recipe_hash, s.meta.get("seed")) for s in scores)
-    (name, *_), times = names.most_common(1)[0]
-    if times > 1:
-        raise EmbkitError(
-            f"the scores of {name!r} are given twice",
-            expected="each approach once; other labels for those that differ",
-            hint='give each its own meta["label"], or drop one',
-        )
-    bases = [s for s in scores if baseline in (s.approach, s.label)]
-    if not bases:
-        raise unknown("baseline", baseline, [s.label for s in scores])
-
-    # each approach against its baseline, row by row
-    rows = []
-    tests = sum(len(s.per_query) + sum(map(len, s.subsets.values())) for s in scores)
-    flips = max(FLIPS, TESTS * tests)  # the least p that many flips can show must survive Holm
-    for one in scores:
-        base = next((b for b in bases if b.base_model == one.base_model), bases[0])
-        for row in one.rows():
-            if one is not base and row["queries"]:
-                place = (row["split"], "ndcg@10", row["subset"])
-                change = base.change(one, *place)
-                test = paired_test(one.values(*place), base.values(*place), resamples=flips)
-                row |= {"p_vs_base": test.p, "delta_vs_base": test.delta}
-                row["delta_vs_base_ci"] = [test.ci_low, test.ci_high]
-                row["sd_vs_base"] = float(change.std()) if len(change) > 1 else None
-                row |= {"wins": test.wins, "ties": test.ties, "losses": test.losses}
-            rows.append(row)
-    # all tests of the report are one family
-    tested = [row for row in rows if row["p_vs_base"] is not None]
-    for row, p in zip(tested, holm([row["p_vs_base"] for row in tested]), strict=True):
-        row["p_holm"] = p
-    # the best of each split and subset first
-    splits = list(dict.fromkeys(row["split"] for row in rows))
-    subsets = [None, *dict.fromkeys(row["subset"] for row in rows if row["subset"])]
-    rows.sort(key=lambda row: -math.inf if row["ndcg@10"] is None else row["ndcg@10"], reverse=True)
-    rows.sort(key=lambda row: (splits.index(row["split"]), subsets.index(row["subset"])))
-    return Report(rows, baseline=baseline)
-
-
-def win_tie_loss(
-    scores: Sequence[Scores], against: Scores, split: str, metric: str = "ndcg@10"
-) -> pd.DataFrame:
-    """On how many queries each approach beats another one, equals it, and loses to it.
-
-    One row an approach: ``win``, ``tie``, ``loss`` (queries), ``mean win`` and ``mean loss`` (of
-    the metric, over the queries won and lost; NaN where there are none).
-    """
-    import pandas as pd
-
-    rows = {}
-    for one in scores:
-        change = against.change(one, split, metric)
-        won, lost = change[change > 0], change[change < 0]
-        rows[one.label] = {
-            "win": len(won),
-            "tie": len(change) - len(won) - len(lost),
-            "loss": len(lost),
-            "mean win": won.mean(),
-            "mean loss": lost.mean(),
-        }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(f"against {against.label}")
-
-
-def top_changed_queries(
-    before: Scores, after: Scores, domain: Domain, split: str, n: int = 5, metric: str = "ndcg@10"
-) -> pd.DataFrame:
-    """The queries that gained and lost most, with their texts and what would have been right.
-
-    One row a query, n of either side at most, the largest gain first: ``query``, ``right`` (its
-    right documents), the metric before and after, ``change``. Fails for scores of another domain.
-    """
-    import pandas as pd
-
-    for one in (before, after):
-        if one.domain_hash != domain.hash:
-            raise EmbkitError(
-                f"{one.label!r} was scored on {one.domain!r} ({one.domain_hash[:8]}), not on "
-                f"{domain.name!r} ({domain.hash[:8]})",
-                expected="scores of the domain that is given",
-                hint="ek.evaluate(run, domain)",
-            )
-    change = before.change(after, split, metric)
-    change = change[change != 0].sort_values(ascending=False, kind="stable")
-    few = min(n, -(-len(change) // 2))
-    kept = dict.fromkeys([*change.index[:few], *change.index[len(change) - few :]])
-    left, right = before.values(split, metric), after.values(split, metric)
-    rows = [
-        {
-            "query": domain.queries[q],
-            "right": "; ".join(domain.corpus[d] for d in right_documents(domain.qrels[split][q])),
-            before.label: left[q],
-            after.label: right[q],
-            "change": change[q],
-        }
-        for q in kept
-    ]
-    return pd.DataFrame(rows)

@@ -1,26 +1,23 @@
-"""Should you fine-tune? A verdict from paired tests, or that there are too few queries for one."""
+"""Should you fine-tune? Dev chooses what to take; the tests say what it is worth, or cannot say."""
 
 from __future__ import annotations
 
 import html
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from statistics import fmean
 from typing import Any
 
 from ..errors import EmbkitError
-from .metrics import holm
-from .report import Report
-from .scores import Scores, compare
+from .comparison import WORTH, compare
+from .intervals import FEWEST, LEVEL, holm
+from .report import Report, Row
+from .scores import Scores
 
-WORTH = 0.02  # nDCG@10: a difference that would matter
-LEVEL = 0.05  # of the tests, two-sided
-_Z = 1.959964 + 0.841621  # normal quantiles of 0.975 (two-sided 5%) and 0.80 (power 80%)
-
-FINE_TUNE, KEEP, MIXED = "fine-tune", "keep the general model", "mixed"
+FINE_TUNE, SWITCH = "fine-tune", "take another model, untrained"
+KEEP, MIXED = "keep the general model", "mixed"
 TOO_FEW, NOTHING = "too few test queries for a verdict", "nothing to compare"
+NO_CHOICE = "nothing to choose by"
 
 
 @dataclass(frozen=True)
@@ -32,33 +29,34 @@ class Gain:
     delta: float  # mean difference in nDCG@10, and its 95% interval
     low: float
     high: float
-    p: float  # corrected for the number of approaches and splits (Holm)
+    p: float  # corrected for the number of splits (Holm)
     queries: int
-    sd: float  # of the differences over queries
-    seconds: float | None = None  # of training, where known
-    trained: int | None = None  # parameters, where known
-
-    @property
-    def needed(self) -> int:
-        """Queries for a difference of ``WORTH`` to be seen; ``queries_needed`` has the formula."""
-        return queries_needed(self.sd)
+    clusters: int  # of queries, that vary independently
+    over: str  # groups, documents or queries
+    seeds: int
+    needed: int | None  # queries that show a difference of ``WORTH``; None: more seeds are needed
 
     def __str__(self) -> str:
         p = "p < 0.001" if self.p < 0.001 else f"p = {self.p:.3f}"
+        within = "" if self.clusters == self.queries else f" in {self.clusters:,} {self.over}"
         return (
             f"{self.delta:+.3f} [{self.low:+.3f}, {self.high:+.3f}] on {self.split} "
-            f"({self.queries:,} queries, {p})"
+            f"({self.queries:,} queries{within}, {p})"
         )
+
+    @property
+    def told_needed(self) -> str:
+        return f"about {self.needed:,} are" if self.needed else "more seeds, not queries, are"
 
 
 @dataclass(frozen=True, repr=False)
 class Verdict:
     """Whether to fine-tune or to keep the general model; shows itself as a sentence or a few."""
 
-    decision: str  # FINE_TUNE, KEEP, MIXED, TOO_FEW or NOTHING
+    decision: str  # one of the names above
     text: str  # the decision and its reasons
-    approach: str | None = None  # the one to take, where the decision is to fine-tune
-    gains: tuple[Gain, ...] = ()  # every approach on every test split
+    approach: str | None = None  # what dev chose
+    gains: tuple[Gain, ...] = ()  # of that approach, on each test split
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -72,23 +70,15 @@ class Verdict:
         return f"<p><b>{html.escape(first)}</b>: {html.escape(rest)}</p>"
 
 
-def queries_needed(sd: float, difference: float = WORTH) -> int:
-    """Queries that a paired test needs to see a difference, at a level of 5% and a power of 80%.
-
-    n = ((z₀.₉₇₅ + z₀.₈₀) · sd / difference)², which is 7.85 · (sd / difference)², rounded up;
-    sd is the standard deviation, over queries, of the paired differences.
-    """
-    return max(2, math.ceil((_Z * sd / difference) ** 2))
-
-
 def verdict(evidence: Report | Sequence[Scores], baseline: str = "base") -> Verdict:
-    """Whether to keep the general model or to fine-tune, from paired tests on the test splits.
+    """Whether to keep the general model, to take another one untrained, or to fine-tune.
 
-    Only what was trained is tested, each approach on each test split against the general model;
-    the p values are corrected for their number (Holm). An approach is worth taking when it gains
-    on some split and loses on none. The general model is kept when no approach gains and every
-    interval ends below ``WORTH`` or the test had queries enough to see that much. Otherwise the
-    queries do not suffice for a verdict.
+    Dev chooses one approach, the highest; what needs no training is preferred where it is within
+    ``WORTH`` of it. The test splits then test that one alone, p corrected for their number (Holm).
+    It is worth taking when it gains on some split and its interval lies below 0 on none. The
+    general model is kept when it loses, or when it gains nowhere and every interval ends below
+    ``WORTH`` (or holds 0, with queries enough to have seen that much). Else, and below ``FEWEST``
+    clusters, the queries do not suffice for a verdict.
 
     Args:
         evidence: a report of ``compare`` or ``leaderboard``, or the scores themselves.
@@ -96,82 +86,116 @@ def verdict(evidence: Report | Sequence[Scores], baseline: str = "base") -> Verd
     """
     if not isinstance(evidence, Report):
         evidence = compare(evidence, baseline=baseline)
-    gains = _gains(evidence)
-    if not gains:
-        return Verdict(NOTHING, f"{NOTHING}: no fine-tuned model has been evaluated yet")
-    # what gains on some split, by the corrected test, and loses on none, by the interval alone
-    of: dict[str, list[Gain]] = {}
-    for gain in gains:
-        of.setdefault(gain.approach, []).append(gain)
-    better = {gain.approach for gain in gains if gain.delta > 0 and gain.p < LEVEL}
-    worse = {gain.approach for gain in gains if gain.high < 0}
-    good = [name for name in of if name in better - worse]
-    best = max(good, key=lambda name: fmean(gain.delta for gain in of[name]), default=None)
-    # without a gain: is there none, or were the queries too few to see it?
-    most = max(gains, key=lambda gain: gain.high)
-    unsure = [gain for gain in gains if gain.high >= WORTH and gain.queries < gain.needed]
-    if best is not None:
-        others = [_beside(of[name], of[best]) for name in of if name != best]
-        decision, text = FINE_TUNE, f"{best} gains {_told(of[best])} nDCG@10" + "".join(others)
-    elif better:
-        told = "; ".join(f"{name} {_told(of[name])}" for name in of)
-        decision, text = MIXED, f"what gains on one test split loses on another: {told} nDCG@10"
-    elif not unsure:
-        seen = f"at best {most.approach} {most}"
-        decision, text = KEEP, f"no approach gains what a paired test can see; {seen} nDCG@10"
-    else:
-        worst = max(unsure, key=lambda gain: gain.needed / gain.queries)
-        decision = TOO_FEW
-        text = (
-            f"{worst.queries:,} on {worst.split}; about {worst.needed:,} are needed to see "
-            f"a difference of {WORTH}. So far at best {most.approach} {most} nDCG@10"
-        )
-    return Verdict(decision, f"{decision}: {text}", best, gains)
+    rivals = _rivals(evidence)
+    if not any(map(_trained, rivals.values())):
+        return _said(NOTHING, "no fine-tuned model has been evaluated yet")
+    name = _chosen(rivals)
+    if name is None:
+        told = ", ".join(rivals)
+        return _said(NO_CHOICE, f"dev has scored none of {told}; the tests may not choose")
+    gains = _gains(name, rivals[name])
+    decision, why = _decided([gain for gain in gains if gain.clusters >= FEWEST])
+    told = f"{name}, chosen on dev, {why} {' and '.join(map(str, gains))} nDCG@10"
+    if decision == TOO_FEW:
+        asked = max(gains, key=lambda gain: (gain.needed or float("inf")) / gain.queries)
+        few = f"{asked.queries:,} on {asked.split}; {asked.told_needed} needed to see a difference"
+        told = f"{few} of {WORTH}. {told}"
+    elif decision == FINE_TUNE and not _trained(rivals[name]):
+        decision = SWITCH
+    beside = _beside(name, rivals)
+    one_seed = "; one seed: of these weights, not of the method" if gains[0].seeds == 1 else ""
+    return _said(decision, told + beside + one_seed * _trained(rivals[name]), name, gains)
 
 
-def _gains(report: Report) -> tuple[Gain, ...]:
+def _said(decision: str, text: str, name: str | None = None, gains: Sequence[Gain] = ()) -> Verdict:
+    return Verdict(decision, f"{decision}: {text}", name, tuple(gains))
+
+
+def _decided(gains: Sequence[Gain]) -> tuple[str, str]:
+    """The decision, and the words before what was gained."""
+    better = [gain for gain in gains if gain.delta > 0 and gain.p < LEVEL]
+    worse = [gain for gain in gains if gain.high < 0]
+    if better and worse:
+        return MIXED, "gains on one test split and loses on another:"
+    if better:
+        return FINE_TUNE, "gains"
+    if worse:
+        return KEEP, "loses:"
+    ruled_out = [gain.high < WORTH or (gain.low <= 0 and _enough(gain)) for gain in gains]
+    if gains and all(ruled_out):
+        return KEEP, "gains nothing that would matter:"
+    return TOO_FEW, "so far"
+
+
+def _enough(gain: Gain) -> bool:
+    return gain.needed is not None and gain.queries >= gain.needed
+
+
+def _rivals(report: Report) -> dict[str, list[Row]]:
+    """What is compared with the general model: its rows, one a test split, by a name of its own."""
     if report.baseline is None:
         raise EmbkitError(
             "a report without a baseline",
             expected="a report of compare() or leaderboard(), with the general model in it",
             hint="ek.evaluation.verdict.verdict(ek.leaderboard(domain))",
         )
-    rows = [
-        row
-        for row in report.rows
-        if row["recipe_hash"] and not row["subset"] and row["delta_vs_base"] is not None
-    ]
+    rows = [r for r in report.rows if not r["subset"] and r["delta_vs_base"] is not None]
     labels = Counter(row["label"] for row in rows if row["split"] == rows[0]["split"])
-    adjusted = holm([row["p_vs_base"] for row in rows])
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        told = f" ({(row['recipe_hash'] or '')[:6]})" if labels[row["label"]] > 1 else ""
+        found.setdefault(row["label"] + told, []).append(row)
+    return found
+
+
+def _trained(rows: Sequence[Row]) -> bool:
+    return bool(rows[0]["recipe_hash"])
+
+
+def _chosen(rivals: dict[str, list[Row]]) -> str | None:
+    """The highest on dev, or the highest of the untrained ones where that is no worse by much."""
+    dev = {name: rows[0]["dev"] for name, rows in rivals.items() if rows[0]["dev"] is not None}
+    if not dev:
+        return next(iter(rivals)) if len(rivals) == 1 else None
+    free = [name for name in dev if not _trained(rivals[name])]
+    best, cheap = max(dev, key=dev.__getitem__), max(free, key=dev.__getitem__, default=None)
+    return cheap if cheap is not None and dev[cheap] > dev[best] - WORTH else best
+
+
+def _gains(name: str, rows: Sequence[Row]) -> tuple[Gain, ...]:
     return tuple(
         Gain(
-            approach=row["label"]
-            + (f" ({row['recipe_hash'][:6]})" if labels[row["label"]] > 1 else ""),
+            approach=name,
             split=row["split"],
             delta=row["delta_vs_base"],
             low=row["delta_vs_base_ci"][0],
             high=row["delta_vs_base_ci"][1],
             p=p,
             queries=row["queries"],
-            sd=row["sd_vs_base"] or 0.0,
-            seconds=row["train_seconds"],
-            trained=row["trainable_params"],
+            clusters=row["clusters"],
+            over=row["over"],
+            seeds=row["seeds"],
+            needed=row["needed_vs_base"],
         )
-        for row, p in zip(rows, adjusted, strict=True)
+        for row, p in zip(rows, holm([row["p_vs_base"] for row in rows]), strict=True)
     )
 
 
-def _told(gains: Sequence[Gain]) -> str:
-    return " and ".join(map(str, gains))
-
-
-def _beside(gains: Sequence[Gain], best: Sequence[Gain]) -> str:
-    """Another approach in half a sentence: what it gains, and whether it is cheaper."""
-    text = f"; {gains[0].approach} {_told(gains)}"
-    mine, theirs = gains[0].trained, best[0].trained
-    if mine and theirs and mine < theirs:
-        text += f", with {mine / theirs:.1%} of the trained parameters"
-    mine_s, theirs_s = gains[0].seconds, best[0].seconds
-    if mine_s and theirs_s and mine_s < 0.8 * theirs_s:
-        text += f", trained in {mine_s:,.0f} s instead of {theirs_s:,.0f} s"
-    return text
+def _beside(name: str, rivals: dict[str, list[Row]]) -> str:
+    """What else is about as good on dev and what it costs; and the best that needs no training."""
+    mine, told = rivals[name][0], ""
+    free = [other for other in rivals if not _trained(rivals[other]) and other != name]
+    best = max(free, key=lambda other: rivals[other][0]["dev"] or 0, default=None)
+    for other, (row, *_) in rivals.items():
+        dev, own = row["dev"], mine["dev"]
+        close = dev is not None and own is not None and dev > own - WORTH
+        if other == name or dev is None or not (close or other == best):
+            continue
+        told += f"; {other} has {dev:.3f} on dev where {name} has {own:.3f}"
+        told += "" if _trained([row]) else ", untrained"
+        share = (row["trainable_params"] or 0) / (mine["trainable_params"] or 1)
+        told += f", with {share:.1%} of the trained parameters" if 0 < share < 1 else ""
+        seconds, longer = row["train_seconds"], mine["train_seconds"]
+        if seconds and longer and seconds < 0.8 * longer:
+            told += f", trained in {seconds:,.0f} s instead of {longer:,.0f} s"
+    return told

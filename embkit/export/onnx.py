@@ -23,7 +23,7 @@ import numpy as np
 
 from ..data import Domain
 from ..errors import EmbkitError, not_installed
-from ..evaluation.metrics import paired_test
+from ..evaluation.intervals import paired_test
 from ..evaluation.ranking import rank, score
 from ..files import write_atomic
 from ..models.encoding import encode_as

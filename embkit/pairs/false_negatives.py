@@ -10,7 +10,7 @@ from ..data import Domain
 from ..data.domain import right_documents
 from ..display import Table
 from ..errors import EmbkitError
-from ..evaluation.metrics import bootstrap_ci
+from ..evaluation.intervals import mean_interval
 from .mining import CrossEncoderScores, Mined
 
 LIKELY_HIT = 0.5  # of two right documents, either may score higher
@@ -131,7 +131,7 @@ def find_false_negatives(
     return FalseNegatives(
         sample=tuple(sorted(found, key=lambda s: s.positive_score - s.negative_score)),
         suspected=float(of_mined.mean()),
-        suspected_ci=bootstrap_ci(of_mined),
+        suspected_ci=mean_interval(of_mined),
         false_alarms=float(of_marked.mean()) if len(of_marked) else None,
         marked=len(judged),
         confirmed=float(np.mean([d in marked.get(mined.anchors[r], ()) for r, d in places])),

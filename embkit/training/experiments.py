@@ -11,9 +11,10 @@ from ..data import Domain
 from ..data.sources.python_code import PROBE, general_probe
 from ..display import Shown, Table, table
 from ..errors import EmbkitError
+from ..evaluation.comparison import compare
 from ..evaluation.ranking import evaluate
 from ..evaluation.report import Report
-from ..evaluation.scores import Scores, compare
+from ..evaluation.scores import Scores, over_seeds
 from ..pairs.pairs import collect, sets
 from ..recipes.recipe import Recipe, preset
 from .trainer import train
@@ -69,7 +70,7 @@ class Comparison(Shown):
         rows: dict[str, dict[str, Any]] = {arm: {} for arm in self.scores}
         for row in self.report.rows:
             if not row["subset"]:
-                told = {"": "ndcg@10", ": difference": "delta_vs_base", ": p": "p_vs_base"}
+                told = {"": "ndcg@10", ": difference": "delta_vs_base", ": p": "p_holm"}
                 rows[row["label"]] |= {f"{row['split']}{name}": row[k] for name, k in told.items()}
         for arm, sweep in self.sweeps.items():
             best = sweep.best_run
@@ -95,7 +96,8 @@ class Comparison(Shown):
             rows.append(told)
         caption = (
             f"nDCG@10; in brackets the difference to {self.baseline}, with * where p < 0.05 and ** "
-            f"where p < 0.01 (paired test). {self.pairs:,} pairs each; dev chose the learning rate."
+            "where p < 0.01 (paired tests, p corrected for their number by Holm). "
+            f"{self.pairs:,} pairs each; dev chose the learning rate."
         )
         return table(rows, caption=caption)
 
@@ -162,8 +164,8 @@ def approaches(
 
     For each preset, dev chooses among its learning rate times each factor, with the first seed;
     the chosen recipe is then trained with every seed. A query's score is its mean over the
-    seeds, so that intervals and tests are over queries, and no seed is picked. Each run is also
-    evaluated on ``general_probe``: what was forgotten stands in the leaderboard.
+    seeds; intervals and tests are over clusters of queries and over seeds, and no seed is picked.
+    Each run is also evaluated on ``general_probe``: what was forgotten stands in the leaderboard.
 
     Args:
         names: which of ``PRESETS``.
@@ -200,17 +202,6 @@ def approaches(
 
 def _evaluated(subjects: Sequence[Any], domain: Domain) -> Scores:
     """The mean scores of several runs, and their mean on the general probe beside them."""
-    found = _mean([evaluate(subject, domain) for subject in subjects])
-    general = _mean([evaluate(subject, general_probe()) for subject in subjects])
+    found = over_seeds([evaluate(subject, domain) for subject in subjects])
+    general = over_seeds([evaluate(subject, general_probe()) for subject in subjects])
     return replace(found, meta=found.meta | {"general_ndcg@10": general.mean(PROBE)})
-
-
-def _mean(scores: Sequence[Scores]) -> Scores:
-    """Each query's mean over several runs of one recipe, as one Scores."""
-    first = scores[0]
-    per_query = {}
-    for split, frame in first.per_query.items():
-        per_query[split] = sum(s.per_query[split].loc[frame.index] for s in scores) / len(scores)
-        per_query[split].attrs |= frame.attrs
-    meta = first.meta | {"seeds": [s.meta.get("seed") for s in scores]}
-    return replace(first, per_query=per_query, meta=meta)

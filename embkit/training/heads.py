@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import time
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -118,6 +118,7 @@ class Head(Trained):
             "train_seconds": self.seconds,
             "learning_rate": own.learning_rate,
             "seed": own.seed,
+            "method": replace(own, seed=0).hash,
         }
 
     def model(self) -> SentenceTransformer:

@@ -15,7 +15,8 @@ from ..data import Domain
 from ..data.domain import right_documents
 from ..display import Table
 from ..errors import EmbkitError
-from ..evaluation.metrics import bootstrap_ci, ranking_from_arrays
+from ..evaluation.intervals import mean_interval
+from ..evaluation.metrics import ranking_from_arrays
 from ..evaluation.ranking import score
 from ..models.encoding import encode_as
 from ..models.loading import as_model
@@ -136,7 +137,7 @@ class TruncationLab(Panel):
         found = _cut_search(asked, documents, size)
         ranking = ranking_from_arrays(list(self._judged), list(self.domain.corpus), *found)
         values = score(ranking, self.domain, self.split, ["ndcg@10"])["ndcg@10"]
-        return float(values.mean()), *bootstrap_ci(values)
+        return float(values.mean()), *mean_interval(values)
 
     def _ask(self) -> None:
         if not self.query.strip():  # the last results stay

@@ -21,7 +21,8 @@ from embkit.auditing.base import Sample, percent, quote
 from embkit.auditing.report import CHECKS
 from embkit.data import Domain, text_checks
 from embkit.errors import EmbkitError
-from embkit.evaluation.scores import METRICS, Scores
+from embkit.evaluation.metrics import METRICS
+from embkit.evaluation.scores import Scores
 from tests.html_tables import Page
 
 

@@ -28,7 +28,7 @@ import torch
 
 from embkit import session
 from embkit.data import Domain, load_domain
-from embkit.evaluation.metrics import paired_test
+from embkit.evaluation.intervals import paired_test
 from embkit.evaluation.ranking import rank, score
 from embkit.files import write_atomic
 from embkit.models.loading import load_model

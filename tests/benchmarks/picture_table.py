@@ -15,7 +15,7 @@ from typing import Any
 
 from embkit import session
 from embkit.data import Domain, load_domain
-from embkit.evaluation.metrics import paired_test
+from embkit.evaluation.intervals import paired_test
 from embkit.evaluation.ranking import evaluate
 from embkit.evaluation.scores import Scores
 from embkit.files import write_atomic

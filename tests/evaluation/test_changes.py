@@ -1,6 +1,7 @@
 """Who wins on which queries, what is on the front, names told apart, exports of a report."""
 
 import csv
+import dataclasses
 import io
 import re
 
@@ -10,10 +11,11 @@ import pytest
 
 from embkit import plots
 from embkit.errors import EmbkitError
-from embkit.evaluation.metrics import holm, paired_test
+from embkit.evaluation.comparison import compare, top_changed_queries, win_tie_loss
+from embkit.evaluation.intervals import clusters, estimate, holm
 from embkit.evaluation.ranking import leaderboard
 from embkit.evaluation.report import Report, pareto_front
-from embkit.evaluation.scores import Scores, compare, top_changed_queries, win_tie_loss
+from embkit.evaluation.scores import Scores, over_seeds
 from embkit.runs import store
 from embkit.search.index import BM25
 
@@ -69,8 +71,6 @@ def test_the_queries_behind_come_with_their_texts(base, tuned, tiny_domain):
 
 
 def test_other_queries_and_other_domains_are_refused(base, tuned, tiny_domain):
-    import dataclasses
-
     other = dataclasses.replace(base, domain_hash="f" * 16)
     with pytest.raises(EmbkitError, match="not on 'tiny'"):
         top_changed_queries(other, tuned, tiny_domain, "known")
@@ -141,19 +141,51 @@ def test_a_report_corrects_for_all_of_its_tests(base, tuned, tiny_domain):
     assert all(row["p_holm"] >= row["p_vs_base"] for row in rows)
 
 
-def test_many_tests_get_as_many_flips_as_holm_needs(tiny_domain, monkeypatch):
-    given = []
+def test_what_else_is_kept_changes_no_p(base, tuned, tiny_domain):
+    """Holm over what was asked for: one comparison's p does not depend on the store."""
+    for key, one in (("base-1", base), ("run-1", tuned)):
+        one.save(store(tiny_domain) / key / "scores.json")
 
-    def counted(a, b, **options):
-        given.append(options["resamples"])
-        return paired_test(a, b)
+    def p(**asked):
+        rows = leaderboard(tiny_domain, **asked).rows
+        return [(r["p_vs_base"], r["p_holm"]) for r in rows if r["label"] == "contrastive"]
 
-    monkeypatch.setattr("embkit.evaluation.scores.paired_test", counted)
-    few = [scores(tiny_domain, "base", [0.5]), scores(tiny_domain, "a", [0.6], "aa")]
-    compare(few)
-    many = [few[0], *(scores(tiny_domain, "a", [0.6], f"{n:03d}") for n in range(300))]
-    compare(many)
-    assert given[0] == 10_000 and given[-1] == 50 * 301, "0.02 at the least, however many"
+    few, alone = p(asked=["contrastive"]), p()
+    for n in range(5):
+        other = scores(tiny_domain, f"other {n}", [0.1 * n, 0.9, 0.2], f"{n:02d}")
+        other.save(store(tiny_domain) / f"more-{n}" / "scores.json")
+    assert p(asked=["contrastive"]) == few and few[0][0] == few[0][1]
+    assert p() == alone and alone[0][1] is None
+    board = leaderboard(tiny_domain, asked=["contrastive", "other 1"])
+    assert board.tests == 2 and "the 2 tests that were asked for" in board.table().caption
+    assert "p Holm" in board.table().head
+    assert "p Holm" not in leaderboard(tiny_domain).table().head
+    with pytest.raises(EmbkitError, match="did you mean 'contrastive'"):
+        leaderboard(tiny_domain, asked=["contrastiv"])
+
+
+def test_seeds_of_one_recipe_are_one_row(base, tiny_domain):
+    base.save(store(tiny_domain) / "base-1" / "scores.json")
+    runs = [
+        scores(tiny_domain, "contrastive", v, f"a{n}", seed=n, method="m")
+        for n, v in enumerate([[0.9, 0.2, 0.6], [0.7, 0.4, 0.5], [0.8, 0.6, 0.9]])
+    ]
+    for n, one in enumerate(runs):
+        one.save(store(tiny_domain) / f"run-{n}" / "scores.json")
+    rows = [r for r in leaderboard(tiny_domain).rows if r["approach"] == "contrastive"]
+    assert len(rows) == 1 and rows[0]["seeds"] == 3
+    values = np.stack([one.values("known") for one in runs])
+    assert rows[0]["ndcg@10"] == pytest.approx(values.mean())
+    wanted = estimate(
+        values - 0.5, clusters(tiny_domain, "known").codes(runs[0].values("known").index)
+    )
+    assert rows[0]["p_vs_base"] == pytest.approx(wanted.p)
+    back = Scores.load(over_seeds(runs).save(store(tiny_domain) / "x" / "mean.json"))
+    assert len(back.runs) == 3 and back.ci("known") == over_seeds(runs).ci("known")
+    again = scores(tiny_domain, "contrastive", [0.1], "a9", seed=1, method="m")
+    again.save(store(tiny_domain) / "run-9" / "scores.json")
+    labels = {r["label"] for r in leaderboard(tiny_domain).rows}
+    assert len(labels) == 5, "one seed twice is not two seeds"
 
 
 def test_equal_names_are_told_apart_by_what_differs(tiny_domain, monkeypatch):
@@ -187,6 +219,8 @@ def test_equal_names_are_told_apart_by_what_differs(tiny_domain, monkeypatch):
 
 def test_a_report_as_csv_and_latex(base, tuned, tiny_domain):
     odd = scores(tiny_domain, "=HYPERLINK(1) & 50% of_$x{}", [0.9], "cc")
+    dev = [{"v": 0.3}, {"v": 0.4}]
+    base, tuned = (dataclasses.replace(s, dev=d) for s, d in zip((base, tuned), dev, strict=True))
     board = compare([base, tuned, odd])
     rows = list(csv.DictReader(io.StringIO(board.to_csv())))
     assert len(rows) == len(board.rows)

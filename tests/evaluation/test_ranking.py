@@ -166,7 +166,10 @@ def test_a_function_is_scored_anew_and_reads_the_corpus_once(store, tiny_domain)
 
     first = ek.evaluate(better, tiny_domain, name="mine")
     assert sorted(asked) == sorted(
-        [len(tiny_domain.corpus), *(len(tiny_domain.qrels[s]) for s in tiny_domain.test_splits)]
+        [
+            len(tiny_domain.corpus),
+            *(len(tiny_domain.qrels[s]) for s in (*tiny_domain.test_splits, "dev")),
+        ]
     )
     second = ek.evaluate(twin, tiny_domain, name="mine")  # same name, another function
     assert any(

@@ -9,7 +9,6 @@ import math
 import os
 import subprocess
 import sys
-import warnings
 
 import ir_measures
 import numpy as np
@@ -18,14 +17,15 @@ import pytest
 from scipy import stats
 
 from embkit.errors import EmbkitError
+from embkit.evaluation.comparison import compare
+from embkit.evaluation.intervals import mean_interval
 from embkit.evaluation.metrics import (
     METRICS,
-    bootstrap_ci,
-    paired_test,
     ranking_from_arrays,
     score_ranking,
 )
-from embkit.evaluation.scores import Report, Scores, compare
+from embkit.evaluation.report import Report
+from embkit.evaluation.scores import Scores
 from embkit.files import write_atomic
 
 NAMES = ["ndcg@10", "ndcg@3", "ndcg", "mrr", "map", "map@5", "recall@10", "recall@1000"]
@@ -245,112 +245,6 @@ def test_bad_arrays(queries, docs, indices, scores, said):
         ranking_from_arrays(queries, docs, np.array(indices), np.array(scores))
 
 
-# Intervals and paired tests
-
-
-def test_the_interval_of_a_normal_sample_is_the_textbook_one():
-    values = np.random.default_rng(0).normal(0.5, 0.1, 1500)
-    half = stats.norm.ppf(0.975) * values.std(ddof=1) / math.sqrt(len(values))
-    low, high = bootstrap_ci(values)
-    assert low == pytest.approx(values.mean() - half, abs=0.05 * half * 2)
-    assert high == pytest.approx(values.mean() + half, abs=0.05 * half * 2)
-    assert low < values.mean() < high
-
-
-def test_the_interval_holds_the_truth_about_as_often_as_it_says():
-    rng = np.random.default_rng(1)
-    inside = 0
-    for seed in range(200):
-        low, high = bootstrap_ci(rng.random(60), seed=seed)
-        inside += low <= 0.5 <= high
-    assert 0.89 <= inside / 200 <= 0.99
-
-
-def test_small_and_constant_samples_give_a_point_without_warnings():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert bootstrap_ci([0.3]) == (0.3, 0.3)
-        assert bootstrap_ci([0.7] * 50) == (0.7, 0.7)
-        assert bootstrap_ci([0.0, 1.0]) == bootstrap_ci([0.0, 1.0]) == (0.0, 1.0)
-
-
-def test_the_interval_does_not_depend_on_how_memory_is_split(monkeypatch):
-    values = np.random.default_rng(2).random(300)
-    whole = bootstrap_ci(values, seed=3)
-    monkeypatch.setattr("embkit.evaluation.metrics._BLOCK", 1000)
-    assert bootstrap_ci(values, seed=3) == whole
-    assert bootstrap_ci(values, seed=4) != whole
-
-
-@pytest.mark.parametrize("values", [[], [math.nan], [[0.1]]])
-def test_bad_samples(values):
-    with pytest.raises(EmbkitError):
-        bootstrap_ci(values)
-
-
-def enumerated(differences):
-    """p over all sign patterns, one after another."""
-    seen = abs(sum(differences))
-    sums = [
-        abs(sum(s * d for s, d in zip(signs, differences, strict=True)))
-        for signs in itertools.product((1, -1), repeat=len(differences))
-    ]
-    return sum(total >= seen - 1e-9 for total in sums) / len(sums)
-
-
-@pytest.mark.parametrize("n", range(1, 11))
-def test_few_queries_give_the_exact_p(n):
-    rng = np.random.default_rng(n)
-    a, b = rng.random(n).round(1), rng.random(n).round(1)  # some differences are 0 or alike
-    assert paired_test(a, b).p == pytest.approx(enumerated(a - b), abs=1e-12)
-
-
-def test_random_flips_agree_with_scipy():
-    rng = np.random.default_rng(5)
-    a, b = rng.random(80), rng.random(80) * 0.9
-    theirs = stats.permutation_test(
-        (a - b,), np.mean, permutation_type="samples", n_resamples=20_000, rng=rng
-    )
-    ours = paired_test(a, b, resamples=20_000)
-    assert 0.02 < ours.p < 0.9 and ours.p == pytest.approx(theirs.pvalue, abs=0.02)
-    assert ours.p == paired_test(b, a, resamples=20_000).p == paired_test(a, b, resamples=20_000).p
-
-
-def test_p_is_uniform_when_both_are_alike():
-    rng = np.random.default_rng(6)
-    p = [paired_test(*rng.normal(size=(2, 40)), seed=n, resamples=500).p for n in range(300)]
-    assert stats.kstest(p, "uniform").pvalue > 0.01
-
-
-def test_the_blocks_of_the_test_hold_all_flips(monkeypatch):
-    rng = np.random.default_rng(8)
-    few, many = rng.normal(size=(2, 8)), rng.normal(0.1, 1, size=(2, 90))
-    exact, drawn = paired_test(*few).p, paired_test(*many).p
-    monkeypatch.setattr("embkit.evaluation.metrics._BLOCK", 700)
-    assert paired_test(*few).p == exact
-    assert paired_test(*many).p == pytest.approx(drawn, abs=0.03)
-
-
-def test_identical_and_clearly_different_inputs():
-    values = np.random.default_rng(7).random(500)
-    same = paired_test(values, values)
-    assert same == (0.0, 0.0, 0.0, 1.0, 0, 500, 0, 500)
-    better = paired_test(values + 0.1, values)
-    assert better.p == pytest.approx(1 / 10_001) and better.wins == better.queries == 500
-    assert [better.delta, better.ci_low, better.ci_high] == pytest.approx([0.1] * 3)
-
-
-def test_queries_are_matched_by_id():
-    a = pd.Series({"p": 0.9, "q": 0.1, "r": 0.5})
-    assert paired_test(a, a.iloc[::-1]).ties == 3
-    assert paired_test({"p": 1.0, "q": 0.0}, {"q": 0.0, "p": 0.5})[4:] == (1, 1, 0, 2)
-    for other in (a.rename({"r": "s"}), a.iloc[:2], pd.Series([0.1] * 3, index=["p", "p", "q"])):
-        with pytest.raises(EmbkitError, match="same queries"):
-            paired_test(a, other)
-    with pytest.raises(EmbkitError, match="3 values against 2"):
-        paired_test([1, 2, 3], [1, 2])
-
-
 # Scores
 
 
@@ -371,7 +265,7 @@ def test_means_and_intervals_by_split_and_subset():
     scores = make()
     assert scores.mean("known") == 0.5
     assert scores.mean("known", "map", "never_positive") == pytest.approx(0.4)
-    assert scores.ci("known") == bootstrap_ci([0.2, 0.4, 0.6, 0.8])
+    assert scores.ci("known") == mean_interval([0.2, 0.4, 0.6, 0.8])
     for given, said in [
         (("knwon",), "did you mean 'known'"),
         (("known", "ndcg@11"), "did you mean 'ndcg@10'"),
@@ -458,8 +352,9 @@ def test_a_report_has_every_field_for_every_split_and_subset(report):
         if row["approach"] == "base":
             assert paired == [None, None, None]
         else:
-            p = 0.5 if row["subset"] else 0.125  # 2 of 4 and 2 of 16 sign patterns
-            assert paired == [p, pytest.approx(0.1), pytest.approx([0.1, 0.1])]
+            few = 1 - 0.05 ** (1 / row["queries"])  # all differences are equal: the rule of three
+            assert paired[1:] == [pytest.approx(0.1), pytest.approx([0.1 - few, 0.1 + few])]
+            assert paired[0] == pytest.approx(2 * stats.norm.sf(0.1 / few * 1.959964))
 
 
 def test_a_saved_report_is_a_json_list_and_a_page_of_its_own(report, tmp_path):
@@ -475,10 +370,15 @@ def test_a_saved_report_is_a_json_list_and_a_page_of_its_own(report, tmp_path):
 
 
 def test_the_best_is_bold_and_marked(report):
-    assert report._repr_html_().count("<b>") == report._repr_html_().count("★</b>") == 3
-    assert report.to_text().count("★") == report.to_markdown().count("** ★") == 3
+    assert "★</b>" not in report._repr_html_(), "the test split marks nothing"
+    scores = [make(dev={"v": 0.6}), make("contrastive", recipe_hash="f00ba4", dev={"v": 0.5})]
+    chosen = compare(scores)
+    assert chosen._repr_html_().count("<b>") == chosen._repr_html_().count("★</b>") == 3
+    assert chosen.to_text().count("★") == chosen.to_markdown().count("** ★") == 3
+    assert "base ★" not in chosen.to_text() and "★ marks what dev chose" in chosen.table().caption
+    assert [row["dev"] for row in chosen.rows if row["approach"] == "base"] == [0.6] * 3
     assert "known / never_positive, 2 queries" in report.to_text()
-    assert "0.600 [" in str(report) and "+0.100 [+0.100, +0.100]" in str(report)
+    assert "0.600 [" in str(report) and "+0.100 [-0.427, +0.627]" in str(report)
     assert "★</b>" not in make()._repr_html_() and "Δ" not in make()._repr_html_()
 
 
@@ -507,7 +407,7 @@ def test_no_text_becomes_markup(tmp_path):
     assert "\x1b" not in report.to_text() and "\x1b" not in report.to_markdown()
     markdown = report.to_markdown().splitlines()
     assert len(markdown) == 2 + len(report.rows) and "<script>" not in report.to_markdown()
-    assert all(line.replace("\\|", "").count("|") == 13 for line in markdown)
+    assert all(line.replace("\\|", "").count("|") == 14 for line in markdown)
 
 
 def test_what_cannot_be_compared():

@@ -15,7 +15,7 @@ from datasets import load_from_disk
 import embkit.export.export
 from embkit.data import load_domain
 from embkit.errors import EmbkitError
-from embkit.evaluation.scores import compare
+from embkit.evaluation.comparison import compare
 from embkit.export.export import export_model, to_beir, to_datasets, to_parquet
 from embkit.recipes.recipe import Recipe
 from embkit.runs import Run

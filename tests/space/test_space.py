@@ -13,7 +13,8 @@ import pytest
 import embkit as ek
 from embkit import plots
 from embkit.errors import EmbkitError
-from embkit.evaluation.scores import METRICS, Scores
+from embkit.evaluation.metrics import METRICS
+from embkit.evaluation.scores import Scores
 from embkit.evaluation.truncation import DimensionScores
 from embkit.runs import Run
 from embkit.space import geometry, maps

@@ -1,0 +1,157 @@
+"""compare(), which makes a Report of several approaches; on which queries they differ."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..data.domain import right_documents
+from ..errors import EmbkitError, unknown
+from .intervals import holm
+from .report import Report
+from .scores import Scores
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..data import Domain
+
+WORTH = 0.02  # nDCG@10: a difference that would matter
+
+
+def compare(
+    scores: Sequence[Scores], baseline: str = "base", *, asked: Sequence[str] | None = None
+) -> Report:
+    """Put approaches side by side, each tested against the baseline on nDCG@10, query by query.
+
+    One row an approach, split and subset; the highest nDCG@10 of each first. ``p_vs_base`` is each
+    test's own p; ``p_holm`` the same, corrected for the comparisons that were asked for (Holm).
+    Intervals and tests are over clusters of queries (``intervals.clusters``) and over seeds.
+
+    Args:
+        scores: scores of one domain, the baseline's among them.
+        baseline: the approach (or label) to compare with. Where several scores bear that name,
+            each approach meets the one with its own base model, else the first.
+        asked: labels of the approaches whose comparison was planned: the family of tests that
+            p is corrected for; default: all that are given.
+
+    Raises:
+        EmbkitError: for no scores, the same scores twice, scores of different domains, a missing
+            baseline, or approaches that were not scored on the same queries.
+    """
+    scores = list(scores)
+    hint = "ek.compare([ek.evaluate('minilm', domain), ek.evaluate(run, domain)])"
+    if not scores:
+        raise EmbkitError("no scores to compare", expected="at least the baseline's", hint=hint)
+    first = scores[0]
+    for other in scores:
+        if (other.domain, other.domain_hash) != (first.domain, first.domain_hash):
+            raise EmbkitError(
+                f"{first.label!r} was scored on {first.domain!r} ({first.domain_hash[:8]}), "
+                f"{other.label!r} on {other.domain!r} ({other.domain_hash[:8]}): other queries "
+                "or documents, so the numbers cannot be compared",
+                expected="scores of one domain with one content hash, so of one profile",
+                hint="evaluate all of them on the same domain, then compare again",
+            )
+    names = Counter((s.label, s.base_model, s.recipe_hash, s.meta.get("seed")) for s in scores)
+    (name, *_), times = names.most_common(1)[0]
+    if times > 1:
+        raise EmbkitError(
+            f"the scores of {name!r} are given twice",
+            expected="each approach once; other labels for those that differ",
+            hint='give each its own meta["label"], or drop one',
+        )
+    bases = [s for s in scores if baseline in (s.approach, s.label)]
+    if not bases:
+        raise unknown("baseline", baseline, [s.label for s in scores])
+
+    # each approach against its baseline, row by row
+    rows = []
+    for one in scores:
+        base = next((b for b in bases if b.base_model == one.base_model), bases[0])
+        for row in one.rows():
+            if one is not base and row["queries"]:
+                place = (row["split"], "ndcg@10", row["subset"])
+                test = one.test(base, *place)
+                row |= {"p_vs_base": test.p, "delta_vs_base": test.delta}
+                row["delta_vs_base_ci"] = [test.ci_low, test.ci_high]
+                row |= {"wins": test.wins, "ties": test.ties, "losses": test.losses}
+                row["visible_vs_base"] = test.estimate.visible
+                row["needed_vs_base"] = test.estimate.needed(WORTH)
+            rows.append(row)
+    # the tests that were asked for are one family
+    labels = [one.label for one in scores]
+    if strange := [name for name in asked or () if name not in labels]:
+        raise unknown("approach", strange[0], labels)
+    family = labels if asked is None else asked
+    tested = [r for r in rows if r["p_vs_base"] is not None and r["label"] in family]
+    for row, p in zip(tested, holm([row["p_vs_base"] for row in tested]), strict=True):
+        row["p_holm"] = p
+    # the best of each split and subset first
+    splits = list(dict.fromkeys(row["split"] for row in rows))
+    subsets = [None, *dict.fromkeys(row["subset"] for row in rows if row["subset"])]
+    rows.sort(key=lambda row: -math.inf if row["ndcg@10"] is None else row["ndcg@10"], reverse=True)
+    rows.sort(key=lambda row: (splits.index(row["split"]), subsets.index(row["subset"])))
+    return Report(rows, baseline=baseline, tests=len(tested))
+
+
+def win_tie_loss(
+    scores: Sequence[Scores], against: Scores, split: str, metric: str = "ndcg@10"
+) -> pd.DataFrame:
+    """On how many queries each approach beats another one, equals it, and loses to it.
+
+    One row an approach: ``win``, ``tie``, ``loss`` (queries), ``mean win`` and ``mean loss`` (of
+    the metric, over the queries won and lost; NaN where there are none).
+    """
+    import pandas as pd
+
+    rows = {}
+    for one in scores:
+        change = against.change(one, split, metric)
+        won, lost = change[change > 0], change[change < 0]
+        rows[one.label] = {
+            "win": len(won),
+            "tie": len(change) - len(won) - len(lost),
+            "loss": len(lost),
+            "mean win": won.mean(),
+            "mean loss": lost.mean(),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(f"against {against.label}")
+
+
+def top_changed_queries(
+    before: Scores, after: Scores, domain: Domain, split: str, n: int = 5, metric: str = "ndcg@10"
+) -> pd.DataFrame:
+    """The queries that gained and lost most, with their texts and what would have been right.
+
+    One row a query, n of either side at most, the largest gain first: ``query``, ``right`` (its
+    right documents), the metric before and after, ``change``. Fails for scores of another domain.
+    """
+    import pandas as pd
+
+    for one in (before, after):
+        if one.domain_hash != domain.hash:
+            raise EmbkitError(
+                f"{one.label!r} was scored on {one.domain!r} ({one.domain_hash[:8]}), not on "
+                f"{domain.name!r} ({domain.hash[:8]})",
+                expected="scores of the domain that is given",
+                hint="ek.evaluate(run, domain)",
+            )
+    change = before.change(after, split, metric)
+    change = change[change != 0].sort_values(ascending=False, kind="stable")
+    few = min(n, -(-len(change) // 2))
+    kept = dict.fromkeys([*change.index[:few], *change.index[len(change) - few :]])
+    left, right = before.values(split, metric), after.values(split, metric)
+    rows = [
+        {
+            "query": domain.queries[q],
+            "right": "; ".join(domain.corpus[d] for d in right_documents(domain.qrels[split][q])),
+            before.label: left[q],
+            after.label: right[q],
+            "change": change[q],
+        }
+        for q in kept
+    ]
+    return pd.DataFrame(rows)
