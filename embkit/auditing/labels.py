@@ -10,6 +10,7 @@ from contextlib import suppress
 import numpy as np
 
 from ..errors import EmbkitError
+from ..evaluation.intervals import SPREAD, visible
 from ..search.index import BM25, exact_search
 from .base import NO_ANSWER, TEXTS, Draft, Finding, Sample, of, percent, quote, some_of
 
@@ -26,7 +27,8 @@ def sizes(m: Sample) -> Finding:
     counts = {split: len(judged) for split, judged in m.qrels.items()}
     right = [found for of_split in m.right.values() for found in of_split.values()]
     ever = len(set().union(*right))
-    widths = {split: _half_width(m, split) for split in m.tests if counts.get(split)}
+    known = {split: _known_to(m, split) for split in m.tests if counts.get(split)}
+    widths = {split: width for split, (width, _) in known.items()}
     missing = [s for s in ("train", "dev", *(m.tests or ("test",))) if not counts.get(s)]
     left_out = {cause: ids for cause, ids in m.left_out.items() if cause != NO_ANSWER}
     widest = max(widths, key=widths.__getitem__, default="")
@@ -41,6 +43,8 @@ def sizes(m: Sample) -> Finding:
     if widths:
         told = ", ".join(f"±{w:.3f} on {split}" for split, w in widths.items())
         draft.say(f"nDCG@10 would be known to {told}")
+        told = ", ".join(f"{seen:.3f} on {split}" for split, (_, seen) in known.items())
+        draft.say(f"a test would tell two recipes apart that differ by {told} (power 80%)")
     if left_out:
         draft.say(todo="mend or drop what was left out, and say so in the card")
     if NARROW < width < math.inf:
@@ -59,16 +63,21 @@ def sizes(m: Sample) -> Finding:
     draft.numbers |= {"documents": len(m.corpus), "ever right": ever}
     draft.numbers |= {f"{split} queries": n for split, n in counts.items()}
     draft.numbers |= {f"{split} half-width": w for split, w in widths.items()}
+    draft.numbers |= {f"{split} visible": seen for split, (_, seen) in known.items()}
     draft.numbers |= {cause: len(ids) for cause, ids in left_out.items()}
     return draft.finding(bad=width >= WIDE or not counts.get("train") or left_out)
 
 
-def _half_width(m: Sample, split: str) -> float:
-    """Half the 95% interval of mean nDCG@10: from scores where there are some, else 1.96 sd/√n."""
+def _known_to(m: Sample, split: str) -> tuple[float, float]:
+    """Half the 95% interval of mean nDCG@10, and the smallest difference that a test would see.
+
+    From scores where there are some, over their clusters; else of independent queries, at best.
+    """
     if m.scores is not None and split in m.scores.per_query:
-        low, high = m.scores.ci(split)
-        return (high - low) / 2
-    return 1.96 * PLAUSIBLE_SD / math.sqrt(len(m.qrels[split]))
+        found = m.scores.estimate(split)
+        return (found.high - found.low) / 2, found.planned()
+    root = math.sqrt(len(m.qrels[split]))
+    return 1.96 * PLAUSIBLE_SD / root, visible(SPREAD) / root
 
 
 def unanswerable(m: Sample) -> Finding | None:

@@ -16,6 +16,7 @@ from ..distributed import team
 from ..errors import EmbkitError, unknown
 from ..evaluation.comparison import compare
 from ..evaluation.ranking import leaderboard
+from ..evaluation.results import keep
 from ..evaluation.scores import Scores
 from ..evaluation.verdict import verdict
 from ..files import write_atomic
@@ -183,6 +184,7 @@ def sources(chosen: argparse.Namespace) -> int:
         help="of a preset's learning rate, for dev to choose among (0.5 1 2)",
     ),
     option("--epochs", type=int, help="passes over the pairs (as the presets say)"),
+    option("--keep", action="store_true", help="scores of each seed into data/NAME/results/, too"),
     more="Leaderboard and report are left in runs/approaches/PROFILE/.",
 )
 def approaches(chosen: argparse.Namespace) -> int:
@@ -193,6 +195,9 @@ def approaches(chosen: argparse.Namespace) -> int:
     given = {name: value for name, value in given.items() if value is not None}
     options = {"seeds": chosen.seeds, "baseline": chosen.against, **given}
     found = training.experiments.approaches(domain, names, **options)
+    for name, one in found.scores.items() if chosen.keep else ():
+        sweep = found.sweeps.get(name)
+        keep(one, domain, json.loads(sweep.best.to_json()) if sweep else None)
     general = {s.label: s.meta.get("general_ndcg@10") for s in found.scores.values()}
     told = "; ".join(f"{name} {value:.3f}" for name, value in general.items() if value)
     seeds = f"seeds {', '.join(map(str, chosen.seeds))}"

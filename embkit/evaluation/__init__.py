@@ -8,6 +8,7 @@ _NAMES = {
     "metrics": ["METRICS"],
     "ranking": ["evaluate", "leaderboard", "rank", "rank_changes", "score", "search_side_by_side"],
     "report": ["Report", "pareto_front"],
+    "results": ["keep", "results"],
     "scores": ["Scores", "over_seeds"],
     "truncation": ["DimensionScores", "UntrainedDimension", "evaluate_sizes"],
 }

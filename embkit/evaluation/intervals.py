@@ -78,7 +78,7 @@ class Estimate(NamedTuple):
     @property
     def visible(self) -> float:
         """The smallest true mean that a test like this sees in 80% of cases, at a level of 5%."""
-        return _reach(self.df) * self.error
+        return visible(self.error, self.df)
 
     def planned(self, spread: float = SPREAD) -> float:
         """The smallest difference between two recipes that a test over these queries would see.
@@ -86,14 +86,14 @@ class Estimate(NamedTuple):
         Where the two are not there yet, ``spread`` is the standard deviation of their differences
         over queries, and the design effect is that of the values at hand.
         """
-        return _reach(self.df) * spread * math.sqrt(self.effect / self.queries)
+        return visible(spread * math.sqrt(self.effect / self.queries), self.df)
 
     def needed(self, difference: float) -> int | None:
         """Queries that show a mean of ``difference`` in 80% of cases; None: it takes more seeds.
 
         More queries are taken to come in clusters like those that are there (the design effect).
         """
-        least = (difference / _reach(_MANY)) ** 2 - self.seed_error**2
+        least = (difference / visible(1)) ** 2 - self.seed_error**2
         if least <= 0:
             return None
         return max(FEWEST, math.ceil(self.queries * (self.error**2 - self.seed_error**2) / least))
@@ -188,6 +188,13 @@ def holm(values: Sequence[float]) -> list[float]:
     return p.tolist()
 
 
+def visible(error: float, df: float = _MANY) -> float:
+    """The true mean that a test sees in ``POWER`` of cases, by its standard error."""
+    from scipy.special import stdtrit
+
+    return error * float(sum(stdtrit(df, [1 - LEVEL / 2, POWER])))
+
+
 def queries_needed(sd: float, difference: float = 0.02, effect: float = 1.0) -> int:
     """Queries that a paired test needs to see a difference, at a level of 5% and a power of 80%.
 
@@ -195,7 +202,7 @@ def queries_needed(sd: float, difference: float = 0.02, effect: float = 1.0) -> 
     rounded up; sd is the standard deviation, over queries, of the paired differences, ``effect``
     the design effect of their clusters (`Estimate.effect`).
     """
-    return max(2, math.ceil(effect * (_reach(_MANY) * sd / difference) ** 2))
+    return max(2, math.ceil(effect * (visible(sd) / difference) ** 2))
 
 
 def _estimate(each: np.ndarray, tables: Sequence[np.ndarray], codes: np.ndarray) -> Estimate:
@@ -272,13 +279,6 @@ def _over_seeds(table: np.ndarray, codes: np.ndarray) -> float:
     seeds, queries = table.shape
     means = table.mean(axis=1, keepdims=True)  # (seeds, 1)
     return float(means.var(ddof=1)) / seeds
-
-
-def _reach(df: float) -> float:
-    """Standard errors that a true mean must be away from 0, to be seen in ``POWER`` of cases."""
-    from scipy.special import stdtrit
-
-    return float(sum(stdtrit(df, [1 - LEVEL / 2, POWER])))
 
 
 def _codes(values: Any, clusters: Sequence[Hashable] | None, queries: int) -> np.ndarray:

@@ -89,7 +89,9 @@ def score_ranking(ranking: Ranking, qrels: Qrels, metrics: Sequence[str] = METRI
             for column, cut in columns[measure]:
                 found = cut is None or value > 1 / (cut + 0.5)  # 1/rank, and rank ≤ cut
                 values[places[query], column] = value if found else 0.0
-    frame = pd.DataFrame(values, index=pd.Index(places, name="query_id"), columns=names)
+    frame = pd.DataFrame(
+        values, index=pd.Index(places, name="query_id", dtype=object), columns=names
+    )
     frame.attrs["unanswerable"] = len(judged) - len(answerable)
     return frame
 

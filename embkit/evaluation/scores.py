@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -99,16 +100,31 @@ class Scores:
             raise unknown("metric", metric, frame.columns)
         if subset is None:
             return frame[metric]
-        known = self.subsets.get(split, {})
-        if subset not in known:
-            raise unknown("subset", subset, known or ["none"])
-        return frame.loc[frame.index.isin(known[subset]), metric]
+        if subset not in self.subsets.get(split, {}):
+            raise unknown("subset", subset, self.subsets.get(split) or ["none"])
+        return frame[metric].iloc[self._places[split, subset]]
+
+    @cached_property
+    def _ids(self) -> dict[str, list[str]]:
+        return {split: frame.index.tolist() for split, frame in self.per_query.items()}
+
+    @cached_property
+    def _places(self) -> dict[tuple[str, str], np.ndarray]:
+        """Where the queries of each subset stand in their split."""
+        found = {}
+        for split, subsets in self.subsets.items():
+            for name, queries in subsets.items():
+                known = frozenset(queries)
+                found[split, name] = np.flatnonzero([q in known for q in self._ids[split]])
+        return found
 
     def change(
         self, after: Scores, split: str, metric: str = "ndcg@10", subset: str | None = None
     ) -> pd.Series:
         """What each query gains from here to ``after``, in this one's order; fails for others."""
         a, b = self.values(split, metric, subset), after.values(split, metric, subset)
+        if self._ids[split] == after._ids[split] and len(a) == len(b):
+            return b - a.to_numpy()  # in one order: nothing to look up
         if len(a) != len(b) or set(a.index) != set(b.index):
             raise EmbkitError(
                 f"{len(a)} queries of {self.label!r} and {len(b)} of {after.label!r} on {split!r}, "
@@ -122,10 +138,13 @@ class Scores:
         self, base: Scores, split: str, metric: str = "ndcg@10", subset: str | None = None
     ) -> PairedTest:
         """This approach against another on the same queries; fails for others."""
-        index = base.change(self, split, metric, subset).index
-        own = [one.values(split, metric).loc[index] for one in self.runs or (self,)]
-        other = base.by_seed(split, metric, subset)
-        return paired_test(np.stack(own), other, base.clusters(split).codes(index))
+        change = base.change(self, split, metric, subset)
+        own, other = self.by_seed(split, metric, subset), base.by_seed(split, metric, subset)
+        if self._ids[split] != base._ids[split]:  # into the order of the other
+            own = np.stack(
+                [s.values(split, metric).loc[change.index] for s in self.runs or (self,)]
+            )
+        return paired_test(own, other, base.clusters(split).codes(change.index))
 
     def mean(self, split: str, metric: str = "ndcg@10", subset: str | None = None) -> float:
         """The mean of a metric over queries; NaN where there are none."""
@@ -145,8 +164,10 @@ class Scores:
 
     def by_seed(self, split: str, metric: str = "ndcg@10", subset: str | None = None) -> np.ndarray:
         """The metric of each seed's run, shape (seeds, queries); one row where there is one run."""
-        index = self.values(split, metric, subset).index
-        return np.stack([r.values(split, metric).loc[index] for r in self.runs or (self,)])
+        own = self.values(split, metric, subset)
+        if not self.runs:
+            return own.to_numpy()[None]
+        return np.stack([run.values(split, metric).loc[own.index] for run in self.runs])
 
     def clusters(self, split: str) -> Clusters:
         """What the queries of a split hang together by."""
@@ -159,14 +180,16 @@ class Scores:
 
     def _row(self, split: str, subset: str | None) -> Row:
         frame, meta = self._frame(split), _plain(self.meta)
-        queries = len(self.values(split, frame.columns[0], subset))
+        places = self._places[split, subset] if subset else slice(None)
+        columns = dict(zip(frame.columns, frame.to_numpy()[places].T, strict=True))
+        queries = len(columns[frame.columns[0]])
         row: Row = {"approach": self.approach, "label": self.label, "domain": self.domain}
         row |= {"split": split, "subset": subset}
         row |= {"base_model": self.base_model, "recipe_hash": self.recipe_hash}
         row |= {"clusters": None, "over": None, "seeds": len(self.runs) or 1}
         for metric in dict.fromkeys([*METRICS, *frame.columns]):
-            scored = queries > 0 and metric in frame
-            row[metric] = self.mean(split, metric, subset) if scored else None
+            scored = queries > 0 and metric in columns
+            row[metric] = fmean(columns[metric].tolist()) if scored else None
             if metric == "ndcg@10":
                 found = self.estimate(split, metric, subset) if scored else None
                 row["ndcg@10_ci"] = [found.low, found.high] if found else None
@@ -228,7 +251,7 @@ class Scores:
         per_query = {}
         for split, kept in data["per_query"].items():
             queries = kept["queries"]
-            index = pd.Index(queries, name="query_id")
+            index = pd.Index(queries, name="query_id", dtype=object)
             frame = pd.DataFrame(kept["metrics"], index=index, dtype=np.float64)
             frame.attrs["unanswerable"] = kept["unanswerable"]
             if kept.get("over", ALONE) != ALONE:
@@ -260,7 +283,9 @@ def over_seeds(runs: Sequence[Scores]) -> Scores:
         per_query[split] = sum(s.per_query[split].loc[frame.index] for s in runs) / len(runs)
         per_query[split].attrs = frame.attrs
     dev = {q: fmean(s.dev[q] for s in runs) for q in first.dev if all(q in s.dev for s in runs)}
-    meta = first.meta | {"seeds": [s.meta.get("seed") for s in runs], "seed": None}
+    each = {name: [run.meta.get(name) for run in runs] for name in first.meta}
+    costs = {k: fmean(v) for k, v in each.items() if all(isinstance(x, float) for x in v)}
+    meta = first.meta | costs | {"seeds": each.get("seed"), "seed": None}
     return replace(first, per_query=per_query, dev=dev, meta=meta, runs=tuple(runs))
 
 

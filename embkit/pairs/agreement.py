@@ -24,6 +24,7 @@ class PairAgreement:
     Kappa (Cohen, A coefficient of agreement for nominal scales, 1960) is NaN where both gave one
     and the same grade throughout. Linearly weighted, 2 against 0 counts twice as much as 2 against
     1. ``interval`` is the 95% interval of ``kappa`` (queries resampled), NaN below two queries.
+    Where all pairs agree, its low end allows for the disagreement that so few would not show.
     """
 
     first: str
@@ -125,6 +126,9 @@ def _pair_agreement(first: str, second: str, both: dict[Pair, tuple[int, int]]) 
         low, high = np.nanpercentile(resampled, [2.5, 97.5]).tolist()
     same = float(np.trace(whole) / len(both))
     kappa, weighted = float(kappas(whole)), float(kappas(whole, LINEAR))
+    if same == 1 and low == high:  # no disagreement was drawn: the rule of three
+        chance = float((whole.sum(0) / len(both)) @ (whole.sum(1) / len(both)))
+        low = (0.05 ** (1 / len(rows)) - chance) / (1 - chance)
     return PairAgreement(first, second, len(both), len(rows), same, kappa, weighted, (low, high))
 
 

@@ -99,6 +99,8 @@ class Comparison(Shown):
             "where p < 0.01 (paired tests, p corrected for their number by Holm). "
             f"{self.pairs:,} pairs each; dev chose the learning rate."
         )
+        edges = [f"{arm} ({sweep.edge})" for arm, sweep in self.sweeps.items() if sweep.edge]
+        caption += f" At the edge of those tried: {', '.join(edges)}." if edges else ""
         return table(rows, caption=caption)
 
     def __repr__(self) -> str:

@@ -79,6 +79,21 @@ class GridResult(Trials):
         return tuple({self.field: v, DEV: r.dev_score, "seconds": r.seconds} for v, r in tried)
 
     @property
+    def edge(self) -> str | None:
+        """``lowest`` or ``highest`` where the best value is the last that was tried on its side."""
+        values = [getattr(run.recipe, self.field) for run in self.runs]
+        if len({*values}) < 2 or not all(type(value) in (int, float) for value in values):
+            return None
+        best = getattr(self.best, self.field)
+        return {min(values): "lowest", max(values): "highest"}.get(best)
+
+    @property
+    def caption(self) -> str:  # type: ignore[override]
+        """Says where the best lies at the edge: beyond it, a better one may lie."""
+        told = f"The best {self.field} is the {self.edge} that was tried: try further out."
+        return told if self.edge else ""
+
+    @property
     def best_run(self) -> Run:
         """The run with the best dev score."""
         return max(self.runs, key=lambda run: run.dev_score)

@@ -15,6 +15,7 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from embkit.auditing import audit, base, labels, leaks
 from embkit.auditing.base import Sample, percent, quote
@@ -85,6 +86,8 @@ def test_sizes_give_the_width_of_the_interval_from_the_number_of_queries_or_from
     known, novel = len(tiny_domain.qrels["known"]), len(tiny_domain.qrels["novel"])
     assert found.verdict == "problem" and found.numbers["documents"] == 40
     assert found.numbers["known half-width"] == pytest.approx(1.96 * 0.45 / math.sqrt(known))
+    assert found.numbers["known visible"] == pytest.approx(2.8016 * 0.2 / math.sqrt(known), 1e-4)
+    assert "a test would tell two recipes apart that differ by" in str(found)
     assert found.numbers["novel queries"] == novel == 6
     right = {d for of in tiny_domain.qrels.values() for j in of.values() for d in j if j[d] > 0}
     assert found.numbers["ever right"] == len(right)
@@ -92,7 +95,8 @@ def test_sizes_give_the_width_of_the_interval_from_the_number_of_queries_or_from
     frame = pd.DataFrame(dict.fromkeys(METRICS, values), index=[f"q{i}" for i in range(known)])
     scores = Scores("base", "tiny", "00", "m", None, {"known": frame})
     width = audit(tiny_domain, scores=scores)["sizes"].numbers["known half-width"]
-    assert width == pytest.approx(1.96 * values.std() / math.sqrt(known), rel=0.1)
+    low, high = stats.ttest_1samp(values, 0).confidence_interval()
+    assert width == pytest.approx((high - low) / 2)
 
 
 def test_sizes_count_what_a_domain_would_refuse():

@@ -41,7 +41,7 @@ def one(ranking, grades, *metrics):
 
 
 def make(approach="base", values=(0.2, 0.4, 0.6, 0.8), **changes):
-    queries = pd.Index([f"q{n}" for n in range(len(values))], name="query_id")
+    queries = pd.Index([f"q{n}" for n in range(len(values))], name="query_id", dtype=object)
     frame = pd.DataFrame({name: list(values) for name in METRICS}, index=queries, dtype=float)
     frame.attrs["unanswerable"] = 1
     given = {

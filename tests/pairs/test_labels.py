@@ -523,6 +523,21 @@ def test_the_interval_of_kappa_resamples_queries(tiny_domain, path):
     assert (low, high) == pytest.approx(np.percentile(resampled, [2.5, 97.5]), abs=0.03)
 
 
+def test_five_pairs_that_agree_prove_little(tiny_domain, path):
+    """No disagreement in five queries: up to 45% could disagree, by the rule of three."""
+    store, grades = LabelStore(tiny_domain, path), (2, 0, 2, 0, 2)
+    rows = [
+        json.dumps(GOOD | dict(query=q, document="eye0", grade=g, annotator=name, id=f"{q}{name}"))
+        for q, g in zip(tiny_domain.queries, grades, strict=False)
+        for name in ("ann", "bob")
+    ]
+    path.write_text("\n".join(rows) + "\n")
+    found = annotator_agreement(store).pairs[0]
+    chance = 0.6**2 + 0.4**2
+    assert found.kappa == found.interval[1] == 1
+    assert found.interval[0] == pytest.approx((0.05**0.2 - chance) / (1 - chance))
+
+
 def test_one_query_gives_no_interval_and_nobody_in_common_no_agreement(labels):
     labels.label("q00", "eye0", 2, annotator="ann")
     labels.label("q00", "eye1", 0, annotator="bob")
