@@ -139,7 +139,7 @@ def by(column, bins):
     rows = []
     groups = table.groupby(pd.cut(table[column], bins), observed=True)
     for name, part in groups["ndcg@10"]:
-        low, high = ek.bootstrap_ci(part.to_numpy())
+        low, high = ek.mean_interval(part)
         rows.append((str(name), len(part), part.mean(), low, high))
     return pd.DataFrame(rows, columns=[column, "queries", "nDCG@10", "low", "high"])
 
@@ -203,7 +203,8 @@ ids = list(domain.qrels[split]), list(domain.corpus)
 asked_ranking = ranking_from_arrays(*ids, places, scores)
 question = ek.evaluation.score(asked_ranking, domain, split)["ndcg@10"]
 cost = ek.paired_test(question, base.per_query[split]["ndcg@10"])
-pd.Series(cost._asdict(), name="question less query").to_frame().round(4)
+named = pd.Series(cost[:8], cost._fields[:8], name="question less query")
+named.to_frame().round(4)
 
 # %% [markdown]
 # ## Word search beside it
