@@ -125,7 +125,8 @@ ek.plots.histogram(pieces, "pieces a word")
 
 # %% [markdown]
 # Is fragmentation what makes queries fail? Split the test queries into those with few and
-# with many pieces a word, and compare.
+# with many pieces a word, and compare. `low` and `high` are the 95% interval of the mean;
+# where it is so wide that it leaves 0 to 1, the queries are too few to say anything.
 
 # %%
 table = base.per_query[split][["ndcg@10"]].copy()
