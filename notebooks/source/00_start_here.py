@@ -145,7 +145,9 @@ ek.plots.before_after(before, after, split)
 # ICD-10-CM has three test splits, all unseen in training. `known`: new phrases of categories
 # that training knew. `novel`: whole categories that it never met. `lay`: the words of a
 # patient, not of a coder. Other domains have other splits; a folder of your own has `test`.
-# Intervals are bootstrap intervals over queries; p comes from a paired test against `base`.
+# Queries of one category win and lose together, so intervals and p are over categories (where
+# there are none, over documents); p is that of a paired test against `base`. One seed was
+# trained: the test is of these weights, not of the recipe. Lesson 02 takes all this apart.
 
 # %%
 report = ek.compare([words, before, after], baseline="base")

@@ -125,7 +125,8 @@ ek.plots.histogram(pieces, "pieces a word")
 
 # %% [markdown]
 # Is fragmentation what makes queries fail? Split the test queries into those with few and
-# with many pieces a word, and compare.
+# with many pieces a word, and compare. `low` and `high` are the 95% interval of the mean;
+# where it is so wide that it leaves 0 to 1, the queries are too few to say anything.
 
 # %%
 table = base.per_query[split][["ndcg@10"]].copy()
@@ -139,7 +140,7 @@ def by(column, bins):
     rows = []
     groups = table.groupby(pd.cut(table[column], bins), observed=True)
     for name, part in groups["ndcg@10"]:
-        low, high = ek.bootstrap_ci(part.to_numpy())
+        low, high = ek.mean_interval(part)
         rows.append((str(name), len(part), part.mean(), low, high))
     return pd.DataFrame(rows, columns=[column, "queries", "nDCG@10", "low", "high"])
 
@@ -203,7 +204,8 @@ ids = list(domain.qrels[split]), list(domain.corpus)
 asked_ranking = ranking_from_arrays(*ids, places, scores)
 question = ek.evaluation.score(asked_ranking, domain, split)["ndcg@10"]
 cost = ek.paired_test(question, base.per_query[split]["ndcg@10"])
-pd.Series(cost._asdict(), name="question less query").to_frame().round(4)
+named = pd.Series(cost[:8], cost._fields[:8], name="question less query")
+named.to_frame().round(4)
 
 # %% [markdown]
 # ## Word search beside it

@@ -11,18 +11,19 @@
 #
 # Every claim of this course is a difference between two figures over the same queries. Here
 # you compute each metric by hand, see how far a figure may be off, test a difference, and
-# find out how many queries it takes before a comparison means anything.
+# find out how many queries it takes before a comparison means anything. Queries are not
+# alone, though: those of one category win and lose together, and that changes the answers.
 #
 # **You will do**
 # - read qrels and a ranking, and compute hit@1, MRR, recall, MAP and nDCG in numpy
-# - draw bootstrap intervals, and a paired test by hand
+# - draw an interval and a paired test by hand: over queries, then over clusters of them
 # - compare two systems on 25, 50, 100 queries, many times over
 # - plant a leak, and see it caught
 #
 # **You will learn**
 # - what each metric rewards
-# - why an interval and a paired test belong to every figure
-# - why 50 queries are not enough, and what each test split asks
+# - why an interval and a paired test belong to every figure, and over what they have to be
+# - why 50 queries are not enough, what one seed says, and what each test split asks
 #
 # **You need** notebook 00.
 #
@@ -126,16 +127,64 @@ assert np.abs(by_hand - library).to_numpy().max() < 1e-9
 # ## How far off may a figure be?
 #
 # Draw the queries again with replacement, many times: the spread of the means is how much
-# the figure owes to which queries happened to be asked.
+# the figure owes to which queries happened to be asked. That is the bootstrap.
 
 # %%
-values = library["ndcg@10"].to_numpy()
+values = base.values(split)
 rng = np.random.default_rng(0)
 draws = rng.choice(values, size=(2000, len(values))).mean(axis=1)
-np.quantile(draws, [0.025, 0.975]), ek.bootstrap_ci(values)
+np.quantile(draws, [0.025, 0.975])
+
+# %% [markdown]
+# This takes each query for a draw of its own. But another sample would bring other
+# categories, and queries about one category are alike: the model knows its words, or it
+# doesn't. So draw whole clusters: queries that share a group of right documents (on
+# ICD-10-CM a category); where a domain has no groups, queries that share a document.
+
 
 # %%
-ek.plots.histogram({"mean of a resample": draws}, "nDCG@10")
+def resampled(values, codes, rounds=2000):
+    """Means of as many clusters as there are, drawn with replacement."""
+    cluster = pd.Series(values.to_numpy()).groupby(np.asarray(codes))
+    sums, sizes = cluster.sum().to_numpy(), cluster.size().to_numpy()
+    drawn = rng.integers(len(sums), size=(rounds, len(sums)))
+    return sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+
+
+# %%
+intervals, means = {}, {}
+for name in domain.test_splits:
+    each, together = base.values(name), ek.evaluation.clusters(domain, name)
+    codes = together.codes(each.index)
+    means[name] = resampled(each, each.index), resampled(each, codes)
+    (a, b), (c, d) = (np.quantile(m, [0.025, 0.975]) for m in means[name])
+    intervals[name] = {
+        "queries": len(each), "clusters": len(set(codes)), "over": together.over,
+        "over queries": f"{a:.3f} to {b:.3f}", "over clusters": f"{c:.3f} to {d:.3f}",
+        "times as wide": (d - c) / (b - a),
+        "ek.mean_interval": "{:.3f} to {:.3f}".format(*ek.mean_interval(each)),
+    }
+pd.DataFrame(intervals).T
+
+# %%
+widest = max(intervals, key=lambda name: intervals[name]["times as wide"])
+shown = dict(zip(("queries drawn", "clusters drawn"), means[widest], strict=True))
+ek.plots.histogram(shown, f"mean nDCG@10 on {widest}")
+
+# %% [markdown]
+# `ek.mean_interval` needs no draws: it computes the spread over clusters, and takes
+# Student's $t$, which is wider where clusters are few. Scores carry their clusters with
+# them, so `base.values(split)` is enough. The variance over clusters, as a multiple of that
+# over queries, is the **design effect** $D$: these queries say as much as a $D$-th of their
+# number would, if each came from a cluster of its own.
+
+# %%
+pd.DataFrame({
+    name: {"queries": found.queries, "D": found.effect,
+           "worth": found.queries / found.effect}
+    for name in domain.test_splits
+    for found in [ek.evaluation.estimate(base.values(name))]
+}).T.round(1)
 
 # %% [markdown]
 # ## Is a difference real?
@@ -143,17 +192,46 @@ ek.plots.histogram({"mean of a resample": draws}, "nDCG@10")
 # Two intervals that overlap prove nothing either way: both systems answered the same
 # queries, and what counts is the difference query by query. If the systems were equal, each
 # difference could as well have had the other sign. Flip signs at random, and see how often
-# chance alone does as much as was seen.
+# chance alone does as much as was seen. What hangs together flips together.
+
 
 # %%
-other = words.per_query[split].loc[by_hand.index, "ndcg@10"].to_numpy()
-difference = values - other
-flips = rng.choice([-1, 1], size=(10_000, len(difference)))
-chance = np.abs((flips * difference).mean(axis=1))
-p = (1 + (chance >= abs(difference.mean()) - 1e-12).sum()) / (1 + len(chance))
-p, ek.paired_test(values, other)
+def flipped(difference, codes, rounds=10_000):
+    """The p value of the mean, by flipping the sign of whole clusters."""
+    sums = pd.Series(difference.to_numpy()).groupby(np.asarray(codes)).sum().to_numpy()
+    chance = np.abs(rng.choice([-1, 1], size=(rounds, len(sums))) @ sums)
+    return (1 + (chance >= abs(sums.sum()) - 1e-9).sum()) / (1 + rounds)
+
+
+# %%
+tests = {}
+for name in domain.test_splits:
+    change = words.change(base, name)  # base less BM25, query by query
+    codes = ek.evaluation.clusters(domain, name).codes(change.index)
+    test = ek.paired_test(base.values(name), words.values(name))
+    tests[name] = {
+        "base less BM25": test.delta, "from": test.ci_low, "to": test.ci_high,
+        "p, queries flipped": flipped(change, change.index),
+        "p, clusters flipped": flipped(change, codes), "p, ek.paired_test": test.p,
+    }
+pd.DataFrame(tests).T.map("{:.2g}".format)
 
 # %% [markdown]
+# The kit's $p$ and interval are two sides of one estimate: $p < 0.05$ where, and only where,
+# the 95% interval excludes 0. Flips cannot say less than 1 in 10,001, Student's $t$ can.
+#
+# ## What one seed says
+#
+# A training draws, too: the order of the pairs, the weights of a new layer. Contrastive
+# training with seeds 42, 43 and 44 has 0.590, 0.551 and 0.560 nDCG@10 on `novel`, and a test
+# over queries calls two of these runs different: −0.039, p = 0.0001. They are different, as
+# *weights*. As a recipe they are the same. With one seed, interval and test are of the
+# weights at hand; a claim about a method needs several seeds. Give `ek.paired_test` an array
+# (seeds, queries), or let `ek.leaderboard` make one row of them: the spread over seeds is
+# then added to that over clusters. `data/results.md` has the methods with three seeds each.
+#
+# ## Who wins where
+#
 # A mean hides on which queries it rests. Here they are: those that BM25 lost to the embedding model,
 # those that it won, and why. Choose an outcome, type a word, pick a query.
 
@@ -165,10 +243,14 @@ ek.widgets.FailureBrowser("bm25", "minilm", domain, split=split, names=names)
 # ## Why 50 queries are not enough
 #
 # Suppose that only a part of the test queries had been there. How often would the worse
-# system have come out ahead?
+# system have come out ahead? (Each query is drawn by itself here; of whole clusters it takes
+# more.)
 
 
 # %%
+difference = words.change(base, split).to_numpy()
+
+
 def wrong_winner(n, rounds=2000):
     drawn = rng.choice(difference, size=(rounds, n)).mean(axis=1)
     return (np.sign(drawn) != np.sign(difference.mean())).mean()
@@ -180,22 +262,45 @@ ek.plots.lines(sizes, {"base or BM25": wrong}, "queries", "wrong winner", logx=T
 
 # %% [markdown]
 # That was a comparison of two very different systems. Two recipes differ by less. The number
-# of queries needed grows with the square of the noise and shrinks with the square of the
-# difference: for a two-sided test at 5% that finds a true difference four times out of five,
-# about $(2.8\,\sigma/\delta)^2$, with $\sigma$ the spread of the differences a query.
+# of queries needed grows with the square of the noise and with the design effect, and
+# shrinks with the square of the difference. For a two-sided test at 5% that finds a true
+# difference four times out of five, it is about $D\,(2.8\,\sigma/\delta)^2$, with $\sigma$
+# the spread of the differences a query. (If more queries come in clusters like these; where
+# each comes from a new cluster, $D$ is 1.)
 
 # %%
-sigma = difference.std()
+found = ek.paired_test(base.values(split), words.values(split)).estimate
+sigma, effect = difference.std(), found.effect
 
 
-def queries_needed(delta):
-    return int(np.ceil((2.8 * sigma / delta) ** 2))
+def needed(delta, effect=1.0):
+    return int(np.ceil(effect * (2.8 * sigma / delta) ** 2))
 
 
 deltas = [0.2, 0.1, 0.05, 0.02, 0.01]
-pd.DataFrame({"queries needed": [queries_needed(d) for d in deltas]}, deltas)
+alone, together = ([needed(d, e) for d in deltas] for e in (1.0, effect))
+pd.DataFrame({"each alone": alone, "in clusters": together}, deltas)
 
 # %% [markdown]
+# So plan before you train. Differences between neighbouring recipes spread by about 0.20
+# over queries. What is the smallest one that each test split could be expected to show, and
+# how many queries would a difference of 0.02 take?
+
+# %%
+plan = {}
+for name in domain.test_splits:
+    found = ek.paired_test(base.values(name), words.values(name)).estimate
+    n = ek.evaluation.queries_needed(0.20, 0.02, found.effect)
+    plan[name] = {
+        "queries": found.queries, "clusters": found.clusters, "D": found.effect,
+        "seen from": found.planned(0.20), "queries for 0.02": n,
+    }
+pd.DataFrame(plan).T.round(3)
+
+# %% [markdown]
+# What is smaller than "seen from" may be there, and this test will seldom show it. The kit's
+# counts of queries are for two systems; seeds come on top.
+#
 # ## What a test split asks
 #
 # On ICD-10-CM, `known` asks new phrases about categories that training met; `novel` asks
@@ -250,14 +355,20 @@ for text in (f"  {domain.queries[query]} ", "the same in words of your own"):
 # %%
 from IPython.display import Markdown
 
-low, high = ek.bootstrap_ci(values)
+low, high = ek.mean_interval(values)
+wide, worst = intervals[widest]["times as wide"], plan[widest]
+p = tests[split]["p, ek.paired_test"]
+
+# %%
 Markdown(
     f"- six metrics by hand, equal to the library's on {len(by_hand):,} queries\n"
     f"- nDCG@10 of the general model is {values.mean():.3f}, and another sample of as "
-    f"many queries could have given {low:.3f} or {high:.3f}\n"
+    f"many clusters of queries could have given {low:.3f} or {high:.3f}\n"
+    f"- on `{widest}`, an interval over clusters is {wide:.1f} times as wide as one "
+    f"over queries; a difference is seen from {worst['seen from']:.3f} on\n"
     f"- base less BM25 is {difference.mean():+.3f}, p = {p:.2g}; with 25 queries, the "
     f"wrong one wins {wrong[1]:.0%} of the time, with 100 {wrong[3]:.1%}\n"
-    f"- to see a difference of 0.02 takes about {queries_needed(0.02):,} queries of "
+    f"- to see a difference of 0.02 takes about {needed(0.02, effect):,} queries of "
     "this kind"
 )
 
@@ -291,19 +402,20 @@ ek.exercises.check(
 )
 
 # %% [markdown]
-# **3.** With the formula above, what is the smallest difference that the last test split,
-# `domain.test_splits[-1]`, can be expected to show (four times out of five)?
+# **3.** Turn the formula round: with `sigma` and `effect` from above, what is the smallest
+# difference that as many queries as the last test split has, `domain.test_splits[-1]`, can be
+# expected to show (four times out of five)?
 
 # %% tags=["solution"]
 last = domain.test_splits[-1]
-answer_3 = 2.8 * sigma / np.sqrt(len(domain.qrels[last]))
+answer_3 = 2.8 * sigma * np.sqrt(effect / len(domain.qrels[last]))
 answer_3
 
 # %%
 asked = len(domain.qrels[domain.test_splits[-1]])
 ek.exercises.check(
-    "3", answer_3, lambda a: abs(a - 2.8 * sigma / np.sqrt(asked)) < 1e-6,
-    hint="solve n = (2.8 σ/δ)² for δ",
+    "3", answer_3, lambda a: abs(a - 2.8 * sigma * np.sqrt(effect / asked)) < 1e-6,
+    hint="solve n = D (2.8 σ/δ)² for δ",
     right="a smaller gain than that may be there, but this test will seldom show it",
 )
 
@@ -314,6 +426,10 @@ ek.exercises.check(
 #   <https://doi.org/10.1145/582415.582418>
 # - Smucker, Allan and Carterette 2007, *A comparison of statistical significance tests for
 #   information retrieval evaluation*, <https://doi.org/10.1145/1321440.1321528>
+# - Urbano, Lima and Hanjalic 2019, *Statistical significance testing in information
+#   retrieval*, on which test to take, <https://doi.org/10.1145/3331184.3331259>
+# - Cameron and Miller 2015, *A practitioner's guide to cluster-robust inference*,
+#   <https://doi.org/10.3368/jhr.50.2.317>
 # - MacAvaney, Macdonald and Ounis 2022, *Streamlining Evaluation with ir-measures*,
 #   <https://arxiv.org/abs/2111.13466>
 # - next: `04_contrastive`

@@ -336,23 +336,26 @@ ek.widgets.FailureBrowser(taught_run, small_run, domain, names=names)
 # %% [markdown]
 # ## How much of the lead?
 #
-# The share of the teacher's lead that the student took, with an interval over resampled queries. A
-# lead near zero makes a share of it mean little, so the lead comes first.
+# The share of the teacher's lead that the student took. Its interval comes from clusters of queries
+# drawn anew (lesson 02). A lead near zero makes a share of it mean little, so the lead comes first.
 
 # %%
 rng = np.random.default_rng(0)
 
 
 def lead_and_share(name):
-    base, best, now = (s.values(name).to_numpy() for s in (alone, leader, taught))
-    drawn = rng.integers(len(base), size=(2000, len(base)))
-    lead, gain = (best - base)[drawn].mean(1), (now - base)[drawn].mean(1)
+    gains = pd.DataFrame({s.label: alone.change(s, name) for s in (leader, taught)})
+    codes = np.asarray(alone.clusters(name).codes(gains.index))
+    sums = gains.groupby(codes).sum().to_numpy()  # (clusters, 2)
+    drawn = rng.integers(len(sums), size=(2000, len(sums)))
+    lead, gain = sums[drawn].sum(axis=1).T
     low, high = np.quantile(gain / np.where(lead == 0, np.nan, lead), [0.025, 0.975])
-    lead, gain = (best - base).mean(), (now - base).mean()
+    lead, gain = gains.mean()
     return {"lead": lead, "taken": gain, "share": gain / lead if lead else np.nan,
             "from": low, "to": high}
 
 
+# %%
 shares = pd.DataFrame({name: lead_and_share(name) for name in domain.test_splits}).T
 shares.round(3)
 

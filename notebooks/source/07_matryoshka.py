@@ -152,7 +152,8 @@ pd.DataFrame({
 # ## What it costs the whole vectors
 #
 # The small sizes pull on the same weights as the whole one. At each size, the paired difference
-# between training for every size and training for the whole; above 0, every size is better.
+# between training for every size and training for the whole, with its interval over clusters of
+# queries; above 0, every size is better.
 
 # %%
 def paired(name, other, size, of):
@@ -169,7 +170,8 @@ differences = pd.DataFrame(
 differences.round(3)
 
 # %% [markdown]
-# An interval that holds 0 is no difference that these queries can show.
+# An interval that holds 0 is no difference that these queries can show. One that doesn't is one of
+# these two models: each was trained with one seed.
 
 # %% [markdown]
 # ## A size that nobody trained for

@@ -212,11 +212,12 @@ histograms = {
 ek.plots.histogram(histograms, "similarity of a query to the document")
 
 # %% [markdown]
-# The same by query: the right document's lead, after less before, tested over the queries.
+# The same by query: the right document's lead, after less before, tested over clusters of queries.
 
 # %%
 leads = [similar["right"][side] - similar["wrong"][side] for side in (0, 1)]
-lead = ek.paired_test(leads[1], leads[0])
+together = ek.evaluation.clusters(domain, split).codes(list(domain.split(split)))
+lead = ek.paired_test(leads[1], leads[0], together)
 said = {"after less before": lead.delta, "from": lead.ci_low, "to": lead.ci_high}
 pd.Series(said | {"p": lead.p}).round(3)
 
@@ -262,14 +263,16 @@ round(told_by_map, 2)
 
 # %% [markdown]
 # Training saw some documents as right answers and others never. Did it move those that it saw
-# further? And how much of its fifteen neighbours does a document keep?
+# further? And how much of its fifteen neighbours does a document keep? (The intervals are over groups
+# of documents, which move together.)
 
 # %%
 seen = np.array([document in domain.trained_documents for document in domain.corpus])
+group = np.array([domain.groups.get(document, document) for document in domain.corpus])
 
 
 def described(mask):
-    low, high = ek.bootstrap_ci(space.drift[mask])
+    low, high = ek.mean_interval(space.drift[mask], group[mask])
     return {
         "documents": mask.sum(), "drift": space.drift[mask].mean(),
         "from": low, "to": high, "neighbours kept": space.overlap[mask].mean(),

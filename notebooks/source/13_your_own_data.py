@@ -277,30 +277,41 @@ where.round(3)
 # before, query by query. To see a true difference of δ in 80 of 100 cases, at the usual level of
 # 5%, it needs
 #
-# $$n = \left((z_{0.975} + z_{0.8})\,\frac{s}{\delta}\right)^2$$
+# $$n = D \left((z_{0.975} + z_{0.8})\,\frac{s}{\delta}\right)^2$$
 #
-# queries, where $s$ is the standard deviation of the differences. By hand, and the library's:
+# queries, where $s$ is the standard deviation of the differences, and $D$ the design effect: by so
+# much the queries that share a group or a document widen the variance (lesson 02). By hand, and the
+# library's:
 
 # %%
 import math
 
 from scipy.stats import norm
 
-from embkit.evaluation.verdict import queries_needed, verdict
-
-spread = (after - base).std(ddof=1)
+measured = ek.paired_test(after, base).estimate
+spread, D = (after - base).std(ddof=1), measured.effect
 z = norm.ppf(0.975) + norm.ppf(0.8)
-by_hand = math.ceil((z * spread / 0.02) ** 2)
-by_hand, queries_needed(spread, 0.02)
+by_hand = math.ceil(D * (z * spread / 0.02) ** 2)
+by_hand, ek.evaluation.queries_needed(spread, 0.02, D)
 
 # %% [markdown]
 # The other way round: with the test queries there are, the smallest difference that would be seen.
+# The library's takes Student's t: where clusters are few, their spread is not known so well.
 
 # %%
-seen = z * spread / math.sqrt(len(base))
-f"{len(base)} queries: differences of {seen:.3f} and more; {by_hand:,} for 0.02"
+seen = z * spread * math.sqrt(D / len(base))
+(
+    f"{len(base)} queries in {measured.clusters} clusters: differences of {seen:.3f} "
+    f"and more (the library's: {measured.visible:.3f}); {by_hand:,} for 0.02"
+)
+
+# %% [markdown]
+# The verdict lets dev choose one approach, and the test then tests that one alone: of many, the best
+# on the test would be partly luck.
 
 # %%
+from embkit.evaluation.verdict import verdict
+
 verdict(scores)
 
 # %% [markdown]
