@@ -34,8 +34,8 @@ def compare(
         scores: scores of one domain, the baseline's among them.
         baseline: the approach (or label) to compare with. Where several scores bear that name,
             each approach meets the one with its own base model, else the first.
-        asked: labels of the approaches whose comparison was planned: the family of tests that
-            p is corrected for; default: all that are given.
+        asked: names (or labels) of the approaches whose comparison was planned: the family of
+            tests that p is corrected for; default: all that are given.
 
     Raises:
         EmbkitError: for no scores, the same scores twice, scores of different domains, a missing
@@ -76,17 +76,19 @@ def compare(
                 place = (row["split"], "ndcg@10", row["subset"])
                 test = one.test(base, *place)
                 row |= {"p_vs_base": test.p, "delta_vs_base": test.delta}
-                row["delta_vs_base_ci"] = [test.ci_low, test.ci_high]
+                row["delta_vs_base_ci"] = [max(-1.0, test.ci_low), min(1.0, test.ci_high)]
                 row |= {"wins": test.wins, "ties": test.ties, "losses": test.losses}
                 row["visible_vs_base"] = test.estimate.visible
                 row["needed_vs_base"] = test.estimate.needed(WORTH)
             rows.append(row)
     # the tests that were asked for are one family
     labels = [one.label for one in scores]
-    if strange := [name for name in asked or () if name not in labels]:
-        raise unknown("approach", strange[0], labels)
-    family = labels if asked is None else asked
-    tested = [r for r in rows if r["p_vs_base"] is not None and r["label"] in family]
+    named = {name for one in scores for name in (one.label, one.approach)}
+    if strange := [name for name in asked or () if name not in named]:
+        raise unknown("approach", strange[0], named)
+    family = named if asked is None else {*asked}
+    tested = [r for r in rows if r["p_vs_base"] is not None]
+    tested = [row for row in tested if {row["label"], row["approach"]} & family]
     for row, p in zip(tested, holm([row["p_vs_base"] for row in tested]), strict=True):
         row["p_holm"] = p
     # the best of each split and subset first

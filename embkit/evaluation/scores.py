@@ -154,8 +154,9 @@ class Scores:
     def ci(
         self, split: str, metric: str = "ndcg@10", subset: str | None = None
     ) -> tuple[float, float]:
-        """The 95% interval of `mean`."""
-        return self.estimate(split, metric, subset)[1:3]
+        """The 95% interval of `mean`, which lies between 0 and 1."""
+        low, high = self.estimate(split, metric, subset)[1:3]
+        return max(0.0, low), min(1.0, high)
 
     def estimate(self, split: str, metric: str = "ndcg@10", subset: str | None = None) -> Estimate:
         """The mean and its interval, over clusters of queries and over seeds."""
@@ -192,7 +193,7 @@ class Scores:
             row[metric] = fmean(columns[metric].tolist()) if scored else None
             if metric == "ndcg@10":
                 found = self.estimate(split, metric, subset) if scored else None
-                row["ndcg@10_ci"] = [found.low, found.high] if found else None
+                row["ndcg@10_ci"] = [max(0.0, found.low), min(1.0, found.high)] if found else None
                 if found:
                     row |= {"clusters": found.clusters, "over": self.clusters(split).over}
         row |= {"direction": (meta.get("directions") or {}).get(split), "queries": queries}

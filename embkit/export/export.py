@@ -202,8 +202,7 @@ def _evaluated(run: Run, report: Report) -> str:
     record, recipe = run.record, run.recipe
     return f"""## Evaluation on {record["domain"]}
 
-Content hash {record["domain_hash"]}. nDCG@10 with 95% bootstrap intervals over queries; p from
-paired sign-flip tests, and corrected for their number (Holm). The learning rate and everything
+Content hash {record["domain_hash"]}. {report.table().caption} The learning rate and everything
 else was chosen on dev.
 
 {report.to_markdown()}

@@ -43,7 +43,7 @@ class FalseNegatives:
 
     sample: tuple[Suspect, ...]  # the negatives looked at, most suspect first
     suspected: float  # share of the sample that is suspect
-    suspected_ci: tuple[float, float]  # its 95% bootstrap interval
+    suspected_ci: tuple[float, float]  # its 95% interval
     false_alarms: float | None  # suspected share of what people marked; None where nobody did
     marked: int  # how many people marked
     confirmed: float  # share of all mined negatives that people marked as wrong for that query
