@@ -82,7 +82,6 @@ def compare(
                 row["needed_vs_base"] = test.estimate.needed(WORTH)
             rows.append(row)
     # the tests that were asked for are one family
-    labels = [one.label for one in scores]
     named = {name for one in scores for name in (one.label, one.approach)}
     if strange := [name for name in asked or () if name not in named]:
         raise unknown("approach", strange[0], named)
