@@ -4,6 +4,7 @@ import json
 import random
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from statistics import fmean
 
 import pytest
@@ -13,6 +14,7 @@ import embkit as ek
 from embkit.data import load_domain, splits
 from embkit.data.splits import SHARES, divide
 from embkit.errors import EmbkitError
+from embkit.runs import Trained
 
 N, SEEDS = 300, 20  # documents of a domain, domains of a kind
 MANY = 6  # queries: a document that many ask for
@@ -204,3 +206,5 @@ def test_dev_is_called_a_sample_where_training_searches_a_part(tiny_domain):
     assert wide.dev_name == "dev sample" and len(wide.dev_corpus()) == 2000 < len(wide.corpus)
     own = replace(wide, searched={"dev": tuple(tiny_domain.corpus)})
     assert own.dev_name == "dev"
+    older = Trained(Path("a-run"), {"dev_score": 0.5})  # did not say what it had searched
+    assert older.dev_name == "dev sample"
