@@ -10,23 +10,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .data import Domain
+from .data.domain import DEV_SAMPLE, Domain, store
 from .display import Shown, Table, facts
 from .errors import EmbkitError
 from .files import write_atomic
 from .recipes.recipe import Recipe
-from .session import paths
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 RECORD = "run.json"  # written last: a folder without it is not finished
 HEAD_RECORD = "head.json"  # the same of a small head, which ``training.heads`` writes
-
-
-def store(domain: Domain) -> Path:
-    """The folder with everything made on a domain; another content hash is another folder."""
-    return paths().runs / "store" / f"{domain.name}-{domain.profile}-{domain.hash[:8]}"
 
 
 def key_of(path: Path, domain: str) -> str:
@@ -52,8 +46,14 @@ class Trained(Shown):
 
     @property
     def dev_score(self) -> float:
-        """nDCG@10 on dev, searched in the dev corpus, at the end."""
+        """nDCG@10 of dev's queries at the end, searched in ``Domain.dev_corpus``: 2,000 documents
+        at most. Where the corpus has more, it is the dev sample's figure, and not that of dev."""
         return self.record["dev_score"]
+
+    @property
+    def dev_name(self) -> str:
+        """What ``dev_score`` is called: ``dev`` where the whole corpus was searched."""
+        return self.record.get("dev_name", DEV_SAMPLE)
 
     @property
     def seconds(self) -> float:
@@ -120,7 +120,8 @@ class Run(Trained):
         shutil.rmtree(self.path)
 
     def __repr__(self) -> str:
-        return f"Run({self.path.name!r}, {self.recipe.label}, dev nDCG@10 {self.dev_score:.3f})"
+        score = f"{self.dev_name} nDCG@10 {self.dev_score:.3f}"
+        return f"Run({self.path.name!r}, {self.recipe.label}, {score})"
 
     def table(self) -> Table:
         record = self.record
@@ -133,7 +134,7 @@ class Run(Trained):
             "seconds": f"{self.seconds:.0f}",
             "pairs a second": f"{record['pairs_per_second']:.0f}",
             "peak memory": f"{record['peak_memory_mb']:,.0f} MB",
-            "nDCG@10 on dev": f"{self.dev_score:.3f}",
+            f"nDCG@10 on {self.dev_name}": f"{self.dev_score:.3f}",
             "folder": self.path.name,
         }
         return facts(rows)

@@ -89,6 +89,12 @@ def paths() -> Paths:
     return Paths(root, runs, cache, root / "notebooks", PACKED if packed else root / "data")
 
 
+def shown(path: Path) -> str:
+    """A path as it is shown: from the project's folder, where it lies in there."""
+    root = paths().root
+    return str(path.relative_to(root) if path.is_relative_to(root) else path)
+
+
 def device() -> str:
     """``cuda``, ``mps`` or ``cpu``: the best this machine has. ``EMBKIT_DEVICE`` overrules."""
     import torch

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import itertools
 import json
 import random
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..display import Table, facts
 from ..errors import EmbkitError, unknown
+from ..session import paths, shown
 from .images import data_url, is_picture
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 SHOWN = 300  # characters of a text in a table
+DEV_SAMPLE = "dev sample"  # dev's queries, searched in a part of the corpus
+SAMPLED = 2000  # documents of that part, at most
 Qrels = Mapping[str, Mapping[str, int]]  # query id -> document id -> grade, > 0 is relevant
 
 
@@ -136,16 +142,23 @@ class Domain:
             for split, part in parts.items()
         }
 
-    def dev_corpus(self, limit: int = 2000) -> tuple[str, ...]:
+    def dev_corpus(self, limit: int = SAMPLED) -> tuple[str, ...]:
         """Document ids to search while training: every right one of ``dev``, then a fixed sample.
 
-        To choose an epoch, a smaller corpus is enough. Test splits always search the whole.
+        To choose an epoch, a smaller corpus is enough: its figure is the dev sample's, and higher
+        than that of ``dev``, which searches the whole corpus, as test splits always do.
         """
         if "dev" in self.searched:
             return tuple(self.searched["dev"])
         right = {document for _, document in self.right("dev")}
         rest = shuffled(set(self.corpus) - right)
         return tuple(sorted(right) + rest[: max(0, limit - len(right))])
+
+    @property
+    def dev_name(self) -> str:
+        """What training's figure is called: ``dev``, or ``dev sample`` where it is of a part."""
+        whole = "dev" in self.searched or len(self.corpus) <= SAMPLED
+        return "dev" if whole else DEV_SAMPLE
 
     def counts(self) -> dict[str, int]:
         """How many documents, queries a split, and training pairs."""
@@ -172,6 +185,24 @@ class Domain:
     def __repr__(self) -> str:
         counts = ", ".join(f"{n:,} {what}" for what, n in self.counts().items())
         return f"Domain({self.name!r}, {self.profile}, {counts}, hash={self.hash})"
+
+
+def store(domain: Domain) -> Path:
+    """The folder with everything made on a domain; another content hash is another folder."""
+    return paths().runs / "store" / f"{domain.name}-{domain.profile}-{domain.hash[:8]}"
+
+
+def earlier_results(domain: Domain) -> str:
+    """A sentence on the results that the store keeps of this name and other content, if any."""
+    own = store(domain)
+    alike = own.name.removesuffix(domain.hash[:8])
+    found = own.parent.glob(f"{glob.escape(alike)}{'?' * 8}/*/scores.json")
+    folders = Counter(path.parents[1].name for path in found if path.parents[1] != own)
+    if not (results := folders.total()):
+        return ""
+    where = shown(own.with_name(min(folders) if len(folders) == 1 else f"{alike}*"))
+    one = f"{results:,} result of" if results == 1 else f"{results:,} results of"
+    return f"{one} an earlier cut or other texts: kept under {where}, and not compared"
 
 
 def shuffled(ids: Iterable[str]) -> list[str]:

@@ -1,7 +1,8 @@
 """Train, dev and test for data that comes without them: cut by document, never by row.
 
-All queries of one document stay together, and so do all documents of one query: what is cut are
-the connected parts of the graph of queries and right documents, in the order of a seeded hash.
+All queries of one document stay together, and so do all documents of one query, and of one group
+where there are groups: what is cut are the connected parts of the graph of queries and right
+documents. A split gets its share of the large parts and of the small ones, by seeded hashes.
 Where documents have kinds (categories, modules), ``split_by_kind`` holds whole kinds out as well.
 """
 
@@ -26,12 +27,16 @@ T = TypeVar("T")
 
 
 def divide(
-    given: Mapping[str, Split], corpus: Mapping[str, str], queries: Mapping[str, str]
+    given: Mapping[str, Split],
+    corpus: Mapping[str, str],
+    queries: Mapping[str, str],
+    groups: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, Split], list[str]]:
     """The splits ``train``, ``dev`` and at least one test; a sentence for each thing decided.
 
     ``given`` is split -> query -> judged; rows without a split stand under ``""``. Documents with
-    the same text count as one. Fails where there are fewer than three queries to divide.
+    the same text count as one, and those of one group stay together, unless groups are so large
+    that no split can be made of them. Fails where there are fewer than three queries to divide.
     """
     kept = {split: qrels for split, qrels in given.items() if split not in (WHOLE, "train")}
     pool = given.get("train", {}) | given.get(WHOLE, {})
@@ -49,10 +54,14 @@ def divide(
     order = dict.fromkeys(["train", "dev", *kept, *wanted])
     if not wanted:
         return {split: kept.get(split, pool) for split in order}, ["train, dev and test as given"]
-    parts, shared = _cut(pool, wanted, corpus, queries)
+    parts, shared = _cut(pool, wanted, corpus, queries, groups or {})
+    by = "group" if groups else "document"
+    if groups and shared:
+        by = "document, since its groups are too large to stay whole"
+        parts, shared = _cut(pool, wanted, corpus, queries, {})
     # what was decided
     sizes = ", ".join(f"{name} {len(part):,}" for name, part in parts.items())
-    said = [f"cut from the {len(pool):,} queries of {source} by document: {sizes}"]
+    said = [f"cut from the {len(pool):,} queries of {source} by {by}: {sizes}"]
     said += [note] if note else []
     for name in wanted:
         if CAPS[name] < round(SHARES[name] * len(pool)):
@@ -67,7 +76,11 @@ def divide(
 
 
 def _cut(
-    pool: Split, wanted: list[str], corpus: Mapping[str, str], queries: Mapping[str, str]
+    pool: Split,
+    wanted: list[str],
+    corpus: Mapping[str, str],
+    queries: Mapping[str, str],
+    groups: Mapping[str, str],
 ) -> tuple[dict[str, Split], int]:
     """The wanted parts of a pool, the rest as ``train``; how many queries share a document."""
     if len(pool) <= len(wanted):
@@ -77,33 +90,65 @@ def _cut(
             expected=f"at least {len(wanted) + 1} different queries, better a few hundred",
             hint="add rows, or look into the quarantine file to see what was put aside",
         )
-    # queries that share a right document are one part
-    order = {query: in_order(normalise(queries[query]), 0) for query in pool}
-    texts = ((_hash(normalise(corpus[d])) for d in right_documents(j)) for j in pool.values())
-    left = connected(zip(pool, texts, strict=True))
-    left.sort(key=lambda part: min(order[q] for q in part))
+    # queries that share a right document, or its group, are one part
+    right = {query: [*right_documents(judged)] for query, judged in pool.items()}
+    text = {d: _hash(normalise(corpus[d])) for d in set(itertools.chain(*right.values()))}
+    families = ({*map(text.get, ds), *map(groups.get, ds)} - {None} for ds in right.values())
+    joined = connected(zip(pool, families, strict=True))
+    # a part's key is hashed again: the least of many hashes is smaller than the least of few
+    keys = (_hash(min(text[d] for q in part for d in right[q]).hex()) for part in joined)
+    goals = {n: max(1, min(CAPS[n], round(SHARES[n] * len(pool)))) for n in wanted}
+    whole = goals | {"train": len(pool) - sum(goals.values())}
+    dealt = deal(dict(zip(keys, joined, strict=True)), whole)
+    # a split that got nothing, or too little
+    left = dealt["train"]
     parts: dict[str, Split] = {}
     shared = 0
-    for name in wanted:
-        goal = max(1, min(CAPS[name], round(SHARES[name] * len(pool))))
-        fitting, rest = fill(left, goal)
-        chosen = [query for part in fitting for query in part]
+    for name, goal in goals.items():
+        chosen = [query for part in dealt[name] for query in part]
         if not chosen:  # the parts are large: one that is not much too large will do
-            smallest = min(rest, key=len)
+            smallest = min(left, key=len)
             if len(smallest) <= min(CAPS[name], len(pool) // 3, 2 * goal):
                 chosen += smallest
-                rest.remove(smallest)
+                left.remove(smallest)
         if len(chosen) < goal / 2:  # one part holds nearly all: by query, which is still not by row
-            largest = max(rest, key=len)
-            rest.remove(largest)
-            largest = sorted(largest, key=order.__getitem__)
+            largest = max(left, key=len)
+            left.remove(largest)
+            largest = sorted(largest, key=lambda q: in_order(normalise(queries[q]), 0))
             some = max(1, min(goal - len(chosen), len(largest) - 1))
             chosen += largest[:some]
-            rest.append(largest[some:])
+            left += [largest[some:]] if largest[some:] else []
             shared += some
-        parts[name], left = {q: pool[q] for q in sorted(chosen)}, [part for part in rest if part]
+        parts[name] = {q: pool[q] for q in sorted(chosen)}
     out = {query for part in parts.values() for query in part}
     return parts | {"train": {q: judged for q, judged in pool.items() if q not in out}}, shared
+
+
+def deal(parts: Mapping[bytes, list[T]], goals: Mapping[str, int]) -> dict[str, list[list[T]]]:
+    """Whole parts for each split, as many items as its goal at most; the last takes all others.
+
+    Parts of like size (1, 2-3, 4-7, … items) are dealt together, the large first, in the order of
+    their keys, which are hashes. Of each size a split gets the share that it lacks of all that is
+    left: so its parts are as large as the others', and the small ones make up the numbers. A large
+    part that is one of few does not make up more than half of a split.
+    """
+    sizes: dict[int, list[bytes]] = defaultdict(list)
+    for key in sorted(parts):
+        sizes[len(parts[key]).bit_length()].append(key)
+    lacking, last = dict(goals), [*goals][-1]
+    dealt: dict[str, list[list[T]]] = {name: [] for name in goals}
+    for _, keys in sorted(sizes.items(), reverse=True):
+        ends = [*itertools.accumulate(max(n, 0) for n in lacking.values())]
+        rare = {name for name, n in lacking.items() if n * len(keys) < ends[-1]}  # due less than 1
+        start = _share(f"start {keys[0].hex()}")  # what rounds the shares, up or down
+        for place, key in enumerate(keys):
+            at = (place + start) * ends[-1] / len(keys)
+            name = next((n for n, end in zip(goals, ends, strict=True) if at < end), last)
+            most = min(lacking[name], goals[name] / (2 if name in rare else 1))
+            name = name if len(parts[key]) <= most else last
+            dealt[name].append(parts[key])
+            lacking[name] -= len(parts[key])
+    return dealt
 
 
 def connected(items: Iterable[tuple[T, Iterable[Hashable]]]) -> list[list[T]]:
@@ -127,18 +172,6 @@ def connected(items: Iterable[tuple[T, Iterable[Hashable]]]) -> list[list[T]]:
     return list(parts.values())
 
 
-def fill(parts: Iterable[list[T]], goal: float) -> tuple[list[list[T]], list[list[T]]]:
-    """The parts that fit, in their order, into so many items; and the others."""
-    taken: list[list[T]] = []
-    left: list[list[T]] = []
-    count = 0
-    for part in parts:
-        fits = count + len(part) <= goal
-        (taken if fits else left).append(part)
-        count += len(part) if fits else 0
-    return taken, left
-
-
 def in_order(text: str, seed: int) -> bytes:
     """What texts are sorted by, to be held out or not."""
     return _hash(f"{seed} {text}")
@@ -146,6 +179,11 @@ def in_order(text: str, seed: int) -> bytes:
 
 def _hash(text: str) -> bytes:
     return hashlib.sha1(text.encode()).digest()
+
+
+def _share(text: str) -> float:
+    """A number in [0, 1) that a text always gets."""
+    return int.from_bytes(_hash(text)[:4]) / 2**32
 
 
 def split_by_kind(
@@ -172,17 +210,14 @@ def split_of(key: str, kinds: Iterable[str]) -> str:
     kinds of test: what it chooses must suit both.
     """
 
-    def share_of(text: str) -> float:
-        return int.from_bytes(_hash(text)[:4]) / 2**32  # in [0, 1)
-
-    shares = [share_of("category " + kind) for kind in kinds]
+    shares = [_share("category " + kind) for kind in kinds]
     if all(share < NOVEL for share in shares):
         return "novel"
     if all(share < NOVEL + NOVEL_DEV for share in shares):
         return "dev"
     if any(share < NOVEL + NOVEL_DEV for share in shares):
         return "known"  # right in a held-out kind too: training must not see it
-    share = share_of(key)
+    share = _share(key)
     return "dev" if share < DEV else "known" if share < DEV + KNOWN else "train"
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..data import Domain
+from ..data.domain import Domain, earlier_results
 from ..data.sources.python_code import PROBE
 from ..errors import EmbkitError
 from ..models.loading import as_model
@@ -214,8 +214,10 @@ def leaderboard(
         seeds = {one.meta.get("seed") for one in runs.values()}
         found |= {min(runs): over_seeds([*runs.values()])} if len(seeds) == len(runs) else runs
     if not found:
+        earlier = earlier_results(domain)
         raise EmbkitError(
-            f"nothing has been evaluated on {domain.name!r} ({domain.profile}) yet",
+            f"nothing has been evaluated on {domain.name!r} ({domain.profile}) yet"
+            + (f"; {earlier}" if earlier else ""),
             expected="at least one evaluated model",
             hint="ek.evaluate('minilm', domain)",
         )

@@ -208,7 +208,7 @@ else was chosen on dev.
 {report.to_markdown()}
 
 This model: {recipe.label}, from {recipe.model}; recipe {recipe.hash}, seed {recipe.seed};
-{record["pairs"]:,} pairs, {run.seconds:,.0f} s, dev nDCG@10 {run.dev_score:.3f};
+{record["pairs"]:,} pairs, {run.seconds:,.0f} s, {run.dev_name} nDCG@10 {run.dev_score:.3f};
 prompts: {record.get("prompts") or "none"}.
 """
 

@@ -14,17 +14,18 @@ from . import figures as draw
 
 
 @draw.style()
-def loss_curve(history: draw.Rows) -> Figure:
-    """The training loss by step and, where it was measured, nDCG@10 on the dev split below it.
+def loss_curve(history: draw.Rows, dev: str = "dev sample") -> Figure:
+    """The training loss by step and, where it was measured, nDCG@10 on the dev sample below it.
 
     Args:
         history: dicts with `step` and `loss`, or `step` and a dev score under `dev` or a key
             that holds "ndcg"; other keys are ignored.
+        dev: what that score is called.
     """
-    found: dict[str, list[tuple[float, float]]] = {"loss": [], "dev nDCG@10": []}
+    found: dict[str, list[tuple[float, float]]] = {"loss": [], f"{dev} nDCG@10": []}
     for row in history:
-        dev = next((k for k in row if k == "dev" or "ndcg" in k.lower()), "")
-        for name, key in zip(found, ("loss", dev), strict=True):
+        measured = next((k for k in row if k == "dev" or "ndcg" in k.lower()), "")
+        for name, key in zip(found, ("loss", measured), strict=True):
             if row.get(key) is not None:
                 found[name].append((row["step"], row[key]))
     series = {name: points for name, points in found.items() if points}
@@ -116,11 +117,13 @@ def trials(rows: draw.Rows, x: str, color: str | None = None) -> Figure:
     values = [float(row[x]) for row in rows]
     if min(values) > 0 and max(values) >= 5 * min(values):
         axes.set_xscale("log")
-    axes.set(xlabel=draw.plain(x.replace("_", " ")), ylabel=score)
+    axes.set(xlabel=draw.plain(x.replace("_", " ")), ylabel="dev sample nDCG@10")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     best = max(done, key=lambda row: row[score], default=None)
     told = f"; the best, {best[score]:.3f}, at {best[x]:g}" if best else ""
-    text = f"Dev nDCG@10 by {x}: {len(done)} trials on all pairs, {len(short)} cut short{told}."
+    text = (
+        f"Dev sample nDCG@10 by {x}: {len(done)} trials on all pairs, {len(short)} cut short{told}."
+    )
     return draw.alt(figure, text)
 
 

@@ -17,7 +17,7 @@ from ..evaluation.ranking import rank, score
 
 
 def dev_ndcg(model: Any, domain: Domain) -> float:
-    """nDCG@10 on the dev split, searched in the domain's dev corpus."""
+    """nDCG@10 of dev's queries, searched in the domain's dev corpus: on the dev sample."""
     ranking = rank(model, domain, "dev", documents=domain.dev_corpus(), cache=False)
     return float(score(ranking, domain, "dev", metrics=("ndcg@10",))["ndcg@10"].mean())
 
@@ -61,10 +61,10 @@ class Watch(TrainerCallback):
     """A progress bar, seconds of a run in all, peak memory, and a way to stop."""
 
     def __init__(
-        self, path: Path, label: str, stop: threading.Event | None = None, *, quiet: bool = False
+        self, path: Path, label: str, dev: str, stop: threading.Event | None, *, quiet: bool
     ) -> None:
         self._clock, self._label, self._quiet = path / "checkpoints" / "seconds.json", label, quiet
-        self.stop = stop or threading.Event()
+        self.stop, self._dev = stop or threading.Event(), dev
         self._shown: dict[str, str] = {}
         self.peak_memory_mb = 0.0
         try:
@@ -99,7 +99,7 @@ class Watch(TrainerCallback):
             control.should_save = control.should_training_stop = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        for name, short in (("loss", "loss"), ("eval_dev_ndcg@10", "dev nDCG@10")):
+        for name, short in (("loss", "loss"), ("eval_dev_ndcg@10", f"{self._dev} nDCG@10")):
             if logs and name in logs:
                 self._shown[short] = f"{float(logs[name]):.3f}"
         self._bar.set_postfix(self._shown, refresh=False)

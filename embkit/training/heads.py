@@ -135,7 +135,8 @@ class Head(Trained):
         return model
 
     def __repr__(self) -> str:
-        return f"Head({self.label!r} on {self.record['model']!r}, dev nDCG@10 {self.dev_score:.3f})"
+        score = f"{self.dev_name} nDCG@10 {self.dev_score:.3f}"
+        return f"Head({self.label!r} on {self.record['model']!r}, {score})"
 
     def table(self) -> Table:
         """What it is, and what it took."""
@@ -147,7 +148,7 @@ class Head(Trained):
             "training pairs": f"{record['pairs']:,}",
             "epochs": f"{self.settings.epochs}, of which {record['epoch']} kept",
             "seconds": f"{self.seconds:.1f}",
-            "nDCG@10 on dev": f"{self.dev_score:.3f}",
+            f"nDCG@10 on {self.dev_name}": f"{self.dev_score:.3f}",
         }
         return facts(rows)
 
@@ -286,6 +287,7 @@ def _fit(settings: HeadSettings, model: Any, pairs: TrainingPairs) -> tuple[Rout
         "history": history,
         "epoch": best["epoch"],
         "dev_score": best[DEV],
+        "dev_name": domain.dev_name,
         "seconds": time.perf_counter() - began,
         "trainable_params": sum(weight.numel() for weight in weights),
     }

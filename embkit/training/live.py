@@ -48,10 +48,11 @@ class Stopped:
     recipe: Recipe
     path: Path
     progress: Progress
+    dev_name: str  # as in ``Run``, what the score is called
 
     @property
     def dev_score(self) -> float | None:
-        """The highest nDCG@10 on dev so far; None before the first."""
+        """The highest nDCG@10 so far, as in ``Run.dev_score``; None before the first."""
         return max((row[DEV] for row in self.progress.history if DEV in row), default=None)
 
     def model(self) -> SentenceTransformer:
@@ -73,7 +74,8 @@ class Stopped:
         return load_model(best)
 
     def __repr__(self) -> str:
-        best = "" if self.dev_score is None else f", dev nDCG@10 {self.dev_score:.3f} at best"
+        score, name = self.dev_score, self.dev_name
+        best = "" if score is None else f", {name} nDCG@10 {score:.3f} at best"
         at = f"{self.progress.step:,} of {self.progress.steps:,} steps"
         return f"Stopped({self.path.name!r}, {at}{best}; ek.train(recipe, domain) goes on)"
 
@@ -133,7 +135,7 @@ class Job:
             return train(self.recipe, self.domain, stop=self._stop, quiet=True, callbacks=[watcher])
         except KeyboardInterrupt:
             assert watcher.path is not None
-            return Stopped(self.recipe, watcher.path, watcher.progress)
+            return Stopped(self.recipe, watcher.path, watcher.progress, self.domain.dev_name)
 
 
 class _Watcher(TrainerCallback):

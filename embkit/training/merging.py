@@ -53,10 +53,11 @@ def merge_weights(tuned: Any, start: Any, share: float = 0.5) -> SentenceTransfo
 
 @dataclass(frozen=True, repr=False)
 class MergeChoice(Trials):
-    """Merged models of several shares, and what each scores on dev."""
+    """Merged models of several shares, and what each scores on the dev sample."""
 
     dev: dict[float, float]  # share of the tuned weights -> nDCG@10; 1 is the tuned model itself
-    cost: float  # nDCG@10 on dev that may be given up
+    cost: float  # nDCG@10 that may be given up there
+    dev_name: str = Trials.dev_name
 
     @property
     def rows(self) -> tuple[dict[str, Any], ...]:  # type: ignore[override]
@@ -71,7 +72,7 @@ class MergeChoice(Trials):
 
     @property
     def caption(self) -> str:  # type: ignore[override]
-        return f"smallest share within {self.cost:g} on dev: {self.best:g}"
+        return f"smallest share within {self.cost:g} on {self.dev_name}: {self.best:g}"
 
 
 def tune_share(
@@ -91,7 +92,8 @@ def tune_share(
             hint=f"shares={SHARES}, cost=0.01",
         )
     models = {share: merge_weights(tuned, start, share) for share in shares} | {1.0: _fresh(tuned)}
-    return MergeChoice({float(s): dev_ndcg(model, domain) for s, model in models.items()}, cost)
+    dev = {float(share): dev_ndcg(model, domain) for share, model in models.items()}
+    return MergeChoice(dev, cost, domain.dev_name)
 
 
 def _fresh(model: Any) -> SentenceTransformer:

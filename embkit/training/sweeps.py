@@ -29,15 +29,17 @@ RUNG = 0.25  # of the pairs: what a trial is first trained on
 class SweepResult(Trials):
     """What a sweep tried; the dev split alone was read.
 
-    ``rows`` holds one dict a trial: its settings, ``small`` (dev nDCG@10 on a quarter of the
-    pairs), ``dev nDCG@10`` (on all; None where it was cut short), ``state``, ``seconds``.
+    ``rows`` holds one dict a trial: its settings, ``small`` (nDCG@10 on the dev sample, after a
+    quarter of the pairs), ``dev nDCG@10`` (the same after all; None where it was cut short),
+    ``state``, ``seconds``.
     """
 
     recipe: Recipe
     fields: tuple[str, ...]  # those that were searched
     rows: tuple[dict[str, Any], ...]
     file: Path  # where they are kept
-    caption = "small: dev nDCG@10 after a quarter of the pairs"
+    dev_name: str
+    caption = "small: nDCG@10 after a quarter of the pairs"
 
     @property
     def best(self) -> Recipe:
@@ -143,7 +145,7 @@ def sweep(
         row = {f: _rounded(trial.params[f]) for f in space} | {"small": trial.user_attrs["small"]}
         row |= {DEV: trial.value if done else None, "state": "finished" if done else "cut short"}
         rows.append(row | {"seconds": trial.user_attrs["seconds"]})
-    return SweepResult(recipe, tuple(space), tuple(rows), file)
+    return SweepResult(recipe, tuple(space), tuple(rows), file, domain.dev_name)
 
 
 def _check(recipe: Recipe, field: str, given: Range) -> None:

@@ -85,7 +85,8 @@ def train(
     try:
         with made_once(path, RECORD) if members.first else contextlib.nullcontext(True) as todo:
             if members.tell(todo):
-                watch = Watch(path, recipe.label, stop, quiet=quiet or not members.first)
+                silent = quiet or not members.first
+                watch = Watch(path, recipe.label, domain.dev_name, stop, quiet=silent)
                 _train(recipe, domain, models, path, watch, callbacks)
         return Run.load(path)
     except Exception as error:  # safetensors and torch.save say it in errors of their own
@@ -205,6 +206,7 @@ def _record(
         "prompts": {k: p for k in ("query", "document") if (p := prompt_of(trainer.model, k))},
         "batches_cut_at": trainer.data_collator.max_length,  # tokens; None: the model's window
         "dev_score": [row[DEV] for row in history if DEV in row][-1],
+        "dev_name": domain.dev_name,
         "history": history,
         "environment": session.environment(),
     }

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..data import Domain
+from ..data.domain import DEV_SAMPLE, Domain
 from ..display import Shown, Table, table
 from ..errors import EmbkitError
 from ..recipes.recipe import Recipe
@@ -24,7 +24,7 @@ class Trials(Shown):
     """Trials that the dev split alone chooses among; each has a setting or several."""
 
     rows: tuple[dict[str, Any], ...]  # a trial's settings and DEV, None where it was cut short
-    caption = ""
+    caption, dev_name = "", DEV_SAMPLE  # what DEV is called where it is shown
 
     @property
     def best_row(self) -> dict[str, Any]:
@@ -52,7 +52,8 @@ class Trials(Shown):
         """The trials, the best one marked."""
         done = any(row[DEV] is not None for row in self.rows)
         best = {(self.rows.index(self.best_row), list(self.rows[0]).index(DEV))} if done else ()
-        told = [{name: _told(name, value) for name, value in row.items()} for row in self.rows]
+        shown = {DEV: f"{self.dev_name} nDCG@10"}
+        told = [{shown.get(n, n): _told(n, value) for n, value in row.items()} for row in self.rows]
         return table(told, caption=self.caption, bold=best)
 
     def __repr__(self) -> str:
@@ -71,6 +72,10 @@ class GridResult(Trials):
 
     field: str
     runs: tuple[Run, ...]
+
+    @property
+    def dev_name(self) -> str:  # type: ignore[override]
+        return self.runs[0].dev_name
 
     @property
     def rows(self) -> tuple[dict[str, Any], ...]:  # type: ignore[override]

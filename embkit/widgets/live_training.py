@@ -17,8 +17,6 @@ from ..runs import Run
 from ..training.live import DEV, Job, Progress, Stopped
 from .base import Panel, listing, sketch
 
-CHARTS = {"loss": "loss", "learning rate": "learning_rate", "dev nDCG@10": DEV}
-
 
 class LiveTraining(Panel):
     """Trains one recipe, shows it as it goes, and stops at a click.
@@ -99,7 +97,8 @@ class LiveTraining(Panel):
     def _end(self, result: Run | Stopped, seconds: float) -> None:
         if isinstance(result, Stopped):
             self._hear(result.progress)
-            best = "" if result.dev_score is None else f" nDCG@10 on dev {result.dev_score:.3f}."
+            score, on = result.dev_score, result.dev_name
+            best = "" if score is None else f" nDCG@10 on {on} {score:.3f}."
             self.tell(f"Stopped. The best so far is kept.{best} Train goes on from here.")
             return
         said = f"Done in {seconds:.0f} s."
@@ -108,7 +107,8 @@ class LiveTraining(Panel):
         steps = int(result.record["steps"])
         speed = self.progress.pairs_per_second or result.record["pairs_per_second"]
         self._hear(Progress(steps, steps, tuple(result.history), speed))
-        self.tell(f"{said} nDCG@10 on dev {result.dev_score:.3f}. Kept as {result.path.name}.")
+        said += f" nDCG@10 on {result.dev_name} {result.dev_score:.3f}."
+        self.tell(f"{said} Kept as {result.path.name}.")
 
     def _hear(self, progress: Progress) -> None:
         new = progress.history != self.progress.history
@@ -120,8 +120,9 @@ class LiveTraining(Panel):
         self.bar.value = progress.step / max(1, progress.steps)
         self.facts.value = f"<div class='embkit-facts'>{html.escape(self._facts())}</div>"
         if new:
-            drawn = ""
-            for name, key in CHARTS.items():
+            drawn, dev = "", f"{self.domain.dev_name} nDCG@10"
+            charts = {"loss": "loss", "learning rate": "learning_rate", dev: DEV}
+            for name, key in charts.items():
                 points = [(row["step"], row[key]) for row in progress.history if key in row]
                 drawn += sketch(f"{name} {points[-1][1]:.4g}", {"": points}) if points else ""
             self.charts.value = f"<div style='display:flex;flex-wrap:wrap'>{drawn}</div>"
@@ -138,7 +139,7 @@ class LiveTraining(Panel):
 
     def picture(self) -> Figure:
         if self.progress.history:
-            return loss_curve(self.progress.history)
+            return loss_curve(self.progress.history, self.domain.dev_name)
         return listing(f"{self.recipe.label}: not trained yet", {})
 
     def __repr__(self) -> str:

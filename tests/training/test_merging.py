@@ -60,6 +60,9 @@ def test_the_smallest_share_within_the_cost_is_chosen():
     assert (
         "0.8" in repr(MergeChoice(dev, 0.01)) and "<table" in MergeChoice(dev, 0.01)._repr_html_()
     )
+    assert "dev sample nDCG@10" in repr(MergeChoice(dev, 0.01))
+    whole = repr(MergeChoice(dev, 0.01, "dev"))  # the corpus is small: one figure, one name
+    assert "dev nDCG@10" in whole and "on dev:" in whole
 
 
 def test_each_share_is_judged_on_dev_alone(pair, tiny_domain):

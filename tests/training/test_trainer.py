@@ -34,6 +34,7 @@ def test_a_run_holds_all_that_is_needed_to_know_and_repeat_it(store, tiny_domain
     assert {"torch", "sentence-transformers", "python"} <= set(record["environment"]["versions"])
     assert [row for row in run.history if "loss" in row]
     assert len([row for row in run.history if "dev_ndcg@10" in row]) == recipe.epochs
+    assert run.dev_name == "dev" and ", dev nDCG@10" in repr(run) and "nDCG@10 on dev" in str(run)
     assert 0 <= run.dev_score <= 1 and run.seconds > 0 and record["peak_memory_mb"] > 0
     assert record["engine"] == "packed"
     assert (run.path / "model" / "README.md").is_file()

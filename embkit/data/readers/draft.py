@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ...display import Table
-from ...session import paths
-from ..domain import Domain, normalise
+from ...session import paths, shown
+from ..domain import Domain, earlier_results, normalise
 from .parsing import Quarantine, Row, causes_of, text_fault
 
 Judged = dict[str, int]  # document id -> grade
@@ -140,6 +140,7 @@ class LoadReport:
     examples: tuple[Mapping[str, Any], ...]  # a few of them: file, line, reason, raw
     quarantine: Path | None  # the file with all of them; None where there is none
     notes: tuple[str, ...]  # what is odd and was kept
+    earlier: str  # which results lie in the store, of the same name and other content
 
     @property
     def put_aside(self) -> str:
@@ -157,6 +158,7 @@ class LoadReport:
             "splits": "; ".join(self.splits),
             "put aside": self.put_aside,
             "they lie in": shown(self.quarantine) if self.quarantine else "",
+            "earlier results": self.earlier,
         }
         told = [(what, value) for what, value in found.items() if value]
         return told + [("note", note) for note in self.notes]
@@ -181,6 +183,7 @@ def reported(domain: Domain, material: Material, file: str, **said: Any) -> Doma
         quarantined=dict(bad.causes.most_common()),
         examples=tuple(bad.examples),
         quarantine=bad.save(quarantine_file(file)),
+        earlier=earlier_results(domain),
         **said,
     )
     facts = dict(report.facts())
@@ -194,9 +197,3 @@ def reported(domain: Domain, material: Material, file: str, **said: Any) -> Doma
 def quarantine_file(name: str) -> Path:
     """Where bad rows are written down."""
     return paths().runs / "quarantine" / f"{name}.jsonl"
-
-
-def shown(path: Path) -> str:
-    """A path as it is shown: from the project's folder, where it lies in there."""
-    root = paths().root
-    return str(path.relative_to(root) if path.is_relative_to(root) else path)

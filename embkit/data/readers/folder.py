@@ -17,11 +17,12 @@ from typing import Any
 from ... import session
 from ...assets.hub import is_id, refusal
 from ...errors import EmbkitError
+from ...session import shown
 from ..domain import Domain, normalise, right_documents
 from ..splits import divide, smoke
 from . import beir, image_folder
 from .columns import Columns, add_pairs
-from .draft import WHOLE, Material, quarantine_file, reported, shown
+from .draft import WHOLE, Material, quarantine_file, reported
 from .parsing import KINDS, PARQUET, Quarantine, causes_of, dataset_table, suffix, table
 
 LONG = 100_000  # characters; a longer text is kept and noted
@@ -275,7 +276,7 @@ def _domain(material: Material, name: str, profile: str, layout: str, where: str
             hint="look at the first rows",
         )
     # divided into splits, and cut to the smallest profile
-    qrels, said = divide(material.qrels, material.corpus, material.queries)
+    qrels, said = divide(material.qrels, material.corpus, material.queries, material.groups)
     wrong, corpus = material.wrong(), material.corpus
     material.notes += _oddities(material)
     if profile == "smoke":

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ...errors import EmbkitError
 from ..domain import Domain, normalise
 from ..readers.draft import Split
-from ..splits import connected, fill, in_order
+from ..splits import connected, in_order
 
 SHARES = {"test": 0.10, "dev": 0.05}  # of the rows
 TO_IMAGE, TO_TEXT = "text_to_image", "image_to_text"
@@ -52,7 +52,7 @@ def domain_of(
     # whole parts go to test, dev and train
     found = sorted(parts(rows), key=lambda part: in_order(min(row.group for row in part), seed))
     if profile == "smoke":
-        found, _ = fill(found, SMOKE)
+        found, _ = _fill(found, SMOKE)
     if len(found) < 3:
         raise EmbkitError(
             f"{len(rows)} captioned pictures in {len(found)} part(s) that hang together",
@@ -110,8 +110,20 @@ def _key(row: Captioned) -> str:
 
 def _take(found: Sequence[Part], goal: float) -> tuple[list[Part], list[Part]]:
     """The first parts that fill so many rows, at least one, and the others."""
-    taken, left = fill(found, max(goal, 1))
+    taken, left = _fill(found, max(goal, 1))
     left = left or [taken.pop()]
     if not taken:
         taken = [left.pop(left.index(min(left, key=len)))]
+    return taken, left
+
+
+def _fill(parts: Iterable[Part], goal: float) -> tuple[list[Part], list[Part]]:
+    """The parts that fit, in their order, into so many rows; and the others."""
+    taken: list[Part] = []
+    left: list[Part] = []
+    count = 0
+    for part in parts:
+        fits = count + len(part) <= goal
+        (taken if fits else left).append(part)
+        count += len(part) if fits else 0
     return taken, left
