@@ -3,6 +3,7 @@
 from ..lazy import exports
 
 _NAMES = {
+    "hybrid": ["WeightChoice", "choose_weight"],
     "metrics": ["METRICS", "bootstrap_ci", "holm", "paired_test"],
     "ranking": ["evaluate", "leaderboard", "rank", "rank_changes", "score", "search_side_by_side"],
     "report": ["Report", "pareto_front"],

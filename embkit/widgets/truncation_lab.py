@@ -133,8 +133,9 @@ class TruncationLab(Panel):
         return {size: (m, low, high) for size, (m, low, high) in zip(sizes, found, strict=True)}
 
     def _score(self, asked: Vectors, documents: Vectors, size: int) -> tuple[float, float, float]:
-        found = _cut_search(asked, documents, size)
-        ranking = ranking_from_arrays(list(self._judged), list(self.domain.corpus), *found)
+        ids = list(self._judged), list(self.domain.corpus)
+        found = _cut_search(asked, documents, size, self.domain.hidden(*ids))
+        ranking = ranking_from_arrays(*ids, *found)
         values = score(ranking, self.domain, self.split, ["ndcg@10"])["ndcg@10"]
         return float(values.mean()), *bootstrap_ci(values)
 
@@ -179,7 +180,9 @@ class TruncationLab(Panel):
         return f"TruncationLab({self.size} dimensions, nDCG@10 on {self.split!r}: {said})"
 
 
-def _cut_search(queries: Vectors, documents: Vectors, size: int) -> tuple[np.ndarray, np.ndarray]:
+def _cut_search(
+    queries: Vectors, documents: Vectors, size: int, hidden: list[int] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Exact search of truncated vectors, or of the whole ones that have fewer dimensions."""
     size = min(size, documents.shape[1])
-    return exact_search(truncate(queries, size), truncate(documents, size), K)
+    return exact_search(truncate(queries, size), truncate(documents, size), K, hidden)
