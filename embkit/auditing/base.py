@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..data import Domain
-from ..data.domain import hidden, own_documents, right_documents
+from ..data.domain import own_documents, right_documents
 from ..display import visible
 from ..errors import EmbkitError
 from ..models.encoding import encode_as
@@ -93,10 +93,6 @@ class Sample:
     def own(self) -> frozenset[str]:
         """The queries that stand in the corpus too, under their own id, as in ``Domain.own``."""
         return own_documents(self.corpus, self.queries, self.qrels.values())
-
-    def hidden(self, queries: Sequence[str], documents: Sequence[str]) -> list[int] | None:
-        """What no search of these queries may find, as ``Domain.hidden`` says it."""
-        return hidden(self.own, queries, documents)
 
     @cached_property
     def asked(self) -> dict[str, str]:

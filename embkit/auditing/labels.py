@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import numpy as np
 
+from ..data.domain import hidden
 from ..errors import EmbkitError
 from ..search.index import BM25, exact_search
 from .base import NO_ANSWER, TEXTS, Draft, Finding, Sample, of, percent, quote, some_of
@@ -104,7 +105,7 @@ def _searched(m: Sample, chosen: list[str], draft: Draft) -> None:
     found = np.full((len(chosen), 0), -1)
     with suppress(EmbkitError):  # no text has a word to search by
         asked = [m.queries[q] for q in chosen]
-        found, _ = BM25(texts).search(asked, depth, m.hidden(chosen, ids))
+        found, _ = BM25(texts).search(asked, depth, hidden(m.own, chosen, ids))
     lost = _lost(chosen, found, ids, right)
     missed, who, share, more = len(lost), "word search (BM25)", 0.1, ""
     if m.model is None:
@@ -112,7 +113,7 @@ def _searched(m: Sample, chosen: list[str], draft: Draft) -> None:
     else:
         who, share = f"{who} or of the model", 0.02
         vectors = m.encode([m.queries[q] for q in lost]), m.encode(texts, "document")
-        found, _ = exact_search(*vectors, depth, m.hidden(lost, ids))
+        found, _ = exact_search(*vectors, depth, hidden(m.own, lost, ids))
         lost = _lost(lost, found, ids, right)
     # what is said
     draft.numbers |= {"lost": len(lost), "missed by words": missed, "depth": depth}

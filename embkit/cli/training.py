@@ -10,14 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import auditing, training
-from ..assets.catalogue import (
-    ALTERNATIVE,
-    NOT_HERE,
-    UNTRAINED,
-    folder_fingerprint,
-    is_here,
-    resolve,
-)
+from ..assets import catalogue
 from ..auditing.base import PROBLEM
 from ..data import Domain
 from ..distributed import team
@@ -87,10 +80,11 @@ def _untrained(domain: Domain, model: str, tell: Callable[[object], int]) -> lis
     """What costs no training: word search, the model, both fused, a better general model."""
     scores = [scored("bm25", domain), scored(model, domain)]
     scores.append(scored(Fusion(model), domain, "hybrid"))
-    if model != ALTERNATIVE and is_here(ALTERNATIVE):
-        scores.append(scored(ALTERNATIVE, domain, UNTRAINED))
-    elif model != ALTERNATIVE:
-        tell(NOT_HERE)
+    if model != catalogue.ALTERNATIVE:
+        if catalogue.is_here(catalogue.ALTERNATIVE):
+            scores.append(scored(catalogue.ALTERNATIVE, domain, catalogue.UNTRAINED))
+        else:
+            tell(catalogue.NOT_HERE)
     return scores
 
 
@@ -111,7 +105,10 @@ def _kept(domain: Domain) -> tuple[Path, dict[str, Any]]:
 def _audited(domain: Domain, model: str) -> str:
     """The audit's summary, with the names of what is a problem; kept for the next time."""
     folder, kept = _kept(domain)
-    key = {"domain_hash": domain.hash, "model": folder_fingerprint(resolve(model))}
+    key = {
+        "domain_hash": domain.hash,
+        "model": catalogue.folder_fingerprint(catalogue.resolve(model)),
+    }
     if key.items() <= kept.items():
         return str(kept["summary"])
     found = auditing.audit(domain, model=model)
@@ -206,7 +203,7 @@ def sources(chosen: argparse.Namespace) -> int:
 )
 def approaches(chosen: argparse.Namespace) -> int:
     domain, names = the_domain(chosen), chosen.only or list(PRESETS)
-    known = ("base", *WORDS, UNTRAINED, *names)
+    known = ("base", *WORDS, catalogue.UNTRAINED, *names)
     if chosen.against not in known:
         raise unknown("approach", chosen.against, known)
     given = {"epochs": chosen.epochs, "factors": chosen.factors}

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 SHOWN = 300  # characters of a text in a table
+Hidden = list[int] | None  # for each query the place that it must not see, or -1
 Qrels = Mapping[str, Mapping[str, int]]  # query id -> document id -> grade, > 0 is relevant
 
 
@@ -96,18 +97,15 @@ class Domain:
         """The queries that stand in the corpus too, under their own id: see ``own_documents``."""
         return own_documents(self.corpus, self.queries, self.qrels.values())
 
-    def hidden(self, queries: Iterable[str], documents: Iterable[str]) -> list[int] | None:
+    def hidden(self, queries: Iterable[str], documents: Iterable[str]) -> Hidden:
         """For each query the place among the documents of its own one, which no search of it may
         find, -1 where it has none; None where none has one. All are ids."""
         return hidden(self.own, queries, documents)
 
     @property
     def missing_judged(self) -> dict[str, int]:
-        """Split -> right documents that the corpus lacks, as they were counted when it was read.
-
-        Where there are some, no figure of the split compares with a published one: the ideal
-        ranking has fewer documents.
-        """
+        """Split -> right documents that the corpus was found to lack when it was read: without
+        them in the ideal ranking, no figure of the split compares with a published one."""
         return dict(getattr(self.report, "missing", {}))
 
     def right(self, split: str) -> Iterator[tuple[str, str]]:
@@ -234,9 +232,7 @@ def _repeats(document: str, query: str) -> bool:
     return document == query or (document.endswith(f" {query}") and len(document) < 2 * len(query))
 
 
-def hidden(
-    own: frozenset[str], queries: Iterable[str], documents: Iterable[str]
-) -> list[int] | None:
+def hidden(own: frozenset[str], queries: Iterable[str], documents: Iterable[str]) -> Hidden:
     """``Domain.hidden`` for the ids that queries share with their own documents."""
     places = {document: i for i, document in enumerate(documents) if document in own} if own else {}
     found = [places.get(query, -1) for query in queries] if places else []

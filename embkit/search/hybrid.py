@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..data.domain import Hidden
 from ..errors import EmbkitError
 from .index import BM25, Dense, Found, best_of
 
@@ -70,16 +71,12 @@ class Hybrid:
         self.weight, self.depth = _checked(weight), depth
         self._sides = Dense(model, texts, cache=cache), BM25(texts)
 
-    def lists(
-        self, queries: Sequence[str], k: int = 10, hidden: Sequence[int] | None = None
-    ) -> list[np.ndarray]:
+    def lists(self, queries: Sequence[str], k: int, hidden: Hidden) -> list[np.ndarray]:
         """What the model and BM25 find, best first, each (queries, depth or k if that is more)."""
         depth = max(k, self.depth)
         return [side.search(queries, depth, hidden)[0] for side in self._sides]
 
-    def search(
-        self, queries: Sequence[str], k: int = 10, hidden: Sequence[int] | None = None
-    ) -> Found:
+    def search(self, queries: Sequence[str], k: int = 10, hidden: Hidden = None) -> Found:
         """(indices, scores), both (queries, min(k, documents)), best first; ties by lower index.
 
         Where fewer are found, the row ends with index -1, score -inf.

@@ -8,31 +8,25 @@ from typing import Any
 
 import numpy as np
 
+from ..data.domain import Hidden
 from ..data.text_checks import UNSPACED
 from ..errors import EmbkitError
 from ..models.encoding import encode_as
 from ..models.vectors import Vectors, listed
 
 Found = tuple[np.ndarray, np.ndarray]  # indices and scores, both (queries, k)
-
 _WORD = rf"[^\W{UNSPACED}]{{2,}}|[{UNSPACED}]"
 
 
 def exact_search(
-    queries: Vectors,
-    documents: Vectors,
-    k: int = 10,
-    hidden: Sequence[int] | None = None,
-    *,
-    block_mb: int = 256,
+    queries: Vectors, documents: Vectors, k: int = 10, hidden: Hidden = None, *, block_mb: int = 256
 ) -> Found:
     """Exact search: the k documents with the largest dot product, in blocks of bounded memory.
 
     Args:
         queries: shape (queries, dim).
         documents: shape (documents, dim); a memory-mapped array will do.
-        hidden: for each query a place that it must not see, -1 for none; for the queries of a
-            domain ``domain.hidden(queries, documents)``, which is None where nothing is to hide.
+        hidden: for each query a place that it must not see, -1 for none: ``Domain.hidden``.
         block_mb: the largest score block, in MB.
 
     Returns:
@@ -115,13 +109,8 @@ class Dense:
         self._encode = lambda rows, kind: encode_as(model, rows, kind, cache=cache)
         self._documents = self._encode(texts, "document")
 
-    def search(
-        self, queries: Sequence[str], k: int = 10, hidden: Sequence[int] | None = None
-    ) -> Found:
-        """(indices, scores), both (queries, min(k, documents)), best first; ties by lower index.
-
-        ``hidden`` is that of ``exact_search``, here and in what else is searched.
-        """
+    def search(self, queries: Sequence[str], k: int = 10, hidden: Hidden = None) -> Found:
+        """(indices, scores), both (queries, min(k, documents)), best first; ties by lower index."""
         return exact_search(self._encode(queries, "query"), self._documents, k, hidden)
 
 
@@ -154,9 +143,7 @@ class BM25:
         self._index, self._size = bm25s.BM25(k1=k1, b=b), len(tokens)
         self._index.index(tokens, show_progress=False)
 
-    def search(
-        self, queries: Sequence[str], k: int = 10, hidden: Sequence[int] | None = None
-    ) -> Found:
+    def search(self, queries: Sequence[str], k: int = 10, hidden: Hidden = None) -> Found:
         """(indices, scores), both (queries, min(k, documents)), best first; ties by lower index.
 
         Where fewer documents share a word with a query, its row ends with index -1, score -inf.

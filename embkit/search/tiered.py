@@ -13,6 +13,7 @@ import numpy as np
 from sentence_transformers.util import truncate_embeddings
 from sentence_transformers.util.quantization import quantize_embeddings
 
+from ..data.domain import Hidden
 from ..errors import EmbkitError
 from ..models.encoding import checked_dtype
 from ..models.vectors import Vectors, unit
@@ -127,7 +128,7 @@ class TieredIndex:
     def _vectors(self, queries: Any) -> Vectors:
         return queries
 
-    def search(self, queries: Any, k: int = 10, hidden: Sequence[int] | None = None) -> Found:
+    def search(self, queries: Any, k: int = 10, hidden: Hidden = None) -> Found:
         """The k best documents of the shortlist by their whole dot product: (indices, scores), both
         (queries, min(k, documents)), best first; ties by lower index.
 

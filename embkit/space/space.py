@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..data import Domain
-from ..data.domain import right_documents
+from ..data.domain import Hidden, right_documents
 from ..display import Shown, Table
 from ..errors import EmbkitError, unknown
 from ..models.encoding import encode_as
@@ -132,8 +132,7 @@ class Space:
         judged = self.domain.split(split).values()
         return [[self._places[d] for d in right_documents(row)] for row in judged]
 
-    def _hidden(self, split: str) -> list[int] | None:
-        """What no search of a split's queries may find: ``Domain.own``."""
+    def _hidden(self, split: str) -> Hidden:
         return self.domain.hidden(self.domain.split(split), self.domain.corpus)
 
     def similarities(self, split: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -12,7 +12,7 @@ import traitlets
 from matplotlib.figure import Figure
 
 from ..data import Domain
-from ..data.domain import right_documents
+from ..data.domain import Hidden, right_documents
 from ..display import Table
 from ..errors import EmbkitError
 from ..evaluation.metrics import bootstrap_ci, ranking_from_arrays
@@ -22,7 +22,7 @@ from ..models.loading import as_model
 from ..models.vectors import Vectors
 from ..plots import lines
 from ..plots.figures import log_ticks
-from ..search.index import exact_search
+from ..search.index import Found, exact_search
 from ..search.tiered import truncate
 from ..space.maps import kept
 from .base import LOOK, Panel, framed, sketch
@@ -180,9 +180,7 @@ class TruncationLab(Panel):
         return f"TruncationLab({self.size} dimensions, nDCG@10 on {self.split!r}: {said})"
 
 
-def _cut_search(
-    queries: Vectors, documents: Vectors, size: int, hidden: list[int] | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def _cut_search(queries: Vectors, documents: Vectors, size: int, hidden: Hidden = None) -> Found:
     """Exact search of truncated vectors, or of the whole ones that have fewer dimensions."""
     size = min(size, documents.shape[1])
     return exact_search(truncate(queries, size), truncate(documents, size), K, hidden)
