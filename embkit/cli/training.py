@@ -105,10 +105,8 @@ def _kept(domain: Domain) -> tuple[Path, dict[str, Any]]:
 def _audited(domain: Domain, model: str) -> str:
     """The audit's summary, with the names of what is a problem; kept for the next time."""
     folder, kept = _kept(domain)
-    key = {
-        "domain_hash": domain.hash,
-        "model": catalogue.folder_fingerprint(catalogue.resolve(model)),
-    }
+    weights = catalogue.folder_fingerprint(catalogue.resolve(model))
+    key = {"domain_hash": domain.hash, "model": weights}
     if key.items() <= kept.items():
         return str(kept["summary"])
     found = auditing.audit(domain, model=model)
