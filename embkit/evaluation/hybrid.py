@@ -41,7 +41,7 @@ def choose_weight(
         weights: 0 to 1; see ``ek.search.Hybrid``.
     """
     judged, ids = domain.split("dev"), domain.documents("dev")
-    queries, dev = list(judged), {}
+    queries, dev = list(judged), dict[float, float]()
     if queries:
         index = Hybrid(as_model(model), [domain.corpus[d] for d in ids])
         asked = [domain.queries[q] for q in queries]

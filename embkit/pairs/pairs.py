@@ -117,7 +117,7 @@ class TrainingPairs:
         also: list[list[str]] = [[] for _ in range(len(self))]
         own = own_of(self.domain)
         for anchor, i in one.items():
-            of_anchor = [*self.right[normalise(anchor)], own.get(normalise(anchor))]
+            of_anchor = [*self.right[normalise(anchor)], own.get(normalise(anchor), "")]
             others = (d for d in of_anchor if d in shown)
             also[i] = [self.domain.corpus[d] for d in others if (anchor, d) not in trained]
         return also
