@@ -152,7 +152,9 @@ _ASSETS = (
     ),
 )
 CATALOGUE = {asset.name: asset for asset in _ASSETS}
-
+ALTERNATIVE = "bge-small"  # a better general model: the first thing to try instead of training
+UNTRAINED = f"{ALTERNATIVE}, untrained"  # its name in tables
+NOT_HERE = f"{ALTERNATIVE} is left out: `python -m embkit assets {ALTERNATIVE}` fetches it"
 
 _VERIFIED: set[Path] = set()  # folders that this process has checked
 
@@ -263,6 +265,11 @@ def state(asset: Asset) -> str:
     if not folder.is_dir():
         return "not here"
     return "damaged" if broken_files(asset, folder) else "here"
+
+
+def is_here(name: str) -> bool:
+    """Whether what a package carries was fetched; nothing is fetched or read."""
+    return folder_of(CATALOGUE[name]).is_dir()
 
 
 def _origin(asset: Asset) -> dict[str, object]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..data import Domain
-from ..data.domain import right_documents
+from ..data.domain import own_documents, right_documents
 from ..display import visible
 from ..errors import EmbkitError
 from ..models.encoding import encode_as
@@ -88,6 +88,11 @@ class Sample:
             split: {q: set(right_documents(judged)) for q, judged in of.items()}
             for split, of in self.qrels.items()
         }
+
+    @cached_property
+    def own(self) -> frozenset[str]:
+        """The queries that stand in the corpus too, under their own id, as in ``Domain.own``."""
+        return own_documents(self.corpus, self.queries, self.qrels.values())
 
     @cached_property
     def asked(self) -> dict[str, str]:

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import numpy as np
 
+from ..data.domain import hidden
 from ..errors import EmbkitError
 from ..evaluation.intervals import SPREAD, visible
 from ..search.index import BM25, exact_search
@@ -112,15 +113,16 @@ def _searched(m: Sample, chosen: list[str], draft: Draft) -> None:
     # by words, and what words miss by the model
     found = np.full((len(chosen), 0), -1)
     with suppress(EmbkitError):  # no text has a word to search by
-        found, _ = BM25(texts).search([m.queries[q] for q in chosen], depth)
+        asked = [m.queries[q] for q in chosen]
+        found, _ = BM25(texts).search(asked, depth, hidden(m.own, chosen, ids))
     lost = _lost(chosen, found, ids, right)
     missed, who, share, more = len(lost), "word search (BM25)", 0.1, ""
     if m.model is None:
         more = "; model= tells which a model finds"
     else:
         who, share = f"{who} or of the model", 0.02
-        asked = m.encode([m.queries[q] for q in lost])
-        found, _ = exact_search(asked, m.encode(texts, "document"), depth)
+        vectors = m.encode([m.queries[q] for q in lost]), m.encode(texts, "document")
+        found, _ = exact_search(*vectors, depth, hidden(m.own, lost, ids))
         lost = _lost(lost, found, ids, right)
     # what is said
     draft.numbers |= {"lost": len(lost), "missed by words": missed, "depth": depth}
@@ -145,6 +147,19 @@ def _lost(
     """The queries whose row of places holds none of their right documents."""
     rows = zip(queries, found.tolist(), strict=True)
     return [q for q, row in rows if right[q].isdisjoint(ids[i] for i in row if i >= 0)]
+
+
+def own_documents(m: Sample) -> Finding | None:
+    """How many queries stand in the corpus too, under their own id, and do not find themselves."""
+    own = sorted(m.own.intersection(m.asked))
+    if not own:
+        return None
+    draft = Draft("own documents", numbers={"left out": len(own)})
+    cases = [f"{q}: {quote(m.queries[q])}" for q in own[:2]]
+    told = "queries are in the corpus under their own id, and no label says that this is right: "
+    told += "that document is left out when they search"
+    draft.say(f"{of(len(own), len(m.asked))} {told}", examples=cases)
+    return draft.finding()
 
 
 def balance(m: Sample) -> Finding | None:

@@ -38,8 +38,8 @@ def duplicates(m: Sample) -> Finding:
     other: list[str] = []
     for text, ids in queries.items():
         for q in ids if text in documents else ():
-            marked = m.right[m.asked[q]][q].intersection(documents[text])
-            (own if marked else other).append(q)
+            if alike := set(documents[text]).difference(m.own.intersection([q])):
+                (other if alike.isdisjoint(m.right[m.asked[q]][q]) else own).append(q)
     # what is said of them
     draft = Draft("duplicates")
     repeats = some_of(extra, "document repeats", "documents repeat")

@@ -22,6 +22,7 @@ CHECKS: tuple[Callable[[Sample], Finding | None], ...] = (
     leaks.near_duplicates,
     leaks.leakage,
     texts.copies,
+    labels.own_documents,
     labels.unanswerable,
     labels.balance,
     texts.languages,

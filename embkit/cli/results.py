@@ -31,7 +31,7 @@ WIDE = 72  # characters of a document, so that a line fits 100 columns
     option(
         "what",
         metavar="WHAT",
-        help="bm25, a model (a name, a folder, a hub id), or a run (its folder, or the beginning "
+        help="bm25, hybrid, a model (name, folder, hub id), or a run (its folder, or the beginning "
         "of its name or of its recipe's hash)",
     ),
 )

@@ -25,7 +25,9 @@ from ..models.encoding import encode_as
 from ..models.loading import as_model
 from ..models.vectors import Vectors
 from ..runs import RECORD, Run, finished, store
+from ..search.hybrid import as_fusion
 
+WORDS = ("bm25", "hybrid")  # what can be scored and is no model of the catalogue
 OK, FOUND, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 EXITS = """exit codes:
   0    done
@@ -143,11 +145,11 @@ def the_domain(chosen: argparse.Namespace) -> Domain:
 
 
 def subject(domain: Domain, what: str) -> Any:
-    """What a text names, as ``evaluate`` takes it: ``bm25``, a run, or a model.
+    """What a text names, as ``evaluate`` takes it: ``bm25``, ``hybrid``, a run, or a model.
 
     A run is named by its folder, its name in the store, or the beginning of its name or recipe.
     """
-    if what == "bm25" or what in names():
+    if what in WORDS or what in names():
         return what
     path = Path(what).expanduser()
     if path.exists():
@@ -167,7 +169,7 @@ def subject(domain: Domain, what: str) -> Any:
         )
     if is_id(what):
         return what  # a hub id; evaluate() says what is wrong with it
-    raise unknown("run or model", what, ["bm25", *names(), *(run.path.name for run in runs)])
+    raise unknown("run or model", what, [*WORDS, *names(), *(run.path.name for run in runs)])
 
 
 def run_or_best(domain: Domain, name: str | None) -> Run | None:
@@ -192,12 +194,14 @@ def encoded(model: Any, texts: list[str], label: str = "encoding") -> Vectors:
         return encode_as(model, texts, "document", progress=told)
 
 
-def scored(what: Any, domain: Domain) -> Scores:
+def scored(what: Any, domain: Domain, name: str | None = None) -> Scores:
     """``evaluate``, with a bar while the documents are encoded for the first time."""
-    if what != "bm25" and not _has_scores(domain, what):
-        label = f"{getattr(what, 'label', what)}: encoding"
-        encoded(what, list(domain.corpus.values()), label)
-    return evaluate(what, domain)
+    fusion = as_fusion(what)
+    model = fusion.of if fusion else what
+    if model != "bm25" and not _has_scores(domain, model):
+        label = f"{getattr(model, 'label', model)}: encoding"
+        encoded(model, list(domain.corpus.values()), label)
+    return evaluate(what, domain, name=name)
 
 
 def _has_scores(domain: Domain, what: Any) -> bool:

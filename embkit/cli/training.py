@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from .. import auditing, training
-from ..assets.catalogue import folder_fingerprint, resolve
+from ..assets import catalogue
 from ..auditing.base import PROBLEM
 from ..data import Domain
 from ..distributed import team
@@ -22,10 +23,11 @@ from ..evaluation.verdict import verdict
 from ..files import write_atomic
 from ..recipes.presets import PRESETS
 from ..recipes.recipe import Recipe
+from ..search.hybrid import Fusion
 from ..session import paths, quiet
 from .planning import Plan, plan
 from .results import show
-from .terminal import OK, answer, command, note, option, say, scored, the_domain
+from .terminal import OK, WORDS, answer, command, note, option, say, scored, the_domain
 
 
 @command(
@@ -55,7 +57,7 @@ def run(chosen: argparse.Namespace) -> int:
         tell(f"read: {'; '.join(domain.report.splits)}; put aside: {domain.report.put_aside}")
     options = {"epochs": chosen.epochs, "max_length": chosen.max_length, "quick": chosen.quick}
     planned = plan(domain, chosen.model, max_pairs=chosen.pairs, **options)
-    scores = [scored("bm25", domain), scored(chosen.model, domain)]
+    scores = _untrained(domain, chosen.model, tell)
     summary = _audited(domain, chosen.model)
     tell(f"audit: {summary}")
     tell(f"plan: {planned}")
@@ -76,6 +78,18 @@ def run(chosen: argparse.Namespace) -> int:
     return answer(chosen.json, result, told)
 
 
+def _untrained(domain: Domain, model: str, tell: Callable[[object], int]) -> list[Scores]:
+    """What costs no training: word search, the model, both fused, a better general model."""
+    scores = [scored("bm25", domain), scored(model, domain)]
+    scores.append(scored(Fusion(model), domain, "hybrid"))
+    if model != catalogue.ALTERNATIVE:
+        if catalogue.is_here(catalogue.ALTERNATIVE):
+            scores.append(scored(catalogue.ALTERNATIVE, domain, catalogue.UNTRAINED))
+        else:
+            tell(catalogue.NOT_HERE)
+    return scores
+
+
 def _kept(domain: Domain) -> tuple[Path, dict[str, Any]]:
     """runs/NAME (NAME-HASH, if other content of that name came first), and the audit kept there."""
     kept: dict[str, Any] = {}
@@ -93,7 +107,8 @@ def _kept(domain: Domain) -> tuple[Path, dict[str, Any]]:
 def _audited(domain: Domain, model: str) -> str:
     """The audit's summary, with the names of what is a problem; kept for the next time."""
     folder, kept = _kept(domain)
-    key = {"domain_hash": domain.hash, "model": folder_fingerprint(resolve(model))}
+    weights = catalogue.folder_fingerprint(catalogue.resolve(model))
+    key = {"domain_hash": domain.hash, "model": weights}
     if key.items() <= kept.items():
         return str(kept["summary"])
     found = auditing.audit(domain, model=model)
@@ -189,8 +204,9 @@ def sources(chosen: argparse.Namespace) -> int:
 )
 def approaches(chosen: argparse.Namespace) -> int:
     domain, names = the_domain(chosen), chosen.only or list(PRESETS)
-    if chosen.against not in ("base", "bm25", *names):
-        raise unknown("approach", chosen.against, ["base", "bm25", *names])
+    known = ("base", *WORDS, catalogue.UNTRAINED, *names)
+    if chosen.against not in known:
+        raise unknown("approach", chosen.against, known)
     given = {"epochs": chosen.epochs, "factors": chosen.factors}
     given = {name: value for name, value in given.items() if value is not None}
     options = {"seeds": chosen.seeds, "baseline": chosen.against, **given}

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 SHOWN = 300  # characters of a text in a table
 DEV_SAMPLE = "dev sample"  # dev's queries, searched in a part of the corpus
 SAMPLED = 2000  # documents of that part, at most
+Hidden = list[int] | None  # for each query the place that it must not see, or -1
 Qrels = Mapping[str, Mapping[str, int]]  # query id -> document id -> grade, > 0 is relevant
 
 
@@ -82,6 +83,8 @@ class Domain:
                     digest.update(text.encode())
         if self.searched:
             digest.update(json.dumps({k: sorted(v) for k, v in self.searched.items()}).encode())
+        if self.own:  # scores from before they were left out are others
+            digest.update(b"own documents left out")
         return digest.hexdigest()[:16]
 
     def split(self, name: str) -> Qrels:
@@ -94,6 +97,22 @@ class Domain:
         """The ids of the documents that a split's queries search."""
         self.split(split)
         return list(self.searched.get(split, self.corpus))
+
+    @cached_property
+    def own(self) -> frozenset[str]:
+        """The queries that stand in the corpus too, under their own id: see ``own_documents``."""
+        return own_documents(self.corpus, self.queries, self.qrels.values())
+
+    def hidden(self, queries: Iterable[str], documents: Iterable[str]) -> Hidden:
+        """For each query the place among the documents of its own one, which no search of it may
+        find, -1 where it has none; None where none has one. All are ids."""
+        return hidden(self.own, queries, documents)
+
+    @property
+    def missing_judged(self) -> dict[str, int]:
+        """Split -> right documents that the corpus was found to lack when it was read: without
+        them in the ideal ranking, no figure of the split compares with a published one."""
+        return dict(getattr(self.report, "missing", {}))
 
     def right(self, split: str) -> Iterator[tuple[str, str]]:
         """The ids of each query of a split with each of its right documents."""
@@ -222,6 +241,33 @@ def about(text: str) -> dict[str, str]:
 def normalise(text: str) -> str:
     """The form in which two texts count as the same: one case, single spaces."""
     return " ".join(text.casefold().split())
+
+
+def own_documents(
+    corpus: Mapping[str, str], queries: Mapping[str, str], qrels: Iterable[Qrels]
+) -> frozenset[str]:
+    """The ids that a query and its own document share, as in BEIR's ArguAna.
+
+    It is the query's own where the text is the same too, a title before it aside: one that only
+    bears the same number is another document. An own document that is judged right for its query
+    counts as any other.
+    """
+    same = {q for q, text in queries.items() if q in corpus and _repeats(corpus[q], text)}
+    right = (q for judged in qrels for q in same.intersection(judged) if judged[q].get(q, 0) > 0)
+    return frozenset(same.difference(right))
+
+
+def _repeats(document: str, query: str) -> bool:
+    """Whether a document is a query's text, maybe below a title that is shorter than it."""
+    document, query = normalise(document), normalise(query)
+    return document == query or (document.endswith(f" {query}") and len(document) < 2 * len(query))
+
+
+def hidden(own: frozenset[str], queries: Iterable[str], documents: Iterable[str]) -> Hidden:
+    """``Domain.hidden`` for the ids that queries share with their own documents."""
+    places = {document: i for i, document in enumerate(documents) if document in own} if own else {}
+    found = [places.get(query, -1) for query in queries] if places else []
+    return found if max(found, default=-1) >= 0 else None
 
 
 def right_documents(judged: Mapping[str, int]) -> Iterator[str]:

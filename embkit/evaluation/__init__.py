@@ -4,6 +4,7 @@ from ..lazy import exports
 
 _NAMES = {
     "comparison": ["compare", "top_changed_queries", "win_tie_loss"],
+    "hybrid": ["WeightChoice", "choose_weight"],
     "intervals": ["clusters", "estimate", "holm", "mean_interval", "paired_test", "queries_needed"],
     "metrics": ["METRICS"],
     "ranking": ["evaluate", "leaderboard", "rank", "rank_changes", "score", "search_side_by_side"],

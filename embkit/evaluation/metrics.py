@@ -44,7 +44,8 @@ def score_ranking(ranking: Ranking, qrels: Qrels, metrics: Sequence[str] = METRI
     rank of the first of them: nDCG@k = Σᵢ≤ₖ gᵢ/log₂(i+1), divided by the same sum of the ideal
     order; MRR@k = 1/r if r ≤ k, else 0; MAP = 1/n · Σ precision at the rank of each relevant
     document; recall@k = relevant documents in the first k, divided by n; precision@k = the same,
-    divided by k; hit@k = 1 if r ≤ k, else 0.
+    divided by k; hit@k = 1 if r ≤ k, else 0. MAP reads the whole ranking: of ``evaluate``, which
+    ranks 100 documents a query, "map" is MAP@100.
 
     Equal scores are ordered as trec_eval orders them: by document id, from last to first. Scores
     are compared in float64, though trec_eval itself would round them to float32.

@@ -19,8 +19,10 @@ from ..data.sources.python_code import PROBE
 from ..errors import EmbkitError
 from ..models.loading import as_model
 from ..runs import HEAD_RECORD, RECORD, key_of, store
+from ..search.hybrid import PLAIN, Fusion, Hybrid, as_fusion
 from ..search.index import BM25, Dense
 from .comparison import compare
+from .hybrid import WEIGHTS, weighed
 from .intervals import CLUSTERS, clusters
 from .metrics import METRICS, Ranking, ranking_from_arrays, score_ranking
 from .report import Report
@@ -35,10 +37,14 @@ TIMED = 256  # documents whose encoding is timed
 _TELLING = {"learning_rate": "learning rate {:g}", "seed": "seed {}"}  # of meta, in brackets
 
 
-def indexed(model: Any, texts: Sequence[str], *, cache: bool = True) -> BM25 | Dense:
-    """Documents made ready for a model (encoded) or for ``"bm25"`` (words counted), once."""
+def indexed(model: Any, texts: Sequence[str], *, cache: bool = True) -> BM25 | Dense | Hybrid:
+    """Documents made ready for a model (encoded), for ``"bm25"`` (words counted), or for
+    ``"hybrid"`` and other fusions (both; without a weight 0.5, for there is no dev here), once."""
     if isinstance(model, str) and model == "bm25":
         return BM25(texts)
+    if fusion := as_fusion(model):
+        weight = PLAIN if fusion.weight is None else fusion.weight
+        return Hybrid(as_model(fusion.of), texts, weight=weight, cache=cache)
     return Dense(model, texts, cache=cache)
 
 
@@ -53,17 +59,22 @@ def rank(
 ) -> dict[str, dict[str, float]]:
     """The k best documents of every query of a split; fewer where BM25 finds fewer.
 
+    A query that stands in the corpus too, under its own id, does not find itself, unless that is
+    judged right: see ``Domain.own``.
+
     Args:
-        model: a SentenceTransformer, a function ``list[str] -> (texts, dim)``, ``"bm25"``, or
-            what ``indexed`` made of one and the documents.
+        model: a SentenceTransformer, a function ``list[str] -> (texts, dim)``, ``"bm25"``,
+            ``"hybrid"`` or a ``Fusion`` (weighed on dev), or what ``indexed`` made of one and the
+            documents.
         documents: ids to search; default: the whole corpus.
         cache: whether embeddings are read from and kept on disk.
     """
     ids = list(documents if documents is not None else domain.documents(split))
-    if not isinstance(model, BM25 | Dense):
-        model = indexed(model, [domain.corpus[i] for i in ids], cache=cache)
+    if not isinstance(model, BM25 | Dense | Hybrid):
+        model = indexed(weighed(model, domain), [domain.corpus[i] for i in ids], cache=cache)
     queries = list(domain.split(split))
-    indices, scores = model.search([domain.queries[q] for q in queries], k)
+    asked = [domain.queries[q] for q in queries]
+    indices, scores = model.search(asked, k, domain.hidden(queries, ids))
     return ranking_from_arrays(queries, ids, indices, scores)
 
 
@@ -84,13 +95,13 @@ def evaluate(
     name: str | None = None,
     save: bool = True,
 ) -> Scores:
-    """Ranks the whole corpus for every query of the tests and of dev, and scores each query.
-
-    Dev's scores stand beside the others' (``Scores.dev``): they choose, the tests report.
+    """Ranks the whole corpus for every query of the tests and of dev, and scores each query's first
+    100 documents. Dev's scores stand beside (``Scores.dev``): they choose, the tests report.
 
     Args:
         what: a Run, a Head, ``"bm25"``, a model's name or folder, a SentenceTransformer, or any
-            function ``list[str] -> (texts, dim)``, such as an API's client.
+            function ``list[str] -> (texts, dim)``, such as an API's client; ``"hybrid"``, or
+            ``ek.search.Fusion`` of any of these and BM25, weighed on dev.
         splits: default: the domain's test splits.
         name: what the leaderboard calls it.
         save: whether the leaderboard keeps it.
@@ -100,22 +111,27 @@ def evaluate(
         domain.split(split)
     # what is kept already
     kept = store(domain)
-    subject = _subject(what, name, kept.name)
+    subject, fusion = _subject(what, name, kept.name), as_fusion(what)
+    missing = {s: n for s, n in domain.missing_judged.items() if s in domain.test_splits}
+    told = {"missing_judged": missing} if missing else {}
     path = kept / subject.key / "scores.json"
     whole = set(splits) == set(domain.test_splits)
     if save and whole and subject.by_content and path.is_file():
         found = None
         with suppress(EmbkitError):  # half-written by an older kill, or out of date: scored again
-            found = _kept(path)
+            found = _kept(path, subject.meta.get("fusion"))
         if found and (found.dev or not _has_dev(domain)):
-            if name not in (None, found.approach):
-                found = replace(found, approach=name)  # the same scores under the name asked for
+            if name not in (None, found.approach) or found.meta != found.meta | told:
+                called = name or found.approach  # the same scores under the name asked for
+                found = replace(found, approach=called, meta=found.meta | told)
                 found.save(path)
             return found
     # ranking and scoring
-    model, meta = as_model(what), dict(subject.meta)
+    model, meta = as_model(fusion.of if fusion else what), subject.meta | told
     started = time.perf_counter()
-    index = model if domain.searched else indexed(model, list(domain.corpus.values()))
+    index = weighed(replace(fusion, of=model), domain) if fusion else model
+    meta |= {"weight": index.weight} if fusion else {}
+    index = index if domain.searched else indexed(index, list(domain.corpus.values()))
     per_query = {split: score(rank(index, domain, split), domain, split) for split in splits}
     dev: dict[str, float] = {}
     if _has_dev(domain):
@@ -169,6 +185,8 @@ def _subject(what: Any, name: str | None, domain: str) -> _Subject:
         return _Subject(key_of(what.path, domain), name or what.label, what.describe())
     if isinstance(what, str) and what == "bm25":
         return _Subject("bm25", name or "bm25", {"trainable_params": 0, "bm25": BM25.VERSION})
+    if fusion := as_fusion(what):
+        return _fused(fusion, name, domain)
     if isinstance(what, str) or hasattr(what, "__fspath__"):
         from ..assets.catalogue import folder_fingerprint, resolve
 
@@ -185,6 +203,20 @@ def _subject(what: Any, name: str | None, domain: str) -> _Subject:
     as_model(what)  # raises what says that it is none
     called = str(name or getattr(what, "__name__", type(what).__name__))
     return _Subject(f"function-{_digest(called)[:12]}", called, {"trainable_params": 0}, False)
+
+
+def _fused(fusion: Fusion, name: str | None, domain: str) -> _Subject:
+    """A fusion, in a folder of its own for each model; what it was made with stands in ``meta``."""
+    inner = _subject(fusion.of, None, domain)
+    model = str(fusion.of) if inner.approach == "base" else inner.approach
+    made = [inner.key, BM25.VERSION, DEPTH, WEIGHTS if fusion.weight is None else fusion.weight]
+    made.append(getattr(fusion.of, "record", None))  # a run that is trained again is another
+    meta = {"trainable_params": 0, **inner.meta, "bm25": BM25.VERSION, "model": model}
+    meta["fusion"] = _digest(json.dumps(made, sort_keys=True, default=str))[:12]
+    told = "" if fusion.weight is None else f", weight {fusion.weight:g}"
+    called = ("hybrid" if fusion.of == Fusion.of else f"hybrid of {model}") + told
+    key = f"hybrid-{inner.key}" + told.replace(", weight ", "-")
+    return _Subject(key, name or called, meta, inner.by_content)
 
 
 def _digest(text: str) -> str:
@@ -230,10 +262,13 @@ def _has_dev(domain: Domain) -> bool:
     return bool(domain.qrels.get(DEV)) and DEV not in domain.test_splits
 
 
-def _kept(path: Path) -> Scores:
-    """Scores from the store; fails for those of a BM25 that found other documents."""
+def _kept(path: Path, fusion: str | None = None) -> Scores:
+    """Scores from the store; fails for those of a BM25 that found other documents, or of another
+    fusion than the one that is named."""
     scores = Scores.load(path)
-    if path.parent.name == "bm25" and scores.meta.get("bm25") != BM25.VERSION:
+    words = path.parent.name == "bm25" or "fusion" in scores.meta
+    stale = words and scores.meta.get("bm25") != BM25.VERSION
+    if stale or fusion not in (None, scores.meta.get("fusion")):
         hint = "evaluate again: ek.evaluate('bm25', domain)"
         raise EmbkitError(f"{path} is out of date", expected="scores of this version", hint=hint)
     return scores
@@ -275,8 +310,8 @@ def search_side_by_side(
 ) -> pd.DataFrame:
     """One query, searched by several models side by side, one row a rank.
 
-    For each model (a SentenceTransformer, a function or ``"bm25"``) the document's id and text,
-    and its score; "nothing found" and NaN where it finds fewer than k.
+    For each model (as ``rank`` takes it) the document's id and text, and its score; "nothing
+    found" and NaN where it finds fewer than k.
     """
     import pandas as pd
 
@@ -285,7 +320,7 @@ def search_side_by_side(
     ids, texts = list(domain.corpus), list(domain.corpus.values())
     columns: dict[str, list[Any]] = {}
     for name, model in models.items():
-        indices, scores = indexed(model, texts).search([query], k)
+        indices, scores = indexed(weighed(model, domain), texts).search([query], k)
         found = list(zip(indices[0], scores[0].tolist(), strict=True))
         columns[name] = [f"{ids[i]}  {texts[i]}" if i >= 0 else "nothing found" for i, _ in found]
         columns[f"{name}: score"] = [round(s, 3) if i >= 0 else math.nan for i, s in found]
@@ -305,7 +340,7 @@ def rank_changes(
     ids, texts = list(domain.corpus), list(domain.corpus.values())
     places = []
     for model in (before, after):
-        order = indexed(model, texts).search([query], len(texts))[0][0]
+        order = indexed(weighed(model, domain), texts).search([query], len(texts))[0][0]
         places.append({ids[i]: place for place, i in enumerate(order, start=1) if i >= 0})
     last = len(ids) + 1
     kept = [i for i in ids if i in right or min(place.get(i, last) for place in places) <= k]

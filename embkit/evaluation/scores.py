@@ -284,7 +284,7 @@ def over_seeds(runs: Sequence[Scores]) -> Scores:
         per_query[split] = sum(s.per_query[split].loc[frame.index] for s in runs) / len(runs)
         per_query[split].attrs = frame.attrs
     dev = {q: fmean(s.dev[q] for s in runs) for q in first.dev if all(q in s.dev for s in runs)}
-    each = {name: [run.meta.get(name) for run in runs] for name in first.meta}
+    each: dict[str, list[Any]] = {k: [run.meta.get(k) for run in runs] for k in first.meta}
     costs = {k: fmean(v) for k, v in each.items() if all(isinstance(x, float) for x in v)}
     meta = first.meta | costs | {"seeds": each.get("seed"), "seed": None}
     return replace(first, per_query=per_query, dev=dev, meta=meta, runs=tuple(runs))

@@ -16,6 +16,7 @@ from ..models.encoding import encode_as
 from ..models.loading import as_model
 from ..recipes.settings import matryoshka_sizes
 from ..runs import Run, key_of, store
+from ..search.hybrid import as_fusion
 from ..search.index import exact_search
 from ..search.tiered import truncate
 from .metrics import ranking_from_arrays
@@ -111,9 +112,9 @@ def evaluate_sizes(
 
     Matryoshka representation learning: Kusupati et al. 2022, https://arxiv.org/abs/2205.13147
     """
-    if isinstance(what, str) and what == "bm25":
+    if as_fusion(what) or isinstance(what, str) and what == "bm25":
         raise EmbkitError(
-            "evaluate_sizes() was given 'bm25', which has no vectors to truncate",
+            f"evaluate_sizes() was given {what!r}, which has no vectors to truncate",
             expected="a Run, a model, a model's name, or a function list[str] -> array",
             hint="ek.evaluate_sizes('minilm', domain)",
         )
@@ -132,8 +133,9 @@ def evaluate_sizes(
     for size in _checked(sizes if sizes is not None else learnt or halves, dim, halves):
         small, per_query = truncate(documents, size), {}
         for split, queries in asked.items():
-            found = exact_search(truncate(queries, size), small, DEPTH)
-            ranking = ranking_from_arrays(list(domain.split(split)), list(domain.corpus), *found)
+            ids = list(domain.split(split)), list(domain.corpus)
+            found = exact_search(truncate(queries, size), small, DEPTH, domain.hidden(*ids))
+            ranking = ranking_from_arrays(*ids, *found)
             per_query[split] = score(ranking, domain, split)
         name = f"{base.label}, truncated to {size}"
         meta = base.meta | {"dim": size, "label": name}

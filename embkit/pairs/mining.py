@@ -15,7 +15,7 @@ from ..models.encoding import encode_as
 from ..models.loading import as_model
 from ..recipes.checks import CHOICES
 from ..search.index import BM25, exact_search
-from .rules import OUT, Known, Pair, Sieve
+from .rules import OUT, OWN, Known, Pair, Sieve
 
 CrossEncoderScores = Callable[[list[tuple[str, str]]], Any]  # (query, document) -> scores
 
@@ -84,10 +84,11 @@ def mine(
 
     Candidates are the best-ranked documents of each anchor. In this order they are put to the
     rules: never a known positive of the same query text, nor a document with the same text as
-    one; never an ancestor or descendant of one; the margin; the window; the reranker filter. The
-    window and the margin mean what they mean in sentence-transformers' ``mine_hard_negatives``:
-    it finds the same negatives under the same rules, prompts and routes. Where too few candidates
-    are left, random documents that pass the first rules fill the places: every pair keeps n.
+    one; never an ancestor or descendant of one; never the query itself (``Domain.own``); the
+    margin; the window; the reranker filter. The window and the margin mean what they mean in
+    sentence-transformers' ``mine_hard_negatives``: it finds the same negatives under the same
+    rules, prompts and routes. Where too few candidates are left, random documents that pass the
+    first rules fill the places: every pair keeps n.
 
     Args:
         pairs: (query id, anchor, document id) rows, such as ``training_pairs(...).rows``.
@@ -123,7 +124,7 @@ def mine(
     sieve = Sieve(scores)
     told = np.random.default_rng(seed).random(len(anchors)) >= hidden_positives
     for rule, wrong in rules.rules(np.arange(len(anchors)), found).items():
-        sieve.remove(rule, wrong & told[:, None])
+        sieve.remove(rule, wrong & (told | (rule == OWN))[:, None])
     # what scores too near the positive, or above it
     if relative_margin is not None:
         bound = _least(right, rows, len(anchors))[:, None]  # (anchors, 1)

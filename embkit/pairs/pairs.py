@@ -23,7 +23,7 @@ from ..models.loading import load_model
 from ..recipes.recipe import Recipe
 from ..recipes.views import APART, CORPUS, Mining
 from .mining import Mined, mine
-from .rules import Family, Pair, right_of
+from .rules import Family, Pair, own_of, right_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -105,17 +105,20 @@ class TrainingPairs:
         data = self.dataset()
         if self.unique == "families":
             data = data.add_column(FAMILY, self.families)
-        also = self._also() if self.apart and self.known else []
+        also = self._also() if self.apart and (self.known or self.domain.own) else []
         return data.add_column(ALSO, also) if any(also) else data
 
     def _also(self) -> list[list[str]]:
-        """Texts among the rows' documents that are right for an anchor, beside its own rows'."""
+        """Texts among the rows' documents that are right for an anchor, beside its own rows', or
+        are the anchor's own document."""
         trained = {(anchor, document): i for i, (_, anchor, document) in enumerate(self.rows)}
         shown = {document for _, document in trained}.union(*self._negatives)
         one = {anchor: i for (anchor, _), i in trained.items()}  # a row of each anchor
         also: list[list[str]] = [[] for _ in range(len(self))]
+        own = own_of(self.domain)
         for anchor, i in one.items():
-            others = (d for d in self.right[normalise(anchor)] if d in shown)
+            of_anchor = [*self.right[normalise(anchor)], own.get(normalise(anchor), "")]
+            others = (d for d in of_anchor if d in shown)
             also[i] = [self.domain.corpus[d] for d in others if (anchor, d) not in trained]
         return also
 

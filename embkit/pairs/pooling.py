@@ -67,7 +67,8 @@ def candidates(
     names, texts = list(domain.corpus), list(domain.corpus.values())
     found: dict[str, dict[str, list[str]]] = {query: defaultdict(list) for query in ids}
     for name, model in models.items():
-        rows, _ = indexed(as_model(model), texts).search([domain.queries[q] for q in ids], k)
+        index, asked = indexed(as_model(model), texts), [domain.queries[q] for q in ids]
+        rows, _ = index.search(asked, k, domain.hidden(ids, names))
         for query, row in zip(ids, rows, strict=True):
             for index in row[row >= 0]:
                 found[query][names[index]].append(name)

@@ -12,6 +12,7 @@ from ..errors import EmbkitError
 
 Pair = tuple[str, str, str]  # query id, anchor text, document id
 OUT = -np.inf  # the score of a candidate that is none
+OWN = "the query's own document"  # the rule about ``Domain.own``
 
 
 def right_of(rows: Iterable[Pair]) -> dict[str, dict[str, None]]:
@@ -20,6 +21,11 @@ def right_of(rows: Iterable[Pair]) -> dict[str, dict[str, None]]:
     for _, anchor, document in rows:
         found[normalise(anchor)][document] = None
     return found
+
+
+def own_of(domain: Domain) -> dict[str, str]:
+    """Anchor, normalised -> its own document: neither right for it nor a negative."""
+    return {normalise(domain.queries[q]): q for q in domain.own}
 
 
 class Family:
@@ -73,6 +79,11 @@ class Known:
             wrong = {d: [number[o] for o in near(d) if o in number] for _, d in places}
             codes = [row * len(number) + o for row, d in places for o in wrong[d]]
             self._codes[rule] = np.unique(np.array(codes, dtype=np.int64))
+        if own := own_of(domain):
+            seen = [(row, own.get(normalise(anchor))) for row, anchor in enumerate(anchors)]
+            codes = [row * len(number) + number[d] for row, d in seen if d is not None]
+            self._codes[OWN] = np.array(codes, dtype=np.int64)
+            self.most += 1
 
     def rules(self, rows: np.ndarray, found: np.ndarray) -> dict[str, np.ndarray]:
         """Rule -> mask of ``found``, shape (rows, depth), True where it forbids."""

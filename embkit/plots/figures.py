@@ -140,8 +140,8 @@ def name(row: Mapping[str, Any]) -> str:
 
 
 def metric(name: str) -> str:
-    """A metric as it is written in prose: nDCG@10, MRR@10, MAP."""
-    stem, at, depth = name.partition("@")
+    """A metric as it is written in prose: nDCG@10, MRR@10; "map" is that of 100 ranks, MAP@100."""
+    stem, at, depth = ("map@100" if name == "map" else name).partition("@")
     return {"ndcg": "nDCG", "mrr": "MRR", "map": "MAP"}.get(stem, stem) + at + depth
 
 

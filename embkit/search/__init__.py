@@ -1,10 +1,11 @@
-"""Search: exact, by words, and in two tiers."""
+"""Search: exact, by words, both fused, and in two tiers."""
 
 from ..lazy import exports
 
 __getattr__, __dir__, __all__ = exports(
     __name__,
     {
+        "hybrid": ["Fusion", "Hybrid"],
         "index": ["BM25", "Dense", "exact_search"],
         "tiered": ["TieredIndex", "TieredSearch", "truncate"],
     },

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from ..data.domain import Hidden
 from ..data.text_checks import UNSPACED
 from ..errors import EmbkitError
 from ..models.encoding import encode_as
 from ..models.vectors import Vectors, listed
 
+Found = tuple[np.ndarray, np.ndarray]  # indices and scores, both (queries, k)
 _WORD = rf"[^\W{UNSPACED}]{{2,}}|[{UNSPACED}]"
 
 
 def exact_search(
-    queries: Vectors, documents: Vectors, k: int = 10, *, block_mb: int = 256
-) -> tuple[np.ndarray, np.ndarray]:
+    queries: Vectors, documents: Vectors, k: int = 10, hidden: Hidden = None, *, block_mb: int = 256
+) -> Found:
     """Exact search: the k documents with the largest dot product, in blocks of bounded memory.
 
     Args:
         queries: shape (queries, dim).
         documents: shape (documents, dim); a memory-mapped array will do.
+        hidden: for each query a place that it must not see, -1 for none: ``Domain.hidden``.
         block_mb: the largest score block, in MB.
 
     Returns:
@@ -40,6 +44,8 @@ def exact_search(
             expected="two arrays (n, dim) with the same dim",
             hint="encode both with the same model and the same truncation",
         )
+    if hidden is not None:
+        return without(hidden, partial(exact_search, queries, documents, block_mb=block_mb), k)
     k = min(k, len(documents))
     width = min(len(documents), 65_536)
     height = max(1, int(block_mb * 2**20 / 4 / max(1, width)))
@@ -47,7 +53,7 @@ def exact_search(
     scores = np.empty((len(queries), k), dtype=np.float32)
     for top in range(0, len(queries) if k else 0, height):
         rows = slice(top, top + height)
-        best: tuple[np.ndarray, np.ndarray] = indices[rows, :0], scores[rows, :0]
+        best: Found = indices[rows, :0], scores[rows, :0]
         for left in range(0, len(documents), width):
             block = queries[rows] @ np.asarray(documents[left : left + width], np.float32).T
             if not np.isfinite(block).all():
@@ -64,7 +70,17 @@ def exact_search(
     return indices, scores
 
 
-def _among(block: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def without(hidden: Sequence[int], search: Callable[..., Found], k: int) -> Found:
+    """What ``search(k=k)`` finds when each query's hidden place is left out; -1 hides none.
+
+    Where fewer than k are left, a row ends with index -1, score -inf.
+    """
+    indices, scores = search(k=k + 1)
+    own = indices == np.asarray(hidden)[:, None]
+    return best_of(np.where(own, -1, indices), np.where(own, -np.inf, scores), k)
+
+
+def _among(block: np.ndarray, k: int) -> Found:
     """The k best of each row, by index; of equal ones, those of lower index."""
     if k < block.shape[1]:
         import torch
@@ -80,7 +96,7 @@ def _among(block: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     return indices, np.take_along_axis(block, indices, axis=1)
 
 
-def best_of(indices: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def best_of(indices: np.ndarray, scores: np.ndarray, k: int) -> Found:
     """The k best of each row, best first: (indices, scores); ties by place."""
     order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return np.take_along_axis(indices, order, axis=1), np.take_along_axis(scores, order, axis=1)
@@ -93,9 +109,9 @@ class Dense:
         self._encode = lambda rows, kind: encode_as(model, rows, kind, cache=cache)
         self._documents = self._encode(texts, "document")
 
-    def search(self, queries: Sequence[str], k: int = 10) -> tuple[np.ndarray, np.ndarray]:
+    def search(self, queries: Sequence[str], k: int = 10, hidden: Hidden = None) -> Found:
         """(indices, scores), both (queries, min(k, documents)), best first; ties by lower index."""
-        return exact_search(self._encode(queries, "query"), self._documents, k)
+        return exact_search(self._encode(queries, "query"), self._documents, k, hidden)
 
 
 class BM25:
@@ -127,13 +143,15 @@ class BM25:
         self._index, self._size = bm25s.BM25(k1=k1, b=b), len(tokens)
         self._index.index(tokens, show_progress=False)
 
-    def search(self, queries: Sequence[str], k: int = 10) -> tuple[np.ndarray, np.ndarray]:
+    def search(self, queries: Sequence[str], k: int = 10, hidden: Hidden = None) -> Found:
         """(indices, scores), both (queries, min(k, documents)), best first; ties by lower index.
 
         Where fewer documents share a word with a query, its row ends with index -1, score -inf.
         """
         if k < 1:
             raise EmbkitError(f"k={k}", expected="k of 1 or more", hint="k=10")
+        if hidden is not None:
+            return without(hidden, partial(self.search, queries), k)
         queries = listed(queries)
         indices = np.empty((len(queries), min(k, self._size)), np.int64)
         scores = np.empty(indices.shape, np.float32)

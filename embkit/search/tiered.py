@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,11 +13,12 @@ import numpy as np
 from sentence_transformers.util import truncate_embeddings
 from sentence_transformers.util.quantization import quantize_embeddings
 
+from ..data.domain import Hidden
 from ..errors import EmbkitError
 from ..models.encoding import checked_dtype
 from ..models.vectors import Vectors, unit
 from ..session import paths
-from .index import Dense, best_of, exact_search
+from .index import Dense, Found, best_of, exact_search, without
 
 EXACT, BINARY = "exact", "binary"
 PARTIAL = ("IVF", "HNSW", "NSG")  # forms of faiss that look through a part of the documents
@@ -126,7 +128,7 @@ class TieredIndex:
     def _vectors(self, queries: Any) -> Vectors:
         return queries
 
-    def search(self, queries: Any, k: int = 10) -> tuple[np.ndarray, np.ndarray]:
+    def search(self, queries: Any, k: int = 10, hidden: Hidden = None) -> Found:
         """The k best documents of the shortlist by their whole dot product: (indices, scores), both
         (queries, min(k, documents)), best first; ties by lower index.
 
@@ -146,6 +148,8 @@ class TieredIndex:
             )
         if k < 1 or queries.ndim != 2 or queries.shape[1] != self.cold.shape[1]:
             return exact_search(queries, self.cold[:1], k)  # says what is wrong
+        if hidden is not None:
+            return without(hidden, partial(self.search, queries), k)
         indices = np.empty((len(queries), k), np.int64)
         scores = np.empty((len(queries), k), np.float32)
         found = self._candidates(queries, self.shortlist)  # (queries, shortlist)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..data import Domain
-from ..data.domain import right_documents
+from ..data.domain import Hidden, right_documents
 from ..display import Shown, Table
 from ..errors import EmbkitError, unknown
 from ..models.encoding import encode_as
@@ -132,6 +132,9 @@ class Space:
         judged = self.domain.split(split).values()
         return [[self._places[d] for d in right_documents(row)] for row in judged]
 
+    def _hidden(self, split: str) -> Hidden:
+        return self.domain.hidden(self.domain.split(split), self.domain.corpus)
+
     def similarities(self, split: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Similarities of a split's queries to a right and to a hard wrong document.
 
@@ -141,7 +144,8 @@ class Space:
         """
         right = self._right(split)
         asked = [self.domain.queries[q] for q in self.domain.split(split)]
-        ranked, _ = BM25(list(self.domain.corpus.values())).search(asked, max(map(len, right)) + 1)
+        words, hidden = BM25(list(self.domain.corpus.values())), self._hidden(split)
+        ranked, _ = words.search(asked, max(map(len, right)) + 1, hidden)
         draw = np.random.default_rng(0)
         wrong = []
         for row, known in zip(ranked, right, strict=True):
@@ -204,7 +208,7 @@ class Space:
             right = self._right(split)
             asked[[d for row in right for d in row]] = True
             for side, (queries, documents) in enumerate(self._sides(split)):
-                ranked, _ = exact_search(queries, documents, 10)
+                ranked, _ = exact_search(queries, documents, 10, self._hidden(split))
                 for row, known in zip(ranked, right, strict=True):
                     hits[side, np.intersect1d(row, known)] = True
         words = np.array(["neither", "before only", "after only", "both"])

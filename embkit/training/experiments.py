@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from ..assets.catalogue import ALTERNATIVE, NOT_HERE, UNTRAINED, is_here
 from ..data import Domain
 from ..data.sources.python_code import PROBE, general_probe
 from ..display import Shown, Table, table
@@ -35,6 +37,7 @@ SOURCES: dict[str, dict[str, Any]] = {  # what the training data is made of -> a
     "human + dense, filtered": {"hard_negatives": 1, "miner": "dense", "relative_margin": 0.05},
     "human + Excludes": {"hard_negatives": 1, "miner": "human"},
 }
+REFERENCES = ("bm25", "minilm", "hybrid", ALTERNATIVE)  # what is scored beside runs as it is
 FACTORS = (0.5, 1.0, 2.0)  # of a preset's learning rate, for dev to choose among
 
 
@@ -113,7 +116,7 @@ def equal_cost(
     arms: Mapping[str, Mapping[str, Any]],
     *,
     rates: Sequence[float] | None = None,
-    references: Sequence[str] = ("bm25", "minilm"),
+    references: Sequence[str] = REFERENCES,
     quiet: bool = False,
 ) -> Comparison:
     """Trains each arm on as many pairs as the arm with the fewest has, and compares them.
@@ -125,7 +128,8 @@ def equal_cost(
         recipe: what all arms share; ``max_pairs`` caps the number of pairs.
         arms: name -> the arm's changes to the recipe.
         rates: learning rates to try for each arm; default: ``RATES``, in ``smoke`` the middle one.
-        references: what is scored beside the arms as it is.
+        references: what is scored beside the arms as it is; a model that its package was not
+            fetched for is left out, with a warning.
 
     Raises:
         EmbkitError: no arm, or an arm without pairs.
@@ -146,8 +150,8 @@ def equal_cost(
         same = changed.replace(max_pairs=pairs)
         sweeps[arm] = tune(same, domain, quiet=quiet, learning_rate=list(rates))
         scores[arm] = evaluate(sweeps[arm].best_run, domain).labelled(arm)
-    for name in references:
-        scores[name] = evaluate(name, domain).labelled(name)
+    for name, called in _there(references).items():
+        scores[called or name] = evaluate(name, domain, name=called).labelled(called or name)
     return Comparison(pairs, sweeps, scores, next(iter(arms)))
 
 
@@ -158,7 +162,7 @@ def approaches(
     seeds: Sequence[int] = (42, 43, 44),
     baseline: str = "base",
     factors: Sequence[float] = FACTORS,
-    references: Sequence[str] = ("bm25", "minilm"),
+    references: Sequence[str] = REFERENCES,
     quiet: bool = False,
     **changes: Any,
 ) -> Comparison:
@@ -175,7 +179,7 @@ def approaches(
         baseline: the name to test against: a preset, or ``base``.
         factors: of a preset's learning rate; ``(1,)`` takes the presets' own, which the lessons
             chose on dev.
-        references: what is evaluated beside them without any training.
+        references: what is evaluated beside them without any training, as in ``equal_cost``.
         changes: to every recipe, such as ``epochs=1``.
 
     Raises:
@@ -188,8 +192,8 @@ def approaches(
         raise EmbkitError(given, expected="numbers above 0", hint="factors=(0.5, 1, 2)")
     recipes = {name: preset(name, **changes) for name in names}
     sweeps, scores, pairs = {}, {}, 0
-    for name in references:
-        found = _evaluated([name], domain)
+    for name, called in _there(references).items():
+        found = _evaluated([name], domain, called)
         scores[found.approach] = found.labelled(found.approach)
     for name, recipe in recipes.items():
         first = recipe.replace(seed=seeds[0])
@@ -202,8 +206,16 @@ def approaches(
     return Comparison(pairs, sweeps, scores, baseline)
 
 
-def _evaluated(subjects: Sequence[Any], domain: Domain) -> Scores:
+def _there(references: Sequence[str]) -> dict[str, str | None]:
+    """The references that can be scored, each with its name in tables if that is another."""
+    there = [name for name in references if name != ALTERNATIVE or is_here(name)]
+    if len(there) < len(references):
+        warnings.warn(NOT_HERE, stacklevel=3)
+    return {name: UNTRAINED if name == ALTERNATIVE else None for name in there}
+
+
+def _evaluated(subjects: Sequence[Any], domain: Domain, name: str | None = None) -> Scores:
     """The mean scores of several runs, and their mean on the general probe beside them."""
-    found = over_seeds([evaluate(subject, domain) for subject in subjects])
-    general = over_seeds([evaluate(subject, general_probe()) for subject in subjects])
+    found = over_seeds([evaluate(subject, domain, name=name) for subject in subjects])
+    general = over_seeds([evaluate(subject, general_probe(), name=name) for subject in subjects])
     return replace(found, meta=found.meta | {"general_ndcg@10": general.mean(PROBE)})

@@ -235,6 +235,7 @@ def _fit(settings: HeadSettings, model: Any, pairs: TrainingPairs) -> tuple[Rout
     ids, dev_queries = domain.dev_corpus(), list(domain.split("dev"))
     queries = vectors([anchor for _, anchor, _ in pairs.rows], "query")
     dev_asked = vectors([domain.queries[query] for query in dev_queries], "query")
+    hidden = domain.hidden(dev_queries, ids)
     dev_shown = documents[[number[document] for document in ids]]
 
     # the modules, the loss, and a learning rate that falls to 0
@@ -252,7 +253,7 @@ def _fit(settings: HeadSettings, model: Any, pairs: TrainingPairs) -> tuple[Rout
     def state(epoch: int, loss: float | None) -> dict[str, Any]:
         """A row of the history; dev is scored as for a Run: nDCG@10 in the dev corpus."""
         asked, shown = apply(router, "query", dev_asked), apply(router, "document", dev_shown)
-        found = exact_search(asked.numpy(), shown.numpy(), 10)
+        found = exact_search(asked.numpy(), shown.numpy(), 10, hidden)
         ranking = ranking_from_arrays(dev_queries, ids, *found)
         table = score_ranking(ranking, domain.split("dev"), ("ndcg@10",))
         return {"epoch": epoch, "loss": loss, DEV: float(table["ndcg@10"].mean())}

@@ -12,7 +12,7 @@ import traitlets
 from matplotlib.figure import Figure
 
 from ..data import Domain
-from ..data.domain import right_documents
+from ..data.domain import Hidden, right_documents
 from ..display import Table
 from ..errors import EmbkitError
 from ..evaluation.intervals import mean_interval
@@ -23,7 +23,7 @@ from ..models.loading import as_model
 from ..models.vectors import Vectors
 from ..plots import lines
 from ..plots.figures import log_ticks
-from ..search.index import exact_search
+from ..search.index import Found, exact_search
 from ..search.tiered import truncate
 from ..space.maps import kept
 from .base import LOOK, Panel, framed, sketch
@@ -134,8 +134,9 @@ class TruncationLab(Panel):
         return {size: (m, low, high) for size, (m, low, high) in zip(sizes, found, strict=True)}
 
     def _score(self, asked: Vectors, documents: Vectors, size: int) -> tuple[float, float, float]:
-        found = _cut_search(asked, documents, size)
-        ranking = ranking_from_arrays(list(self._judged), list(self.domain.corpus), *found)
+        ids = list(self._judged), list(self.domain.corpus)
+        found = _cut_search(asked, documents, size, self.domain.hidden(*ids))
+        ranking = ranking_from_arrays(*ids, *found)
         values = score(ranking, self.domain, self.split, ["ndcg@10"])["ndcg@10"]
         return float(values.mean()), *mean_interval(values)
 
@@ -180,7 +181,7 @@ class TruncationLab(Panel):
         return f"TruncationLab({self.size} dimensions, nDCG@10 on {self.split!r}: {said})"
 
 
-def _cut_search(queries: Vectors, documents: Vectors, size: int) -> tuple[np.ndarray, np.ndarray]:
+def _cut_search(queries: Vectors, documents: Vectors, size: int, hidden: Hidden = None) -> Found:
     """Exact search of truncated vectors, or of the whole ones that have fewer dimensions."""
     size = min(size, documents.shape[1])
-    return exact_search(truncate(queries, size), truncate(documents, size), K)
+    return exact_search(truncate(queries, size), truncate(documents, size), K, hidden)

@@ -164,15 +164,23 @@ def test_bad_input_is_one_error(tmp_path, capsys):
 
 def test_run_prints_audit_plan_leaderboard_and_verdict(trained, folder, shared):
     out = trained.out
-    for text in ("audit: own:", "plan: 30 pairs", "bm25", "base", "LoRA r16", "verdict: "):
+    for text in (
+        "audit: own:",
+        "plan: 30 pairs",
+        "bm25",
+        "base",
+        "LoRA r16",
+        "verdict: ",
+        "bge-small is left out",
+    ):
         assert text in out
     assert "\x1b" not in out
     rows = json.loads((shared / "runs" / "own" / "leaderboard.json").read_text())
     domain = load_domain(folder)
-    approaches = ["base", "bm25", "contrastive", "contrastive, LoRA r16"]
+    approaches = ["base", "bm25", "contrastive", "contrastive, LoRA r16", "hybrid"]
     names = {row["approach"].split(", +")[0] for row in rows}
     assert sorted(names) == approaches
-    assert len(rows) == 4 * sum(1 + len(parts) for parts in domain.subsets().values())
+    assert len(rows) == 5 * sum(1 + len(parts) for parts in domain.subsets().values())
     for row in rows:
         if row["approach"] == "base" and row["subset"] is None:
             found = ek.evaluate(row["base_model"], domain)
@@ -205,6 +213,23 @@ def test_run_as_json_is_json_alone(trained, folder, tiny_model, capsys):
     found = json.loads(printed(capsys, "run", folder, *options))
     assert found["verdict"]["decision"] and len(found["leaderboard"]) >= 8
     assert found["audit"].startswith("own:") and found["minutes"] < 2
+
+
+def test_a_better_general_model_is_scored_where_it_is_at_hand(monkeypatch, tiny_domain):
+    from embkit.cli import training
+
+    told, names = [], []
+    monkeypatch.setattr(
+        training, "scored", lambda what, domain, name=None: names.append(name or what)
+    )
+    monkeypatch.setattr("embkit.assets.catalogue.is_here", lambda name: False)
+    training._untrained(tiny_domain, "minilm", told.append)
+    assert names == ["bm25", "minilm", "hybrid"] and "assets bge-small" in told[0]
+    monkeypatch.setattr("embkit.assets.catalogue.is_here", lambda name: True)
+    training._untrained(tiny_domain, "bge-small", told.append)
+    training._untrained(tiny_domain, "minilm", told.append)
+    assert names[3:] == ["bm25", "bge-small", "hybrid", *names[:3], "bge-small, untrained"]
+    assert len(told) == 1
 
 
 def test_lora_that_the_model_cannot_have_is_left_out_and_said(monkeypatch, capsys, tiny_domain):

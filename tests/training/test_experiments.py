@@ -105,6 +105,15 @@ def probe(monkeypatch, tiny_domain):
     return tiny
 
 
+def test_a_better_general_model_is_a_reference_where_it_is_at_hand(monkeypatch):
+    monkeypatch.setattr(experiments, "is_here", lambda name: True)
+    named = {"bm25": None, "minilm": None, "hybrid": None, "bge-small": "bge-small, untrained"}
+    assert experiments._there(experiments.REFERENCES) == named
+    monkeypatch.setattr(experiments, "is_here", lambda name: False)
+    with pytest.warns(UserWarning, match="embkit assets bge-small"):
+        assert list(experiments._there(experiments.REFERENCES)) == ["bm25", "minilm", "hybrid"]
+
+
 def test_approaches_take_the_mean_over_seeds_and_tell_what_was_forgotten(
     store, tiny_domain, tiny_model, probe
 ):

@@ -140,6 +140,9 @@ def add_judgements(material: Material, split: str, rows: Iterable[Row], zeros: b
             continue
         swapped += as_id(row.values.get("query-id")) in material.corpus
         if (pair := _ids(material, row)) is None:
+            query, document = as_id(row.values.get("query-id")), as_id(row.values.get("corpus-id"))
+            if grade > 0 and query in material.queries and document is not None:
+                material.missing[split, query].add(document)
             continue
         usable += 1
         if not material.judge(split, *pair, grade):

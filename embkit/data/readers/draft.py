@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +41,8 @@ class Material:
     ranked: bool = False  # whether the order of negatives was given, and stays
     merged: int = 0  # rows that say again what an earlier one said
     alike: int = 0  # texts that differ from an earlier one in case or spaces alone
+    # (split, query) -> its right documents that the corpus lacks
+    missing: dict[tuple[str, str], set[str]] = field(default_factory=lambda: defaultdict(set))
 
     def add(self, texts: dict[str, str], key: str, text: Any, row: Row) -> bool:
         """Adds a text under an id; whether it is there now. What cannot be used is put aside."""
@@ -141,6 +143,7 @@ class LoadReport:
     quarantine: Path | None  # the file with all of them; None where there is none
     notes: tuple[str, ...]  # what is odd and was kept
     earlier: str  # which results lie in the store, of the same name and other content
+    missing: Mapping[str, int] = field(default_factory=dict)  # split -> ``Domain.missing_judged``
 
     @property
     def put_aside(self) -> str:
@@ -175,11 +178,26 @@ class LoadReport:
 
 def reported(domain: Domain, material: Material, file: str, **said: Any) -> Domain:
     """The domain with its report, which its card repeats; the bad rows are written down."""
-    bad = material.bad
+    bad, notes = material.bad, list(material.notes)
+    # right documents that the corpus lacks, by the split in which their query is now
+    placed = {query: split for split, judged in domain.qrels.items() for query in judged}
+    lacking: Counter[str] = Counter()
+    for (split, query), documents in material.missing.items():
+        lacking[placed.get(query, split)] += len(documents)
+    missing = {split: lacking[split] for split in domain.qrels if lacking[split]}
+    for split, n in missing.items():
+        told = "not in the corpus: not comparable with published figures"
+        notes.append(f"{n:,} judged documents of {split} are {told}")
+    if own := len(domain.own):
+        notes.append(
+            f"{own:,} queries are documents too, under the same id: a query's own document is "
+            "left out of its ranking, as BEIR's own script does"
+        )
     report = LoadReport(
         rows=dict(bad.rows),
         columns=material.columns,
-        notes=tuple(material.notes),
+        notes=tuple(notes),
+        missing=missing,
         quarantined=dict(bad.causes.most_common()),
         examples=tuple(bad.examples),
         quarantine=bad.save(quarantine_file(file)),

@@ -323,7 +323,6 @@ def _oddities(material: Material) -> list[str]:
     judged = itertools.chain(*(qrels.values() for qrels in material.qrels.values()))
     told = median(len(corpus[d]) for documents in judged for d in right_documents(documents))
     long = sum(len(text) > LONG for text in corpus.values())
-    same = sum(q in corpus and normalise(corpus[q]) == normalise(queries[q]) for q in queries)
     found = {
         f"{material.merged:,} rows repeat an earlier one: counted once": material.merged,
         f"{material.alike:,} texts differ from another in case or spaces alone: taken as one": (
@@ -333,7 +332,5 @@ def _oddities(material: Material) -> list[str]:
         "are the columns swapped?": told < 0.6 * asked,
         f"{long:,} documents are longer than {LONG:,} characters: a model reads only the first "
         "few hundred words": long,
-        f"{same:,} queries are documents too, under the same id: BEIR's own script leaves a "
-        "query's own document out of its results, embkit does not": same,
     }
     return [note for note, there in found.items() if there]

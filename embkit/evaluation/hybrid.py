@@ -1,0 +1,63 @@
+"""How much a model should weigh beside BM25: chosen on dev, never on a test split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..data import Domain
+from ..models.loading import as_model
+from ..search.hybrid import PLAIN, Hybrid, as_fusion, fuse
+from .metrics import ranking_from_arrays, score_ranking
+
+WEIGHTS = tuple(n / 10 for n in range(11))
+
+
+@dataclass(frozen=True)
+class WeightChoice:
+    """The weight of a model beside BM25 that dev chose, and what each weight scores there."""
+
+    weight: float
+    dev: dict[float, float]  # weight -> nDCG@10 on dev; 0 is BM25 alone, 1 the model alone
+
+    @property
+    def wins(self) -> bool:
+        """Whether both together score more on dev than either alone."""
+        alone = max((self.dev[w] for w in (0.0, 1.0) if w in self.dev), default=1.0)
+        return self.dev.get(self.weight, 0.0) > alone
+
+
+def choose_weight(
+    domain: Domain, model: Any = "minilm", *, weights: Sequence[float] = WEIGHTS
+) -> WeightChoice:
+    """Tries weights of a model beside BM25 on dev, which both search once.
+
+    The best nDCG@10 wins, of equal ones the nearest to 0.5: plain reciprocal rank fusion, which a
+    domain without a dev query gets.
+
+    Args:
+        model: a Run, a model, its name, or a function ``list[str] -> (texts, dim)``.
+        weights: 0 to 1; see ``ek.search.Hybrid``.
+    """
+    judged, ids = domain.split("dev"), domain.documents("dev")
+    queries, dev = list(judged), dict[float, float]()
+    if queries:
+        index = Hybrid(as_model(model), [domain.corpus[d] for d in ids])
+        asked = [domain.queries[q] for q in queries]
+        lists = index.lists(asked, 10, domain.hidden(queries, ids))
+        for weight in weights:
+            ranking = ranking_from_arrays(queries, ids, *fuse(*lists, weight, 10))
+            values = score_ranking(ranking, judged, ["ndcg@10"])["ndcg@10"]
+            dev[weight] = float(values.mean())
+    best = max(dev, key=lambda w: (round(dev[w], 9), -abs(w - PLAIN)), default=PLAIN)
+    return WeightChoice(best, dev)
+
+
+def weighed(what: Any, domain: Domain) -> Any:
+    """``"hybrid"`` or a Fusion with its model loaded and its weight chosen; else what was given."""
+    if (fusion := as_fusion(what)) is None:
+        return what
+    model = as_model(fusion.of)
+    weight = choose_weight(domain, model).weight if fusion.weight is None else fusion.weight
+    return replace(fusion, of=model, weight=weight)
