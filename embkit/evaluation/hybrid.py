@@ -45,9 +45,9 @@ def choose_weight(
     if queries:
         index = Hybrid(as_model(model), [domain.corpus[d] for d in ids])
         asked = [domain.queries[q] for q in queries]
-        lists = index.lists(asked, 10, domain.hidden(queries, ids))
+        dense, words = index.lists(asked, 10, domain.hidden(queries, ids))
         for weight in weights:
-            ranking = ranking_from_arrays(queries, ids, *fuse(*lists, weight, 10))
+            ranking = ranking_from_arrays(queries, ids, *fuse(dense, words, weight, 10))
             values = score_ranking(ranking, judged, ["ndcg@10"])["ndcg@10"]
             dev[weight] = float(values.mean())
     best = max(dev, key=lambda w: (round(dev[w], 9), -abs(w - PLAIN)), default=PLAIN)

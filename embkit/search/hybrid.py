@@ -83,7 +83,8 @@ class Hybrid:
         """
         if k < 1:
             raise EmbkitError(f"k={k}", expected="k of 1 or more", hint="k=10")
-        return fuse(*self.lists(queries, k, hidden), self.weight, k)
+        dense, words = self.lists(queries, k, hidden)
+        return fuse(dense, words, self.weight, k)
 
 
 def fuse(dense: np.ndarray, words: np.ndarray, weight: float, k: int) -> Found:
