@@ -16,8 +16,8 @@ from ..data import Domain
 from ..distributed import team
 from ..errors import EmbkitError, unknown
 from ..evaluation.comparison import compare
+from ..evaluation.kept import keep
 from ..evaluation.ranking import leaderboard
-from ..evaluation.results import keep
 from ..evaluation.scores import Scores
 from ..evaluation.verdict import verdict
 from ..files import write_atomic

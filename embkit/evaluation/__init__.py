@@ -6,10 +6,10 @@ _NAMES = {
     "comparison": ["compare", "top_changed_queries", "win_tie_loss"],
     "hybrid": ["WeightChoice", "choose_weight"],
     "intervals": ["clusters", "estimate", "holm", "mean_interval", "paired_test", "queries_needed"],
+    "kept": ["keep", "results"],
     "metrics": ["METRICS"],
     "ranking": ["evaluate", "leaderboard", "rank", "rank_changes", "score", "search_side_by_side"],
     "report": ["Report", "pareto_front"],
-    "results": ["keep", "results"],
     "scores": ["Scores", "over_seeds"],
     "truncation": ["DimensionScores", "UntrainedDimension", "evaluate_sizes"],
 }

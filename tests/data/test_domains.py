@@ -507,3 +507,24 @@ def test_the_smallest_domain_there_can_be():
     )
     assert domain.subset("test") == ("3",) and domain.subsets() == {"test": {}}
     assert domain.dev_corpus(1) == ("a",)
+
+
+@pytest.mark.parametrize(
+    "part", ["searched", "parents", "groups", "held_out", "negatives", "qrels"]
+)
+def test_each_part_that_decides_a_result_is_in_the_hash(tiny_domain, part):
+    some = list(tiny_domain.corpus)
+    changed = {
+        "searched": {"dev": tuple(some)},
+        "parents": dict(tiny_domain.parents) | {some[0]: some[-1]},
+        "groups": dict(tiny_domain.groups) | {some[0]: "another"},
+        "held_out": None,
+        "negatives": dict(tiny_domain.negatives) | {next(iter(tiny_domain.queries)): (some[-1],)},
+        "qrels": None,
+    }
+    if part == "qrels":
+        dev = {q: dict(j) for q, j in tiny_domain.qrels["dev"].items()}
+        first = dev[next(iter(dev))]
+        first |= {next(d for d in some if d not in first): 1}
+        changed["qrels"] = dict(tiny_domain.qrels) | {"dev": dev}
+    assert dataclasses.replace(tiny_domain, **{part: changed[part]}).hash != tiny_domain.hash

@@ -9,14 +9,14 @@ import pytest
 
 from embkit.errors import EmbkitError
 from embkit.evaluation.comparison import compare
-from embkit.evaluation.results import keep, results, results_folder
+from embkit.evaluation.kept import keep, results, results_folder
 from embkit.evaluation.scores import Scores, over_seeds
 
 
 @pytest.fixture(autouse=True)
 def data(monkeypatch, tmp_path):
     here = SimpleNamespace(data=tmp_path / "data")
-    monkeypatch.setattr("embkit.evaluation.results.paths", lambda: here)
+    monkeypatch.setattr("embkit.evaluation.kept.paths", lambda: here)
 
 
 def made(domain, approach, seed, trained=True):
