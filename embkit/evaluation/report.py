@@ -56,10 +56,12 @@ class Report:
 
     def table(self) -> Table:
         """Scores, intervals and tests, one row an approach and split; what dev chose is bold."""
-        dev = {row["dev"] for row in self.rows if row.get("dev") is not None}
+        dev = [row["dev"] for row in self.rows if row.get("dev") is not None]
+        whole = len(dev) == len(self.rows)  # what is not known may be the best
+        best = max(dev) if whole and len({*dev}) > 1 else None
         shown, bold = [], set()
         for number, row in enumerate(self.rows):
-            if len(dev) > 1 and row.get("dev") == max(dev):
+            if best is not None and row["dev"] == best:
                 bold.add((number, 2))
             cells = {
                 "approach": row.get("label") or row["approach"],

@@ -103,6 +103,9 @@ def verdict(evidence: Report | Sequence[Scores], baseline: str = "base") -> Verd
     elif decision == FINE_TUNE and not _trained(rivals[name]):
         decision = SWITCH
     beside = _beside(name, rivals)
+    unknown = [other for other, (row, *_) in rivals.items() if row["dev"] is None and other != name]
+    if unknown:
+        beside += f"; not scored on dev, so not looked at: {', '.join(unknown)} (evaluate again)"
     one_seed = "; one seed: of these weights, not of the method" if gains[0].seeds == 1 else ""
     return _said(decision, told + beside + one_seed * _trained(rivals[name]), name, gains)
 

@@ -377,6 +377,8 @@ def test_the_best_is_bold_and_marked(report):
     assert chosen.to_text().count("★") == chosen.to_markdown().count("** ★") == 3
     assert "base ★" not in chosen.to_text() and "★ marks what dev chose" in chosen.table().caption
     assert [row["dev"] for row in chosen.rows if row["approach"] == "base"] == [0.6] * 3
+    unknown = compare([*scores, make("LoRA", recipe_hash="f1")])
+    assert "★" not in unknown.to_text(), "what has no score on dev may have been the best"
     assert "known / never_positive, 2 queries" in report.to_text()
     assert "0.600 [" in str(report) and "+0.100 [-0.427, +0.627]" in str(report)
     assert "★</b>" not in make()._repr_html_() and "Δ" not in make()._repr_html_()

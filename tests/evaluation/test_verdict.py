@@ -96,6 +96,9 @@ def test_without_dev_nothing_chooses_among_several():
     found = verdict(made)
     assert found.decision == "nothing to choose by" and found.approach is None
     assert verdict(made[:2]).approach == "a", "one needs no choice"
+    some = [*made, scores("c", 3, dev=0.5, test=(0.05, 0.1))]
+    found = verdict(some)
+    assert found.approach == "c" and "so not looked at: b, a (evaluate again)" in found.text
 
 
 def test_what_gains_here_and_loses_there_is_mixed():
