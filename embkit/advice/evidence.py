@@ -24,7 +24,7 @@ from ..files import write_atomic
 from ..models.loading import load_model
 from ..pairs.pairs import collect
 from ..recipes.recipe import Recipe
-from .alternatives import HYBRID, OTHERS, cost_of_both, hybrid_on_dev
+from .alternatives import HYBRID, OTHERS, cost_of_words, hybrid_on_dev
 from .curves import Curve
 from .planning import DEV_SAMPLE, FEW_PAIRS, SEARCHED, TRIALS, Plan, cut, plan
 
@@ -224,7 +224,8 @@ def gather(
         except EmbkitError as error:
             missing[called] = str(error).splitlines()[0]
     others[HYBRID] = hybrid_on_dev(domain, loaded, by_words, documents)
-    costs[HYBRID] = cost_of_both(domain, by_words, found)
+    by_them = cost_of_words(domain, by_words)  # on top of the model's
+    costs[HYBRID] = {name: vars(found)[name] + more for name, more in by_them.items()}
     tried = {name: Trial.of(values, base, **costs[name]) for name, values in others.items()}
     found = replace(found, alternatives=tried, missing=missing)
     if pairs < FEW_PAIRS:

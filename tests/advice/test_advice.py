@@ -308,7 +308,7 @@ def test_small_runs_are_kept_and_reach_the_curve(tiny_model, monkeypatch):
     assert list(found.curve.points) == [60, 120] and list(found.trials) == ["contrastive"]
     assert found.trials["contrastive"].pairs == 120
     assert found.trials["contrastive"].ndcg == pytest.approx(
-        found.base + found.trials["contrastive"].gain
+        found.base + found.trials["contrastive"].test.mean
     )
     import embkit.training.trainer
 
@@ -428,9 +428,9 @@ def test_a_plan_keeps_to_its_minutes(monkeypatch):
     monkeypatch.setattr("embkit.advice.planning.OTHERS", ("bge-small",))
     found = planned(domain, 5.0, monkeypatch)
     assert found.seconds <= 300 and found.sizes and found.trials == 0
-    assert found.searched == 2000 and 64 <= found.length <= 128
-    assert "about 5 min here" in str(found) or "about 4 min here" in str(found)
-    assert "up to 2,000 documents" in str(found)
+    assert found.searched in (2_000, 5_000) and 64 <= found.length <= 128
+    assert "about 5 min here" in str(found)
+    assert f"up to {found.searched:,} documents" in str(found)
     whole = planned(domain, 600.0, monkeypatch)
     assert whole == Plan(20_000, None, (500, 1000, 2000), 2, whole.seconds)
     orders = [planned(domain, minutes, monkeypatch) for minutes in (40.0, 20.0, 10.0, 3.0)]
