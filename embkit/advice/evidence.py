@@ -289,7 +289,7 @@ def _ndcg(what: Any, domain: Domain, documents: Sequence[str], cache: bool = Tru
     return score(ranking, domain, "dev", ["ndcg@10"])["ndcg@10"]
 
 
-def _cost(model: Any, domain: Domain) -> dict[str, float]:
+def _cost(model: Any, domain: Domain) -> dict[str, Any]:
     """Milliseconds to encode one query, the median; megabytes of all documents' vectors."""
     from ..models.packing import embed
 
@@ -299,7 +299,7 @@ def _cost(model: Any, domain: Domain) -> dict[str, float]:
     return {"query_ms": 1000 * took, "index_mb": size}
 
 
-def _texts(model: Any, domain: Domain, base: pd.Series) -> dict[str, float]:
+def _texts(model: Any, domain: Domain, base: pd.Series) -> dict[str, Any]:
     """What the texts are like."""
     asked = [domain.queries[q] for q in base.index]
     documents = list(domain.corpus.values())[:SAMPLE]

@@ -124,7 +124,7 @@ def lengths_of(model: Any, texts: Sequence[str]) -> np.ndarray:
     return np.array([len(words(text)) for text in texts])
 
 
-def _speed(model: Any, texts: Sequence[str], lengths: np.ndarray) -> float:
+def _speed(model: Any, texts: list[str], lengths: np.ndarray) -> float:
     """Tokens a second that go through the model here."""
     from ..models.packing import embed
 
