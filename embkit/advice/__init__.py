@@ -1,11 +1,11 @@
-"""Should you fine-tune? Evidence from train and dev, rules, and how far to trust them."""
+"""Should you fine-tune? Evidence from train and dev, and rules."""
 
 from ..lazy import exports
 
 __getattr__, __dir__, __all__ = exports(
     __name__,
     {
-        "advise": ["Advice", "advice_rules", "validate_curve"],
+        "advise": ["Advice", "advice_rules"],
         "curves": ["Curve"],
         "evidence": ["Evidence"],
     },

@@ -1,47 +1,47 @@
-"""Should you fine-tune? Rules, what they say of evidence, and how far a curve is believed."""
+"""Should you fine-tune? Rules, and what they say of evidence."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .. import training
 from ..data import Domain
 from ..display import Shown, Table
 from ..errors import EmbkitError
-from ..evaluation.intervals import LEVEL, queries_needed
-from ..evaluation.verdict import FINE_TUNE, KEEP, WORTH
-from ..models.loading import load_model
-from ..pairs.pairs import collect
-from . import evidence as facts
-from .evidence import FEW_PAIRS, INTERVAL, Evidence, gather
+from ..evaluation.comparison import WORTH
+from ..evaluation.intervals import LEVEL, SPREAD, Estimate, holm, queries_needed
+from ..evaluation.verdict import FINE_TUNE, KEEP, SWITCH
+from .alternatives import HYBRID
+from .evidence import Evidence, Trial, gather
+from .planning import FEW_PAIRS
 
 if TYPE_CHECKING:
     import pandas as pd
 
 LARGE = 300_000_000  # parameters from which training all of them wants a large GPU
-CLOSE = 0.02  # nDCG@10 that a prediction may be off
-SEEDS = (42, 43, 44)  # of the run on all pairs that predictions are compared with
-
-
-LABEL, TRY = "label more first", "perhaps: the full run decides"
+LABEL, TRY, BOTH = "label more first", "perhaps: the full run decides", "hybrid search first"
 CEILING = 0.9  # nDCG@10: what is missing above is more often a wrong label than a wrong model
 FEW_DEV = 50  # dev queries: half an interval is then about 0.1
-SPREAD = 0.25  # of paired differences over queries, where none was measured
 FRAGMENTED = 2.0  # tokens a word from which a model hardly knows the words
 ABOVE = "the general model's interval lies above"
-PAIRED = "queries_needed: level 5%, power 80%; lesson 02"
+WON = f"gains {WORTH} or more on dev (p < {LEVEL}, corrected for what was tried)"
+UNBEATEN = f"{WON}, and no small run beats it"
+PAIRED = "paired test over clusters: level 5%, power 80%; lesson 02"
+TESTED = "paired test on dev, p by Holm 1979"
 HERNANDEZ = "Hernandez et al. 2021, arXiv:2102.01293"
 NORTHCUTT = "Northcutt et al. 2021, label errors in test sets, arXiv:2103.14749"
 TABLE = f"""
 dev too small | fewer than {FEW_DEV} dev queries | {LABEL} | {PAIRED}
 target met | {ABOVE} the target | {KEEP} | the interval over dev queries; lesson 02
 at the ceiling | {ABOVE} {CEILING} nDCG@10, and no target above it | {KEEP} | {NORTHCUTT}
+another model wins | another general model {UNBEATEN} | {SWITCH} | {TESTED}
+hybrid wins | the model fused with BM25 {UNBEATEN} | {BOTH} \
+ | {TESTED}; Cormack et al. 2009; Thakur et al. 2021, BEIR, arXiv:2104.08663
 pairs too few | fewer than {FEW_PAIRS} training pairs | {LABEL} | small runs on ICD-10-CM; lesson 13
-gain seen | a small run gains {WORTH} or more (p < {LEVEL}), or the curve's interval lies above \
-the general model | {FINE_TUNE} | paired test on dev; {HERNANDEZ}
-nothing to gain | no small run, nor the curve, leaves room for {WORTH} | {KEEP} | as above
+gain seen | a small run {WON} | {FINE_TUNE} | {TESTED}
+nothing to gain | no small run, or the curve, leaves room for {WORTH} | {KEEP} \
+ | intervals on dev; {HERNANDEZ}
 unsure | otherwise | {TRY} | as above
 target out of reach | the target lies above the curve's interval \
  | more pairs, a larger model, a reranker | {HERNANDEZ}
@@ -53,8 +53,6 @@ fragmented words | {FRAGMENTED:g} or more tokens a word | expect more of fine-tu
  | lessons 01 and 13
 short queries | the shorter half of the queries does 0.1 nDCG@10 worse \
  | label short ones; prompts | lessons 01 and 08
-words win | BM25 beats the general model by {WORTH} | hybrid search first \
- | Thakur et al. 2021, BEIR, arXiv:2104.08663
 queries for a proof | fewer dev or test queries than a paired test needs \
  | label more queries before claiming anything | {PAIRED}
 more pairs | there is a curve | what labelling as many again is worth | {HERNANDEZ}
@@ -132,61 +130,81 @@ def advise(
     target: float | None = None,
     query_ms: float | None = None,
     index_mb: float | None = None,
+    minutes: float = 5.0,
     quiet: bool = False,
+    told: Callable[[object], object] | None = None,
 ) -> Advice:
     """Measures a domain and says whether to fine-tune a general model on it.
 
-    Where the general model is already good enough, or labels are too few, nothing is trained.
-    Otherwise a few small runs are, and kept: the second call is free. No test split is read, so
-    that a later test proves the advice right or wrong.
+    Where the general model is already good enough, or dev is too small to tell, that is all that is
+    measured. Otherwise another general model and hybrid search are, and where labels are enough a
+    few small runs, which are kept: the second call is free. No test split is read, so that a later
+    test proves the advice right or wrong.
 
     Args:
         target: nDCG@10 that would do; 0 to 1.
         query_ms: milliseconds that encoding a query may take.
         index_mb: megabytes that all vectors may take.
+        minutes: that it may take here; the plan keeps to it, where it can.
+        told: called with the plan, which tells the minutes, before anything is encoded.
 
     Raises:
         EmbkitError: no dev queries, a limit out of range, or the model cannot be had.
     """
     limits = Limits(target, query_ms, index_mb)
-    evidence = gather(domain, model, train=False)
-    if not untrained(evidence, limits):
-        evidence = gather(domain, model, quiet=quiet)
-    return decide(evidence, limits)
+    settled = lambda found: bool(untrained(found, limits))  # noqa: E731
+    found = gather(domain, model, minutes=minutes, enough=settled, quiet=quiet, told=told)
+    return decide(found, limits)
 
 
 def decide(evidence: Evidence, limits: Limits | None = None) -> Advice:
     """What the rules say of evidence: the first that holds decides, remarks follow."""
     limits = limits or Limits()
-    rule, why = next(iter((untrained(evidence, limits) | trained(evidence)).items()))
-    approach, reasons = None, {rule: why}
+    held = untrained(evidence, limits) | alternative(evidence) | trained(evidence)
+    rule = next(iter(held))
+    approach, reasons = None, {rule: held[rule]}
+    if "pairs too few" in held:  # remarked where something else decided
+        reasons["pairs too few"] = held["pairs too few"]
     if THEN[rule] in (FINE_TUNE, TRY):
         approach, reasons["what first"] = _approach(evidence)
     reasons |= remarks(evidence, limits)
     return Advice(THEN[rule], approach, tuple(reasons.items()), evidence, limits)
 
 
-def _approach(evidence: Evidence) -> tuple[str, str]:
+def winners(tests: Mapping[str, Estimate], least: float = WORTH) -> list[str]:
+    """What gains so much or more, the most first, p corrected for the number of tests (Holm)."""
+    p = holm([test.p for test in tests.values()])
+    gains = {
+        name: test.mean for (name, test), own in zip(tests.items(), p, strict=True) if own < LEVEL
+    }
+    return sorted((name for name in gains if gains[name] >= least), key=lambda name: -gains[name])
+
+
+def beats(e: Evidence, other: str) -> list[str]:
+    """The small runs that beat something else that was tried, the most first."""
+    return winners({n: t.over[other] for n, t in e.trials.items() if other in t.over}, least=0.0)
+
+
+def _approach(e: Evidence) -> tuple[str, str]:
     """Contrastive, unless a trial beats it by a paired test; LoRA on a large model."""
-    tried = evidence.trials
-    better = {n: t for n, t in tried.items() if t.over_contrastive > 0 and t.p_contrastive < LEVEL}
-    best = max(better, key=lambda name: better[name].over_contrastive, default="contrastive")
-    if trial := better.get(best):
+    best = next(iter(beats(e, "contrastive")), "contrastive")
+    if best != "contrastive":
+        trial = e.trials[best]
         why = (
-            f"{trial.over_contrastive:+.3f} nDCG@10 on dev over contrastive training on the same "
-            f"{trial.pairs:,} pairs (p = {max(trial.p_contrastive, 0.001):.3f})"
+            f"{trial.over['contrastive'].mean:+.3f} nDCG@10 on dev over contrastive training on "
+            f"the same {trial.pairs:,} pairs (p < {LEVEL}, corrected)"
         )
     else:
         beaten = ": on dev, nothing that was tried beats it by a paired test"
-        why = "the plainest" + (beaten if len(tried) > 1 else "; nothing else was tried")
-    if evidence.parameters >= LARGE:
-        return f"LoRA, {best}", f"{why}; LoRA because of {evidence.parameters:,} parameters"
+        why = "the plainest" + (beaten if len(e.trials) > 1 else "; nothing else was tried")
+    if e.parameters >= LARGE:
+        return f"LoRA, {best}", f"{why}; LoRA because of {e.parameters:,} parameters"
     return best, why
 
 
 def needed(e: Evidence) -> int:
-    """Queries that a paired test needs to see a difference of ``WORTH``, by the spread seen."""
-    return queries_needed(max((trial.sd for trial in e.trials.values()), default=SPREAD))
+    """Queries that a paired test needs to see a difference of ``WORTH``, in clusters like dev's."""
+    return queries_needed(SPREAD, WORTH, e.effect)
 
 
 def untrained(e: Evidence, limits: Limits) -> Reasons:
@@ -194,9 +212,8 @@ def untrained(e: Evidence, limits: Limits) -> Reasons:
     held: Reasons = {}
     if e.dev_queries < FEW_DEV:
         held["dev too small"] = (
-            f"{e.dev_queries} dev queries show no difference below about "
-            f"{2 * SPREAD / max(e.dev_queries, 1) ** 0.5:.2f}; label {FEW_DEV} at least, and about "
-            f"{needed(e):,} for test, to see one of {WORTH}"
+            f"{e.dev_queries} dev queries show no difference below about {e.visible:.2f}; label "
+            f"{FEW_DEV} at least, and about {needed(e):,} for test, to see one of {WORTH}"
         )
     if limits.target is not None and e.base_ci[0] >= limits.target:
         held["target met"] = f"{e.model} has {e.base_told} on dev; {limits.target:g} was asked"
@@ -205,38 +222,49 @@ def untrained(e: Evidence, limits: Limits) -> Reasons:
             f"{e.model} has {e.base_told} on dev: look at what it misses before training "
             "anything; often the label is wrong"
         )
-    if e.pairs < FEW_PAIRS:
-        held["pairs too few"] = (
-            f"{e.pairs} training pairs; below {FEW_PAIRS} a gain is unlikely, and a loss is "
-            f"likely: label {FEW_PAIRS - e.pairs:,} more, or generate queries"
-        )
     return held
+
+
+def alternative(e: Evidence) -> Reasons:
+    """The rule of what needs no training, where it wins and no small run beats it."""
+    won = winners({name: trial.test for name, trial in e.alternatives.items()})
+    if not won or beats(e, won[0]):
+        return {}
+    then = f"no small run beats it: {_best(e.trials)}" if e.trials else "no small run was made"
+    told = f"{won[0]} gains {e.alternatives[won[0]].told}, without training, and {then}"
+    return {"hybrid wins" if won[0] == HYBRID else "another model wins": told}
+
+
+def _best(tried: Mapping[str, Trial]) -> str:
+    name = max(tried, key=lambda name: tried[name].test.mean)
+    return f"{name}, {tried[name].told}"
 
 
 def trained(e: Evidence) -> Reasons:
     """The rules that hold after the small runs; the first decides, and one always holds."""
+    if e.pairs < FEW_PAIRS:
+        label = f"label {FEW_PAIRS - e.pairs:,} more, or generate queries"
+        few = f"{e.pairs} training pairs; below {FEW_PAIRS} a gain is unlikely, a loss is likely"
+        return {"pairs too few": f"{few}: {label}"}
     if not (e.trials and e.expected):
         return {"unsure": "nothing was trained yet"}
     held: Reasons = {}
-    name, trial = max(e.trials.items(), key=lambda item: item[1].gain)
-    middle, low, high = e.expected
-    seen = trial.gain >= WORTH and trial.p * len(e.trials) < LEVEL
-    if seen or (low > e.base and middle - e.base >= WORTH):
+    middle, _, high = e.expected
+    all_pairs = f"all {e.pairs:,} pairs: {e.expected_told} where {e.model} has {e.base:.3f}"
+    if won := winners({name: trial.test for name, trial in e.trials.items()}):
+        trial = e.trials[won[0]]
         held["gain seen"] = (
-            f"{name} on {trial.pairs:,} pairs gains {trial.told} on dev; contrastive training on "
-            f"all {e.pairs:,} should reach {e.expected_told} where {e.model} has {e.base:.3f}"
+            f"{won[0]} on {trial.pairs:,} pairs gains {trial.told} on dev; contrastive training on "
+            + all_pairs
+            + (f"; without training, the best is {_best(e.alternatives)}" if e.alternatives else "")
         )
     least = e.base + WORTH
-    if high < least or (trial.high < WORTH and middle < least):
+    none = all(trial.test.high < WORTH for trial in e.trials.values())
+    if high < least or (none and middle < least):
         held["nothing to gain"] = (
-            f"the best small run, {name}, gains {trial.told} on dev, and all {e.pairs:,} pairs "
-            f"should give {middle:.3f} where {e.model} has {e.base:.3f}: less than {WORTH} to be "
-            "had"
+            f"less than {WORTH}: the best small run, {_best(e.trials)} on dev; {all_pairs}"
         )
-    held["unsure"] = (
-        f"the small runs neither show a gain of {WORTH} nor rule it out; all {e.pairs:,} pairs: "
-        f"{e.expected_told} where {e.model} has {e.base:.3f}"
-    )
+    held["unsure"] = f"the small runs neither show a gain of {WORTH} nor rule it out; {all_pairs}"
     return held
 
 
@@ -271,14 +299,11 @@ def remarks(e: Evidence, limits: Limits) -> Reasons:
             f"short queries do worse by {-e.short_gap:.3f} nDCG@10: label short ones, and "
             "try a prompt on queries"
         )
-    if e.bm25 >= e.base + WORTH:
-        held["words win"] = (
-            f"BM25 has {e.bm25:.3f} where {e.model} has {e.base:.3f}: put both together first"
-        )
     if min(e.dev_queries, e.test_queries) < needed(e):
         held["queries for a proof"] = (
-            f"{e.dev_queries:,} dev and {e.test_queries:,} test queries; about {needed(e):,} "
-            f"are needed to see a difference of {WORTH}"
+            f"{e.dev_queries:,} dev and {e.test_queries:,} test queries show differences from "
+            f"{e.visible:.3f} and {e.visible_in_tests:.3f} on; about {needed(e):,} are needed to "
+            f"see one of {WORTH}"
         )
     if e.curve is not None:
         held["more pairs"] = (
@@ -286,75 +311,3 @@ def remarks(e: Evidence, limits: Limits) -> Reasons:
             "nDCG@10 by the curve"
         )
     return held
-
-
-@dataclass(frozen=True, repr=False)
-class CurveValidation(Shown):
-    """What small runs predicted of the run on all pairs, one prediction a resampling."""
-
-    pairs: int  # of the full run
-    reached: float  # its nDCG@10 on dev, the mean over ``SEEDS``: one run alone is off by 0.01
-    rows: tuple[dict[str, float], ...]  # ``seed``, ``expected``, ``low``, ``high``, ``error``
-
-    @property
-    def close(self) -> int:
-        """How many predictions are off by ``CLOSE`` at most."""
-        return sum(abs(row["error"]) <= CLOSE for row in self.rows)
-
-    @property
-    def covered(self) -> int:
-        """In how many the interval holds what was reached."""
-        return sum(row["low"] <= self.reached <= row["high"] for row in self.rows)
-
-    def to_dict(self) -> dict[str, Any]:
-        return vars(self) | {"close": self.close, "covered": self.covered}
-
-    def table(self) -> Table:
-        rows = []
-        for row in self.rows:
-            expected = INTERVAL.format(row["expected"], row["low"], row["high"])
-            rows.append([f"{row['seed']:g}", expected, f"{row['error']:+.3f}"])
-        caption = (
-            f"{self.pairs:,} pairs reached {self.reached:.3f} on dev: {self.close} of "
-            f"{len(self.rows)} predictions within {CLOSE}, {self.covered} intervals hold it"
-        )
-        return Table(["seed", "expected", "off by"], rows, caption)
-
-    def __repr__(self) -> str:
-        return f"{self}\n{self.table().caption}"
-
-
-def validate_curve(
-    domain: Domain,
-    model: str = "minilm",
-    *,
-    sizes: Sequence[int] | None = None,
-    resamplings: int = 10,
-) -> CurveValidation:
-    """Draws the small runs' pairs anew, several times, and compares with the run on all pairs.
-
-    Args:
-        sizes: pairs of the small runs; all below the domain's number of pairs.
-        resamplings: how often; each trains all the small runs.
-
-    Raises:
-        EmbkitError: no resampling, or so few pairs that the small runs are the full one.
-    """
-    pairs = len(collect(domain, "human")[0])
-    recipe, used = facts.default_recipe(pairs, model), facts.small_sizes(pairs, sizes)
-    if resamplings < 1 or max(used) >= pairs:
-        raise EmbkitError(
-            f"{resamplings} resamplings of {', '.join(map(str, used))} out of {pairs:,} pairs",
-            expected=f"one or more, and more pairs than {max(sizes or facts.SIZES):,}",
-            hint="ek.advice.validate_curve(domain, sizes=(100, 200, 400), resamplings=10)",
-        )
-    full = [training.trainer.train(recipe.replace(seed=seed), domain) for seed in SEEDS]
-    reached = sum(float(facts.on_dev(run, domain).mean()) for run in full) / len(full)
-    base, rows = facts.untrained_on_dev(load_model(model), domain), []
-    for seed in range(1, resamplings + 1):
-        runs = facts.small_runs(recipe.replace(seed=seed), domain, used)
-        curve = facts.curve_through(base, runs)
-        expected, (low, high) = curve.at(pairs), curve.interval(pairs)
-        row = {"seed": seed, "expected": expected, "low": low, "high": high}
-        rows.append(row | {"error": expected - reached})
-    return CurveValidation(pairs, reached, tuple(rows))

@@ -32,7 +32,8 @@ class Curve(Shown):
     nDCG(0) is the general model's own, measured; h is ``HEAD_START``; b is fitted by least squares
     in logarithms. A plain power law in n misses that small runs lie near n = 0: on ICD-10-CM it
     expects too little. The interval is that of one further run: Student's t, with the spread of the
-    points around the curve pooled with the usual one (``SPREAD``), as three points say little.
+    points around the curve pooled with the usual one (``SPREAD``), as three points say little; all
+    points were measured on the same dev queries, whose sampling moves them together (``error``).
 
     Raises:
         EmbkitError: no point, or a value outside 0 to 1.
@@ -42,6 +43,7 @@ class Curve(Shown):
 
     start: float  # nDCG@10 of the general model
     points: Mapping[int, float]  # pairs -> nDCG@10 of a run on so many; one or more
+    error: float = 0.0  # standard error of the gain of the run on the most pairs, over queries
 
     def __post_init__(self) -> None:
         fits = all(n > 0 and 0 <= value <= 1 for n, value in self.points.items())
@@ -73,13 +75,17 @@ class Curve(Shown):
         return 1 - self._error * (1 + pairs / HEAD_START) ** -self.power
 
     def interval(self, pairs: int) -> tuple[float, float]:
-        """Within what a run on so many pairs will end, with a probability of 95%."""
+        """Within what a run on so many pairs will end, with a probability of 95%, on queries like
+        dev's."""
         from scipy import stats
 
         (x, y), place = self._places, math.log1p(pairs / HEAD_START)
         left, free = y - self.power * x, EXPERIENCE + len(x) - 1
         spread = math.sqrt((EXPERIENCE * SPREAD**2 + left @ left) / free)
-        width = stats.t.ppf(0.975, free) * spread * math.sqrt(1 + place**2 / (x @ x))
+        own = stats.t.ppf(0.975, free) * spread * math.sqrt(1 + place**2 / (x @ x))
+        most = int(x.argmax())  # the error of its gain, carried on as the gain itself is
+        shared = self.error / (self._error * math.exp(-y[most])) * place / x[most]
+        width = math.hypot(own, stats.norm.ppf(0.975) * shared)
         falls = self.power * place
         low, high = (1 - self._error * math.exp(s - falls) for s in (width, -width))
         return max(0.0, low), high

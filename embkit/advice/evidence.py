@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from timeit import timeit
 from typing import TYPE_CHECKING, Any
@@ -18,50 +18,55 @@ from ..data import Domain
 from ..data.text_checks import fertility, letter_words, words
 from ..display import Shown, Table
 from ..errors import EmbkitError
-from ..evaluation.intervals import mean_interval, paired_test
-from ..evaluation.ranking import rank, score
+from ..evaluation.intervals import CLUSTERS, Estimate, clusters, estimate, paired_test
+from ..evaluation.ranking import indexed, rank, score
 from ..files import write_atomic
 from ..models.loading import load_model
 from ..pairs.pairs import collect
 from ..recipes.recipe import Recipe
+from .alternatives import HYBRID, OTHERS, cost_of_words, hybrid_on_dev
 from .curves import Curve
+from .planning import DEV_SAMPLE, FEW_PAIRS, SEARCHED, TRIALS, Plan, cut, plan
 
 if TYPE_CHECKING:
     import pandas as pd
 
     Measured = tuple[pd.Series, float]  # nDCG@10 of each dev query, and the seconds of training
 
-SIZES = (500, 1000, 2000)  # pairs of the small runs
-FEW_PAIRS = 200  # below so many, no small run is tried: nothing could be told from it
-SEARCHED = 20_000  # documents that dev's queries are searched in, at most
+BATCHES = ((500, 16), (1_000, 32), (2_000, 64))  # of all pairs; few steps teach nothing
 SAMPLE = 5_000  # texts whose words are counted
 TYPED = 20  # queries that are encoded one by one, to see how long one takes
-BATCHES = ((500, 16), (1_000, 32), (2_000, 64))  # of all pairs; few steps teach nothing
-TRIALS: dict[str, dict[str, Any]] = {  # approaches that are tried beside contrastive training
-    "hard negatives": {"hard_negatives": 1, "relative_margin": 0.05},
-    "corpus": {"approach": "corpus"},
-}
 INTERVAL = "{:.3f} [{:.3f}, {:.3f}]"
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A small run of one approach, against the general model and against contrastive training."""
+    """What was tried on dev against the general model: a small run, or what needs no training."""
 
-    pairs: int
     ndcg: float  # on dev, at 10
-    gain: float  # over the general model, with its 95% interval and p of a paired test
-    low: float
-    high: float
-    p: float
-    sd: float  # of the gains over queries
-    over_contrastive: float = 0.0  # on the same pairs
-    p_contrastive: float = 1.0
+    test: Estimate  # of the gain over the general model: a paired test over clusters of queries
+    over: Mapping[str, Estimate] = field(default_factory=dict)  # the same, over what else was tried
+    pairs: int = 0
     seconds: float = 0.0  # of training
+    query_ms: float = 0.0  # of what needs no training: milliseconds a query, and
+    index_mb: float = 0.0  # megabytes of the index of all documents
+
+    @classmethod
+    def of(cls, values: Any, base: Any, others: Any = {}, **facts: Any) -> Trial:  # noqa: B006
+        """From nDCG@10 of each dev query: here, of the general model, and of what else there is."""
+        beside = {name: other for name, other in others.items() if other is not values}
+        over = {name: paired_test(values, other).estimate for name, other in beside.items()}
+        return cls(float(values.mean()), paired_test(values, base).estimate, over, **facts)
 
     @property
     def told(self) -> str:
-        return f"{self.gain:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+        cost = f"; {self.query_ms:.1f} ms a query, an index of {self.index_mb:,.1f} MB"
+        told = "{:+.3f} [{:+.3f}, {:+.3f}]".format(*self.test[:3])
+        return told + cost * (not self.pairs)
+
+    def to_dict(self) -> dict[str, Any]:
+        over = {name: test._asdict() for name, test in self.over.items()}
+        return vars(self) | {"test": self.test._asdict(), "over": over}
 
 
 @dataclass(frozen=True, repr=False)
@@ -78,6 +83,8 @@ class Evidence(Shown):
     base: float  # nDCG@10 of the general model on dev, with its 95% interval
     base_ci: tuple[float, float]
     bm25: float  # nDCG@10 on dev
+    visible: float = 0.0  # the smallest difference between two recipes that dev would show
+    effect: float = 1.0  # design effect of dev's clusters
     fertility: float = 1.0  # tokens that the model's tokenizer makes of a word, on average
     whole: float = 1.0  # share of the words, as often as they occur, that it keeps whole
     query_words: float = 0.0  # the median
@@ -86,6 +93,10 @@ class Evidence(Shown):
     query_ms: float = 0.0  # milliseconds to encode one query, the median of 20
     index_mb: float = 0.0  # megabytes of all documents' vectors in float32
     parameters: int = 0
+    length: int | None = None  # tokens at which all texts were cut; None: the model's own window
+    planned_seconds: float = 0.0  # what the first call was expected to take, here
+    alternatives: Mapping[str, Trial] = field(default_factory=dict)  # what needs no training
+    missing: Mapping[str, str] = field(default_factory=dict)  # what could not be had, and why
     trials: Mapping[str, Trial] = field(default_factory=dict)  # approach -> its small run
     curve: Curve | None = None  # None where nothing was trained
 
@@ -102,30 +113,40 @@ class Evidence(Shown):
     def base_told(self) -> str:
         return INTERVAL.format(self.base, *self.base_ci)
 
+    @property
+    def visible_in_tests(self) -> float:
+        """What the tests would show, were their queries in clusters as dev's are."""
+        return self.visible * (self.dev_queries / max(self.test_queries, 1)) ** 0.5
+
     def to_dict(self) -> dict[str, Any]:
         return vars(self) | {
-            "trials": {name: vars(trial) for name, trial in self.trials.items()},
+            "alternatives": {name: trial.to_dict() for name, trial in self.alternatives.items()},
+            "trials": {name: trial.to_dict() for name, trial in self.trials.items()},
             "curve": self.curve.rows(self.pairs, 2 * self.pairs) if self.curve else None,
         }
 
     def table(self) -> Table:
-        words = f"{self.query_words:g}, {self.document_words:g}"
+        cut = f", texts cut at {self.length} tokens" if self.length else ""
+        seen = f"{self.visible:.3f} on dev, {self.visible_in_tests:.3f} on the tests"
+        over, words = "over the general model, dev", (self.query_words, self.document_words)
         rows = [
             ("training pairs", f"{self.pairs:,}", "what can be learnt from"),
             ("dev queries", f"{self.dev_queries:,}", "what every figure here rests on"),
             ("test queries", f"{self.test_queries:,}", "kept for the proof: not looked at"),
-            ("documents", f"{self.documents:,}", f"{self.searched:,} of them searched here"),
+            ("smallest difference seen", seen, f"in 80% of tests; design effect {self.effect:.1f}"),
+            ("documents", f"{self.documents:,}", f"dev is searched in {self.searched:,}{cut}"),
+            ("documents of a run's own score", f"{DEV_SAMPLE:,} at most", "the dev sample"),
             (f"{self.model}, untrained", self.base_told, "nDCG@10 on dev"),
             ("BM25", f"{self.bm25:.3f}", "what words alone find"),
+            *((name, trial.told, over) for name, trial in self.alternatives.items()),
+            *((name, "not measured", why) for name, why in self.missing.items()),
             ("words kept whole", f"{self.whole:.0%}", f"{self.fertility:.2f} tokens a word"),
-            ("words of a query, of a document", words, "medians"),
+            ("words of a query, of a document", "{:g}, {:g}".format(*words), "medians"),
             ("shorter half of the queries", f"{self.short_gap:+.3f}", "nDCG@10 less the others'"),
             ("one query", f"{self.query_ms:.1f} ms", "to encode, on this machine"),
             ("all vectors", f"{self.index_mb:,.1f} MB", "in float32"),
+            *((f"{name}, {t.pairs:,} pairs", t.told, over) for name, t in self.trials.items()),
         ]
-        for name, trial in self.trials.items():
-            what = f"{name}, {trial.pairs:,} pairs"
-            rows.append((what, trial.told, "over the general model, dev"))
         if self.curve:
             what = f"expected of all {self.pairs:,} pairs"
             rows.append((what, self.expected_told, "by the learning curve"))
@@ -136,12 +157,24 @@ class Evidence(Shown):
 
 
 def gather(
-    domain: Domain, model: str = "minilm", *, train: bool = True, quiet: bool = False
+    domain: Domain,
+    model: str = "minilm",
+    *,
+    minutes: float = 5.0,
+    enough: Callable[[Evidence], bool] = lambda _: False,
+    quiet: bool = False,
+    told: Callable[[Plan], object] | None = None,
 ) -> Evidence:
-    """Measures a domain: texts, baselines and, where there are labels enough, a learning curve.
+    """Measures a domain: texts, baselines, what needs no training, and, where there are labels
+    enough, a learning curve.
 
-    Only the train and dev splits are read. Small runs, where ``train`` allows them, are kept in the
-    store like all runs: the second call trains nothing.
+    Only the train and dev splits are read. Small runs are kept in the store like all runs, and so
+    is the plan: the second call trains nothing.
+
+    Args:
+        minutes: that it may take; less is trained, and dev searches fewer documents, to keep to it.
+        enough: of the texts and the general model alone: whether nothing more need be measured.
+        told: called with the plan before anything is encoded or trained.
     """
     pairs = len(collect(domain, "human")[0])
     if not domain.split("dev"):
@@ -150,34 +183,67 @@ def gather(
             expected="a dev split: the test splits may advise nothing",
             hint="ek.load_domain(folder) splits one off; or add one to qrels['dev']",
         )
-    loaded = load_model(model)
-    base = untrained_on_dev(loaded, domain)
-    curve, tried = None, {}
-    if train and pairs >= FEW_PAIRS:
-        recipe = default_recipe(pairs, model)
-        runs = small_runs(recipe, domain, small_sizes(pairs), quiet)
-        curve, most = curve_through(base, runs), max(runs)
-        tried["contrastive"] = _trial(most, runs[most], base, runs[most])
-        for name, changes in TRIALS.items():
-            one = small_runs(recipe.replace(**changes), domain, [most], quiet)
-            tried[name] = _trial(most, one[most], base, runs[most])
-    return Evidence(
+    loaded, recipe = load_model(model), default_recipe(pairs, model)
+    planned = plan(domain, loaded, recipe, pairs, minutes)
+    if told:
+        told(planned)
+    recipe = recipe.replace(max_length=planned.length)
+    documents = domain.dev_corpus(planned.searched)
+    base = _ndcg(cut(loaded, planned.length), domain, documents)
+    by_words = indexed("bm25", [domain.corpus[d] for d in documents])
+    seen = estimate(base)
+    found = Evidence(
         domain=domain.name,
         model=str(model),
         pairs=pairs,
         dev_queries=len(base),
         test_queries=sum(len(domain.split(split)) for split in domain.test_splits),
         documents=len(domain.corpus),
-        searched=len(domain.dev_corpus(SEARCHED)),
-        base=float(base.mean()),
-        base_ci=mean_interval(base),
-        bm25=float(untrained_on_dev("bm25", domain).mean()),
+        searched=len(documents),
+        base=seen.mean,
+        base_ci=seen[1:3],
+        bm25=float(_ndcg(by_words, domain, documents).mean()),
+        visible=seen.planned(),
+        effect=seen.effect,
         parameters=sum(p.numel() for p in loaded.parameters()),
-        index_mb=len(domain.corpus) * (loaded.get_embedding_dimension() or 0) * 4 / 1e6,
-        curve=curve,
-        trials=tried,
+        length=planned.length,
+        planned_seconds=planned.seconds,
+        **_cost(loaded, domain),
         **_texts(loaded, domain, base),
     )
+    if enough(found):
+        return found
+    # what needs no training
+    others, costs, missing = {}, {}, {}
+    for name in (name for name in OTHERS if name != str(model)):
+        called = f"{name}, untrained"
+        try:
+            other = cut(load_model(name), planned.length)
+            others[called] = _ndcg(other, domain, documents)
+            costs[called] = _cost(other, domain)
+        except EmbkitError as error:
+            missing[called] = str(error).splitlines()[0]
+    others[HYBRID] = hybrid_on_dev(domain, loaded, by_words, documents)
+    by_them = cost_of_words(domain, by_words)  # on top of the model's
+    costs[HYBRID] = {name: vars(found)[name] + more for name, more in by_them.items()}
+    tried = {name: Trial.of(values, base, **costs[name]) for name, values in others.items()}
+    found = replace(found, alternatives=tried, missing=missing)
+    if pairs < FEW_PAIRS:
+        return found
+    # the small runs
+    runs = small_runs(recipe, domain, planned.sizes, documents, quiet)
+    most = max(runs)
+    named = {"contrastive": runs[most]}
+    for name, changes in list(TRIALS.items())[: planned.trials]:
+        named[name] = small_runs(recipe.replace(**changes), domain, [most], documents, quiet)[most]
+    others["contrastive"] = runs[most][0]
+    trials = {
+        name: Trial.of(values, base, others, pairs=most, seconds=seconds)
+        for name, (values, seconds) in named.items()
+    }
+    points = {n: float(values.mean()) for n, (values, _) in runs.items()}
+    curve = Curve(found.base, points, trials["contrastive"].test.error)
+    return replace(found, trials=trials, curve=curve)
 
 
 def default_recipe(pairs: int, model: str = "minilm") -> Recipe:
@@ -186,34 +252,20 @@ def default_recipe(pairs: int, model: str = "minilm") -> Recipe:
     return Recipe(model=model, batch_size=size)
 
 
-def small_sizes(pairs: int, sizes: Sequence[int] | None = None) -> list[int]:
-    """Sizes of the small runs: those asked for that are below all pairs, else parts of them."""
-    below = [n for n in sizes or SIZES if n < pairs]
-    if len(below) >= (3 if sizes is None else 2):
-        return below
-    return sorted({max(2, pairs // 4), max(3, pairs // 2), pairs})
-
-
 def small_runs(
-    recipe: Recipe, domain: Domain, sizes: Sequence[int], quiet: bool = False
+    recipe: Recipe,
+    domain: Domain,
+    sizes: Sequence[int],
+    documents: Sequence[str],
+    quiet: bool = False,
 ) -> dict[int, Measured]:
     """Pairs -> what a run on so many gives; the recipe's seed says which are drawn."""
     found, whole = {}, len(collect(domain, recipe.pairs)[0])
     for n in sizes:
         drawn = recipe.replace(max_pairs=n if n < whole else None)
         run = training.trainer.train(drawn, domain, quiet=quiet)
-        found[n] = on_dev(run, domain), run.seconds
+        found[n] = on_dev(run, domain, documents), run.seconds
     return found
-
-
-def curve_through(base: pd.Series, runs: Mapping[int, Measured]) -> Curve:
-    """The learning curve from the general model's nDCG@10 of each dev query through small runs."""
-    return Curve(float(base.mean()), {n: float(values.mean()) for n, (values, _) in runs.items()})
-
-
-def untrained_on_dev(what: Any, domain: Domain) -> pd.Series:
-    """nDCG@10 of each dev query for a model or ``"bm25"``."""
-    return _ndcg(what, domain, domain.dev_corpus(SEARCHED))
 
 
 def on_dev(run: Any, domain: Domain, documents: Sequence[str] | None = None) -> pd.Series:
@@ -228,6 +280,7 @@ def on_dev(run: Any, domain: Domain, documents: Sequence[str] | None = None) -> 
     except (OSError, ValueError):  # not there, or cut off: measured anew
         found = _ndcg(run.model(), domain, documents, cache=False)
         write_atomic(kept, json.dumps(found.to_dict()))
+    found.attrs[CLUSTERS] = clusters(domain, "dev")  # which the file does not keep
     return found
 
 
@@ -236,18 +289,18 @@ def _ndcg(what: Any, domain: Domain, documents: Sequence[str], cache: bool = Tru
     return score(ranking, domain, "dev", ["ndcg@10"])["ndcg@10"]
 
 
-def _trial(pairs: int, run: Measured, base: pd.Series, contrastive: Measured) -> Trial:
-    values, seconds = run
-    test, other = paired_test(values, base), paired_test(values, contrastive[0])
-    sd = float((values - base).std()) if len(values) > 1 else 0.0
-    ndcg, against = float(values.mean()), (other.delta, other.p)
-    return Trial(pairs, ndcg, *test[:4], sd, *against, seconds)
-
-
-def _texts(model: Any, domain: Domain, base: pd.Series) -> dict[str, float]:
-    """What the texts are like, and how long one query takes."""
+def _cost(model: Any, domain: Domain) -> dict[str, Any]:
+    """Milliseconds to encode one query, the median; megabytes of all documents' vectors."""
     from ..models.packing import embed
 
+    asked = [domain.queries[q] for q in list(domain.split("dev"))[:TYPED]]
+    took = statistics.median(timeit(partial(embed, model, [text]), number=1) for text in asked)
+    size = len(domain.corpus) * (model.get_embedding_dimension() or 0) * 4 / 1e6
+    return {"query_ms": 1000 * took, "index_mb": size}
+
+
+def _texts(model: Any, domain: Domain, base: pd.Series) -> dict[str, Any]:
+    """What the texts are like."""
     asked = [domain.queries[q] for q in base.index]
     documents = list(domain.corpus.values())[:SAMPLE]
     sides = {"query_words": asked, "document_words": documents}
@@ -263,6 +316,4 @@ def _texts(model: Any, domain: Domain, base: pd.Series) -> dict[str, float]:
     short = lengths <= np.median(lengths)
     if short.any() and not short.all():
         found["short_gap"] = float(base[short].mean() - base[~short].mean())
-    took = [timeit(partial(embed, model, [text]), number=1) for text in asked[:TYPED]]
-    found["query_ms"] = 1000 * statistics.median(took)
     return found

@@ -156,12 +156,7 @@ def card(chosen: argparse.Namespace) -> int:
     option("--query-ms", type=float, help="milliseconds that a query may take"),
     option("--index-mb", type=float, help="megabytes that all vectors may take"),
     option("--rules", action="store_true", help="print the table of rules, and end"),
-    option(
-        "--check",
-        type=int,
-        metavar="N",
-        help="train on all pairs, too, and see how often N small resamplings predict that run",
-    ),
+    option("--minutes", type=float, default=5.0, help="that it may take, about (5)"),
     more="Only train and dev are read. Small runs are kept: the same command again takes seconds.",
     domain="domain",
 )
@@ -172,10 +167,7 @@ def advise(chosen: argparse.Namespace) -> int:
         return shell.answer(chosen.json, rules, "\n".join(lines))
     domain = shell.the_domain(chosen)
     limits = {"target": chosen.target, "query_ms": chosen.query_ms, "index_mb": chosen.index_mb}
-    found = advice.advise(domain, chosen.model, **limits)
-    result, text = found.to_dict(), f"{domain!r}\n\n{found.evidence!r}\n\n{found!r}"
-    if chosen.check:
-        shell.note(f"checking the curve: {chosen.check} resamplings against the run on all pairs")
-        checked = advice.validate_curve(domain, chosen.model, resamplings=chosen.check)
-        result, text = result | {"check": checked.to_dict()}, f"{text}\n\n{checked!r}"
-    return shell.answer(chosen.json, result, text)
+    told = {"minutes": chosen.minutes, "told": shell.note}
+    found = advice.advise(domain, chosen.model, **limits, **told)
+    text = f"{domain!r}\n\n{found.evidence!r}\n\n{found!r}"
+    return shell.answer(chosen.json, found.to_dict(), text)

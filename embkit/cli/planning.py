@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..advice.planning import lengths_of
 from ..data import Domain
-from ..data.text_checks import token_lengths, words
 from ..models import loading
 from ..pairs.pairs import collect
 from ..recipes.recipe import Recipe
@@ -146,15 +146,11 @@ def _lengths(domain: Domain, model: str) -> tuple[np.ndarray, np.ndarray, float,
     from torch import nn
 
     loaded = loading.load_model(model)
-    tokenizer = getattr(loaded, "tokenizer", None)
     lengths = []
     for texts in (domain.corpus.values(), domain.queries.values()):
         some = sorted(texts)
         some = some if len(some) <= SAMPLE else random.Random(0).sample(some, SAMPLE)
-        if callable(tokenizer) and hasattr(tokenizer, "tokenize"):
-            lengths.append(token_lengths(tokenizer, some))
-        else:
-            lengths.append(np.array([len(words(text)) for text in some]))
+        lengths.append(lengths_of(loaded, some))
     window = float(getattr(loaded, "max_seq_length", None) or LONGEST)
     # the blocks: all but the tables of word pieces and places
     tables = [m for m in loaded.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)]

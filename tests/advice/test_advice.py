@@ -5,7 +5,6 @@ import json
 from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from embkit.advice.advise import (
@@ -16,21 +15,40 @@ from embkit.advice.advise import (
     advice_rules,
     advise,
     decide,
-    validate_curve,
 )
+from embkit.advice.alternatives import HYBRID
 from embkit.advice.curves import HEAD_START, Curve
-from embkit.advice.evidence import FEW_PAIRS, Evidence, Trial, gather, small_sizes
+from embkit.advice.evidence import Evidence, Trial, gather
+from embkit.advice.planning import FEW_PAIRS, Plan, cut, plan, small_sizes
 from embkit.cli.main import main
 from embkit.data import Domain
 from embkit.errors import EmbkitError
+from embkit.evaluation.intervals import Estimate
+from embkit.evaluation.verdict import SWITCH
 from embkit.export.export import to_beir
 from embkit.recipes.recipe import Recipe
 
 
-def trial(gain, half=0.02, over=0.0, p_over=1.0, pairs=2000):
-    """A small run that gains so much, give or take."""
-    p = 0.0001 if abs(gain) > half else 0.4
-    return Trial(pairs, 0.5 + gain, gain, gain - half, gain + half, p, 0.2, over, p_over, 10.0)
+@pytest.fixture(autouse=True)
+def no_other_model(monkeypatch):
+    """None but the hybrid is measured beside the model: a test has no package of weights."""
+    for room in ("evidence", "planning"):
+        monkeypatch.setattr(f"embkit.advice.{room}.OTHERS", ())
+
+
+def estimated(mean, half=0.02, p=None):
+    p = p or (0.0001 if abs(mean) > half else 0.4)
+    return Estimate(mean, mean - half, mean + half, p, 520, 520, 1, half / 1.96, 519, 1.0, 0.0)
+
+
+def trial(gain, half=0.02, pairs=2000, p=None, **over):
+    """A small run that gains so much, give or take; also over others."""
+    beside = {name.replace("_", " "): value for name, value in over.items()}
+    return Trial(0.5 + gain, estimated(gain, half, p), beside, pairs, 10.0)
+
+
+def free(gain, half=0.02):
+    return Trial(0.5 + gain, estimated(gain, half), query_ms=9.0, index_mb=12.0)
 
 
 def evidence(**changes):
@@ -49,11 +67,12 @@ def evidence(**changes):
         "parameters": 22_000_000,
         "query_ms": 5.0,
         "index_mb": 10.0,
+        "visible": 0.025,
         "curve": Curve(0.45, {500: 0.49, 1000: 0.52, 2000: 0.55}),
         "trials": {
             "contrastive": trial(0.1),
-            "hard negatives": trial(0.11, over=0.01, p_over=0.2),
-            "corpus": trial(0.13, over=0.03, p_over=0.001),
+            "hard negatives": trial(0.11, contrastive=estimated(0.01)),
+            "corpus": trial(0.13, contrastive=estimated(0.03)),
         },
     }
     return Evidence(**(facts | changes))
@@ -75,7 +94,9 @@ def test_much_to_gain_is_a_yes_and_what_won_on_dev_comes_first():
 
 
 def test_without_a_proven_winner_the_plainest_comes_first():
-    trials = {"contrastive": trial(0.1), "corpus": trial(0.12, over=0.02, p_over=0.06)}
+    close = estimated(0.02, half=0.018, p=0.03)  # 0.06 of two trials
+    trials = {"contrastive": trial(0.1), "corpus": trial(0.12, contrastive=close)}
+    trials["hard negatives"] = trial(0.1, contrastive=estimated(0.0))
     assert decide(evidence(trials=trials)).approach == "contrastive"
     large = decide(evidence(trials=trials, parameters=7_000_000_000))
     assert large.approach == "LoRA, contrastive" and "parameters" in reasons(large)["what first"]
@@ -120,6 +141,10 @@ def test_few_labels_are_told_how_many_more():
 def test_queries_for_a_proof_are_counted_from_the_spread():
     text = reasons(decide(evidence()))["queries for a proof"]
     assert "about 785 are needed" in text, "(2.8 · 0.2 / 0.02)²"
+    assert "differences from 0.025 and 0.018 on" in text
+    wide = decide(evidence(effect=2.0))
+    assert "about 1,570 are needed" in reasons(wide)["queries for a proof"], "clusters count"
+    assert "design effect 2.0" in repr(wide.evidence)
     assert "queries for a proof" not in reasons(
         decide(evidence(dev_queries=900, test_queries=1000))
     )
@@ -137,10 +162,43 @@ def test_nothing_to_gain_is_a_no_and_unsure_is_said():
 
 
 def test_a_gain_by_chance_among_several_trials_is_none():
-    lucky = dataclasses.replace(trial(0.03, half=0.029), p=0.04)
+    lucky = trial(0.03, half=0.029, p=0.04)
     trials = {"contrastive": trial(0.0, half=0.03), "a": lucky, "b": trial(0.0, half=0.03)}
     flat = Curve(0.45, {500: 0.452, 1000: 0.449, 2000: 0.45})
     assert decide(evidence(trials=trials, curve=flat)).decision.startswith("perhaps")
+    steep = Curve(0.45, {500: 0.52, 1000: 0.56, 2000: 0.6})
+    assert steep.interval(3700)[0] > 0.47
+    found = decide(evidence(trials=trials, curve=steep))
+    assert found.decision.startswith("perhaps"), "a curve alone does not say fine-tune"
+
+
+OTHER = "bge-small, untrained"
+
+
+def test_what_needs_no_training_comes_first_unless_a_small_run_beats_it():
+    flat = {"contrastive": trial(0.0)}
+    free_lunch = {OTHER: free(0.06), HYBRID: free(0.03)}
+    found = decide(evidence(alternatives=free_lunch, trials=flat))
+    assert found.decision == SWITCH and found.approach is None
+    assert found.reasons[0][0] == "another model wins"
+    assert "9.0 ms a query, an index of 12.0 MB" in found.reasons[0][1]
+    both = decide(evidence(alternatives={OTHER: free(0.0), HYBRID: free(0.03)}, trials=flat))
+    assert both.decision == "hybrid search first" and both.reasons[0][0] == "hybrid wins"
+    level = {"contrastive": dataclasses.replace(trial(0.1), over={OTHER: estimated(0.01)})}
+    assert decide(evidence(alternatives=free_lunch, trials=level)).decision == SWITCH
+    beaten = {"contrastive": dataclasses.replace(trial(0.1), over={OTHER: estimated(0.04)})}
+    found = decide(evidence(alternatives=free_lunch, trials=beaten))
+    assert found.decision == "fine-tune"
+    assert f"without training, the best is {OTHER}, +0.060" in found.reasons[0][1]
+    small = decide(evidence(alternatives={OTHER: free(0.001), HYBRID: free(0.015, 0.01)}))
+    assert small.decision == "fine-tune", "a gain below what is worth it"
+
+
+def test_few_pairs_may_still_take_what_needs_no_training():
+    few = {"pairs": 60, "curve": None, "trials": {}}
+    found = decide(evidence(alternatives={OTHER: free(0.06)}, **few))
+    assert found.decision == SWITCH and "label 140 more" in reasons(found)["pairs too few"]
+    assert decide(evidence(alternatives={OTHER: free(0.0)}, **few)).decision == "label more first"
 
 
 @pytest.mark.parametrize(
@@ -150,7 +208,6 @@ def test_a_gain_by_chance_among_several_trials_is_none():
         ({"index_mb": 100.0}, {"index_mb": 30}, "too large", "1/4"),
         ({"fertility": 2.5, "whole": 0.3}, {}, "fragmented words", "30% of the words whole"),
         ({"short_gap": -0.2}, {}, "short queries", "by 0.200"),
-        ({"bm25": 0.6}, {}, "words win", "put both together"),
     ],
 )
 def test_remarks(changes, limits, rule, says):
@@ -243,13 +300,15 @@ def test_small_runs_are_kept_and_reach_the_curve(tiny_model, monkeypatch):
     domain = words_domain(240, 60, lambda text: text[1:])
     recipe = Recipe(model=str(tiny_model), epochs=1, batch_size=64)
     monkeypatch.setattr("embkit.advice.evidence.default_recipe", lambda *_: recipe)
-    monkeypatch.setattr("embkit.advice.evidence.small_sizes", lambda _: [60, 120])
-    monkeypatch.setattr("embkit.advice.evidence.TRIALS", {})
-    found = gather(domain, str(tiny_model), quiet=True)
+    monkeypatch.setattr("embkit.advice.planning.small_sizes", lambda _: [60, 120])
+    monkeypatch.setattr("embkit.advice.planning.TRIALS", {})
+    told = []
+    found = gather(domain, str(tiny_model), quiet=True, told=told.append)
+    assert told[0].seconds == found.planned_seconds > 0 and "2 small runs" in str(told[0])
     assert list(found.curve.points) == [60, 120] and list(found.trials) == ["contrastive"]
     assert found.trials["contrastive"].pairs == 120
     assert found.trials["contrastive"].ndcg == pytest.approx(
-        found.base + found.trials["contrastive"].gain
+        found.base + found.trials["contrastive"].test.mean
     )
     import embkit.training.trainer
 
@@ -260,12 +319,26 @@ def test_small_runs_are_kept_and_reach_the_curve(tiny_model, monkeypatch):
         patch.setattr(embkit.training.trainer, "_train", never)
         again = gather(domain, str(tiny_model), quiet=True)
     assert again.curve == found.curve and again.trials == found.trials
+    assert found.curve.error == found.trials["contrastive"].test.error > 0
+
+
+def test_kept_values_know_their_clusters(tiny_model, monkeypatch):
+    domain = words_domain(240, 60, lambda text: text[1:])
+    domain = dataclasses.replace(domain, groups={d: f"g{int(d[1:]) // 5}" for d in domain.corpus})
+    recipe = Recipe(model=str(tiny_model), epochs=1, batch_size=64)
+    monkeypatch.setattr("embkit.advice.evidence.default_recipe", lambda *_: recipe)
+    monkeypatch.setattr("embkit.advice.planning.small_sizes", lambda _: [60])
+    monkeypatch.setattr("embkit.advice.planning.TRIALS", {})
+    for _ in range(2):  # measured, and read again
+        found = gather(domain, str(tiny_model), quiet=True)
+        assert {
+            t.test.clusters for t in (*found.trials.values(), *found.alternatives.values())
+        } == {12}
 
 
 def test_sizes_of_small_runs():
     assert small_sizes(3700) == [500, 1000, 2000]
     assert small_sizes(1000) == [250, 500, 1000], "parts, where there are fewer pairs"
-    assert small_sizes(3700, (100, 200)) == [100, 200]
 
 
 # The curve
@@ -322,44 +395,85 @@ def test_no_curve(points):
         Curve(0.5, points)
 
 
-def test_predictions_are_counted_against_the_run_on_all_pairs(tiny_model, monkeypatch):
-    domain = words_domain(300, 60, lambda text: text[1:])
-    trained = []
+def test_the_curve_allows_for_the_queries_it_was_measured_on():
+    points = {500: 0.49, 1000: 0.52, 2000: 0.55}
+    own, both = Curve(0.45, points), Curve(0.45, points, error=0.03)
+    assert own.at(4000) == both.at(4000)
+    low, high = both.interval(4000)
+    assert low < own.interval(4000)[0] - 0.01 and high > own.interval(4000)[1] + 0.01
+    near = Curve(0.45, {2000: 0.55}, error=0.05).interval(2000)
+    assert near[1] - near[0] > 2 * 1.96 * 0.05, "at its own pairs, at least its own"
 
-    def fit(recipe, domain, quiet=False):
-        trained.append((recipe.seed, recipe.max_pairs))
-        return SimpleNamespace(recipe=recipe, seconds=1.0)
 
-    def judged(run, domain, documents=None):
-        recipe = run.recipe
-        wanted = law(recipe.max_pairs or 300, power=1.0, start=start)
-        if recipe.seed == 2 and recipe.max_pairs:
-            wanted -= 0.1  # one resampling is far off
-        return pd.Series([wanted + 0.01, wanted - 0.01])
+# Budget
 
-    start = gather(domain, str(tiny_model), train=False).base
-    monkeypatch.setattr("embkit.training.trainer.train", fit)
-    monkeypatch.setattr("embkit.advice.evidence.on_dev", judged)
-    found = validate_curve(domain, str(tiny_model), sizes=(100, 200), resamplings=3)
-    assert [seed for seed, pairs in trained if pairs is None] == [42, 43, 44]
-    small = [(seed, n) for seed in (1, 2, 3) for n in (100, 200)]
-    assert [one for one in trained if one[1]] == small
-    assert found.reached == pytest.approx(law(300, power=1.0, start=start))
-    assert [abs(row["error"]) < 1e-6 for row in found.rows] == [True, False, True]
-    assert found.close == 2 and found.covered >= 2
-    assert "2 of 3 predictions within 0.02" in repr(found)
-    assert found.to_dict()["close"] == 2 and "2 of 3" in found._repr_html_()
-    with pytest.raises(EmbkitError, match="0 resamplings"):
-        validate_curve(domain, str(tiny_model), sizes=(100, 200), resamplings=0)
-    with pytest.raises(EmbkitError, match="more pairs than"):
-        validate_curve(domain, str(tiny_model), resamplings=2)
+
+def planned(domain, minutes, monkeypatch, speed=12_000.0, window=256):
+    loaded = SimpleNamespace(max_seq_length=window, tokenizer=None)
+    monkeypatch.setattr("embkit.advice.planning._speed", lambda *_: speed)
+    return plan(domain, loaded, Recipe(batch_size=64), 3000, minutes)
+
+
+def long_domain(documents):
+    rng = np.random.default_rng(0)
+    corpus = {f"d{n}": f"t{n} " + "word " * int(rng.integers(60, 140)) for n in range(documents)}
+    qrels = {"train": {}, "dev": {f"q{n}": {f"d{n}": 1} for n in range(60)}, "test": {}}
+    qrels |= {"train": {"q60": {"d60": 1}}, "test": {"q61": {"d61": 1}}}
+    queries = {f"q{n}": f"what is t{n} about" for n in range(62)}
+    return Domain("long", "smoke", corpus, queries, qrels, test_splits=("test",))
+
+
+def test_a_plan_keeps_to_its_minutes(monkeypatch):
+    domain = long_domain(15_000)
+    monkeypatch.setattr("embkit.advice.planning.OTHERS", ("bge-small",))
+    found = planned(domain, 5.0, monkeypatch)
+    assert found.seconds <= 300 and found.sizes and found.trials == 0
+    assert found.searched in (2_000, 5_000) and 64 <= found.length <= 128
+    assert "about 5 min here" in str(found)
+    assert f"up to {found.searched:,} documents" in str(found)
+    whole = planned(domain, 600.0, monkeypatch)
+    assert whole == Plan(20_000, None, (500, 1000, 2000), 2, whole.seconds)
+    orders = [planned(domain, minutes, monkeypatch) for minutes in (40.0, 20.0, 10.0, 3.0)]
+    trained = [(one.trials, len(one.sizes)) for one in (whole, *orders)]
+    assert trained == sorted(trained, reverse=True), "dropped from the end"
+    least = planned(domain, 0.01, monkeypatch)
+    assert least.sizes == (500,) and least.seconds > 0.6, "what cannot be kept to is told"
+
+
+def test_a_plan_is_kept_though_the_machine_is_not_equally_fast(monkeypatch):
+    domain = long_domain(1_000)
+    first = planned(domain, 5.0, monkeypatch, speed=500.0)
+    assert planned(domain, 5.0, monkeypatch, speed=1e6) == first
+    assert planned(domain, 6.0, monkeypatch, speed=1e6).trials == 2
+
+
+def test_a_model_is_cut_and_a_window_is_never_widened():
+    model = SimpleNamespace(max_seq_length=100)
+    assert cut(cut(model, None), 128).max_seq_length == 100
+    assert cut(model, 64).max_seq_length == 64
+
+
+def test_another_model_and_the_hybrid_are_measured_with_their_costs(tiny_model, monkeypatch):
+    others = (str(tiny_model) + "/", "no-such-model")
+    monkeypatch.setattr("embkit.advice.evidence.OTHERS", others)
+    domain = words_domain(60, 60, lambda text: text[1:])
+    found = gather(domain, str(tiny_model))
+    same, both = found.alternatives[f"{others[0]}, untrained"], found.alternatives[HYBRID]
+    assert same.test.mean == 0 and same.query_ms > 0 and same.index_mb == found.index_mb
+    assert both.ndcg >= found.base and both.query_ms > found.query_ms
+    assert both.index_mb > found.index_mb
+    assert "no-such-model" in found.missing["no-such-model, untrained"]
+    assert "not measured" in repr(found)
+    assert both.test.clusters == 60 and found.visible > 0
+    json.dumps(found.to_dict())
 
 
 def test_the_command_prints_evidence_reasons_and_rules(tiny_model, tmp_path, capsys):
     folder = to_beir(words_domain(60, 60, lambda text: text.upper()), tmp_path / "mine")
     command = ["advise", str(folder), "--profile", "workshop", "--model", str(tiny_model)]
     assert main([*command, "--target", "0.5"]) == 0
-    printed = capsys.readouterr().out
+    printed, beside = capsys.readouterr()
+    assert "min here at most" in beside
     assert "keep the general model" in printed and "target met" in printed
     assert "60 dev queries" in printed and "words kept whole" in printed
     assert main([*command, "--json"]) == 0
