@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..data import Domain
 from ..display import Shown, Table, table
@@ -13,11 +13,7 @@ from ..recipes.recipe import Recipe
 from ..runs import Run
 from .trainer import train
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 DEV = "dev nDCG@10"
-DIGITS = {DEV: ".3f", "seconds": ".0f"}  # of a column; others: four in all
 
 
 @dataclass(frozen=True, repr=False)
@@ -52,26 +48,18 @@ class GridResult(Shown):
         """The recipe with the best dev score."""
         return self.best_run.recipe
 
-    def frame(self) -> pd.DataFrame:
-        """One row a run, the best first."""
-        import pandas as pd
-
-        return pd.DataFrame(self.rows).sort_values(DEV, ascending=False)
-
     def table(self) -> Table:
         """The runs, the best one marked; the caption says where it lies at the edge."""
-        shown = {DEV: f"{self.runs[0].dev_name} nDCG@10"}
-        told = [{shown.get(n, n): _told(n, value) for n, value in row.items()} for row in self.rows]
+        score, told = f"{self.runs[0].dev_name} nDCG@10", []
+        for value, dev, seconds in map(dict.values, self.rows):
+            value = f"{value:.4g}" if isinstance(value, float) else str(value)
+            told.append({self.field: value, score: f"{dev:.3f}", "seconds": f"{seconds:.0f}"})
         edge = f"The best {self.field} is the {self.edge} that was tried: try further out."
         best = {(self.runs.index(self.best_run), 1)}
         return table(told, caption=edge if self.edge else "", bold=best)
 
     def __repr__(self) -> str:
         return str(self)
-
-
-def _told(name: str, value: Any) -> str:
-    return f"{value:{DIGITS.get(name, '.4g')}}" if isinstance(value, float) else str(value)
 
 
 def tune(recipe: Recipe, domain: Domain, *, quiet: bool = False, **values: Sequence) -> GridResult:
