@@ -23,8 +23,8 @@ def not_installed(given: str, extra: str) -> EmbkitError:
     """The error for a package that is missing, naming the line that installs the extra with it.
 
     Example:
-        >>> print(not_installed("optuna is not installed", "sweeps").hint)
-        pip install "embkit[sweeps]"
+        >>> print(not_installed("onnxruntime is not installed", "onnx").hint)
+        pip install "embkit[onnx]"
     """
     return EmbkitError(
         given, expected=f"the optional extra {extra!r}", hint=f'pip install "embkit[{extra}]"'

@@ -174,10 +174,6 @@ def test_each_extra_that_is_missing_names_its_install_line(away, tiny_model):
         "ek.synthetic.OpenAIBackend('m', 'http://127.0.0.1:9/v1')": ("openai", ["openai"]),
         "ek.load_domain('icons')": ("pictures", ["resvg_py"]),
         "ek.models.load_quantized(sys.argv[1])": ("qlora", ["bitsandbytes"]),
-        "ek.training.sweep(ek.Recipe(), ek.load_domain(), {'epochs': [1, 2]})": (
-            "sweeps",
-            ["optuna"],
-        ),
         "ek.export.export_onnx(sys.argv[1], 'out')": ("onnx", ["onnxruntime"]),
     }
     code = f"""

@@ -6,13 +6,12 @@ sentence-transformers' ONNX backend needs optimum, which does not work with tran
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import json
 import logging
 import statistics
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from timeit import timeit
@@ -25,14 +24,12 @@ from ..data import Domain
 from ..errors import EmbkitError, not_installed
 from ..evaluation.intervals import paired_test
 from ..evaluation.ranking import rank, score
-from ..files import write_atomic
 from ..models.encoding import encode_as
 from ..models.loading import as_model
 from ..models.packing import embed
 from ..models.trial import TOLERANCE
 from ..models.vectors import checked_texts, checked_vectors, prompt_of
-from ..models.vectors import weights_fingerprint as fingerprint
-from ..runs import Run, store
+from ..runs import Run
 from ..session import precision
 from .export import Folder, _fresh
 
@@ -208,11 +205,8 @@ def onnx_loss(
 ) -> pd.DataFrame:
     """What an export loses in nDCG@10 and wins in speed, beside the engine's own precision.
 
-    Kept in the run store under the hash of all that it was measured on, so that it is measured
-    once: ``table.attrs["kept"]`` names the file, to be deleted where it should be measured again.
-
     Args:
-        documents: ids to search; default: the whole corpus.
+        documents: ids to search; default: those that the split searches.
 
     Returns:
         One row a form: ``nDCG@10``, ``loss`` (of the mean, against the engine) with ``low``,
@@ -222,31 +216,6 @@ def onnx_loss(
 
     model, folder = as_model(what), Path(folder)
     files = {label: folder / name for label, name in FORMS.items() if (folder / name).is_file()}
-    searched = list(domain.corpus if documents is None else documents)
-    prompts = {kind: prompt for kind, prompt in model.prompts.items() if prompt}
-    asked = [domain.hash, split, searched, ROUNDS, precision(model.device.type), prompts]
-    digest = hashlib.sha256(json.dumps([fingerprint(model), *asked]).encode())
-    for file in files.values():
-        digest.update(file.read_bytes())
-    kept = store(domain) / "onnx" / f"{digest.hexdigest()[:16]}.json"
-    try:
-        rows = json.loads(kept.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # not measured yet, or cut off
-        rows = _measured(model, files, domain, split, searched)
-        write_atomic(kept, json.dumps(rows, indent=1))
-    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis(f"on {split}")
-    table.attrs["kept"] = str(kept)
-    return table
-
-
-def _measured(
-    model: SentenceTransformer,
-    files: Mapping[str, Path],
-    domain: Domain,
-    split: str,
-    documents: Sequence[str],
-) -> dict[str, dict[str, float | None]]:
-    """The rows of ``onnx_loss``."""
     name = f"engine, {precision(model.device.type)}"
     forms: dict[str, Any] = {name: lambda texts: embed(model, list(texts)).numpy()}
     forms |= {k: OnnxModel(file.parent, int8=file.name == INT8) for k, file in files.items()}
@@ -276,7 +245,7 @@ def _measured(
             "speed": took[name] / took[label],
             "MB": sizes[label] / 1e6,
         }
-    return rows
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(f"on {split}")
 
 
 def _runtime() -> Any:

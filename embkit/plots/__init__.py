@@ -8,7 +8,7 @@ from ..lazy import exports
 
 _NAMES = {
     "charts": "before_after intervals metric_bars pareto rank_change".split(),
-    "curves": "histogram lines loss_curve similarity_heatmap temperature_softmax trials".split(),
+    "curves": "histogram lines loss_curve similarity_heatmap temperature_softmax".split(),
     "figures": "AMOUNTS COLORS DASHES alt alt_text png style".split(),
     "space": "batch_softmax map_settings matryoshka_curve space_arrows space_maps".split(),
 }

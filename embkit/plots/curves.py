@@ -1,4 +1,4 @@
-"""Pictures of training: losses, a temperature, trials, similarities."""
+"""Pictures of training: losses, a temperature, similarities."""
 
 from __future__ import annotations
 
@@ -86,45 +86,6 @@ def temperature_softmax(similarities: Sequence[float], temperatures: Sequence[fl
         parts.append(f"at {heat:g} the first candidate gets {weights[0]:.2f}")
     panels[0].set(ylabel="softmax weight", ylim=(0, 1.08))
     return draw.alt(figure, f"Softmax of the same similarities: {'; '.join(parts)}.")
-
-
-@draw.style()
-def trials(rows: draw.Rows, x: str, color: str | None = None) -> Figure:
-    """What a sweep tried: a setting against the dev score; what was cut short as a cross.
-
-    Args:
-        x: a setting, drawn on a scale of logarithms where it spans a factor of five.
-        color: another setting, shown as an amount of colour.
-    """
-    draw.some(rows, "trials", "ek.training.sweep(recipe, domain, space).rows")
-    figure, (axes,) = draw.panels(7.2, 4.2)
-    score = "dev nDCG@10"
-    drawn: Any = None
-    done = [row for row in rows if row[score] is not None]
-    short = [row for row in rows if row[score] is None]
-    amounts = [float(row[color]) for row in rows] if color else []
-    parts = ((done, "o", score, "all pairs"), (short, "X", "small", "cut short after a quarter"))
-    for part, mark, y, name in parts:
-        look: dict[str, Any] = {"marker": mark, "s": 70, "label": name}
-        if color:
-            look |= {"c": [float(row[color]) for row in part], "cmap": draw.AMOUNTS}
-            look |= {"vmin": min(amounts), "vmax": max(amounts)}
-            look |= {"edgecolors": draw.INK, "linewidths": 0.8}
-        if part:
-            drawn = axes.scatter([row[x] for row in part], [row[y] for row in part], **look)
-    if color:
-        figure.colorbar(drawn, ax=axes, label=draw.plain(color))
-    values = [float(row[x]) for row in rows]
-    if min(values) > 0 and max(values) >= 5 * min(values):
-        axes.set_xscale("log")
-    axes.set(xlabel=draw.plain(x.replace("_", " ")), ylabel="dev sample nDCG@10")
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
-    best = max(done, key=lambda row: row[score], default=None)
-    told = f"; the best, {best[score]:.3f}, at {best[x]:g}" if best else ""
-    text = (
-        f"Dev sample nDCG@10 by {x}: {len(done)} trials on all pairs, {len(short)} cut short{told}."
-    )
-    return draw.alt(figure, text)
 
 
 @draw.style()

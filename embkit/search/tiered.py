@@ -14,16 +14,14 @@ from sentence_transformers.util import truncate_embeddings
 from sentence_transformers.util.quantization import quantize_embeddings
 
 from ..data.domain import Hidden
-from ..errors import EmbkitError
+from ..errors import EmbkitError, unknown
 from ..models.encoding import checked_dtype
 from ..models.vectors import Vectors, unit
 from ..session import paths
 from .index import Dense, Found, best_of, exact_search, without
 
 EXACT, BINARY = "exact", "binary"
-PARTIAL = ("IVF", "HNSW", "NSG")  # forms of faiss that look through a part of the documents
 _BLOCK = 2**24  # numbers of the cold tier that are held at once
-_TRAINED_ON = 200_000  # vectors that an index learns its quantiser from
 
 
 def truncate(vectors: Vectors, size: int) -> Vectors:
@@ -58,14 +56,11 @@ class TieredIndex:
             is taken as the cold tier; any other is written to a file.
         shortlist: documents a query that are read from the cold tier.
         index: the hot tier's form. ``"exact"``: float32, compared one by one; ``"binary"``: a
-            bit a dimension, compared by Hamming distance; or a factory string of faiss, such as
-            ``"SQ8"`` (a byte a dimension) or ``"PQ96x4fs"`` (product quantisation: 96 parts of a
-            vector, each the number of one of 16 learned centres).
+            bit a dimension, compared by Hamming distance.
         dtype: the cold tier's numbers, ``"float16"`` or ``"float32"``.
 
     Raises:
-        EmbkitError: a size beyond the vectors, a shortlist below 1, an unknown index, or one that
-            looks through a part of the documents only (``IVF``, ``HNSW``).
+        EmbkitError: a size beyond the vectors, a shortlist below 1, or an unknown index.
 
     The idea is adaptive retrieval of Kusupati et al. 2022, https://arxiv.org/abs/2205.13147;
     faiss: Douze et al. 2024, https://arxiv.org/abs/2401.08281.
@@ -86,9 +81,11 @@ class TieredIndex:
         dtype: str = "float16",
     ) -> None:
         checked_dtype(dtype)
+        if index not in (EXACT, BINARY):
+            raise unknown("index", index, (EXACT, BINARY))
         small = truncate(documents, size)
         self.size, self.index, self.shortlist = size, index, _checked(shortlist)
-        self._hot: Any = small if index == EXACT else _faiss(small, index)
+        self._hot: Any = small if index == EXACT else _bits(small)
         self.cold = self._store(documents, np.dtype(dtype))  # (documents, dim)
 
     def replace(self, *, shortlist: int) -> Self:
@@ -111,14 +108,9 @@ class TieredIndex:
 
     @property
     def hot_bytes(self) -> int:
-        """Bytes that the hot tier holds in memory, centres and all."""
-        if self.index == EXACT:
-            return self._hot.nbytes
-        import faiss
-
-        if self.index == BINARY:
-            return faiss.serialize_index_binary(self._hot).nbytes
-        return faiss.serialize_index(self._hot).nbytes
+        """Bytes that the hot tier holds in memory."""
+        hot = self._hot
+        return hot.nbytes if self.index == EXACT else hot.ntotal * hot.code_size
 
     @property
     def cold_bytes(self) -> int:
@@ -132,9 +124,7 @@ class TieredIndex:
         """The k best documents of the shortlist by their whole dot product: (indices, scores), both
         (queries, min(k, documents)), best first; ties by lower index.
 
-        Queries are whole vectors, (queries, dim); texts, for a ``TieredSearch``. One that the hot
-        tier finds fewer than k documents for (a fast scan, ``fs``, passes over the worst) is
-        searched exactly.
+        Queries are whole vectors, (queries, dim); texts, for a ``TieredSearch``.
 
         Raises:
             EmbkitError: k below 1 or beyond the shortlist, or queries of another dimension.
@@ -160,20 +150,15 @@ class TieredIndex:
             vectors = np.asarray(self.cold)[found[part]].astype(np.float32, copy=False)
             asked = queries[part, :, None].astype(np.float32, copy=False)
             whole = (vectors @ asked)[:, :, 0]  # (queries, shortlist)
-            whole[found[part] < 0] = -np.inf
             indices[part], scores[part] = best_of(found[part], whole, k)
-        few = np.flatnonzero((found >= 0).sum(axis=1) < k)
-        indices[few], scores[few] = exact_search(queries[few], self.cold, k)
         return indices, scores
 
     def _candidates(self, queries: Vectors, many: int) -> np.ndarray:
-        """The places of the hot tier's best, best first, (queries, many); -1 where it has none."""
+        """The places of the hot tier's best, best first, (queries, many)."""
         small, many = truncate(queries, self.size), min(many, len(self.cold))
         if self.index == EXACT:
             return exact_search(small, self._hot, many)[0]
-        if self.index == BINARY:
-            return self._hot.search(quantize_embeddings(small, precision="ubinary"), many)[1]
-        return self._hot.search(small, many)[1]
+        return self._hot.search(quantize_embeddings(small, precision="ubinary"), many)[1]
 
     def recall(self, queries: Any, k: int = 10) -> float:
         """The share of exact search's k best that the two tiers find, on your queries."""
@@ -235,34 +220,10 @@ def overlap(found: np.ndarray, wanted: np.ndarray) -> float:
     return float((wanted[:, :, None] == found[:, None, :]).any(axis=2).mean())
 
 
-def _faiss(vectors: Vectors, index: str) -> Any:
-    """An index of faiss over vectors, by its factory string; a sample of them trains it."""
+def _bits(vectors: Vectors) -> Any:
+    """An index of faiss over the signs of vectors."""
     import faiss
 
-    made: Any
-    if index == BINARY:
-        made = faiss.IndexBinaryFlat(8 * -(-vectors.shape[1] // 8))
-        made.add(quantize_embeddings(vectors, precision="ubinary"))
-        return made
-    if any(kind in index for kind in PARTIAL):
-        raise EmbkitError(
-            f"index={index!r} looks through a part of the documents only",
-            expected=f"{EXACT!r}, {BINARY!r}, or a form that compares every one, such as SQ8",
-            hint='index="SQ8"; "PQ4x4fs" where 4 divides the size',
-        )
-    try:
-        made = faiss.index_factory(vectors.shape[1], index, faiss.METRIC_INNER_PRODUCT)
-        if hasattr(made, "pq"):  # few vectors are no note on stderr
-            made.pq.cp.min_points_per_centroid = 1
-        step = max(1, len(vectors) // _TRAINED_ON)
-        made.train(np.ascontiguousarray(vectors[::step]))
-        made.add(vectors)
-    except RuntimeError as error:
-        said = str(error).split("Error: ")[-1].splitlines()[0]
-        raise EmbkitError(
-            f"index={index!r} cannot be made of {len(vectors):,} vectors of {vectors.shape[1]} "
-            f"dimensions: {said}",
-            expected=f"{EXACT!r}, {BINARY!r}, or a factory string of faiss",
-            hint='index="SQ8"; "PQ4x4fs" where 4 divides the size',
-        ) from error
+    made = faiss.IndexBinaryFlat(8 * -(-vectors.shape[1] // 8))
+    made.add(quantize_embeddings(vectors, precision="ubinary"))
     return made

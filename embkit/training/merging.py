@@ -1,22 +1,15 @@
-"""The mean of two models' weights, and how much of the tuned one dev asks for."""
+"""The mean of two models' weights."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
 
-from ..data import Domain
 from ..errors import EmbkitError
 from ..models.loading import as_model
-from .callbacks import dev_ndcg
-from .trials import DEV, Trials
-
-SHARES = (0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def merge_weights(tuned: Any, start: Any, share: float = 0.5) -> SentenceTransformer:
@@ -49,51 +42,6 @@ def merge_weights(tuned: Any, start: Any, share: float = 0.5) -> SentenceTransfo
             mine[name] = torch.lerp(theirs[name].float(), weight.float(), share)
     merged.load_state_dict(mine)
     return merged
-
-
-@dataclass(frozen=True, repr=False)
-class MergeChoice(Trials):
-    """Merged models of several shares, and what each scores on the dev sample."""
-
-    dev: dict[float, float]  # share of the tuned weights -> nDCG@10; 1 is the tuned model itself
-    cost: float  # nDCG@10 that may be given up there
-    dev_name: str = Trials.dev_name
-
-    @property
-    def rows(self) -> tuple[dict[str, Any], ...]:  # type: ignore[override]
-        """One dict a share."""
-        least, told = self.dev[1.0] - self.cost, sorted(self.dev.items())
-        return tuple({"share": s, DEV: v, "within the cost": v >= least} for s, v in told)
-
-    @property
-    def best(self) -> float:
-        """The smallest share, so the one that forgets least, within the cost on dev."""
-        return min(row["share"] for row in self.rows if row["within the cost"])
-
-    @property
-    def caption(self) -> str:  # type: ignore[override]
-        return f"smallest share within {self.cost:g} on {self.dev_name}: {self.best:g}"
-
-
-def tune_share(
-    tuned: Any, start: Any, domain: Domain, *, shares: Sequence[float] = SHARES, cost: float = 0.01
-) -> MergeChoice:
-    """How far a tuned model can be merged with its start before dev loses more than ``cost``.
-
-    Both are as in ``merge_weights``; only the dev split is read.
-
-    Raises:
-        EmbkitError: no share, or one outside 0 to 1; a cost below 0.
-    """
-    if not shares or cost < 0:
-        raise EmbkitError(
-            f"shares={tuple(shares)}, cost={cost:g}",
-            expected="at least one share, and a cost of 0 or more",
-            hint=f"shares={SHARES}, cost=0.01",
-        )
-    models = {share: merge_weights(tuned, start, share) for share in shares} | {1.0: _fresh(tuned)}
-    dev = {float(share): dev_ndcg(model, domain) for share, model in models.items()}
-    return MergeChoice(dev, cost, domain.dev_name)
 
 
 def _fresh(model: Any) -> SentenceTransformer:

@@ -1,84 +1,30 @@
-"""Trials: what was tried, and what the dev split chose; ``tune`` tries values of one field."""
+"""``tune``: values of one field are tried, and the dev split chooses."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..data.domain import DEV_SAMPLE, Domain
+from ..data import Domain
 from ..display import Shown, Table, table
 from ..errors import EmbkitError
 from ..recipes.recipe import Recipe
 from ..runs import Run
 from .trainer import train
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 DEV = "dev nDCG@10"
-DIGITS = {DEV: ".3f", "small": ".3f", "seconds": ".0f"}  # of a column; others: four in all
-
-
-class Trials(Shown):
-    """Trials that the dev split alone chooses among; each has a setting or several."""
-
-    rows: tuple[dict[str, Any], ...]  # a trial's settings and DEV, None where it was cut short
-    caption, dev_name = "", DEV_SAMPLE  # what DEV is called where it is shown
-
-    @property
-    def best_row(self) -> dict[str, Any]:
-        """The row with the best dev score.
-
-        Raises:
-            EmbkitError: no trial was finished.
-        """
-        done = [row for row in self.rows if row[DEV] is not None]
-        if not done:
-            raise EmbkitError(
-                f"{len(self.rows)} trials, none of them finished",
-                expected="one trial at least that was trained on all pairs",
-                hint="ek.training.sweep(recipe, domain, space, trials=10) goes on from here",
-            )
-        return max(done, key=lambda row: row[DEV])
-
-    def frame(self) -> pd.DataFrame:
-        """One row a trial, the best first."""
-        import pandas as pd
-
-        return pd.DataFrame(self.rows).sort_values(DEV, ascending=False)
-
-    def table(self) -> Table:
-        """The trials, the best one marked."""
-        done = any(row[DEV] is not None for row in self.rows)
-        best = {(self.rows.index(self.best_row), list(self.rows[0]).index(DEV))} if done else ()
-        shown = {DEV: f"{self.dev_name} nDCG@10"}
-        told = [{shown.get(n, n): _told(n, value) for n, value in row.items()} for row in self.rows]
-        return table(told, caption=self.caption, bold=best)
-
-    def __repr__(self) -> str:
-        return str(self)
-
-
-def _told(name: str, value: Any) -> str:
-    if value is None:
-        return "–"
-    return f"{value:{DIGITS.get(name, '.4g')}}" if isinstance(value, float) else str(value)
 
 
 @dataclass(frozen=True, repr=False)
-class GridResult(Trials):
+class GridResult(Shown):
     """Runs over the values of one field; the dev split alone chooses among them."""
 
     field: str
     runs: tuple[Run, ...]
 
     @property
-    def dev_name(self) -> str:  # type: ignore[override]
-        return self.runs[0].dev_name
-
-    @property
-    def rows(self) -> tuple[dict[str, Any], ...]:  # type: ignore[override]
+    def rows(self) -> tuple[dict[str, Any], ...]:
         """One dict a value: the value, its dev score, the seconds it took."""
         tried = [(getattr(run.recipe, self.field), run) for run in self.runs]
         return tuple({self.field: v, DEV: r.dev_score, "seconds": r.seconds} for v, r in tried)
@@ -93,12 +39,6 @@ class GridResult(Trials):
         return {min(values): "lowest", max(values): "highest"}.get(best)
 
     @property
-    def caption(self) -> str:  # type: ignore[override]
-        """Says where the best lies at the edge: beyond it, a better one may lie."""
-        told = f"The best {self.field} is the {self.edge} that was tried: try further out."
-        return told if self.edge else ""
-
-    @property
     def best_run(self) -> Run:
         """The run with the best dev score."""
         return max(self.runs, key=lambda run: run.dev_score)
@@ -107,6 +47,19 @@ class GridResult(Trials):
     def best(self) -> Recipe:
         """The recipe with the best dev score."""
         return self.best_run.recipe
+
+    def table(self) -> Table:
+        """The runs, the best one marked; the caption says where it lies at the edge."""
+        score, told = f"{self.runs[0].dev_name} nDCG@10", []
+        for value, dev, seconds in map(dict.values, self.rows):
+            value = f"{value:.4g}" if isinstance(value, float) else str(value)
+            told.append({self.field: value, score: f"{dev:.3f}", "seconds": f"{seconds:.0f}"})
+        edge = f"The best {self.field} is the {self.edge} that was tried: try further out."
+        best = {(self.runs.index(self.best_run), 1)}
+        return table(told, caption=edge if self.edge else "", bold=best)
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 def tune(recipe: Recipe, domain: Domain, *, quiet: bool = False, **values: Sequence) -> GridResult:

@@ -18,7 +18,7 @@
 # - truncate the vectors of three models to five sizes, with intervals
 # - compute `MatryoshkaLoss` by hand, equal to the library's
 # - ask a model for a size it was not trained for, and read what that costs
-# - search in two tiers: memory, shortlist, recall; a byte or a bit a number beside it
+# - search in two tiers: memory, shortlist, recall; a bit a number beside it
 #
 # **You will learn**
 # - where a model keeps what it knows, and how a loss can move it to the front
@@ -233,21 +233,17 @@ for name, model in models.items():
 pd.Series(needed).unstack().rename_axis("trained for", axis=0)[[128, 64, 32]]
 
 # %% [markdown]
-# ## Smaller still: a byte, a bit, learned centres
+# ## Smaller still: a bit a number
 #
-# The hot tier takes other forms as well. `SQ8` is a byte a number; `binary` a bit, compared by
-# how many differ. `PQ96x4fs`, a product quantiser, splits a vector into 96 parts of four numbers, and
-# keeps for each the nearest of 16 learned centres: four bits, so a bit a number as well. `SQ8` and
-# `PQ96x4fs` are faiss' own strings. Each form gets the shortlist that it needs on dev, and is
-# measured on test: recall of the exact result, and nDCG@10.
+# A hot tier that is `binary` keeps the sign of each number, one bit; vectors are compared by how
+# many bits differ. Each form gets the shortlist that it needs on dev, and is measured on test:
+# recall of the exact result, and nDCG@10.
 
 # %%
 forms = {
     "64 numbers": {"size": 64},
-    "64 bytes": {"size": 64, "index": "SQ8"},
     "64 bits": {"size": 64, "index": "binary"},
     "384 bits": {"size": 384, "index": "binary"},
-    "96 × 4 bits": {"size": 384, "index": "PQ96x4fs"},
 }
 
 
@@ -274,8 +270,8 @@ found["exact, whole vectors"] = {
 pd.DataFrame(found).T.round(3)
 
 # %% [markdown]
-# What a row saves in memory, it pays for with a longer shortlist, which is read from disk. The two
-# last of the small forms take about as much memory: compare their shortlists.
+# Signs alone say less than numbers: at one size, they need a longer shortlist, which is read from
+# disk. 384 bits take less memory than 64 numbers: compare their shortlists, too.
 
 # %% [markdown]
 # ## At a million
@@ -306,7 +302,7 @@ told.append(f"- at the whole size, training for every size changes nDCG@10 by "
 better, worse = (differences["from"] > 0).sum(), (differences["to"] < 0).sum()
 told.append(f"- of {len(differences)} such differences over sizes and splits, {better} "
             f"have their interval above 0, {worse} below 0; the rest show nothing")
-for name in ("64 bytes", "384 bits", "96 × 4 bits"):
+for name in forms:
     row = found[name]
     told.append(f"- two tiers, {name} a document, {row['shortlist']:,} ranked again: "
                 f"{row['recall@10']:.1%} of exact search's first ten")
@@ -335,16 +331,16 @@ def weighted(a):
 ek.exercises.check("1", answer_1, weighted, hint="terms[m] is the loss at size m")
 
 # %% [markdown]
-# **2.** How many times less memory do a million vectors take with 64 dimensions as bytes than with
-# 384 as float32? Take the codes alone.
+# **2.** How many times less memory do a million vectors take with 64 dimensions as bits than with
+# 384 as float32?
 
 # %% tags=["solution"]
-answer_2 = (384 * 4) / (64 * 1)
+answer_2 = (384 * 4) / (64 / 8)
 answer_2
 
 # %%
 ek.exercises.check(
-    "2", answer_2, lambda a: abs(a - 24) < 0.5, hint="a float32 has four bytes",
+    "2", answer_2, lambda a: abs(a - 192) < 0.5, hint="a float32 has four bytes of 8 bits",
     right="the target of a quarter is met long before",
 )
 
@@ -369,6 +365,4 @@ ek.exercises.check(
 # - Kusupati et al. 2022, *Matryoshka Representation Learning*, the loss, and adaptive retrieval,
 #   <https://arxiv.org/abs/2205.13147>
 # - Douze et al. 2024, *The Faiss library*, <https://arxiv.org/abs/2401.08281>
-# - Jégou, Douze and Schmid 2011, *Product Quantization for Nearest Neighbor Search*,
-#   <https://doi.org/10.1109/TPAMI.2010.57>
 # - next: `08_prefixes_and_heads`

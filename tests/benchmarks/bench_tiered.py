@@ -43,9 +43,7 @@ HOLLOW = 0.985  # in the picture, what finds less than this is drawn hollow
 SPARE = 0.003  # recall above the target that is asked of the queries that choose
 WAYS: dict[str, dict[str, Any]] = {
     "64 dims, fp32": {"size": 64, "index": "exact"},
-    "128 dims, int8": {"size": 128, "index": "SQ8"},
     "384 dims, binary": {"size": 384, "index": "binary"},
-    "384 dims, 4-bit PQ": {"size": 384, "index": "PQ96x4fs"},
 }
 
 

@@ -112,17 +112,6 @@ def test_the_pareto_picture_tells_its_front(base, tuned):
         Report([]).pareto()
 
 
-def test_a_sweeps_picture_shows_what_was_cut_short():
-    rows = [
-        {"rate": r, "heat": h, "small": 0.5, "dev nDCG@10": d}
-        for r, h, d in ((1e-4, 1, 0.5), (1e-2, 2, None))
-    ]
-    for color in (None, "heat"):
-        figure = plots.trials(rows, "rate", color)
-        assert "1 trials on all pairs, 1 cut short; the best, 0.500" in plots.alt_text(figure)
-        assert figure.axes[0].get_xscale() == "log" and plots.png(figure)
-
-
 def test_holm_is_what_its_definition_says():
     rng = np.random.default_rng(1)
     p = list(rng.uniform(0, 0.2, 9))

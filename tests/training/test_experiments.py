@@ -67,7 +67,7 @@ def test_a_rate_at_the_edge_of_its_grid_is_said(compared):
     between = high.recipe.replace(learning_rate=1e-3)
     best = SimpleNamespace(recipe=between, dev_score=2.0, seconds=1.0)
     inside = replace(sweep, runs=(low, best, high))
-    assert inside.edge is None and inside.caption == ""
+    assert inside.edge is None and inside.table().caption == ""
     assert replace(sweep, runs=(low,)).edge is None, "one value is no grid"
 
 
