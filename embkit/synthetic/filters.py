@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,7 +25,6 @@ RULES = {
     "copy": "made of the document's own words",
     "round trip": "one by which a general model does not find the document",
 }
-Removed = tuple[Row, str]  # a row, and why
 COPY = 0.8  # Jaccard similarity of a query's words and its document's: a copy from here on
 
 
@@ -35,27 +34,19 @@ class Filtered:
 
     generated: Generated  # what was filtered
     rows: tuple[Row, ...]  # what is kept
-    removed: Mapping[str, tuple[Removed, ...]]  # rule -> rows and reasons, in the rules' order
+    removed: Mapping[str, tuple[tuple[Row, str], ...]]  # rule -> rows and why, in the rules' order
     settings: Mapping[str, Any]  # the rules' bounds
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def counts(self) -> list[dict[str, Any]]:
-        """One dict a rule: what reached it, what it removed, the share, what is left."""
-        found, here = [], len(self.generated.rows)
-        for rule, n in ((rule, len(removed)) for rule, removed in self.removed.items()):
-            share, left = n / max(1, here), here - n
-            found.append({"rule": rule, "before": here, "removed": n, "share": share, "left": left})
-            here = left
-        return found
-
     def table(self) -> Table:
-        """The counts: rule, what it removes, how many, their share, how many are left."""
-        cells = [
-            [rule, RULES[rule], f"{n:,}", f"{share:.1%}", f"{left:,}"]
-            for rule, _, n, share, left in (c.values() for c in self.counts())
-        ]
+        """What each rule removes, how many, their share of what reached it, how many are left."""
+        cells, left = [], len(self.generated.rows)
+        for rule, removed in self.removed.items():
+            share = len(removed) / max(1, left)
+            left -= len(removed)
+            cells.append([rule, RULES[rule], f"{len(removed):,}", f"{share:.1%}", f"{left:,}"])
         return Table(["filter", "removes a query that is", "removed", "share", "left"], cells)
 
     def removed_examples(self, n: int) -> Table:
@@ -67,28 +58,15 @@ class Filtered:
         ]
         return Table(["filter", "query", "document", "why"], cells)
 
-    @property
-    def note(self) -> str:
-        """One sentence where too little is left to train on; else empty."""
-        if len(self.rows) > 1:
-            return ""
-        most = max(self.removed, key=lambda rule: len(self.removed[rule]), default="")
-        left = f"{len(self.rows) or 'No'} query of {len(self.generated.rows):,} is left"
-        cause = f" {most!r} removed the most." if self.removed.get(most) else ""
-        return f"{left}: training needs two at least.{cause}"
+    def _kept(self) -> str:
+        return f"{len(self.rows):,} of {len(self.generated.rows):,} queries kept"
 
     def __repr__(self) -> str:
-        rules = (
-            f"  {c['rule']}: {c['removed']:,} of {c['before']:,} removed ({c['share']:.0%})"
-            for c in self.counts()
-        )
-        kept = f"Filtered({len(self.rows):,} of {len(self.generated.rows):,} queries kept)"
-        return "\n".join([kept, *rules, *filter(None, [self.note])])
+        return f"Filtered({self._kept()})\n{self.table().to_text()}"
 
     def _repr_html_(self) -> str:
-        said = f"{len(self.rows):,} of {len(self.generated.rows):,} queries kept. {self.note}"
         return (
-            replace(self.table(), caption=said.strip()).to_html()
+            replace(self.table(), caption=self._kept()).to_html()
             + examples(self.rows, self.generated.texts, 5, "kept").to_html()
             + replace(self.removed_examples(3), caption="removed").to_html()
         )
@@ -97,16 +75,12 @@ class Filtered:
 def filter_generated(
     generated: Generated, domain: Domain, *, retriever: Any = "minilm", top_k: int = 10
 ) -> Filtered:
-    """Throws out what is no use, rule after rule, and keeps what each rule threw out.
-
-    The rules, in their order: ``test query`` (asked in a test split or in dev: leakage),
-    ``duplicate`` (the same text in an earlier row or in train), ``copy`` (the words of query and
-    document have a Jaccard similarity of 0.8 or more), ``round trip`` (the retriever does not
-    find the document among its first ``top_k``).
+    """Throws out what is no use, by ``RULES`` in their order, and keeps what each rule threw out.
 
     Args:
-        retriever: a SentenceTransformer, its name, ``"bm25"``, a function
+        retriever: of the round trip: a SentenceTransformer, its name, ``"bm25"``, a function
             ``list[str] -> (texts, dim)``, or None to leave the rule out.
+        top_k: among so many documents it must find a query's own.
 
     Fails for a document that the domain does not have, and for a ``top_k`` below 1.
     Paper: Dai and others, Promptagator, 2022 (round-trip filter).
@@ -120,11 +94,12 @@ def filter_generated(
             expected="the domain, profile included, that they were written for",
             hint="load_domain(name, profile=...) as for generate(...)",
         )
+    asked = _known(domain, (split for split in domain.qrels if split != "train"))
     # the rules: each gives a reason, or None, for every row that reaches it
     settings: dict[str, Any] = {"copy_overlap": COPY}
     steps: dict[str, Callable[[list[Row]], list[str | None]]] = {
-        "test query": lambda rows: _asked(rows, domain),
-        "duplicate": lambda rows: _seen(rows, domain),
+        "test query": lambda rows: [asked.get(plain(row.query)) for row in rows],
+        "duplicate": lambda rows: _seen(rows, _known(domain, ["train"])),
         "copy": lambda rows: [_copied(r.query, corpus[r.document]) for r in rows],
     }
     if retriever is not None:
@@ -139,18 +114,13 @@ def filter_generated(
     return Filtered(generated, tuple(rows), removed, settings)
 
 
-def _asked(rows: list[Row], domain: Domain) -> list[str | None]:
-    where = {
-        plain(domain.queries[query]): f"a query of {split!r}"
-        for split, judged in domain.qrels.items()
-        if split != "train"
-        for query in judged
-    }
-    return [where.get(plain(row.query)) for row in rows]
+def _known(domain: Domain, splits: Iterable[str]) -> dict[str, str]:
+    """The queries that these splits judge, in plain form, and where each stands."""
+    judged = ((domain.queries[query], split) for split in splits for query in domain.qrels[split])
+    return {plain(text): f"a query of {split!r}" for text, split in judged}
 
 
-def _seen(rows: list[Row], domain: Domain) -> list[str | None]:
-    first = {plain(domain.queries[query]): "a query of 'train'" for query in domain.split("train")}
+def _seen(rows: list[Row], first: dict[str, str]) -> list[str | None]:
     reasons: list[str | None] = []
     for row in rows:
         text = plain(row.query)
@@ -160,8 +130,6 @@ def _seen(rows: list[Row], domain: Domain) -> list[str | None]:
 
 
 def _copied(query: str, document: str) -> str | None:
-    if plain(query) == plain(document):
-        return "the document's text"
     share = jaccard(set(words(query)), set(words(document)))
     return f"{share:.0%} of their words are the same" if share >= COPY else None
 

@@ -82,23 +82,20 @@ def generate(
     limit: int | None = None,
     budget: int | None = None,
     max_tokens: int = 32,
-    temperature: float | None = None,
     seed: int = 42,
-    progress: bool = True,
 ) -> Generated:
     """Asks a language model for queries of each of the prompt's kinds that each document answers.
 
     Each answer is kept on disk at once: a call that was interrupted goes on where it stopped, and
-    one that is done costs nothing. Two processes may work at once. What fails is asked again:
-    after 1, 2, 4 ... seconds (or as long as the endpoint says, 120 at most) where no answer came,
-    and at once, warmer and with another seed, where the answer is no query. What is still missing
-    is in ``failed`` with its reason. Ten items in a row without any answer end the call.
+    one that is done costs nothing. Two processes may work at once. Where an answer is no query, it
+    is asked for again, warmer and with another seed. What is then missing is in ``failed`` with its
+    reason, and the next call asks for it. Ten items in a row without any answer end the call.
 
     Args:
         documents: document id -> text. The prompt's own examples are left out.
+        per_document: queries of a kind; one is the likeliest, several are drawn.
         limit: how many documents, a sample drawn by the seed; a larger limit holds the smaller.
         budget: prompts that are sent at most, repeated ones included.
-        temperature: 0 takes the likeliest token; default: 0 for one query of a kind, else 0.7.
 
     Fails for bad input, a key that is refused, a model that the endpoint does not have.
     Papers: Nogueira and others, doc2query, 2019; Dai and others, Promptagator, 2022.
@@ -111,19 +108,18 @@ def generate(
             raise EmbkitError(
                 f"{name}={value!r}", expected=f"a whole number ≥ {least}", hint=f"{name}={least}"
             )
-    if temperature is None:
-        temperature = 0.0 if per_document == 1 else 0.7
     # which documents, in an order of the seed's
     order = sorted(documents)
     random.Random(seed).shuffle(order)
     asked = [d for d in order if normalise(documents[d]) not in prompt.documents]
     texts = {document: documents[document] for document in asked[:limit]}
     # ask
+    temperature = 0.0 if per_document == 1 else 0.7
     settings = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
     settings |= getattr(backend, "settings", {})
     job = GenerationJob(backend, prompt, texts, settings, budget)
     items = [(d, kind, n) for d in texts for kind in prompt.kinds for n in range(per_document)]
-    job.run(items, progress)
+    job.run(items)
     counts = {
         "documents": len(texts),
         "documents left out: examples of the prompt": len(order) - len(asked),
@@ -169,17 +165,9 @@ def _check(documents: Any, backend: Any, prompt: Any) -> None:
 
 def read_set(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """The rows of a published set of queries: JSON lines with ``query``, ``document``, and if it
-    likes ``kind``, ``kept``, ``removed_by``, ``split``; fails for no file, or no such row."""
+    likes ``kind``, ``kept``, ``removed_by``, ``split``; fails for a line that is none."""
     rows = []
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise EmbkitError(
-            f"{os.fspath(path)!r} cannot be read: {error}",
-            expected="a set of queries as JSON lines",
-            hint="make one: python -m embkit generate icd10cm --limit 100",
-        ) from error
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(Path(path).read_bytes().splitlines(), start=1):
         try:
             row = json.loads(line)
             texts = (row["query"], row["document"], row.get("kind", "-"))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from threading import Event, RLock
+from threading import Event, Lock
 from typing import Any
 
 from ..data import text_checks
@@ -16,10 +14,9 @@ from ..data.append_only import AppendOnlyStore
 from ..errors import EmbkitError
 from ..session import paths
 from .backends import Backend, Failure
-from .prompts import Prompt, clean
+from .prompts import Prompt, clean, content_hash
 
-LONGEST_WAIT = 120.0  # seconds before an item is asked again
-RETRIES = 3  # times that an item is asked again
+RETRIES = 3  # times that an item is asked again whose answer was none
 PATIENCE = 10  # items that fail in a row before nothing more is asked
 WARMER = 0.3  # added to the temperature each time an answer was none
 BLOCK = 4  # batches of a kind that are sorted together
@@ -48,11 +45,6 @@ class Answers(AppendOnlyStore):
             self.append(row for row in rows if row["key"] not in self.found)
 
 
-def _hash(*parts: Any) -> str:
-    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
 @dataclass
 class GenerationJob:
     """Asks a backend for items; ``done`` and ``failed`` fill up while ``run`` runs."""
@@ -69,16 +61,15 @@ class GenerationJob:
     sent: int = 0
 
     def __post_init__(self) -> None:
-        self._error: EmbkitError | None = None
         self._silent = 0  # items in a row without any answer
-        self._lock, self._halt = RLock(), Event()
+        self._lock, self._halt = Lock(), Event()
         examples = (text for pairs in self.prompt.examples.values() for _, text in pairs)
         told = text_checks.languages(examples) + text_checks.languages(self.texts.values())
         self._languages = [name for name, n in told.items() if n >= 0.1 * told.total()]
-        name = _hash(self.backend.name, self.prompt.hash, self.settings)
+        name = content_hash([self.backend.name, self.prompt.hash, self.settings])
         self.answers = Answers(paths().cache / "generated" / f"{name}.jsonl")
 
-    def run(self, items: Sequence[Item], progress: bool) -> None:
+    def run(self, items: Sequence[Item]) -> None:
         """Asks for what is not answered yet; what is then in neither dict was not asked."""
         from tqdm import tqdm
 
@@ -94,7 +85,7 @@ class GenerationJob:
         self.cached = len(self.done)
         workers = int(getattr(self.backend, "workers", 1))
         shown: dict[str, Any] = {"desc": "queries", "unit": "query", "mininterval": 1}
-        shown |= {"total": len(items), "initial": len(items) - len(todo), "disable": not progress}
+        shown |= {"total": len(items), "initial": len(items) - len(todo)}
         with tqdm(**shown) as self._bar, ThreadPoolExecutor(workers) as pool:
             try:
                 list((pool.map if workers > 1 else map)(self._settle, list(self._chunks(todo))))
@@ -102,12 +93,10 @@ class GenerationJob:
                 self._halt.set()  # what is under way ends and is kept; nothing new begins
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-        if self._error:
-            raise self._error
 
     def _key(self, item: Item) -> str:
         document, kind, n = item
-        return _hash(self.prompt.render(self.texts[document], kind), kind, n)
+        return content_hash([self.prompt.render(self.texts[document], kind), kind, n])
 
     def _chunks(self, todo: Sequence[Item]) -> Iterator[list[Item]]:
         """Items of one kind and similar length together; a run that stops early has all kinds."""
@@ -122,31 +111,24 @@ class GenerationJob:
                 yield from (group[i : i + size] for i in range(0, len(group), size))
 
     def _settle(self, chunk: list[Item]) -> None:
-        """Asks until each item has its answer or has failed for good."""
-        warmer = 0
+        """Asks until each item has its answer or has failed; a bad one is asked for warmer."""
         for attempt in range(RETRIES + 1):
             if not chunk or self._halt.is_set():
                 return
-            again: dict[Item, Failure] = {}
-            for item, failure in self._ask(chunk, attempt, warmer):
-                if failure.then == "stop":
-                    self._stop(failure.reason)
-                elif failure.then == "report" or attempt == RETRIES:
-                    self._fail(item, failure)
+            again = []
+            for item, failure in self._ask(chunk, attempt):
+                if failure.again and attempt < RETRIES:
+                    again.append(item)
                 else:
-                    again[item] = failure
-            # a bad answer is asked for again at once and warmer, a missing one after a wait
-            warmer += any(not failure.silent for failure in again.values())
-            waits = [f.wait or 2.0**attempt for f in again.values() if f.silent]
-            if waits:
-                self._halt.wait(min(max(waits), LONGEST_WAIT))  # not at all once the job stops
-            chunk = list(again)
+                    self._fail(item, failure)
+            chunk = again
 
-    def _ask(self, chunk: list[Item], attempt: int, warmer: int) -> list[tuple[Item, Failure]]:
+    def _ask(self, chunk: list[Item], attempt: int) -> list[tuple[Item, Failure]]:
         """Asks once, keeps the good answers, and gives back the items that have none."""
         missing: list[tuple[Item, Failure]] = []
         rows: dict[Item, dict[str, Any]] = {}
-        for item, answer in zip(chunk, self._call(chunk, attempt, warmer), strict=True):
+        # once the budget is spent, the last items have no answer and are not asked
+        for item, answer in zip(chunk, self._call(chunk, attempt), strict=False):
             document, kind, n = item
             if isinstance(answer, str):
                 answer = clean(answer, self.texts[document], self.prompt, kind, self._languages)
@@ -164,44 +146,43 @@ class GenerationJob:
                 self._bar.update()
         return missing
 
-    def _call(self, chunk: list[Item], attempt: int, warmer: int) -> list[str | Failure]:
-        """The backend's answers; where it fails for several, they are asked one by one."""
+    def _call(self, chunk: list[Item], attempt: int) -> list[str | Failure]:
+        """Answers to as many as the budget pays; where a batch fails, each is asked alone."""
         with self._lock:
-            room = len(chunk) if self.budget is None else max(0, self.budget - self.sent)
-            self.sent += min(room, len(chunk))
-        spent = Failure(f"the budget of {self.budget or 0:,} prompts is spent", "stop")
-        left: list[str | Failure] = [spent] * (len(chunk) - room)
-        if not (chunk := chunk[:room]):
-            return left
+            if self.budget is not None and self.sent + len(chunk) > self.budget:
+                self._stop(f"the budget of {self.budget:,} prompts is spent")
+                chunk = chunk[: self.budget - self.sent]
+            self.sent += len(chunk)
+        if not chunk:
+            return []
         try:
             answers = self.backend.generate(
                 [self.prompt.render(self.texts[document], kind) for document, kind, _ in chunk],
                 max_tokens=self.settings["max_tokens"],
-                temperature=self.settings["temperature"] + WARMER * warmer,
+                temperature=self.settings["temperature"] + WARMER * attempt,
                 seed=self.settings["seed"] + 1000 * chunk[0][2] + attempt,
             )
             if not isinstance(answers, str) and len(answers) == len(chunk):
                 wrong = Failure("no text came back")
-                return [a if isinstance(a, str | Failure) else wrong for a in answers] + left
+                return [a if isinstance(a, str | Failure) else wrong for a in answers]
             reason = f"{len(answers)} answers came back for {len(chunk)} prompts"
-        except EmbkitError as error:  # bad input, or a refused key: the same for every item
-            self._error = self._error or error
-            return [Failure("bad input", "stop")] * len(chunk) + left
+        except EmbkitError:  # bad input, or a refused key: the same for every item
+            self._halt.set()
+            raise
         except Exception as error:  # whatever a backend has
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         if len(chunk) == 1:
-            return [Failure(reason), *left]
-        return [a for item in chunk for a in self._call([item], attempt, warmer)] + left
+            return [Failure(reason)]
+        return [answer for item in chunk for answer in self._call([item], attempt)]
 
     def _fail(self, item: Item, failure: Failure) -> None:
         with self._lock:
             self.failed[item] = failure.reason
-            self._silent = self._silent + 1 if failure.silent else 0
+            self._silent = 0 if failure.again else self._silent + 1
             self._bar.update()
             if self._silent >= PATIENCE:
                 self._stop(f"{PATIENCE} items in a row had no answer ({failure.reason})")
 
     def _stop(self, reason: str) -> None:
-        with self._lock:
-            self.stopped = self.stopped or reason
+        self.stopped = self.stopped or reason
         self._halt.set()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import os
 from contextlib import suppress
@@ -11,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from ..errors import EmbkitError
+from ..models.loading import clear_errors
 from .backends import Failure
 
 TOP_K = 40  # a sampled token is one of the so many likeliest
@@ -20,22 +20,15 @@ class TransformersBackend:
     """A causal language model that runs here, through transformers.
 
     Prompts are completed as they stand, without a chat template: small models follow a few
-    examples better. A batch is padded on the left. What all its prompts begin with (the
-    instruction and the examples) is computed once and reused. An answer ends with its line.
-    Sampling draws from each prompt's own generator, seeded by the seed and the prompt, so an
-    answer does not depend on its neighbours in the batch (but for rounding). The model is a name
-    that a package carries, a folder, or a hub id.
-
-    Fails where the model cannot be had, or is no causal language model.
+    examples better. An answer ends with its line. The likeliest does not depend on its neighbours
+    in the batch, a drawn one does. The model is a name that a package carries, a folder, or a hub
+    id; fails where it cannot be had, or is no causal language model.
     """
 
     def __init__(self, model: str | os.PathLike = "smollm2", *, batch_size: int = 32) -> None:
         from ..assets.catalogue import folder_fingerprint, resolve
         from ..session import device, precision
 
-        if batch_size < 1:
-            given = f"batch_size={batch_size}"
-            raise EmbkitError(given, expected="1 or more", hint="batch_size=32")
         self.batch_size, self._folder = batch_size, resolve(model)
         self._device, self._precision = device(), precision()
         kinds: list[str] = []
@@ -44,8 +37,8 @@ class TransformersBackend:
             kinds = list(config.get("architectures") or [])
         if not any("CausalLM" in kind or "LMHead" in kind for kind in kinds):
             raise EmbkitError(
-                f"{os.fspath(model)!r} is no causal language model"
-                + (f" but {', '.join(map(str, kinds))}" if kinds else ""),
+                f"{os.fspath(model)!r} is no causal language model but "
+                f"{', '.join(map(str, kinds)) or 'of no known architecture'}",
                 expected="a folder that AutoModelForCausalLM loads, such as LlamaForCausalLM's",
                 hint="TransformersBackend('smollm2')",
             )
@@ -66,15 +59,9 @@ class TransformersBackend:
 
         quiet()
         dtype = torch_dtype(self._precision)
-        try:
+        with clear_errors(self.name, "language model", "AutoModelForCausalLM"):
             tokenizer = AutoTokenizer.from_pretrained(self._folder)
             model = AutoModelForCausalLM.from_pretrained(self._folder, dtype=dtype)
-        except Exception as error:  # the libraries have many for a damaged folder
-            raise EmbkitError(
-                f"{self.name!r} cannot be loaded: {(str(error) or repr(error)).splitlines()[0]}",
-                expected="a folder that AutoModelForCausalLM and AutoTokenizer load",
-                hint="save it again: model.save_pretrained(folder), tokenizer.save_pretrained(...)",
-            ) from error
         pieces = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
         lines = [i for i, piece in enumerate(pieces) if "\n" in piece]
         own = model.generation_config.eos_token_id
@@ -84,27 +71,23 @@ class TransformersBackend:
     def generate(
         self, prompts: list[str], *, max_tokens: int, temperature: float, seed: int
     ) -> list[str | Failure]:
-        """Batches of similar length. See ``Backend``."""
+        """One batch, as ``Backend`` says."""
         model, tokenizer, _, _ = self._loaded
         room = getattr(model.config, "max_position_embeddings", None) or 10**9
         rows = [tokenizer(prompt)["input_ids"] for prompt in prompts]
         long = "too long a prompt: {} tokens, the model has room for {}"
-        found: list[str | Failure] = [Failure(long.format(len(r), room), "report") for r in rows]
-        fits = [i for i, row in enumerate(rows) if 0 < len(row) <= room - max_tokens]
-        fits.sort(key=lambda i: len(rows[i]))
-        for start in range(0, len(fits), self.batch_size):
-            chosen = fits[start : start + self.batch_size]
-            seeds = [_seed(seed, prompts[i]) for i in chosen]
-            answers = self._complete([rows[i] for i in chosen], max_tokens, temperature, seeds)
-            for i, answer in zip(chosen, answers, strict=True):
+        found: list[str | Failure] = [Failure(long.format(len(row), room)) for row in rows]
+        if fits := [i for i, row in enumerate(rows) if 0 < len(row) <= room - max_tokens]:
+            answers = self._complete([rows[i] for i in fits], max_tokens, temperature, seed)
+            for i, answer in zip(fits, answers, strict=True):
                 found[i] = answer
         return found
 
     def _complete(
-        self, rows: list[list[int]], max_tokens: int, temperature: float, seeds: list[int]
+        self, rows: list[list[int]], max_tokens: int, temperature: float, seed: int
     ) -> list[str | Failure]:
         import torch
-        from transformers import GenerationConfig, LogitsProcessorList
+        from transformers import GenerationConfig
 
         model, tokenizer, lines, ends = self._loaded
         shared = len(os.path.commonprefix(rows))  # type: ignore[type-var]
@@ -114,27 +97,28 @@ class TransformersBackend:
         # [prefix][padding][rest]: padding is masked, and positions skip it
         ids = [row[:shared] + [pad] * (width - len(row)) + row[shared:] for row in rows]
         seen = [[1] * shared + [0] * (width - len(r)) + [1] * (len(r) - shared) for r in rows]
+        drawn = {"temperature": temperature, "top_k": TOP_K} if temperature else {}
         settings = GenerationConfig(
             max_new_tokens=max_tokens,
-            do_sample=False,
+            do_sample=temperature > 0,
             eos_token_id=ends,
             pad_token_id=pad,
             begin_suppress_tokens=lines,  # an answer does not begin with a line end
+            **drawn,
         )
-        drawn = LogitsProcessorList([_sampler(temperature, seeds)] if temperature > 0 else [])
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.random.fork_rng():
+            torch.manual_seed(seed)
             out = model.generate(
                 torch.tensor(ids, device=self._device),  # (batch, width)
                 attention_mask=torch.tensor(seen, device=self._device),
                 generation_config=settings,
-                logits_processor=drawn,
                 past_key_values=past,
             )
         answers: list[str | Failure] = []
         for written in out[:, width:].tolist():
             text = tokenizer.decode(written, skip_special_tokens=True).strip()
             ended = bool(set(written) & set(ends))
-            cut = Failure(f"cut off after {max_tokens} tokens: {text[:60]!r}", silent=False)
+            cut = Failure(f"cut off after {max_tokens} tokens: {text[:60]!r}", again=True)
             answers.append(text if ended else cut)
         return answers
 
@@ -158,22 +142,3 @@ class TransformersBackend:
         past = copy.deepcopy(self._prefix[1])
         past.batch_repeat_interleave(copies)
         return past
-
-
-def _seed(seed: int, prompt: str) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed}\0{prompt}".encode()).digest()[:7])
-
-
-def _sampler(temperature: float, seeds: list[int]) -> Any:
-    """A logits processor after which the largest logit is a sample (the Gumbel-max trick)."""
-    import torch
-
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-
-    def process(_: Any, scores: Any) -> Any:  # scores: (batch, vocabulary)
-        best, where = scores.float().topk(min(TOP_K, scores.shape[1]))
-        noise = [torch.empty(best.shape[1]).exponential_(generator=g) for g in generators]
-        best = best / temperature - torch.stack(noise).to(best.device).log()
-        return torch.full_like(scores.float(), float("-inf")).scatter(1, where, best)
-
-    return process

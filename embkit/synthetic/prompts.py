@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import html
 import json
 import re
 from collections import Counter
@@ -32,13 +31,7 @@ class Prompt:
 
     The documents of its examples are never asked about with it: the answer already stands there.
 
-    Raises:
-        EmbkitError: no kind, no example for a kind, an example that is not two texts.
-
-    Example:
-        >>> prompt = PROMPTS["general"].replace(longest=200)
-        >>> prompt.render("Shipping takes 3 days.", "question").splitlines()[-1]
-        'Question:'
+    Fails for no kind, no example for a kind, an example that is not two texts.
     """
 
     name: str
@@ -50,19 +43,14 @@ class Prompt:
 
     def __post_init__(self) -> None:
         try:
-            kinds = {str(k): (str(a), str(b)) for k, (a, b) in self.kinds.items()}
-            missing = kinds.keys() - self.examples.keys()
-            if missing or not kinds:
-                raise ValueError(f"none for {', '.join(sorted(missing))}" if kinds else "no kinds")
-            examples = {k: tuple((str(d), str(q)) for d, q in self.examples[k]) for k in kinds}
-        except (AttributeError, TypeError, ValueError) as error:
+            if not [self.render("", kind) for kind in self.kinds]:
+                raise ValueError("no kinds")
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise EmbkitError(
                 f"kinds or examples of prompt {self.name!r} have another shape ({error})",
                 expected="kinds={kind: (label, description)}, examples={kind: [(document, query)]}",
                 hint="look at ek.synthetic.PROMPTS['general'].kinds and .examples",
             ) from error
-        object.__setattr__(self, "kinds", kinds)
-        object.__setattr__(self, "examples", examples)
 
     def render(self, document: str, kind: str) -> str:
         """The text that is sent: it ends where the model goes on; fails for an unknown kind."""
@@ -88,17 +76,17 @@ class Prompt:
     @property
     def hash(self) -> str:
         """Content hash: 16 characters."""
-        text = json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    def __str__(self) -> str:
-        return "\n\n".join(f"[{kind}]\n{self.render('...', kind)} ..." for kind in self.kinds)
+        return content_hash(asdict(self))[:16]
 
     def __repr__(self) -> str:
-        return f"Prompt {self.name!r}\n{self}"
+        shown = (f"[{kind}]\n{self.render('...', kind)} ..." for kind in self.kinds)
+        return "\n\n".join([f"Prompt {self.name!r}", *shown])
 
-    def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(repr(self))}</pre>"
+
+def content_hash(value: Any) -> str:
+    """32 characters for what JSON can hold."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def plain(text: str) -> str:
@@ -111,17 +99,13 @@ def clean(
 ) -> str | Failure:
     """A query out of what a model wrote for a document, or why there is none in it.
 
-    The first line counts, without label, bullet and quotes. Refused are: nothing, half JSON,
-    another script than the document's or none of the ``languages`` (English names; empty for any),
-    too many words, a text that repeats itself, few letters, an apology, and an example of the
-    prompt word for word. Whether the query is any good is for the filters to say.
+    The first line counts, without label, bullet and quotes. ``languages`` are English names of
+    those that it may be in; empty for any. Whether it is any good is for the filters to say.
     """
     text = re.sub(r"<think>.*?</think>", "", answer, flags=re.S).strip()
     text = re.sub(r"^```\w*\s*|\s*```$", "", text)
-    if text[:1] in ("{", "["):
-        whole, text = text, _from_json(text, kind) or ""
-        if not text:
-            return Failure(f"half JSON, or JSON without a query: {whole[:60]!r}", silent=False)
+    if text.startswith(("{", "[")):
+        return Failure(f"JSON: {text[:60]!r}", again=True)
     line = next((line.strip() for line in text.splitlines() if line.strip(_QUOTES + "\t")), "")
     labels = [label for label, _ in prompt.kinds.values()] + [*prompt.kinds, "query", "answer"]
     label = re.compile(rf"^\W*({'|'.join(map(re.escape, labels))})\W*:\s*", re.I)
@@ -131,20 +115,7 @@ def clean(
     reason = _wrong(line, document, prompt, kind, languages)
     if reason is None:
         return line
-    return Failure(f"{reason}: {line[:60]!r}" if line else reason, silent=False)
-
-
-def _from_json(text: str, kind: str) -> str | None:
-    """The query in a whole JSON value: a text, the first of a list, or an object's."""
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    if isinstance(found, list):
-        found = found[0] if found else None
-    if isinstance(found, dict):
-        found = next((found[n] for n in ("query", kind, *found) if n in found), None)
-    return found if isinstance(found, str) else None
+    return Failure(f"{reason}: {line[:60]!r}" if line else reason, again=True)
 
 
 def _wrong(

@@ -45,9 +45,7 @@ def write_set(
     Without a clone they lie in ``runs/sets/<domain>/``. The name is what ``Recipe(pairs=...)``
     calls the set; ``command``, what makes it again.
 
-    Each line has ``query``, ``document`` (its id), ``kind``, ``kept`` and ``removed_by`` (a rule
-    or null): what was removed is there too, so that a training run can show what it would do.
-
+    The lines are those that ``read_set`` reads: what was removed is there too, with the rule.
     Fails where nothing is kept, for a document held out for testing, and for a set of that name
     that was made in another way.
     """
@@ -67,9 +65,9 @@ def write_set(
             hint="generate(eligible_documents(domain), backend, prompt)",
         )
     if not found.rows:
-        why = found.note if found.removed else "Nothing was written."
+        told = [f"{rule!r} removed {len(rows):,}" for rule, rows in found.removed.items() if rows]
         raise EmbkitError(
-            f"an empty set: {why} {generated.stopped or ', '.join(generated.reasons())}".rstrip(),
+            f"an empty set: {', '.join(told or generated.reasons()) or 'nothing was written'}",
             expected="at least one query",
             hint="generate for more documents, or filter less (top_k=50)",
         )
@@ -106,10 +104,8 @@ def make_set(
 ) -> tuple[Path, Filtered]:
     """Generates, filters and writes a domain's set of queries, which ``Recipe(pairs=name)`` reads.
 
-    The prompt is the domain's own in ``PROMPTS``, else the general one; the options are those of
-    ``generate``, the default name is the model's. Returns the file, and what was kept and removed.
-
-    Fails as the three do, and where something was left unasked: the same call goes on.
+    The prompt is the domain's own in ``PROMPTS``, else the general one; the default name is the
+    model's. Fails as the three do, and where something was left unasked: the same call goes on.
     """
     prompt = PROMPTS.get(domain.name, PROMPTS["general"])
     options: dict[str, Any] = {"per_document": per_document, "limit": limit, "budget": budget}

@@ -60,16 +60,8 @@ class Echo:
 
 
 def run(documents, backend, prompt=LAYMAN, *, retries=3, **options):
-    """What was generated, and the waits that nobody had to sit through."""
-    waits = []
-
-    class Halt(threading.Event):
-        def wait(self, seconds):
-            if not self.is_set():
-                waits.append(seconds)
-
-    with mock.patch.multiple(jobs, Event=Halt, RETRIES=retries):
-        return generate(documents, backend, prompt, **({"progress": False} | options)), waits
+    with mock.patch.object(jobs, "RETRIES", retries):
+        return generate(documents, backend, prompt, **options)
 
 
 # Prompts
@@ -93,10 +85,6 @@ def test_a_prompt_can_be_changed():
         PROMPT.replace(lable="Code")
     with pytest.raises(EmbkitError, match="unknown kind of query 'laymen'"):
         PROMPT.render("Gout", "laymen")
-
-
-def test_a_prompts_page_is_escaped():
-    assert "<script>" not in PROMPT.replace(instruction="<script>", name="<script>")._repr_html_()
 
 
 @pytest.mark.parametrize(
@@ -132,9 +120,7 @@ def test_no_example_of_the_medical_prompt_is_a_title_or_a_query_of_the_domain():
         ("1. Key words: ear ringing,", "ear ringing"),
         ("2 ears ring", "2 ears ring"),
         ("<think>hm, Latin\nwords</think>\nmy ear rings", "my ear rings"),
-        ('{"query": "my ear rings"}', "my ear rings"),
-        ('```json\n{"id": "7", "layman": "my ear rings"}\n```', "my ear rings"),
-        ('["my ear rings", "toe"]', "my ear rings"),
+        ("```\nmy ear rings\n```", "my ear rings"),
         ("β-thalassemia in the family", "β-thalassemia in the family"),
         ("why does it ring, ring, and never stop ringing", None),
     ],
@@ -149,9 +135,9 @@ def test_an_answer_is_cleaned(raw, query):
     [
         ("", "an empty answer"),
         (" \n - \n", "an empty answer"),
-        ('{"query": "my ea', "half JSON"),
-        ('{"query": ["x"]}', "half JSON"),
-        ("[]", "half JSON"),
+        ('{"query": "my ea', "JSON"),
+        ('```json\n{"query": "my ear rings"}\n```', "JSON"),
+        ("[]", "JSON"),
         ("в ухе звенит", "another language: the document is in Latin letters"),
         ("耳が鳴る", "another language"),
         ("das klingelt in dem Ohr und hört nicht auf", "another language: German"),
@@ -166,7 +152,7 @@ def test_an_answer_is_cleaned(raw, query):
 )
 def test_what_is_no_answer(raw, reason):
     found = clean(raw, "Tinnitus", PROMPT, "layman", ["English"])
-    assert isinstance(found, Failure) and found.reason.startswith(reason) and not found.silent
+    assert isinstance(found, Failure) and found.reason.startswith(reason) and found.again
 
 
 def test_a_document_in_another_script_may_be_answered_in_it():
@@ -176,7 +162,7 @@ def test_a_document_in_another_script_may_be_answered_in_it():
 def test_a_corpus_in_another_language_may_be_answered_in_it():
     documents = {str(i): f"Schmerzen in der Rippe Nummer {i} und in dem Arm" for i in range(5)}
     echo = Echo(answer=lambda document, _: f"es tut weh und der Arm brennt, {document[:26]}")
-    found, _ = run(documents, echo)
+    found = run(documents, echo)
     assert not found.failed and len(found.rows) == 5
 
 
@@ -189,20 +175,20 @@ def test_end_marks_and_case_make_no_other_query():
 
 def test_every_document_and_kind_is_asked_once(cache):
     echo = Echo()
-    found, _ = run(titles(3), echo, PROMPT)
+    found = run(titles(3), echo, PROMPT)
     assert {(row.document, row.kind) for row in found.rows} == {
         (document, kind) for document in titles(3) for kind in ("keyword", "layman")
     }
     assert len(echo.prompts) == len(set(echo.prompts)) == 6
     assert found.counts["queries asked for"] == found.counts["prompts sent"] == 6
-    again, _ = run(titles(3), echo, PROMPT)
+    again = run(titles(3), echo, PROMPT)
     assert again.rows == found.rows and len(echo.prompts) == 6
     assert again.counts["from the cache"] == 6 and again.counts["prompts sent"] == 0
 
 
 def test_another_model_prompt_or_setting_is_asked_anew():
     echo = Echo()
-    for options in ({}, {"temperature": 0.5}, {"seed": 1}, {"max_tokens": 8}, {"per_document": 2}):
+    for options in ({}, {"seed": 1}, {"max_tokens": 8}, {"per_document": 2}):
         before = len(echo.prompts)
         run(titles(1), echo, **options)
         assert len(echo.prompts) > before, options
@@ -217,7 +203,7 @@ def test_another_model_prompt_or_setting_is_asked_anew():
 
 def test_several_queries_of_a_kind_are_drawn_apart():
     echo = Echo(answer=lambda document, n: f"rib pain of {n} days, {document}")
-    found, _ = run(titles(2), echo, per_document=3)
+    found = run(titles(2), echo, per_document=3)
     assert len({row.query for row in found.rows}) == 6
     assert sorted(row.n for row in found.rows) == [0, 0, 1, 1, 2, 2]
     assert len({call["seed"] for call in echo.calls}) == 3
@@ -240,16 +226,16 @@ def test_batches_hold_one_kind_and_similar_lengths():
 
 
 def test_a_larger_limit_holds_the_smaller():
-    small, _ = run(titles(50), Echo(), limit=5)
-    large, _ = run(titles(50), Echo(), limit=12)
+    small = run(titles(50), Echo(), limit=5)
+    large = run(titles(50), Echo(), limit=12)
     assert len(large.rows) == 12 and set(small.rows) < set(large.rows)
-    other, _ = run(titles(50), Echo(), limit=5, seed=7)
+    other = run(titles(50), Echo(), limit=5, seed=7)
     assert {row.document for row in other.rows} != {row.document for row in small.rows}
 
 
 def test_the_examples_own_documents_are_left_out_and_counted():
     echo = Echo()
-    found, _ = run(titles(2) | {"x": "heat  STROKE"}, echo)
+    found = run(titles(2) | {"x": "heat  STROKE"}, echo)
     assert "x" not in {row.document for row in found.rows} and len(echo.prompts) == 2
     assert found.counts["documents left out: examples of the prompt"] == 1
 
@@ -257,7 +243,7 @@ def test_the_examples_own_documents_are_left_out_and_counted():
 @pytest.mark.parametrize("text", ["", "  \n", "—?! ...", "()"])
 def test_a_document_with_nothing_to_ask_about_is_reported_and_not_asked(text):
     echo = Echo()
-    found, _ = run({"x": text} | titles(1), echo)
+    found = run({"x": text} | titles(1), echo)
     assert list(found.failed) == [("x", "layman", 0)]
     assert list(found.reasons()) == ["nothing to ask about"]
     assert len(found.rows) == len(echo.prompts) == 1
@@ -272,7 +258,7 @@ def test_killed_in_the_middle_the_next_call_asks_only_the_rest():
     with pytest.raises(KeyboardInterrupt):
         run(titles(9), Echo(answer=dies))
     rest = Echo()
-    found, _ = run(titles(9), rest)
+    found = run(titles(9), rest)
     assert len(rest.prompts) == 5 and len(found.rows) == 9
     assert found.counts["from the cache"] == 4
 
@@ -287,7 +273,7 @@ def test_killed_among_several_workers():
     with pytest.raises(KeyboardInterrupt):
         run(titles(30), broken)
     rest = Echo()
-    found, _ = run(titles(30), rest)
+    found = run(titles(30), rest)
     assert len(found.rows) == 30 and len(rest.prompts) == 30 - (len(broken.prompts) - 1)
 
 
@@ -308,7 +294,7 @@ def test_a_process_that_is_killed_loses_nothing(cache):
     process.wait()
     kept = sum(path.read_bytes().count(b"\n") for path in cache.rglob("*.jsonl"))
     echo = Echo()
-    found, _ = run(titles(50), echo)
+    found = run(titles(50), echo)
     assert 5 <= kept < 50 and len(echo.prompts) == 50 - kept and len(found.rows) == 50
 
 
@@ -318,7 +304,7 @@ def test_a_line_that_was_cut_off_is_asked_again(cache):
     whole = file.read_bytes()
     file.write_bytes(whole[:-20])
     echo = Echo()
-    found, _ = run(titles(4), echo)
+    found = run(titles(4), echo)
     assert len(echo.prompts) == 1 and len(found.rows) == 4
     lines = file.read_bytes().splitlines()
     assert len(lines) == 5  # three whole ones, the piece, and the new one on a line of its own
@@ -364,7 +350,7 @@ def test_threads_share_a_cache():
     results = []
 
     def work():
-        results.append(run(titles(12), Echo(workers=2))[0])
+        results.append(run(titles(12), Echo(workers=2)))
 
     threads = [threading.Thread(target=work) for _ in range(3)]
     for thread in threads:
@@ -384,25 +370,28 @@ def test_a_cache_that_cannot_be_written(cache):
 # Failing
 
 
-def test_an_exception_is_retried_with_growing_waits_and_never_warmer():
+def test_an_exception_is_reported_and_the_next_call_asks_again():
     def flaky(document, n):
-        if n < 4:
+        if n == 1:
             raise TimeoutError("the model went away")
         return "it hurts"
 
     echo = Echo(answer=flaky)
-    found, waits = run(titles(1), echo)
-    assert waits == [1, 2, 4] and len(found.rows) == 1
-    assert [call["temperature"] for call in echo.calls] == [0, 0, 0, 0]
-    found, waits = run(titles(1), Echo("b", answer=lambda *_: 1 / 0), retries=2)
-    assert waits == [1, 2] and "ZeroDivisionError" in found.failed["d000", "layman", 0]
-    assert isinstance(found, Generated) and "failed: ZeroDivisionError" in repr(found)
+    found = run(titles(2), echo)
+    assert isinstance(found, Generated) and "failed: TimeoutError" in repr(found)
+    ((item, why),) = found.failed.items()
+    assert why == "TimeoutError: the model went away" and len(found.rows) == 1
+    again = run(titles(2), echo)
+    assert (
+        len(again.rows) == 2 and not again.failed and asked_for(echo.prompts[2])[-1] == item[0][-1]
+    )
+    assert [call["temperature"] for call in echo.calls] == [0, 0, 0]
 
 
 def test_no_answer_at_all_is_asked_again_warmer_and_at_once():
     echo = Echo(answer=lambda _, n: "" if n < 3 else "it hurts")
-    found, waits = run(titles(1), echo)
-    assert not waits and len(found.rows) == 1
+    found = run(titles(1), echo)
+    assert len(found.rows) == 1
     assert [round(call["temperature"], 6) for call in echo.calls] == [0, 0.3, 0.6]
     assert len({call["seed"] for call in echo.calls}) == 3
 
@@ -413,19 +402,19 @@ def test_one_poisoned_document_does_not_take_its_batch_along():
             raise RuntimeError("out of memory")
         return f"it hurts, {document}"
 
-    found, _ = run(titles(8), Echo(answer=poison, batch_size=4), retries=1)
+    found = run(titles(8), Echo(answer=poison, batch_size=4), retries=1)
     assert list(found.failed) == [("d002", "layman", 0)] and len(found.rows) == 7
     assert "out of memory" in found.failed["d002", "layman", 0]
 
 
-def test_a_bad_answer_and_none_at_all_in_one_batch_are_both_mended():
+def test_a_bad_answer_and_none_at_all_in_one_batch_are_told_apart():
     def mixed(document, n):
-        if document.endswith("1") and n < 5:
+        if document.endswith("1"):
             raise TimeoutError("the model went away")
         return "" if document.endswith("2") and n < 8 else f"it hurts, {document}"
 
-    found, waits = run(titles(4), Echo(answer=mixed, batch_size=4))
-    assert len(found.rows) == 4 and not found.failed and waits == [1]
+    found = run(titles(4), Echo(answer=mixed, batch_size=4))
+    assert len(found.rows) == 3 and list(found.failed) == [("d001", "layman", 0)]
 
 
 @pytest.mark.parametrize("answers", ["text", ["only one"], [None] * 3, [b"bytes"] * 3])
@@ -437,7 +426,7 @@ def test_a_backend_that_gives_something_else(answers):
         def generate(self, prompts, **_):
             return answers if isinstance(answers, str) else answers[: max(1, len(prompts))]
 
-    found, _ = run(titles(3), Odd(), retries=0)
+    found = run(titles(3), Odd(), retries=0)
     if answers == ["only one"]:  # right where one is asked
         assert len(found.rows) == 3
     else:
@@ -446,39 +435,39 @@ def test_a_backend_that_gives_something_else(answers):
 
 def test_what_never_answers_is_given_up(cache):
     echo = Echo(answer=lambda *_: 1 / 0)
-    found, _ = run(titles(40), echo, retries=1)
+    found = run(titles(40), echo)
     assert (len(found.failed), found.counts["left"]) == (PATIENCE, 40 - PATIENCE)
-    assert f"{PATIENCE} items in a row" in found.stopped and len(echo.prompts) == 2 * PATIENCE
+    assert f"{PATIENCE} items in a row" in found.stopped and len(echo.prompts) == PATIENCE
 
 
 def test_an_answer_now_and_then_is_reason_to_go_on():
     def rare(document, n):
         return f"it hurts, {document}" if n % PATIENCE == 0 else 1 / 0
 
-    found, _ = run(titles(40), Echo(answer=rare), retries=0)
+    found = run(titles(40), Echo(answer=rare), retries=0)
     assert (len(found.rows), len(found.failed), found.counts["left"]) == (4, 36, 0)
 
 
 def test_bad_answers_in_a_row_are_no_reason_to_stop():
-    found, _ = run(titles(40), Echo(answer=lambda *_: ""), retries=0)
+    found = run(titles(40), Echo(answer=lambda *_: ""), retries=0)
     assert len(found.failed) == 40 and found.stopped is None
 
 
 @pytest.mark.parametrize("budget", [0, 3])
 def test_the_budget_stops_the_call_and_the_next_goes_on(budget):
     echo = Echo()
-    found, _ = run(titles(8), echo, budget=budget)
+    found = run(titles(8), echo, budget=budget)
     assert (len(found.rows), found.counts["left"]) == (budget, 8 - budget)
     assert len(echo.prompts) == budget and f"budget of {budget} prompts" in found.stopped
     assert f"{budget} done, {8 - budget} left" in repr(found)
     assert f"{budget} done, {8 - budget} left" in found._repr_html_()
-    found, _ = run(titles(8), echo)
+    found = run(titles(8), echo)
     assert len(found.rows) == len(echo.prompts) == 8
 
 
 def test_retries_are_paid_from_the_budget():
     echo = Echo(answer=lambda *_: "")
-    found, _ = run(titles(8), echo, budget=6, retries=3)
+    found = run(titles(8), echo, budget=6, retries=3)
     assert len(echo.prompts) == found.counts["prompts sent"] == 6
     assert len(found.failed) + found.counts["left"] == 8 and len(found.failed) == 1
 
@@ -516,7 +505,7 @@ def test_bad_input():
 
 def test_a_result_shows_itself():
     echo = Echo(answer=lambda d, _: "" if d.endswith("3") else f"<b>it hurts</b>, {d}")
-    found, _ = run(titles(6), echo, budget=7)
+    found = run(titles(6), echo, budget=7)
     page = found._repr_html_()
     assert "&lt;b&gt;it hurts" in page and "<b>it" not in page
     assert "failed: an empty answer" in repr(found)
@@ -531,8 +520,11 @@ def test_a_set_is_read_and_checked(tmp_path):
         path.write_text(json.dumps(good[0]) + "\n" + line + "\n")
         with pytest.raises(EmbkitError, match="line 2 of set.jsonl"):
             read_set(path)
+    path.write_bytes(b'{"query": "\xff", "document": "d"}\n')
+    with pytest.raises(EmbkitError, match="line 1"):
+        read_set(path)
     path.write_text('{"query": "x", "document": "d", "kept": "yes"}\n')
     with pytest.raises(EmbkitError, match="line 1"):
         read_set(path)
-    with pytest.raises(EmbkitError, match="cannot be read"):
+    with pytest.raises(FileNotFoundError, match=r"none\.jsonl"):
         read_set(tmp_path / "none.jsonl")

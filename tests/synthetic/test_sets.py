@@ -117,13 +117,12 @@ def test_the_counts_are_of_what_reached_a_rule(tiny_domain):
         ("ear2", "my ears"),
     )
     found = filter_generated(generated, tiny_domain, retriever=None)
-    assert [(c["rule"], c["before"], c["removed"], c["left"]) for c in found.counts()] == [
-        ("test query", 4, 1, 3),
-        ("duplicate", 3, 1, 2),
-        ("copy", 2, 0, 2),
+    assert [[cells[0], *cells[2:]] for cells in found.table().cells] == [
+        ["test query", "1", "25.0%", "3"],
+        ["duplicate", "1", "33.3%", "2"],
+        ["copy", "0", "0.0%", "2"],
     ]
-    assert found.counts()[1]["share"] == pytest.approx(1 / 3)
-    assert "duplicate: 1 of 3 removed (33%)" in repr(found) and found.note == ""
+    assert "2 of 4 queries kept" in repr(found) and "33.3%" in repr(found)
     assert ["duplicate", "my ear"] in [cells[:2] for cells in found.removed_examples(5).cells]
     assert [row.document for row in found.rows] == ["ear0", "ear2"]
 
@@ -176,17 +175,15 @@ def test_nothing_and_one_left(tiny_domain, data):
     generated = written(tiny_domain, ("ear0", "aural"), ("ear1", "aural"), ("ear2", "aural pus"))
     lost = {"retriever": letters, "top_k": 1}
     none = filter_generated(generated, tiny_domain, **lost)
-    assert none.rows == () and "No query of 3 is left" in none.note
-    assert "'round trip' removed the most" in none.note
-    assert none.note in repr(none) and "No query of 3" in none._repr_html_()
-    with pytest.raises(EmbkitError, match="an empty set: No query of 3 is left"):
+    assert none.rows == () and "0 of 3 queries kept" in none._repr_html_()
+    with pytest.raises(EmbkitError, match="'round trip' removed 2"):
         write_set(none, tiny_domain, "empty")
     twice = written(tiny_domain, ("ear0", "my ear"), ("ear1", "my ear"), ("ear2", "my ear?"))
     one = filter_generated(twice, tiny_domain, retriever=None)
-    assert len(one) == 1 and "1 query of 3 is left" in repr(one)
+    assert len(one) == 1 and "1 of 3 queries kept" in repr(one)
     assert len(read_set(write_set(one, tiny_domain, "one"))) == 3
     nothing = filter_generated(written(tiny_domain), tiny_domain, retriever=letters)
-    assert nothing.note.startswith("No query of 0") and not nothing.rows
+    assert "0 of 0 queries kept" in repr(nothing) and not nothing.rows
 
 
 def test_bad_bounds(tiny_domain):
