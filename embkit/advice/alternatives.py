@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from ..data import Domain
 from ..data.text_checks import words
 from ..evaluation.intervals import CLUSTERS
-from ..evaluation.ranking import rank, score
+from ..evaluation.metrics import ranking_from_arrays
+from ..evaluation.ranking import indexed, score
+from ..search.hybrid import DEPTH, fuse
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,19 +23,15 @@ WEIGHTS = (0.5, 0.75, 0.25, 1.0, 0.0)  # of the model beside BM25; of equal ones
 
 
 def hybrid_on_dev(domain: Domain, model: Any, by_words: Any, documents: Sequence[str]) -> pd.Series:
-    """nDCG@10 of each dev query where the ranks of a model and of BM25 are fused.
-
-    Paper: Cormack, Clarke and Büttcher, Reciprocal rank fusion outperforms Condorcet and
-    individual rank learning methods, 2009.
-    """
-    tried, pair = {}, [rank(one, domain, "dev", documents=documents) for one in (model, by_words)]
-    for weight in WEIGHTS:  # stands in for a fusion of the search's own
-        fused: dict[str, dict[str, float]] = {query: {} for query in domain.split("dev")}
-        for share, ranking in zip((weight, 1 - weight), pair, strict=True):
-            for query, found in ranking.items():
-                for place, d in enumerate(sorted(found, key=found.__getitem__, reverse=True), 61):
-                    fused[query][d] = fused[query].get(d, 0.0) + share / place
-        tried[weight] = score(fused, domain, "dev", ["ndcg@10"])["ndcg@10"]
+    """nDCG@10 of each dev query where a model's ranks and those of a BM25 index are fused."""
+    queries, ids = list(domain.split("dev")), list(documents)
+    asked, hidden = [domain.queries[q] for q in queries], domain.hidden(queries, ids)
+    by_meaning = indexed(model, [domain.corpus[d] for d in ids])
+    dense, lexical = (one.search(asked, DEPTH, hidden)[0] for one in (by_meaning, by_words))
+    tried = {}
+    for weight in WEIGHTS:
+        ranking = ranking_from_arrays(queries, ids, *fuse(dense, lexical, weight, 10))
+        tried[weight] = score(ranking, domain, "dev", ["ndcg@10"])["ndcg@10"]
     return cross_fitted(tried)
 
 

@@ -73,8 +73,8 @@ def write_set(
         )
     where, folder = paths(), paths().written / domain.name
     target, beside = folder / f"{name}.jsonl", folder / f"{name}.md"
-    there, told = (where.data_file(domain.name, path.name) for path in (target, beside))
-    if there.exists() and not (told.exists() and MADE in told.read_text(encoding="utf-8")):
+    there, card = (where.data_file(domain.name, path.name) for path in (target, beside))
+    if there.exists() and not (card.exists() and MADE in card.read_text(encoding="utf-8")):
         raise EmbkitError(
             f"{domain.name}/{name}.jsonl is there already and was made in another way",
             expected="a new name, or a set that this command made",

@@ -186,10 +186,10 @@ ek.models.encode_speeds(models, texts).round(2)
 # %% [markdown]
 # ## Should you fine-tune?
 #
-# Asked before anything large is trained. `ek.advise` measures the general model, the words, the
-# labels; then, where there are labels enough, a learning curve from small runs. It reads train and
-# dev; the test splits stay unread, so that they can tell later whether the advice was right. Its
-# rules stand in one table: the first that holds decides.
+# Asked before anything large is trained. `ek.advise` measures the general model, another one,
+# and words and meaning together; then, where there are labels enough, small runs, within five
+# minutes. It reads train and dev; the test splits stay unread, so that they can tell later whether
+# the advice was right. Its rules stand in one table: the first that holds decides.
 
 # %%
 with pd.option_context("display.max_colwidth", None):  # whole sentences
@@ -202,8 +202,9 @@ advice
 # %% [markdown]
 # ## The learning curve, and whether it can be believed
 #
-# What a few labels give says what many will. The line is drawn through the small runs alone, with
-# its interval; the last point is the run on all pairs, which it never saw.
+# What a few labels give hints at what many will. The line is drawn through the small runs alone;
+# its interval holds the sampling of dev, too, and decides nothing. The last point is the run on
+# all pairs, which it never saw.
 
 # %%
 curve, pairs = advice.evidence.curve, advice.evidence.pairs
@@ -223,8 +224,9 @@ if curve is not None:
 from embkit.advice.evidence import default_recipe, on_dev
 
 if curve is not None:
-    full = ek.train(default_recipe(pairs), domain)
-    reached = float(on_dev(full, domain).mean())
+    recipe = default_recipe(pairs).replace(max_length=advice.evidence.length)
+    full, searched = ek.train(recipe, domain), advice.evidence.searched
+    reached = float(on_dev(full, domain, domain.dev_corpus(searched)).mean())
     axes.plot([pairs], [reached], "k*", ms=14, label="all pairs")
     axes.legend(loc="lower right")
 figure if curve is not None else "too few labels for a curve"
@@ -238,10 +240,6 @@ else:
     foresight = f"expected {middle:.3f} [{low:.3f}, {high:.3f}] of {pairs:,} pairs; "
     foresight += f"it became {reached:.3f}, {inside} the interval"
 Markdown(foresight)
-
-# %% [markdown]
-# One prediction proves little: `python -m embkit advise --check 10` draws the small runs' pairs
-# ten times, and counts how often the full run is met.
 
 # %% [markdown]
 # ## When the answer is no, or not yet
