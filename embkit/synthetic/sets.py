@@ -86,9 +86,9 @@ def write_set(
         line: dict[str, Any] = {"query": row.query, "document": row.document, "kind": row.kind}
         line |= {"kept": row not in by, "removed_by": by.get(row)}
         lines.append(json.dumps(line, ensure_ascii=False) + "\n")
-    card = _card(found, domain, name, command)
+    written = _card(found, domain, name, command)
     write_atomic(target, "".join(lines))
-    write_atomic(beside, card)
+    write_atomic(beside, written)
     return target
 
 
