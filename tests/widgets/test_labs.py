@@ -267,7 +267,7 @@ def test_what_is_chosen_on_one_map_is_chosen_on_both(linked):
         assert linked.selection == [2 + side, 4] and chosen(linked) == [[2 + side, 4]] * 2
     linked.select([0, 9, 3])
     assert chosen(linked) == [[0, 3, 9]] * 2
-    linked.select_ids(["eye1"])
+    linked.select([linked.space.ids.index("eye1")])
     assert linked.selection == [1] and "eye1" in linked.page.value
     assert linked.space.domain.corpus["eye1"] in linked.page.value
 
@@ -284,8 +284,6 @@ def test_a_document_that_there_is_not_cannot_be_chosen(linked, numbers):
     linked.select([1])
     with pytest.raises(EmbkitError, match="of 40"):
         linked.select(numbers)
-    with pytest.raises(EmbkitError, match="unknown document"):
-        linked.select_ids(["eye99"])
     assert linked.selection == [1]
 
 
@@ -341,12 +339,6 @@ def test_markup_in_documents_and_queries_is_shown_as_text(linked):
     linked.select([3])
     assert linked.error is None
     assert "<script" not in linked.page.value and "<img" not in linked.page.value
-
-
-def test_without_jupyter_scatter_the_install_line_is_named(space, monkeypatch):
-    monkeypatch.setitem(sys.modules, "jscatter", None)
-    with pytest.raises(EmbkitError, match="pip install 'jupyter-scatter"):
-        LinkedMaps(space)
 
 
 def test_a_model_that_fails_is_shown_and_the_maps_stay(linked, monkeypatch):
