@@ -55,8 +55,7 @@ class FailureBrowser(Panel):
     ``outcome``, ``find`` and ``query`` are traits: set them from code as a click does.
 
     Args:
-        before: a Run, a model, a model's name or ``"bm25"``.
-        after: another.
+        before, after: each a Run, a model, a model's name or ``"bm25"``.
         split: whose queries; default: the first test split.
 
     Raises:

@@ -143,8 +143,8 @@ class LiveTraining(Panel):
         return f"LiveTraining({self._facts()})"
 
 
-async def train_live(recipe: Recipe, domain: Domain, *, show: bool = True) -> Run | Stopped:
-    """``train``, with a panel (unless not ``show``) that shows it as it goes and stops at a click.
+async def train_live(recipe: Recipe, domain: Domain) -> Run | Stopped:
+    """``train``, with a panel that shows it as it goes and stops at a click.
 
     Returns:
         The run; or, after Stop, a ``Stopped`` with the best model so far. Training the recipe
@@ -156,11 +156,9 @@ async def train_live(recipe: Recipe, domain: Domain, *, show: bool = True) -> Ru
     Example:
         >>> run = await ek.train_live(recipe, domain)  # doctest: +SKIP
     """
-    panel = LiveTraining(recipe, domain)
-    if not show:
-        return await panel.train()
     from IPython.display import display
 
+    panel = LiveTraining(recipe, domain)
     handle = display(panel, display_id=True)
     try:
         return await panel.train()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from contextlib import suppress
 from dataclasses import fields
 from typing import Any
 
@@ -17,7 +18,6 @@ from ..recipes.checks import CHOICES
 from ..recipes.presets import PRESETS
 from ..recipes.recipe import Recipe
 from ..recipes.recipe import preset as preset_of
-from ..recipes.views import AUTO
 from ..runs import finished
 from .base import Panel, framed
 from .live_training import LiveTraining
@@ -193,24 +193,18 @@ def _control(knob: Any) -> Any:
 
 
 def _read(knob: Any, value: Any) -> Any:
-    """A control's value as the field's; fails on text where a number is wanted."""
+    """A control's value as the field's; a text that is no number is left for the recipe to name."""
     kind = str(knob.type)
     if not isinstance(value, str) or knob.name in CHOICES:
         return value
     if "None" in kind and value.strip().lower() in ("", NONE):
         return None
-    several, parts = kind.startswith("tuple"), [value]
+    several, found = kind.startswith("tuple"), [value]
     if several:
-        parts = [p.strip() for p in value.split(";" if ";" in value else ",") if p.strip()]
-    try:
-        named = "str" in kind or parts == [*AUTO]
-        found = parts if named else [(float if "float" in kind else int)(p) for p in parts]
-    except ValueError as error:
-        raise EmbkitError(
-            f"{knob.name}: {value[:60]!r} is no number",
-            expected=_about(knob),
-            hint=f"a number, or {NONE!r}",
-        ) from error
+        found = [p.strip() for p in value.split(";" if ";" in value else ",") if p.strip()]
+    if "str" not in kind:
+        with suppress(ValueError):
+            found = [(float if "float" in kind else int)(part) for part in found]
     return found if several else found[0]
 
 

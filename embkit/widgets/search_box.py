@@ -41,8 +41,7 @@ class SearchBox(Panel):
     documents have a star. The documents are encoded once, when the box is made.
 
     Args:
-        before: a Run, a model, its name, ``"bm25"`` or a function ``list[str] -> (texts, dim)``.
-        after: another.
+        before, after: each a Run, a model, its name, ``"bm25"`` or a function of texts.
         query: to begin with; default: the first query of the first test split.
 
     Raises:

@@ -226,4 +226,4 @@ def test_train_live_shows_a_panel_and_then_its_end(recipe, tiny_domain, monkeypa
     monkeypatch.setattr("IPython.display.display", display)
     run = asyncio.run(train_live(recipe, tiny_domain))
     assert isinstance(run, Run) and "not trained yet" in shown[0] and "loss" in shown[1]
-    assert asyncio.run(train_live(recipe, tiny_domain, show=False)).path == run.path
+    assert asyncio.run(LiveTraining(recipe, tiny_domain).train()).path == run.path

@@ -193,8 +193,8 @@ def test_results_and_memory_change_with_the_slider(truncation, tiny_model, tiny_
 
 def test_the_second_lab_measures_nothing_again(truncation, tiny_model, tiny_domain, monkeypatch):
     monkeypatch.setattr(TruncationLab, "_score", lambda *a: 1 / 0)
-    again = TruncationLab({"tiny": str(tiny_model)}, tiny_domain, size=8)
-    assert again.table == truncation.table and again.size == 8
+    again = TruncationLab({"tiny": str(tiny_model)}, tiny_domain)
+    assert again.table == truncation.table
 
 
 def test_models_of_two_widths_are_each_cut_to_what_they_have(tiny_model, tiny_domain):
@@ -204,7 +204,9 @@ def test_models_of_two_widths_are_each_cut_to_what_they_have(tiny_model, tiny_do
     lab = TruncationLab({"tiny": str(tiny_model), "two": small}, tiny_domain, split="novel")
     lab.size = 16
     assert set(lab.results) == {"tiny", "two"} and lab.split == "novel"
-    assert "trained" not in shown(lab) and "two" in repr(lab)
+    data, _ = lab._repr_mimebundle_()
+    assert VIEW in data and lab.page.value in data["text/html"] and "two" in repr(lab)
+    assert "two: nDCG@10" in data["text/html"] and "on &#x27;novel&#x27;" in data["text/html"]
 
 
 def test_the_right_documents_are_marked_for_a_query_of_the_split(truncation, tiny_domain):

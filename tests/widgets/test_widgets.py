@@ -276,7 +276,8 @@ def test_a_turned_knob_is_in_the_recipe_the_diff_and_the_script(tiny_domain):
 def test_what_is_not_valid_is_said_and_changes_nothing(tiny_domain):
     editor = RecipeEditor(tiny_domain)
     editor.controls["max_pairs"].value = "many"
-    assert "'many' is no number" in editor.message and editor.recipe == Recipe()
+    assert "max_pairs='many'" in editor.message and editor.recipe == Recipe()
+    assert "recipe.replace(max_pairs=None)" in editor.message
     editor.set(epochs=0)
     assert "epochs=0" in editor.message and editor.recipe == Recipe()
     editor.set(epoch=2)
