@@ -67,12 +67,7 @@ def effective_rank(vectors: Vectors) -> float:
 
 def neighbours(vectors: Vectors, k: int = 15) -> np.ndarray:
     """The k nearest other texts of each text by cosine, nearest first, shape (texts, k)."""
-    if not 1 <= k < len(vectors):
-        raise EmbkitError(
-            f"{k} neighbours of {len(vectors)} texts",
-            expected="1 neighbour or more, and fewer than there are texts",
-            hint=f"k={max(1, min(15, len(vectors) - 1))}, or more documents",
-        )
+    checked_k(k, len(vectors), len(vectors) - 1)
     return nearest_others(vectors, vectors, k)[0]
 
 
@@ -160,12 +155,7 @@ def trustworthiness(vectors: Vectors, places: np.ndarray, k: int = 15, seed: int
     """
     _same_shape(vectors[:, :0], places[:, :0], "a place for each text")
     total = len(vectors)
-    if not 1 <= k < total / 2:
-        raise EmbkitError(
-            f"{k} neighbours of {total} points on a map",
-            expected="1 neighbour or more, and fewer than half as many as points",
-            hint=f"k={max(1, (total - 1) // 2)}, or more documents",
-        )
+    checked_k(k, total, (total - 1) // 2)
     chosen = _sample(total, MOST_RANKED, seed)
     penalty = 0
     for i, cosines in zip(chosen, vectors[chosen] @ vectors.T, strict=True):  # (texts,)
@@ -181,6 +171,16 @@ def modality_gap(texts: np.ndarray, pictures: np.ndarray) -> float:
     """The distance between the two clouds' centres, of unit vectors: 0 where they lie together
     (Liang et al. 2022, https://arxiv.org/abs/2203.02053)."""
     return float(np.linalg.norm(texts.mean(axis=0) - pictures.mean(axis=0)))
+
+
+def checked_k(k: int, texts: int, most: int) -> None:
+    """Fails where so many neighbours cannot be looked at."""
+    if not 1 <= k <= most:
+        raise EmbkitError(
+            f"k={k} neighbours of {texts} texts",
+            expected=f"k from 1 to {most}",
+            hint=f"k={max(1, min(15, most))}, or more documents",
+        )
 
 
 def _sample(total: int, most: int, seed: int) -> np.ndarray:

@@ -66,8 +66,7 @@ def project(
     The same text there is left out: it would hold it in its place. UMAP starts from PCA.
 
     Args:
-        before: unit vectors, shape (texts, dim).
-        after: the same texts, aligned.
+        before, after: unit vectors of the same texts, aligned, shape (texts, dim) each.
         method: ``umap`` or ``pca``.
         k: neighbours that UMAP keeps together.
         min_dist: how close it may pack points.

@@ -249,8 +249,7 @@ def fit_space(
     """Two models' vectors of a domain's documents, aligned, with maps fitted once for both.
 
     Args:
-        before: a model's name or folder, a Run, a SentenceTransformer, or a function.
-        after: another.
+        before, after: each a model's name or folder, a Run, a SentenceTransformer, or a function.
         methods: ``umap``, ``pca`` or both.
         k: neighbours, of UMAP and of the measures.
 
@@ -261,12 +260,7 @@ def fit_space(
         raise unknown("method", next((m for m in methods if m not in METHODS), ""), METHODS)
     (first, name), (second, other) = _named(before, domain), _named(after, domain)
     texts = list(domain.corpus.values())
-    if not 1 <= k < len(texts) / 2:
-        raise EmbkitError(
-            f"k={k} neighbours in a corpus of {len(texts)} documents",
-            expected="1 neighbour or more, and fewer than half as many as documents",
-            hint=f"k={max(1, (len(texts) - 1) // 2)}, or a larger corpus",
-        )
+    geometry.checked_k(k, len(texts), (len(texts) - 1) // 2)
     a, b = (encode_as(model, texts, "document") for model in (first, second))
     dim = max(a.shape[1], b.shape[1])
     a, b = _padded(a, dim), _padded(b, dim)

@@ -22,8 +22,8 @@ DOUBLE_PRESS = 0.25  # seconds within which nobody has read the next document
 class Annotator(Page):
     """Shows one document after the other beside its query; keys 2, 1 and 0 grade it.
 
-    It goes on where this annotator stopped. From code, ``press`` does what a key does. What goes
-    wrong is shown in ``message`` (the error itself is kept in ``error``), and the item stays.
+    It goes on where this annotator stopped. From code, ``press`` does what a key does. If that goes
+    wrong, the item stays.
 
     Args:
         tasks: what is to be judged, from ``candidates``.

@@ -1,4 +1,4 @@
-"""What the panels share: errors that are shown, still pictures, tables, sketches; text as text."""
+"""What the panels share: errors that are shown, what is still seen without a kernel, tables."""
 
 from __future__ import annotations
 
@@ -89,10 +89,11 @@ class Page(Told, anywidget.AnyWidget):
 
 
 class Panel(Told, ipywidgets.VBox):
-    """A box of controls whose callbacks cannot fail unseen, with a picture for readers.
+    """A box of controls whose callbacks cannot fail unseen.
 
-    Beside the view, the panel's output holds a PNG of ``picture()``, which GitHub and printers
-    show. A subclass gives its controls to ``children``, and puts ``self.status`` among them.
+    For readers without a kernel the output holds, beside the view, a PNG of ``picture()``; or,
+    of a panel that has none, ``still()``: what it is set to, and the HTML that it shows. A subclass
+    gives its controls to ``children``, and puts ``self.status`` among them.
     """
 
     message = traitlets.Unicode(help="what the panel has to say: an error, or what to do next")
@@ -128,18 +129,25 @@ class Panel(Told, ipywidgets.VBox):
         made.on_click(self.guarded(lambda _: call()))
         return made
 
-    def picture(self) -> Figure:
-        """What the panel shows, as a figure for readers without a kernel."""
-        raise NotImplementedError
+    def picture(self) -> Figure | None:
+        """What a panel of curves or maps shows, as a figure."""
+        return None
 
-    def still(self) -> bytes:
-        """``picture()`` as a PNG."""
-        return draw.png(self.picture(), PICTURE_DPI)
+    def title(self) -> str:
+        """What the controls are set to."""
+        return repr(self)
+
+    def still(self) -> str:
+        """``title()`` and what the panel shows, as HTML."""
+        parts = (part.value for part in self.children if isinstance(part, ipywidgets.HTML))
+        return f"<p><b>{html.escape(self.title())}</b></p>{''.join(parts)}"
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         data = super()._repr_mimebundle_(**kwargs) or {}
         try:
             figure = self.picture()
+            if figure is None:
+                return data | {"text/html": self.still()}, {}
             png = base64.b64encode(draw.png(figure, PICTURE_DPI)).decode()
         except Exception as error:  # the view is more than its picture
             self.fail(error)
@@ -167,42 +175,6 @@ def searcher(model: Any, texts: list[str]) -> Search:
     return lambda queries, k: exact_search(
         encode_as(model, queries, "query", cache=False), documents, k
     )
-
-
-@draw.style()
-def listing(
-    title: str,
-    columns: Mapping[str, Sequence[tuple[str, bool]]],
-    notes: str = "",
-    width: float = 9.5,
-) -> Figure:
-    """Columns of text side by side, ``width`` inches in all: the still picture of lists.
-
-    Args:
-        title: above them.
-        columns: heading -> rows of (text, whether it is marked, with a star and in bold).
-        notes: below them, a line each.
-    """
-    rows, lines = max(map(len, columns.values()), default=0), notes.splitlines()
-    figure, (axes,) = draw.panels(width, 0.26 * (rows + len(lines) + 3))
-    axes.set(xlim=(0, max(1, len(columns))), ylim=(rows + len(lines) + 1.6, -1.4))
-    axes.axis("off")
-
-    def write(x: float, y: float, text: str, most: int, size: int, **look: Any) -> None:
-        axes.text(x, y, draw.plain(text, most), va="center", size=size, **look)
-
-    write(0, -0.9, title, 110, 11, weight="bold")
-    said = []
-    for x, (heading, column) in enumerate(columns.items()):
-        write(x, 0.1, heading, 1000, 10, color="#0b57a4")
-        for y, (text, marked) in enumerate(column, start=1):
-            shown, weight = (f"★ {text}", "bold") if marked else (text, None)
-            write(x, y, shown, int(width * 12.5 / len(columns)), 9, weight=weight)
-        few = [("★ " if marked else "") + draw.short(text, 60) for text, marked in column[:3]]
-        said.append(f"{heading}: {', '.join(few)}")
-    for y, line in enumerate(lines, start=rows + 1):
-        write(0, y + 0.3, line, 130, 9, color="#444444")
-    return draw.alt(figure, f"{title}. {'; '.join(said)}. {notes}".strip())
 
 
 def stood(rank: int | None, ranked: int = 0) -> str:

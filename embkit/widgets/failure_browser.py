@@ -10,7 +10,6 @@ from typing import Any
 import ipywidgets
 import numpy as np
 import traitlets
-from matplotlib.figure import Figure
 
 from ..data.domain import Domain, right_documents
 from ..data.text_checks import words
@@ -19,7 +18,7 @@ from ..errors import unknown
 from ..evaluation.ranking import DEPTH, rank, score
 from ..models.loading import as_model
 from ..plots.space import SIDES
-from .base import Names, Panel, columns, framed, listing, own_domain, stood
+from .base import Names, Panel, columns, framed, own_domain, stood
 
 OUTCOMES = ("won", "lost", "tied")
 METRIC = "ndcg@10"  # what is won and lost
@@ -56,8 +55,7 @@ class FailureBrowser(Panel):
     ``outcome``, ``find`` and ``query`` are traits: set them from code as a click does.
 
     Args:
-        before: a Run, a model, a model's name or ``"bm25"``.
-        after: another.
+        before, after: each a Run, a model, a model's name or ``"bm25"``.
         split: whose queries; default: the first test split.
 
     Raises:
@@ -137,9 +135,9 @@ class FailureBrowser(Panel):
         case, right = self.cases[self.query], sorted(self._right[self.query])
         answers = "; ".join(self.domain.corpus[d][:SHOWN] for d in right)
         lists = []
-        for name, value, rows in self._lists():
-            bold = {(n, 0) for n, (_, marked) in enumerate(rows) if marked}
-            shown = framed(Table(HEAD, [cells for cells, _ in rows], bold=bold))
+        sides = zip(self.names, (case.before, case.after), self._rankings, case.ranks, strict=True)
+        for name, value, rankings, best in sides:
+            shown = framed(self._first_rows(case, rankings[case.query], best))
             lists.append(f"<b>{html.escape(name)}</b> {value:.3f}{shown}")
         self.detail.value = (
             f"<div class='embkit-case'><b>{html.escape(case.text[:500])}</b><br>"
@@ -147,21 +145,17 @@ class FailureBrowser(Panel):
             f"<p class='embkit-reason'>{html.escape(self.reason)}</p>{columns(*lists)}</div>"
         )
 
-    def _lists(self) -> list[tuple[str, float, list[tuple[list[str], bool]]]]:
-        """Both names, scores, and first rows with the best right one: cells, and who is right."""
-        case, lists = self.cases[self.query], []
-        sides = zip(self.names, (case.before, case.after), self._rankings, case.ranks, strict=True)
-        for name, value, rankings, best in sides:
-            ranking, rows = list(rankings[case.query].items()), []
-            last = [best - 1] if best and best > ROWS else []
-            for place in [*range(min(ROWS, len(ranking))), *last]:
-                document, similarity = ranking[place]
-                text = self.domain.corpus[document]
-                both = ", ".join(shared(case.text, text)) or "none"
-                cells = [str(place + 1), text[:SHOWN], f"{similarity:.3f}", both]
-                rows.append((cells, document in self._right[case.query]))
-            lists.append((name, value, rows))
-        return lists
+    def _first_rows(self, case: Case, ranking: dict[str, float], best: int | None) -> Table:
+        """The first documents of a ranking and its best right one; right ones stand out."""
+        rows, bold, found = [], set(), list(ranking.items())
+        last = [best - 1] if best and best > ROWS else []
+        for place in [*range(min(ROWS, len(found))), *last]:
+            document, similarity = found[place]
+            text = self.domain.corpus[document]
+            both = ", ".join(shared(case.text, text)) or "none"
+            bold |= {(len(rows), 0)} if document in self._right[case.query] else set()
+            rows.append([str(place + 1), text[:SHOWN], f"{similarity:.3f}", both])
+        return Table(HEAD, rows, bold=bold)
 
     @property
     def reason(self) -> str:
@@ -186,17 +180,9 @@ class FailureBrowser(Panel):
                 )
         return "; ".join([f"best right answer: {', '.join(places)}", *parts]) + "."
 
-    def picture(self) -> Figure:
-        title = f"{len(self.listed):,} of {len(self.cases):,} queries of {self.split!r} "
-        title += self.outcome
-        if self.query is None:
-            return listing(title, {}, self.message)
-        lists = {
-            f"{name} ({value:.3f})": [(f"{c[0]}  {c[1]} ({c[2]})", marked) for c, marked in rows]
-            for name, value, rows in self._lists()
-        }
-        text = self.cases[self.query].text
-        return listing(f"{title}; {text}", lists, self.reason.replace("; ", "\n"))
+    def title(self) -> str:
+        shown = f"{len(self.listed):,} of {len(self.cases):,} queries of {self.split!r}"
+        return f"{shown} {self.outcome}"
 
     def __repr__(self) -> str:
         mean = np.mean([case.change for case in self.cases.values()])

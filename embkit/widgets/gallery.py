@@ -21,8 +21,7 @@ WORDS = 5  # captions that are shown for a picked picture
 class Gallery(Page):
     """Searches a domain's held-out pictures with your words, by several models, one row each.
 
-    Pick a picture, and each model says which of the held-out captions lie nearest to it. What goes
-    wrong is shown in ``message``; the error itself is kept in ``error``.
+    Pick a picture, and each model says which of the held-out captions lie nearest to it.
 
     Args:
         models: row's name -> a model that reads texts and pictures.

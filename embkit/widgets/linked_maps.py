@@ -36,7 +36,7 @@ class LinkedMaps(Panel):
         by: colour to begin with, as in ``Space.colours``.
 
     Raises:
-        EmbkitError: no Space, a colour that there is not, jupyter-scatter missing.
+        EmbkitError: no Space, a colour that there is not, a document that there is not.
     """
 
     method = traitlets.Unicode(help="umap or pca")
@@ -91,20 +91,13 @@ class LinkedMaps(Panel):
             raise EmbkitError(
                 f"document number {bad[0]} of {most:,}",
                 expected=f"numbers from 0 to {most - 1}",
-                hint="maps.select_ids([...]) takes the documents' ids",
+                hint="maps.select([maps.space.ids.index(document)])",
             )
         return proposal["value"]
 
     def select(self, numbers: Sequence[int]) -> None:
         """Chooses documents by their numbers on both maps; an empty list chooses none."""
         self.selection = [int(number) for number in numbers]
-
-    def select_ids(self, ids: Sequence[str]) -> None:
-        """Chooses documents by their ids on both maps."""
-        place = {document: number for number, document in enumerate(self.space.ids)}
-        if missing := [document for document in ids if document not in place]:
-            raise unknown("document", missing[0], list(place)[:1000])
-        self.select([place[document] for document in ids])
 
     @property
     def found(self) -> dict[str, list[str]]:
@@ -225,14 +218,8 @@ class LinkedMaps(Panel):
 
 def _scatter(frame: Any, x: tuple[float, float], y: tuple[float, float]) -> Any:
     """One map of a frame with ``x``, ``y`` and ``text``, that shows these stretches."""
-    try:
-        import jscatter
-    except ImportError as error:
-        raise EmbkitError(
-            "linked maps need the package jupyter-scatter, which is not installed",
-            expected="pip install 'jupyter-scatter>=1.0.1,<2'",
-            hint="ek.plots.space_maps(space) draws the same maps without it",
-        ) from error
+    import jscatter
+
     made = jscatter.Scatter(x="x", y="y", data=frame, height=HEIGHT)
     made.xy(x_scale=x, y_scale=y)
     made.tooltip(True, properties=[], preview="text", preview_type="text", preview_text_lines=4)

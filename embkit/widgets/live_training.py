@@ -15,7 +15,7 @@ from ..plots import loss_curve
 from ..recipes.recipe import Recipe
 from ..runs import Run
 from ..training.live import DEV, Job, Progress, Stopped
-from .base import Panel, listing, sketch
+from .base import Panel, sketch
 
 
 class LiveTraining(Panel):
@@ -46,11 +46,6 @@ class LiveTraining(Panel):
         traitlets.dlink((self, "running"), (self.train_button, "disabled"))
         traitlets.dlink((self, "running"), (self.stop_button, "disabled"), lambda runs: not runs)
         self._hear(Progress())
-
-    @property
-    def history(self) -> list[dict[str, float]]:
-        """What was logged so far, as in ``Run.history``."""
-        return list(self.progress.history)
 
     def start(self) -> None:
         """Begins to train, and returns at once; needs an event loop, as a notebook has."""
@@ -137,17 +132,19 @@ class LiveTraining(Panel):
         }
         return " · ".join(text for text, known in parts.items() if known)
 
-    def picture(self) -> Figure:
-        if self.progress.history:
-            return loss_curve(self.progress.history, self.domain.dev_name)
-        return listing(f"{self.recipe.label}: not trained yet", {})
+    def picture(self) -> Figure | None:
+        rows = self.progress.history
+        return loss_curve(rows, self.domain.dev_name) if rows else None
+
+    def title(self) -> str:
+        return f"{self.recipe.label}: not trained yet"
 
     def __repr__(self) -> str:
         return f"LiveTraining({self._facts()})"
 
 
-async def train_live(recipe: Recipe, domain: Domain, *, show: bool = True) -> Run | Stopped:
-    """``train``, with a panel (unless not ``show``) that shows it as it goes and stops at a click.
+async def train_live(recipe: Recipe, domain: Domain) -> Run | Stopped:
+    """``train``, with a panel that shows it as it goes and stops at a click.
 
     Returns:
         The run; or, after Stop, a ``Stopped`` with the best model so far. Training the recipe
@@ -159,11 +156,9 @@ async def train_live(recipe: Recipe, domain: Domain, *, show: bool = True) -> Ru
     Example:
         >>> run = await ek.train_live(recipe, domain)  # doctest: +SKIP
     """
-    panel = LiveTraining(recipe, domain)
-    if not show:
-        return await panel.train()
     from IPython.display import display
 
+    panel = LiveTraining(recipe, domain)
     handle = display(panel, display_id=True)
     try:
         return await panel.train()

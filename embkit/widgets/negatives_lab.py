@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from typing import Any
 
 import ipywidgets
 import numpy as np
 import traitlets
-from matplotlib.figure import Figure
 
 from ..data.domain import Domain
 from ..display import Table
@@ -17,12 +15,11 @@ from ..errors import EmbkitError
 from ..models.encoding import encode_as
 from ..models.loading import as_model
 from ..pairs.mining import Mined, Pair, mine
-from .base import LOOK, Panel, framed, listing
+from .base import LOOK, Panel, framed
 
 DEEPEST = 200  # the window's end, at most
 SHOWN = 100  # characters of a text in a row
 TRIPLETS = 6
-TRIPLET = ("anchor", "positive", "hardest negative")
 
 
 class NegativesLab(Panel):
@@ -106,18 +103,8 @@ class NegativesLab(Panel):
         few = f"Mined for {len(self.pairs):,} of the {self.pairs_given:,} pairs."
         self.tell(few if len(self.pairs) < self.pairs_given else "")
 
-    def rows(self, mined: Mined) -> list[tuple[str, str, str]]:
-        """A few triplets, with the similarity of anchor to positive and to negative."""
-        found = []
-        for i in _spread(len(mined), TRIPLETS):
-            score, right, wrong = mined.scores[i, 0], mined.positives[i], mined.negatives[i][0]
-            near = "at random" if np.isnan(score) else f"{score:.2f}"
-            positive = f"{mined.corpus[right][:SHOWN]} ({mined.positive_scores[i]:.2f})"
-            negative = f"{mined.corpus[wrong][:SHOWN]} ({near})"
-            found.append((mined.anchors[i][:SHOWN], positive, negative))
-        return found
-
     def _html(self, mined: Mined) -> str:
+        # what each rule removed
         removed = []
         for rule, count in mined.removed.items():
             example, share = "", count / max(1, mined.candidates)
@@ -126,29 +113,28 @@ class NegativesLab(Panel):
                 example = f"{query} → {right}: not {gone}"
             removed.append((rule, f"{count:,}", f"{share:.1%}", example))
         rules = framed(Table(("rule", "removed", "of the candidates", "such as"), removed))
-        triplets = framed(Table(TRIPLET, self.rows(mined)))
-        return f"<p class='embkit-mined'>{html.escape(self._summary(mined))}</p>{rules}{triplets}"
-
-    def _summary(self, mined: Mined) -> str:
+        # a few triplets, with the similarity of anchor to positive and to negative
+        triplets = []
+        for i in _spread(len(mined), TRIPLETS):
+            score, right, wrong = mined.scores[i, 0], mined.positives[i], mined.negatives[i][0]
+            near = "at random" if np.isnan(score) else f"{score:.2f}"
+            positive = f"{mined.corpus[right][:SHOWN]} ({mined.positive_scores[i]:.2f})"
+            negative = f"{mined.corpus[wrong][:SHOWN]} ({near})"
+            triplets.append((mined.anchors[i][:SHOWN], positive, negative))
+        shown = framed(Table(("anchor", "positive", "hardest negative"), triplets))
+        # similarities
         scores = mined.scores[:, 0]
         near = np.nanmean(scores) if np.isfinite(scores).any() else np.nan
-        return (
+        said = (
             f"{mined.candidates:,} candidates; mean similarity of the hardest negatives "
             f"{near:.3f}, of the positives {np.nanmean(mined.positive_scores):.3f}; "
             f"{mined.filled:,} places without a candidate, filled with random documents"
         )
+        return f"<p class='embkit-mined'>{said}</p>{rules}{shown}"
 
-    def picture(self) -> Figure:
-        mined = self.mined
-        if mined is None:
-            return listing("Negatives lab: nothing was mined", {}, self.message)
-        texts = zip(*self.rows(mined), strict=True)
-        columns = {n: [(text, False) for text in t] for n, t in zip(TRIPLET, texts, strict=True)}
-        gone = ", ".join(f"{rule} {count:,}" for rule, count in mined.removed.items())
+    def title(self) -> str:
         kept = ", relatives kept" if self.keep_relatives else ""
-        title = f"ranks {self.range_min} to {self.range_max}, margin {self.margin:.0%}{kept}"
-        notes = self._summary(mined).replace("; ", "\n") + f"\nremoved: {gone}"
-        return listing(title, columns, notes, width=11)
+        return f"ranks {self.range_min} to {self.range_max}, margin {self.margin:.0%}{kept}"
 
     def __repr__(self) -> str:
         return f"NegativesLab({self.mined!r})"

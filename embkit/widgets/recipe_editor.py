@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import html
+from contextlib import suppress
 from dataclasses import fields
 from typing import Any
 
 import ipywidgets
 import numpy as np
 import traitlets
-from matplotlib.figure import Figure
 
 from ..data.domain import Domain
 from ..display import Table
@@ -18,9 +18,8 @@ from ..recipes.checks import CHOICES
 from ..recipes.presets import PRESETS
 from ..recipes.recipe import Recipe
 from ..recipes.recipe import preset as preset_of
-from ..recipes.views import AUTO
 from ..runs import finished
-from .base import Panel, framed, listing
+from .base import Panel, framed
 from .live_training import LiveTraining
 
 KNOBS = {knob.name: knob for knob in fields(Recipe)}
@@ -139,7 +138,9 @@ class RecipeEditor(Panel):
         self.tell()
         rows = [(name, str(was), str(now)) for name, (was, now) in self.diff.items()]
         head = (f"differs from {self.preset!r}", "there", "here")
-        about = f"About {self._time()} on this machine. Recipe {self.recipe.hash}."
+        minutes = self.minutes
+        time = f"{60 * minutes:.0f} seconds" if minutes < 2 else f"{minutes:.0f} minutes"
+        about = f"About {time} on this machine. Recipe {self.recipe.hash}."
         shown = framed(Table(head, rows or [["nothing", "", ""]], about))
         self.summary.value = f"<div class='embkit-diff'>{shown}</div>"
         try:
@@ -151,19 +152,10 @@ class RecipeEditor(Panel):
             f"style='line-height:1.3'>{html.escape(script)}</pre></details>"
         )
 
-    def _time(self) -> str:
-        minutes = self.minutes
-        return f"{60 * minutes:.0f} seconds" if minutes < 2 else f"{minutes:.0f} minutes"
-
-    def picture(self) -> Figure:
-        rows = [(f"{name}: {was} → {now}", False) for name, (was, now) in self.diff.items()]
+    def title(self) -> str:
         first = "model approach epochs batch_size learning_rate temperature".split()
-        columns = {
-            f"differs from {self.preset!r}": rows or [("nothing", False)],
-            "the recipe": [(f"{name}: {getattr(self.recipe, name)}", False) for name in first],
-        }
-        notes = f"about {self._time()} on this machine"
-        return listing(f"Recipe editor: {self.recipe.label}", columns, notes)
+        values = ", ".join(f"{name}={getattr(self.recipe, name)}" for name in first)
+        return f"Recipe editor: {self.recipe.label} ({values})"
 
     def __repr__(self) -> str:
         return f"RecipeEditor({self.recipe.label}, {len(self.diff)} fields differ)"
@@ -201,24 +193,18 @@ def _control(knob: Any) -> Any:
 
 
 def _read(knob: Any, value: Any) -> Any:
-    """A control's value as the field's; fails on text where a number is wanted."""
+    """A control's value as the field's; a text that is no number is left for the recipe to name."""
     kind = str(knob.type)
     if not isinstance(value, str) or knob.name in CHOICES:
         return value
     if "None" in kind and value.strip().lower() in ("", NONE):
         return None
-    several, parts = kind.startswith("tuple"), [value]
+    several, found = kind.startswith("tuple"), [value]
     if several:
-        parts = [p.strip() for p in value.split(";" if ";" in value else ",") if p.strip()]
-    try:
-        named = "str" in kind or parts == [*AUTO]
-        found = parts if named else [(float if "float" in kind else int)(p) for p in parts]
-    except ValueError as error:
-        raise EmbkitError(
-            f"{knob.name}: {value[:60]!r} is no number",
-            expected=_about(knob),
-            hint=f"a number, or {NONE!r}",
-        ) from error
+        found = [p.strip() for p in value.split(";" if ";" in value else ",") if p.strip()]
+    if "str" not in kind:
+        with suppress(ValueError):
+            found = [(float if "float" in kind else int)(part) for part in found]
     return found if several else found[0]
 
 

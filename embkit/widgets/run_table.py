@@ -31,8 +31,7 @@ class RunTable(Page):
 
     What is clicked can be typed: ``table.split = "novel"``, ``table.find = "LoRA"``,
     ``table.by("seconds")``, ``table.choose("base")``. ``table.chosen`` names what was chosen, and
-    ``table.report`` is the report of it alone. What goes wrong is shown in ``message`` (the error
-    itself is kept in ``error``).
+    ``table.report`` is the report of it alone.
 
     Raises:
         EmbkitError: no report, or one without rows.

@@ -11,12 +11,11 @@ from typing import Any
 import ipywidgets
 import numpy as np
 import traitlets
-from matplotlib.figure import Figure
 
 from ..data.domain import Domain, normalise, right_documents
 from ..models.loading import as_model
 from ..plots.space import SIDES
-from .base import Names, Panel, columns, listing, own_domain, searcher, stood
+from .base import Names, Panel, columns, own_domain, searcher, stood
 
 LONG = 1000  # characters of a query above which the reader is told that models read less
 SHOWN = 160  # characters of a document in the list
@@ -42,8 +41,7 @@ class SearchBox(Panel):
     documents have a star. The documents are encoded once, when the box is made.
 
     Args:
-        before: a Run, a model, its name, ``"bm25"`` or a function ``list[str] -> (texts, dim)``.
-        after: another.
+        before, after: each a Run, a model, its name, ``"bm25"`` or a function of texts.
         query: to begin with; default: the first query of the first test split.
 
     Raises:
@@ -144,23 +142,18 @@ class SearchBox(Panel):
             style = "margin:0;padding-left:2.2em;list-style:decimal"
             listed = f"<ol class='embkit-hits' style='{style}'>{rows}</ol>"
             lists.append(f"<b>{html.escape(name)}</b>{listed}")
-        answers = (f"<div class='embkit-answer'>{html.escape(a)}</div>" for a in self._answers())
-        return columns(*lists) + "".join(answers)
-
-    def picture(self) -> Figure:
-        lists = {
-            name: [(f"{hit.rank} ({hit.moved}) {hit.text[:SHOWN]}", hit.right) for hit in hits]
-            for name, hits in zip(self.names, (self.before, self.after), strict=True)
-        }
-        return listing(f"query: {self.query}", lists, "\n".join(self._answers()))
-
-    def _answers(self) -> list[str]:
-        """Where the right documents stand on both sides, a line each, the best three."""
-        return [
-            f"★ right answer {self.domain.corpus[d][:SHOWN]}: {stood(b)} {self.names[0]}, "
-            f"{stood(a)} {self.names[1]}"
-            for d, (b, a) in sorted(self.ranks.items(), key=lambda item: item[1][1] or np.inf)[:3]
+        # where the right documents stand on both sides, a line each, the best three
+        best = sorted(self.ranks.items(), key=lambda item: item[1][1] or np.inf)[:3]
+        answers = [
+            f"★ right answer {self.domain.corpus[document][:SHOWN]}: "
+            f"{stood(before)} {self.names[0]}, {stood(after)} {self.names[1]}"
+            for document, (before, after) in best
         ]
+        shown = (f"<div class='embkit-answer'>{html.escape(text)}</div>" for text in answers)
+        return columns(*lists) + "".join(shown)
+
+    def title(self) -> str:
+        return f"query: {self.query}"
 
     def __repr__(self) -> str:
         top = [hits[0].document if hits else "nothing" for hits in (self.before, self.after)]

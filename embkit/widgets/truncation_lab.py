@@ -9,7 +9,6 @@ from typing import Any
 import ipywidgets
 import numpy as np
 import traitlets
-from matplotlib.figure import Figure
 
 from ..data import Domain
 from ..data.domain import Hidden, right_documents
@@ -21,8 +20,6 @@ from ..evaluation.ranking import score
 from ..models.encoding import encode_as
 from ..models.loading import as_model
 from ..models.vectors import Vectors
-from ..plots import lines
-from ..plots.figures import log_ticks
 from ..search.index import Found, exact_search
 from ..search.tiered import truncate
 from ..space.maps import kept
@@ -42,7 +39,6 @@ class TruncationLab(Panel):
     Args:
         models: name -> a Run, a model or its name; up to four.
         split: whose nDCG@10 is shown; default: the first test split.
-        size: dimensions to begin with; default: 64, or the largest below.
 
     Raises:
         EmbkitError: no model or too many, an empty query, a size that is no step.
@@ -51,9 +47,7 @@ class TruncationLab(Panel):
     size = traitlets.Int(help="dimensions that are left")
     query = traitlets.Unicode(help="what is searched for")
 
-    def __init__(
-        self, models: Mapping[str, Any], domain: Domain, *, split: str = "", size: int | None = None
-    ) -> None:
+    def __init__(self, models: Mapping[str, Any], domain: Domain, *, split: str = "") -> None:
         if not isinstance(models, Mapping) or not 1 <= len(models) <= MOST:
             raise EmbkitError(
                 f"TruncationLab() was given {models!r}"[:200],
@@ -71,7 +65,7 @@ class TruncationLab(Panel):
         self.table = {name: self._measured(name) for name in self.models}
         self.page = ipywidgets.HTML()
         self.query = domain.queries[next(iter(self._judged))]
-        self.size = max(s for s in self.sizes if s <= 64) if size is None else size
+        self.size = max(s for s in self.sizes if s <= 64)
         self._ask()
         self.on("query", self._ask)
         self.on("size", self._draw)
@@ -107,18 +101,6 @@ class TruncationLab(Panel):
             rows = zip(places[0].tolist(), scores[0].tolist(), strict=True)
             found[name] = [(ids[i], score) for i, score in rows]
         return found
-
-    def picture(self) -> Figure:
-        series = {}
-        for name, rows in self.table.items():
-            points = [rows[min(size, max(rows))] for size in self.sizes]
-            series[name] = tuple(map(list, zip(*points, strict=True)))
-        figure = lines(self.sizes, series, "dimensions", f"nDCG@10 on {self.split}", logx=True)
-        axes = figure.axes[0]
-        log_ticks(axes, [s for s in self.sizes if s & (s - 1) == 0 or s == self.sizes[-1]])
-        axes.axvline(self.size, color="black", lw=1, ls=":")
-        axes.set_title(f"{self.size} dimensions: {self.megabytes:,.1f} MB", fontsize=11)
-        return figure
 
     def _measured(self, name: str) -> dict[int, tuple[float, float, float]]:
         """Size -> (nDCG@10, low, high), from disk the second time."""
