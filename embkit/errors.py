@@ -26,14 +26,11 @@ def not_installed(given: str, extra: str) -> EmbkitError:
         >>> print(not_installed("optuna is not installed", "sweeps").hint)
         pip install "embkit[sweeps]"
     """
-    return EmbkitError(
-        given, expected=f"the optional extra {extra!r}", hint=f'pip install "embkit[{extra}]"'
-    )
+    hint = f'pip install "embkit[{extra}]"'
+    return EmbkitError(given, expected=f"the optional extra {extra!r}", hint=hint)
 
 
-def unknown(
-    kind: str, given: object, known: Iterable[str], *, hint: str | None = None
-) -> EmbkitError:
+def unknown(kind: str, given: object, known: Iterable[str]) -> EmbkitError:
     """The error for a name that is not in a list, naming the nearest one that is.
 
     Example:
@@ -42,7 +39,6 @@ def unknown(
     """
     names = sorted(known)
     near = difflib.get_close_matches(str(given), names, n=1, cutoff=0.3)
-    guess = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(names)}"
-    return EmbkitError(
-        f"unknown {kind} {given!r}", expected=f"one of: {', '.join(names)}", hint=hint or guess
-    )
+    listed = ", ".join(names)
+    hint = f"did you mean {near[0]!r}?" if near else f"choose one of {listed}"
+    return EmbkitError(f"unknown {kind} {given!r}", expected=f"one of: {listed}", hint=hint)

@@ -16,15 +16,16 @@ from .errors import EmbkitError
 
 
 def write_atomic(
-    path: str | os.PathLike[str], data: str | bytes | Callable[[BinaryIO], object]
+    path: str | os.PathLike[str],
+    data: str | bytes | Callable[[BinaryIO], object],
+    *,
+    synced: bool = True,
 ) -> Path:
     """Write a whole file or nothing: a temporary file beside it, then a rename.
 
     ``data`` is text (written as UTF-8), bytes, or a function that writes to the open file. The
-    folder is made if need be.
-
-    Raises:
-        EmbkitError: when the disk is full or the folder cannot be written to.
+    folder is made if need be. Without ``synced`` a power cut may lose it: for many small files.
+    Fails where the disk is full or the folder cannot be written to.
     """
     target = Path(path)
     part = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
@@ -35,14 +36,16 @@ def write_atomic(
                 data(file)
             else:
                 file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
+            if synced:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(part, target)
     except OSError as error:
         raise EmbkitError(
             f"cannot write {target}: {error.strerror or error}; nothing was left half-written",
             expected="a folder that can be written to, with room on its disk",
-            hint=f"free some space, or choose a folder of your own in place of {target.parent}",
+            hint=f"free some space, or choose a folder of your own in place of {target.parent} "
+            "(EMBKIT_RUNS and EMBKIT_CACHE move embkit's)",
         ) from error
     finally:
         with contextlib.suppress(OSError):  # the folder is out of reach: nothing was made there

@@ -90,14 +90,9 @@ def plan(
 ) -> Plan:
     """Recipes that suit a domain's sizes (corpus, train and dev) and the lengths of its texts.
 
-    Args:
-        epochs: default: as many as keep the work near ``AIM``, from 1 to 3.
-        max_length: tokens a text; default: the 95th percentile, where it is above 128 and below
-            what the model reads anyway, and 256 at most; 256 for a model that reads above 512.
-        max_pairs: pairs to train on at most; default: as many as keep the work below ``MOST``,
-            but no fewer than ``LEAST_PAIRS``.
-        quick: at most 1,000 pairs, one epoch if there are so many, and no choice of the
-            learning rate.
+    By default there are 1 to 3 ``epochs``, so that the work is near ``AIM``; and as many pairs as
+    keep it below ``MOST``, ``LEAST_PAIRS`` at least. ``quick``: at most 1,000 pairs, one epoch if
+    there are so many, and no choice of the learning rate.
     """
     pairs = len(collect(domain, "human")[0])
     documents, queries, window, weight = _lengths(domain, model)
@@ -164,7 +159,7 @@ def _lengths(domain: Domain, model: str) -> tuple[np.ndarray, np.ndarray, float,
 
 
 def _max_length(documents: np.ndarray, window: float) -> int | None:
-    """None where the model's own window fits: it is as short, or the texts are."""
+    """The 95th percentile of the lengths, from 128 to 256; None where the model's window fits."""
     chosen = min(math.ceil(np.percentile(documents, 95) / 8) * 8, LONGEST)
     if 128 < chosen < window < math.inf:  # static vectors have no window to set
         return chosen

@@ -47,15 +47,10 @@ def load_cross_encoder(model: str | os.PathLike = "reranker", **kwargs: Any) -> 
 def score_pairs(model: CrossEncoder, pairs: Pairs) -> np.ndarray:
     """A cross-encoder's score of each (query, document) pair: its logit, no sigmoid on it.
 
-    Pairs go through the model shortest first, each distinct one once. Scores are cached on disk
-    under the hash of the model, the precision and the pairs.
-
-    Returns:
-        float32 array of shape (pairs,); higher is more relevant.
-
-    Raises:
-        EmbkitError: a pair that is none, an empty text, a model with several outputs, NaN, or
-            one score for pairs that differ.
+    float32, shape (pairs,); higher is more relevant. Pairs go through the model shortest first,
+    each distinct one once. Scores are cached on disk under the hash of the model, the precision and
+    the pairs. Fails for a pair that is none, an empty text, a model with several outputs, NaN, or
+    one score for pairs that differ.
     """
     pairs = _checked_pairs(pairs)
     if not hasattr(model, "predict") or not hasattr(model, "num_labels"):

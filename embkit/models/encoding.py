@@ -75,9 +75,8 @@ def encode(
         dtype: ``float32``, or ``float16`` for half the memory.
         progress: called with the number of texts done so far.
 
-    Raises:
-        EmbkitError: an empty text, a row of another shape, NaN, a prompt that fills the window,
-            an unknown dtype; of more than ``LARGE`` texts, a disk without room for their vectors.
+    Fails for an empty text, a row of another shape, NaN, a prompt that fills the window, an unknown
+    dtype; of more than ``LARGE`` texts, for a disk without room for their vectors.
     """
     texts, dtype = checked_texts(texts), checked_dtype(dtype)
     checked_model(model, prompt)
@@ -141,15 +140,12 @@ def encode_shards(
         shard: texts a shard; what was begun goes on with its own size.
         progress: called with the number of distinct texts done so far, earlier calls' included.
 
-    Raises:
-        EmbkitError: as ``encode``; a function without a name; a disk that has no room: finished
-            shards stay.
+    Fails as ``encode`` does, and for a function without a name.
     """
     texts, dtype = checked_texts(texts), checked_dtype(dtype)
     if not isinstance(shard, int) or shard < 1:
-        raise EmbkitError(
-            f"shard={shard!r}", expected="a number of texts, 1 or more", hint=f"shard={SHARD}"
-        )
+        expected, hint = "a number of texts, 1 or more", f"shard={SHARD}"
+        raise EmbkitError(f"shard={shard!r}", expected=expected, hint=hint)
     checked_model(model, prompt)
     known = f"function {name}"
     if hasattr(model, "preprocess"):

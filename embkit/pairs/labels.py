@@ -14,16 +14,13 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import multimode
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..data import Domain
 from ..data.append_only import AppendOnlyStore
 from ..display import Table
 from ..errors import EmbkitError, unknown
 from ..session import paths
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 GRADES = {2: "relevant", 1: "partly", 0: "not relevant"}
 MEANINGS = {
@@ -220,28 +217,6 @@ class LabelledPairs:
     positives: tuple[Pair, ...]
     negatives: tuple[Pair, ...]
 
-    def to_dataset(self, negatives: int = 0) -> Dataset:
-        """Columns ``anchor``, ``positive``, ``negative_1``, …: so many negatives a row, without the
-        pairs of a query that has fewer; fails where none is left."""
-        from datasets import Dataset
-
-        wrong: dict[str, list[str]] = defaultdict(list)
-        for query, document in self.negatives:
-            wrong[query].append(document)
-        rows = [(q, d, *wrong[q][:negatives]) for q, d in self.positives]
-        rows = [row for row in rows if len(row) == 2 + negatives]
-        if negatives < 0 or not rows:
-            most = max((len(wrong[q]) for q, _ in self.positives), default=0)
-            raise EmbkitError(
-                f"no pair with negatives={negatives} of {len(self.positives)} labelled pairs",
-                expected=f"from 0 to {most} negatives a pair",
-                hint="label more of the candidates, or ask for fewer negatives",
-            )
-        names = ["anchor", "positive", *(f"negative_{i + 1}" for i in range(negatives))]
-        queries, corpus = self.domain.queries, self.domain.corpus
-        texts = ([queries[query], *(corpus[d] for d in found)] for query, *found in rows)
-        return Dataset.from_list([dict(zip(names, row, strict=True)) for row in texts])
-
     def __repr__(self) -> str:
         found = f"{len(self.positives)} positives and {len(self.negatives)} hard negatives"
         return f"LabelledPairs({found} of {len({query for query, _ in self.positives})} queries)"
@@ -262,7 +237,7 @@ def labels_to_pairs(domain: Domain, qrels: Labels) -> LabelledPairs:
     """
     judged = _judged(domain, qrels)
     positives = tuple((q, d) for q, d, grade in judged if grade == 2)
-    asked = {query for query, _ in positives}
+    asked = dict(positives)
     negatives = tuple((q, d) for q, d, grade in judged if grade == 0 and q in asked)
     return LabelledPairs(domain, positives, negatives)
 
@@ -274,10 +249,7 @@ def with_labels(domain: Domain, qrels: Labels, split: str = "train") -> Domain:
     0 in the qrels and one of the query's ``negatives``; grade 1 leaves a pair as it was. A query
     that is new to the split and has no positive is left out. The domain checks itself as always: a
     query of another split, or a document of a held-out group among the training positives, is a
-    leak.
-
-    Raises:
-        EmbkitError: an unknown split, id or grade; a leak; a query that loses its last positive.
+    leak. Fails for that, an unknown split, id or grade, or a query that loses its last positive.
     """
     _judged(domain, qrels)
     known = itertools.chain(*(part.values() for part in domain.qrels.values()))

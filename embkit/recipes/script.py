@@ -133,12 +133,9 @@ OWN = {  # approach -> the classes that are not sentence-transformers'
 
 
 def stock_script(recipe: Any, *, on: str | None = None, precision: str | None = None) -> str:
-    """A script that trains the recipe's model with the stock trainer and no embkit.
+    """A script that trains a ``Recipe``'s model with the stock trainer and no embkit.
 
-    Args:
-        recipe: the ``Recipe`` to train.
-        on: ``cpu``, ``cuda``, ...; default: the session's device.
-        precision: ``fp32``, ``bf16`` or ``fp16``; default: the session's.
+    ``on`` (``cpu``, ``cuda``) and ``precision`` are by default the session's.
     """
     if recipe.approach == "clip":
         raise EmbkitError(

@@ -123,9 +123,7 @@ class Material:
                 if documents:
                     found[query] = tuple(documents if self.ranked else sorted(documents))
         if right:
-            self.notes.append(
-                f"{right:,} negatives are right documents of the same query: left out"
-            )
+            self.notes.append(f"{right:,} negatives are right for the same query: left out")
         return found
 
 

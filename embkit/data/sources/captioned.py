@@ -43,11 +43,8 @@ def domain_of(
 ) -> Domain:
     """A domain that asks for pictures by their captions, and for captions by pictures.
 
-    All captions of a picture, and all pictures of a caption, are right.
-
-    Args:
-        shares: of the rows, for ``test`` and ``dev``; the rest is trained on.
-        seed: of the order in which parts go to test, dev and train.
+    All captions of a picture, and all pictures of a caption, are right. ``shares`` of the rows are
+    for ``test`` and ``dev``; ``seed`` is that of the order in which parts go to them.
     """
     # whole parts go to test, dev and train
     found = sorted(parts(rows), key=lambda part: in_order(min(row.group for row in part), seed))
