@@ -22,22 +22,16 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")  # and 
 class Table:
     """Cells under their headers, in whatever form a reader needs.
 
-    Args:
-        head: the headers; a header may stand twice.
-        cells: one list of texts a row, as long as ``head``.
-        caption: what the table shows; below it.
-        bold: (row, column) of the cells that stand out, with a star behind them.
-
     Example:
         >>> print(Table(["model", "score"], [["minilm", ".47"]]).to_text())
         model   score
         minilm  .47
     """
 
-    head: Sequence[str]
-    cells: Sequence[Sequence[str]]
-    caption: str = ""
-    bold: Collection[tuple[int, int]] = ()
+    head: Sequence[str]  # a header may stand twice
+    cells: Sequence[Sequence[str]]  # one list of texts a row, as long as ``head``
+    caption: str = ""  # what the table shows; below it
+    bold: Collection[tuple[int, int]] = ()  # (row, column) of cells that stand out, with a star
 
     def frame(self, star: str = f"{{}} {BEST}") -> pd.DataFrame:
         """The texts, each on one line; ``star`` is how a cell that stands out is written."""
@@ -124,8 +118,7 @@ def table(
 ) -> Table:
     """A table of one mapping a row; the first row's keys, and what later ones add, are the head.
 
-    None and what a row lacks stay empty; other values are written with ``str``. ``caption`` and
-    ``bold`` as in ``Table``.
+    None and what a row lacks stay empty; other values are written with ``str``.
     """
     listed = list(rows)
     head = list(dict.fromkeys(name for row in listed for name in row))

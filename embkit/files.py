@@ -55,11 +55,8 @@ def write_atomic(
 
 @contextlib.contextmanager
 def made_once(folder: Path, record: str) -> Iterator[bool]:
-    """A folder that is made once: True where it has to be made, False where its record is there.
-
-    The record is the file in it that is written last. A second process waits at a lock beside the
-    folder until the first has done, and then finds the record.
-    """
+    """A folder that is made once: True where it has to be made, False where its record (the file
+    that is written last) is there. A second process waits until the first has done."""
     if (folder / record).is_file():
         yield False
         return
@@ -69,11 +66,8 @@ def made_once(folder: Path, record: str) -> Iterator[bool]:
 
 
 def replace_folder(target: Path, write: Callable[[str], object]) -> None:
-    """Write a whole folder, in place of an older one: a folder beside it, then a rename.
-
-    ``write`` fills the folder that it is given, such as ``model.save_pretrained``. What a kill
-    leaves beside it is removed by the next call. Two processes need a lock.
-    """
+    """Write a whole folder, in place of an older one: ``write`` fills a folder beside it, which the
+    next call removes if a kill leaves it there, then a rename. Two processes need a lock."""
     fresh = target.with_name(f".{target.name}-fresh")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)

@@ -101,9 +101,8 @@ def plan(
     if quick or len(domain.split("dev")) < FEW:
         rates = rates[1:2] if rates == RATES and weight > LARGE else rates[:1]
     # tokens that go through the model: a step costs three forward passes
-    document, query = (
-        weight * float(np.minimum(n, length or window).mean()) for n in (documents, queries)
-    )
+    means = (np.minimum(n, length or window).mean() for n in (documents, queries))
+    document, query = (weight * float(mean) for mean in means)
     pair = 3 * (query + 2 * document)  # with its negative
     dev = len(domain.dev_corpus()) * document
     corpus = 3 * len(domain.corpus) * document

@@ -177,8 +177,8 @@ def scripts(texts: Iterable[str]) -> dict[str, float]:
 def languages(texts: Iterable[str]) -> Counter[str]:
     """How many texts are in which language, of those that can be told.
 
-    A vote by the words that hold sentences together, in seven languages of Latin script. A text
-    counts where one language alone has the most votes, two at least.
+    A vote by the words that hold sentences together, in seven languages of Latin script: one alone
+    must have the most votes, two at least.
     """
     told: Counter[str] = Counter()
     for text in texts:

@@ -26,8 +26,7 @@ TOKENS = 2048  # that go through the model at once on a processor
 def load_cross_encoder(model: str | os.PathLike = "reranker", **kwargs: Any) -> CrossEncoder:
     """A sentence-transformers cross-encoder by name, folder or hub id, on the session's device.
 
-    ``trust_remote_code`` is never set: code that comes with a model is not run. ``kwargs`` go to
-    ``CrossEncoder``. Fails where there is no such model, or it is no cross-encoder.
+    As ``load_model``, with ``kwargs`` for ``CrossEncoder``; fails for what is none.
     """
     quiet()
     folder = resolve(model)

@@ -42,13 +42,12 @@ if TYPE_CHECKING:
 
 LARGE = 100_000  # texts: the vectors of more are made in shards and stay on disk
 SHARD = 16_384  # texts: a few seconds of work for a small model on a processor
-DTYPES = ("float32", "float16")
 
 
 def checked_dtype(dtype: str) -> str:
     """The name of a dtype that vectors are kept in; fails for another."""
-    if dtype not in DTYPES:
-        raise unknown("dtype", dtype, DTYPES)
+    if dtype not in (known := ("float32", "float16")):
+        raise unknown("dtype", dtype, known)
     return dtype
 
 
@@ -71,7 +70,6 @@ def encode(
     Args:
         prompt: put before every text.
         task: ``query`` or ``document``: the way through a model that has several (a ``Router``).
-        cache: whether to read and write the cache on disk.
         dtype: ``float32``, or ``float16`` for half the memory.
         progress: called with the number of texts done so far.
 
@@ -159,7 +157,7 @@ def encode_shards(
 
     make = partial(fresh_vectors, model, prompt=prompt, task=task)
     if not texts:
-        return make([]).astype(dtype)
+        return make([], progress=None).astype(dtype)
     target = paths().cache / "embeddings" / f"{_key([known, prompt, task, dtype], texts)}.npy"
     if (found := _mapped(target, len(texts), dtype)) is not None:
         return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import itertools
 import json
@@ -52,8 +51,8 @@ class Decision:
 class LabelStore(AppendOnlyStore):
     """People's grades of (query, document) pairs, one line a decision, never overwritten.
 
-    Whatever ``label`` returned for is on the disk; several people and processes may write to one
-    file. Without a path it is ``labels/<domain's name>.jsonl`` in the runs' folder.
+    Several people and processes may write to one file; without a path it is
+    ``labels/<domain's name>.jsonl`` in the runs' folder.
     """
 
     what, hint = "decision", "LabelStore(domain, path='another/labels.jsonl')"
@@ -68,9 +67,8 @@ class LabelStore(AppendOnlyStore):
     ) -> Decision:
         """Keeps a decision on two ids; returns once it is safe on the disk.
 
-        The latest decision of an annotator on a pair counts; None takes a grade back. The same
-        one again (a key pressed twice) is not written: the first is returned. Fails for another
-        grade, an unknown id, no name, nothing to take back, or a file that cannot be written to.
+        An annotator's latest decision on a pair counts; None takes a grade back. The same one again
+        is not written: the first is returned. Fails for bad input, and where it cannot be kept.
         """
         name = annotator_name(annotator)
         _check(self.domain, query, document, grade)
@@ -183,15 +181,9 @@ def annotator_name(name: str) -> str:
 
 
 def check_id(kind: str, given: object, known: Mapping[str, str]) -> None:
-    """Fails for an id that is none of the domain's, naming the nearest ones."""
-    if isinstance(given, str) and given in known:
-        return
-    near = difflib.get_close_matches(str(given), known, n=3, cutoff=0.3)
-    raise EmbkitError(
-        f"unknown {kind} id {given!r}",
-        expected=f"the id of one of the domain's {len(known):,} {kind} texts",
-        hint=f"did you mean {' or '.join(map(repr, near or [next(iter(known))]))}?",
-    )
+    """Fails for an id that is none of the domain's, naming the nearest."""
+    if not isinstance(given, str) or given not in known:
+        raise unknown(f"{kind} id", given, known)
 
 
 def _check(domain: Domain, query: str, document: str, grade: object) -> None:

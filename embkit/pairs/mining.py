@@ -53,9 +53,7 @@ class Mined:
             [rule, f"{n:,}", f"{n / max(1, self.candidates):.1%}", such.get(rule, "")]
             for rule, n in self.removed.items()
         ]
-        summary = f"{self.miner}: {len(self):,} pairs, {self.candidates:,} candidates, "
-        summary += f"{self.filled:,} places filled at random"
-        counted = Table(["rule", "removed", "share", "such as"], rules, summary)
+        counted = Table(["rule", "removed", "share", "such as"], rules, repr(self))
         texts, few = self.corpus, np.random.default_rng(0).permutation(len(self))[:5]
         rows = [(self.anchors[i], self.positives[i], self.negatives[i][0]) for i in few]
         triplets = [[anchor, texts[right], texts[wrong]] for anchor, right, wrong in rows]

@@ -78,9 +78,7 @@ def candidates(
     # an order that hides who found what
     tasks = []
     for query, by in found.items():
-        documents = sorted(by)
+        documents, text = sorted(by), domain.queries[query]
         random.Random(f"{seed} {query}").shuffle(documents)
-        tasks += [
-            Task(query, d, domain.queries[query], domain.corpus[d], tuple(by[d])) for d in documents
-        ]
+        tasks += [Task(query, d, text, domain.corpus[d], tuple(by[d])) for d in documents]
     return tasks

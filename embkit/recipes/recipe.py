@@ -14,11 +14,12 @@ from ..display import Table
 from ..errors import EmbkitError, unknown
 from . import views
 from .checks import CHOICES, LOSSES, check_together, check_value, knob, strange
-from .labels import label
 from .presets import PICTURES, PRESETS
 from .script import stock_script
 
 VERSION = 1  # of the defaults: raised when one changes, so that hashes do
+TOWERS = {"all": "both towers", "image": "text tower locked", "none": "ridge, frozen towers"}
+KINDS = {"plain": "LoRA", "rslora": "rsLoRA", "dora": "DoRA"}
 
 
 @dataclass(frozen=True, repr=False)
@@ -32,8 +33,6 @@ class Recipe:
     Example:
         >>> Recipe(epochs=1).replace(temperature=0.02).diff(Recipe(epochs=1))
         {'temperature': (0.05, 0.02)}
-        >>> Recipe(epochs=1)
-        Recipe(epochs=1)
     """
 
     model: str = knob("minilm", "the model to start from: a name, a folder or a hub id")
@@ -220,7 +219,34 @@ class Recipe:
     @cached_property
     def label(self) -> str:
         """How the leaderboard calls it."""
-        return label(self)
+        r, lora, mined, sizes = self, self.lora_rank, self.hard_negatives, self.matryoshka
+        clip, asked, shown = r.approach == "clip", r.query_prompt, r.document_prompt
+        parts = (
+            r.approach,
+            r.approach in views.TAUGHT and f"taught by {len(r.teacher)}",
+            r.unlabeled_texts and f"unlabeled {' + '.join(r.unlabeled_texts)}",
+            clip and TOWERS.get(r.trained_parts, "projections only"),
+            clip and r.frozen_stages and f"first {r.frozen_stages} blocks frozen",
+            clip and r.augment != 1 and f"augmented ×{r.augment:g}",
+            r.layers and f"{r.layers} layers",
+            sizes
+            and f"Matryoshka {'by halves' if sizes == views.AUTO else f'{sizes[0]}–{sizes[-1]}'}",
+            (asked or shown)
+            and f"prompt on {'both' if asked and shown else 'queries' if asked else 'documents'}",
+            lora and f"{'Q' * (r.quantize != 'none')}{KINDS[r.lora_variant]} r{lora}",
+            lora and r.lora_init != "default" and f"{r.lora_init} start",
+            lora and r.lora_plus != 1 and f"B ×{r.lora_plus:g}",
+            (r.max_pairs or r.pairs != ("human",))
+            and f"{f'{r.max_pairs:,} ' if r.max_pairs else ''}{' + '.join(r.pairs)} pairs",
+            r.unique_in_batch != "texts" and f"{r.unique_in_batch} apart",
+            mined and f"+ {mined} {r.miner}",
+            mined and r.keep_relatives and "relatives kept",
+            mined and r.relative_margin and f"{r.relative_margin:.0%} margin",
+            mined and r.reranker_filter and "reranker filter",
+            mined and r.hidden_positives and f"{r.hidden_positives:.0%} of positives hidden",
+            r.shuffle_labels and "shuffled labels",
+        )
+        return ", ".join(part for part in parts if part)
 
     def to_json(self) -> str:
         """The recipe as JSON; numbers come back exactly."""

@@ -1,8 +1,7 @@
 """Pictures and captions made a Domain: two directions of search, and a cut that nothing straddles.
 
 What hangs together (a family of icons, one caption for two pictures, two captions of a picture)
-is one part, and a part lies whole in train, in dev or in the test. The tests search the held-out
-pictures, or the held-out captions, and nothing else.
+lies whole in train, in dev or in the test. A test searches what is held out, and nothing else.
 """
 
 from __future__ import annotations
