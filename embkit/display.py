@@ -22,22 +22,16 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")  # and 
 class Table:
     """Cells under their headers, in whatever form a reader needs.
 
-    Args:
-        head: the headers; a header may stand twice.
-        cells: one list of texts a row, as long as ``head``.
-        caption: what the table shows; below it.
-        bold: (row, column) of the cells that stand out, with a star behind them.
-
     Example:
         >>> print(Table(["model", "score"], [["minilm", ".47"]]).to_text())
         model   score
         minilm  .47
     """
 
-    head: Sequence[str]
-    cells: Sequence[Sequence[str]]
-    caption: str = ""
-    bold: Collection[tuple[int, int]] = ()
+    head: Sequence[str]  # a header may stand twice
+    cells: Sequence[Sequence[str]]  # one list of texts a row, as long as ``head``
+    caption: str = ""  # what the table shows; below it
+    bold: Collection[tuple[int, int]] = ()  # (row, column) of cells that stand out, with a star
 
     def frame(self, star: str = f"{{}} {BEST}") -> pd.DataFrame:
         """The texts, each on one line; ``star`` is how a cell that stands out is written."""
@@ -50,20 +44,17 @@ class Table:
         head = pd.Index([_line(name) for name in self.head], dtype=object)
         return pd.DataFrame(rows, columns=head, dtype=object)
 
-    def amounts(self) -> list[bool]:
-        """For each column, whether all that stands in it are amounts: those go to the right."""
+    def sides(self) -> list[str]:
+        """Each column's side: right, if all that stands in it are amounts, else left."""
         columns = zip(*self.cells, strict=True) if self.cells else [()] * len(self.head)
+        texts = ([str(cell) for cell in column if str(cell)] for column in columns)
         return [
-            any(map(str, column)) and all(_AMOUNT.match(str(c)) for c in column if str(c))
-            for column in columns
+            "right" if column and all(map(_AMOUNT.match, column)) else "left" for column in texts
         ]
-
-    def _sides(self) -> list[str]:
-        return ["right" if amount else "left" for amount in self.amounts()]
 
     def to_html(self) -> str:
         """An HTML table; every cell is text, and is escaped here."""
-        frame, sides = self.frame(f"\x02{{}} {BEST}\x03"), self._sides()
+        frame, sides = self.frame(f"\x02{{}} {BEST}\x03"), self.sides()
 
         def line(tag: str, cells: Iterable[str]) -> str:
             texts = [html.escape(cell.strip(), quote=False) for cell in cells]
@@ -76,9 +67,8 @@ class Table:
         body = re.sub("\x02(.*?)\x03", r"<b>\1</b>", body)
         style = "caption-side:bottom;text-align:left"
         caption = f"<caption style='{style}'>{html.escape(self.caption)}</caption>"
-        return (
-            f"<table>{caption if self.caption else ''}\n{head}  <tbody>\n{body}  </tbody>\n</table>"
-        )
+        caption = caption if self.caption else ""
+        return f"<table>{caption}\n{head}  <tbody>\n{body}  </tbody>\n</table>"
 
     def to_text(self) -> str:
         """Columns for a terminal; what cannot be seen is spelt out."""
@@ -94,12 +84,12 @@ class Table:
         cells = [[markdown(cell) for cell in row] for row in self.cells]
         escaped = Table([markdown(name) for name in self.head], cells, bold=self.bold)
         return escaped.frame(f"**{{}}** {BEST}").to_markdown(
-            index=False, tablefmt="pipe", disable_numparse=True, colalign=self._sides()
+            index=False, tablefmt="pipe", disable_numparse=True, colalign=self.sides()
         )
 
     def to_latex(self) -> str:
         """A ``tabular`` with booktabs' rules, for a paper (``\\usepackage{booktabs}``)."""
-        sides = "".join(side[0] for side in self._sides())
+        sides = "".join(side[0] for side in self.sides())
         frame = self.frame("\x02{}\x03")
         made = frame.to_latex(index=False, escape=True, column_format=sides)
         made = re.sub("\x02(.*?)\x03", r"\\textbf{\1}", made)
@@ -128,8 +118,7 @@ def table(
 ) -> Table:
     """A table of one mapping a row; the first row's keys, and what later ones add, are the head.
 
-    None and what a row lacks stay empty; other values are written with ``str``. ``caption`` and
-    ``bold`` as in ``Table``.
+    None and what a row lacks stay empty; other values are written with ``str``.
     """
     listed = list(rows)
     head = list(dict.fromkeys(name for row in listed for name in row))

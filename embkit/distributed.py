@@ -1,9 +1,7 @@
-"""Several processes as one: batches and negatives shared among them.
+"""Several processes, started by torchrun or ``accelerate launch``, as one.
 
-``torchrun --nproc-per-node 4 -m embkit train recipe.json`` (or ``accelerate launch``) trains one
-recipe on four devices, of one machine or of several that see the same run store. The recipe's
-batch is the global one: each process takes its part, and gathers the others' documents as
-negatives, so that the loss and its gradient are those of one process.
+The recipe's batch is the global one: each process takes its part, and gathers the others' documents
+as negatives, so that the loss and its gradient are those of one process.
 """
 
 from __future__ import annotations

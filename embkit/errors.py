@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
+MOST = 60  # names that an error lists
+
 
 class EmbkitError(ValueError):
     """Bad input, said once and clearly: what was given, what is right, what to type next."""
@@ -20,20 +22,12 @@ class EmbkitError(ValueError):
 
 
 def not_installed(given: str, extra: str) -> EmbkitError:
-    """The error for a package that is missing, naming the line that installs the extra with it.
-
-    Example:
-        >>> print(not_installed("onnxruntime is not installed", "onnx").hint)
-        pip install "embkit[onnx]"
-    """
-    return EmbkitError(
-        given, expected=f"the optional extra {extra!r}", hint=f'pip install "embkit[{extra}]"'
-    )
+    """The error for a package that is missing, naming the line that installs the extra with it."""
+    hint = f'pip install "embkit[{extra}]"'
+    return EmbkitError(given, expected=f"the optional extra {extra!r}", hint=hint)
 
 
-def unknown(
-    kind: str, given: object, known: Iterable[str], *, hint: str | None = None
-) -> EmbkitError:
+def unknown(kind: str, given: object, known: Iterable[str]) -> EmbkitError:
     """The error for a name that is not in a list, naming the nearest one that is.
 
     Example:
@@ -42,7 +36,6 @@ def unknown(
     """
     names = sorted(known)
     near = difflib.get_close_matches(str(given), names, n=1, cutoff=0.3)
-    guess = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(names)}"
-    return EmbkitError(
-        f"unknown {kind} {given!r}", expected=f"one of: {', '.join(names)}", hint=hint or guess
-    )
+    listed = ", ".join(names[:MOST]) + f", … ({len(names):,} in all)" * (len(names) > MOST)
+    hint = f"did you mean {near[0]!r}?" if near else f"choose one of {listed}"
+    return EmbkitError(f"unknown {kind} {given!r}", expected=f"one of: {listed}", hint=hint)

@@ -32,11 +32,8 @@ def check(
     """Checks an answer; ``...`` stands for none yet.
 
     An error in ``test`` counts as wrong and is shown. ``hint`` is shown with a wrong answer,
-    ``right`` with a right one: what it teaches.
-
-    Raises:
-        AssertionError: for an answer that is not right, while solutions are being tested
-            (``EMBKIT_SOLUTIONS=1``).
+    ``right`` with a right one: what it teaches. A wrong answer is an AssertionError while solutions
+    are being tested (``EMBKIT_SOLUTIONS=1``).
 
     Example:
         >>> check("1", 4, lambda a: a == 2 + 2)

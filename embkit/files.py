@@ -16,15 +16,16 @@ from .errors import EmbkitError
 
 
 def write_atomic(
-    path: str | os.PathLike[str], data: str | bytes | Callable[[BinaryIO], object]
+    path: str | os.PathLike[str],
+    data: str | bytes | Callable[[BinaryIO], object],
+    *,
+    synced: bool = True,
 ) -> Path:
     """Write a whole file or nothing: a temporary file beside it, then a rename.
 
     ``data`` is text (written as UTF-8), bytes, or a function that writes to the open file. The
-    folder is made if need be.
-
-    Raises:
-        EmbkitError: when the disk is full or the folder cannot be written to.
+    folder is made if need be. Without ``synced`` a power cut may lose it: for many small files.
+    Fails where the disk is full or the folder cannot be written to.
     """
     target = Path(path)
     part = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
@@ -35,14 +36,16 @@ def write_atomic(
                 data(file)
             else:
                 file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
+            if synced:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(part, target)
     except OSError as error:
         raise EmbkitError(
             f"cannot write {target}: {error.strerror or error}; nothing was left half-written",
             expected="a folder that can be written to, with room on its disk",
-            hint=f"free some space, or choose a folder of your own in place of {target.parent}",
+            hint=f"free some space, or choose a folder of your own in place of {target.parent} "
+            "(EMBKIT_RUNS and EMBKIT_CACHE move embkit's)",
         ) from error
     finally:
         with contextlib.suppress(OSError):  # the folder is out of reach: nothing was made there
@@ -52,11 +55,8 @@ def write_atomic(
 
 @contextlib.contextmanager
 def made_once(folder: Path, record: str) -> Iterator[bool]:
-    """A folder that is made once: True where it has to be made, False where its record is there.
-
-    The record is the file in it that is written last. A second process waits at a lock beside the
-    folder until the first has done, and then finds the record.
-    """
+    """A folder that is made once: True where it has to be made, False where its record (the file
+    that is written last) is there. A second process waits until the first has done."""
     if (folder / record).is_file():
         yield False
         return
@@ -66,11 +66,8 @@ def made_once(folder: Path, record: str) -> Iterator[bool]:
 
 
 def replace_folder(target: Path, write: Callable[[str], object]) -> None:
-    """Write a whole folder, in place of an older one: a folder beside it, then a rename.
-
-    ``write`` fills the folder that it is given, such as ``model.save_pretrained``. What a kill
-    leaves beside it is removed by the next call. Two processes need a lock.
-    """
+    """Write a whole folder, in place of an older one: ``write`` fills a folder beside it, which the
+    next call removes if a kill leaves it there, then a rename. Two processes need a lock."""
     fresh = target.with_name(f".{target.name}-fresh")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)

@@ -24,11 +24,8 @@ HEAD_RECORD = "head.json"  # the same of a small head, which ``training.heads`` 
 
 
 def key_of(path: Path, domain: str) -> str:
-    """What a folder of the store is called where it was evaluated, a domain's folder by name.
-
-    Its own name on the domain that it was trained on; elsewhere that domain's beside it, since one
-    recipe trained on two domains makes two models.
-    """
+    """What a folder of the store is called where it was evaluated, a domain's folder by name: its
+    own name on the domain that it was trained on, elsewhere with that domain's beside it."""
     return path.name if path.parent.name == domain else f"{path.name}-of-{path.parent.name}"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import platform
-import random
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,12 +153,9 @@ def precision_flags() -> dict[str, bool]:
 
 def seed_everything(seed: int) -> None:
     """Seeds Python's, numpy's and torch's generators."""
-    import numpy as np
-    import torch
+    from transformers import set_seed
 
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
+    set_seed(seed % 2**32)
 
 
 def device_name() -> str:
@@ -186,14 +182,13 @@ def setup(seed: int = 42) -> Session:
         raise EmbkitError(f"seed={seed!r}", expected="a whole number ≥ 0", hint="ek.setup(seed=42)")
     seed_everything(seed)
     quiet()
-    runs, root = paths().runs, paths().root
     found = environment()
     del found["platform"]
     return Session(
         profile=profile(),
         seed=seed,
         memory_gb=psutil.virtual_memory().total / 2**30,
-        runs=str(runs.relative_to(root) if runs.is_relative_to(root) else runs),
+        runs=shown(paths().runs),
         **found,
     )
 

@@ -136,9 +136,9 @@ def test_what_stands_out_is_bold_and_has_a_star():
 def test_amounts_go_to_the_right():
     cells = [["1 a", "0.3 [0.2, 0.4]", "+0.1", "", "<0.001", "x"], ["b", "0.5", "-2", "", "", "3"]]
     made = Table(list("abcdef"), cells)
-    assert made.amounts() == [False, True, True, False, True, False]
+    assert made.sides() == ["left", "right", "right", "left", "right", "left"]
     for row in Page(made.to_html()).styles[0]:
-        assert [style == "text-align:right" for style in row] == made.amounts()
+        assert [style.removeprefix("text-align:") for style in row] == made.sides()
     assert r"{lrrlrl}" in made.to_latex()
 
 

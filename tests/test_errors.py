@@ -42,7 +42,3 @@ def test_where_nothing_is_near_all_names_are_given():
 @pytest.mark.parametrize("given", [7, None, ("a",), 2.5])
 def test_a_name_of_another_type_is_an_unknown_name(given):
     assert repr(given) in unknown("domain", given, ["icd10cm"]).given
-
-
-def test_a_hint_of_ones_own_replaces_the_guess():
-    assert unknown("model", "mini", ["minilm"], hint="a folder").hint == "a folder"

@@ -108,10 +108,8 @@ def export(chosen: argparse.Namespace) -> int:
         help="an OpenAI-compatible endpoint instead of a model here; the key is read from "
         "OPENAI_API_KEY",
     ),
-    more=(
-        "Answers are kept one by one: the same command goes on after a stop. "
-        'Recipe(pairs="NAME") trains on the set.'
-    ),
+    more="Answers are kept one by one: the same command goes on after a stop. "
+    'Recipe(pairs="NAME") trains on the set.',
     domain="domain",
     json=False,
 )
@@ -132,10 +130,8 @@ def generate(chosen: argparse.Namespace) -> int:
     "write a domain's data card: source, terms, counts, lengths, examples, limits",
     "card python_code",
     option("--to", type=Path, metavar="FILE", help="write it into this file"),
-    more=(
-        "The card of a domain that comes with embkit goes into data/ (without a clone, into "
-        "runs/sets/), any other to the terminal."
-    ),
+    more="The card of a domain that comes with embkit goes into data/ (without a clone, into "
+    "runs/sets/), any other to the terminal.",
     domain="domain",
     json=False,
 )

@@ -90,14 +90,9 @@ def plan(
 ) -> Plan:
     """Recipes that suit a domain's sizes (corpus, train and dev) and the lengths of its texts.
 
-    Args:
-        epochs: default: as many as keep the work near ``AIM``, from 1 to 3.
-        max_length: tokens a text; default: the 95th percentile, where it is above 128 and below
-            what the model reads anyway, and 256 at most; 256 for a model that reads above 512.
-        max_pairs: pairs to train on at most; default: as many as keep the work below ``MOST``,
-            but no fewer than ``LEAST_PAIRS``.
-        quick: at most 1,000 pairs, one epoch if there are so many, and no choice of the
-            learning rate.
+    By default there are 1 to 3 ``epochs``, so that the work is near ``AIM``; and as many pairs as
+    keep it below ``MOST``, ``LEAST_PAIRS`` at least. ``quick``: at most 1,000 pairs, one epoch if
+    there are so many, and no choice of the learning rate.
     """
     pairs = len(collect(domain, "human")[0])
     documents, queries, window, weight = _lengths(domain, model)
@@ -106,9 +101,8 @@ def plan(
     if quick or len(domain.split("dev")) < FEW:
         rates = rates[1:2] if rates == RATES and weight > LARGE else rates[:1]
     # tokens that go through the model: a step costs three forward passes
-    document, query = (
-        weight * float(np.minimum(n, length or window).mean()) for n in (documents, queries)
-    )
+    means = (np.minimum(n, length or window).mean() for n in (documents, queries))
+    document, query = (weight * float(mean) for mean in means)
     pair = 3 * (query + 2 * document)  # with its negative
     dev = len(domain.dev_corpus()) * document
     corpus = 3 * len(domain.corpus) * document
@@ -160,7 +154,7 @@ def _lengths(domain: Domain, model: str) -> tuple[np.ndarray, np.ndarray, float,
 
 
 def _max_length(documents: np.ndarray, window: float) -> int | None:
-    """None where the model's own window fits: it is as short, or the texts are."""
+    """The 95th percentile of the lengths, from 128 to 256; None where the model's window fits."""
     chosen = min(math.ceil(np.percentile(documents, 95) / 8) * 8, LONGEST)
     if 128 < chosen < window < math.inf:  # static vectors have no window to set
         return chosen

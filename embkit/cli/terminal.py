@@ -74,10 +74,8 @@ def command(
 ) -> Callable[[Command], Command]:
     """Declares a command, called as its function is, which gives the exit code.
 
-    Args:
-        help: one line, without a full stop; ``more`` follows in the command's own help.
-        example: a call that works, without ``python -m embkit``.
-        domain: how a domain is given: ``--domain``, ``domain`` (its place), or empty: not at all.
+    ``help`` is one line, without a full stop; ``more`` follows in the command's own help.
+    ``domain`` is how one is given: ``--domain``, ``domain`` (its place), or empty: not at all.
     """
 
     def declared(do: Command) -> Command:
@@ -112,9 +110,8 @@ def _domain_options(parser: argparse.ArgumentParser, name: str) -> None:
         "pairs, a hub id (default: EMBKIT_DOMAIN, else icd10cm)",
         **({} if name.startswith("-") else {"nargs": "?"}),  # type: ignore[arg-type]
     )
-    parser.add_argument(
-        "--profile", help="smoke, workshop or full (default: EMBKIT_PROFILE, else workshop)"
-    )
+    sizes = "smoke, workshop or full (default: EMBKIT_PROFILE, else workshop)"
+    parser.add_argument("--profile", help=sizes)
     own = parser.add_argument_group("how to read data of your own")
     own.add_argument(
         "--columns",

@@ -42,10 +42,8 @@ from .terminal import OK, WORDS, answer, command, note, option, say, scored, the
         action="store_true",
         help="a first look: at most 1,000 pairs, one epoch, no choice of learning rate",
     ),
-    more=(
-        "What is finished is reused: the same command again takes seconds. Leaderboard and report "
-        "are left in runs/NAME/ (runs/NAME-HASH/ where another domain of that name was first)."
-    ),
+    more="What is finished is reused: the same command again takes seconds. Leaderboard and report "
+    "are left in runs/NAME/ (runs/NAME-HASH/ where another domain of that name was first).",
     domain="domain",
 )
 def run(chosen: argparse.Namespace) -> int:
@@ -133,10 +131,8 @@ def _lora(planned: Plan, rate: float, domain: Domain) -> Scores | None:
     "train a recipe (JSON) and score it beside the model it starts from",
     "train recipe.json --domain my_folder",
     option("recipe", type=Path, help="a file that recipe.to_json() wrote"),
-    more=(
-        "A run that was stopped goes on from its last checkpoint. Several devices: torchrun "
-        "--nproc-per-node N -m embkit train recipe.json (or accelerate launch)."
-    ),
+    more="A run that was stopped goes on from its last checkpoint. Several devices: torchrun "
+    "--nproc-per-node N -m embkit train recipe.json (or accelerate launch).",
 )
 def train(chosen: argparse.Namespace) -> int:
     try:

@@ -55,13 +55,9 @@ def load_domain(
         by: of ``icons``, what the cut leaves whole: ``family`` or ``word``.
         seed: of ``icons``, which families are held out; default: 0.
 
-    Returns:
-        The domain. Of data of your own, ``domain.report`` says what was read, how it was split
-        and which rows were put aside, and why; they lie in ``runs/quarantine/``.
-
-    Raises:
-        EmbkitError: an unknown name (it names the nearest) or profile, nothing usable in the
-            source, or columns that cannot be told apart.
+    Of data of your own, ``domain.report`` says what was read, how it was split and which rows were
+    put aside, and why; they lie in ``runs/quarantine/``. Fails for an unknown name or profile,
+    nothing usable in the source, or columns that cannot be told apart.
 
     Example:
         >>> load_domain("icd10cm", profile="smoke").name
@@ -94,12 +90,5 @@ def _load(name: str, profile: str, **cut: Any) -> Domain:
     return SOURCES[name](profile, **cut)
 
 
-__all__ = [
-    "Domain",
-    "LoadReport",
-    "SOURCES",
-    "check_leakage",
-    "data_url",
-    "general_probe",
-    "load_domain",
-]
+__all__ = ["Domain", "LoadReport", "SOURCES", "check_leakage", "data_url"]
+__all__ += ["general_probe", "load_domain"]

@@ -6,19 +6,17 @@ it names a file in embkit's cache. The domain's content hash so covers its pictu
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import html
 import io
-import os
 import re
-import secrets
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import EmbkitError, not_installed
+from ..files import write_atomic
 from ..session import paths
 
 if TYPE_CHECKING:
@@ -76,31 +74,16 @@ def keep_picture(image: Image) -> str:
     digest = hashlib.sha256(size + image.tobytes()).hexdigest()[:32]
     reference = f"picture:{digest}"
     if not (file := picture_file(reference)).is_file():
-        part = file.with_name(f".{file.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            image.save(part, format="PNG")
-            os.replace(part, file)
-        except OSError as error:
-            raise EmbkitError(
-                f"a picture cannot be kept in {str(file.parent)!r}: {error.strerror or error}",
-                expected="a folder with room that you may write to",
-                hint="EMBKIT_CACHE=/another/folder",
-            ) from error
-        finally:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
+        write_atomic(file, lambda stream: image.save(stream, format="PNG"), synced=False)
     return reference
 
 
 def read_picture(file: Path) -> Image:
     """A picture, opened with care: RGB on white, its longer side ``KEPT`` pixels or fewer.
 
-    What is transparent becomes white, and a camera's note on how it was held is followed.
-
-    Raises:
-        PictureFault: it is missing, damaged, cut off, moving, too large, too small or too long,
-            or it is an SVG that refers to anything outside itself.
+    What is transparent becomes white, and a camera's note on how it was held is followed. A
+    ``PictureFault`` says that it is missing, damaged, cut off, moving, too large, too small or too
+    long, or an SVG that refers to anything outside itself.
     """
     if not file.is_file():
         raise PictureFault("no such file")

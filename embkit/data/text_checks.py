@@ -87,10 +87,8 @@ def near_pairs(
     MinHash (datasketch) proposes pairs: 100 hashes in 20 bands of 5, so a pair at the usual
     threshold of 0.8 is missed once in 2,500. The exact Jaccard similarity of the 5-character
     pieces decides on the likeliest 50 for each right text: texts made from one template would else
-    all be compared with all. What is in ``left`` is kept in memory: put the fewer there.
-
-    Returns:
-        (index in left, index in right, exact similarity), in the order of right.
+    all be compared with all. What is in ``left`` is kept in memory: put the fewer there. Gives
+    (index in left, index in right, exact similarity), in the order of right.
 
     Example:
         >>> near_pairs(["iron deficiency anemia"], ["gout", "Iron deficiency  anemias"])
@@ -179,8 +177,8 @@ def scripts(texts: Iterable[str]) -> dict[str, float]:
 def languages(texts: Iterable[str]) -> Counter[str]:
     """How many texts are in which language, of those that can be told.
 
-    A vote by the words that hold sentences together, in seven languages of Latin script. A text
-    counts where one language alone has the most votes, two at least.
+    A vote by the words that hold sentences together, in seven languages of Latin script: one alone
+    must have the most votes, two at least.
     """
     told: Counter[str] = Counter()
     for text in texts:
@@ -214,12 +212,7 @@ def letter_words(texts: Iterable[str]) -> Counter[str]:
 
 
 def _tokens(tokenizer: Any, texts: Sequence[str], special: bool) -> Iterator[list[int]]:
+    options = {"add_special_tokens": special, "return_attention_mask": False}
+    options |= {"verbose": False}  # a text longer than the window is what is being counted
     for part in in_parts(texts, 1_000):
-        yield from tokenizer(
-            list(part),
-            add_special_tokens=special,
-            truncation=False,
-            padding=False,
-            return_attention_mask=False,
-            verbose=False,  # a text longer than the window is what is being counted
-        )["input_ids"]
+        yield from tokenizer(list(part), **options)["input_ids"]

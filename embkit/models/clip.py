@@ -136,10 +136,8 @@ class Towers(InputModule):
 
 
 class PictureReader(SentenceTransformer):
-    """A CLIP or SigLIP model that reads kept pictures by their texts, and no other text as one.
-
-    sentence-transformers reads a text that is a picture's path or address as that picture; here it
-    stays a text.
+    """A CLIP or SigLIP model that reads kept pictures by their texts, and no other text as one:
+    not a path or an address, which sentence-transformers would open.
     """
 
     def preprocess(self, inputs: Any, prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:

@@ -26,8 +26,7 @@ TOKENS = 2048  # that go through the model at once on a processor
 def load_cross_encoder(model: str | os.PathLike = "reranker", **kwargs: Any) -> CrossEncoder:
     """A sentence-transformers cross-encoder by name, folder or hub id, on the session's device.
 
-    ``trust_remote_code`` is never set: code that comes with a model is not run. ``kwargs`` go to
-    ``CrossEncoder``. Fails where there is no such model, or it is no cross-encoder.
+    As ``load_model``, with ``kwargs`` for ``CrossEncoder``; fails for what is none.
     """
     quiet()
     folder = resolve(model)
@@ -47,15 +46,10 @@ def load_cross_encoder(model: str | os.PathLike = "reranker", **kwargs: Any) -> 
 def score_pairs(model: CrossEncoder, pairs: Pairs) -> np.ndarray:
     """A cross-encoder's score of each (query, document) pair: its logit, no sigmoid on it.
 
-    Pairs go through the model shortest first, each distinct one once. Scores are cached on disk
-    under the hash of the model, the precision and the pairs.
-
-    Returns:
-        float32 array of shape (pairs,); higher is more relevant.
-
-    Raises:
-        EmbkitError: a pair that is none, an empty text, a model with several outputs, NaN, or
-            one score for pairs that differ.
+    float32, shape (pairs,); higher is more relevant. Pairs go through the model shortest first,
+    each distinct one once. Scores are cached on disk under the hash of the model, the precision and
+    the pairs. Fails for a pair that is none, an empty text, a model with several outputs, NaN, or
+    one score for pairs that differ.
     """
     pairs = _checked_pairs(pairs)
     if not hasattr(model, "predict") or not hasattr(model, "num_labels"):

@@ -42,13 +42,12 @@ if TYPE_CHECKING:
 
 LARGE = 100_000  # texts: the vectors of more are made in shards and stay on disk
 SHARD = 16_384  # texts: a few seconds of work for a small model on a processor
-DTYPES = ("float32", "float16")
 
 
 def checked_dtype(dtype: str) -> str:
     """The name of a dtype that vectors are kept in; fails for another."""
-    if dtype not in DTYPES:
-        raise unknown("dtype", dtype, DTYPES)
+    if dtype not in (known := ("float32", "float16")):
+        raise unknown("dtype", dtype, known)
     return dtype
 
 
@@ -71,13 +70,11 @@ def encode(
     Args:
         prompt: put before every text.
         task: ``query`` or ``document``: the way through a model that has several (a ``Router``).
-        cache: whether to read and write the cache on disk.
         dtype: ``float32``, or ``float16`` for half the memory.
         progress: called with the number of texts done so far.
 
-    Raises:
-        EmbkitError: an empty text, a row of another shape, NaN, a prompt that fills the window,
-            an unknown dtype; of more than ``LARGE`` texts, a disk without room for their vectors.
+    Fails for an empty text, a row of another shape, NaN, a prompt that fills the window, an unknown
+    dtype; of more than ``LARGE`` texts, for a disk without room for their vectors.
     """
     texts, dtype = checked_texts(texts), checked_dtype(dtype)
     checked_model(model, prompt)
@@ -141,15 +138,12 @@ def encode_shards(
         shard: texts a shard; what was begun goes on with its own size.
         progress: called with the number of distinct texts done so far, earlier calls' included.
 
-    Raises:
-        EmbkitError: as ``encode``; a function without a name; a disk that has no room: finished
-            shards stay.
+    Fails as ``encode`` does, and for a function without a name.
     """
     texts, dtype = checked_texts(texts), checked_dtype(dtype)
     if not isinstance(shard, int) or shard < 1:
-        raise EmbkitError(
-            f"shard={shard!r}", expected="a number of texts, 1 or more", hint=f"shard={SHARD}"
-        )
+        expected, hint = "a number of texts, 1 or more", f"shard={SHARD}"
+        raise EmbkitError(f"shard={shard!r}", expected=expected, hint=hint)
     checked_model(model, prompt)
     known = f"function {name}"
     if hasattr(model, "preprocess"):
@@ -163,7 +157,7 @@ def encode_shards(
 
     make = partial(fresh_vectors, model, prompt=prompt, task=task)
     if not texts:
-        return make([]).astype(dtype)
+        return make([], progress=None).astype(dtype)
     target = paths().cache / "embeddings" / f"{_key([known, prompt, task, dtype], texts)}.npy"
     if (found := _mapped(target, len(texts), dtype)) is not None:
         return found

@@ -40,10 +40,8 @@ def encode_speeds(
     """Texts a second that models encode, measured one after another, and their size.
 
     Nothing is cached. Each of ``rounds`` times, every model encodes the texts, one after the other.
-
-    Returns:
-        One row a model: ``texts/s`` (the rounds' median), ``speed`` (the median of the rounds'
-        ratios to the first model), ``parameters``, ``MB`` of weights in memory.
+    One row a model: ``texts/s`` (the rounds' median), ``speed`` (the median of the rounds' ratios
+    to the first model), ``parameters``, ``MB`` of weights in memory.
     """
     listed = list(texts)
     seconds: dict[str, list[float]] = {name: [] for name in models}

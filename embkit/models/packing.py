@@ -277,12 +277,9 @@ def embed(
 ) -> Tensor:
     """Embeds texts, shortest with shortest, each distinct one once: float32 (texts, dim), on CPU.
 
-    Args:
-        prompt: put before every text, as ``model.encode(prompt=...)`` does.
-        task: ``query`` or ``document``: the way through a model that has several.
-        tokens: about how many tokens go through the model at once; default: as many as a
-            processor's cache likes (2,048; 4,096 in bf16), on a GPU 32,768.
-        progress: called with the number of distinct texts done so far.
+    ``prompt``, ``task`` and ``progress`` are those of ``encode``. About so many ``tokens`` go
+    through the model at once; default: as many as a processor's cache likes (2,048; 4,096 in bf16),
+    on a GPU 32,768.
     """
     if not texts:
         return torch.empty(0, model.get_embedding_dimension() or 0)

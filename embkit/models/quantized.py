@@ -87,12 +87,8 @@ class WeightBytes(Shown):
         return self.kept / self.fp32 if self.fp32 else float("nan")
 
     def table(self) -> Table:
-        rows = {
-            "quantised layers": self.layers,
-            "their weights, MB": f"{self.kept / 1e6:.2f}",
-            "the same in fp32, MB": f"{self.fp32 / 1e6:.2f}",
-            "ratio": f"{self.ratio:.3f}",
-        }
+        rows = {"quantised layers": self.layers, "their weights, MB": f"{self.kept / 1e6:.2f}"}
+        rows |= {"the same in fp32, MB": f"{self.fp32 / 1e6:.2f}", "ratio": f"{self.ratio:.3f}"}
         return facts(rows)
 
 

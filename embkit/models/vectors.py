@@ -84,12 +84,7 @@ def listed(texts: Sequence[str]) -> list[str]:
 
 
 def fresh_vectors(
-    model: Any,
-    texts: list[str],
-    *,
-    prompt: str | None,
-    task: str | None,
-    progress: Progress | None = None,
+    model: Any, texts: list[str], *, prompt: str | None, task: str | None, progress: Progress | None
 ) -> Vectors:
     """Unit vectors of texts, made now by a model or a function: float32, (texts, dim)."""
     if not hasattr(model, "preprocess"):

@@ -37,8 +37,7 @@ class FalseNegatives:
     and it notices only about half of the truly right ones, since of two right documents either
     may score higher. The estimate corrects for both (Rogan and Gladen 1978,
     https://doi.org/10.1093/oxfordjournals.aje.a112510):
-    (suspected - false alarms) / (1/2 - false alarms), clipped to [0, 1]. It is an upper bound
-    where the marked documents are easier than the mined ones.
+    (suspected - false alarms) / (1/2 - false alarms), clipped to [0, 1].
     """
 
     sample: tuple[Suspect, ...]  # the negatives looked at, most suspect first

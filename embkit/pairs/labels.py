@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import itertools
 import json
@@ -14,16 +13,13 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import multimode
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..data import Domain
 from ..data.append_only import AppendOnlyStore
 from ..display import Table
 from ..errors import EmbkitError, unknown
 from ..session import paths
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 GRADES = {2: "relevant", 1: "partly", 0: "not relevant"}
 MEANINGS = {
@@ -55,8 +51,8 @@ class Decision:
 class LabelStore(AppendOnlyStore):
     """People's grades of (query, document) pairs, one line a decision, never overwritten.
 
-    Whatever ``label`` returned for is on the disk; several people and processes may write to one
-    file. Without a path it is ``labels/<domain's name>.jsonl`` in the runs' folder.
+    Several people and processes may write to one file; without a path it is
+    ``labels/<domain's name>.jsonl`` in the runs' folder.
     """
 
     what, hint = "decision", "LabelStore(domain, path='another/labels.jsonl')"
@@ -71,9 +67,8 @@ class LabelStore(AppendOnlyStore):
     ) -> Decision:
         """Keeps a decision on two ids; returns once it is safe on the disk.
 
-        The latest decision of an annotator on a pair counts; None takes a grade back. The same
-        one again (a key pressed twice) is not written: the first is returned. Fails for another
-        grade, an unknown id, no name, nothing to take back, or a file that cannot be written to.
+        An annotator's latest decision on a pair counts; None takes a grade back. The same one again
+        is not written: the first is returned. Fails for bad input, and where it cannot be kept.
         """
         name = annotator_name(annotator)
         _check(self.domain, query, document, grade)
@@ -186,15 +181,9 @@ def annotator_name(name: str) -> str:
 
 
 def check_id(kind: str, given: object, known: Mapping[str, str]) -> None:
-    """Fails for an id that is none of the domain's, naming the nearest ones."""
-    if isinstance(given, str) and given in known:
-        return
-    near = difflib.get_close_matches(str(given), known, n=3, cutoff=0.3)
-    raise EmbkitError(
-        f"unknown {kind} id {given!r}",
-        expected=f"the id of one of the domain's {len(known):,} {kind} texts",
-        hint=f"did you mean {' or '.join(map(repr, near or [next(iter(known))]))}?",
-    )
+    """Fails for an id that is none of the domain's, naming the nearest."""
+    if not isinstance(given, str) or given not in known:
+        raise unknown(f"{kind} id", given, known)
 
 
 def _check(domain: Domain, query: str, document: str, grade: object) -> None:
@@ -220,28 +209,6 @@ class LabelledPairs:
     positives: tuple[Pair, ...]
     negatives: tuple[Pair, ...]
 
-    def to_dataset(self, negatives: int = 0) -> Dataset:
-        """Columns ``anchor``, ``positive``, ``negative_1``, …: so many negatives a row, without the
-        pairs of a query that has fewer; fails where none is left."""
-        from datasets import Dataset
-
-        wrong: dict[str, list[str]] = defaultdict(list)
-        for query, document in self.negatives:
-            wrong[query].append(document)
-        rows = [(q, d, *wrong[q][:negatives]) for q, d in self.positives]
-        rows = [row for row in rows if len(row) == 2 + negatives]
-        if negatives < 0 or not rows:
-            most = max((len(wrong[q]) for q, _ in self.positives), default=0)
-            raise EmbkitError(
-                f"no pair with negatives={negatives} of {len(self.positives)} labelled pairs",
-                expected=f"from 0 to {most} negatives a pair",
-                hint="label more of the candidates, or ask for fewer negatives",
-            )
-        names = ["anchor", "positive", *(f"negative_{i + 1}" for i in range(negatives))]
-        queries, corpus = self.domain.queries, self.domain.corpus
-        texts = ([queries[query], *(corpus[d] for d in found)] for query, *found in rows)
-        return Dataset.from_list([dict(zip(names, row, strict=True)) for row in texts])
-
     def __repr__(self) -> str:
         found = f"{len(self.positives)} positives and {len(self.negatives)} hard negatives"
         return f"LabelledPairs({found} of {len({query for query, _ in self.positives})} queries)"
@@ -262,7 +229,7 @@ def labels_to_pairs(domain: Domain, qrels: Labels) -> LabelledPairs:
     """
     judged = _judged(domain, qrels)
     positives = tuple((q, d) for q, d, grade in judged if grade == 2)
-    asked = {query for query, _ in positives}
+    asked = dict(positives)
     negatives = tuple((q, d) for q, d, grade in judged if grade == 0 and q in asked)
     return LabelledPairs(domain, positives, negatives)
 
@@ -274,10 +241,7 @@ def with_labels(domain: Domain, qrels: Labels, split: str = "train") -> Domain:
     0 in the qrels and one of the query's ``negatives``; grade 1 leaves a pair as it was. A query
     that is new to the split and has no positive is left out. The domain checks itself as always: a
     query of another split, or a document of a held-out group among the training positives, is a
-    leak.
-
-    Raises:
-        EmbkitError: an unknown split, id or grade; a leak; a query that loses its last positive.
+    leak. Fails for that, an unknown split, id or grade, or a query that loses its last positive.
     """
     _judged(domain, qrels)
     known = itertools.chain(*(part.values() for part in domain.qrels.values()))

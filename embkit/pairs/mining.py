@@ -53,13 +53,10 @@ class Mined:
             [rule, f"{n:,}", f"{n / max(1, self.candidates):.1%}", such.get(rule, "")]
             for rule, n in self.removed.items()
         ]
-        summary = f"{self.miner}: {len(self):,} pairs, {self.candidates:,} candidates, "
-        summary += f"{self.filled:,} places filled at random"
-        counted = Table(["rule", "removed", "share", "such as"], rules, summary)
+        counted = Table(["rule", "removed", "share", "such as"], rules, repr(self))
         texts, few = self.corpus, np.random.default_rng(0).permutation(len(self))[:5]
-        triplets = [
-            [self.anchors[i], texts[self.positives[i]], texts[self.negatives[i][0]]] for i in few
-        ]
+        rows = [(self.anchors[i], self.positives[i], self.negatives[i][0]) for i in few]
+        triplets = [[anchor, texts[right], texts[wrong]] for anchor, right, wrong in rows]
         return counted.to_html() + Table(["anchor", "positive", "negative"], triplets).to_html()
 
 
@@ -105,8 +102,7 @@ def mine(
             anchors, as with labels that nobody made.
         known: rows that say what else is right; default: those of the training split.
 
-    Raises:
-        EmbkitError: an unknown miner, an empty window, more negatives than documents.
+    Fails for an unknown miner, an empty window, or more negatives than documents.
     """
     pairs = list(pairs)
     _check(pairs, n, miner, range_min, range_max, sampling)

@@ -136,14 +136,14 @@ class TrainingPairs:
 def make_pairs(recipe: Recipe, domain: Domain) -> TrainingPairs:
     """A recipe's pairs: collected, sampled, shuffled and mined as it says; no teacher is asked.
     Fails for an unknown set of pairs, or fewer than two pairs."""
-    source, loss = recipe.pair_source, recipe.approach
-    rows, dropped = collect(domain, source.sources)
-    known = [*rows, *([] if "human" in source.sources else collect(domain)[0])]
-    if source.most is not None and source.most < len(rows):
-        order = np.random.default_rng(source.seed).permutation(len(rows))[: source.most]
+    loss, most = recipe.approach, recipe.max_pairs
+    rows, dropped = collect(domain, recipe.pairs)
+    known = [*rows, *([] if "human" in recipe.pairs else collect(domain)[0])]
+    if most is not None and most < len(rows):
+        order = np.random.default_rng(recipe.seed).permutation(len(rows))[:most]
         rows = [rows[i] for i in order]
-    if source.shuffled:
-        order = np.random.default_rng(source.seed).permutation(len(rows))
+    if recipe.shuffle_labels:
+        order = np.random.default_rng(recipe.seed).permutation(len(rows))
         rows = [(q, anchor, rows[i][2]) for (q, anchor, _), i in zip(rows, order, strict=True)]
         known = []  # the control knows no label
     if len(rows) < 2:
@@ -156,7 +156,7 @@ def make_pairs(recipe: Recipe, domain: Domain) -> TrainingPairs:
         domain,
         tuple(rows),
         _mined(recipe.mining, domain, rows, known) if recipe.mining.number else None,
-        "texts" if loss == "embedding_mse" else source.unique,
+        "texts" if loss == "embedding_mse" else recipe.unique_in_batch,
         dropped,
         corpus_labels=loss in CORPUS,
         right_labels=loss == "clip"

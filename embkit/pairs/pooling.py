@@ -43,14 +43,13 @@ def candidates(
     """What is worth judging: for each query what any of the systems found, and what is known.
 
     A query's documents come in an order of the seed's, which hides what system found them.
+    Pooling: Spärck Jones and van Rijsbergen, Report on the need for and provision of an "ideal"
+    information retrieval test collection, 1975. Fails for an unknown split or id, or no system.
 
     Args:
         queries: a split's name, or ids of queries (a query may be in no split yet).
         models: name -> ``"bm25"``, a model or its name, or a function ``list[str] -> array``.
         n: queries to draw, at random; default: all, in their order.
-
-    Fails for an unknown split or id, or no system. Pooling: Spärck Jones and van Rijsbergen,
-    Report on the need for and provision of an "ideal" information retrieval test collection, 1975.
     """
     ids = list(domain.split(queries)) if isinstance(queries, str) else list(dict.fromkeys(queries))
     for query in ids:
@@ -79,9 +78,7 @@ def candidates(
     # an order that hides who found what
     tasks = []
     for query, by in found.items():
-        documents = sorted(by)
+        documents, text = sorted(by), domain.queries[query]
         random.Random(f"{seed} {query}").shuffle(documents)
-        tasks += [
-            Task(query, d, domain.queries[query], domain.corpus[d], tuple(by[d])) for d in documents
-        ]
+        tasks += [Task(query, d, text, domain.corpus[d], tuple(by[d])) for d in documents]
     return tasks

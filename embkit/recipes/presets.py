@@ -23,13 +23,8 @@ PICTURES: dict[str, dict[str, Any]] = {
     "projections": TOWERS | {"trained_parts": "projections"},
     "text tower locked": TOWERS | {"trained_parts": "image", "frozen_stages": 8, "epochs": 4},
     "LoRA on the text tower": TOWERS
-    | {
-        "frozen_stages": 8,
-        "epochs": 4,
-        "text_rate": 1.0,
-        "lora_rank": 16,
-        "lora_targets": ("query", "key", "value", "output.dense", "intermediate.dense"),
-    },
+    | {"frozen_stages": 8, "epochs": 4, "text_rate": 1.0}
+    | {"lora_rank": 16, "lora_targets": LORA["lora_targets"]},
     "both towers": TOWERS,
     "both towers, first blocks frozen": TOWERS | {"frozen_stages": 8, "epochs": 4},
 }

@@ -14,11 +14,12 @@ from ..display import Table
 from ..errors import EmbkitError, unknown
 from . import views
 from .checks import CHOICES, LOSSES, check_together, check_value, knob, strange
-from .labels import label
 from .presets import PICTURES, PRESETS
 from .script import stock_script
 
 VERSION = 1  # of the defaults: raised when one changes, so that hashes do
+TOWERS = {"all": "both towers", "image": "text tower locked", "none": "ridge, frozen towers"}
+KINDS = {"plain": "LoRA", "rslora": "rsLoRA", "dora": "DoRA"}
 
 
 @dataclass(frozen=True, repr=False)
@@ -27,121 +28,69 @@ class Recipe:
 
     It is written flat; each step of a training reads its own part: ``recipe.loss``, ``.lora``,
     ``.mining``, ``.teaching``, ``.trainer``, ``.clip``. A field of several values takes one, too.
-
-    Raises:
-        EmbkitError: for a value outside its range, or a field that does not exist.
+    Fails for a value outside its range, or a field that does not exist.
 
     Example:
         >>> Recipe(epochs=1).replace(temperature=0.02).diff(Recipe(epochs=1))
         {'temperature': (0.05, 0.02)}
-        >>> Recipe(epochs=1)
-        Recipe(epochs=1)
     """
 
     model: str = knob("minilm", "the model to start from: a name, a folder or a hub id")
     approach: str = knob("contrastive", "the loss: contrastive over the batch, or a relative")
     epochs: int = knob(3, "passes over the training pairs", 1, 1000)
-    batch_size: int = knob(
-        128, "pairs a step: the others' positives are a pair's negatives", 2, 65536
-    )
+    batch_size: int = knob(128, "pairs a step: others' positives are a pair's negatives", 2, 65536)
     learning_rate: float = knob(4e-4, "largest step size of AdamW", 1e-9, 1.0)
-    temperature: float = knob(
-        0.05, "divides the similarities: lower looks at harder negatives", 1e-4, 10
-    )
-    hardness: float = knob(
-        0.0, "weighs a batch's negatives by how near they lie; 0: all alike", 0.0, 100
-    )
+    temperature: float = knob(0.05, "divides cosines: lower looks at harder negatives", 1e-4, 10)
+    hardness: float = knob(0.0, "weighs a batch's negatives by nearness; 0: all alike", 0.0, 100)
     margin: float = knob(0.2, "triplet: how much nearer the positive must be, as cosine", 0.0, 2.0)
     guide: str = knob("minilm", "gist: the model that says which negatives look right")
-    in_batch_weight: float = knob(
-        0.5, "corpus: share of the loss over the batch, the rest over all", 0.0, 1.0
-    )
-    corpus_refresh: int = knob(
-        1, "corpus: times an epoch that all documents are encoded anew", 1, 1000
-    )
-    corpus_sample: int | None = knob(
-        None, "corpus: compare with so many documents a step; None: all", 1
-    )
+    in_batch_weight: float = knob(0.5, "corpus: share of the batch's loss, the rest over all", 0, 1)
+    corpus_refresh: int = knob(1, "corpus: times an epoch that documents are encoded anew", 1, 1000)
+    corpus_sample: int | None = knob(None, "corpus: documents to compare with a step; None: all", 1)
     teacher: tuple[str, ...] = knob((), "distilling: who teaches: models, presets or runs")
-    teacher_temperature: float = knob(
-        0.05, "distill, kl: divides the teacher's similarities", 1e-4, 10
-    )
-    teacher_share: float = knob(
-        0.5, "distill: share of the teacher in the loss, the rest are the labels", 0, 1
-    )
+    teacher_temperature: float = knob(0.05, "distill, kl: divides the teacher's scores", 1e-4, 10)
+    teacher_share: float = knob(0.5, "distill: teacher's share of the loss, the rest: labels", 0, 1)
     unlabeled_texts: tuple[str, ...] = knob(
-        (), "distill, embedding_mse: texts for the teacher alone: documents, words or sets"
+        (), "texts for the teacher alone: documents, words or sets"
     )
-    layers: int | None = knob(
-        None, "keep so many of the encoder's layers, evenly spaced; None: all", 1, 1000
-    )
-    matryoshka: tuple[int, ...] = knob(
-        (), "sizes to truncate vectors to, largest first; auto: the whole one, 4 times halved"
-    )
+    layers: int | None = knob(None, "layers that are kept, evenly spaced; None: all", 1, 1000)
+    matryoshka: tuple[int, ...] = knob((), "sizes to truncate to, largest first; auto: 4 halvings")
     query_prompt: str | None = knob(None, "put before every query; None: as saved")
     document_prompt: str | None = knob(None, "put before every document; None: as saved")
-    trained_parts: str = knob(
-        "all", "clip: all, image (the text tower is locked), projections, or none"
-    )
-    frozen_stages: int = knob(
-        0, "clip: so many of the image tower's first blocks stay as they are", 0, 100
-    )
-    image_rate: float = knob(
-        0.2, "clip: the image tower's learning rate over the projections'", 0, 10
-    )
-    text_rate: float = knob(
-        0.05, "clip: the text tower's learning rate over the projections'", 0, 10
-    )
-    augment: float = knob(
-        1.0, "clip: strength of small rotations and shifts of pictures; 0: none", 0, 5
-    )
+    trained_parts: str = knob("all", "clip: all, image (text tower locked), projections, or none")
+    frozen_stages: int = knob(0, "clip: first blocks of the image tower that stay frozen", 0, 100)
+    image_rate: float = knob(0.2, "clip: image tower's learning rate over the projections'", 0, 10)
+    text_rate: float = knob(0.05, "clip: text tower's learning rate over the projections'", 0, 10)
+    augment: float = knob(1.0, "clip: strength of rotations and shifts of pictures; 0: none", 0, 5)
     warmup_ratio: float = knob(0.1, "share of the steps in which the learning rate rises", 0.0, 1.0)
     lr_scheduler_type: str = knob("linear", "how the learning rate falls after that")
     weight_decay: float = knob(0.0, "AdamW's weight decay", 0.0, 1.0)
     dropout: float | None = knob(0.0, "dropout probability; None keeps the model's own", 0.0, 0.9)
-    lora_rank: int = knob(
-        0, "rank of LoRA's update of each target layer; 0 trains every weight", 0, 1024
-    )
+    lora_rank: int = knob(0, "rank of LoRA's update of a layer; 0 trains every weight", 0, 1024)
     lora_alpha: float | None = knob(
-        None, "LoRA's update is scaled by alpha / rank; None: alpha is twice the rank", 0.01, 8192
+        None, "LoRA's scale is alpha / rank; None: 2 * rank", 0.01, 8192
     )
     lora_targets: tuple[str, ...] = knob(
         ("query", "key", "value", "dense"),
         "LoRA's target layers: the ends of their names; auto: every linear one of the blocks",
     )
-    lora_variant: str = knob(
-        "plain", "plain, rslora (scaled by alpha / sqrt(rank)), dora (lengths apart)"
-    )
+    lora_variant: str = knob("plain", "plain, rslora (alpha / sqrt(rank)), dora (lengths apart)")
     lora_init: str = knob("default", "how LoRA's matrices start; default: B is zero")
     lora_plus: float = knob(1.0, "LoRA+: how many times A's learning rate is B's", 1.0)
     quantize: str = knob("none", "the frozen weights under LoRA: none, or nf4 (four bits: QLoRA)")
-    max_length: int | None = knob(
-        None, "tokens a text at most; None keeps the model's own", 4, 32768
-    )
-    pairs: tuple[str, ...] = knob(
-        ("human",), "where the pairs come from: human, or sets of generated ones"
-    )
+    max_length: int | None = knob(None, "tokens a text at most; None: the model's own", 4, 32768)
+    pairs: tuple[str, ...] = knob(("human",), "sources: human, or sets of generated pairs")
     max_pairs: int | None = knob(None, "train on the first so many pairs, shuffled by the seed", 2)
-    unique_in_batch: str = knob(
-        "texts", "what may stand only once in a batch: texts, or families of documents"
-    )
+    unique_in_batch: str = knob("texts", "what stands only once in a batch: texts, or families")
     hard_negatives: int = knob(0, "mined negatives a pair, beside the batch's own", 0, 64)
     miner: str = knob("dense", "what finds them: dense (the start model), bm25, human, or random")
     range_min: int = knob(0, "skip so many of the best candidates", 0, 10_000)
     range_max: int = knob(50, "look no deeper than so many candidates", 1, 10_000)
-    relative_margin: float | None = knob(
-        None, "remove candidates above the positive's score less this share of it", 0.0, 1.0
-    )
-    reranker_filter: str | None = knob(
-        None, "a cross-encoder that removes candidates it scores as high as the positive"
-    )
-    keep_relatives: bool = knob(
-        False, "allow ancestors and descendants of the positive as negatives"
-    )
+    relative_margin: float | None = knob(None, "least gap below the positive, as a share", 0, 1)
+    reranker_filter: str | None = knob(None, "a cross-encoder that removes what beats the positive")
+    keep_relatives: bool = knob(False, "allow a positive's ancestors and descendants as negatives")
     sampling: str = knob("top", "which candidates of the window: top or random")
-    hidden_positives: float = knob(
-        0.0, "control: share of the queries whose right document the miner does not know", 0.0, 1.0
-    )
+    hidden_positives: float = knob(0.0, "control: share of queries with unknown positives", 0, 1)
     shuffle_labels: bool = knob(False, "control: every query gets another query's document")
     seed: int = knob(42, "of the order, the dropout and the shuffling", 0, 2**32 - 1)
 
@@ -164,10 +113,14 @@ class Recipe:
                 if value in LOSSES:
                     raise strange("loss", value, self.__dataclass_fields__, self.batch_size)
                 raise unknown(name, value, allowed)
-        self._check_matryoshka()
+        sizes = self.matryoshka
+        if sizes != views.AUTO and [*sizes] != sorted({s for s in sizes if s > 0}, reverse=True):
+            raise EmbkitError(
+                f"Recipe(matryoshka={sizes!r})",
+                expected="sizes of 1 or more, largest first",
+                hint="recipe.replace(matryoshka=(384, 256, 128, 64, 32))",
+            )
         check_together(self)
-
-    # ---- what is checked when a recipe is made
 
     def _check_several(self, knob: Any, value: Any) -> None:
         """Brings a field of several values into one form: a tuple of names or of numbers."""
@@ -196,23 +149,7 @@ class Recipe:
             )
         object.__setattr__(self, knob.name, tuple(made))
 
-    def _check_matryoshka(self) -> None:
-        sizes = self.matryoshka
-        if sizes != views.AUTO and [*sizes] != sorted({s for s in sizes if s > 0}, reverse=True):
-            raise EmbkitError(
-                f"Recipe(matryoshka={sizes!r})",
-                expected="sizes of 1 or more, largest first",
-                hint="recipe.replace(matryoshka=(384, 256, 128, 64, 32))",
-            )
-
     # ---- each step's own part
-
-    @property
-    def pair_source(self) -> views.Pairs:
-        """Which pairs are trained on."""
-        return views.Pairs(
-            self.pairs, self.max_pairs, self.unique_in_batch, self.shuffle_labels, self.seed
-        )
 
     @property
     def mining(self) -> views.Mining:
@@ -282,7 +219,34 @@ class Recipe:
     @cached_property
     def label(self) -> str:
         """How the leaderboard calls it."""
-        return label(self)
+        r, lora, mined, sizes = self, self.lora_rank, self.hard_negatives, self.matryoshka
+        clip, asked, shown = r.approach == "clip", r.query_prompt, r.document_prompt
+        parts = (
+            r.approach,
+            r.approach in views.TAUGHT and f"taught by {len(r.teacher)}",
+            r.unlabeled_texts and f"unlabeled {' + '.join(r.unlabeled_texts)}",
+            clip and TOWERS.get(r.trained_parts, "projections only"),
+            clip and r.frozen_stages and f"first {r.frozen_stages} blocks frozen",
+            clip and r.augment != 1 and f"augmented ×{r.augment:g}",
+            r.layers and f"{r.layers} layers",
+            sizes
+            and f"Matryoshka {'by halves' if sizes == views.AUTO else f'{sizes[0]}–{sizes[-1]}'}",
+            (asked or shown)
+            and f"prompt on {'both' if asked and shown else 'queries' if asked else 'documents'}",
+            lora and f"{'Q' * (r.quantize != 'none')}{KINDS[r.lora_variant]} r{lora}",
+            lora and r.lora_init != "default" and f"{r.lora_init} start",
+            lora and r.lora_plus != 1 and f"B ×{r.lora_plus:g}",
+            (r.max_pairs or r.pairs != ("human",))
+            and f"{f'{r.max_pairs:,} ' if r.max_pairs else ''}{' + '.join(r.pairs)} pairs",
+            r.unique_in_batch != "texts" and f"{r.unique_in_batch} apart",
+            mined and f"+ {mined} {r.miner}",
+            mined and r.keep_relatives and "relatives kept",
+            mined and r.relative_margin and f"{r.relative_margin:.0%} margin",
+            mined and r.reranker_filter and "reranker filter",
+            mined and r.hidden_positives and f"{r.hidden_positives:.0%} of positives hidden",
+            r.shuffle_labels and "shuffled labels",
+        )
+        return ", ".join(part for part in parts if part)
 
     def to_json(self) -> str:
         """The recipe as JSON; numbers come back exactly."""
@@ -294,18 +258,13 @@ class Recipe:
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
-        """The recipe that ``to_json`` wrote.
-
-        Raises:
-            EmbkitError: for text that is no JSON object, or an unknown field.
-        """
+        """The recipe that ``to_json`` wrote; fails for other text, or an unknown field."""
         try:
             values = json.loads(text)
             assert isinstance(values, dict)
         except (ValueError, AssertionError) as error:
-            raise EmbkitError(
-                f"no recipe: {text[:60]!r}", expected="a JSON object", hint="recipe.to_json()"
-            ) from error
+            given, hint = f"no recipe: {text[:60]!r}", "recipe.to_json()"
+            raise EmbkitError(given, expected="a JSON object", hint=hint) from error
         return cls().replace(**values)
 
     def to_script(self) -> str:
@@ -332,10 +291,8 @@ class Recipe:
 def preset(name: str, **changes: Any) -> Recipe:
     """The recipe of an approach, with changes of your own.
 
-    For another model than the preset's, LoRA's targets and Matryoshka's sizes are ``auto``.
-
-    Raises:
-        EmbkitError: an unknown preset (names the nearest), or an unknown field.
+    For another model than the preset's, LoRA's targets and Matryoshka's sizes are ``auto``. Fails
+    for an unknown preset or field, naming the nearest.
 
     Example:
         >>> preset("corpus", epochs=1).approach

@@ -61,10 +61,7 @@ def sampler(dataset, **options):
 {% set changes %}{% if lora.four_bits %}for module in model.modules():
     if hasattr(module, "support_avx512bf16_for_cpu"):  # what it packs has no gradient
         module.support_avx512bf16_for_cpu = False
-{% endif %}{% if trainer.layers %}from typing import Any
-
-
-{{ pruning }}
+{% endif %}{% if trainer.layers %}{{ pruning }}
 
 keep_blocks(model[0].auto_model, {{ trainer.layers }})
 {% endif %}{% if trainer.prompts %}model.prompts |= {{ repr(trainer.prompts) }}
@@ -133,12 +130,9 @@ OWN = {  # approach -> the classes that are not sentence-transformers'
 
 
 def stock_script(recipe: Any, *, on: str | None = None, precision: str | None = None) -> str:
-    """A script that trains the recipe's model with the stock trainer and no embkit.
+    """A script that trains a ``Recipe``'s model with the stock trainer and no embkit.
 
-    Args:
-        recipe: the ``Recipe`` to train.
-        on: ``cpu``, ``cuda``, ...; default: the session's device.
-        precision: ``fp32``, ``bf16`` or ``fp16``; default: the session's.
+    ``on`` (``cpu``, ``cuda``) and ``precision`` are by default the session's.
     """
     if recipe.approach == "clip":
         raise EmbkitError(
@@ -157,7 +151,6 @@ def stock_script(recipe: Any, *, on: str | None = None, precision: str | None = 
     apart = recipe.approach in APART  # a file of pairs says which rows may not meet
     own_batches = apart or recipe.unique_in_batch == "families"
     helpers = ("padded",) * corpus + ("Apart",) * apart
-    functions: tuple[Any, ...] = (pruning.blocks_of, pruning.spaced, pruning.keep_blocks)
 
     # the arguments, as they are written
     arguments = {k: repr(value) for k, value in settings.trainer_arguments(trainer).items()}
@@ -189,7 +182,7 @@ def stock_script(recipe: Any, *, on: str | None = None, precision: str | None = 
         own_batches=own_batches,
         keys="data.with_transform(Apart(data))" if apart else "data",
         classes=_classes(corpus_losses, own) + _classes(batches, helpers),
-        pruning="\n\n\n".join(map(inspect.getsource, functions)),
+        pruning=inspect.getsource(pruning).partition("\n\n")[2].rstrip(),
         loaded=revision + (four_bits if lora.four_bits else whole),
         loss=_loss(recipe.loss, whole),
         inner="loss.loss" if recipe.matryoshka else "loss",

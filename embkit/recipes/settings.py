@@ -69,22 +69,18 @@ def loss_settings(part: Loss) -> tuple[str, dict[str, Any]]:
       (van den Oord et al. 2018, https://arxiv.org/abs/1807.03748):
       -log( exp(cos(q, d+) / t) / sum_i exp(cos(q, d_i) / t) ), the mean over the batch's queries;
       sentence-transformers calls 1 / t ``scale``.
-    - ``symmetric``: the same, and which query a document belongs to.
     - ``cached``: the same loss in chunks, so that a large batch fits the memory
       (Gao et al. 2021, https://arxiv.org/abs/2101.06983).
     - ``gist``: a guide model takes negatives out that look right to it
       (Solatorio 2024, https://arxiv.org/abs/2402.16829).
     - ``triplet``: max(0, margin - cos(q, d+) + cos(q, d-)), on mined negatives.
-    - ``corpus``: ``CorpusSoftmaxLoss``: the softmax over all documents.
-    - ``distill``: ``CorpusDistillLoss``: a teacher's softmax over all documents, and the labels.
-    - ``clip``: ``SharedSpaceLoss``: of texts and pictures, symmetric, its temperature learned
-      (Radford et al. 2021, https://arxiv.org/abs/2103.00020).
-    - ``kl``: DistillKLDivLoss, the same over a list of candidates, scored by a teacher
+    - ``symmetric``: the same, and which query a document belongs to.
+    - ``kl``: DistillKLDivLoss: a teacher's softmax over a list of candidates
       (Lin et al. 2020, https://arxiv.org/abs/2010.11386).
     - ``margin_mse``: MarginMSELoss, (cos(q, d+) - cos(q, d-) - teacher's margin)^2
       (Hofstätter et al. 2020, https://arxiv.org/abs/2010.02666).
-    - ``embedding_mse``: ``VectorsLoss``, EmbedDistillLoss towards a teacher's vectors
-      (Kim et al. 2023, https://arxiv.org/abs/2301.12005).
+
+    Those of ``corpus``, ``distill``, ``clip`` and ``embedding_mse`` are embkit's own: ``losses/``.
     """
     ranking, scale = "MultipleNegativesRankingLoss", {"scale": 1 / part.temperature}
     weighed = {"hardness_mode": "all_negatives", "hardness_strength": part.hardness}

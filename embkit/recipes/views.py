@@ -14,17 +14,6 @@ APART = ("contrastive", "symmetric", "cached", "gist", *CORPUS)
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """Which pairs are trained on, and what may meet in a batch."""
-
-    sources: tuple[str, ...]
-    most: int | None
-    unique: str
-    shuffled: bool
-    seed: int
-
-
-@dataclass(frozen=True)
 class Mining:
     """How hard negatives are found; ``number`` 0: none are."""
 

@@ -579,25 +579,6 @@ def test_labels_become_pairs_and_hard_negatives(tiny_domain):
     assert tiny_domain.corpus["eye2"] in found._repr_html_()
 
 
-def test_pairs_become_columns(tiny_domain):
-    corpus, queries = tiny_domain.corpus, tiny_domain.queries
-    found = labels_to_pairs(tiny_domain, LABELS)
-    plain, one, two = (found.to_dataset(n) for n in (0, 1, 2))
-    assert plain.column_names == ["anchor", "positive"] and len(plain) == 3
-    assert one.to_list()[2] == {
-        "anchor": queries["q01"],
-        "positive": corpus["ear1"],
-        "negative_1": corpus["eye0"],
-    }
-    assert two.column_names == ["anchor", "positive", "negative_1", "negative_2"]
-    assert two["negative_2"][:] == [corpus["eye2"]]  # q01 has one negative only: left out
-    for n in (3, -1):
-        with pytest.raises(EmbkitError, match="from 0 to 2 negatives"):
-            found.to_dataset(n)
-    with pytest.raises(EmbkitError, match="of 0 labelled pairs"):
-        labels_to_pairs(tiny_domain, {"q03": {"eye4": 0}}).to_dataset()
-
-
 @pytest.mark.parametrize("use", [labels_to_pairs, with_labels])
 def test_labels_out_checks_ids_and_grades(tiny_domain, use):
     for labels, words in (

@@ -14,6 +14,7 @@ from .draft import WHOLE, Material
 from .parsing import Table, text_fault
 
 Columns = Mapping[str, str | int | Sequence[str | int]]
+Roles = dict[str, tuple[str, ...]]  # role -> the columns that play it
 
 NAMES = {  # what people call them, as ``plain`` writes them
     "anchor": (
@@ -40,13 +41,11 @@ def fitting(header: Sequence[str], names: Sequence[str]) -> list[str]:
     return [name for known in names for name in header if plain(name) == known]
 
 
-def choose_columns(
-    header: Sequence[str], columns: Columns | None, file: str
-) -> dict[str, tuple[str, ...]]:
-    """Role -> the columns that play it: those that were named, or a guess, where it is plain."""
+def choose_columns(header: Sequence[str], columns: Columns | None, file: str) -> Roles:
+    """The columns that were named, or a guess, where it is plain."""
     if columns is not None:
         return _named(header, columns, file)
-    found: dict[str, tuple[str, ...]] = {}
+    found: Roles = {}
     unclear = []
     for role, names in NAMES.items():
         fits = sorted(fitting(header, names), key=header.index)
@@ -66,8 +65,8 @@ def choose_columns(
     return found | ({"negative": negatives} if negatives else {})
 
 
-def _named(header: Sequence[str], columns: Columns, file: str) -> dict[str, tuple[str, ...]]:
-    found: dict[str, tuple[str, ...]] = {}
+def _named(header: Sequence[str], columns: Columns, file: str) -> Roles:
+    found: Roles = {}
     if not isinstance(columns, Mapping):
         raise _unclear(header, file, f"columns={columns!r} names no roles", _typed(header, {}))
     for role, given in columns.items():

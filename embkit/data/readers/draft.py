@@ -89,10 +89,8 @@ class Material:
                 self._aside(NO_ANSWER, query, "no judgement names it")
             del self.queries[query]
         if merged:
-            self.notes.append(
-                f"{len(merged):,} queries that ask the same as another of their split were merged "
-                "with it"
-            )
+            told = "queries that ask the same as another of their split were merged with it"
+            self.notes.append(f"{len(merged):,} {told}")
 
     def _merge(self, qrels: Split) -> list[str]:
         """Moves the judgements of a repeated question to its first query."""
@@ -123,9 +121,7 @@ class Material:
                 if documents:
                     found[query] = tuple(documents if self.ranked else sorted(documents))
         if right:
-            self.notes.append(
-                f"{right:,} negatives are right documents of the same query: left out"
-            )
+            self.notes.append(f"{right:,} negatives are right documents of the query: left out")
         return found
 
 

@@ -283,10 +283,8 @@ def _domain(material: Material, name: str, profile: str, layout: str, where: str
         there, asked = len(corpus), sum(map(len, qrels.values()))
         qrels, corpus = smoke(qrels, corpus, wrong)
         if (kept := sum(map(len, qrels.values()))) < asked or len(corpus) < there:
-            material.notes.append(
-                f"profile smoke: cut to {len(corpus):,} of {there:,} documents and "
-                f"{kept:,} of {asked:,} queries"
-            )
+            cut = f"{len(corpus):,} of {there:,} documents and {kept:,} of {asked:,} queries"
+            material.notes.append(f"profile smoke: cut to {cut}")
     queries = {q: material.queries[q] for judged in qrels.values() for q in judged}
     tests = [split for split in qrels if split not in ("train", "dev")]
     order = material.tests if set(material.tests) == set(tests) else ["test"]
@@ -318,16 +316,14 @@ def _domain(material: Material, name: str, profile: str, layout: str, where: str
 
 def _oddities(material: Material) -> list[str]:
     """What is kept and worth a look."""
-    corpus, queries = material.corpus, material.queries
+    corpus, queries, alike = material.corpus, material.queries, material.alike
     asked = median(len(queries[q]) for qrels in material.qrels.values() for q in qrels)
     judged = itertools.chain(*(qrels.values() for qrels in material.qrels.values()))
     told = median(len(corpus[d]) for documents in judged for d in right_documents(documents))
     long = sum(len(text) > LONG for text in corpus.values())
     found = {
         f"{material.merged:,} rows repeat an earlier one: counted once": material.merged,
-        f"{material.alike:,} texts differ from another in case or spaces alone: taken as one": (
-            material.alike
-        ),
+        f"{alike:,} texts differ from another in case or spaces alone: taken as one": alike,
         f"right documents are shorter than queries ({told:.0f} against {asked:.0f} characters): "
         "are the columns swapped?": told < 0.6 * asked,
         f"{long:,} documents are longer than {LONG:,} characters: a model reads only the first "

@@ -1,8 +1,7 @@
 """Pictures of your own with their captions, read once, checked, made a Domain.
 
 They are a data set with an ``Image`` column, or a folder with one CSV or TSV file of file names and
-captions; a picture may have several rows, a caption several pictures. Captions without a picture,
-pictures without a caption, and what ``images.read_picture`` refuses are put aside.
+captions; a picture may have several rows, a caption several pictures.
 """
 
 from __future__ import annotations

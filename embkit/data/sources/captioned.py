@@ -1,8 +1,7 @@
 """Pictures and captions made a Domain: two directions of search, and a cut that nothing straddles.
 
 What hangs together (a family of icons, one caption for two pictures, two captions of a picture)
-is one part, and a part lies whole in train, in dev or in the test. The tests search the held-out
-pictures, or the held-out captions, and nothing else.
+lies whole in train, in dev or in the test. A test searches what is held out, and nothing else.
 """
 
 from __future__ import annotations
@@ -43,11 +42,8 @@ def domain_of(
 ) -> Domain:
     """A domain that asks for pictures by their captions, and for captions by pictures.
 
-    All captions of a picture, and all pictures of a caption, are right.
-
-    Args:
-        shares: of the rows, for ``test`` and ``dev``; the rest is trained on.
-        seed: of the order in which parts go to test, dev and train.
+    All captions of a picture, and all pictures of a caption, are right. ``shares`` of the rows are
+    for ``test`` and ``dev``; ``seed`` is that of the order in which parts go to them.
     """
     # whole parts go to test, dev and train
     found = sorted(parts(rows), key=lambda part: in_order(min(row.group for row in part), seed))

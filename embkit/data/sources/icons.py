@@ -18,7 +18,7 @@ from ...errors import EmbkitError, unknown
 from ...files import write_atomic
 from ...session import paths
 from ..domain import Domain, about
-from ..images import PictureFault, decode, is_picture, keep_picture, render_svg
+from ..images import decode, is_picture, keep_picture, render_svg
 from ..splits import in_order
 from .captioned import SMOKE, Captioned, domain_of
 
@@ -87,14 +87,7 @@ def drawn(package: str, stems: Iterable[str], svg: Callable[[str], bytes]) -> di
         known = {}  # the first time, or cut off
     if missing := [stem for stem in stems if not is_picture(known.get(stem))]:
         for stem in missing:
-            try:
-                known[stem] = keep_picture(decode(render_svg(svg(stem), SIZE)))
-            except PictureFault as fault:
-                raise EmbkitError(
-                    f"the icon {stem}.svg cannot be drawn: {fault}",
-                    expected="the icons of the tested package, and the tested renderer",
-                    hint='pip install "embkit[pictures]"; in a clone, with -c constraints.txt',
-                ) from fault
+            known[stem] = keep_picture(decode(render_svg(svg(stem), SIZE)))
         with contextlib.suppress(EmbkitError):  # without it, they are drawn again
             write_atomic(index, json.dumps(known))
     return {stem: known[stem] for stem in stems}

@@ -207,8 +207,7 @@ def general_probe() -> Domain:
 
     Its one split, ``general``, holds the test queries of ``python_code``, which search 1,500
     functions; in ``smoke`` 60 of them, which search their right ones. A model that was trained on
-    another domain and lost general ability scores less here than before. For a model of code it is
-    no such probe.
+    another domain and lost general ability scores less here than before.
     """
     return _probe(small=session.profile() == "smoke")
 
