@@ -147,7 +147,8 @@ class FailureBrowser(Panel):
 
     def _first_rows(self, case: Case, ranking: dict[str, float], best: int | None) -> Table:
         """The first documents of a ranking and its best right one; right ones stand out."""
-        rows, bold, found = [], set(), list(ranking.items())
+        rows: list[Any] = []
+        bold, found = set(), list(ranking.items())
         last = [best - 1] if best and best > ROWS else []
         for place in [*range(min(ROWS, len(found))), *last]:
             document, similarity = found[place]

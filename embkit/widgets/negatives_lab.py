@@ -124,10 +124,10 @@ class NegativesLab(Panel):
         shown = framed(Table(("anchor", "positive", "hardest negative"), triplets))
         # similarities
         scores = mined.scores[:, 0]
-        near = np.nanmean(scores) if np.isfinite(scores).any() else np.nan
+        hardest = np.nanmean(scores) if np.isfinite(scores).any() else np.nan
         said = (
             f"{mined.candidates:,} candidates; mean similarity of the hardest negatives "
-            f"{near:.3f}, of the positives {np.nanmean(mined.positive_scores):.3f}; "
+            f"{hardest:.3f}, of the positives {np.nanmean(mined.positive_scores):.3f}; "
             f"{mined.filled:,} places without a candidate, filled with random documents"
         )
         return f"<p class='embkit-mined'>{said}</p>{rules}{shown}"

@@ -199,8 +199,8 @@ def _read(knob: Any, value: Any) -> Any:
         return value
     if "None" in kind and value.strip().lower() in ("", NONE):
         return None
-    several, found = kind.startswith("tuple"), [value]
-    if several:
+    found: list[Any] = [value]
+    if several := kind.startswith("tuple"):
         found = [p.strip() for p in value.split(";" if ";" in value else ",") if p.strip()]
     if "str" not in kind:
         with suppress(ValueError):
