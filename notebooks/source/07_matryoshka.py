@@ -340,7 +340,8 @@ answer_2
 
 # %%
 ek.exercises.check(
-    "2", answer_2, lambda a: abs(a - 192) < 0.5, hint="a float32 has four bytes of 8 bits",
+    "2", answer_2, lambda a: abs(a - 192) < 0.5,
+    hint="a float32 has four bytes of 8 bits",
     right="the target of a quarter is met long before",
 )
 
