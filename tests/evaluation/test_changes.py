@@ -208,9 +208,8 @@ def test_equal_names_are_told_apart_by_what_differs(tiny_domain, monkeypatch):
 
 def test_a_report_as_csv_and_latex(base, tuned, tiny_domain):
     odd = scores(tiny_domain, "=HYPERLINK(1) & 50% of_$x{}", [0.9], "cc")
-    dev = [{"v": 0.3}, {"v": 0.4}]
-    base, tuned = (dataclasses.replace(s, dev=d) for s, d in zip((base, tuned), dev, strict=True))
-    board = compare([base, tuned, odd])
+    given = zip((base, tuned, odd), (0.3, 0.4, 0.2), strict=True)
+    board = compare([dataclasses.replace(s, dev={"v": value}) for s, value in given])
     rows = list(csv.DictReader(io.StringIO(board.to_csv())))
     assert len(rows) == len(board.rows)
     for row, wanted in zip(rows, board.rows, strict=True):

@@ -348,7 +348,6 @@ def test_a_field_that_comes_later_changes_no_hash_and_a_changed_default_is_notic
         ({"target_modules": ["query"]}, {"lora_targets": ("query",)}),
         ({"matryoshka_dims": [64, 32]}, {"matryoshka": (64, 32)}),
         ({"gradient_accumulation_steps": 4}, {"approach": "cached", "batch_size": 512}),
-        ({"keep_kin": True}, {"keep_relatives": True}),
         ({"matryoshka": "64,32"}, {"matryoshka": (64, 32)}),
         ({"pairs": "human+lay"}, {"pairs": ("human", "lay")}),
     ],
