@@ -201,7 +201,7 @@ def gather(
         documents=len(domain.corpus),
         searched=len(documents),
         base=seen.mean,
-        base_ci=(max(0.0, seen.low), min(1.0, seen.high)),
+        base_ci=seen.within(0.0, 1.0),
         bm25=float(_ndcg(by_words, domain, documents).mean()),
         visible=seen.planned(),
         effect=seen.effect,

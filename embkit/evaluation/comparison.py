@@ -76,7 +76,7 @@ def compare(
                 place = (row["split"], "ndcg@10", row["subset"])
                 test = one.test(base, *place)
                 row |= {"p_vs_base": test.p, "delta_vs_base": test.delta}
-                row["delta_vs_base_ci"] = [max(-1.0, test.ci_low), min(1.0, test.ci_high)]
+                row["delta_vs_base_ci"] = [*test.estimate.within(-1.0, 1.0)]
                 row |= {"wins": test.wins, "ties": test.ties, "losses": test.losses}
                 row["visible_vs_base"] = test.estimate.visible
                 row["needed_vs_base"] = test.estimate.needed(WORTH)
@@ -133,13 +133,7 @@ def top_changed_queries(
     import pandas as pd
 
     for one in (before, after):
-        if one.domain_hash != domain.hash:
-            raise EmbkitError(
-                f"{one.label!r} was scored on {one.domain!r} ({one.domain_hash[:8]}), not on "
-                f"{domain.name!r} ({domain.hash[:8]})",
-                expected="scores of the domain that is given",
-                hint="ek.evaluate(run, domain)",
-            )
+        one.check_domain(domain)
     change = before.change(after, split, metric)
     change = change[change != 0].sort_values(ascending=False, kind="stable")
     few = min(n, -(-len(change) // 2))

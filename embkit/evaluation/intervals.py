@@ -75,6 +75,10 @@ class Estimate(NamedTuple):
     effect: float  # design effect: by so much clusters widen the variance over queries
     seed_error: float  # the part of `error` that more queries do not lessen
 
+    def within(self, least: float, most: float) -> tuple[float, float]:
+        """The interval's ends, no further out than the mean can be."""
+        return max(least, self.low), min(most, self.high)
+
     @property
     def visible(self) -> float:
         """The smallest true mean that a test like this sees in 80% of cases, at a level of 5%."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,10 @@ import numpy as np
 from ..data import Domain
 from ..errors import EmbkitError
 from ..files import write_atomic
-from ..session import paths
+from ..session import environment, paths
 from .intervals import CLUSTERS, clusters
 from .scores import Scores, over_seeds
 
-LIBRARIES = ("torch", "sentence-transformers", "transformers")
 METRIC = "ndcg@10"
 _NAMES = ("approach", "base_model", "recipe_hash")
 
@@ -33,13 +31,7 @@ def keep(scores: Scores, domain: Domain, recipe: Mapping[str, Any] | None = None
 
     ``results`` reads them again. Fails for scores of another domain.
     """
-    if scores.domain_hash != domain.hash:
-        raise EmbkitError(
-            f"scores of {scores.domain!r} ({scores.domain_hash[:8]}), not of {domain.name!r} "
-            f"({domain.hash[:8]})",
-            expected="scores of the domain that they are kept with",
-            hint="ek.evaluate(run, domain)",
-        )
+    scores.check_domain(domain)
     runs = scores.runs or (scores,)
 
     def written(values: Sequence[Sequence[float]]) -> list[list[float]]:
@@ -48,7 +40,7 @@ def keep(scores: Scores, domain: Domain, recipe: Mapping[str, Any] | None = None
     data = {"format": 1, "label": scores.label, "domain": domain.name, "domain_hash": domain.hash}
     data |= {name: getattr(scores, name) for name in _NAMES} | {"recipe": recipe}
     data |= {"seeds": [run.meta.get("seed") for run in runs]}
-    data |= {"versions": {name: version(name) for name in LIBRARIES}}
+    data |= {"versions": environment()["versions"]}
     told = ("trainable_params", "total_params", "train_seconds", "learning_rate", "dim")
     data["meta"] = {name: scores.meta[name] for name in told if name in scores.meta}
     data[METRIC] = {

@@ -23,6 +23,7 @@ from .report import Report, Row
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ..data import Domain
 
 _SAVED = ("approach", "domain", "domain_hash", "base_model", "recipe_hash")
 _FACTS = """corpus trainable_params total_params train_seconds peak_memory_mb dim learning_rate seed
@@ -88,6 +89,16 @@ class Scores:
     def label(self) -> str:
         """The name shown in tables: the label in `meta`, else the approach."""
         return str(self.meta.get("label") or self.approach)
+
+    def check_domain(self, domain: Domain) -> None:
+        """Fails where these are scores of another domain, or of other content of it."""
+        if self.domain_hash != domain.hash:
+            raise EmbkitError(
+                f"{self.label!r} was scored on {self.domain!r} ({self.domain_hash[:8]}), not on "
+                f"{domain.name!r} ({domain.hash[:8]})",
+                expected="scores of the domain that is given",
+                hint="ek.evaluate(run, domain)",
+            )
 
     def labelled(self, label: str) -> Scores:
         """The same scores under another name in tables."""
@@ -155,8 +166,7 @@ class Scores:
         self, split: str, metric: str = "ndcg@10", subset: str | None = None
     ) -> tuple[float, float]:
         """The 95% interval of `mean`, which lies between 0 and 1."""
-        low, high = self.estimate(split, metric, subset)[1:3]
-        return max(0.0, low), min(1.0, high)
+        return self.estimate(split, metric, subset).within(0.0, 1.0)
 
     def estimate(self, split: str, metric: str = "ndcg@10", subset: str | None = None) -> Estimate:
         """The mean and its interval, over clusters of queries and over seeds."""
@@ -193,7 +203,7 @@ class Scores:
             row[metric] = fmean(columns[metric].tolist()) if scored else None
             if metric == "ndcg@10":
                 found = self.estimate(split, metric, subset) if scored else None
-                row["ndcg@10_ci"] = [max(0.0, found.low), min(1.0, found.high)] if found else None
+                row["ndcg@10_ci"] = [*found.within(0.0, 1.0)] if found else None
                 if found:
                     row |= {"clusters": found.clusters, "over": self.clusters(split).over}
         row |= {"direction": (meta.get("directions") or {}).get(split), "queries": queries}

@@ -71,5 +71,5 @@ def test_results_of_other_content_and_half_a_file_are_refused(tiny_domain):
         results(tiny_domain)
     other = Scores.load(made(tiny_domain, "base", 1).save(path.parent / "x" / "s.json"))
     object.__setattr__(other, "domain_hash", "f" * 16)
-    with pytest.raises(EmbkitError, match="not of 'tiny'"):
+    with pytest.raises(EmbkitError, match="not on 'tiny'"):
         keep(other, tiny_domain)
