@@ -17,6 +17,11 @@ class EmbkitError(ValueError):
         self.given, self.expected, self.hint = given, expected, hint
         super().__init__(f"{given}\n  expected: {expected}\n  try next: {hint}")
 
+    @property
+    def in_shell(self) -> str:
+        """The error as a command shows it: what to type next is a shell's line there."""
+        return str(self)
+
     def __reduce__(self) -> Any:  # keyword arguments survive pickling between processes
         return partial(EmbkitError, expected=self.expected, hint=self.hint), (self.given,)
 

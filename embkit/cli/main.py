@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings(action="ignore", category=FutureWarning):
             return chosen.do(chosen)
     except EmbkitError as error:
-        note(error)
+        note(error.in_shell)
         return BAD_INPUT
     except KeyboardInterrupt:
         note(

@@ -106,8 +106,8 @@ def _domain_options(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument(
         name,
         metavar="DOMAIN",
-        help="icd10cm, python_code, or data of your own: a folder in BEIR's layout, a file of "
-        "pairs, a hub id (default: EMBKIT_DOMAIN, else icd10cm)",
+        help="icd10cm, python_code, or data of your own: a folder, a file, a zip or tar, a hub id "
+        "(default: EMBKIT_DOMAIN, else icd10cm)",
         **({} if name.startswith("-") else {"nargs": "?"}),  # type: ignore[arg-type]
     )
     sizes = "smoke, workshop or full (default: EMBKIT_PROFILE, else workshop)"
@@ -117,7 +117,8 @@ def _domain_options(parser: argparse.ArgumentParser, name: str) -> None:
         "--columns",
         nargs="+",
         metavar="ROLE=COLUMN",
-        help="which column is what, in a file of pairs: anchor=question positive=answer",
+        help="which column is what, in a file of pairs: anchor=question positive=answer, "
+        "score=grade, 'right=label == 0'",
     )
     own.add_argument("--encoding", help="of text files that are not UTF-8, such as cp1252")
     own.add_argument("--subset", help="the configuration of a hub data set")
@@ -131,7 +132,8 @@ def the_domain(chosen: argparse.Namespace) -> Domain:
         if not equals or not role or not column:
             raise EmbkitError(
                 f"--columns {text!r}",
-                expected="role=column, with the roles anchor, positive, negative, score",
+                expected="role=column, with the roles anchor, positive, negative, score, right, "
+                "wrong",
                 hint="--columns anchor=question positive=answer",
             )
         found.setdefault(role, []).append(int(column) if column.isdecimal() else column)

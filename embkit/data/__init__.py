@@ -13,8 +13,8 @@ from ..errors import EmbkitError, unknown
 from .domain import Domain, check_leakage
 from .images import data_url
 from .readers import folder
-from .readers.columns import Columns
 from .readers.draft import LoadReport
+from .readers.pairs import Columns
 from .sources import icd10cm, icons, python_code
 from .sources.python_code import general_probe
 
@@ -38,18 +38,19 @@ def load_domain(
     """Loads a domain: one that comes with embkit, by name, or data of your own.
 
     Args:
-        source: a name (``icd10cm``, ``python_code``, ``icons``); a folder in BEIR's layout
-            (corpus.jsonl, queries.jsonl, qrels/*.tsv); a folder of pictures with a CSV of their
-            captions; a CSV, TSV, JSON Lines or Parquet file of pairs or triplets; a
-            ``datasets.Dataset`` or ``DatasetDict``, with a column of pictures or without, the
-            folder it was saved to, or its hub id (``owner/name``). Default: what
-            ``EMBKIT_DOMAIN`` names, else ``icd10cm``.
+        source: a name (``icd10cm``, ``python_code``, ``icons``); a folder, a file or an archive of
+            your own in one of the shapes that data/README.md lists, such as BEIR's layout, a CSV of
+            pairs, pictures with captions; a ``datasets.Dataset`` or ``DatasetDict``, the folder it
+            was saved to, or its hub id (``owner/name``). Default: what ``EMBKIT_DOMAIN`` names,
+            else ``icd10cm``.
         profile: ``smoke``, ``workshop`` or ``full``; default: the profile in force. Data of your
             own is cut to about 400 documents in ``smoke`` and whole in the others.
         columns: of pairs, which column is what: ``{"anchor": "q", "positive": "a"}``, also
-            ``"negative"`` (one column or several) and ``"score"``. Default: guessed from common
-            names and shown in ``domain.report``. Numbers from 0 for a file without a header. Of a
-            data set with pictures: ``{"picture": "img", "caption": "title"}``.
+            ``"negative"`` (one column or several), ``"score"`` (whole grades, above 0 is right) and
+            the conditions ``"right": "label == 0"`` and ``"wrong": "label == 2"``. Default: what
+            names and content make plain, shown in ``domain.report``; else an error that shows the
+            readings there are. Numbers from 0 for a file without a header. Of pictures:
+            ``{"picture": "img", "caption": "title"}``.
         encoding: of text files that are neither UTF-8 nor UTF-16, such as ``cp1252``.
         subset: the configuration of a hub data set, such as ``pair``.
         by: of ``icons``, what the cut leaves whole: ``family`` or ``word``.

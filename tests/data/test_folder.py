@@ -17,7 +17,7 @@ from datasets import Dataset, DatasetDict
 
 from embkit.data import LoadReport, load_domain
 from embkit.data.domain import normalise
-from embkit.data.readers.columns import grade_of
+from embkit.data.readers.asking import grade_of
 from embkit.data.splits import CAPS, SHARES, divide
 from embkit.errors import EmbkitError
 
@@ -471,7 +471,7 @@ FILES = [
         "a.jsonl",
         rows_of(
             {"anchor": "a", "positive": []},
-            {"anchor": "b", "positive": {"text": "x"}},
+            {"anchor": "b", "positive": {"words": 2}},
             {"anchor": "c"},
         ),
         aside=[("empty text", 11), ("text that is no text", 12), ("empty text", 13)],
@@ -590,7 +590,7 @@ FILES = [
         "a.csv",
         "question,réponse\n".encode("latin-1") + pairs_csv(*GOOD),
         options={"columns": {"anchor": "question", "positive": "réponse"}},
-        refused="unknown column.*1 × not UTF-8",
+        refused="'a.csv' are not UTF-8.*encoding='cp1252'",
     ),
     Pairs("one column", "a.csv", b"text\nx\ny\n", refused="none looks like the anchor"),
     Pairs("header only", "a.csv", pairs_csv(), refused="nothing usable"),
@@ -598,7 +598,7 @@ FILES = [
     Pairs("blank lines only", "a.csv", b"\n\n", refused="holds no row"),
     Pairs("two rows", "a.csv", pairs_csv(*GOOD[:2]), refused="2 usable queries to make"),
     Pairs("no JSON in it", "a.jsonl", b"x\ny\n", refused="nothing usable.*2 × malformed JSON"),
-    Pairs("a JSON array", "a.json", b'[{"anchor": "a"}]', refused="1 × JSON that is no object"),
+    Pairs("a JSON array", "a.json", b'[{"anchor": "a"}]', refused="none looks like the positive"),
     Pairs("unknown suffix", "a.xlsx", b"PK", refused="unknown suffix '.xlsx'"),
     Pairs("no Parquet", "a.parquet", b"PAR0", refused="'a.parquet' cannot be read"),
     Pairs("unknown encoding", "a.csv", pairs_csv(*GOOD), options={"encoding": "utf-88"},
@@ -1069,8 +1069,10 @@ def test_columns_do_not_go_with_a_folder_whose_columns_are_known(tmp_path):
 
 
 def test_a_folder_of_files_of_pairs_says_to_give_the_file(tmp_path):
-    written(tmp_path / "mine", {"train.csv": pairs_csv(*GOOD)})
-    with pytest.raises(EmbkitError, match=r"load_domain\('mine/train.csv'\)"):
+    written(tmp_path / "mine", {"faq.csv": pairs_csv(*GOOD)})
+    assert len(load_domain(tmp_path / "mine").queries) == len(GOOD)
+    written(tmp_path / "mine", {"old.csv": pairs_csv(*GOOD)})
+    with pytest.raises(EmbkitError, match=r"load_domain\('mine/faq.csv'\)"):
         load_domain(tmp_path / "mine")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from ...display import Table
 from ...session import paths, shown
 from ..domain import Domain, earlier_results, normalise
-from .parsing import Quarantine, Row, causes_of, text_fault
+from .rows import Quarantine, Row, causes_of, text_fault
 
 Judged = dict[str, int]  # document id -> grade
 Split = dict[str, Judged]  # query id -> what is judged
@@ -174,7 +174,8 @@ class LoadReport:
 
 def reported(domain: Domain, material: Material, file: str, **said: Any) -> Domain:
     """The domain with its report, which its card repeats; the bad rows are written down."""
-    bad, notes = material.bad, list(material.notes)
+    bad = material.bad
+    notes = [*bad.said, *material.notes]
     # right documents that the corpus lacks, by the split in which their query is now
     placed = {query: split for split, judged in domain.qrels.items() for query in judged}
     lacking: Counter[str] = Counter()

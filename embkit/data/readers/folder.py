@@ -1,6 +1,7 @@
-"""Data of your own: a folder, a file of pairs, a data set; read once, checked, made a Domain.
+"""Data of your own: a folder, a file, an archive, a data set; read once, checked, made a Domain.
 
-What cannot be used is put aside and counted: see ``LoadReport``.
+What cannot be used is put aside and counted: see ``LoadReport``. What can be read in two ways is
+asked: see ``asking``.
 """
 
 from __future__ import annotations
@@ -9,23 +10,28 @@ import contextlib
 import itertools
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from ... import session
-from ...assets.hub import is_id, refusal
+from ...assets.hub import is_id
 from ...errors import EmbkitError
 from ...session import shown
 from ..domain import Domain, normalise, right_documents
 from ..splits import divide, smoke
-from . import beir, image_folder
-from .columns import Columns, add_pairs
+from . import datasets, image_folder, joined, parts
+from .asking import Reading, Unclear, encodings
 from .draft import WHOLE, Material, quarantine_file, reported
-from .parsing import KINDS, PARQUET, Quarantine, causes_of, dataset_table, suffix, table
+from .pairs import Columns, Later, add_pairs, with_rows
+from .parts import CORPUS, JUDGEMENTS, MARKED, PAIRS, QUERIES, TRIPLES, Part
+from .rows import NotDecoded, Quarantine, Row, Table, causes_of, suffix
+from .tables import KINDS, PARQUET, PLAIN, table
 
 LONG = 100_000  # characters; a longer text is kept and noted
+UNDECODED = 0.1  # share of a file's rows in another encoding, above which it is asked for
+_TEXTUAL = (*KINDS, *PLAIN)
 
 
 def load(
@@ -37,36 +43,188 @@ def load(
     subset: str | None = None,
 ) -> Domain:
     """Reads data of your own; arguments and errors are those of ``load_domain``."""
+    try:
+        return _load(source, profile, columns, encoding, subset)
+    except NotDecoded as found:
+        path, share = found.path, found.share
+    # asked: which of the encodings that read all of it is the right one
+    readings: list[Reading] = []
+    for name, rows in encodings(path):
+        options = {"encoding": name} | ({"columns": columns} if columns else {})
+        try:
+            domain = _load(source, profile, columns, name, subset)
+        except Unclear as error:
+            readings += error.readings
+        except (EmbkitError, NotDecoded):
+            continue
+        else:
+            right = sum(1 for split in domain.qrels for _ in domain.right(split))
+            readings.append(Reading(f"read as {name}", options, right, 0, rows))
+    given = f"{share:.0%} of the lines of {path.name!r} are not {encoding or 'UTF-8'}"
+    expected = "the encoding in which the letters are right"
+    if readings:
+        raise Unclear(given, expected=expected, readings=readings)
+    raise EmbkitError(given, expected=expected, hint="save the file as UTF-8")
+
+
+def _load(
+    source: Any, profile: str, columns: Columns | None, encoding: str | None, subset: str | None
+) -> Domain:
     name, named = _name(source), isinstance(source, str | os.PathLike)
     path = local(source) if named else None
     where = shown(path) if path else "a datasets object"
-    with _quarantine(source, name, encoding) as bad:
-        material = Material(bad, columns)
-        # a data set: an object, the folder it was saved to, an id on the hub
-        data = None
-        if not named:
-            data = _mapping(source)
-        elif path is None and is_hub_id(source):
-            data = _from_hub(str(source), subset)
-            part = next(iter(data.values())).info.config_name or "default"
-            where = f"the hub: {source}" + f", {part}" * (part != "default")
-        elif path is None:
-            raise EmbkitError(
-                f"no file or folder {str(source)!r}",
-                expected="a path from here or from the project's folder",
-                hint=f"check the path; the working folder is {Path.cwd().name!r}",
-            )
-        elif any((path / file).is_file() for file in ("dataset_dict.json", "state.json")):
-            data = _saved(path)
-        # pictures with captions, or texts
-        if image_folder.holds_pictures(path, data):
-            name = path.name if path else name
-            return image_folder.load(path, data, name, profile, where, material)
-        if path is None or data is not None:
-            layout = _read_data(data or {}, material)
-        else:
-            layout = _read_path(path, material)
-        return _domain(material, name, profile, layout, where)
+    # a data set: an object, the folder it was saved to, an id on the hub
+    data = None
+    if not named:
+        data = datasets.mapping(source)
+    elif path is None and is_hub_id(source):
+        data = datasets.from_hub(str(source), subset)
+        part = next(iter(data.values())).info.config_name or "default"
+        where = f"the hub: {source}" + f", {part}" * (part != "default")
+    elif path is None:
+        raise EmbkitError(
+            f"no file or folder {str(source)!r}",
+            expected="a path from here or from the project's folder",
+            hint=f"check the path; the working folder is {Path.cwd().name!r}",
+        )
+    elif any((path / file).is_file() for file in ("dataset_dict.json", "state.json")):
+        data = datasets.saved(path)
+    later: dict[str, list[Row]] = {}  # rows that change what the first ones of a file seemed to be
+    packed = parts.archives(path)
+    with parts.unpacked(packed) if packed else contextlib.nullcontext(path) as inside:
+        while True:
+            try:
+                with _quarantine(source, name, encoding) as bad:
+                    material = Material(bad, columns)
+                    # pictures with captions, or texts
+                    if image_folder.holds_pictures(inside, data):
+                        return image_folder.load(inside, data, name, profile, where, material)
+                    layout = _read(inside, data, material, later)
+                    for file, lost in bad.undecoded.items():
+                        if inside and lost > UNDECODED * bad.rows[file]:
+                            path = inside / file if inside.is_dir() else inside
+                            raise NotDecoded(path, lost / bad.rows[file])
+                    return _domain(material, name, profile, layout, where)
+            except Later as found:
+                later.setdefault(found.file, []).extend(found.rows)
+
+
+def _read(
+    path: Path | None,
+    data: dict[str, Any] | None,
+    material: Material,
+    later: Mapping[str, Sequence[Row]],
+) -> str:
+    """Adds what a folder, a file or a data set holds; as what it was read."""
+    encoding = material.bad.encoding
+    if path is None or data is not None:
+        found = datasets.parts_of(data or {})
+        kind = "a data set"
+    elif path.is_dir():
+        found = parts.parts_of(path, encoding)
+        kind = "a folder"
+    elif found := parts.objects(path):
+        kind = "one JSON object"
+    else:
+        read = _table(path, material)
+        add_pairs(material, with_rows(read, later.get(read.file, ())))
+        return f"pairs from {suffix(path)[1:].upper()}"
+    found = [p._replace(table=with_rows(p.table, later.get(p.table.file, ()))) for p in found]
+    roles = {part.role for part in found}
+    if roles & {CORPUS, QUERIES} and (QUERIES in roles or PAIRS not in roles):
+        _join(path, found, material)
+        return f"{kind} in BEIR's layout" if path else f"{kind} with judgements"
+    _pairs(path, found, material)
+    return f"{kind} of pairs"
+
+
+def _table(path: Path, material: Material) -> Table:
+    """A file of pairs as a table."""
+    kind, given = suffix(path), material.given
+    if kind not in _TEXTUAL or (kind in PARQUET and path.suffix == ".gz"):
+        raise EmbkitError(
+            f"{path.name!r} has the unknown suffix {kind or path.suffix!r}",
+            expected=f"one of {', '.join(KINDS)} (text also with .gz)",
+            hint="save it as CSV or JSON Lines with the columns anchor and positive",
+        )
+    named = given.values() if isinstance(given, Mapping) else ()
+    said = [name for x in named for name in (x if isinstance(x, list | tuple) else [x])]
+    numbered = any(isinstance(name, int) for name in said)
+    return table(path, material.bad.encoding, numbered or None)
+
+
+def _join(path: Path | None, found: Sequence[Part], material: Material) -> None:
+    """Adds texts and judgements, which their ids join."""
+    name = path.name if path else "the data set"
+    if material.given is not None:
+        raise EmbkitError(
+            "columns= with a folder in BEIR's layout, whose columns are known",
+            expected="columns= for pairs and triplets only",
+            hint=f"load_domain({name!r})",
+        )
+    of = {role: [part for part in found if part.role == role] for role in parts.ALL}
+    missing = [f"{kind}.jsonl" for kind in (CORPUS, QUERIES) if not of[kind]]
+    if missing := missing + ([] if of[JUDGEMENTS] or of[TRIPLES] else ["qrels/*.tsv"]):
+        raise EmbkitError(
+            f"{name!r} holds no {' and no '.join(missing)}",
+            expected="corpus.jsonl, queries.jsonl and qrels/train.tsv, dev.tsv, test.tsv "
+            "(not all three need be there)",
+            hint="write the missing part, or give one file of pairs: load_domain('pairs.csv')",
+        )
+    if len(folders := sorted({Path(part.name).parent.as_posix() for part in of[CORPUS]})) > 1:
+        raise EmbkitError(
+            f"{name!r} holds {len(folders)} corpora: {', '.join(folders[:5])}",
+            expected="one domain",
+            hint=f"load_domain({f'{name}/{folders[0]}'!r})",
+        )
+    for kind in (CORPUS, QUERIES):
+        for part in of[kind]:
+            joined.add_texts(material, kind, part.table)
+    texts = material.queries, material.corpus
+    for part in (*of[JUDGEMENTS], *of[TRIPLES], *of[MARKED]):
+        rows = joined.judged_rows(part.table, texts, material.bad)
+        if part.role == JUDGEMENTS:
+            joined.add_judgements(material, part.split, rows, not of[MARKED])
+            continue
+        if part.role == TRIPLES:
+            both = itertools.chain.from_iterable(map(joined.two_judgements, rows))
+            joined.add_judgements(material, part.split, both)
+            continue
+        material.ranked = True
+        for row in rows:
+            if pair := joined.ids_of(material, row):
+                material.negatives[pair[0]][pair[1]] = None
+    if unused := [part.name for part in found if part.role in (PAIRS, "texts")]:
+        material.notes.append(f"not read: {', '.join(unused[:8])}")
+    if path and path.is_dir():
+        joined.read_card(next(iter(path.rglob("domain.json")), path / "domain.json"), material)
+
+
+def _pairs(path: Path | None, found: Sequence[Part], material: Material) -> None:
+    """Adds files or parts of pairs, each in its split, and a corpus, if there is one."""
+    pairs = [part for part in found if part.role in (PAIRS, JUDGEMENTS, TRIPLES)]
+    corpus = [part for part in found if part.role == CORPUS]
+    splits = {part.split for part in pairs}
+    known_splits = splits <= {"train", "dev", "test"} or path is None
+    if not pairs or not (known_splits or len(pairs) == 1):
+        assert path is not None
+        inside = sorted(p.name for p in path.iterdir())
+        usable = [part.name for part in found if part.role == PAIRS]
+        raise EmbkitError(
+            f"the folder {path.name!r} is no domain: it holds {', '.join(inside[:8]) or 'nothing'}",
+            expected="corpus.jsonl, queries.jsonl and qrels/*.tsv (BEIR's layout), what "
+            "datasets' save_to_disk wrote, or files of pairs that are called train, dev and test",
+            hint=f"for one file of pairs: load_domain({path.name + '/' + usable[0]!r})"
+            if usable
+            else "write your pairs as a CSV with the columns anchor and positive, and give that "
+            "file",
+        )
+    for part in corpus:
+        joined.add_texts(material, CORPUS, part.table)
+    known = {normalise(text): d for d, text in material.corpus.items()}
+    for part in pairs:
+        split = WHOLE if splits == {"train"} or len(pairs) == 1 and path else part.split
+        add_pairs(material, part.table, split, known)
 
 
 @contextlib.contextmanager
@@ -108,14 +266,14 @@ def local(source: str | os.PathLike[str]) -> Path | None:
 
 def is_bare_name(source: str) -> bool:
     """Whether a text is neither a path nor a hub id: a domain's name, and a wrong one."""
-    bare = not any(mark in source for mark in "/\\~") and suffix(Path(source)) not in KINDS
+    bare = not any(mark in source for mark in "/\\~") and suffix(Path(source)) not in _TEXTUAL
     return bare and (not source.strip() or local(source) is None)
 
 
 def is_hub_id(source: str | os.PathLike[str]) -> bool:
     """Whether a source looks like ``owner/name`` and not like a path."""
     plain = isinstance(source, str) and is_id(source) and "@" not in source
-    if not plain or suffix(Path(source)) in KINDS:
+    if not plain or suffix(Path(source)) in _TEXTUAL:
         return False
     return local(str(source).split("/")[0]) is None  # in a folder that is there: a path, mistyped
 
@@ -126,143 +284,12 @@ def _name(source: Any) -> str:
         path = Path(source)
         path = path.resolve() if path.name in ("", ".", "..") else path
         name = path.name
-        if path.is_file() or suffix(path) in KINDS:
+        if path.is_file() or suffix(path) in _TEXTUAL:
             name = name.removesuffix(".gz").removesuffix(suffix(path))
     else:
         one = next(iter(source.values()), None) if isinstance(source, Mapping) else source
         name = getattr(getattr(one, "info", None), "dataset_name", None) or "dataset"
     return re.sub(r"[^\w.-]+", "-", name).strip("-.")[:60] or "folder"
-
-
-def _read_path(path: Path, material: Material) -> str:
-    """Adds what a folder in BEIR's layout or a file of pairs holds; as what it was read."""
-    given = material.given
-    if path.is_file():
-        kind = suffix(path)
-        if kind not in KINDS or (kind in PARQUET and path.suffix == ".gz"):
-            raise EmbkitError(
-                f"{path.name!r} has the unknown suffix {kind or path.suffix!r}",
-                expected=f"one of {', '.join(KINDS)} (text also with .gz)",
-                hint="save it as CSV or JSON Lines with the columns anchor and positive",
-            )
-        named = given.values() if isinstance(given, Mapping) else ()
-        said = [name for x in named for name in (x if isinstance(x, list | tuple) else [x])]
-        numbered = bool(named) and all(isinstance(name, int) for name in said)
-        add_pairs(material, table(path, material.bad, numbered))
-        return f"pairs from {kind[1:].upper()}"
-    if any(beir.find(path)):
-        if given is not None:
-            raise EmbkitError(
-                "columns= with a folder in BEIR's layout, whose columns are known",
-                expected="columns= for pairs and triplets only",
-                hint=f"load_domain({path.name!r})",
-            )
-        beir.read(path, material)
-        return "a folder in BEIR's layout"
-    inside = sorted(p.name for p in path.iterdir())
-    usable = [name for name in inside if suffix(Path(name)) in KINDS]
-    raise EmbkitError(
-        f"the folder {path.name!r} is no domain: it holds {', '.join(inside[:8]) or 'nothing'}",
-        expected="corpus.jsonl, queries.jsonl and qrels/*.tsv (BEIR's layout), or what "
-        "datasets' save_to_disk wrote",
-        hint=f"for pairs give the file itself: load_domain({path.name + '/' + usable[0]!r})"
-        if usable
-        else "write your pairs as a CSV with the columns anchor and positive, and give that file",
-    )
-
-
-def _mapping(data: Any) -> dict[str, Any]:
-    """Split -> Dataset; a Dataset alone has no split."""
-    from datasets import Dataset, DatasetDict
-
-    if isinstance(data, DatasetDict):
-        return dict(data)
-    if isinstance(data, Dataset):
-        return {WHOLE: data}
-    raise EmbkitError(
-        f"load_domain() was given {type(data).__name__}",
-        expected="a path, a hub id, a datasets.Dataset or a DatasetDict",
-        hint="Dataset.from_list(rows) for a list of dicts, Dataset.from_pandas(table) for pandas",
-    )
-
-
-def _saved(path: Path) -> dict[str, Any]:
-    from datasets import load_from_disk
-
-    try:
-        return _mapping(load_from_disk(str(path)))
-    except Exception as error:  # the library has many for a damaged folder
-        raise EmbkitError(
-            f"{path.name!r} cannot be loaded as a data set: {str(error).splitlines()[0]}",
-            expected="a folder that datasets.load_from_disk can load",
-            hint="save it again with data.save_to_disk(folder)",
-        ) from error
-
-
-def _from_hub(name: str, subset: str | None) -> dict[str, Any]:
-    import datasets
-    from huggingface_hub import HfApi, constants
-
-    closed, refused, offline = False, None, datasets.config.HF_HUB_OFFLINE
-    try:
-        closed = bool(HfApi().dataset_info(name, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT).gated)
-    except Exception as error:  # the cache, at once: datasets itself would ask again for minutes
-        refused, datasets.config.HF_HUB_OFFLINE = error, True
-    try:
-        try:  # datasets does not know which one of its cache is the default
-            data = _mapping(datasets.load_dataset(name, subset or (refused and "default")))
-        except Exception:
-            if subset or not refused:
-                raise
-            data = _mapping(datasets.load_dataset(name, None))
-        if any(map(_judges, data.values())) and not {"corpus", "queries"} <= set(data):
-            for kind in ("corpus", "queries"):  # as MTEB lays its data sets out
-                (data[kind],) = datasets.load_dataset(name, kind).values()
-        return data
-    except Exception as error:  # offline, no such data set, no such configuration
-        if said := refusal("dataset", name, refused, ["icd10cm"], closed):
-            raise said from error
-        why = " ".join(str(error).split("\n")[:2]).strip() or type(error).__name__
-        if refused:
-            why += f" ({(str(refused) or repr(refused)).splitlines()[0]})"
-        raise EmbkitError(
-            f"no folder {name!r} here, and the hub's data set of that name cannot be had: {why}",
-            expected="a folder, or a data set that the hub or its cache on this machine has",
-            hint="where there is a network: datasets.load_dataset(...).save_to_disk(folder), then "
-            "load_domain(folder); subset='…' picks a configuration",
-        ) from error
-    finally:
-        datasets.config.HF_HUB_OFFLINE = offline
-
-
-def _judges(data: Any) -> bool:
-    return {"query-id", "corpus-id"} <= set(data.column_names)
-
-
-def _read_data(data: dict[str, Any], material: Material) -> str:
-    """Adds a data set's corpus, if it has one, and its judgements or its pairs; which it was."""
-    texts = ["corpus"] if "corpus" in data else []
-    if judged := any(map(_judges, data.values())):
-        texts = ["corpus", "queries"]
-        if not set(texts) <= set(data):
-            raise EmbkitError(
-                "a data set with judgements (query-id, corpus-id) and no corpus or no queries",
-                expected="the parts corpus and queries beside the judgements",
-                hint="DatasetDict({'corpus': ..., 'queries': ..., 'test': judgements})",
-            )
-    for kind in texts:
-        table = dataset_table(data[kind], kind, material.bad)
-        beir.add_texts(material, kind, table.read(["_id", "id", "title", "text", "metadata"]))
-    known = {} if judged else {normalise(text): d for d, text in material.corpus.items()}
-    parts = {part: rows for part, rows in data.items() if part not in texts}
-    for part, rows in parts.items():
-        table = dataset_table(rows, part or "rows", material.bad)
-        if judged:
-            beir.add_judgements(material, beir.split_name(part), table.read([*beir.JUDGED]))
-        else:
-            split = WHOLE if set(parts) == {"train"} else beir.split_name(part)
-            add_pairs(material, table, split, known)
-    return "a data set with judgements" if judged else "a data set of pairs"
 
 
 def _domain(material: Material, name: str, profile: str, layout: str, where: str) -> Domain:

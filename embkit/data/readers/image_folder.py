@@ -1,13 +1,16 @@
 """Pictures of your own with their captions, read once, checked, made a Domain.
 
-They are a data set with an ``Image`` column, or a folder with one CSV or TSV file of file names and
-captions; a picture may have several rows, a caption several pictures.
+They are a data set with an ``Image`` column, or a folder of pictures with tables of file names and
+captions (a picture may have several rows, a caption several pictures), with COCO's JSON, or with
+one text file beside each picture, as img2dataset and WebDataset have them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +18,32 @@ from ...errors import EmbkitError, unknown
 from ..domain import Domain, normalise
 from ..images import SUFFIXES, PictureFault, decode, keep_picture, read_picture
 from ..sources.captioned import Captioned, domain_of
-from .columns import fitting
+from . import shapes
 from .draft import Material, reported
-from .parsing import Row, dataset_table, table, text_fault
+from .kinds import PICTURE, TEXT, texts_of
+from .parts import data_files
+from .rows import Quarantine, Row, lines, suffix, text_fault
+from .shapes import PICTURES, fitting
+from .tables import PLAIN, dataset_table, one_object, table
 
-COLUMNS = {  # what the columns may be called
-    "picture": ("picture", "image", "file", "file_name", "filename", "path"),
-    "caption": ("caption", "text", "name", "title", "label"),
-}
 SHARES = {"test": 0.20, "dev": 0.10}
 Picture = str | PictureFault  # the text that stands for it, or what is wrong with it
 # the row, its id, its picture and caption; whether it is the first file that shows the picture
 Cell = tuple[Row, str, Picture, Any, bool]
+_NAMED = re.compile(  # a line of a caption file: a picture, maybe its number, and the caption
+    rf"\s*(\S.*?(?:{'|'.join(map(re.escape, SUFFIXES))}))(?:#\d+)?\s*[,\t]\s*(.*)", re.IGNORECASE
+)
 
 
 def holds_pictures(path: Path | None, data: Mapping[str, Any] | None) -> bool:
-    """Whether a data set has an ``Image`` column, or a folder one table and pictures."""
+    """Whether a data set has an ``Image`` column, or a folder pictures and captions of them."""
     if data is not None:
         return any(map(_image_columns, data.values()))
-    return path is not None and path.is_dir() and len(_tables(path)) == 1 and any(_pictures(path))
-
-
-def _tables(folder: Path) -> list[Path]:
-    return [f for f in folder.iterdir() if f.suffix.lower() in (".csv", ".tsv") and f.is_file()]
+    if path is None or not path.is_dir() or not any(_pictures(path)):
+        return False
+    files = data_files(path)
+    with contextlib.closing(Quarantine()) as unused:
+        return not files or any(_captions(path, files, unused))
 
 
 def _pictures(folder: Path) -> Iterator[Path]:
@@ -82,23 +88,27 @@ def load(
 
 
 def _folder_cells(folder: Path | None, material: Material) -> Iterator[Cell]:
-    """The rows of a folder's table."""
+    """The captions of a folder's pictures, whatever they lie in."""
     assert folder is not None
-    bad = material.bad
-    (path,) = _tables(folder)
-    file, header, read = table(path, bad)
-    pictures = fitting(header, COLUMNS["picture"])[:1]
-    hint = "picture,caption as the first line"
-    chosen = material.columns = _columns(header, pictures, {}, repr(file), hint)
+    bad, files = material.bad, data_files(folder)
+    named: dict[str, list[Path]] = {}  # a file's name -> the pictures that bear it
+    for source in _pictures(folder):
+        named.setdefault(source.name, []).append(source.resolve())
     opened: dict[Path, Picture] = {}
     first: dict[str, Path] = {}  # picture -> the file that had it first
-    for row in read(header):
-        source = (folder / row.values[chosen["picture"]].strip()).resolve()
+    read = dict[str, None]()
+    for row, given, caption in _captions(folder, files, bad, material):
+        read[row.file] = None
+        source = (folder / given).resolve()
+        if not source.exists() and len(found := named.get(Path(given).name, [])) == 1:
+            (source,) = found  # a table may name files as they lay elsewhere
         if source not in opened:
             opened[source] = _kept(source, folder)
         picture = opened[source]
         own = isinstance(picture, str) and first.setdefault(picture, source) == source
-        yield row, f"{path.stem}:{row.line}", picture, row.values[chosen["caption"]], own
+        yield row, f"{Path(row.file).stem}:{row.line}", picture, caption, own
+    if len(tables := [file for file in read if suffix(Path(file)) != ".txt"]) > 1:
+        material.notes.append(f"{', '.join(tables[:8])} were read together")
     for source in sorted(_pictures(folder), key=Path.as_posix):
         if source.resolve() not in opened:
             bad.rows["pictures without a row"] += 1
@@ -108,16 +118,92 @@ def _folder_cells(folder: Path | None, material: Material) -> Iterator[Cell]:
         material.notes.append(f"{twins:,} files show the same picture as another: taken as one")
 
 
+def _captions(
+    folder: Path, files: Sequence[Path], bad: Quarantine, material: Material | None = None
+) -> Iterator[tuple[Row, str, Any]]:
+    """Each caption: the row, its picture's file from the folder on, its text."""
+    beside = {f.with_suffix(""): f for f in _pictures(folder)}
+    for path in files:
+        base, kind = path.parent.relative_to(folder), suffix(path)
+        if picture := beside.get(path.with_suffix("")):  # one text beside each picture
+            if kind == ".txt":
+                bad.rows["captions beside pictures"] += 1
+                text = path.read_bytes().decode("utf-8-sig", "surrogateescape").strip()
+                row = Row(path.relative_to(folder).as_posix(), 1, {}, text)
+                yield row, str(base / picture.name), text
+        elif kind == ".json" and (coco := _coco(path)) is not None:
+            for line, (name, caption) in enumerate(coco, 1):
+                bad.rows[path.name] += 1
+                yield Row(path.name, line, {}, f"{name}: {caption}"), str(base / name), caption
+        elif kind in PLAIN:
+            yield from _caption_lines(path, base, bad)
+        else:
+            yield from _caption_table(path, base, bad, material)
+
+
+def _caption_lines(path: Path, base: Path, bad: Quarantine) -> Iterator[tuple[Row, str, Any]]:
+    """The lines of a caption file, whose captions may hold commas, as Flickr8k's do."""
+    found = False
+    for line, text, fault in lines(path, bad, path.name):
+        match = _NAMED.match(text)
+        if not match and not found:
+            continue  # a header, or no caption file at all
+        if not text.strip():
+            continue
+        found = True
+        bad.rows[path.name] += 1
+        row = Row(path.name, line, {}, text)
+        if fault or not match:
+            bad.add(fault or "line that names no picture", row)
+        else:
+            yield row, str(base / match[1]), match[2].strip().strip('"')
+
+
+def _caption_table(
+    path: Path, base: Path, bad: Quarantine, material: Material | None
+) -> Iterator[tuple[Row, str, Any]]:
+    """The rows of a table with a column of pictures' files."""
+    read = table(path, bad.encoding)
+    held = shapes.what_columns_hold(read)
+    hint, said = "picture,caption as the first line", (material and material.given) or {}
+    pictures = [name for name in read.header if held[name] == PICTURE]
+    pictures = pictures or fitting(read.header, PICTURES["picture"])[:1]
+    if not pictures and not said:
+        return
+    texts = [name for name in read.header if held[name] == TEXT]
+    chosen = _columns(read.header, pictures, texts, said, repr(path.name), hint)
+    if material is not None:
+        material.columns = chosen
+    for row in read.rows(bad):
+        given = str(row.values.get(chosen["picture"]) or "").strip()
+        captions, faults = texts_of(row.values.get(chosen["caption"]))
+        for fault in faults:
+            bad.add(fault, row, "one of several captions")
+        for caption in captions or ([] if faults else [""]):
+            yield row, str(base / re.sub(r"#\d+$", "", given)), caption
+
+
+def _coco(path: Path) -> list[tuple[str, Any]] | None:
+    """File name and caption of each annotation of COCO's JSON; None where it is none."""
+    values = one_object(path)
+    if not {"images", "annotations"} <= values.keys():
+        return None
+    files = {image.get("id"): str(image.get("file_name", "")) for image in values["images"]}
+    told = values["annotations"]
+    return [(files.get(one.get("image_id"), ""), one.get("caption")) for one in told]
+
+
 def _data_cells(data: Mapping[str, Any], folder: Path | None, material: Material) -> Iterator[Cell]:
     """The rows of a data set, one for each caption."""
     if len(data) > 1:
         material.notes.append(f"the splits {', '.join(data)} were read together")
     hint = "load_domain(data, columns={'picture': 'image', 'caption': 'text'})"
     for part, rows in data.items():
-        file, header, read = dataset_table(rows, part or "rows", material.bad)
+        read = dataset_table(rows, part or "rows")
         said, pictures = material.given or {}, _image_columns(rows)
-        chosen = material.columns = _columns(header, pictures, said, "a data set", hint)
-        for row in read(list(chosen.values())):
+        header, file = read.header, read.file
+        chosen = material.columns = _columns(header, pictures, [], said, "a data set", hint)
+        for row in read.rows(material.bad):
             captions = row.values[chosen["caption"]]
             picture = _stored(row.values[chosen["picture"]], folder)
             listed = captions if isinstance(captions, list) and captions else [captions]
@@ -134,12 +220,18 @@ def _image_columns(rows: Any) -> list[str]:
 
 
 def _columns(
-    names: list[str], pictures: list[str], said: Mapping[str, Any], where: str, hint: str
+    names: list[str],
+    pictures: list[str],
+    texts: list[str],
+    said: Mapping[str, Any],
+    where: str,
+    hint: str,
 ) -> dict[str, str]:
     """Role -> column: what was said, else the only one of pictures and the first of captions."""
-    if strange := [role for role in said if role not in COLUMNS]:
-        raise unknown("role of a column", strange[0], COLUMNS)
-    captions = [name for name in fitting(names, COLUMNS["caption"]) if name not in pictures]
+    if strange := [role for role in said if role not in PICTURES]:
+        raise unknown("role of a column", strange[0], PICTURES)
+    captions = [name for name in fitting(names, PICTURES["caption"]) if name not in pictures]
+    captions = captions or (texts if len(texts) == 1 else [])
     found = {
         "picture": said.get("picture") or (pictures[0] if len(pictures) == 1 else None),
         "caption": said.get("caption") or next(iter(captions), None),
@@ -149,8 +241,8 @@ def _columns(
             raise EmbkitError(
                 f"no column for the {role} in {where} with the columns {', '.join(names) or '-'}"
                 + (f": {name!r} is none" if name else ""),
-                expected=f"a column of pictures or their files ({', '.join(COLUMNS['picture'])}), "
-                f"and one of captions ({', '.join(COLUMNS['caption'])})",
+                expected=f"a column of pictures or their files ({', '.join(PICTURES['picture'])}), "
+                f"and one of captions ({', '.join(PICTURES['caption'])})",
                 hint=hint,
             )
     return {role: str(name) for role, name in found.items()}

@@ -1,0 +1,235 @@
+"""What could be read in two ways is asked: each way counted, with rows, and the line to type."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shlex
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ...display import Table as Shown
+from ...errors import EmbkitError
+from ..domain import normalise
+from . import kinds
+from .rows import Quarantine, Table, binary
+from .shapes import NAMES, Roles, example, fitting
+
+_OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
+    ">=": lambda a, b: a >= b,
+    "<=": lambda a, b: a <= b,
+    ">": lambda a, b: a > b,
+    "<": lambda a, b: a < b,
+}
+_CONDITION = re.compile(r"(.+?)\s*(==|!=|>=|<=|>|<)\s*(.+)$", re.DOTALL)
+QUERIES = 3  # different ones that a reading needs, to make train, dev and test from
+SHOWN = 3  # rows of a reading that are shown
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One way to read a file: what to type for it, and what it gives."""
+
+    what: str
+    options: Mapping[str, Any]  # keyword arguments of ``load_domain``
+    right: int  # rows with a right pair
+    wrong: int  # rows with a wrong one
+    rows: tuple[tuple[str, ...], ...]  # a few of the right ones: query, document
+
+    @property
+    def python(self) -> str:
+        """What to type in Python."""
+        return ", ".join(f"{name}={value!r}" for name, value in self.options.items())
+
+    @property
+    def shell(self) -> str:
+        """What to type in a shell, behind the path."""
+        typed = []
+        for name, value in self.options.items():
+            parts = [value]
+            if isinstance(value, Mapping):
+                parts = [
+                    f"{role}={column}"
+                    for role, given in value.items()
+                    for column in (given if isinstance(given, list | tuple) else [given])
+                ]
+            typed.append(f"--{name} {' '.join(shlex.quote(str(part)) for part in parts)}")
+        return " ".join(typed)
+
+    def told(self, typed: str) -> str:
+        """The reading in lines: what to type, its counts, its rows."""
+        counts = f"{self.right:,} right, {self.wrong:,} wrong"
+        rows = [f"\n      {' → '.join(row)}" for row in self.rows]
+        return f"\n    {typed}\n      {self.what}: {counts}{''.join(rows)}"
+
+
+class Unclear(EmbkitError):
+    """A file that can be read in several ways; ``readings`` has them, the likeliest first."""
+
+    def __init__(self, given: str, *, expected: str, readings: Sequence[Reading]) -> None:
+        self.readings = tuple(readings)
+        hint = "one of these" + "".join(r.told(r.python) for r in self.readings)
+        super().__init__(given, expected=expected, hint=hint)
+
+    @property
+    def in_shell(self) -> str:
+        """The error as a command shows it."""
+        hint = "one of these" + "".join(r.told(r.shell) for r in self.readings)
+        return f"{self.given}\n  expected: {self.expected}\n  try next: {hint}"
+
+    def _render_traceback_(self) -> list[str]:
+        """In a notebook: the readings as a table, below the error's first lines."""
+        from IPython.display import display
+
+        heads = ["to type", "", "right", "wrong", "such as"]
+        rows = [
+            [r.python, r.what, f"{r.right:,}", f"{r.wrong:,}", "; ".join(map(" → ".join, r.rows))]
+            for r in self.readings
+        ]
+        display({"text/html": Shown(heads, rows).to_html(), "text/plain": ""}, raw=True)
+        return [f"EmbkitError: {self.given}", f"  expected: {self.expected}"]
+
+    def __reduce__(self) -> Any:
+        again = partial(Unclear, expected=self.expected, readings=self.readings)
+        return again, (self.given,)
+
+
+class Condition:
+    """A condition on a column, such as ``label == 0``, ``score >= 3.5``, ``label == yes,maybe``."""
+
+    def __init__(self, text: str, header: Iterable[str]) -> None:
+        found, names = _CONDITION.match(text), list(header)
+        self.column, self.sign, value = found.groups() if found else ("", "", "")
+        numbers = [kinds.number_of(part.strip()) for part in value.split(",")]
+        if not found or (self.sign in _OPERATORS and numbers[0] is None):
+            raise EmbkitError(
+                f"the condition {text!r}",
+                expected="a column, one of == != >= <= > <, and a value; several with commas: "
+                "'label == 0,1'",
+                hint=f"right={(names or ['label'])[-1] + ' == 1'!r}",
+            )
+        self.limit = numbers[0]
+        self.words = {kinds.word_of(part.strip()) for part in value.split(",")}
+
+    def __call__(self, values: Mapping[str, Any]) -> bool:
+        """Whether a row fulfils it; one without a value does not."""
+        value = values.get(self.column)
+        if value is None or value == "":
+            return False
+        if self.sign in _OPERATORS:
+            number = kinds.number_of(value)
+            return number is not None and _OPERATORS[self.sign](number, self.limit)
+        return (kinds.word_of(value) in self.words) == (self.sign == "==")
+
+
+def grader(roles: Roles, header: Sequence[str]) -> Callable[[Mapping[str, Any]], tuple[Any, str]]:
+    """Row -> its grade, or None and the cause why it has none, by a column or by conditions."""
+    if score := roles.get("score"):
+        return lambda values: grade_of(values.get(score[0]))
+    right, wrong = ([Condition(c, header) for c in roles.get(r, ())] for r in ("right", "wrong"))
+    if not right and not wrong:
+        return lambda values: (1, "")
+
+    def grade(values: Mapping[str, Any]) -> tuple[int | None, str]:
+        if any(condition(values) for condition in wrong):
+            return 0, ""
+        if not right or any(condition(values) for condition in right):
+            return 1, ""
+        return None, "neither right nor wrong, as it was asked"
+
+    return grade
+
+
+def grade_of(value: Any) -> tuple[int | None, str]:
+    """A score as a whole number from 0 up, or None and the cause why it is none."""
+    number = kinds.number_of(value)
+    if number is None or number in (float("inf"), float("-inf")) or number != number:
+        return None, "score that is no number"
+    if number < 0:
+        return None, "negative score"
+    if number != number // 1:
+        return None, "score that is no whole number"
+    return int(number), ""
+
+
+def typed(roles: Roles, header: Sequence[str]) -> dict[str, Any]:
+    """``columns=`` for some roles; columns without names are numbers."""
+    numbered = list(header) == [str(n) for n in range(len(header))]
+
+    def given(name: str) -> str | int:
+        return int(name) if numbered and name.isdecimal() else name
+
+    plainly = {r: [given(n) if r not in ("right", "wrong") else n for n in roles[r]] for r in roles}
+    return {role: names if names[1:] else names[0] for role, names in plainly.items() if names}
+
+
+def ask(
+    table: Table, why: str, readings: Iterable[tuple[str, Roles]], encoding: str | None = None
+) -> EmbkitError:
+    """The error for a table that can be read in several ways, each of them counted."""
+    options = {"encoding": encoding} if encoding else {}
+    told = [
+        Reading(what, {"columns": typed(roles, table.header)} | options, *_counted(table, roles))
+        for what, roles in readings
+    ]
+    listed = ", ".join(repr(name[:40]) for name in table.header[:20])
+    more = ", …" if len(table.header) > 20 else ""
+    given = f"{table.file!r} has the columns {listed}{more}: {why}"
+    expected = "one column of anchors (queries) and one of positives (the right documents)"
+    if table.how is not None and not fitting(table.header, [*NAMES["anchor"], *NAMES["positive"]]):
+        expected += " (a file without a header: columns={'anchor': 0, 'positive': 1})"
+    if told := [reading for reading in told if reading.right]:  # each of them loads
+        return Unclear(given, expected=expected, readings=told)
+    return EmbkitError(
+        given,
+        expected=f"{expected}, with texts in both",
+        hint="name them: columns={'anchor': …, 'positive': …} with the columns of texts; ids need "
+        "the files that hold their texts beside them",
+    )
+
+
+def _counted(table: Table, roles: Roles) -> tuple[int, int, tuple[tuple[str, ...], ...]]:
+    right = wrong = 0
+    asked = set[str]()
+    rows: list[tuple[str, ...]] = []
+    grade = grader(roles, table.header)
+    names = [roles[role][0] for role in ("anchor", "positive")]
+    with contextlib.closing(Quarantine()) as unused:
+        for row in table.rows(unused):
+            if not all(kinds.texts_of(row.values.get(n))[0] for n in names):
+                continue
+            found = grade(row.values)[0]
+            if found and len(asked) < QUERIES:
+                asked.add(normalise(str(row.values[names[0]])))
+            right += found is not None and found > 0
+            wrong += found == 0
+            if found and len(rows) < SHOWN:
+                rows.append(example(roles, row.values))
+    return right if len(asked) == QUERIES else 0, wrong, tuple(rows)
+
+
+def encodings(path: Path) -> Iterator[tuple[str, tuple[tuple[str, ...], ...]]]:
+    """The encodings that a text file may have, likeliest first, with lines as each reads them."""
+    from charset_normalizer import from_bytes
+
+    data = b""
+    with contextlib.suppress(OSError, EOFError, zlib.error), binary(path) as stream:
+        data = stream.read(1 << 20)
+    best = from_bytes(data).best()
+    likely = [best.encoding] if best else []
+    if best and data.decode("cp1252", "replace") == str(best):
+        likely = ["cp1252"]  # the commonest of those that read it so
+    seen = set()
+    for encoding in dict.fromkeys([*likely, "cp1252", "cp1250", "cp1251", "shift_jis", "gb18030"]):
+        try:
+            text = data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        odd = [line.strip()[:80] for line in text.splitlines() if not line.isascii()]
+        if odd and text not in seen:
+            seen.add(text)
+            yield encoding, tuple((line,) for line in odd[:SHOWN])

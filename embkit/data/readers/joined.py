@@ -1,0 +1,180 @@
+"""Texts and judgements in files of their own, joined by ids: BEIR's layout, MS MARCO's, TREC's."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ...errors import EmbkitError
+from . import shapes
+from .asking import grade_of
+from .draft import Material
+from .kinds import ID, LABEL, NOTHING, NUMBER, TEXT
+from .rows import Quarantine, Row, Table, as_id, text_fault
+from .shapes import JUDGED, TEXTS, fitting, plain
+
+_WHOLE = re.compile(r"(\d+)\.0+$")
+
+
+def text_columns(table: Table, kind: str) -> dict[str, str]:
+    """Role -> column of a table of texts: ``id``, ``text``, ``title``."""
+    held = shapes.what_columns_hold(table)
+    found = {role: fitting(table.header, names)[:1] for role, names in TEXTS.items()}
+    ids = [name for name in table.header if held[name] in (ID, NUMBER, LABEL)]
+    found["id"] = found["id"] or ids[:1]
+    taken = {*found["id"], *found["title"]}
+    texts = [c for c in table.header if c not in taken and held[c] == TEXT and c != "metadata"]
+    named = [c for c in fitting(table.header, TEXTS["text"]) if c not in taken]
+    plainly = [c for c in named if held[c] in (TEXT, NOTHING)] or named
+    if not plainly and len(texts) > 1:
+        raise EmbkitError(
+            f"{table.file!r} has the columns {', '.join(map(repr, table.header[:20]))}: "
+            f"{' and '.join(map(repr, texts))} may each be the text of the {kind}",
+            expected="one column of ids and one of texts (text, contents, passage, query)",
+            hint=f"rename the column of texts to 'text': {texts[0]!r} or {texts[1]!r}",
+        )
+    found["text"] = (plainly or texts or found["title"])[:1]
+    return {role: names[0] for role, names in found.items() if names}
+
+
+def add_texts(material: Material, kind: str, table: Table) -> None:
+    """Adds documents (``kind="corpus"``) or queries: title and text with a space between them.
+
+    A document's ``metadata`` may name its ``group`` and its ``parent``, as ``to_beir`` writes them.
+    """
+    texts = material.corpus if kind == "corpus" else material.queries
+    columns = text_columns(table, kind)
+    ids, told = columns.get("id", "_id"), columns.get("text", "text")
+    titled = columns.get("title", "title")
+    if plain(ids) not in ("_id", "id") or told != "text":
+        material.columns[kind] = f"{ids}, {told}"
+    for row in table.rows(material.bad):
+        values = row.values
+        given = values.get(ids, values.get("id"))
+        if (key := as_id(given)) is None:
+            nothing = text_fault(given) == "empty text"
+            cause = "missing _id" if nothing else "_id that is neither text nor a whole number"
+            material.bad.add(cause, row)
+            continue
+        text, title = values.get(told), values.get(titled) if kind == "corpus" else None
+        if (fault := text_fault(title)) and fault != "empty text":
+            text = title  # put aside with the title's fault
+        elif not fault and titled != told:  # BEIR's way; either may be missing
+            joined = f"{title} {text}" if isinstance(text, str) else text
+            text = title if text_fault(text) == "empty text" else joined
+        if not material.add(texts, key, text, row):
+            continue
+        if kind == "queries":
+            material.where.setdefault(key, (row.file, row.line))
+        elif isinstance(values.get("metadata"), dict):
+            for name, found in (("group", material.groups), ("parent", material.parents)):
+                if (other := as_id(values["metadata"].get(name))) is not None:
+                    found[key] = other
+
+
+def judged_rows(table: Table, texts: Sequence[Mapping[str, str]], bad: Quarantine) -> Iterator[Row]:
+    """The judgements of a table under the names of ``JUDGED``.
+
+    A table without a header is in BEIR's order (query, document, score) or, with four columns, in
+    TREC's (query, iteration, document, grade). Unknown names are columns by the ids they hold.
+    """
+    header = table.header
+    named = {role: fitting(header, names) for role, names in JUDGED.items()}
+    if header == [str(n) for n in range(len(header))]:
+        order = header[:1] + header[2:] if len(header) == 4 else header
+        named = {role: [name] for role, name in zip(JUDGED, order, strict=False)}
+    elif not named["query-id"] or not named["corpus-id"]:
+        for role, known in zip(("query-id", "corpus-id"), texts, strict=True):
+            met = {
+                name: sum(_known(r.values.get(name), known) is not None for r in table.some)
+                for name in header
+            }
+            named[role] = (
+                [max(met, key=lambda name: met[name])] if max(met.values(), default=0) else []
+            )
+    if not named["query-id"] or not named["corpus-id"]:
+        raise EmbkitError(
+            f"{table.file!r} has the columns {', '.join(header[:20])}",
+            expected="the ids of a query and a document, and a score: query-id, corpus-id, score",
+            hint="rename the columns",
+        )
+    columns = {role: names[0] for role, names in named.items() if names}
+    for row in table.rows(bad):
+        yield row._replace(values={r: row.values.get(name) for r, name in columns.items()})
+
+
+def two_judgements(row: Row) -> tuple[Row, Row]:
+    """A triple of ids (query, right, wrong) as a judgement of each document."""
+    values = row.values
+    wrong = {"query-id": values["query-id"], "corpus-id": values["score"], "score": 0}
+    return row._replace(values={**values, "score": 1}), row._replace(values=wrong)
+
+
+def add_judgements(material: Material, split: str, rows: Iterable[Row], zeros: bool = True) -> None:
+    """Adds judgements of one split, whose texts are there already.
+
+    With ``zeros`` a grade of 0 makes a document one of the query's negatives.
+    """
+    read = swapped = usable = 0
+    for row in rows:
+        read += 1
+        score = row.values.get("score", 1)
+        grade, cause = grade_of(1 if score is None else score)
+        if grade is None:
+            material.bad.add(cause, row)
+            continue
+        swapped += as_id(row.values.get("query-id")) in material.corpus
+        if (pair := ids_of(material, row)) is None:
+            query, document = as_id(row.values.get("query-id")), as_id(row.values.get("corpus-id"))
+            if grade > 0 and query in material.queries and document is not None:
+                material.missing[split, query].add(document)
+            continue
+        usable += 1
+        if not material.judge(split, *pair, grade):
+            material.bad.add("pair with two different scores", row)
+        elif not grade and zeros:
+            material.negatives[pair[0]][pair[1]] = None
+    if swapped > read / 2 and not usable:
+        raise EmbkitError(
+            f"{row.file}: the ids under query-id are those of documents",
+            expected="the query's id first, then the document's, then the score",
+            hint="swap the first two columns",
+        )
+
+
+def ids_of(material: Material, row: Row) -> tuple[str, str] | None:
+    """The ids of a judgement's query and document, if both are there; else it is put aside."""
+    query = _known(row.values.get("query-id"), material.queries)
+    document = _known(row.values.get("corpus-id"), material.corpus)
+    if query is None:
+        material.bad.add("query id that queries.jsonl does not have", row)
+    elif document is None:
+        material.bad.add("document id that corpus.jsonl does not have", row)
+    else:
+        return query, document
+    return None
+
+
+def _known(given: Any, texts: Mapping[str, str]) -> str | None:
+    """An id as the texts have it: a table of numbers may have written 12 as 12.0."""
+    key = as_id(given)
+    if key is not None and key not in texts and (whole := _WHOLE.match(key)):
+        key = whole[1]
+    return key if key in texts else None
+
+
+def read_card(path: Path, material: Material) -> None:
+    """Reads what ``to_beir`` writes beside BEIR's files: the order of the tests, the terms."""
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        material.tests = [str(split) for split in facts["test_splits"]]
+        material.held_out = facts.get("held_out")
+        kept = ("title", "source", "terms", "limits")
+        material.about = {k: str(facts["about"][k]) for k in kept if k in facts["about"]}
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        material.notes.append(f"domain.json is damaged and was passed over: {type(error).__name__}")

@@ -1,0 +1,121 @@
+"""What a column holds, by its content: texts, ids, labels, scores, numbers, pictures, vectors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ..images import SUFFIXES
+from .rows import text_fault
+
+TEXT, PASSAGE, CATEGORY = "texts", "passages", "a few short texts"
+ID, LABEL, SCORE, NUMBER = "ids", "labels", "scores", "whole numbers"
+PICTURE, OTHER, NOTHING = "pictures", "something else", "nothing"
+TEXTUAL = (TEXT, PASSAGE, CATEGORY)
+FEW = 7  # distinct values that labels have at most
+RIGHT_WORDS = """1 true t yes y positive pos relevant related duplicate match matching correct
+entailment entailed same similar equivalent good helpful accepted accept highly_relevant
+perfectly_relevant""".split()
+WRONG_WORDS = """0 false f no n negative neg irrelevant unrelated not_relevant non_relevant
+not_duplicate not_match no_match mismatch incorrect wrong contradiction contradictory different
+dissimilar not_entailment non_entailment bad unhelpful rejected reject""".split()
+UNSURE_WORDS = "neutral partial partially_relevant maybe unsure unknown skip none -1 -".split()
+_WORDS = {*RIGHT_WORDS, *WRONG_WORDS, *UNSURE_WORDS}
+_ID = re.compile(r"[\w.:/#-]*\d[\w.:/#-]*$")
+_CELL = re.compile(r"\s*[\[{]")
+_TEXTS = ("text", "contents", "content", "passage", "body", "document")
+
+
+def plain(name: str) -> str:
+    """A column's name in lower case, with "_" for spaces, hyphens and signs."""
+    return re.sub(r"[^\w.]+", "_", name.strip().lower()).strip("_")
+
+
+def number_of(value: Any) -> float | None:
+    """A value as a number, if it is one; a Boolean is 1 or 0."""
+    if isinstance(value, bool | int | float):
+        return float(value) if value == value else None
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return None
+    return None
+
+
+def word_of(value: Any) -> str:
+    """A label as one plain word: ``Not relevant`` is ``not_relevant``, ``1.0`` is ``1``."""
+    number = number_of(value)
+    if number is not None and number == number // 1:
+        return str(int(number))
+    return plain(str(value)) or str(value).strip()
+
+
+def text_of(value: Any) -> Any:
+    """The text of a passage that is an object: its title and text with a space between them."""
+    if isinstance(value, dict):
+        found = next((value[name] for name in _TEXTS if isinstance(value.get(name), str)), None)
+        title = value.get("title")
+        if found is None:
+            return title if isinstance(title, str) else value
+        return f"{title} {found}" if isinstance(title, str) and title.strip() else found
+    return value
+
+
+def kind_of(values: Iterable[Any]) -> str:
+    """What a column holds, by its first values."""
+    there = [v for v in values if v is not None and v == v and v != "" and v != []]
+    if not there:
+        return NOTHING
+    if all(isinstance(value, list | tuple) for value in there):
+        there = [part for value in there for part in value if part is not None]
+        if not there:
+            return NOTHING
+        if all(isinstance(part, bool | int | float) for part in there):
+            return OTHER
+    if all(isinstance(value, dict) and isinstance(text_of(value), str) for value in there):
+        return PASSAGE
+    numbers = [n for n in map(number_of, there) if n is not None]
+    distinct = {word_of(value) for value in there if not isinstance(value, dict | list)}
+    if len(numbers) >= 0.95 * len(there):
+        return _number_kind(numbers, distinct)
+    texts = [value for value in there if isinstance(value, str)]
+    if len(texts) < 0.5 * len(there):
+        return OTHER
+    if len(distinct) <= FEW and distinct <= _WORDS:
+        return LABEL
+    if len(distinct) <= min(FEW, len(texts) / 4) and all(len(t.split()) <= 3 for t in texts):
+        return CATEGORY
+    if _share(texts, lambda text: text.lower().split("#")[0].endswith(tuple(SUFFIXES))) > 0.9:
+        return PICTURE
+    if _share(texts, _ID.match) > 0.9 and len(distinct) > 0.5 * len(texts):
+        return ID
+    return TEXT
+
+
+def _number_kind(numbers: Sequence[float], distinct: set[str]) -> str:
+    if any(number != number // 1 for number in numbers):
+        return SCORE
+    if len(distinct) <= FEW and min(numbers) >= -1 and max(numbers) <= 10:
+        return LABEL
+    return NUMBER
+
+
+def _share(texts: Sequence[str], fits: Any) -> float:
+    return sum(bool(fits(text.strip())) for text in texts) / len(texts)
+
+
+def texts_of(value: Any) -> tuple[list[str], list[str]]:
+    """The usable texts of a value, one text or a list, and what is wrong with the others.
+
+    Nothing (an empty text, a null) among the others is no fault: short rows are padded with it.
+    A passage that is an object gives its title and its text.
+    """
+    if isinstance(value, str) and not _CELL.match(value):  # as nearly all are
+        fault = text_fault(value)
+        return ([], [fault] * (fault != "empty text")) if fault else ([value], [])
+    several = list(value) if isinstance(value, list | tuple) else [value]
+    found = list(map(text_of, several))
+    faults = [fault for fault in map(text_fault, found) if fault and fault != "empty text"]
+    return [text for text in found if not text_fault(text)], faults

@@ -1,0 +1,211 @@
+"""What a folder, an archive or a data set is made of: texts, judgements, pairs, by split."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ...errors import EmbkitError
+from . import shapes
+from .draft import WHOLE
+from .rows import Table, suffix
+from .tables import KINDS, PLAIN, listed, one_object, table
+
+ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
+CORPUS, QUERIES, JUDGEMENTS, TRIPLES, PAIRS = "corpus", "queries", "judgements", "triples", "pairs"
+MARKED = "negatives"  # what ``to_beir`` writes of documents that people marked as wrong
+ALL = (CORPUS, QUERIES, JUDGEMENTS, TRIPLES, PAIRS, MARKED)
+SPLITS = {"validation": "dev", "valid": "dev", "val": "dev", "all": WHOLE, "qrels": WHOLE}
+_ROLES = {  # what the names of files say
+    CORPUS: {"corpus", "collection", "documents", "docs", "passages"},
+    QUERIES: {"queries", "questions", "topics", "query"},
+    JUDGEMENTS: {"qrels", "qrel", "relevance", "judgements", "judgments", "trec"},
+}
+_KNOWN_SPLITS = {"train", "dev", "test", "validation", "valid", "val"}
+_SHARD = re.compile(r"-\d{5}-of-\d{5}")
+_LLAMAINDEX = ("queries", "corpus", "relevant_docs")
+MOST_BYTES, MOST_FILES = 50 << 30, 1_000_000  # that an archive may unpack to
+
+
+class Part(NamedTuple):
+    """One file, or one part of a data set, and what it is."""
+
+    role: str
+    split: str
+    table: Table
+    name: str
+
+
+def split_name(name: str) -> str:
+    """The split that a file or a part of a data set is.
+
+    Example:
+        >>> split_name("qrels.test.tsv"), split_name("validation-00000-of-00001.parquet")
+        ('test', 'dev')
+    """
+    stem = _SHARD.sub("", name.removesuffix(".gz"))
+    for end in (*KINDS, *PLAIN):
+        stem = stem.removesuffix(end)
+    pieces = re.split(r"[._]", stem)
+    known = [piece.lower() for piece in pieces if piece.lower() in _KNOWN_SPLITS]
+    if len(pieces) > 1 and known:
+        stem = known[-1]
+    elif len(pieces) > 1 and pieces[0].lower() in ("qrels", "qrel"):
+        stem = ".".join(pieces[1:])
+    low = stem.lower()
+    return SPLITS.get(low, low if low in ("train", "dev", "test") else stem)
+
+
+def _role(path: Path) -> str | None:
+    """What the names of a file and its folders say that it is."""
+    if path.stem == MARKED:
+        return MARKED
+    if suffix(path) in (".trec", ".qrels", ".qrel"):
+        return JUDGEMENTS
+    for part in (path.name.removesuffix(suffix(path)), *reversed(path.parts[:-1])):
+        words = set(re.split(r"[._\-]", _SHARD.sub("", part.lower())))
+        for role in (JUDGEMENTS, CORPUS, QUERIES):
+            if words & _ROLES[role]:
+                return role
+    return None
+
+
+def data_files(folder: Path) -> list[Path]:
+    """The files of a folder that may hold data, in their order."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        inside = path.relative_to(folder)
+        hidden = any(part[0] in "._" for part in inside.parts)
+        if hidden or len(inside.parts) > 4 or not path.is_file():
+            continue
+        notes = re.match(
+            r"(readme|licen[cs]e|domain\.json|dataset_infos?\.json)", path.name.lower()
+        )
+        if not notes and suffix(path) in (*KINDS, *PLAIN):
+            found.append(path)
+    return found
+
+
+def parts_of(folder: Path, encoding: str | None) -> list[Part]:
+    """The parts of a folder: by the names of its files, else by what they hold."""
+    found = []
+    for path in data_files(folder):
+        inside = path.relative_to(folder)
+        if several := objects(path):
+            found += several
+            continue
+        role, name = _role(inside), inside.as_posix()
+        read = table(path, encoding, file=name)
+        if role is None and suffix(path) in PLAIN and len(read.header) < 2:
+            continue  # prose
+        found.append(Part(role or role_of(read), split_name(path.name), read, name))
+    return _sides(found)
+
+
+def role_of(read: Table) -> str:
+    """What a table is, by what its columns hold."""
+    held = shapes.what_columns_hold(read)
+    ids = [[n for n in shapes.JUDGED[role] if "id" in n] for role in ("query-id", "corpus-id")]
+    if all(shapes.fitting(read.header, names) for names in ids):
+        texts = [name for name in read.header if held[name] == shapes.TEXT]
+        if len(texts) < 2 or len(texts) == 2 == len(read.header):
+            return JUDGEMENTS
+    if shapes.is_texts(read.header, held):
+        return "texts"
+    if shapes.is_judgements(read.header, held) and read.header:
+        named = [name for name in read.header if held[name] in (shapes.ID, shapes.NUMBER)]
+        return TRIPLES if len(named) == len(read.header) == 3 else JUDGEMENTS
+    return PAIRS
+
+
+def _sides(found: list[Part]) -> list[Part]:
+    """Parts whose names say what they are not, or nothing of their side: by what they hold."""
+    roles = {part.role for part in found}
+    if not {CORPUS, QUERIES} <= roles:  # such as customer_queries.csv, with the answers in it
+        odd = [p for p in found if p.role in (CORPUS, QUERIES) and role_of(p.table) == PAIRS]
+        found = [part._replace(role=PAIRS) if part in odd else part for part in found]
+        roles = {part.role for part in found}
+    open_ = [part for part in found if part.role == "texts"]
+    left = [role for role in (CORPUS, QUERIES) if role not in roles]
+    if open_ and len(left) == 1:
+        return [part._replace(role=left[0]) if part in open_ else part for part in found]
+    if open_ and len(open_) < len(found):
+        raise EmbkitError(
+            f"{' and '.join(part.name for part in open_)}: documents, or queries?",
+            expected="names that say it, such as corpus.jsonl and queries.jsonl",
+            hint=f"rename {open_[0].name} to corpus{suffix(Path(open_[0].name))} or "
+            f"queries{suffix(Path(open_[0].name))}",
+        )
+    return found
+
+
+def objects(path: Path) -> list[Part]:
+    """The parts of a file that is one JSON object, as LlamaIndex writes it; none for another."""
+    values, found = one_object(path), []
+    if all(isinstance(values.get(name), dict) for name in _LLAMAINDEX):
+        for name, role in zip(_LLAMAINDEX, (QUERIES, CORPUS, JUDGEMENTS), strict=True):
+            columns = ("query-id", "corpus-id") if role == JUDGEMENTS else ("_id", "text")
+            rows = [
+                dict(zip(columns, (key, one), strict=True))
+                for key, value in values[name].items()
+                for one in (value if isinstance(value, list) else [value])
+            ]
+            split = split_name(path.name.replace("_", "."))
+            found.append(Part(role, split, listed(name, rows), name))
+    return found
+
+
+def archives(path: Path | None) -> list[Path]:
+    """A zip or tar archive, or those of a folder that holds nothing else; none for what is none."""
+    if path is None or not path.exists():
+        return []
+    files = [path] if path.is_file() else [f for f in sorted(path.iterdir()) if f.name[0] != "."]
+    packed = [f for f in files if f.is_file() and f.name.lower().endswith(ARCHIVES)]
+    return packed if len(packed) == len(files) else []
+
+
+@contextlib.contextmanager
+def unpacked(packed: Sequence[Path]) -> Iterator[Path]:
+    """A folder with what archives hold, for as long as it is read.
+
+    No entry is written outside it, no link is followed, and an archive that unpacks to more than
+    50 GB or a million files is refused.
+    """
+    with tempfile.TemporaryDirectory(prefix="embkit-") as name:
+        for path in packed:
+            _unpack(path, Path(name) / path.name.split(".")[0] if packed[1:] else Path(name))
+        yield Path(name)
+
+
+def _unpack(path: Path, folder: Path) -> None:
+    try:
+        if path.suffix.lower() == ".zip":
+            with zipfile.ZipFile(path) as archive:
+                _check_size(path, [entry.file_size for entry in archive.infolist()])
+                archive.extractall(folder)
+        else:
+            with tarfile.open(path) as archive:
+                entries = [entry for entry in archive if entry.isfile()]
+                _check_size(path, [entry.size for entry in entries])
+                archive.extractall(folder, entries, filter="data")
+    except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, RuntimeError) as error:
+        raise EmbkitError(
+            f"{path.name!r} cannot be unpacked: {str(error).splitlines()[0]}",
+            expected="a whole zip or tar archive without a password",
+            hint="unpack it yourself and give the folder",
+        ) from error
+
+
+def _check_size(path: Path, sizes: list[int]) -> None:
+    if sum(sizes) > MOST_BYTES or len(sizes) > MOST_FILES:
+        raise EmbkitError(
+            f"{path.name!r} unpacks to {sum(sizes) / 1e9:,.0f} GB in {len(sizes):,} files",
+            expected=f"at most {MOST_BYTES >> 30} GB and {MOST_FILES:,} files",
+            hint="unpack it yourself and give the folder",
+        )

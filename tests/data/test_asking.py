@@ -1,0 +1,185 @@
+"""What the first rows of a file do not show, what only content tells, and how it is asked."""
+
+import json
+
+import pytest
+
+from embkit.data import load_domain
+from embkit.data.readers import pairs as reading
+from embkit.data.readers import tables
+from embkit.data.readers.kinds import kind_of
+from embkit.data.readers.parts import split_name
+from embkit.errors import EmbkitError
+from tests.data.written import RIGHT_PAIRS, WRONG_PAIRS
+
+
+@pytest.fixture(autouse=True)
+def own_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("EMBKIT_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("EMBKIT_PROFILE", "full")
+
+
+def jsonl(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def rows(*extra, first="query", second="document"):
+    return [{first: q, second: d, **dict(extra)} for q, d in RIGHT_PAIRS]
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Ten rows are the first ones."""
+    monkeypatch.setattr(tables, "SOME", 10)
+
+
+def test_a_label_behind_the_first_rows_is_asked(few, tmp_path):
+    late = [{"query": q, "document": d, "good": 0} for q, d in WRONG_PAIRS]
+    path = jsonl(tmp_path / "a.jsonl", rows(("good", 1)) + late)
+    with pytest.raises(EmbkitError, match="'good' may say that some pairs are wrong") as caught:
+        load_domain(path)
+    right = caught.value.readings[0]
+    assert (right.right, right.wrong) == (len(RIGHT_PAIRS), len(WRONG_PAIRS))
+
+
+def test_negatives_behind_the_first_rows_are_used(few, tmp_path):
+    wrong = dict(WRONG_PAIRS)
+    late = [{"query": q, "document": d, "negative": [wrong[q]]} for q, d in RIGHT_PAIRS[12:]]
+    domain = load_domain(jsonl(tmp_path / "a.jsonl", rows()[:12] + late))
+    assert domain.report.columns["negative"] == "negative"
+    found = {
+        domain.queries[q]: {domain.corpus[d] for d in of} for q, of in domain.negatives.items()
+    }
+    assert found == {q: {wrong[q]} for q, _ in RIGHT_PAIRS[12:]}
+    assert sum(domain.report.rows.values()) == len(RIGHT_PAIRS)  # counted once
+
+
+def test_a_note_behind_the_first_rows_changes_nothing(few, tmp_path, monkeypatch):
+    read = []
+    add = reading.add_pairs
+    monkeypatch.setattr(
+        "embkit.data.readers.folder.add_pairs", lambda *a: (read.append(1), add(*a))[1]
+    )
+    path = jsonl(tmp_path / "a.jsonl", [*rows(), {"query": "x y", "document": "z", "who": "Ann"}])
+    assert len(load_domain(path).queries) == len(RIGHT_PAIRS) + 1
+    assert len(read) == 1
+
+
+@pytest.mark.parametrize(
+    "rows, why",
+    [
+        # words that nobody listed are labels where they are few
+        (
+            [{"query": q, "document": d, "verdict": "upheld"} for q, d in RIGHT_PAIRS]
+            + [{"query": q, "document": d, "verdict": "struck"} for q, d in WRONG_PAIRS],
+            "'verdict' may say",
+        ),
+        # passages beside short answers are the likelier documents
+        (
+            [
+                {"query": q, "answer": "yes, it is", "evidence": [{"text": d}]}
+                for q, d in RIGHT_PAIRS
+            ],
+            "'evidence' holds passages",
+        ),
+        # decimals of any name
+        (
+            [
+                {"query": q, "document": d, "p": 0.1 + n / 50}
+                for n, (q, d) in enumerate(RIGHT_PAIRS)
+            ],
+            "'p' may say",
+        ),
+    ],
+    ids=["words", "passages", "decimals"],
+)
+def test_content_is_asked_about(rows, why, tmp_path):
+    path = jsonl(tmp_path / "a.jsonl", rows)
+    with pytest.raises(EmbkitError, match=why) as caught:
+        load_domain(path)
+    for offered in caught.value.readings:
+        domain = load_domain(path, **offered.options)
+        assert sum(1 for split in domain.qrels for _ in domain.right(split)) == offered.right
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [("split", "train"), ("lang", "en"), ("relevant", "yes"), ("type", "normal"), ("id", None)],
+    ids=lambda extra: extra[0],
+)
+def test_what_says_nothing_of_right_and_wrong_is_not_asked(extra, tmp_path):
+    made = [dict(row, **{extra[0]: n if extra[1] is None else extra[1]})
+            for n, row in enumerate(rows())]  # fmt: skip
+    if extra[0] in ("split", "lang"):
+        made[3][extra[0]] = "test"
+    domain = load_domain(jsonl(tmp_path / "a.jsonl", made))
+    assert domain.report.columns["not used"] == extra[0]
+
+
+def test_dpr_without_negatives_takes_its_passages(tmp_path):
+    made = [
+        {"question": q, "answers": ["x"], "positive_ctxs": [{"title": "", "text": d}]}
+        for q, d in RIGHT_PAIRS
+    ]
+    domain = load_domain(jsonl(tmp_path / "a.jsonl", made))
+    assert set(domain.corpus.values()) == {d for _, d in RIGHT_PAIRS}
+
+
+def test_a_file_of_pairs_whose_name_says_queries_is_read_by_what_it_holds(tmp_path):
+    path = jsonl(tmp_path / "mine" / "customer_queries.jsonl", rows())
+    assert len(load_domain(path.parent).queries) == len(RIGHT_PAIRS)
+
+
+def test_a_notebook_shows_the_readings_as_a_table(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
+    path = jsonl(tmp_path / "a.jsonl", rows(first="<b>ask", second="reply"))
+    with pytest.raises(EmbkitError) as caught:
+        load_domain(path)
+    lines = caught.value._render_traceback_()
+    assert lines[0].startswith("EmbkitError: 'a.jsonl' has the columns") and len(shown) == 1
+    table = shown[0]["text/html"]
+    assert "&lt;b&gt;ask" in table and "<b>ask" not in table
+    assert table.count("<tr") == 1 + len(caught.value.readings)
+
+
+@pytest.mark.parametrize(
+    "values, kind",
+    [
+        (["0", "1", "1", "0"], "labels"),
+        ([True, False, True], "labels"),
+        (["entailment", "neutral", "contradiction"], "labels"),
+        (["Relevant", "Not relevant", "relevant"], "labels"),
+        ([0.5, 1.0, 3.65], "scores"),
+        (["12", "13", "900"], "whole numbers"),
+        (["d1", "d2", "q-77"], "ids"),
+        (["a.jpg", "b/c.PNG", "x.jpeg#3"], "pictures"),
+        (["one answer", "another one", "E11.9 is a code"], "texts"),
+        ([["one"], ["two", "three"]], "texts"),
+        ([[{"text": "one"}], [{"title": "t", "text": "two"}]], "passages"),
+        ([[0.1, 0.2], [0.3, 0.4]], "something else"),
+        ([None, "", []], "nothing"),
+        (["web", "book"] * 4, "a few short texts"),
+    ],
+)
+def test_what_a_column_holds(values, kind):
+    assert kind_of(values) == kind
+
+
+@pytest.mark.parametrize(
+    "name, split",
+    [
+        ("train.tsv", "train"),
+        ("qrels.tsv", ""),
+        ("qrels.test.tsv", "test"),
+        ("qrels.dev.small.tsv", "dev"),
+        ("validation-00000-of-00001.parquet", "dev"),
+        ("lay.tsv", "lay"),
+        ("test.trec", "test"),
+        ("all.jsonl.gz", ""),
+    ],
+)
+def test_the_split_that_a_name_says(name, split):
+    assert split_name(name) == split
