@@ -104,6 +104,23 @@ def test_content_is_asked_about(rows, why, tmp_path):
         assert sum(1 for split in domain.qrels for _ in domain.right(split)) == offered.right
 
 
+def test_the_choices_of_label_studio_are_asked(tmp_path):
+    def task(query, document, *choices):
+        results = [{"result": [{"value": {"choices": [choice]}}]} for choice in choices]
+        return {"id": 1, "data": {"query": query, "document": document}, "annotations": results}
+
+    made = [task(*pair, "Relevant", "Relevant") for pair in RIGHT_PAIRS]
+    made += [task(*pair, "Not relevant") for pair in WRONG_PAIRS]
+    made += [task(RIGHT_PAIRS[0][0], "people differ", "Relevant", "Not relevant")]
+    path = tmp_path / "export.json"
+    path.write_text(json.dumps(made, indent=1), encoding="utf-8")
+    with pytest.raises(EmbkitError, match="'annotations' may say") as caught:
+        load_domain(path)
+    first = caught.value.readings[0]
+    assert (first.right, first.wrong) == (len(RIGHT_PAIRS), len(WRONG_PAIRS))
+    assert sum(load_domain(path, **first.options).report.quarantined.values()) == 1
+
+
 @pytest.mark.parametrize(
     "extra",
     [("split", "train"), ("lang", "en"), ("relevant", "yes"), ("type", "normal"), ("id", None)],

@@ -20,7 +20,9 @@ perfectly_relevant""".split()
 WRONG_WORDS = """0 false f no n negative neg irrelevant unrelated not_relevant non_relevant
 not_duplicate not_match no_match mismatch incorrect wrong contradiction contradictory different
 dissimilar not_entailment non_entailment bad unhelpful rejected reject""".split()
-UNSURE_WORDS = "neutral partial partially_relevant maybe unsure unknown skip none -1 -".split()
+UNSURE_WORDS = (
+    "mixed neutral partial partially_relevant maybe unsure unknown skip none -1 -".split()
+)
 _WORDS = {*RIGHT_WORDS, *WRONG_WORDS, *UNSURE_WORDS}
 _ID = re.compile(r"[\w.:/#-]*\d[\w.:/#-]*$")
 _CELL = re.compile(r"\s*[\[{]")
@@ -45,7 +47,13 @@ def number_of(value: Any) -> float | None:
 
 
 def word_of(value: Any) -> str:
-    """A label as one plain word: ``Not relevant`` is ``not_relevant``, ``1.0`` is ``1``."""
+    """A label as one plain word: ``Not relevant`` is ``not_relevant``, ``1.0`` is ``1``.
+
+    Several people's labels, in a list, are the one that they agree on, or ``mixed``.
+    """
+    if isinstance(value, list | tuple):
+        words = {word_of(one) for one in value if one is not None}
+        return words.pop() if len(words) == 1 else "mixed"
     number = number_of(value)
     if number is not None and number == number // 1:
         return str(int(number))

@@ -57,7 +57,7 @@ NAMES = {  # what people call the columns of pairs, as ``plain`` writes them
     "positive": (
         "positive positives pos document documents doc answer answers passage passages context "
         "sentence2 sentence_2 text2 text_2 code response completion hypothesis positive_passages "
-        "question2"
+        "question2 chosen"
     ).split(),
 }
 ROLES = (*NAMES, "negative", "score", "right", "wrong")
@@ -85,7 +85,8 @@ NEGATIVE = re.compile(
     r"(non|not|ir)_?relevant.*|distractors?.*|wrong.*|incorrect.*|bad_.*"
 )
 LABELS = re.compile(
-    r".*(label|score|relevan|similar|grade|judg|rating|gold|target|match|correct|duplicate).*|rel|y"
+    r".*(label|score|relevan|similar|grade|judg|rating|gold|target|match|correct|duplicate|choice|"
+    r"annotation|responses|vote|verdict|feedback).*|rel|y"
 )
 
 

@@ -242,13 +242,22 @@ def _json_whole(path: Path, bad: Quarantine, file: str) -> Iterator[Row]:
 
 
 def _object(values: Any) -> Any:
-    """An object with its one part unfolded: ``{"set": {…}}``, or Label Studio's ``data``."""
+    """An object with its one part unfolded: ``{"set": {…}}``, Argilla's ``fields``, Label Studio's
+    ``data``, whose annotations are the choices that people made."""
     if isinstance(values, dict):
         for name in ("set", "data", "fields"):
             if isinstance(inner := values.get(name), dict):
-                rest = {key: value for key, value in values.items() if key != name}
-                return {**inner, **{key: value for key, value in rest.items() if key not in inner}}
+                told = {key: value for key, value in values.items() if key != name}
+                if isinstance(said := told.get("annotations"), list):
+                    told["annotations"] = [choice for one in said for choice in _choices(one)]
+                return {**told, **inner}
     return values
+
+
+def _choices(annotation: Any) -> list[Any]:
+    results = annotation.get("result") if isinstance(annotation, dict) else None
+    values = [one.get("value") for one in results or () if isinstance(one, dict)]
+    return [c for value in values if isinstance(value, dict) for c in value.get("choices") or ()]
 
 
 # Parquet and data sets
