@@ -2,6 +2,7 @@
 
 import json
 
+import pandas as pd
 import pytest
 
 from embkit.data import load_domain
@@ -135,6 +136,33 @@ def test_what_says_nothing_of_right_and_wrong_is_not_asked(extra, tmp_path):
     assert domain.report.columns["not used"] == extra[0]
 
 
+@pytest.mark.parametrize("form", ["list", "columns"])
+def test_a_json_object_of_columns_is_read_as_pandas_writes_it(form, tmp_path):
+    frame = pd.DataFrame(rows())
+    path = tmp_path / "a.json"
+    written = json.dumps(frame.to_dict("list")) if form == "list" else frame.to_json()
+    path.write_text(written, encoding="utf-8")
+    assert set(load_domain(path).queries.values()) == {q for q, _ in RIGHT_PAIRS}
+
+
+@pytest.mark.parametrize(
+    "labels, reading",
+    [
+        ((1, -1), {"right": "mark == 1", "wrong": "mark == -1"}),
+        (("80%", "7,5%"), {"right": "mark >= 80"}),
+        (("\u2713", "\u2717"), {"right": "mark == \u2713", "wrong": "mark == \u2717"}),
+    ],
+    ids=["signs", "percent", "ticks"],
+)
+def test_labels_of_other_kinds_are_asked(labels, reading, tmp_path):
+    wrong = [{"query": q, "document": d, "mark": labels[1]} for q, d in WRONG_PAIRS]
+    path = jsonl(tmp_path / "a.jsonl", rows(("mark", labels[0])) + wrong)
+    with pytest.raises(EmbkitError, match="'mark' may say") as caught:
+        load_domain(path)
+    first = caught.value.readings[0]
+    assert first.right == len(RIGHT_PAIRS) and reading.items() <= first.options["columns"].items()
+
+
 def test_dpr_without_negatives_takes_its_passages(tmp_path):
     made = [
         {"question": q, "answers": ["x"], "positive_ctxs": [{"title": "", "text": d}]}
@@ -179,6 +207,8 @@ def test_a_notebook_shows_the_readings_as_a_table(tmp_path, monkeypatch):
         ([[0.1, 0.2], [0.3, 0.4]], "something else"),
         ([None, "", []], "nothing"),
         (["web", "book"] * 4, "a few short texts"),
+        ([0, 1, 2, 3, 4, 5], "whole numbers"),
+        (["3,65", "80%"], "scores"),
     ],
 )
 def test_what_a_column_holds(values, kind):

@@ -168,14 +168,15 @@ def _caption_table(
     hint, said = "picture,caption as the first line", (material and material.given) or {}
     pictures = [name for name in read.header if held[name] == PICTURE]
     pictures = pictures or fitting(read.header, PICTURES["picture"])[:1]
-    if not pictures and not said:
+    remote = any("://" in str(row.values.get(name)) for row in read.some for name in pictures)
+    if remote or not (pictures or said):  # addresses of what img2dataset has fetched
         return
     texts = [name for name in read.header if held[name] == TEXT]
     chosen = _columns(read.header, pictures, texts, said, repr(path.name), hint)
     if material is not None:
         material.columns = chosen
     for row in read.rows(bad):
-        given = str(row.values.get(chosen["picture"]) or "").strip()
+        given = str(row.values.get(chosen["picture"]) or "").strip().replace("\\", "/")
         captions, faults = texts_of(row.values.get(chosen["caption"]))
         for fault in faults:
             bad.add(fault, row, "one of several captions")
@@ -189,8 +190,8 @@ def _coco(path: Path) -> list[tuple[str, Any]] | None:
     if not {"images", "annotations"} <= values.keys():
         return None
     files = {image.get("id"): str(image.get("file_name", "")) for image in values["images"]}
-    told = values["annotations"]
-    return [(files.get(one.get("image_id"), ""), one.get("caption")) for one in told]
+    told = [one for one in values["annotations"] if "caption" in one]  # others are of objects
+    return [(files.get(one.get("image_id"), ""), one["caption"]) for one in told]
 
 
 def _data_cells(data: Mapping[str, Any], folder: Path | None, material: Material) -> Iterator[Cell]:

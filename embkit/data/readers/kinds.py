@@ -25,6 +25,7 @@ UNSURE_WORDS = (
 )
 _WORDS = {*RIGHT_WORDS, *WRONG_WORDS, *UNSURE_WORDS}
 _ID = re.compile(r"[\w.:/#-]*\d[\w.:/#-]*$")
+_COMMA = re.compile(r"^([+-]?\d+),(\d{1,2})$")
 _CELL = re.compile(r"\s*[\[{]")
 _TEXTS = ("text", "contents", "content", "passage", "body", "document")
 
@@ -35,15 +36,16 @@ def plain(name: str) -> str:
 
 
 def number_of(value: Any) -> float | None:
-    """A value as a number, if it is one; a Boolean is 1 or 0."""
+    """A value as a number, if it is one; a Boolean is 1 or 0, ``80%`` is 80 and ``3,65`` 3.65."""
     if isinstance(value, bool | int | float):
         return float(value) if value == value else None
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return None
-    return None
+    if not isinstance(value, str):
+        return None
+    text = _COMMA.sub(r"\1.\2", value.strip().removesuffix("%"))
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def word_of(value: Any) -> str:
@@ -105,7 +107,8 @@ def kind_of(values: Iterable[Any]) -> str:
 def _number_kind(numbers: Sequence[float], distinct: set[str]) -> str:
     if any(number != number // 1 for number in numbers):
         return SCORE
-    if len(distinct) <= FEW and min(numbers) >= -1 and max(numbers) <= 10:
+    repeated = len(distinct) < len(numbers) or len(numbers) < 3
+    if repeated and len(distinct) <= FEW and min(numbers) >= -1 and max(numbers) <= 10:
         return LABEL
     return NUMBER
 

@@ -274,6 +274,10 @@ def label_readings(table: Table, column: str, held: str, roles: Roles) -> list[t
     elif set(words) <= {"-1", "0", "1", "2"} and "2" in words and "hypothesis" in _plain(table):
         when("== 0", "== 2")  # entailment, neutral, contradiction; -1: no label
         when("== 2", "== 0")
+    elif len(words) == 2 and "-1" in words:
+        other = max(words, key=lambda word: word != "-1")
+        when(f"== {other}", "== -1")
+        when("== -1", f"== {other}")
     elif numbers and all(word.lstrip("-").isdecimal() for word in words):
         readings.append((f"right where {column} is above 0", roles | {"score": (column,)}))
         if len(words) == 2:

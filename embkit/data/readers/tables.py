@@ -43,6 +43,8 @@ def table(path: Path, encoding: str | None, numbered: bool | None = None, file: 
     it is one where it reads like names.
     """
     kind, file = suffix(path), file or path.name
+    if columns := _by_column(one_object(path)):
+        return listed(file, columns)
     if kind in PARQUET:
         return _parquet(path, encoding, file)
     if kind in JSON:
@@ -117,6 +119,18 @@ def one_object(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return values if isinstance(values, dict) else {}
+
+
+def _by_column(values: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a JSON object that holds columns, as lists or (as pandas writes them) by row."""
+    columns = {
+        name: list(column.values()) if isinstance(column, dict) else column
+        for name, column in values.items()
+    }
+    sizes = {len(column) if isinstance(column, list) else 0 for column in columns.values()}
+    if len(columns) < 2 or len(sizes) != 1 or max(sizes) < 3:
+        return []
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def is_header(first: Sequence[str], others: Sequence[Sequence[str]]) -> bool:
