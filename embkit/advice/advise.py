@@ -212,8 +212,7 @@ def untrained(e: Evidence, limits: Limits) -> Reasons:
     if e.dev_queries < FEW_DEV:
         held["dev too small"] = (
             f"{some_of(e.dev_queries, 'dev query shows', 'dev queries show')} no difference below "
-            f"about {e.visible:.2f}; label {FEW_DEV} at least, and about {needed(e):,} for test, "
-            f"to see one of {WORTH}"
+            f"{e.visible:.2f}; label {FEW_DEV} at least, {needed(e):,} for test, to see {WORTH}"
         )
     if limits.target is not None and e.base_ci[0] >= limits.target:
         held["target met"] = f"{e.model} has {e.base_told} on dev; {limits.target:g} was asked"
@@ -244,9 +243,8 @@ def trained(e: Evidence) -> Reasons:
     """The rules that hold after the small runs; the first decides, and one always holds."""
     if e.pairs < FEW_PAIRS:
         label = f"label {FEW_PAIRS - e.pairs:,} more, or generate queries"
-        few = some_of(e.pairs, "training pair", "training pairs")
-        told = f"{few}; below {FEW_PAIRS} a gain is unlikely, a loss is likely"
-        return {"pairs too few": f"{told}: {label}"}
+        few = f"{some_of(e.pairs, 'training pair', 'training pairs')}; below {FEW_PAIRS} a gain is "
+        return {"pairs too few": f"{few}unlikely, a loss is likely: {label}"}
     if not (e.trials and e.expected):
         return {"unsure": "nothing was trained yet"}
     held: Reasons = {}

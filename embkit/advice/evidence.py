@@ -25,7 +25,7 @@ from ..pairs.pairs import collect
 from ..recipes.recipe import Recipe
 from .alternatives import HYBRID, OTHERS, cost_of_words, hybrid_on_dev
 from .curves import Curve
-from .planning import DEV_SAMPLE, FEW_PAIRS, SEARCHED, TRIALS, Plan, cut, plan
+from .planning import FEW_PAIRS, SEARCHED, TRIALS, Plan, cut, plan
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -132,7 +132,6 @@ class Evidence(Shown):
             ("test queries", f"{self.test_queries:,}", "kept for the proof: not looked at"),
             ("smallest difference seen", seen, f"in 80% of tests; design effect {self.effect:.1f}"),
             ("documents", f"{self.documents:,}", f"dev is searched in {self.searched:,}{cut}"),
-            ("documents of a run's own score", f"{DEV_SAMPLE:,} at most", "the dev sample"),
             (f"{self.model}, untrained", self.base_told, "nDCG@10 on dev"),
             ("BM25", f"{self.bm25:.3f}", "what words alone find"),
             *((name, trial.told, over) for name, trial in self.alternatives.items()),

@@ -99,7 +99,7 @@ class Sample:
 
     def of(self, split: str, most: int = TEXTS) -> list[str]:
         """Query ids of a split, in the order in which ``evaluate`` encodes them."""
-        return self.some(self.qrels.get(split, ()), most)
+        return self.some(self.qrels[split], most)
 
     @property
     def sampled(self) -> str:
@@ -107,8 +107,7 @@ class Sample:
         kinds = {"documents": len(self.corpus), "queries": len(self.asked)}
         splits = {f"{split} queries": len(of) for split, of in self.qrels.items()}
         train = {"train queries": splits.pop("train queries", 0)}
-        pieces = self.tokenizer is not None
-        slower = ", encoding and tokenizer fragmentation" if pieces else " and encoding"
+        slower = ", encoding and tokenizer fragmentation" if self.tokenizer else " and encoding"
         found = []
         for what, sizes, most in (
             (f"lengths, languages{slower} read", kinds, TEXTS),

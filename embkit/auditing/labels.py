@@ -95,10 +95,9 @@ def unanswerable(m: Sample) -> Finding | None:
         asked = [m.queries[q] for q in chosen]
         found, _ = BM25(texts).search(asked, depth, m.domain.hidden(chosen, ids))
     lost = lost_of(chosen, found)
-    missed, who, share, more = len(lost), "word search (BM25)", 0.1, ""
-    if m.model is None:
-        more = "; model= tells which a model finds"
-    else:
+    missed, who, share = len(lost), "word search (BM25)", 0.1
+    more = "; model= tells which a model finds" if m.model is None else ""
+    if m.model is not None:
         who, share = f"{who} or of the model", 0.02
         vectors = m.encode([m.queries[q] for q in lost]), m.encode(texts, "document")
         found, _ = exact_search(*vectors, depth, m.domain.hidden(lost, ids))
@@ -151,20 +150,19 @@ def balance(m: Sample) -> Finding | None:
     bare = sorted(groups - {m.groups[d] for d in m.trained if d in m.groups})
     # what to do
     draft = Draft("label balance")
-    draft.say(
-        f"{some_of(int(total), 'training pair', 'training pairs')} over "
-        f"{some_of(n, 'document', 'documents')}, Gini {gini:.2f}: the most frequent 10% have "
-        f"{percent(top)} of the pairs"
-    )
+    told = f"{some_of(int(total), 'training pair', 'training pairs')} over "
+    told += f"{some_of(n, 'document', 'documents')}, Gini {gini:.2f}: the most frequent 10% have "
+    draft.say(f"{told}{percent(top)} of the pairs")
     if groups:
         apart = "groups that are not held out" if m.held_out else "groups"
         draft.say(f"{of(len(bare), len(groups))} {apart} have no training pair")
     draft.say("grades: " + ", ".join(f"{g} ({c:,})" for g, c in sorted(grades.items())))
     if top > 0.5:
-        todo = "label queries for rarer documents, or take fewer pairs of the frequent ones"
-        first = counts.most_common(3)
-        cases = [f"{some_of(c, 'pair', 'pairs')}: {quote(m.corpus[d])}" for d, c in first]
-        draft.say(todo=todo, examples=cases)
+        draft.say(
+            todo="label queries for rarer documents, or take fewer pairs of the frequent ones"
+        )
+        for d, c in counts.most_common(3):
+            draft.examples.append(f"{some_of(c, 'pair', 'pairs')}: {quote(m.corpus[d])}")
     if len(bare) > 0.25 * len(groups):
         todo = "label a few queries in the groups that have none"
         draft.say(todo=todo, examples=[f"no training pair: {', '.join(map(str, bare[:8]))}"])

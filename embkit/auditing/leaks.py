@@ -96,7 +96,7 @@ def near_duplicates(m: Sample) -> Finding | None:
                 f"{twins[q][t]:.2f}, {'the same' if q in memory else 'another'} answer"
             )
     rule = f"5-character pieces, Jaccard ≥ {LETTERS}"
-    rule += f"; cosine ≥ {COSINE}" if m.model is not None else ""
+    rule += f"; cosine ≥ {COSINE}" * (m.model is not None)
     draft.parts[0] = f"queries with a near twin in training ({rule}): {draft.parts[0]}"
     # the worst split decides
     bad = shares[1] >= 0.25 or shares[2] >= 0.1
@@ -114,14 +114,14 @@ Twins = dict[str, dict[str, float]]  # query -> training query -> closeness
 def _twins(m: Sample, splits: Mapping[str, list[str]]) -> tuple[Twins, Twins]:
     """By letters, and by cosine, where there is a model."""
     mine, train = [q for ids in splits.values() for q in ids], m.of("train")
-    texts = {q: m.queries[q] for q in (*mine, *train)}
-    asked = [texts[q] for q in train]
+    asked = [m.queries[q] for q in train]
     letters: Twins = defaultdict(dict)
     cosine: Twins = defaultdict(dict)
-    for i, j, similarity in text_checks.near_pairs([texts[q] for q in mine], asked, LETTERS):
+    for i, j, similarity in text_checks.near_pairs([m.queries[q] for q in mine], asked, LETTERS):
         letters[mine[i]][train[j]] = similarity
+    vectors = np.empty(0) if m.model is None else m.encode(asked)
     for ids in splits.values() if m.model is not None else ():  # as ``evaluate`` encodes them
-        indices, scores = exact_search(m.encode([texts[q] for q in ids]), m.encode(asked), k=10)
+        indices, scores = exact_search(m.encode([m.queries[q] for q in ids]), vectors, k=10)
         for i, j in np.argwhere(scores >= COSINE):
             cosine[ids[i]][train[indices[i, j]]] = float(scores[i, j])
     return letters, cosine
@@ -131,8 +131,7 @@ def leakage(m: Sample) -> Finding | None:
     """How much of each split asks for what training has seen."""
     if not m.trained or not m.splits:
         return None
-    home = m.groups or {d: d for d in m.corpus}
-    what = "group" if m.groups else "document"
+    home, what = (m.groups, "group") if m.groups else ({d: d for d in m.corpus}, "document")
     seen = {home[d] for d in m.trained if d in home}
     draft = Draft("leakage by group")
     shares, fresh = [], 0
@@ -141,13 +140,11 @@ def leakage(m: Sample) -> Finding | None:
         known = [q for q, found in right.items() if any(home.get(d) in seen for d in found)]
         draft.numbers[f"{split}, seen"] = len(known)
         shares.append(f"{split} {of(len(known), len(right))}")
-        if split in m.tests:
-            fresh = max(fresh, len(right) - len(known))
+        fresh = max(fresh, (len(right) - len(known)) * (split in m.tests))
     place = "is in a group that training saw" if m.groups else "training saw"
     draft.say(f"queries whose right document {place}: {', '.join(shares)}")
     if not m.groups:
         draft.say("no groups are given, so each document stands for itself")
     if fresh < FRESH:
-        todo = f"hold some {what}s out: no test split has {FRESH} queries about what is new"
-        draft.say(todo=todo)
+        draft.say(todo=f"hold some {what}s out: no test has {FRESH} queries about what is new")
     return draft.finding()

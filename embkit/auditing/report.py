@@ -33,11 +33,10 @@ CHECKS: tuple[Callable[[Sample], Finding | None], ...] = (
     texts.encoding,
     texts.fragmentation,
 )
-_NO_MODEL = "No model was given: near-duplicates by cosine, what the model finds and tokenizer "
-_NO_MODEL += "fragmentation were not looked at."
-_NO_WINDOW = (
-    f"What {DEFAULT} would cut was not counted: `python -m embkit assets {DEFAULT}` fetches it."
+_NO_MODEL = (
+    "No model was given: no near-duplicates by cosine, no search by it, no tokenizer checks."
 )
+_NO_WINDOW = f"What {DEFAULT} cuts was not counted: `python -m embkit assets {DEFAULT}` fetches it."
 _SIGNS = {OK: "✓", LOOK: "◆", PROBLEM: "✗"}
 
 
@@ -132,11 +131,8 @@ def audit(domain: Domain, *, model: Any = None, scores: Any = None) -> Audit:
     """
     if not isinstance(domain, Domain):
         given = repr(domain) if isinstance(domain, str) else type(domain).__name__
-        raise EmbkitError(
-            f"audit() was given {given}",
-            expected="a Domain",
-            hint='ek.audit(ek.load_domain("icd10cm"))',
-        )
+        hint = 'ek.audit(ek.load_domain("icd10cm"))'
+        raise EmbkitError(f"audit() was given {given}", expected="a Domain", hint=hint)
     read = Sample(domain, None if model is None else as_model(model), scores)
     findings = tuple(found for check in CHECKS if (found := check(read)) is not None)
     notes = [

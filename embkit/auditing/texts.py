@@ -137,10 +137,9 @@ def languages(m: Sample) -> Finding:
         draft.say(f"{text}: BM25's figures are those of characters")
     main = {next(iter(shares)) for shares in scripts.values() if shares}
     spoken = {told.most_common(1)[0][0] for told in votes.values()}
-    todo = "several languages: take a model that knows them, and report each apart" if mixed else ""
-    if len(main) > 1 or len(spoken) > 1:
-        todo = "queries and documents are in different languages: take a multilingual model"
-    draft.say(todo=todo)
+    several = "several languages: take a model that knows them, and report each apart" * mixed
+    apart = "queries and documents are in different languages: take a multilingual model"
+    draft.say(todo=apart if len(main) > 1 or len(spoken) > 1 else several)
     return draft.finding()
 
 
@@ -191,8 +190,7 @@ def fragmentation(m: Sample) -> Finding | None:
         pieces = " ".join(m.tokenizer.tokenize(word)[:12])
         draft.examples.append(f"{quote(word, 30)} {n:,} times: {pieces}")
     if unknown > 0.05:
-        todo = "the tokenizer cannot read these words: take a model of this language or script"
-        draft.say(todo=todo)
+        draft.say(todo="the tokenizer cannot read these: take a model of this language or script")
     elif here >= 1.3 * there:
         draft.say(todo="nothing to mend: expect to need more pairs, or try a model of this field")
     if unknown:
