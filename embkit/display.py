@@ -137,6 +137,18 @@ def no_formula(text: Any) -> Any:
     return f"'{text}" if risky else text
 
 
+def percent(share: float) -> str:
+    """A share as text; what is not quite none, or not quite all, does not read as such."""
+    if 0 < share < 0.0005:
+        return "<0.1%"
+    return ">99.9%" if 0.9995 < share < 1 else f"{share:.1%}"
+
+
+def some_of(n: int, one: str, many: str) -> str:
+    """A count and its noun."""
+    return f"{n:,} {one if n == 1 else many}"
+
+
 def visible(text: str) -> str:
     """A text with what cannot be seen spelt out, so that it cannot change a page or a terminal."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..data import Domain
-from ..display import Shown, Table
+from ..display import Shown, Table, some_of
 from ..errors import EmbkitError
 from ..evaluation.comparison import WORTH
 from ..evaluation.intervals import LEVEL, SPREAD, Estimate, holm, queries_needed
@@ -51,8 +51,7 @@ too large | all vectors take more than the limit | Matryoshka sizes, quantisatio
  | Kusupati et al. 2022, arXiv:2205.13147; lesson 07
 fragmented words | {FRAGMENTED:g} or more tokens a word | expect more of fine-tuning \
  | lessons 01 and 13
-short queries | the shorter half of the queries does 0.1 nDCG@10 worse \
- | label short ones; prompts | lessons 01 and 08
+documents cut | the model's window cuts documents | passages, or a longer window | lesson 14
 queries for a proof | fewer dev or test queries than a paired test needs \
  | label more queries before claiming anything | {PAIRED}
 more pairs | there is a curve | what labelling as many again is worth | {HERNANDEZ}
@@ -212,8 +211,8 @@ def untrained(e: Evidence, limits: Limits) -> Reasons:
     held: Reasons = {}
     if e.dev_queries < FEW_DEV:
         held["dev too small"] = (
-            f"{e.dev_queries} dev queries show no difference below about {e.visible:.2f}; label "
-            f"{FEW_DEV} at least, and about {needed(e):,} for test, to see one of {WORTH}"
+            f"{some_of(e.dev_queries, 'dev query shows', 'dev queries show')} no difference below "
+            f"{e.visible:.2f}; label {FEW_DEV} at least, {needed(e):,} for test, to see {WORTH}"
         )
     if limits.target is not None and e.base_ci[0] >= limits.target:
         held["target met"] = f"{e.model} has {e.base_told} on dev; {limits.target:g} was asked"
@@ -244,8 +243,8 @@ def trained(e: Evidence) -> Reasons:
     """The rules that hold after the small runs; the first decides, and one always holds."""
     if e.pairs < FEW_PAIRS:
         label = f"label {FEW_PAIRS - e.pairs:,} more, or generate queries"
-        few = f"{e.pairs} training pairs; below {FEW_PAIRS} a gain is unlikely, a loss is likely"
-        return {"pairs too few": f"{few}: {label}"}
+        few = f"{some_of(e.pairs, 'training pair', 'training pairs')}; below {FEW_PAIRS} a gain is "
+        return {"pairs too few": f"{few}unlikely, a loss is likely: {label}"}
     if not (e.trials and e.expected):
         return {"unsure": "nothing was trained yet"}
     held: Reasons = {}
@@ -294,16 +293,13 @@ def remarks(e: Evidence, limits: Limits) -> Reasons:
             f"{e.fertility:.2f} tokens a word, {e.whole:.0%} of the words whole: {e.model} "
             "hardly knows these words, so that fine-tuning has more to give, and more to learn"
         )
-    if e.short_gap <= -0.1:
-        held["short queries"] = (
-            f"short queries do worse by {-e.short_gap:.3f} nDCG@10: label short ones, and "
-            "try a prompt on queries"
-        )
+    if e.unread:
+        held["documents cut"] = f"{e.unread}; cut long documents into passages"
     if min(e.dev_queries, e.test_queries) < needed(e):
         held["queries for a proof"] = (
-            f"{e.dev_queries:,} dev and {e.test_queries:,} test queries show differences from "
-            f"{e.visible:.3f} and {e.visible_in_tests:.3f} on; about {needed(e):,} are needed to "
-            f"see one of {WORTH}"
+            f"{some_of(e.dev_queries, 'query', 'queries')} of dev and {e.test_queries:,} of the "
+            f"tests show differences from {e.visible:.3f} and {e.visible_in_tests:.3f} on; about "
+            f"{needed(e):,} are needed to see one of {WORTH}"
         )
     if e.curve is not None:
         held["more pairs"] = (

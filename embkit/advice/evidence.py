@@ -11,22 +11,21 @@ from functools import partial
 from timeit import timeit
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from .. import training
 from ..data import Domain
-from ..data.text_checks import fertility, letter_words, words
+from ..data.text_checks import fertility, letter_words
 from ..display import Shown, Table
 from ..errors import EmbkitError
 from ..evaluation.intervals import CLUSTERS, Estimate, clusters, estimate, paired_test
 from ..evaluation.ranking import indexed, rank, score
 from ..files import write_atomic
 from ..models.loading import load_model
+from ..models.window import tokenizer_of, unread
 from ..pairs.pairs import collect
 from ..recipes.recipe import Recipe
 from .alternatives import HYBRID, OTHERS, cost_of_words, hybrid_on_dev
 from .curves import Curve
-from .planning import DEV_SAMPLE, FEW_PAIRS, SEARCHED, TRIALS, Plan, cut, plan
+from .planning import FEW_PAIRS, SEARCHED, TRIALS, Plan, cut, plan
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,12 +86,10 @@ class Evidence(Shown):
     effect: float = 1.0  # design effect of dev's clusters
     fertility: float = 1.0  # tokens that the model's tokenizer makes of a word, on average
     whole: float = 1.0  # share of the words, as often as they occur, that it keeps whole
-    query_words: float = 0.0  # the median
-    document_words: float = 0.0
-    short_gap: float = 0.0  # nDCG@10 of the shorter half of dev's queries less the longer half's
     query_ms: float = 0.0  # milliseconds to encode one query, the median of 20
     index_mb: float = 0.0  # megabytes of all documents' vectors in float32
     parameters: int = 0
+    unread: str = ""  # what the model's own window leaves unread, if anything
     length: int | None = None  # tokens at which all texts were cut; None: the model's own window
     planned_seconds: float = 0.0  # what the first call was expected to take, here
     alternatives: Mapping[str, Trial] = field(default_factory=dict)  # what needs no training
@@ -128,21 +125,18 @@ class Evidence(Shown):
     def table(self) -> Table:
         cut = f", texts cut at {self.length} tokens" if self.length else ""
         seen = f"{self.visible:.3f} on dev, {self.visible_in_tests:.3f} on the tests"
-        over, words = "over the general model, dev", (self.query_words, self.document_words)
+        over = "over the general model, dev"
         rows = [
             ("training pairs", f"{self.pairs:,}", "what can be learnt from"),
             ("dev queries", f"{self.dev_queries:,}", "what every figure here rests on"),
             ("test queries", f"{self.test_queries:,}", "kept for the proof: not looked at"),
             ("smallest difference seen", seen, f"in 80% of tests; design effect {self.effect:.1f}"),
             ("documents", f"{self.documents:,}", f"dev is searched in {self.searched:,}{cut}"),
-            ("documents of a run's own score", f"{DEV_SAMPLE:,} at most", "the dev sample"),
             (f"{self.model}, untrained", self.base_told, "nDCG@10 on dev"),
             ("BM25", f"{self.bm25:.3f}", "what words alone find"),
             *((name, trial.told, over) for name, trial in self.alternatives.items()),
             *((name, "not measured", why) for name, why in self.missing.items()),
             ("words kept whole", f"{self.whole:.0%}", f"{self.fertility:.2f} tokens a word"),
-            ("words of a query, of a document", "{:g}, {:g}".format(*words), "medians"),
-            ("shorter half of the queries", f"{self.short_gap:+.3f}", "nDCG@10 less the others'"),
             ("one query", f"{self.query_ms:.1f} ms", "to encode, on this machine"),
             ("all vectors", f"{self.index_mb:,.1f} MB", "in float32"),
             *((f"{name}, {t.pairs:,} pairs", t.told, over) for name, t in self.trials.items()),
@@ -188,6 +182,7 @@ def gather(
     if told:
         told(planned)
     recipe = recipe.replace(max_length=planned.length)
+    behind = unread(domain, tokenizer_of(loaded), loaded.max_seq_length)
     documents = domain.dev_corpus(planned.searched)
     base = _ndcg(cut(loaded, planned.length), domain, documents)
     by_words = indexed("bm25", [domain.corpus[d] for d in documents])
@@ -205,11 +200,12 @@ def gather(
         bm25=float(_ndcg(by_words, domain, documents).mean()),
         visible=seen.planned(),
         effect=seen.effect,
+        unread=behind.told(str(model)) if behind else "",
         parameters=sum(p.numel() for p in loaded.parameters()),
         length=planned.length,
         planned_seconds=planned.seconds,
         **_cost(loaded, domain),
-        **_texts(loaded, domain, base),
+        **_pieces(loaded, domain),
     )
     if enough(found):
         return found
@@ -299,21 +295,13 @@ def _cost(model: Any, domain: Domain) -> dict[str, Any]:
     return {"query_ms": 1000 * took, "index_mb": size}
 
 
-def _texts(model: Any, domain: Domain, base: pd.Series) -> dict[str, Any]:
-    """What the texts are like."""
-    asked = [domain.queries[q] for q in base.index]
-    documents = list(domain.corpus.values())[:SAMPLE]
-    sides = {"query_words": asked, "document_words": documents}
-    found = {k: float(np.median([len(words(text)) for text in of])) for k, of in sides.items()}
-    tokenizer = getattr(model, "tokenizer", None)
-    if callable(tokenizer) and hasattr(tokenizer, "tokenize"):
-        counted = fertility(tokenizer, letter_words([*asked, *documents]))
-        total = sum(count for _, count, _, _ in counted) or 1
-        found["fertility"] = sum(count * parts for _, count, parts, _ in counted) / total
-        kept = (count for _, count, parts, odd in counted if parts == 1 and not odd)
-        found["whole"] = sum(kept) / total
-    lengths = np.array([len(text) for text in asked])
-    short = lengths <= np.median(lengths)
-    if short.any() and not short.all():
-        found["short_gap"] = float(base[short].mean() - base[~short].mean())
-    return found
+def _pieces(model: Any, domain: Domain) -> dict[str, Any]:
+    """Tokens a word, and the share of the words that stay whole, of dev's queries and documents."""
+    if not (tokenizer := tokenizer_of(model)):
+        return {}
+    asked = [domain.queries[q] for q in domain.split("dev")]
+    counted = fertility(tokenizer, letter_words([*asked, *list(domain.corpus.values())[:SAMPLE]]))
+    total = sum(count for _, count, _, _ in counted) or 1
+    kept = sum(count for _, count, parts, odd in counted if parts == 1 and not odd)
+    pieces = sum(count * parts for _, count, parts, _ in counted)
+    return {"fertility": pieces / total, "whole": kept / total}

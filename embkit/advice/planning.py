@@ -17,7 +17,9 @@ import numpy as np
 from ..data import Domain
 from ..data.domain import shuffled
 from ..data.text_checks import token_lengths, words
+from ..display import some_of
 from ..files import write_atomic
+from ..models.window import tokenizer_of
 from ..recipes.recipe import Recipe
 from ..runs import store
 from .alternatives import OTHERS
@@ -49,10 +51,10 @@ class Plan:
 
     def __str__(self) -> str:
         cut = f", texts cut at {self.length} tokens" if self.length else ""
-        runs = len(self.sizes) + self.trials
+        runs = some_of(len(self.sizes) + self.trials, "small run", "small runs")
         return (
-            f"about {math.ceil(self.seconds / 60)} min here at most, the first time: {runs} small "
-            f"run{'s' * (runs != 1)}; dev searched in up to {self.searched:,} documents{cut}"
+            f"about {math.ceil(self.seconds / 60)} min here at most, the first time: {runs}; "
+            f"dev searched in up to {self.searched:,} documents{cut}"
         )
 
 
@@ -118,8 +120,7 @@ def cut(model: Any, length: int | None) -> Any:
 
 def lengths_of(model: Any, texts: Sequence[str]) -> np.ndarray:
     """Tokens of each text, shape (texts,); words where the model has no tokenizer."""
-    tokenizer = getattr(model, "tokenizer", None)
-    if callable(tokenizer) and hasattr(tokenizer, "tokenize"):
+    if tokenizer := tokenizer_of(model):
         return token_lengths(tokenizer, texts)
     return np.array([len(words(text)) for text in texts])
 

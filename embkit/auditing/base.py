@@ -14,15 +14,14 @@ from typing import Any
 import numpy as np
 
 from ..data import Domain
-from ..data.domain import own_documents, right_documents
-from ..display import visible
-from ..errors import EmbkitError
+from ..data.domain import right_documents
+from ..display import percent, visible
 from ..models.encoding import encode_as
+from ..models.window import tokenizer_of
 
 OK, LOOK, PROBLEM = "ok", "look", "problem"
 TEXTS = 50_000  # texts of a kind that one of the slower checks reads; larger sets are sampled
 NEAR = 10_000  # queries of a split that are compared with those of training
-NO_ANSWER = "queries without a right document"
 
 
 @dataclass(frozen=True)
@@ -61,48 +60,27 @@ class Draft:
         return Finding(self.name, verdict, sentence, examples, todo, self.numbers)
 
 
-@dataclass(frozen=True)
 class Sample:
-    """Texts and labels that fit together, and what was left out to get there."""
+    """A domain's texts and labels, as the checks read them."""
 
-    name: str
-    corpus: Mapping[str, str]
-    queries: Mapping[str, str]
-    qrels: Mapping[str, Mapping[str, Mapping[str, int]]]  # every query has a right document
-    tests: tuple[str, ...]
-    groups: Mapping[str, str]
-    held_out: str | None
-    left_out: Mapping[str, list[str]]  # cause -> the texts or ids
-    model: Any
-    scores: Any
-
-    @property
-    def splits(self) -> list[str]:
-        """The splits that are not trained on."""
-        return [split for split in self.qrels if split != "train"]
+    def __init__(self, domain: Domain, model: Any = None, scores: Any = None) -> None:
+        self.domain, self.model, self.scores = domain, model, scores
+        self.corpus, self.queries, self.qrels = domain.corpus, domain.queries, domain.qrels
+        self.tests, self.groups, self.held_out = domain.test_splits, domain.groups, domain.held_out
+        self.own, self.trained = domain.own, domain.trained_documents
+        self.splits = [split for split in self.qrels if split != "train"]
+        self.tokenizer = tokenizer_of(model)
 
     @cached_property
     def right(self) -> dict[str, dict[str, set[str]]]:
         """Split -> query -> its right documents."""
-        return {
-            split: {q: set(right_documents(judged)) for q, judged in of.items()}
-            for split, of in self.qrels.items()
-        }
-
-    @cached_property
-    def own(self) -> frozenset[str]:
-        """The queries that stand in the corpus too, under their own id, as in ``Domain.own``."""
-        return own_documents(self.corpus, self.queries, self.qrels.values())
+        sets = lambda of: {q: set(right_documents(judged)) for q, judged in of.items()}  # noqa: E731
+        return {split: sets(of) for split, of in self.qrels.items()}
 
     @cached_property
     def asked(self) -> dict[str, str]:
         """Query -> its split, for every query of some split."""
         return {query: split for split, judged in self.qrels.items() for query in judged}
-
-    @cached_property
-    def trained(self) -> set[str]:
-        """Documents that are right for some training query."""
-        return set().union(*self.right.get("train", {}).values())
 
     @cached_property
     def texts(self) -> dict[str, list[str]]:
@@ -121,7 +99,7 @@ class Sample:
 
     def of(self, split: str, most: int = TEXTS) -> list[str]:
         """Query ids of a split, in the order in which ``evaluate`` encodes them."""
-        return self.some(self.qrels.get(split, ()), most)
+        return self.some(self.qrels[split], most)
 
     @property
     def sampled(self) -> str:
@@ -129,8 +107,7 @@ class Sample:
         kinds = {"documents": len(self.corpus), "queries": len(self.asked)}
         splits = {f"{split} queries": len(of) for split, of in self.qrels.items()}
         train = {"train queries": splits.pop("train queries", 0)}
-        pieces = self.tokenizer is not None
-        slower = ", encoding and tokenizer fragmentation" if pieces else " and encoding"
+        slower = ", encoding and tokenizer fragmentation" if self.tokenizer else " and encoding"
         found = []
         for what, sizes, most in (
             (f"lengths, languages{slower} read", kinds, TEXTS),
@@ -147,57 +124,6 @@ class Sample:
         """Unit vectors (texts, dim) as queries or documents, from the cache of evaluation."""
         return encode_as(self.model, texts, kind)
 
-    @property
-    def tokenizer(self) -> Any:
-        """The model's tokenizer, if it has one that counts pieces."""
-        found = getattr(self.model, "tokenizer", None)
-        return found if callable(found) and hasattr(found, "tokenize") else None
-
-
-def sample_of(source: Any, **settings: Any) -> Sample:
-    """Sorts out what of a domain can be audited; what cannot is counted by its cause."""
-    fields = vars(source) if isinstance(source, Domain) else source
-    if not isinstance(fields, Mapping) or not {"corpus", "queries", "qrels"} <= set(fields):
-        given = repr(source) if isinstance(source, str) else type(source).__name__
-        raise EmbkitError(
-            f"audit() was given {given}",
-            expected="a Domain, or a mapping with corpus, queries and qrels",
-            hint='ek.audit(ek.load_domain("icd10cm"))',
-        )
-    left_out: dict[str, list[str]] = {}
-    corpus = _texts(fields["corpus"], "empty documents", left_out)
-    queries = _texts(fields["queries"], "empty queries", left_out)
-    if not corpus or not queries:
-        raise EmbkitError(
-            f"{len(corpus)} documents and {len(queries)} queries with text",
-            expected="some of both",
-            hint="check how the source was read: which field holds the text?",
-        )
-    qrels: dict[str, dict[str, dict[str, int]]] = {split: {} for split in fields["qrels"]}
-    for split, of in fields["qrels"].items():
-        for query, judged in of.items():
-            if query not in queries:
-                left_out.setdefault("labels of unknown queries", []).append(str(query))
-                continue
-            known = {d: grade for d, grade in judged.items() if d in corpus}
-            for d in judged.keys() - known.keys():
-                left_out.setdefault("labels of unknown documents", []).append(str(d))
-            if any(grade > 0 for grade in known.values()):
-                qrels[split][query] = known
-            else:
-                left_out.setdefault(NO_ANSWER, []).append(queries[query])
-    tests = fields.get("test_splits") or [s for s in qrels if s not in ("train", "dev")]
-    name, groups = str(fields.get("name", "your data")), fields.get("groups") or {}
-    apart = fields.get("held_out")
-    return Sample(name, corpus, queries, qrels, tuple(tests), groups, apart, left_out, **settings)
-
-
-def _texts(given: Mapping[str, Any], cause: str, left_out: dict[str, list[str]]) -> dict[str, str]:
-    found = {k: text for k, text in given.items() if isinstance(text, str) and text.strip()}
-    if len(found) < len(given):
-        left_out[cause] = [str(key) for key in given if key not in found]
-    return found
-
 
 # How findings speak
 
@@ -205,18 +131,6 @@ def _texts(given: Mapping[str, Any], cause: str, left_out: dict[str, list[str]])
 def of(part: int, whole: int) -> str:
     """A count beside its share: ``12 of 345 (3.5%)``."""
     return f"{part:,} of {whole:,} ({percent(part / whole if whole else 0.0)})"
-
-
-def percent(share: float) -> str:
-    """A share as text; what is not quite none, or not quite all, does not read as such."""
-    if 0 < share < 0.0005:
-        return "<0.1%"
-    return ">99.9%" if 0.9995 < share < 1 else f"{share:.1%}"
-
-
-def some_of(n: int, one: str, many: str) -> str:
-    """A count and its noun."""
-    return f"{n:,} {one if n == 1 else many}"
 
 
 def quote(text: str, most: int = 80) -> str:

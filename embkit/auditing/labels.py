@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
 from contextlib import suppress
 
 import numpy as np
 
-from ..data.domain import hidden
+from ..display import percent, some_of
 from ..errors import EmbkitError
 from ..evaluation.intervals import SPREAD, visible
 from ..search.index import BM25, exact_search
-from .base import NO_ANSWER, TEXTS, Draft, Finding, Sample, of, percent, quote, some_of
+from .base import TEXTS, Draft, Finding, Sample, of, quote
 
 PLAUSIBLE_SD = 0.45  # of nDCG@10 over queries, where nothing has been scored
 NARROW, WIDE = 0.05, 0.125  # half an interval's width: up to here ok, from here a problem
@@ -28,16 +27,15 @@ def sizes(m: Sample) -> Finding:
     counts = {split: len(judged) for split, judged in m.qrels.items()}
     right = [found for of_split in m.right.values() for found in of_split.values()]
     ever = len(set().union(*right))
-    known = {split: _known_to(m, split) for split in m.tests if counts.get(split)}
+    known = {split: _known_to(m, split) for split in m.tests if counts[split]}
     widths = {split: width for split, (width, _) in known.items()}
-    missing = [s for s in ("train", "dev", *(m.tests or ("test",))) if not counts.get(s)]
-    left_out = {cause: ids for cause, ids in m.left_out.items() if cause != NO_ANSWER}
+    missing = [s for s in ("train", "dev", *m.tests) if not counts[s]]
     widest = max(widths, key=widths.__getitem__, default="")
     width = widths.get(widest, math.inf)
     # what is said of them
     draft = Draft("sizes")
     told = ", ".join(f"{n:,} {split}" for split, n in counts.items())
-    draft.say(f"{len(m.corpus):,} documents; queries: {told}")
+    draft.say(f"{some_of(len(m.corpus), 'document', 'documents')}; queries: {told}")
     if right:
         draft.say(f"{np.mean([len(found) for found in right]):.2f} right documents a query")
     draft.say(f"{of(ever, len(m.corpus))} of the documents are ever right")
@@ -46,27 +44,18 @@ def sizes(m: Sample) -> Finding:
         draft.say(f"nDCG@10 would be known to {told}")
         told = ", ".join(f"{seen:.3f} on {split}" for split, (_, seen) in known.items())
         draft.say(f"a test would tell two recipes apart that differ by {told} (power 80%)")
-    if left_out:
-        draft.say(todo="mend or drop what was left out, and say so in the card")
     if NARROW < width < math.inf:
         enough = math.ceil(counts[widest] * (width / NARROW) ** 2)
-        draft.say(
-            todo=f"label more test queries ({enough:,} would bring {widest} to ±{NARROW}): "
-            "until then small gains cannot be told from chance"
-        )
+        todo = f"label more test queries ({enough:,} would bring {widest} to ±{NARROW}): until "
+        draft.say(todo=f"{todo}then small gains cannot be told from chance")
     if missing:
         todo = "give each split queries: train teaches, dev chooses, a test reports"
         draft.say(f"no queries in {', '.join(missing)}", todo)
-    if left_out:
-        told = ", ".join(f"{len(ids):,} {cause}" for cause, ids in left_out.items())
-        cases = [f"{cause}: {quote(i)}" for cause, ids in left_out.items() for i in ids[:3]]
-        draft.say(f"left out: {told}", examples=cases)
     draft.numbers |= {"documents": len(m.corpus), "ever right": ever}
     draft.numbers |= {f"{split} queries": n for split, n in counts.items()}
     draft.numbers |= {f"{split} half-width": w for split, w in widths.items()}
     draft.numbers |= {f"{split} visible": seen for split, (_, seen) in known.items()}
-    draft.numbers |= {cause: len(ids) for cause, ids in left_out.items()}
-    return draft.finding(bad=width >= WIDE or not counts.get("train") or left_out)
+    return draft.finding(bad=width >= WIDE or not counts["train"])
 
 
 def _known_to(m: Sample, split: str) -> tuple[float, float]:
@@ -82,26 +71,10 @@ def _known_to(m: Sample, split: str) -> tuple[float, float]:
 
 
 def unanswerable(m: Sample) -> Finding | None:
-    """Queries without a right document, or whose right document nothing finds."""
+    """Queries whose right document nothing finds."""
     chosen = m.some(m.asked, SEARCHED)
-    without = m.left_out.get(NO_ANSWER, [])
-    draft = Draft("unanswerable queries")
-    draft.numbers |= {"no right document": len(without), "sampled": len(chosen)}
-    if without:
-        draft.say(
-            f"{some_of(len(without), 'query has', 'queries have')} no right document",
-            "find these queries' documents, or drop the queries",
-            [f"no right document: {quote(text)}" for text in without[:3]],
-        )
-    else:
-        draft.say("every query has a right document")
-    if chosen:
-        _searched(m, chosen, draft)
-    return draft.finding(bad=without)
-
-
-def _searched(m: Sample, chosen: list[str], draft: Draft) -> None:
-    """Adds which of the chosen queries' right documents nothing finds."""
+    if not chosen:
+        return None
     # the whole corpus is searched, or a sample of a very large one with the right documents
     right = {q: m.right[m.asked[q]][q] for q in chosen}
     most = ENOUGH if len(m.corpus) > TEXTS else None
@@ -110,22 +83,28 @@ def _searched(m: Sample, chosen: list[str], draft: Draft) -> None:
     ids = [d for d in m.corpus if d in kept]
     texts = [m.corpus[d] for d in ids]
     depth = min(DEPTH, max(10, len(ids) // 20))  # all of a small corpus would say nothing
+
+    def lost_of(asked: list[str], found: np.ndarray) -> list[str]:
+        """The queries whose row of places holds none of their right documents."""
+        rows = zip(asked, found.tolist(), strict=True)
+        return [q for q, row in rows if right[q].isdisjoint(ids[i] for i in row if i >= 0)]
+
     # by words, and what words miss by the model
     found = np.full((len(chosen), 0), -1)
     with suppress(EmbkitError):  # no text has a word to search by
         asked = [m.queries[q] for q in chosen]
-        found, _ = BM25(texts).search(asked, depth, hidden(m.own, chosen, ids))
-    lost = _lost(chosen, found, ids, right)
-    missed, who, share, more = len(lost), "word search (BM25)", 0.1, ""
-    if m.model is None:
-        more = "; model= tells which a model finds"
-    else:
+        found, _ = BM25(texts).search(asked, depth, m.domain.hidden(chosen, ids))
+    lost = lost_of(chosen, found)
+    missed, who, share = len(lost), "word search (BM25)", 0.1
+    more = "; model= tells which a model finds" if m.model is None else ""
+    if m.model is not None:
         who, share = f"{who} or of the model", 0.02
         vectors = m.encode([m.queries[q] for q in lost]), m.encode(texts, "document")
-        found, _ = exact_search(*vectors, depth, hidden(m.own, lost, ids))
-        lost = _lost(lost, found, ids, right)
+        found, _ = exact_search(*vectors, depth, m.domain.hidden(lost, ids))
+        lost = lost_of(lost, found)
     # what is said
-    draft.numbers |= {"lost": len(lost), "missed by words": missed, "depth": depth}
+    numbers = {"sampled": len(chosen), "lost": len(lost), "missed by words": missed, "depth": depth}
+    draft = Draft("unanswerable queries", numbers=dict(numbers))
     sampled = "" if len(chosen) == len(m.asked) else " sampled"
     within = "" if len(ids) == len(m.corpus) else f" when {len(ids):,} documents are searched"
     shown = lost[:: max(1, len(lost) // 5)][:5]  # from all over, not the first in the alphabet
@@ -139,14 +118,7 @@ def _searched(m: Sample, chosen: list[str], draft: Draft) -> None:
     if lost and len(lost) >= share * len(chosen):
         todo = "read some: a wrong label, a missing document, or the hard case that training is for"
         draft.say(todo=f"{todo}{more}")
-
-
-def _lost(
-    queries: list[str], found: np.ndarray, ids: list[str], right: Mapping[str, set[str]]
-) -> list[str]:
-    """The queries whose row of places holds none of their right documents."""
-    rows = zip(queries, found.tolist(), strict=True)
-    return [q for q, row in rows if right[q].isdisjoint(ids[i] for i in row if i >= 0)]
+    return draft.finding()
 
 
 def own_documents(m: Sample) -> Finding | None:
@@ -174,23 +146,23 @@ def balance(m: Sample) -> Finding | None:
     gini = float(((n + 1 - 2 * np.arange(1, n + 1)) * pairs).sum() / (n * total))
     judged = [found for of_split in m.qrels.values() for found in of_split.values()]
     grades = Counter(grade for found in judged for grade in found.values())
-    tested = set().union(*m.right.get(m.held_out or "", {}).values())
-    groups = set(m.groups.values()) - {m.groups[d] for d in tested if d in m.groups}
+    groups = set(m.groups.values()) - m.domain.tested_groups
     bare = sorted(groups - {m.groups[d] for d in m.trained if d in m.groups})
     # what to do
     draft = Draft("label balance")
-    draft.say(
-        f"{total:,.0f} training pairs over {n:,} documents, Gini {gini:.2f}: the most frequent "
-        f"10% have {percent(top)} of the pairs"
-    )
+    told = f"{some_of(int(total), 'training pair', 'training pairs')} over "
+    told += f"{some_of(n, 'document', 'documents')}, Gini {gini:.2f}: the most frequent 10% have "
+    draft.say(f"{told}{percent(top)} of the pairs")
     if groups:
         apart = "groups that are not held out" if m.held_out else "groups"
         draft.say(f"{of(len(bare), len(groups))} {apart} have no training pair")
     draft.say("grades: " + ", ".join(f"{g} ({c:,})" for g, c in sorted(grades.items())))
     if top > 0.5:
-        todo = "label queries for rarer documents, or take fewer pairs of the frequent ones"
-        cases = [f"{c:,} pairs: {quote(m.corpus[d])}" for d, c in counts.most_common(3)]
-        draft.say(todo=todo, examples=cases)
+        draft.say(
+            todo="label queries for rarer documents, or take fewer pairs of the frequent ones"
+        )
+        for d, c in counts.most_common(3):
+            draft.examples.append(f"{some_of(c, 'pair', 'pairs')}: {quote(m.corpus[d])}")
     if len(bare) > 0.25 * len(groups):
         todo = "label a few queries in the groups that have none"
         draft.say(todo=todo, examples=[f"no training pair: {', '.join(map(str, bare[:8]))}"])

@@ -9,14 +9,18 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..display import Shown, Table, visible
-from ..errors import unknown
+from ..assets.catalogue import is_here
+from ..data import Domain
+from ..display import Shown, Table, some_of, visible
+from ..errors import EmbkitError, unknown
 from ..models.loading import as_model
+from ..models.window import DEFAULT
 from . import labels, leaks, texts
-from .base import LOOK, OK, PROBLEM, Finding, Sample, sample_of, some_of
+from .base import LOOK, OK, PROBLEM, Finding, Sample
 
 CHECKS: tuple[Callable[[Sample], Finding | None], ...] = (
     labels.sizes,
+    texts.no_texts,
     texts.lengths,
     leaks.duplicates,
     leaks.near_duplicates,
@@ -30,9 +34,9 @@ CHECKS: tuple[Callable[[Sample], Finding | None], ...] = (
     texts.fragmentation,
 )
 _NO_MODEL = (
-    "No model was given, so these were not looked at: tokens and the model's window, "
-    "near-duplicates by cosine, what the model finds, tokenizer fragmentation."
+    "No model was given: no near-duplicates by cosine, no search by it, no tokenizer checks."
 )
+_NO_WINDOW = f"What {DEFAULT} cuts was not counted: `python -m embkit assets {DEFAULT}` fetches it."
 _SIGNS = {OK: "✓", LOOK: "◆", PROBLEM: "✗"}
 
 
@@ -42,7 +46,7 @@ class Audit(Shown):
 
     name: str
     findings: tuple[Finding, ...]  # one a check, in a fixed order
-    domain_hash: str | None = None  # None where there was no Domain
+    domain_hash: str
     note: str = ""  # what was not looked at, or only in part
 
     def __getitem__(self, name: str) -> Finding:
@@ -55,8 +59,7 @@ class Audit(Shown):
     @property
     def verdict(self) -> str:
         """The worst verdict of all: ``ok``, ``look`` or ``problem``."""
-        found = {finding.verdict for finding in self.findings}
-        return next((v for v in (PROBLEM, LOOK) if v in found), OK)
+        return max((f.verdict for f in self.findings), key=(OK, LOOK, PROBLEM).index, default=OK)
 
     @property
     def summary(self) -> str:
@@ -96,7 +99,8 @@ class Audit(Shown):
         cases = [[f.name, visible(text)] for f in self.findings for text in f.examples]
         if cases:
             shown = Table(["check", "example"], cases).to_html()
-            page += f"<details><summary>{len(cases)} examples</summary>{shown}</details>"
+            told = some_of(len(cases), "example", "examples")
+            page += f"<details><summary>{told}</summary>{shown}</details>"
         return page
 
     __str__ = __repr__ = to_text
@@ -108,26 +112,32 @@ def _wrapped(text: str, width: int, lead: str) -> list[str]:
     )
 
 
-def audit(domain: Any, *, model: Any = None, scores: Any = None) -> Audit:
+def audit(domain: Domain, *, model: Any = None, scores: Any = None) -> Audit:
     """Looks a domain over before anything is trained: sizes, leaks, copies, damage, labels.
 
     Counts of labels and equal texts take everything in. Slower checks read 50,000 texts of a kind
     at most, and search for 2,000 queries among at most 50,000 documents beside their right ones;
     near-duplicates are looked for in 10,000 queries of a split at most. ``note`` says where that
-    was less than all. Embeddings come from ``encode`` and its cache.
+    was less than all. Embeddings come from ``encode`` and its cache. Without a model the window is
+    that of ``minilm``, where it is here.
 
     Args:
-        domain: a Domain, or a mapping with ``corpus``, ``queries`` and ``qrels`` that a Domain
-            would refuse (with ``name``, ``test_splits``, ``groups``, ``held_out`` if there are).
         model: a model's name or folder, a SentenceTransformer, or a function
             ``list[str] -> (texts, dim)``; without one, what needs a model is left out.
         scores: Scores of this domain; intervals are then computed, not guessed.
 
     Raises:
-        EmbkitError: no Domain, or no text at all.
+        EmbkitError: no Domain.
     """
-    model = None if model is None else as_model(model)
-    read = sample_of(domain, model=model, scores=scores)
+    if not isinstance(domain, Domain):
+        given = repr(domain) if isinstance(domain, str) else type(domain).__name__
+        hint = 'ek.audit(ek.load_domain("icd10cm"))'
+        raise EmbkitError(f"audit() was given {given}", expected="a Domain", hint=hint)
+    read = Sample(domain, None if model is None else as_model(model), scores)
     findings = tuple(found for check in CHECKS if (found := check(read)) is not None)
-    note = " ".join(filter(None, [_NO_MODEL if model is None else "", read.sampled]))
-    return Audit(read.name, findings, getattr(domain, "hash", None), note)
+    notes = [
+        _NO_MODEL * (model is None),
+        _NO_WINDOW * (model is None and not is_here(DEFAULT)),
+        read.sampled,
+    ]
+    return Audit(domain.name, findings, domain.hash, " ".join(filter(None, notes)))

@@ -7,17 +7,21 @@ from collections import Counter
 import numpy as np
 
 from ..data import text_checks
-from .base import Draft, Finding, Sample, of, percent, quote
+from ..data.images import is_picture
+from ..display import percent, some_of
+from ..models.window import DEFAULT, unread, without_weights
+from .base import Draft, Finding, Sample, of, quote
 
 COPY = 0.8  # share of a query's words in its document that makes it a copy
 ASYMMETRY = 10  # times as long
 TELLING = 20  # texts whose language can be told, before their shares say anything
+UNSPACED = 0.05  # share of the letters from which a script without spaces is named
 _BROKEN = ("mojibake", "replacement character", "NUL", "control character")
 
 
 def lengths(m: Sample) -> Finding:
     """How long texts are, and how many a model would cut off."""
-    draft, cut = Draft("lengths"), 0.0
+    draft = Draft("lengths")
     # in words
     texts = {kind: found for kind, found in m.texts.items() if found}
     counts = {k: np.array([len(text_checks.words(t)) for t in found]) for k, found in texts.items()}
@@ -27,26 +31,54 @@ def lengths(m: Sample) -> Finding:
         most = f"1 in 100 has {np.percentile(n, 99):.0f} or more"
         draft.say(f"{kind} have {middle[kind]:g} words (median), {most}")
     draft.numbers |= {f"{kind}, words": n for kind, n in middle.items()} | {"ratio": ratio}
-    # in tokens, where there is a tokenizer
-    if m.tokenizer is not None:
-        counts = {k: text_checks.token_lengths(m.tokenizer, found) for k, found in texts.items()}
-        told = " and ".join(f"{np.median(n):g} ({kind})" for kind, n in counts.items())
-        draft.say(f"in tokens {told}")
-        if window := getattr(m.model, "max_seq_length", None):
-            over = {kind: float((n > window).mean()) for kind, n in counts.items()}
-            cut = max(over.values())
-            draft.numbers |= {f"{kind}, over the window": share for kind, share in over.items()}
-            told = " and ".join(f"{percent(share)} of the {kind}" for kind, share in over.items())
-            draft.say(f"the model reads {window} tokens and would cut {told}")
-            for kind, n in counts.items():
-                longest = [i for i in np.argsort(-n, kind="stable")[:2] if n[i] > window]
-                draft.examples += [f"{n[i]:,} tokens: {quote(texts[kind][i])}" for i in longest]
-    if cut > 0.01:
+    # in tokens, of the model or of the default one
+    over, tokenizer, window = {}, m.tokenizer, getattr(m.model, "max_seq_length", None)
+    if m.model is None:
+        tokenizer, window = without_weights()
+    if found := unread(m.domain, tokenizer, window, m.qrels):
+        over = {"documents": found.cut, "right documents": found.right}
+        if m.tokenizer is not None and "queries" in texts:
+            asked = text_checks.token_lengths(m.tokenizer, texts["queries"])
+            over["queries"] = share = float((asked > found.window).mean())
+            draft.say(f"in tokens {found.median:g} (documents) and {np.median(asked):g} (queries)")
+            draft.say(f"{percent(share)} of the queries are longer than the window" * bool(share))
+        draft.say(found.told(f"{DEFAULT}, the default," if m.model is None else "the model"))
+        draft.examples += [f"{n:,} tokens: {quote(text)}" for n, text in found.longest]
+        draft.numbers |= {f"{kind}, over the window": share for kind, share in over.items()}
+        draft.numbers["tokens never read"] = found.tokens
+    if (cut := max(over.values(), default=0.0)) > 0.01:
         draft.say(todo="cut long texts into passages, or take a model with a longer window")
     if ratio >= ASYMMETRY:
         todo = "short questions for long documents: try prompts, and passages for documents"
         draft.say(f"documents are {ratio:.0f} times as long as queries", todo)
     return draft.finding(bad=cut > 0.2)
+
+
+def no_texts(m: Sample) -> Finding:
+    """Numbers, ids, printed lists and the names of empty cells where a text should be."""
+    draft, bad, worst = Draft("texts that are no texts"), {}, 0.0
+    for what, texts in (("documents", m.corpus), ("queries", {q: m.queries[q] for q in m.asked})):
+        real = {i: text for i, text in texts.items() if not is_picture(text)}
+        found = {i: kind for i, text in real.items() if (kind := text_checks.no_text(text))}
+        if text_checks.ids(list(real.values())):
+            single = (i for i, text in real.items() if len(text.split()) == 1)
+            found = dict.fromkeys(single, "an id instead of a text") | found
+        for kind, n in Counter(found.values()).most_common():
+            draft.say(f"{what}: {of(n, len(texts))} {kind}")
+            draft.numbers[f"{what}, {kind}"] = n
+            some = [i for i, named in found.items() if named == kind][:2]
+            draft.examples += [f"{kind}, {what} {i}: {quote(texts[i])}" for i in some]
+        bad[what], worst = found, max(worst, len(found) / max(len(texts), 1))
+    pairs = [(q, d) for right in m.right.values() for q, found in right.items() for d in found]
+    part = sum(q in bad["queries"] or d in bad["documents"] for q, d in pairs)
+    todo = "look which column was read as the text: join texts to their ids, take them out of "
+    todo += "printed lists, drop empty cells; leave numbers that people do search for"
+    if worst:
+        draft.say(f"they are part of {of(part, len(pairs))} right pairs", todo)
+    else:
+        draft.say("no text is a number, an id, a printed list or the name of an empty cell")
+    draft.numbers["right pairs"] = part
+    return draft.finding(bad=max(worst, part / max(len(pairs), 1)) > 0.01)
 
 
 def copies(m: Sample) -> Finding | None:
@@ -65,20 +97,17 @@ def copies(m: Sample) -> Finding | None:
             shares[split] = np.array(found)
     if not shares:
         return None
-    draft = Draft("queries that copy their document")
     high = {split: int((values >= COPY).sum()) for split, values in shares.items()}
     worst = max(high[split] / len(shares[split]) for split in shares)
     told = ", ".join(f"{split} {of(n, len(shares[split]))}" for split, n in high.items())
     middle = float(np.median(np.concatenate(list(shares.values()))))
+    draft = Draft("queries that copy their document", numbers={"median": middle})
+    draft.numbers |= {f"{split}, copies": n for split, n in high.items()}
     draft.say(f"queries with at least {COPY:.0%} of their words in their right document: {told}")
     draft.say(f"the median is {middle:.0%}")
     if worst >= 0.2:
-        todo = (
-            "compare with BM25 before you train: word search answers these; then ask for queries "
-            "in people's own words"
-        )
-        draft.say(todo=todo, examples=examples)
-    draft.numbers |= {f"{split}, copies": n for split, n in high.items()} | {"median": middle}
+        todo = "compare with BM25 before you train: word search answers these; then ask for "
+        draft.say(todo=f"{todo}queries in people's own words", examples=examples)
     return draft.finding(bad=worst >= 0.6)
 
 
@@ -102,14 +131,15 @@ def languages(m: Sample) -> Finding:
                 own = next(iter(text_checks.scripts([found])), None)
                 if own not in (None, next(iter(shares))) and len(draft.examples) < 4:
                     draft.examples.append(f"{kind}, {own}: {quote(found)}")
+    large = {s for shares in scripts.values() for s in shares if shares[s] > UNSPACED}
+    if unspaced := " and ".join(sorted(large & text_checks.BY_CHARACTER)):
+        text = f"word search takes each character of {unspaced} as a word"
+        draft.say(f"{text}: BM25's figures are those of characters")
     main = {next(iter(shares)) for shares in scripts.values() if shares}
     spoken = {told.most_common(1)[0][0] for told in votes.values()}
-    if len(main) > 1 or len(spoken) > 1:
-        draft.say(
-            todo="queries and documents are in different languages: take a multilingual model"
-        )
-    elif mixed:
-        draft.say(todo="several languages: take a model that knows them, and report each apart")
+    several = "several languages: take a model that knows them, and report each apart" * mixed
+    apart = "queries and documents are in different languages: take a multilingual model"
+    draft.say(todo=apart if len(main) > 1 or len(spoken) > 1 else several)
     return draft.finding()
 
 
@@ -127,12 +157,10 @@ def encoding(m: Sample) -> Finding:
             for name in odd:
                 examples.setdefault(name, f"{name}, {kind}: {quote(text)}")
     told = ", ".join(f"{name} in {n:,}" for name, n in counts.most_common())
-    todo = (
-        "read the source as what it is (most often UTF-8), take out tags and invisible characters, "
-        "bring all to NFC; keep what is meant, such as tags in texts about HTML"
-    )
+    todo = "read the source as what it is (most often UTF-8), take out tags and invisible "
+    todo += "characters, bring all to NFC; keep what is meant, such as tags in texts about HTML"
     draft = Draft("encoding", numbers=dict(counts))
-    said = f"{read:,} texts read: {told or 'no damage seen'}"
+    said = f"{some_of(read, 'text', 'texts')} read: {told or 'no damage seen'}"
     draft.say(said, todo if counts else "", examples.values())
     return draft.finding(bad=broken > 0.01 * read)
 
@@ -141,45 +169,37 @@ def fragmentation(m: Sample) -> Finding | None:
     """How many pieces the model's tokenizer makes of the domain's words."""
     if m.tokenizer is None:
         return None
-    texts = [text for found in m.texts.values() for text in found]
-    samples = {"this domain": texts, "everyday English": [text_checks.EVERYDAY]}
-    rows = {
-        name: text_checks.fertility(m.tokenizer, text_checks.letter_words(found))
-        for name, found in samples.items()
-    }
-    if not rows["this domain"]:
+    read = [text for found in m.texts.values() for text in found], [text_checks.EVERYDAY]
+    words, everyday = (
+        text_checks.fertility(m.tokenizer, text_checks.letter_words(texts)) for texts in read
+    )
+    if not words:
         return None
-    # pieces a word: mean, and share of three or more
-    mean, split = {}, {}
-    for name, found in rows.items():
-        counts = np.array([count for _, count, _, _ in found], float)
-        made = np.array([max(n, 1) for _, _, n, _ in found])
-        weights = counts / counts.sum()
-        mean[name] = float((weights * made).sum())
-        split[name] = float(weights[made >= 3].sum())
-    here, there = mean.values()
+    (here, split), (there, usual) = _pieces(words), _pieces(everyday)
     # the words that are unknown or split most
-    words = rows["this domain"]
     unknown = sum(n for _, n, _, lost in words if lost) / sum(n for _, n, _, _ in words)
     worst = [row for row in words if row[3]] if unknown > 0.05 else [r for r in words if r[2] >= 3]
     worst = sorted(worst, key=lambda row: (-row[1], row[0]))[:8]
     draft = Draft("tokenizer fragmentation")
     draft.numbers |= {"pieces a word": here, "everyday English": there}
-    draft.numbers |= {"split in three": split["this domain"], "unknown": unknown}
+    draft.numbers |= {"split in three": split, "unknown": unknown}
     draft.say(f"{here:.2f} pieces a word, against {there:.2f} in everyday English")
-    draft.say(
-        f"{percent(split['this domain'])} of the words are split in three or more, against "
-        f"{percent(split['everyday English'])}"
-    )
+    share = f"{percent(split)} of the words are split in three or more"
+    draft.say(f"{share}, against {percent(usual)}")
     for word, n, _, _ in worst:
         pieces = " ".join(m.tokenizer.tokenize(word)[:12])
         draft.examples.append(f"{quote(word, 30)} {n:,} times: {pieces}")
     if unknown > 0.05:
-        draft.say(
-            todo="the tokenizer cannot read these words: take a model of this language or script"
-        )
+        draft.say(todo="the tokenizer cannot read these: take a model of this language or script")
     elif here >= 1.3 * there:
         draft.say(todo="nothing to mend: expect to need more pairs, or try a model of this field")
     if unknown:
         draft.say(f"{percent(unknown)} of the words are unknown to the tokenizer")
     return draft.finding(bad=unknown > 0.05)
+
+
+def _pieces(words: list[tuple[str, int, int, bool]]) -> tuple[float, float]:
+    """Pieces of a word, on average, and the share of the words that have three or more."""
+    counts = np.array([count for _, count, _, _ in words]) / sum(row[1] for row in words)
+    made = np.array([max(n, 1) for _, _, n, _ in words])
+    return float(counts @ made), float(counts[made >= 3].sum())

@@ -163,7 +163,6 @@ def advise(chosen: argparse.Namespace) -> int:
         return shell.answer(chosen.json, rules, "\n".join(lines))
     domain = shell.the_domain(chosen)
     limits = {"target": chosen.target, "query_ms": chosen.query_ms, "index_mb": chosen.index_mb}
-    told = {"minutes": chosen.minutes, "told": shell.note}
-    found = advice.advise(domain, chosen.model, **limits, **told)
+    found = advice.advise(domain, chosen.model, minutes=chosen.minutes, told=shell.note, **limits)
     text = f"{domain!r}\n\n{found.evidence!r}\n\n{found!r}"
     return shell.answer(chosen.json, found.to_dict(), text)

@@ -8,12 +8,14 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ..advice.planning import lengths_of
 from ..data import Domain
 from ..models import loading
+from ..models.window import tokenizer_of, unread
 from ..pairs.pairs import collect
 from ..recipes.recipe import Recipe
 from ..recipes.settings import WIDE
@@ -46,6 +48,7 @@ class Plan:
     pairs: int  # how many there are for training
     work: int  # tokens through the model in all; through larger blocks than MiniLM's, times more
     why: str = ""  # not all the pairs are trained on
+    unread: str = ""  # what the model's window leaves unread of the documents, if anything
 
     @property
     def trial(self) -> Recipe:
@@ -95,8 +98,12 @@ def plan(
     there are so many, and no choice of the learning rate.
     """
     pairs = len(collect(domain, "human")[0])
-    documents, queries, window, weight = _lengths(domain, model)
+    loaded = loading.load_model(model)
+    documents, queries, window, weight = _lengths(domain, loaded)
     length = max_length or _max_length(documents, window)
+    own = getattr(loaded, "max_seq_length", None) or math.inf
+    behind = unread(domain, tokenizer_of(loaded), min(own, length or own))
+    reader = model if (length or own) >= own else f"{model}, as it is trained here,"
     rates: Rates = KNOWN_RATE.get((model, domain.name)) or KNOWN_RATES.get(model) or RATES
     if quick or len(domain.split("dev")) < FEW:
         rates = rates[1:2] if rates == RATES and weight > LARGE else rates[:1]
@@ -131,15 +138,15 @@ def plan(
         relative_margin=0.05,
     )
     work = corpus + trials(used) + 2 * many * (used * pair + dev)
-    return Plan(recipe, rates, pairs, int(work), why if used < pairs else "")
+    why, told = why if used < pairs else "", behind.told(reader) if behind else ""
+    return Plan(recipe, rates, pairs, int(work), why, told)
 
 
-def _lengths(domain: Domain, model: str) -> tuple[np.ndarray, np.ndarray, float, float]:
+def _lengths(domain: Domain, loaded: Any) -> tuple[np.ndarray, np.ndarray, float, float]:
     """Tokens of a sample of documents and queries, how many the model reads of a text, and the
     weight of a token: how many times MiniLM's the model's blocks are, 1 at least."""
     from torch import nn
 
-    loaded = loading.load_model(model)
     lengths = []
     for texts in (domain.corpus.values(), domain.queries.values()):
         some = sorted(texts)

@@ -58,6 +58,8 @@ def run(chosen: argparse.Namespace) -> int:
     scores = _untrained(domain, chosen.model, tell)
     summary = _audited(domain, chosen.model)
     tell(f"audit: {summary}")
+    if planned.unread:
+        tell(f"window: {planned.unread}")
     tell(f"plan: {planned}")
     rate = planned.rates[0]
     if len(planned.rates) > 1:

@@ -100,13 +100,24 @@ class Domain:
 
     @cached_property
     def own(self) -> frozenset[str]:
-        """The queries that stand in the corpus too, under their own id: see ``own_documents``."""
-        return own_documents(self.corpus, self.queries, self.qrels.values())
+        """The ids that a query and its own document share, as in BEIR's ArguAna.
+
+        It is the query's own where the text is the same too, a title before it aside: one that only
+        bears the same number is another document. An own document that is judged right for its
+        query counts as any other.
+        """
+        both = self.queries.keys() & self.corpus.keys()
+        same = {q for q in both if _repeats(self.corpus[q], self.queries[q])}
+        return frozenset(
+            same.difference(q for split in self.qrels for q, d in self.right(split) if q == d)
+        )
 
     def hidden(self, queries: Iterable[str], documents: Iterable[str]) -> Hidden:
         """For each query the place among the documents of its own one, which no search of it may
         find, -1 where it has none; None where none has one. All are ids."""
-        return hidden(self.own, queries, documents)
+        places = {d: i for i, d in enumerate(documents) if d in self.own} if self.own else {}
+        found = [places.get(query, -1) for query in queries] if places else []
+        return found if max(found, default=-1) >= 0 else None
 
     @property
     def missing_judged(self) -> dict[str, int]:
@@ -243,31 +254,10 @@ def normalise(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def own_documents(
-    corpus: Mapping[str, str], queries: Mapping[str, str], qrels: Iterable[Qrels]
-) -> frozenset[str]:
-    """The ids that a query and its own document share, as in BEIR's ArguAna.
-
-    It is the query's own where the text is the same too, a title before it aside: one that only
-    bears the same number is another document. An own document that is judged right for its query
-    counts as any other.
-    """
-    same = {q for q, text in queries.items() if q in corpus and _repeats(corpus[q], text)}
-    right = (q for judged in qrels for q in same.intersection(judged) if judged[q].get(q, 0) > 0)
-    return frozenset(same.difference(right))
-
-
 def _repeats(document: str, query: str) -> bool:
     """Whether a document is a query's text, maybe below a title that is shorter than it."""
     document, query = normalise(document), normalise(query)
     return document == query or (document.endswith(f" {query}") and len(document) < 2 * len(query))
-
-
-def hidden(own: frozenset[str], queries: Iterable[str], documents: Iterable[str]) -> Hidden:
-    """``Domain.hidden`` for the ids that queries share with their own documents."""
-    places = {document: i for i, document in enumerate(documents) if document in own} if own else {}
-    found = [places.get(query, -1) for query in queries] if places else []
-    return found if max(found, default=-1) >= 0 else None
 
 
 def right_documents(judged: Mapping[str, int]) -> Iterator[str]:

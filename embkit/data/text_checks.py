@@ -24,6 +24,7 @@ UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff"
     "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
 )
+BY_CHARACTER = {"Han and kana", "Thai", "Lao", "Myanmar", "Khmer"}  # these, as scripts() names them
 _WORD = re.compile(rf"[{UNSPACED}]|[^\W_{UNSPACED}]+")
 _LETTERS = re.compile(r"[^\W\d_]+")
 
@@ -120,6 +121,43 @@ def near_pairs(
             if similarity >= threshold:
                 found.append((i, j, similarity))
     return found
+
+
+SHORT = 40  # characters beyond which a text is no number and no empty cell
+_EMPTY = frozenset("nan NaN None null NULL N/A #N/A <NA> undefined".split())
+_NUMBER = re.compile(r"[+-]?\d+(?:[.,:/-]\d+)*(?:[eE][+-]?\d+)?")
+_LISTED = re.compile(  # as Python, JSON and NumPy print texts, or nothing
+    r"""(?:array\((?=\[)|[\[{]\s*)+(?:[bu]?(['"])(?s:.*?)\1\s*[,:\]}'"]|[\]}]+\Z|(?:None|nan)\s*[,\]])"""
+)
+_NUMBERS = re.compile(r"(?:array\(|\[\s*)+[-+.]?\d[\s\d.,eE+\[\]-]*(?:dtype=\w+)?\)?")
+_ID = re.compile(r"(?=[!-~]{0,79}\d)[!-~]{1,80}")
+
+
+def no_text(text: str) -> str | None:
+    """Which kind of thing stands where a text should be; None for a real text.
+
+    Example:
+        >>> no_text("NaN"), no_text("['a', 'b']"), no_text("12.0"), no_text("E11.9")
+        ('nan / None as text', 'a list printed as text', 'digits alone', None)
+    """
+    text = text.strip()
+    if text.startswith(("[", "{", "array(")) and text.endswith(("]", "}", ")")):
+        listed = _LISTED.match(text) or _NUMBERS.fullmatch(text)
+        return "a list printed as text" if listed else None
+    if len(text) > SHORT:
+        return None
+    if text in _EMPTY:
+        return "nan / None as text"
+    return "digits alone" if _NUMBER.fullmatch(text) else None
+
+
+def ids(texts: Sequence[str]) -> bool:
+    """Whether a column holds ids (d17, UUIDs, hashes): of 20 texts or more, 9 in 10 are one token
+    with a digit, and as many of these differ. One text alone, as E11.9 or B12, tells nothing."""
+    found = [text for text in map(str.strip, texts) if _ID.fullmatch(text)]
+    return (
+        len(texts) >= 20 and len(found) >= 0.9 * len(texts) and len(set(found)) >= 0.9 * len(found)
+    )
 
 
 LONG_LINE = 10_000  # characters

@@ -13,7 +13,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from ..display import BEST, Table, no_formula, table, visible
+from ..display import BEST, Table, no_formula, some_of, table, visible
 from ..errors import EmbkitError
 from ..files import write_atomic
 
@@ -101,8 +101,10 @@ class Report:
             note += asked if self.tests else "p is of each test alone, not corrected."
         missing = {s: n for r in self.rows for s, n in (r.get("missing_judged") or {}).items() if n}
         for split, n in missing.items():
-            note += f" {n:,} judged documents of {split} are not in the corpus: not comparable "
-            note += "with published figures."
+            judged = some_of(
+                n, f"judged document of {split} is", f"judged documents of {split} are"
+            )
+            note += f" {judged} not in the corpus: not comparable with published figures."
         return note + (f" {BEST} marks what dev chose." if chosen else "")
 
     def to_text(self) -> str:
@@ -119,7 +121,8 @@ class Report:
         out = [f"  {head}"]
         rows = zip(whole.cells, lines, strict=True)
         for (split, queries), block in groupby(rows, key=lambda row: (row[0][1], row[0][-1])):
-            out += ["", f"{visible(split)}, {queries} queries", *(f"  {line}" for _, line in block)]
+            noun = "query" if queries == "1" else "queries"
+            out += ["", f"{visible(split)}, {queries} {noun}", *(f"  {line}" for _, line in block)]
         return "\n".join(out)
 
     def to_markdown(self) -> str:

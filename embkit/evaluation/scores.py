@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..display import some_of
 from ..errors import EmbkitError, unknown
 from ..files import write_atomic
 from .intervals import ALONE, CLUSTERS, Clusters, Estimate, PairedTest, estimate, paired_test
@@ -79,8 +80,9 @@ class Scores:
                 missing = set(queries).difference(frame.index)
                 if len(missing) > frame.attrs.get("unanswerable", 0):
                     raise EmbkitError(
-                        f"the subset {name!r} of {split!r} has {len(missing)} queries that were "
-                        f"not scored, such as {min(missing)!r}",
+                        f"the subset {name!r} of {split!r} has "
+                        f"{some_of(len(missing), 'query that was', 'queries that were')} not "
+                        f"scored, such as {min(missing)!r}",
                         expected=f"query ids of the split {split!r}",
                         hint=f"domain.subset({split!r})",
                     )
@@ -138,8 +140,8 @@ class Scores:
             return b - a.to_numpy()  # in one order: nothing to look up
         if len(a) != len(b) or set(a.index) != set(b.index):
             raise EmbkitError(
-                f"{len(a)} queries of {self.label!r} and {len(b)} of {after.label!r} on {split!r}, "
-                "not the same",
+                f"{some_of(len(a), 'query', 'queries')} of {self.label!r} and {len(b)} of "
+                f"{after.label!r} on {split!r}, not the same",
                 expected="scores of the same queries",
                 hint="evaluate both on the same domain and profile",
             )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..display import some_of
 from ..errors import EmbkitError
 from .comparison import WORTH, compare
 from .intervals import FEWEST, LEVEL, holm
@@ -41,7 +42,7 @@ class Gain:
         within = "" if self.clusters == self.queries else f" in {self.clusters:,} {self.over}"
         return (
             f"{self.delta:+.3f} [{self.low:+.3f}, {self.high:+.3f}] on {self.split} "
-            f"({self.queries:,} queries{within}, {p})"
+            f"({some_of(self.queries, 'query', 'queries')}{within}, {p})"
         )
 
     @property

@@ -207,7 +207,7 @@ def test_few_pairs_may_still_take_what_needs_no_training():
         ({"query_ms": 30.0}, {"query_ms": 20}, "too slow", "fewer layers"),
         ({"index_mb": 100.0}, {"index_mb": 30}, "too large", "1/4"),
         ({"fertility": 2.5, "whole": 0.3}, {}, "fragmented words", "30% of the words whole"),
-        ({"short_gap": -0.2}, {}, "short queries", "by 0.200"),
+        ({"unread": "m reads 9 tokens"}, {}, "documents cut", "m reads 9 tokens; cut long"),
     ],
 )
 def test_remarks(changes, limits, rule, says):

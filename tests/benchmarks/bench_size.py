@@ -98,7 +98,7 @@ def steps(folder: Path) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
     A step returns what is worth noting. What an audit imports is imported before it is timed.
     """
     from embkit.auditing import audit
-    from embkit.data import load_domain
+    from embkit.data import Domain, load_domain
     from embkit.models.encoding import encode_shards
     from embkit.search.index import exact_search
 
@@ -128,14 +128,8 @@ def steps(folder: Path) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
         return {"as with float32": same / first.size}
 
     yield "load", load
-    one = {"a": {"d": 1}}, {"b": {"d": 1}}
-    audit(
-        {
-            "corpus": {"d": "a"},
-            "queries": {"a": "a", "b": "b"},
-            "qrels": {"train": one[0], "test": one[1]},
-        }
-    )
+    qrels = {"train": {"a": {"d": 1}}, "dev": {}, "test": {"b": {"d": 1}}}
+    audit(Domain("one", "smoke", {"d": "a"}, {"a": "a", "b": "b"}, qrels, ("test",)))
     yield "check", check
     yield "encode, float32", lambda: encode("float32")
     yield "encode, float16", lambda: encode("float16")

@@ -11,7 +11,7 @@ from embkit.errors import EmbkitError
 from embkit.evaluation.comparison import WORTH, compare
 from embkit.evaluation.intervals import CLUSTERS, Clusters, holm
 from embkit.evaluation.scores import Scores, over_seeds
-from embkit.evaluation.verdict import verdict
+from embkit.evaluation.verdict import Gain, verdict
 
 
 def scores(approach, seed=None, n=200, dev=None, trained=True, **gains):
@@ -226,3 +226,9 @@ def test_a_verdict_shows_itself_and_its_text_is_no_markup():
     assert repr(found) == found.text
     assert json.loads(json.dumps(found.to_dict()))["gains"][0]["queries"] == 200
     assert WORTH == 0.02
+
+
+def test_one_query_is_not_written_as_many():
+    gain = Gain("a", "test", 0.1, 0.0, 0.2, 0.5, 1, 1, "queries", 1, None)
+    assert "(1 query, p = 0.500)" in str(gain)
+    assert "(2 queries, p = 0.500)" in str(dataclasses.replace(gain, queries=2, clusters=2))

@@ -9,7 +9,7 @@ from sentence_transformers.sentence_transformer.modules import Normalize, Poolin
 from transformers import TrainerCallback
 
 import embkit
-from embkit.auditing.base import sample_of
+from embkit.auditing.base import Sample
 from embkit.cli.terminal import encoded
 from embkit.errors import EmbkitError
 from embkit.models import packing
@@ -106,7 +106,7 @@ def test_searching_auditing_and_exporting_read_as_the_library(tiny_domain, promp
     model, texts = embkit.load_model(prompted), list(tiny_domain.corpus.values())
     asked, shown = by_library(model, texts)
     assert np.abs(asked - shown).max() > 0.01
-    sample = sample_of(tiny_domain, model=model, scores=None)
+    sample = Sample(tiny_domain, model)
     for found, wanted in (
         (encoded(model, texts), shown),  # search, check and export of the command line
         (sample.encode(texts), asked),

@@ -1,0 +1,96 @@
+"""What a model's window never reads of a domain's documents."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..assets import catalogue
+from ..data import Domain
+from ..data.domain import shuffled
+from ..data.images import is_picture
+from ..data.text_checks import token_lengths
+from ..display import percent
+
+DEFAULT = "minilm"  # the model whose window counts where none is named
+DOCUMENTS, CHARACTERS = 2_000, 12_000_000  # that are counted, at most
+
+
+class Unread(NamedTuple):
+    """How many documents a window cuts, and what lies behind it."""
+
+    window: float  # tokens of a text that are read
+    median: float  # tokens of a document
+    cut: float  # share of the documents that are longer than the window
+    tokens: float  # share of all tokens that are never read
+    right: float  # share of the right documents that are cut
+    longest: list[tuple[int, str]]  # the two longest that are cut: tokens, and the text
+    sampled: str  # how many documents were counted, where not all were
+
+    def told(self, name: str) -> str:
+        """A sentence on it; empty where no document is cut."""
+        said = f"{name} reads {self.window:.0f} tokens of a text: {percent(self.cut)} of the "
+        said += f"documents are longer, and {percent(self.tokens)} of all tokens are never read"
+        said += f"{self.sampled}; {percent(self.right)} of the right documents are cut: an answer "
+        return said + "behind the cut is never found" if self.cut or self.right else ""
+
+
+def unread(
+    domain: Domain, tokenizer: Any, window: float | None, splits: Iterable[str] = ("train", "dev")
+) -> Unread | None:
+    """How much of the documents, and of the right ones of some splits, a model does not read.
+
+    At most 2,000 documents are counted, and as many right ones; fewer of very long ones. None
+    without a tokenizer, and for pictures.
+    """
+    corpus, window = domain.corpus, window or math.inf
+    right = {document for split in splits for _, document in domain.right(split)}
+
+    def some(ids: Iterable[str]) -> list[str]:
+        drawn = shuffled(ids)[:DOCUMENTS]
+        before = accumulate((len(corpus[d]) for d in drawn), initial=0)
+        return [d for d, n in zip(drawn, before, strict=False) if n < CHARACTERS]
+
+    drawn, answers = some(corpus), some(right)
+    if tokenizer is None or any(is_picture(corpus[d]) for d in drawn):
+        return None
+    ids = list(dict.fromkeys(drawn + answers))
+    counts = token_lengths(tokenizer, [corpus[d] for d in ids])
+    tokens = dict(zip(ids, counts.tolist(), strict=True))
+    longest = sorted(ids, key=lambda d: -tokens[d])[:2]
+    of_all, part = counts[: len(drawn)], f" (of {len(drawn):,} documents of {len(corpus):,})"
+    return Unread(
+        window,
+        float(np.median(of_all)),
+        float((of_all > window).mean()),
+        float(np.maximum(of_all - window, 0).sum() / of_all.sum()),
+        sum(tokens[d] > window for d in answers) / max(len(answers), 1),
+        [(n, corpus[d]) for d in longest if (n := tokens[d]) > window],
+        part * (len(drawn) < len(corpus)),
+    )
+
+
+def tokenizer_of(model: Any) -> Any:
+    """A loaded model's tokenizer, if it has one that counts pieces, else None."""
+    found = getattr(model, "tokenizer", None)
+    return found if callable(found) and hasattr(found, "tokenize") else None
+
+
+def without_weights() -> tuple[Any, float | None]:
+    """The default model's tokenizer and window; (None, None) where it was never fetched."""
+    if not catalogue.is_here(DEFAULT):
+        return None, None
+    from tokenizers import Tokenizer
+
+    folder = catalogue.resolve(DEFAULT)
+    read = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    read.no_truncation()
+    read.no_padding()
+    settings = json.loads((folder / "sentence_bert_config.json").read_text(encoding="utf-8"))
+    tokenizer = lambda texts, **_: {"input_ids": [t.ids for t in read.encode_batch(texts)]}  # noqa: E731
+    return tokenizer, float(settings["max_seq_length"])
