@@ -163,6 +163,15 @@ def test_labels_of_other_kinds_are_asked(labels, reading, tmp_path):
     assert first.right == len(RIGHT_PAIRS) and reading.items() <= first.options["columns"].items()
 
 
+def test_texts_that_are_none_are_noted(tmp_path):
+    extra = [("a real question", "nan"), ("another one", "None"), ("12.0", "['x', 'y']")]
+    made = rows() + [{"query": q, "document": d} for q, d in extra]
+    notes = load_domain(jsonl(tmp_path / "a.jsonl", made)).report.notes
+    assert "2 documents are no texts: nan / None as text" in notes
+    assert "1 documents are no texts: a list printed as text" in notes
+    assert "1 queries are no texts: digits alone" in notes
+
+
 def test_dpr_without_negatives_takes_its_passages(tmp_path):
     made = [
         {"question": q, "answers": ["x"], "positive_ctxs": [{"title": "", "text": d}]}

@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -21,6 +22,7 @@ from ...errors import EmbkitError
 from ...session import shown
 from ..domain import Domain, normalise, right_documents
 from ..splits import divide, smoke
+from ..text_checks import no_text
 from . import datasets, image_folder, joined, parts
 from .asking import Reading, Unclear, encodings
 from .draft import WHOLE, Material, quarantine_file, reported
@@ -356,4 +358,8 @@ def _oddities(material: Material) -> list[str]:
         f"{long:,} documents are longer than {LONG:,} characters: a model reads only the first "
         "few hundred words": long,
     }
-    return [note for note, there in found.items() if there]
+    notes = [note for note, there in found.items() if there]
+    for kind, texts in (("documents", corpus), ("queries", queries)):
+        odd = Counter(what for text in texts.values() if (what := no_text(text)))
+        notes += [f"{n:,} {kind} are no texts: {what}" for what, n in odd.most_common()]
+    return notes
