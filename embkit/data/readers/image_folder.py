@@ -232,7 +232,7 @@ def _columns(
     if strange := [role for role in said if role not in PICTURES]:
         raise unknown("role of a column", strange[0], PICTURES)
     captions = [name for name in fitting(names, PICTURES["caption"]) if name not in pictures]
-    captions = captions or (texts if len(texts) == 1 else [])
+    captions = captions or (texts if names[0] == "0" and len(texts) == 1 else [])  # no header
     found = {
         "picture": said.get("picture") or (pictures[0] if len(pictures) == 1 else None),
         "caption": said.get("caption") or next(iter(captions), None),
