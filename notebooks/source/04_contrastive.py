@@ -189,7 +189,8 @@ ek.plots.lines(
 
 # %% [markdown]
 # As it ran here (`workshop`, one seed): the two lower rates score alike, so which of them is
-# ahead is no finding; the highest falls far behind. The axis says dev and means the dev sample.
+# ahead is no finding; the highest falls far behind. The axis, and the column under
+# *Relatives*, say dev and mean the dev sample.
 
 # %% [markdown]
 # ## Epochs
@@ -237,6 +238,10 @@ report
 
 # %%
 ek.plots.metric_bars(report)
+
+# %% [markdown]
+# As it ran here, the control gains nothing: it falls far below the general model on every
+# split.
 
 # %% [markdown]
 # ## Relatives
