@@ -231,7 +231,8 @@ deep = ek.tune(base, domain, range_min=[0, 5, 20])
 deep
 
 # %% [markdown]
-# As it ran here: more negatives a pair bring nothing; leaving out the first ranks does.
+# As it ran here (one seed): more negatives a pair bring nothing; without the first ranks the
+# score is higher.
 
 # %% [markdown]
 # ## In the batch
@@ -261,7 +262,7 @@ apart
 # %% [markdown]
 # A sibling's title is no false negative under ICD-10-CM's qrels, and it is the hardest
 # negative that a batch can hold: keeping families apart takes it away. As it ran here, the
-# score is the same.
+# scores are alike.
 #
 # ## The comparison at equal cost
 #
