@@ -325,9 +325,9 @@ pd.Series(
 # %% [markdown]
 # ## Half of the layers
 #
-# A student need not be as deep. This one starts from the first layer, the last and some evenly
-# between, and has the same teacher. An epoch costs it half as much, so it gets twice as many, in
-# batches twice as large.
+# A student need not be as deep. This one starts from the first layer, the last and some
+# evenly between, and has the same teacher. An epoch costs it about half as much, so it gets
+# twice as many, in batches twice as large.
 
 # %%
 layers = len(general[0].auto_model.encoder.layer)
