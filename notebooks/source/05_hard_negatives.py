@@ -9,22 +9,22 @@
 # %% [markdown]
 # # 05 · Hard negatives
 #
-# In a batch, a query's negatives are other queries' documents: most are so far off that there is
-# nothing to learn from them. A hard negative looks right and is wrong. Here you find some in four
-# ways, put them to rules, see what a right answer among them does to a model, and measure what each
-# way is worth at equal cost.
+# In a batch, a query's negatives are other queries' documents: most are so far off that there
+# is nothing to learn from them. A hard negative looks right and is wrong. Here you find some
+# in four ways, put them to rules, see whether a right answer among them harms a model, and
+# measure what each way is worth at equal cost.
 #
 # **You will do**
 # - look at random, BM25, dense and human negatives of the same query
 # - mine with rules that are counted, and compare with sentence-transformers' own miner
 # - estimate how many mined negatives are right answers that nobody labelled
-# - hide labels on purpose, and see what that costs and what a margin brings
-# - train on each kind with equal pairs and steps, the learning rate chosen on dev for each
+# - hide labels on purpose, and see whether that costs anything and what a margin brings
+# - train on each kind with equal pairs and steps, the learning rate chosen on the dev sample
 #
 # **You will learn**
 # - how hard a negative is, in figures
 # - what margins, a window and a cross-encoder as a filter remove
-# - when filtering helps, and when it has nothing to do
+# - when filtering helps, and when it brings nothing
 #
 # **You need** notebooks 03 and 04.
 #
@@ -54,8 +54,9 @@ ways = {
 ways["dense"]
 
 # %% [markdown]
-# One training query, with what each way found. On ICD-10-CM it is one that people marked a wrong
-# answer for, in an Excludes note ("not this code: that one").
+# One training query, with what each way found. On ICD-10-CM it is one that people marked a
+# wrong answer for, in an Excludes note ("not this code: that one"). Where people marked fewer
+# than are wanted, random documents fill the places.
 
 # %%
 import pandas as pd
@@ -92,10 +93,14 @@ hardness["the positive"] = similarity(ways["dense"].positives)
 ek.plots.histogram(hardness, "similarity to the query")
 
 # %% [markdown]
+# As it ran here: dense negatives lie nearer to the query, in the median, than the positives
+# do. People's lie mostly where random ones do: few queries have a marked wrong answer.
+
+# %% [markdown]
 # ## The library's miner
 #
-# sentence-transformers has `mine_hard_negatives`. It knows no tree of documents, so the rule about
-# relatives are switched off here; the window and the margin mean the same in both.
+# sentence-transformers has `mine_hard_negatives`. It knows no tree of documents, so the rule
+# about relatives is switched off here; the window and the margin mean the same in both.
 
 # %%
 from sentence_transformers import mine_hard_negatives
@@ -119,9 +124,9 @@ same = [
 f"{np.mean(same):.1%} of {len(same)} pairs have the same two negatives"
 
 # %% [markdown]
-# Where the two differ, two candidates lie within rounding of each other or of the bound: the library
-# encodes in fp32, embkit in the precision that the machine is fastest at. In fp32, a test holds them
-# equal.
+# Where the two differ, two candidates lie within rounding of each other or of the bound: the
+# library encodes in fp32, embkit in the precision that the machine is fastest at. In fp32, a
+# test checks that both find the same.
 #
 # ## Are they really wrong?
 #
@@ -165,8 +170,10 @@ lab = ek.widgets.NegativesLab(domain, pairs.rows, model=general)
 lab
 
 # %% [markdown]
-# Does it matter to the model? One negative a pair, half of the pairs, one learning rate, scored on
-# dev: enough to look around. The comparison at the end takes all the pairs.
+# Does it matter to the model? One negative a pair, half of the pairs, one learning rate,
+# scored on the dev sample (dev's queries, searched in at most 2,000 documents; the columns
+# and axes below call it dev): enough to look around. The comparison at the end takes all the
+# pairs.
 
 # %%
 base = recipe.replace(hard_negatives=1, miner="dense", max_pairs=1000)
@@ -177,14 +184,18 @@ trained = {
 pd.Series(trained, name="dev nDCG@10").to_frame().round(3)
 
 # %% [markdown]
+# As it ran here (`workshop`, one seed): the margin scores highest. The rule about relatives
+# scores less than no rule.
+
+# %% [markdown]
 # ## What a false negative does
 #
 # Now with labels missing on purpose: for a share of the queries, the miner is not told which
-# document is right, and may hand it back as the hardest negative. How much does that cost? Such a
-# negative stands in the denominator with the same score as the positive itself, so it cancels part of
-# its pull and cannot reverse it. Read down a column for the cost of missing labels; read across a
-# row for what a margin brings: it leaves out whatever scores about as high as the positive, be it
-# the hidden answer or a neighbour that is as good.
+# document is right, and may hand it back as the hardest negative. How much does that cost?
+# Such a negative stands in the denominator with the same score as the positive itself, so it
+# cancels part of its pull and cannot reverse it. Read down a column for the cost, if any, of
+# missing labels; read across a row for what a margin brings: it leaves out whatever scores
+# about as high as the positive, be it the hidden answer or a neighbour that is as good.
 
 # %%
 damage = []
@@ -204,6 +215,11 @@ ek.plots.lines(
 )
 
 # %% [markdown]
+# As it ran here: hiding labels costs nothing that one seed can show, with a margin or
+# without, even where all of them are hidden. The margin gains about as much whether labels
+# are hidden or not, so what it leaves out is not only the hidden answers.
+
+# %% [markdown]
 # ## How many, how deep
 
 # %%
@@ -215,11 +231,16 @@ deep = ek.tune(base, domain, range_min=[0, 5, 20])
 deep
 
 # %% [markdown]
+# As it ran here (one seed): more negatives a pair bring nothing; without the first ranks the
+# score is higher.
+
+# %% [markdown]
 # ## In the batch
 #
-# Other rows' documents are negatives, too, and some of them are not: the same document, or a relative.
-# sentence-transformers' sampler keeps equal texts out of a batch; with *families apart*, no two
-# documents of one group (on ICD-10-CM, a 3-character category) meet either.
+# Other rows' documents are negatives, too, and some of them are not: the same document, or a
+# relative. sentence-transformers' sampler keeps equal texts out of a batch. embkit also tells
+# it what else is known to be right, so that no known positive is a negative. With *families
+# apart*, no two documents of one group (on ICD-10-CM, a 3-character category) meet either.
 
 # %%
 counted = {
@@ -239,13 +260,14 @@ apart = ek.tune(half, domain, unique_in_batch=["texts", "families"])
 apart
 
 # %% [markdown]
-# A sibling's title is no false negative under ICD-10-CM's qrels, and it is the hardest negative that
-# a batch can hold: keeping families apart takes it away.
+# A sibling's title is no false negative under ICD-10-CM's qrels, and it is the hardest
+# negative that a batch can hold: keeping families apart takes it away. As it ran here, the
+# scores are alike.
 #
 # ## The comparison at equal cost
 #
-# The same model, pairs, steps; for each kind of negatives, dev chooses between two learning rates
-# (`make sources` tries three). Then, once, the test splits.
+# The same model, pairs, steps; for each kind of negatives, the dev sample chooses between two
+# learning rates (`make sources` tries three). Then, once, the test splits.
 
 # %%
 arms = {
@@ -259,6 +281,16 @@ table
 
 # %%
 ek.plots.metric_bars(table.report)
+
+# %% [markdown]
+# As it ran here (`workshop`, one seed), against in-batch negatives alone and with corrected
+# p: dense negatives gain on `known` and `novel` where a margin filters them. Unfiltered, they
+# gain nothing that stands, and lose on `lay`. Random ones gain on `known`. Of BM25's and of
+# those that people marked, no gain stands.
+#
+# No kind of negatives gains on `lay`, where both untrained models, minilm and bge-small, are
+# ahead of in-batch training. On `known` and `novel`, no difference between bge-small and
+# in-batch training stands.
 
 # %% [markdown]
 # ## What we saw

@@ -20,7 +20,7 @@
 # - look at the queries behind a difference, the lost ones too
 # - predict what all the labels will give, from small runs, and check the prediction
 # - ask for advice on this domain, on one that needs no training, and on one without labels
-# - search learning rate and temperature with optuna, resumable, on dev alone
+# - search learning rate and temperature with optuna, resumable, on the dev sample alone
 # - export a model as ONNX in eight bits, measure the loss, and serve it in ten lines
 #
 # **You will learn**
@@ -202,9 +202,10 @@ advice
 # %% [markdown]
 # ## The learning curve, and whether it can be believed
 #
-# What a few labels give hints at what many will. The line is drawn through the small runs alone;
-# its interval holds the sampling of dev, too, and decides nothing. The last point is the run on
-# all pairs, which it never saw.
+# What a few labels give hints at what many will. The line is drawn through the small runs
+# alone; its interval holds the sampling of dev, too, and decides nothing. Dev is searched
+# here in a part of the corpus, as large as the minutes allow; the evidence says how many
+# documents that is. The last point is the run on all pairs, which it never saw.
 
 # %%
 curve, pairs = advice.evidence.curve, advice.evidence.pairs
@@ -285,7 +286,8 @@ not_yet
 # %% [markdown]
 # ## Search the settings
 #
-# A plain loop over one setting, as in notebook 04; then optuna over two. Dev alone is read.
+# A plain loop over one setting, as in notebook 04; then optuna over two. The dev sample alone
+# is read: dev's queries, searched in at most 2,000 documents.
 
 # %%
 start = ek.Recipe(epochs=1, max_pairs=400)
@@ -317,16 +319,17 @@ columns = ["number", "value", "params_learning_rate", "params_temperature", "sta
 study.trials_dataframe()[columns].sort_values("value", ascending=False).round(5)
 
 # %% [markdown]
-# `value` is the dev score, the best first. The best of six is flattered by chance, as the best of
-# forty was above: dev chooses it, and only the test can tell what it is worth. In long trainings,
-# optuna can also prune: stop a trial whose first part is worse than that of the others.
+# `value` is nDCG@10 on the dev sample, the best first. The best of six is flattered by
+# chance, as the best of forty was above: the dev sample chooses it, and only the test can
+# tell what it is worth. In long trainings, optuna can also prune: stop a trial whose first
+# part is worse than that of the others.
 
 # %% [markdown]
 # ## Out: a folder, ONNX, eight bits
 #
-# A plain sentence-transformers folder, with the evaluation in its model card; and the same model
-# as ONNX, which needs no torch to serve. Its weights in eight bits are a quarter of the size. What
-# that loses is measured on dev, in 2,000 documents at most, against the engine's own precision.
+# A plain sentence-transformers folder, with the evaluation in its model card; and the same
+# model as ONNX, which needs no torch to serve. Its weights in eight bits are a quarter of the
+# size. What that loses is measured on the dev sample against the engine's own precision.
 
 # %%
 import tempfile
