@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
 BEST = "★"  # beside the best of a group
 _AMOUNT = re.compile(r"[-+<>×±]?\s*\.?\d")  # how a cell of an amount begins
-_LATEX = {"Δ": r"$\Delta$", BEST: r"$\star$", "×": r"$\times$", "±": r"$\pm$", "–": "--"}
-_LATEX |= {"<": "$<$", ">": "$>$"}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")  # and line, direction
 
 
@@ -87,17 +85,6 @@ class Table:
             index=False, tablefmt="pipe", disable_numparse=True, colalign=self.sides()
         )
 
-    def to_latex(self) -> str:
-        """A ``tabular`` with booktabs' rules, for a paper (``\\usepackage{booktabs}``)."""
-        sides = "".join(side[0] for side in self.sides())
-        frame = self.frame("\x02{}\x03")
-        made = frame.to_latex(index=False, escape=True, column_format=sides)
-        made = re.sub("\x02(.*?)\x03", r"\\textbf{\1}", made)
-        made = re.sub(r"(?m)^\[", "{[}", made)  # after a row's end it would be a distance
-        for letter, command in _LATEX.items():
-            made = made.replace(letter, command)
-        return made.strip()
-
 
 class Shown:
     """What shows itself as a table: a class gives ``table``, and has every form of it."""
@@ -129,12 +116,6 @@ def table(
 def facts(rows: Mapping[str, Any], caption: str = "") -> Table:
     """A table of names and values, one a row, without a header."""
     return Table(["", ""], [[name, str(value)] for name, value in rows.items()], caption)
-
-
-def no_formula(text: Any) -> Any:
-    """A text that no spreadsheet takes for a formula; other values unchanged."""
-    risky = isinstance(text, str) and text.startswith(("=", "+", "-", "@", "\t", "\r"))
-    return f"'{text}" if risky else text
 
 
 def visible(text: str) -> str:

@@ -10,11 +10,12 @@ from typing import Any
 from .. import auditing
 from ..advice import advise as advice
 from ..auditing.base import PROBLEM, TEXTS
-from ..data import SOURCES
+from ..data import SOURCES, Domain
 from ..errors import EmbkitError
 from ..export import cards
 from ..export import export as out
 from ..files import write_atomic
+from ..models.vectors import Vectors
 from ..session import paths
 from ..space.maps import pca
 from ..synthetic import backends, local, sets
@@ -46,27 +47,20 @@ def check(chosen: argparse.Namespace) -> int:
     "export model --run contrastive-1234 my_model",
     option(
         "what",
-        choices=("beir", "datasets", "model", "parquet"),
-        help="beir and datasets: the domain; model: a run's, as a plain sentence-transformers "
-        "folder; parquet: the documents with their embeddings and places on a map",
+        choices=("beir", "model", "parquet"),
+        help="beir: the domain; model: a run's, as a plain sentence-transformers folder; parquet: "
+        "the documents with their embeddings, and their first two principal components as x and y",
     ),
-    option("target", type=Path, help="the folder, or the Parquet file, to write"),
+    option("target", type=Path, help="the folder to write; parquet: the file"),
     option("--run", help="which run (default: the best on dev)"),
     option("--model", help="parquet: embeddings of this model, not of a run"),
-    option(
-        "--map",
-        choices=("pca", "umap", "none"),
-        default="pca",
-        help="parquet: how the columns x and y are made (default: pca; umap is slower)",
-    ),
     option("--replace", action="store_true", help="overwrite an earlier export"),
     json=False,
 )
 def export(chosen: argparse.Namespace) -> int:
     domain, target = shell.the_domain(chosen), chosen.target
-    if chosen.what in ("beir", "datasets"):
-        write = out.to_beir if chosen.what == "beir" else out.to_datasets
-        written = write(domain, target, replace=chosen.replace)
+    if chosen.what == "beir":
+        written = out.to_beir(domain, target, replace=chosen.replace)
     elif chosen.what == "model":
         run = shell.run_or_best(domain, chosen.run)
         if run is None:
@@ -79,18 +73,26 @@ def export(chosen: argparse.Namespace) -> int:
     else:
         model = None if chosen.model else shell.run_or_best(domain, chosen.run)
         model = model or shell.subject(domain, chosen.model or "minilm")
-        ids, texts = list(domain.corpus), list(domain.corpus.values())
-        vectors = shell.encoded(model, texts)
-        columns = {"group": [domain.groups.get(i) for i in ids]} if domain.groups else {}
-        places, replace = None, chosen.replace
-        if chosen.map == "pca" and len(vectors) >= 3:
-            places = pca(vectors, 2)
-        elif chosen.map == "umap" and len(vectors) >= 3:
-            import umap
-
-            places = umap.UMAP(metric="cosine", random_state=0, n_jobs=1).fit_transform(vectors)
-        written = out.to_parquet(vectors, texts, ids, target, places, replace=replace, **columns)
+        written = _parquet(shell.encoded(model, list(domain.corpus.values())), domain, chosen)
     return shell.say(f"written: {written}")
+
+
+def _parquet(vectors: Vectors, domain: Domain, chosen: argparse.Namespace) -> Path:
+    """Writes the documents' vectors, (documents, dim), with their texts and places on a map."""
+    import pandas as pd
+
+    file = chosen.target
+    if file.exists() and not chosen.replace:
+        raise EmbkitError(
+            f"{file.name!r} is there already", expected="a new file", hint="--replace"
+        )
+    columns = {"id": domain.corpus.keys(), "text": domain.corpus.values(), "vector": vectors}
+    frame = pd.DataFrame({name: list(values) for name, values in columns.items()})
+    if domain.groups:
+        frame["group"] = [domain.groups.get(i) for i in domain.corpus]
+    if len(vectors) >= 3:
+        frame[["x", "y"]] = pca(vectors, 2)
+    return write_atomic(file, lambda stream: frame.to_parquet(stream, index=False))
 
 
 @command(
@@ -100,7 +102,6 @@ def export(chosen: argparse.Namespace) -> int:
     option("--seed", type=int, default=42, help="of the sample and the model (42)"),
     option("--name", help="of the set (default: the model's)"),
     option("--per-document", type=int, default=1, help="queries of a kind (1)"),
-    option("--budget", type=int, help="prompts to send at most"),
     option("--model", default="smollm2", help="of the package, or the endpoint's name"),
     option(
         "--endpoint",
@@ -119,7 +120,7 @@ def generate(chosen: argparse.Namespace) -> int:
         backend = backends.OpenAIBackend(chosen.model, chosen.endpoint)
     else:
         backend = local.TransformersBackend(chosen.model)
-    handed = ("limit", "seed", "name", "per_document", "budget")
+    handed = ("limit", "seed", "name", "per_document")
     options = {name: getattr(chosen, name) for name in handed}
     where, filtered = sets.make_set(shell.the_domain(chosen), backend, **options)
     shell.say(filtered)
@@ -149,8 +150,6 @@ def card(chosen: argparse.Namespace) -> int:
     "advise my_folder --target 0.7",
     option("--model", default="minilm", help="the general model (minilm)"),
     option("--target", type=float, help="nDCG@10 that would do, 0 to 1"),
-    option("--query-ms", type=float, help="milliseconds that a query may take"),
-    option("--index-mb", type=float, help="megabytes that all vectors may take"),
     option("--rules", action="store_true", help="print the table of rules, and end"),
     option("--minutes", type=float, default=5.0, help="that it may take, about (5)"),
     more="Only train and dev are read. Small runs are kept: the same command again takes seconds.",
@@ -162,8 +161,7 @@ def advise(chosen: argparse.Namespace) -> int:
         lines = (f"{r['rule']}: {r['when']} -> {r['then']}  ({r['source']})" for r in rules)
         return shell.answer(chosen.json, rules, "\n".join(lines))
     domain = shell.the_domain(chosen)
-    limits = {"target": chosen.target, "query_ms": chosen.query_ms, "index_mb": chosen.index_mb}
-    told = {"minutes": chosen.minutes, "told": shell.note}
-    found = advice.advise(domain, chosen.model, **limits, **told)
+    options = {"target": chosen.target, "minutes": chosen.minutes}
+    found = advice.advise(domain, chosen.model, told=shell.note, **options)
     text = f"{domain!r}\n\n{found.evidence!r}\n\n{found!r}"
     return shell.answer(chosen.json, found.to_dict(), text)

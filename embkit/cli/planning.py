@@ -80,23 +80,17 @@ class Plan:
 
 
 def plan(
-    domain: Domain,
-    model: str = "minilm",
-    *,
-    epochs: int | None = None,
-    max_length: int | None = None,
-    max_pairs: int | None = None,
-    quick: bool = False,
+    domain: Domain, model: str = "minilm", *, max_pairs: int | None = None, quick: bool = False
 ) -> Plan:
     """Recipes that suit a domain's sizes (corpus, train and dev) and the lengths of its texts.
 
-    By default there are 1 to 3 ``epochs``, so that the work is near ``AIM``; and as many pairs as
-    keep it below ``MOST``, ``LEAST_PAIRS`` at least. ``quick``: at most 1,000 pairs, one epoch if
-    there are so many, and no choice of the learning rate.
+    There are 1 to 3 epochs, so that the work is near ``AIM``; and by default as many pairs as keep
+    it below ``MOST``, ``LEAST_PAIRS`` at least. ``quick``: at most 1,000 pairs, one epoch if there
+    are so many, and no choice of the learning rate.
     """
     pairs = len(collect(domain, "human")[0])
     documents, queries, window, weight = _lengths(domain, model)
-    length = max_length or _max_length(documents, window)
+    length = _max_length(documents, window)
     rates: Rates = KNOWN_RATE.get((model, domain.name)) or KNOWN_RATES.get(model) or RATES
     if quick or len(domain.split("dev")) < FEW:
         rates = rates[1:2] if rates == RATES and weight > LARGE else rates[:1]
@@ -119,7 +113,7 @@ def plan(
         why = f"all the pairs would take longer: --pairs {pairs} takes them"
     # how often, and in which batches
     many = int(np.clip((AIM - corpus - trials(used)) // (2 * (used * pair + dev)), 1, 3))
-    many = epochs or (1 if quick and used >= QUICK else many)
+    many = 1 if quick and used >= QUICK else many
     recipe = Recipe(
         model=model,
         epochs=many,

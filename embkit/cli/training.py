@@ -16,7 +16,6 @@ from ..data import Domain
 from ..distributed import team
 from ..errors import EmbkitError, unknown
 from ..evaluation.comparison import compare
-from ..evaluation.kept import keep
 from ..evaluation.ranking import leaderboard
 from ..evaluation.scores import Scores
 from ..evaluation.verdict import verdict
@@ -34,9 +33,7 @@ from .terminal import OK, WORDS, answer, command, note, option, say, scored, the
     "try it all on a domain: audit, baselines, fine-tuning, LoRA, leaderboard, verdict",
     "run my_folder",
     option("--model", default="minilm", help="the model to start from (minilm)"),
-    option("--epochs", type=int, help="passes over the pairs (default: by size)"),
     option("--pairs", type=int, help="pairs at most (default: as many as about 15 minutes allow)"),
-    option("--max-length", type=int, help="tokens a text while training (default: by the lengths)"),
     option(
         "--quick",
         action="store_true",
@@ -53,8 +50,7 @@ def run(chosen: argparse.Namespace) -> int:
     tell(f"{domain!r}")
     if domain.report:
         tell(f"read: {'; '.join(domain.report.splits)}; put aside: {domain.report.put_aside}")
-    options = {"epochs": chosen.epochs, "max_length": chosen.max_length, "quick": chosen.quick}
-    planned = plan(domain, chosen.model, max_pairs=chosen.pairs, **options)
+    planned = plan(domain, chosen.model, max_pairs=chosen.pairs, quick=chosen.quick)
     scores = _untrained(domain, chosen.model, tell)
     summary = _audited(domain, chosen.model)
     tell(f"audit: {summary}")
@@ -158,7 +154,6 @@ def train(chosen: argparse.Namespace) -> int:
     'sources --pairs 1000 --arms "human, in-batch" "human + BM25"',
     option("--arms", nargs="+", metavar="ARM", help="which (default: all there are)"),
     option("--pairs", type=int, default=2000, help="pairs of each arm, at most (2000)"),
-    option("--epochs", type=int, default=1, help="passes over the pairs (1)"),
     option(
         "--rates",
         nargs="+",
@@ -176,7 +171,7 @@ def sources(chosen: argparse.Namespace) -> int:
     arms = {arm: known[arm] for arm in chosen.arms or there}
     if missing := [arm for arm in known if arm not in there]:
         note(f"left out, because {domain.name} has no data for them: {'; '.join(missing)}")
-    recipe = Recipe(epochs=chosen.epochs, batch_size=64, max_pairs=chosen.pairs)
+    recipe = Recipe(epochs=1, batch_size=64, max_pairs=chosen.pairs)
     found = training.experiments.equal_cost(recipe, domain, arms, rates=chosen.rates)
     return _compared(found, "sources", chosen.json, f"{found.pairs:,} pairs each")
 
@@ -194,8 +189,6 @@ def sources(chosen: argparse.Namespace) -> int:
         metavar="FACTOR",
         help="of a preset's learning rate, for dev to choose among (0.5 1 2)",
     ),
-    option("--epochs", type=int, help="passes over the pairs (as the presets say)"),
-    option("--keep", action="store_true", help="scores of each seed into data/NAME/results/, too"),
     more="Leaderboard and report are left in runs/approaches/PROFILE/.",
 )
 def approaches(chosen: argparse.Namespace) -> int:
@@ -203,13 +196,9 @@ def approaches(chosen: argparse.Namespace) -> int:
     known = ("base", *WORDS, catalogue.UNTRAINED, *names)
     if chosen.against not in known:
         raise unknown("approach", chosen.against, known)
-    given = {"epochs": chosen.epochs, "factors": chosen.factors}
-    given = {name: value for name, value in given.items() if value is not None}
-    options = {"seeds": chosen.seeds, "baseline": chosen.against, **given}
+    options = {"seeds": chosen.seeds, "baseline": chosen.against}
+    options |= {"factors": chosen.factors} if chosen.factors else {}
     found = training.experiments.approaches(domain, names, **options)
-    for name, one in found.scores.items() if chosen.keep else ():
-        sweep = found.sweeps.get(name)
-        keep(one, domain, json.loads(sweep.best.to_json()) if sweep else None)
     general = {s.label: s.meta.get("general_ndcg@10") for s in found.scores.values()}
     told = "; ".join(f"{name} {value:.3f}" for name, value in general.items() if value)
     seeds = f"seeds {', '.join(map(str, chosen.seeds))}"

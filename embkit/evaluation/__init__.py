@@ -3,10 +3,9 @@
 from ..lazy import exports
 
 _NAMES = {
-    "comparison": ["compare", "top_changed_queries", "win_tie_loss"],
+    "comparison": ["compare"],
     "hybrid": ["WeightChoice", "choose_weight"],
     "intervals": ["clusters", "estimate", "holm", "mean_interval", "paired_test", "queries_needed"],
-    "kept": ["keep", "results"],
     "metrics": ["METRICS"],
     "ranking": ["evaluate", "leaderboard", "rank", "rank_changes", "score", "search_side_by_side"],
     "report": ["Report", "pareto_front"],

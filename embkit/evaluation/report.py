@@ -13,7 +13,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from ..display import BEST, Table, no_formula, table, visible
+from ..display import BEST, Table, table, visible
 from ..errors import EmbkitError
 from ..files import write_atomic
 
@@ -126,26 +126,6 @@ class Report:
         """A table for a README."""
         return self.table().to_markdown()
 
-    def to_latex(self) -> str:
-        """A table for a paper: a ``tabular`` with booktabs' rules (``\\usepackage{booktabs}``)."""
-        return self.table().to_latex()
-
-    def to_csv(self) -> str:
-        """Every value of every row; an interval becomes two columns, ``…_low`` and ``…_high``.
-
-        A text that a spreadsheet would run as a formula gets an apostrophe before it.
-        """
-        import pandas as pd
-
-        rows: list[Row] = [{} for _ in self.rows]
-        for flat, row in zip(rows, self.rows, strict=True):
-            for name, value in row.items():
-                if name.endswith("_ci"):
-                    flat[f"{name[:-3]}_low"], flat[f"{name[:-3]}_high"] = value or (None, None)
-                else:
-                    flat[name] = no_formula(value)
-        return pd.DataFrame(rows, dtype=object).to_csv(index=False, lineterminator="\n")
-
     def _repr_html_(self) -> str:
         if not self.rows:
             return "<p>Nothing evaluated yet: <code>ek.evaluate(run, domain)</code></p>"
@@ -156,7 +136,7 @@ class Report:
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write the report into a folder, each file whole or not at all; fails where it cannot.
 
-        The files are `leaderboard.json`, `.csv`, `.md` and `.tex`, and the page `report.html`.
+        The files are `leaderboard.json`, `leaderboard.md`, and the page `report.html`.
         """
         try:
             data = json.dumps(self.rows, indent=1, ensure_ascii=False, allow_nan=False)
@@ -168,9 +148,7 @@ class Report:
             ) from error
         files = {
             "leaderboard.json": data + "\n",
-            "leaderboard.csv": self.to_csv(),
             "leaderboard.md": self.to_markdown() + "\n",
-            "leaderboard.tex": self.to_latex() + "\n",
             "report.html": self._page(),
         }
         for name, text in files.items():

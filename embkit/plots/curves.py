@@ -1,4 +1,4 @@
-"""Pictures of training: losses, a temperature, similarities."""
+"""Pictures of training: losses, similarities, lines."""
 
 from __future__ import annotations
 
@@ -51,41 +51,6 @@ def loss_curve(history: draw.Rows, dev: str = "dev sample") -> Figure:
     panels[-1].set_xlabel("step")
     panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     return draw.alt(figure, f"Training curve: {'; '.join(parts)}.")
-
-
-@draw.style()
-def temperature_softmax(similarities: Sequence[float], temperatures: Sequence[float]) -> Figure:
-    """What each temperature makes of the same similarities: softmax(similarity / temperature).
-
-    Args:
-        similarities: of one anchor to its candidates, the positive first.
-        temperatures: above 0, one panel each.
-    """
-    from scipy.special import softmax
-
-    values, heats = (np.asarray(given, dtype=float) for given in (similarities, temperatures))
-    if not values.size or not heats.size or not (heats > 0).all():
-        raise EmbkitError(
-            f"{values.size} similarities, temperatures {list(temperatures)}",
-            expected="one similarity or more, and temperatures above 0",
-            hint="ek.plots.temperature_softmax([0.8, 0.6, 0.3], [0.02, 0.05, 1.0])",
-        )
-    n = len(values)
-    names = ["positive", *(f"negative {i}" for i in range(1, n))]
-    colors, hatches = [draw.color(0)] + [draw.color(1)] * (n - 1), [""] + ["///"] * (n - 1)
-    figure, panels = draw.panels(1.2 + 2.6 * len(heats), 3.6, 1, len(heats), sharey=True)
-    parts = []
-    for axes, heat in zip(panels, heats, strict=True):
-        weights = softmax(values / heat)
-        bars = axes.bar(range(n), weights, color=colors, hatch=hatches, edgecolor="white")
-        if n <= 8:
-            axes.bar_label(bars, fmt="%.2f", fontsize=9, padding=2)
-        axes.set_xticks(range(n), names, rotation=40, ha="right")
-        axes.grid(visible=False, axis="x")
-        axes.set_title(f"temperature {heat:g}")
-        parts.append(f"at {heat:g} the first candidate gets {weights[0]:.2f}")
-    panels[0].set(ylabel="softmax weight", ylim=(0, 1.08))
-    return draw.alt(figure, f"Softmax of the same similarities: {'; '.join(parts)}.")
 
 
 @draw.style()

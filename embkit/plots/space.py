@@ -1,4 +1,4 @@
-"""Figures of the embedding space, of truncated vectors, and of a batch."""
+"""Figures of the embedding space, and of a batch."""
 
 from __future__ import annotations
 
@@ -105,31 +105,6 @@ def map_settings(maps: Mapping[str, Any], colours: Sequence[Any], *, by: str = "
     parts = [f"{n}, trustworthiness {trust:.3f}" for n, (_, trust) in zip(maps, sides, strict=True)]
     text = f"{len(values):,} texts mapped in {len(maps)} ways: {'; '.join(parts)}."
     return draw.alt(figure, text)
-
-
-@draw.style()
-def matryoshka_curve(tables: Mapping[str, Any], split: str) -> Figure:
-    """nDCG@10 by dimensions with bands, one line a model; filled marks are sizes it was taught.
-
-    ``tables`` are name -> DimensionScores, from ``ek.evaluate_sizes``.
-    """
-    draw.some(tables, "models", '{"plain": ek.evaluate_sizes(run, domain)}')
-    figure, (axes,) = draw.panels(7.0, 4.2)
-    ticks, parts = set(), []
-    for number, (name, sizes) in enumerate(tables.items()):
-        places, colour = list(sizes.scores), draw.color(number)
-        means, low, high = sizes.band(split)
-        axes.plot(places, means, label=draw.plain(name), **draw.line(number))
-        axes.fill_between(places, low, high, color=colour, alpha=0.18, lw=0)
-        for place, mean in zip(places, means, strict=True):
-            inner = colour if place in sizes.trained else "white"
-            axes.plot(place, mean, draw.marker(number), color=colour, mfc=inner)
-        ticks |= set(places)
-        parts.append(f"{name} {means[0]:.3f} at {places[0]} and {means[-1]:.3f} at {places[-1]}")
-    draw.log_ticks(axes, sorted(ticks))
-    axes.set(xlabel="dimensions (filled: trained for)", ylabel=f"nDCG@10 on {draw.plain(split)}")
-    draw.legend(axes)
-    return draw.alt(figure, f"nDCG@10 on {split} by dimensions: {'; '.join(parts)}.")
 
 
 def batch_matrices(

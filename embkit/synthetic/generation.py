@@ -80,7 +80,6 @@ def generate(
     *,
     per_document: int = 1,
     limit: int | None = None,
-    budget: int | None = None,
     max_tokens: int = 32,
     seed: int = 42,
 ) -> Generated:
@@ -95,13 +94,12 @@ def generate(
         documents: document id -> text. The prompt's own examples are left out.
         per_document: queries of a kind; one is the likeliest, several are drawn.
         limit: how many documents, a sample drawn by the seed; a larger limit holds the smaller.
-        budget: prompts that are sent at most, repeated ones included.
 
     Fails for bad input, a key that is refused, a model that the endpoint does not have.
     Papers: Nogueira and others, doc2query, 2019; Dai and others, Promptagator, 2022.
     """
     _check(documents, backend, prompt)
-    numbers = {"per_document": (per_document, 1), "limit": (limit, 1), "budget": (budget, 0)}
+    numbers = {"per_document": (per_document, 1), "limit": (limit, 1)}
     numbers |= {"max_tokens": (max_tokens, 1), "seed": (seed, 0)}
     for name, (value, least) in numbers.items():
         if value is not None and (not isinstance(value, int) or value < least):
@@ -117,7 +115,7 @@ def generate(
     temperature = 0.0 if per_document == 1 else 0.7
     settings = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
     settings |= getattr(backend, "settings", {})
-    job = GenerationJob(backend, prompt, texts, settings, budget)
+    job = GenerationJob(backend, prompt, texts, settings)
     items = [(d, kind, n) for d in texts for kind in prompt.kinds for n in range(per_document)]
     job.run(items)
     counts = {

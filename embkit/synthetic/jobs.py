@@ -1,4 +1,4 @@
-"""One call of ``generate`` under way: the answers on disk, the attempts, the budget, the stop."""
+"""One call of ``generate`` under way: the answers on disk, the attempts, the stop."""
 
 from __future__ import annotations
 
@@ -53,7 +53,6 @@ class GenerationJob:
     prompt: Prompt
     texts: Mapping[str, str]
     settings: Mapping[str, Any]  # what decides the answers
-    budget: int | None
     done: dict[Item, str] = field(default_factory=dict)
     failed: dict[Item, str] = field(default_factory=dict)
     stopped: str | None = None
@@ -127,8 +126,7 @@ class GenerationJob:
         """Asks once, keeps the good answers, and gives back the items that have none."""
         missing: list[tuple[Item, Failure]] = []
         rows: dict[Item, dict[str, Any]] = {}
-        # once the budget is spent, the last items have no answer and are not asked
-        for item, answer in zip(chunk, self._call(chunk, attempt), strict=False):
+        for item, answer in zip(chunk, self._call(chunk, attempt), strict=True):
             document, kind, n = item
             if isinstance(answer, str):
                 answer = clean(answer, self.texts[document], self.prompt, kind, self._languages)
@@ -147,14 +145,9 @@ class GenerationJob:
         return missing
 
     def _call(self, chunk: list[Item], attempt: int) -> list[str | Failure]:
-        """Answers to as many as the budget pays; where a batch fails, each is asked alone."""
+        """An answer to each; where a batch fails, each is asked alone."""
         with self._lock:
-            if self.budget is not None and self.sent + len(chunk) > self.budget:
-                self._stop(f"the budget of {self.budget:,} prompts is spent")
-                chunk = chunk[: self.budget - self.sent]
             self.sent += len(chunk)
-        if not chunk:
-            return []
         try:
             answers = self.backend.generate(
                 [self.prompt.render(self.texts[document], kind) for document, kind, _ in chunk],

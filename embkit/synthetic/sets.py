@@ -100,7 +100,6 @@ def make_set(
     seed: int = 42,
     name: str | None = None,
     per_document: int = 1,
-    budget: int | None = None,
 ) -> tuple[Path, Filtered]:
     """Generates, filters and writes a domain's set of queries, which ``Recipe(pairs=name)`` reads.
 
@@ -108,7 +107,7 @@ def make_set(
     model's. Fails as the three do, and where something was left unasked: the same call goes on.
     """
     prompt = PROMPTS.get(domain.name, PROMPTS["general"])
-    options: dict[str, Any] = {"per_document": per_document, "limit": limit, "budget": budget}
+    options: dict[str, Any] = {"per_document": per_document, "limit": limit}
     generated = generate(eligible_documents(domain), backend, prompt, seed=seed, **options)
     if left := generated.counts["left"]:
         raise EmbkitError(

@@ -113,8 +113,13 @@ assert abs(by_hand - by_library) < 1e-4, (by_hand, by_library)
 # is one query with its document and the documents that share its batch, all of them relatives.
 
 # %%
-one = ek.encode(general, anchors[:1]) @ ek.encode(general, positives).T
-ek.plots.temperature_softmax(one[0], [0.02, 0.05, 0.2])
+one = ek.encode(general, anchors[:1]) @ ek.encode(general, positives).T  # (1, 16)
+ranked = [0, *(1 + np.argsort(-one[0, 1:]))]  # right, then the nearest negatives
+shares = {}
+for t in (0.02, 0.05, 0.2):
+    weights = np.exp(one[0, ranked] / t)
+    shares[f"temperature {t:g}"] = weights / weights.sum()
+ek.plots.lines(range(len(ranked)), shares, "document (0: the right one)", "softmax")
 
 # %% [markdown]
 # The gradient of the loss by a similarity is (softmax − 1 where right, else softmax) / t:
@@ -274,11 +279,16 @@ against
 #
 # A model that learns one corpus may lose others. The probe is a task from elsewhere that nothing
 # was trained on: find a function of Python's library by what it does. *Merged* is the mean of the
-# tuned and the general model's weights.
+# tuned and the general model's weights (Wortsman et al. 2022, model soups).
+
+# %%
+merged, start = run.model(), ek.load_model("minilm").state_dict()
+merged.load_state_dict({
+    name: (weight + start[name]) / 2 for name, weight in merged.state_dict().items()
+})
 
 # %%
 probe = ek.data.general_probe()
-merged = ek.training.merge_weights(run, "minilm", share=0.5)
 merged_scores = ek.evaluate(merged, domain, name="merged")
 subjects = {
     "base": "minilm", "contrastive": run, "whole corpus": whole_run, "merged": merged,
