@@ -1,12 +1,10 @@
 """Tables in every form, each read again by a reader that embkit has no part in."""
 
-import csv
-import io
 import re
 
 import pytest
 
-from embkit.display import BEST, Shown, Table, facts, markdown, no_formula, table, visible
+from embkit.display import BEST, Shown, Table, facts, markdown, table, visible
 from tests.html_tables import Page
 
 HOSTILE = [
@@ -79,7 +77,7 @@ def test_html_shows_every_text_and_none_is_markup(hostile):
 def test_long_texts_are_not_shortened():
     text = "word " * 200
     made = Table(["a"], [[text + "end"]])
-    for shown in (made.to_html(), made.to_text(), made.to_markdown(), made.to_latex()):
+    for shown in (made.to_html(), made.to_text(), made.to_markdown()):
         assert text + "end" in shown
 
 
@@ -93,15 +91,6 @@ def test_markdown_shows_every_text_and_none_is_markup(hostile):
     assert re.sub(r"\\(.)", r"\1", markdown("# a\n| b")) == "# a | b"
 
 
-def test_latex_shows_every_text(hostile):
-    shown = hostile.to_latex()
-    assert shown.startswith("\\begin{tabular}{lr}") and shown.endswith(r"\end{tabular}")
-    head, *rows = as_latex_reads(shown)
-    assert head == ["<b>name</b>", "n & m"]
-    assert rows == [[text, str(n)] for n, text in enumerate(HOSTILE)]
-    assert not re.search(r"(?m)^\[", shown), "no distance after the end of a row"
-
-
 def test_a_terminal_shows_every_text_in_columns(hostile):
     head, *lines = hostile.to_text().splitlines()
     place = head.index("n & m")
@@ -112,12 +101,9 @@ def test_a_terminal_shows_every_text_in_columns(hostile):
 def test_no_control_character_gets_through_and_a_cell_stays_on_its_line():
     evil = "a\x1b[31m\x00\x02b\x03\r\nc\td\x9b\u2028e\u202ef"
     made = Table([evil, "x"], [[evil, "1"], ["plain", "2"]], bold={(0, 0)})
-    text, shown, marked, latex = (
-        form() for form in (made.to_text, made.to_html, made.to_markdown, made.to_latex)
-    )
+    text, shown, marked = (form() for form in (made.to_text, made.to_html, made.to_markdown))
     assert len(text.splitlines()) == 3 and len(as_github_reads(marked)) == 4
-    assert len(as_latex_reads(latex)) == 3
-    for whole in (text, shown, marked, latex):
+    for whole in (text, shown, marked):
         assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", whole)
     assert all(letter.isprintable() or letter == "\n" for letter in text)
     wanted = r"a\x1b[31m\x00\x02b\x03 c d\x9b\u2028e\u202ef"
@@ -129,7 +115,6 @@ def test_what_stands_out_is_bold_and_has_a_star():
     made = Table(["model", "score"], [["a", ".4"], ["b", ".5"]], bold={(1, 1)})
     assert Page(made.to_html()).bold == [f".5 {BEST}"]
     assert as_github_reads(made.to_markdown())[3] == ["b", f"**.5** {BEST}"]
-    assert r"b & \textbf{.5}" in made.to_latex() and made.to_latex().count("textbf") == 1
     assert made.to_text().splitlines()[2].split() == ["b", ".5", BEST]
 
 
@@ -139,7 +124,6 @@ def test_amounts_go_to_the_right():
     assert made.sides() == ["left", "right", "right", "left", "right", "left"]
     for row in Page(made.to_html()).styles[0]:
         assert [style.removeprefix("text-align:") for style in row] == made.sides()
-    assert r"{lrrlrl}" in made.to_latex()
 
 
 def test_facts_have_no_head():
@@ -161,7 +145,7 @@ def test_rows_of_mappings_keep_every_key_in_order():
 
 @pytest.mark.parametrize("empty", [table([]), Table(["a", "b"], []), facts({})])
 def test_nothing_to_show_is_no_error(empty):
-    for form in (empty.to_html, empty.to_text, empty.to_markdown, empty.to_latex):
+    for form in (empty.to_html, empty.to_text, empty.to_markdown):
         assert isinstance(form(), str)
     assert sum(Page(empty.to_html()).tables[0], []) == [name for name in empty.head if name]
 
@@ -174,11 +158,3 @@ def test_a_class_that_gives_a_table_has_its_forms():
     assert Page(Two()._repr_html_()).tables == [[["a", "<1>"]]] and str(Two()) == "a  <1>"
     with pytest.raises(NotImplementedError):
         Shown().table()
-
-
-def test_a_spreadsheet_takes_no_text_for_a_formula():
-    risky = ["=1+1", "+1", "-1", "@x", "\t=1", "\r=1"]
-    file = io.StringIO()
-    csv.writer(file).writerow([no_formula(text) for text in [*risky, "a=1", 3, None]])
-    (row,) = csv.reader(io.StringIO(file.getvalue(), newline=""))
-    assert row == [*(f"'{text}" for text in risky), "a=1", "3", ""]

@@ -64,7 +64,7 @@ def png(figure: Figure, dpi: int = 110) -> bytes:
     file = io.BytesIO()
     note = {"Description": alt_text(figure), "Software": None}
     with style(), warnings.catch_warnings():  # a hatch's width, for one, is read while drawing
-        warnings.filterwarnings("ignore", message="Glyph")  # an emoji that the font lacks
+        warnings.filterwarnings("ignore", message="Glyph")  # a letter that the font lacks
         figure.savefig(file, format="png", dpi=dpi, facecolor="white", metadata=note)
     return file.getvalue()
 

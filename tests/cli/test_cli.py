@@ -56,7 +56,7 @@ def folder(tiny_domain, shared):
 def trained(folder, tiny_model, capsys):
     """``run`` has run; its output."""
     capsys.readouterr()
-    assert main(["run", str(folder), "--model", str(tiny_model), "--epochs", "2"]) == 0
+    assert main(["run", str(folder), "--model", str(tiny_model)]) == 0
     return capsys.readouterr()
 
 
@@ -196,7 +196,7 @@ def test_the_same_run_again_trains_and_scores_nothing(trained, folder, tiny_mode
     monkeypatch.setattr("embkit.evaluation.ranking.rank", never)
     monkeypatch.setattr("embkit.models.packing.embed", never)
     monkeypatch.setattr("embkit.auditing.audit", never)
-    assert main(["run", str(folder), "--model", str(tiny_model), "--epochs", "2"]) == 0
+    assert main(["run", str(folder), "--model", str(tiny_model)]) == 0
 
 
 def test_an_audit_that_was_cut_off_is_made_again(trained, folder, tiny_model, shared, capsys):
@@ -204,12 +204,12 @@ def test_an_audit_that_was_cut_off_is_made_again(trained, folder, tiny_model, sh
     whole = kept.read_text()
     assert json.loads(whole)["domain_hash"] == load_domain(folder).hash
     kept.write_text(whole[:50])
-    again = printed(capsys, "run", folder, "--model", tiny_model, "--epochs", 2)
+    again = printed(capsys, "run", folder, "--model", tiny_model)
     assert "audit: own:" in again and kept.read_text() == whole
 
 
 def test_run_as_json_is_json_alone(trained, folder, tiny_model, capsys):
-    options = ["--model", tiny_model, "--epochs", 2, "--json"]
+    options = ["--model", tiny_model, "--json"]
     found = json.loads(printed(capsys, "run", folder, *options))
     assert found["verdict"]["decision"] and len(found["leaderboard"]) >= 8
     assert found["audit"].startswith("own:") and found["minutes"] < 2
@@ -289,7 +289,6 @@ def test_a_plan_suits_the_size(plain, tiny_domain):
 def test_few_pairs_are_passed_over_more_often(plain, tiny_domain):
     few = sized(tiny_domain, 200, 100, 10)
     assert plan(few).contrastive.epochs == plan(few, quick=True).contrastive.epochs == 3
-    assert plan(few, epochs=2).contrastive.epochs == 2
 
 
 def test_a_large_folder_is_cut_to_about_fifteen_minutes_and_says_so(plain, tiny_domain):
@@ -322,13 +321,14 @@ def test_what_one_model_wants_is_no_rule_for_another(monkeypatch, tiny_domain):
     known, own = sized(tiny_domain, 500, 300, 10, name="icd10cm"), sized(tiny_domain, 500, 300, 10)
     few = sized(tiny_domain, 500, 300, 10, dev=29)
     work = []
+    monkeypatch.setattr(planning, "AIM", 0)  # one epoch
     for times, only in ((1, 1e-4), (2, 1e-4), (10, 2e-5)):
         monkeypatch.setattr("embkit.models.loading.load_model", lambda model, n=times: Plain(n))
         assert (
             set(plan(known, "other").rates) == set(plan(own, "other").rates) == {2e-5, 1e-4, 4e-4}
         )
         assert plan(few, "other").rates == (only,)
-        work.append(plan(own, "other", epochs=1).work)
+        work.append(plan(own, "other").work)
     # a token through so many times the weights takes as many times as long; a table takes nothing
     assert work == pytest.approx([work[0], 2 * work[0], 10 * work[0]], rel=1e-3)
 
@@ -337,7 +337,6 @@ def test_what_one_model_wants_is_no_rule_for_another(monkeypatch, tiny_domain):
 def test_max_length_is_that_of_most_documents(plain, tiny_domain, words, length):
     domain = sized(tiny_domain, 300, 100, words)  # and one word more: its number
     assert plan(domain).contrastive.max_length == length
-    assert plan(domain, max_length=64, epochs=2).contrastive.max_length == 64
     capped = {20: None, 150: 152, 250: 256, 400: 256}[words]  # of a model that reads 512 tokens
     assert planning._max_length(np.full(50, words), 512) == capped
 
@@ -460,8 +459,6 @@ def test_export_writes_a_domain_a_model_and_embeddings(trained, folder, tmp_path
     printed(capsys, "export", "beir", tmp_path / "beir", *own)
     assert load_domain(tmp_path / "beir").hash == domain.hash
     assert "holds something" in refused(capsys, "export", "beir", tmp_path / "beir", *own)
-    printed(capsys, "export", "datasets", tmp_path / "ds", *own)
-    assert (tmp_path / "ds" / "dataset_dict.json").is_file()
     printed(capsys, "export", "model", tmp_path / "model", *own)
     assert (tmp_path / "model" / "modules.json").is_file()
     printed(capsys, "export", "parquet", tmp_path / "map.parquet", *own)
@@ -470,6 +467,11 @@ def test_export_writes_a_domain_a_model_and_embeddings(trained, folder, tmp_path
     vectors = ek.encode(best.model(), list(domain.corpus.values()))
     assert list(table["id"]) == list(domain.corpus) and {"x", "y"} <= set(table)
     np.testing.assert_allclose(np.stack(table["vector"]), vectors, atol=1e-6)
+    assert list(table["text"]) == list(domain.corpus.values())
+    assert list(table["group"]) == [domain.groups.get(i) for i in domain.corpus]
+    again = ["export", "parquet", tmp_path / "map.parquet", *own]
+    assert "is there already" in refused(capsys, *again)
+    printed(capsys, *again, "--replace")
 
 
 def test_the_card_of_ones_own_data_goes_to_the_terminal_or_a_file(
@@ -515,7 +517,7 @@ def test_sources_compares_the_arms_that_there_are(trained, folder, monkeypatch, 
         return Comparison(30, {first: sweep}, {first: found.labelled(first)}, first)
 
     monkeypatch.setattr("embkit.training.experiments.equal_cost", equal_cost)
-    arguments = ["sources", "--domain", folder, "--pairs", 20, "--epochs", 1]
+    arguments = ["sources", "--domain", folder, "--pairs", 20]
     shown = printed(capsys, *arguments)
     assert "human, in-batch" in shown and "30 pairs each" in shown
     assert seen["recipe"] == Recipe(epochs=1, batch_size=64, max_pairs=20)

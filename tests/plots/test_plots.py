@@ -144,18 +144,6 @@ def test_loss_curve_draws_dev_scores_where_there_are_any():
         plots.loss_curve([{"step": 1}])
 
 
-def test_temperature_softmax_is_the_softmax():
-    figure = drawn(plots.temperature_softmax([0.8, 0.6], [0.1, 1.0]))
-    for axes, heat in zip(figure.axes, (0.1, 1.0), strict=True):
-        heights = [bar.get_height() for bar in axes.patches]
-        weights = np.exp(np.array([0.8, 0.6]) / heat)
-        assert heights == pytest.approx(weights / weights.sum())
-    drawn(plots.temperature_softmax([0.9, -0.9], [1e-4]))
-    for similarities, heats in (([], [1.0]), ([0.5], []), ([0.5], [0.0])):
-        with pytest.raises(EmbkitError, match="above 0"):
-            plots.temperature_softmax(similarities, heats)
-
-
 def test_histogram_shares_sum_to_one_over_the_same_bins():
     figure = drawn(plots.histogram({"_a$": [0.0, 0.5, 1.0], "b": [2.0] * 5}, "cosine", bins=8))
     outlines = figure.axes[0].patches[::2]

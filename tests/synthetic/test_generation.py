@@ -1,4 +1,4 @@
-"""Queries by a language model: prompts, what counts as an answer, the cache, retries, budgets."""
+"""Queries by a language model: prompts, what counts as an answer, the cache, retries."""
 
 import itertools
 import json
@@ -453,25 +453,6 @@ def test_bad_answers_in_a_row_are_no_reason_to_stop():
     assert len(found.failed) == 40 and found.stopped is None
 
 
-@pytest.mark.parametrize("budget", [0, 3])
-def test_the_budget_stops_the_call_and_the_next_goes_on(budget):
-    echo = Echo()
-    found = run(titles(8), echo, budget=budget)
-    assert (len(found.rows), found.counts["left"]) == (budget, 8 - budget)
-    assert len(echo.prompts) == budget and f"budget of {budget} prompts" in found.stopped
-    assert f"{budget} done, {8 - budget} left" in repr(found)
-    assert f"{budget} done, {8 - budget} left" in found._repr_html_()
-    found = run(titles(8), echo)
-    assert len(found.rows) == len(echo.prompts) == 8
-
-
-def test_retries_are_paid_from_the_budget():
-    echo = Echo(answer=lambda *_: "")
-    found = run(titles(8), echo, budget=6, retries=3)
-    assert len(echo.prompts) == found.counts["prompts sent"] == 6
-    assert len(found.failed) + found.counts["left"] == 8 and len(found.failed) == 1
-
-
 def test_bad_input_of_a_backend_is_raised_as_it_is():
     def refuses(*_):
         raise EmbkitError("no such model", expected="another", hint="look")
@@ -482,8 +463,7 @@ def test_bad_input_of_a_backend_is_raised_as_it_is():
 
 @pytest.mark.parametrize(
     "options",
-    [{"limit": 0}, {"per_document": 0}, {"budget": -1}, {"seed": -1}, {"max_tokens": 0}]
-    + [{"limit": 2.5}],
+    [{"limit": 0}, {"per_document": 0}, {"seed": -1}, {"max_tokens": 0}] + [{"limit": 2.5}],
 )
 def test_bad_numbers(options):
     with pytest.raises(EmbkitError, match=next(iter(options))):
@@ -505,7 +485,7 @@ def test_bad_input():
 
 def test_a_result_shows_itself():
     echo = Echo(answer=lambda d, _: "" if d.endswith("3") else f"<b>it hurts</b>, {d}")
-    found = run(titles(6), echo, budget=7)
+    found = run(titles(6), echo)
     page = found._repr_html_()
     assert "&lt;b&gt;it hurts" in page and "<b>it" not in page
     assert "failed: an empty answer" in repr(found)

@@ -286,13 +286,15 @@ class Patient:
     name = "patient 1.0"
     batch_size = 4
 
-    def __init__(self, dies_at=None):
-        self.prompts, self.dies_at = [], dies_at
+    def __init__(self, dies_at=None, silent=False):
+        self.prompts, self.dies_at, self.silent = [], dies_at, silent
 
     def generate(self, prompts, **_):
         self.prompts += prompts
         if self.dies_at and len(self.prompts) >= self.dies_at:
             raise KeyboardInterrupt
+        if self.silent:
+            raise ConnectionError("nobody there")
         titles = [prompt.split("Document: ")[-1].split("\n")[0] for prompt in prompts]
         return [f"help, {title.split()[-1]} {title.split()[0].lower()}" for title in titles]
 
@@ -324,8 +326,8 @@ def test_a_set_is_made_whole(tiny_domain, data):
 def test_a_set_is_never_written_in_part(tiny_domain, data):
     with pytest.raises(KeyboardInterrupt):
         make(tiny_domain, Patient(dies_at=20))
-    with pytest.raises(EmbkitError, match=r"budget of 4 prompts.*20 queries done.*40 left"):
-        make(tiny_domain, Patient(), budget=4)
+    with pytest.raises(EmbkitError, match=r"10 items in a row.*16 queries done.* left"):
+        make(tiny_domain, Patient(silent=True))
     assert not data.exists()
     rest = Patient()
     make(tiny_domain, rest)
