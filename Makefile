@@ -109,7 +109,7 @@ sources: assets ## training data of every kind, compared at equal cost
 	@$(BIN)/python -m embkit sources
 
 approaches: assets ## every approach with three seeds, compared (ARGS="--only corpus LoRA" some)
-	@$(BIN)/python -m embkit approaches $(ARGS)
+	@$(BIN)/python -m embkit approaches --keep $(ARGS)
 
 pictures: assets ## pictures and words: trained towers and baselines
 	@$(BIN)/python -m tests.benchmarks.picture_table

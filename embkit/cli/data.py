@@ -10,14 +10,12 @@ from typing import Any
 from .. import auditing
 from ..advice import advise as advice
 from ..auditing.base import PROBLEM, TEXTS
-from ..data import SOURCES, Domain
+from ..data import SOURCES
 from ..errors import EmbkitError
 from ..export import cards
 from ..export import export as out
 from ..files import write_atomic
-from ..models.vectors import Vectors
 from ..session import paths
-from ..space.maps import pca
 from ..synthetic import backends, local, sets
 from . import terminal as shell
 from .terminal import FOUND, OK, command, option
@@ -43,17 +41,15 @@ def check(chosen: argparse.Namespace) -> int:
 
 
 @command(
-    "write a domain, a model or embeddings for other tools",
+    "write a domain or a model for other tools",
     "export model --run contrastive-1234 my_model",
     option(
         "what",
-        choices=("beir", "model", "parquet"),
-        help="beir: the domain; model: a run's, as a plain sentence-transformers folder; parquet: "
-        "the documents with their embeddings, and their first two principal components as x and y",
+        choices=("beir", "model"),
+        help="beir: the domain; model: a run's, as a plain sentence-transformers folder",
     ),
-    option("target", type=Path, help="the folder to write; parquet: the file"),
+    option("target", type=Path, help="the folder to write"),
     option("--run", help="which run (default: the best on dev)"),
-    option("--model", help="parquet: embeddings of this model, not of a run"),
     option("--replace", action="store_true", help="overwrite an earlier export"),
     json=False,
 )
@@ -61,7 +57,7 @@ def export(chosen: argparse.Namespace) -> int:
     domain, target = shell.the_domain(chosen), chosen.target
     if chosen.what == "beir":
         written = out.to_beir(domain, target, replace=chosen.replace)
-    elif chosen.what == "model":
+    else:
         run = shell.run_or_best(domain, chosen.run)
         if run is None:
             raise EmbkitError(
@@ -70,29 +66,7 @@ def export(chosen: argparse.Namespace) -> int:
                 hint=f"python -m embkit run {domain.name}",
             )
         written = out.export_model(run, target, replace=chosen.replace)
-    else:
-        model = None if chosen.model else shell.run_or_best(domain, chosen.run)
-        model = model or shell.subject(domain, chosen.model or "minilm")
-        written = _parquet(shell.encoded(model, list(domain.corpus.values())), domain, chosen)
     return shell.say(f"written: {written}")
-
-
-def _parquet(vectors: Vectors, domain: Domain, chosen: argparse.Namespace) -> Path:
-    """Writes the documents' vectors, (documents, dim), with their texts and places on a map."""
-    import pandas as pd
-
-    file = chosen.target
-    if file.exists() and not chosen.replace:
-        raise EmbkitError(
-            f"{file.name!r} is there already", expected="a new file", hint="--replace"
-        )
-    columns = {"id": domain.corpus.keys(), "text": domain.corpus.values(), "vector": vectors}
-    frame = pd.DataFrame({name: list(values) for name, values in columns.items()})
-    if domain.groups:
-        frame["group"] = [domain.groups.get(i) for i in domain.corpus]
-    if len(vectors) >= 3:
-        frame[["x", "y"]] = pca(vectors, 2)
-    return write_atomic(file, lambda stream: frame.to_parquet(stream, index=False))
 
 
 @command(

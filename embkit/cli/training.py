@@ -16,6 +16,7 @@ from ..data import Domain
 from ..distributed import team
 from ..errors import EmbkitError, unknown
 from ..evaluation.comparison import compare
+from ..evaluation.kept import keep
 from ..evaluation.ranking import leaderboard
 from ..evaluation.scores import Scores
 from ..evaluation.verdict import verdict
@@ -189,6 +190,7 @@ def sources(chosen: argparse.Namespace) -> int:
         metavar="FACTOR",
         help="of a preset's learning rate, for dev to choose among (0.5 1 2)",
     ),
+    option("--keep", action="store_true", help="scores of each seed into data/NAME/results/, too"),
     more="Leaderboard and report are left in runs/approaches/PROFILE/.",
 )
 def approaches(chosen: argparse.Namespace) -> int:
@@ -199,6 +201,9 @@ def approaches(chosen: argparse.Namespace) -> int:
     options = {"seeds": chosen.seeds, "baseline": chosen.against}
     options |= {"factors": chosen.factors} if chosen.factors else {}
     found = training.experiments.approaches(domain, names, **options)
+    for name, one in found.scores.items() if chosen.keep else ():
+        sweep = found.sweeps.get(name)
+        keep(one, domain, json.loads(sweep.best.to_json()) if sweep else None)
     general = {s.label: s.meta.get("general_ndcg@10") for s in found.scores.values()}
     told = "; ".join(f"{name} {value:.3f}" for name, value in general.items() if value)
     seeds = f"seeds {', '.join(map(str, chosen.seeds))}"

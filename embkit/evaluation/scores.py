@@ -23,6 +23,7 @@ from .report import Report, Row
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ..data import Domain
 
 _SAVED = ("approach", "domain", "domain_hash", "base_model", "recipe_hash")
 _FACTS = """corpus trainable_params total_params train_seconds peak_memory_mb dim learning_rate seed
@@ -88,6 +89,16 @@ class Scores:
     def label(self) -> str:
         """The name shown in tables: the label in `meta`, else the approach."""
         return str(self.meta.get("label") or self.approach)
+
+    def check_domain(self, domain: Domain) -> None:
+        """Fails where these are scores of another domain, or of other content of it."""
+        if self.domain_hash != domain.hash:
+            raise EmbkitError(
+                f"{self.label!r} was scored on {self.domain!r} ({self.domain_hash[:8]}), not on "
+                f"{domain.name!r} ({domain.hash[:8]})",
+                expected="scores of the domain that is given",
+                hint="ek.evaluate(run, domain)",
+            )
 
     def labelled(self, label: str) -> Scores:
         """The same scores under another name in tables."""

@@ -1,4 +1,4 @@
-"""Pictures of training: losses, similarities, lines."""
+"""Pictures of training: losses, histograms, lines."""
 
 from __future__ import annotations
 
@@ -87,40 +87,6 @@ def histogram(values_by_name: Mapping[str, Sequence[float]], xlabel: str, bins: 
 
 
 @draw.style()
-def similarity_heatmap(matrix: Any, row_labels: Sequence[str], col_labels: Sequence[str]) -> Figure:
-    """A matrix of similarities, (rows, columns), as colours, with the numbers where they fit.
-
-    Raises:
-        EmbkitError: unless there is one label a row, such as a query, and one a column.
-    """
-    values = np.asarray(matrix, dtype=float)
-    if values.shape != (len(row_labels), len(col_labels)) or not values.size:
-        raise EmbkitError(
-            f"a matrix of shape {values.shape} for {len(row_labels)} row labels and "
-            f"{len(col_labels)} column labels",
-            expected="one label a row and one a column",
-            hint="ek.plots.similarity_heatmap(queries @ docs.T, query_texts, doc_texts)",
-        )
-    height, width = values.shape
-    figure, (axes,) = draw.panels(min(4.0 + 0.62 * width, 12), min(2.2 + 0.42 * height, 11))
-    image = axes.imshow(values, cmap=draw.AMOUNTS, aspect="auto")
-    names = [draw.plain(text, 28) for text in col_labels]
-    axes.set_xticks(range(width), names, rotation=35, ha="right")
-    axes.set_yticks(range(height), [draw.plain(text, 36) for text in row_labels])
-    axes.grid(visible=False)
-    if values.size <= 150 and width <= 15:
-        middle = (values.min() + values.max()) / 2
-        for (row, column), value in np.ndenumerate(values):
-            ink = "black" if value > middle else "white"
-            axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=ink, fontsize=9)
-    figure.colorbar(image, ax=axes, label="similarity")
-    row, column = divmod(int(np.nanargmax(values)), width)
-    text = f"Heat map of similarity, {height} by {width}; the highest, {values[row, column]:.2f}, "
-    text += f"is between {row_labels[row]!r} and {col_labels[column]!r}."
-    return draw.alt(figure, text)
-
-
-@draw.style()
 def lines(
     x: Sequence[float], series: Mapping[str, Any], xlabel: str, ylabel: str, *, logx: bool = False
 ) -> Figure:
@@ -151,7 +117,9 @@ def lines(
             axes.fill_between(places, low, high, color=draw.color(number), alpha=0.18, lw=0)
         parts.append(f"{name} from {y[0]:.3g} at {places[0]:g} to {y[-1]:.3g} at {places[-1]:g}")
     if logx:
-        draw.log_ticks(axes, places)
+        axes.set_xscale("log")
+        axes.set_xticks(list(places), [f"{place:g}" for place in places])
+        axes.minorticks_off()
     axes.set(xlabel=draw.plain(xlabel), ylabel=draw.plain(ylabel))
     if len(series) > 1:
         draw.legend(axes)

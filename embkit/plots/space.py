@@ -50,38 +50,10 @@ def space_maps(
             x, y = star
             axes.scatter(x, y, marker="*", s=260, color="gold", edgecolors="black", zorder=5)
         figure.suptitle(draw.plain(f"★ {draw.short(query, 80)}"), fontsize=11)
-        lists = [", ".join(_text(space, i, 40) for i in near[:3]) for near in found]
+        documents = list(space.domain.corpus.values())
+        lists = [", ".join(draw.short(documents[i], 40) for i in near[:3]) for near in found]
         text += f"; {query!r} finds {lists[0]} before and {lists[1]} after"
     return draw.alt(figure, f"{text}.")
-
-
-@draw.style()
-def space_arrows(space: Any, method: str = "umap", most: int = 200) -> Figure:
-    """Where documents went: an arrow from before to after for those that drifted most.
-
-    The text of the furthest ten is in the picture's own text.
-    """
-    if most < 1:
-        raise EmbkitError(f"most={most}", expected="1 arrow or more", hint="most=200")
-    drawn, drift = space.map(method), space.drift
-    chosen = np.argsort(-drift, kind="stable")[:most]
-    figure, (axes,) = draw.panels(7.6, 6.0)
-    x, y = drawn.before.T
-    axes.scatter(x, y, s=_size(len(drift)), color="#cccccc", linewidths=0)
-    start, step = drawn.before[chosen], (drawn.after - drawn.before)[chosen]
-    arrows = axes.quiver(
-        *start.T, *step.T, drift[chosen], cmap=draw.AMOUNTS, angles="xy", scale_units="xy", scale=1,
-        width=0.0025, headwidth=5,
-    )  # fmt: skip
-    figure.colorbar(arrows, ax=axes, label="drift (1 - cosine)")
-    _bare(axes)
-    axes.set_aspect("equal")
-    axes.set(
-        title=draw.plain(f"the {len(chosen)} documents that moved most, of {len(drift):,}"),
-        xlabel=f"grey: before; arrows end after; trustworthiness {drawn.trust[1]:.3f}",
-    )
-    told = "; ".join(f"{_text(space, i, 60)} {drift[i]:.2f}" for i in chosen[:10])
-    return draw.alt(figure, f"{drawn.title} with arrows from before to after. Most drift: {told}.")
 
 
 @draw.style()
@@ -209,7 +181,3 @@ def _mark(number: int, name: str) -> dict[str, Any]:
     """Mark and colour of a class; the rest is grey."""
     color = draw.LIGHT if name in REST else draw.color(number)
     return {"marker": draw.marker(number), "color": color}
-
-
-def _text(space: Any, number: int, most: int) -> str:
-    return draw.short(space.domain.corpus[space.ids[number]], most)

@@ -151,7 +151,6 @@ def _train(
         callbacks=[watch, *more],
         **session.precision_flags(),
         eval_strategy="epoch",
-        save_strategy="steps",
         save_steps=max(SAVE_EVERY, -(-steps // 2)),
         save_total_limit=1,
         logging_steps=max(1, steps // 20),

@@ -65,6 +65,7 @@ ek.compare([words, base, contrastive], baseline="base")
 
 # %%
 import numpy as np
+import pandas as pd
 
 table = domain.pairs().to_pandas().drop_duplicates("positive")
 relatives = table[table["positive"].str.contains("anemia")]
@@ -79,7 +80,10 @@ positives = relatives["positive"].tolist()[:16]
 queries = general.encode(anchors[:4], normalize_embeddings=True)  # (4, dim)
 documents = general.encode(positives[:4], normalize_embeddings=True)  # (4, dim)
 similarities = queries @ documents.T  # (4, 4)
-ek.plots.similarity_heatmap(similarities, anchors[:4], positives[:4])
+sides = ([f"{i}. {text}" for i, text in enumerate(side[:4], 1)]
+         for side in (anchors, positives))
+shown = pd.DataFrame(similarities, *sides)
+shown.style.background_gradient("viridis", axis=None).format("{:.2f}").set_uuid("four")
 
 # %%
 temperature = 0.05
@@ -127,9 +131,6 @@ ek.plots.lines(range(len(ranked)), shares, "document (0: the right one)", "softm
 # negative has of all that the negatives push.
 
 # %%
-import pandas as pd
-
-
 def hardest_share(t):
     pushes = np.exp(one[0].astype(float) / t)[1:]
     return pushes.max() / pushes.sum()

@@ -128,7 +128,8 @@ row = "".join(f"<td><img src='{show(p)}' width='64'></td>" for p in pictures)
 HTML(f"<table><tr>{row}</tr></table>")
 
 # %%
-ek.plots.similarity_heatmap(cosines, captions, [f"picture {i + 1}" for i in range(4)])
+named = pd.DataFrame(cosines, captions, [f"picture {i + 1}" for i in range(4)])
+named.style.background_gradient("viridis", axis=None).format("{:.2f}").set_uuid("four")
 
 # %%
 scale = model[0].logit_scale.exp().item()

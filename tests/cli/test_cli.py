@@ -451,9 +451,7 @@ def test_search_that_cannot_be(trained, folder, capsys):
 # -- export, card, generate, sources --
 
 
-def test_export_writes_a_domain_a_model_and_embeddings(trained, folder, tmp_path, capsys):
-    import pandas as pd
-
+def test_export_writes_a_domain_and_a_model(trained, folder, tmp_path, capsys):
     domain = load_domain(folder)
     own = ["--domain", folder]
     printed(capsys, "export", "beir", tmp_path / "beir", *own)
@@ -461,17 +459,6 @@ def test_export_writes_a_domain_a_model_and_embeddings(trained, folder, tmp_path
     assert "holds something" in refused(capsys, "export", "beir", tmp_path / "beir", *own)
     printed(capsys, "export", "model", tmp_path / "model", *own)
     assert (tmp_path / "model" / "modules.json").is_file()
-    printed(capsys, "export", "parquet", tmp_path / "map.parquet", *own)
-    table = pd.read_parquet(tmp_path / "map.parquet")
-    best = max(finished(domain), key=lambda run: run.dev_score)
-    vectors = ek.encode(best.model(), list(domain.corpus.values()))
-    assert list(table["id"]) == list(domain.corpus) and {"x", "y"} <= set(table)
-    np.testing.assert_allclose(np.stack(table["vector"]), vectors, atol=1e-6)
-    assert list(table["text"]) == list(domain.corpus.values())
-    assert list(table["group"]) == [domain.groups.get(i) for i in domain.corpus]
-    again = ["export", "parquet", tmp_path / "map.parquet", *own]
-    assert "is there already" in refused(capsys, *again)
-    printed(capsys, *again, "--replace")
 
 
 def test_the_card_of_ones_own_data_goes_to_the_terminal_or_a_file(

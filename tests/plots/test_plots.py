@@ -157,19 +157,6 @@ def test_histogram_shares_sum_to_one_over_the_same_bins():
             plots.histogram(bad, "x")
 
 
-def test_similarity_heatmap_shows_the_numbers_where_they_fit():
-    matrix = np.array([[0.1, 0.9, 0.2], [0.3, 0.4, 0.5]])
-    figure = drawn(plots.similarity_heatmap(matrix, ["$a", "b"], ["x", "y" * 90, "z"]))
-    assert words(figure) == ["0.10", "0.90", "0.20", "0.30", "0.40", "0.50"]
-    assert np.asarray(figure.axes[0].images[0].get_array()).tolist() == matrix.tolist()
-    assert figure.axes[0].images[0].get_cmap().name == "viridis"
-    assert "0.90, is between '$a' and 'yyy" in plots.alt_text(figure)
-    names = [str(n) for n in range(30)]
-    assert not words(drawn(plots.similarity_heatmap(np.eye(30), names, names)))
-    with pytest.raises(EmbkitError, match=r"\(2, 3\) for 3 row labels"):
-        plots.similarity_heatmap(matrix, ["a", "b", "c"], ["x", "y"])
-
-
 def test_lines_have_a_band_where_one_is_given():
     series = {"a": ([1, 2, 3], [0, 1, 2], [2, 3, 4]), "b": [3, 2, 1]}
     figure = drawn(plots.lines([32, 64, 384], series, "dimensions", "nDCG@10", logx=True))

@@ -497,18 +497,6 @@ def test_markup_in_documents_is_drawn_as_text(tiny_model, tiny_domain, fake_umap
     found = fit_space(str(tiny_model), str(tiny_model), domain, k=5)
     figure = drawn(plots.space_maps(found, query="<i>$\\frac$</i>"))
     assert any(r"_eye\$" in text for text in texts(figure))
-    drawn(plots.space_arrows(found, most=3))
-
-
-def test_arrows_lead_from_before_to_after_for_what_drifted_most(space):
-    figure = drawn(plots.space_arrows(space, "pca", most=4))
-    (arrows,) = [c for c in figure.axes[0].collections if hasattr(c, "U")]
-    chosen = np.argsort(-space.drift, kind="stable")[:4]
-    moved = (space.map("pca").after - space.map("pca").before)[chosen]
-    assert np.stack([arrows.U, arrows.V], axis=1) == pytest.approx(moved)
-    assert space.domain.corpus[space.ids[chosen[0]]] in plots.alt_text(figure)
-    with pytest.raises(EmbkitError):
-        plots.space_arrows(space, most=0)
 
 
 def test_settings_are_drawn_beside_each_other(clusters, fake_umap):
