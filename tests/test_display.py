@@ -38,33 +38,6 @@ def as_github_reads(text):
     return rows
 
 
-def as_latex_reads(text):
-    """The cells of a ``tabular``, its commands for signs undone."""
-    signs = {
-        r"\textbackslash": "\\",
-        r"\textasciitilde": "~",
-        r"\textasciicircum": "^",
-        r"$\Delta$": "Δ",
-        r"$\times$": "×",
-        r"$\pm$": "±",
-        r"$<$": "<",
-        r"$>$": ">",
-        "--": "–",
-        "{[}": "[",
-    }
-    rows = []
-    for line in text.split("\n"):
-        if not line.endswith(r"\\"):
-            continue
-        cells = []
-        for cell in re.split(r"(?<!\\)&", line[:-2].replace(r"\space ", " ")):
-            for command, sign in signs.items():  # a command of letters ends with its space
-                cell = cell.replace(f"{command} " if command[1].isalpha() else command, sign)
-            cells.append(re.sub(r"\\([&%$#_{}])", r"\1", cell).strip())
-        rows.append(cells)
-    return rows
-
-
 def test_html_shows_every_text_and_none_is_markup(hostile):
     page = Page(hostile.to_html())
     assert page.tables == [

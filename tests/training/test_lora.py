@@ -266,7 +266,7 @@ def test_gradients_pass_four_bit_layers_also_after_an_evaluation(tiny_model, rec
         torch.manual_seed(0)
         model = fresh(tiny_model, nf4=True)
         packing.set_dropout(model, 0.0)
-        lora.add_lora(model, recipe.replace(lora_init="gaussian").lora)
+        lora.add_lora(model, recipe.lora)
         if evaluated_before:
             packing.embed(model, TEXTS)
         model.train()
