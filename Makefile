@@ -111,8 +111,8 @@ sources: assets ## training data of every kind, compared at equal cost
 approaches: assets ## every approach with three seeds, compared (ARGS="--only corpus LoRA" some)
 	@$(BIN)/python -m embkit approaches --keep $(ARGS)
 
-pictures: assets ## pictures and words: trained towers and baselines (ARGS="--all" more rows)
-	@$(BIN)/python -m tests.benchmarks.picture_table $(ARGS)
+pictures: assets ## pictures and words: trained towers and baselines
+	@$(BIN)/python -m tests.benchmarks.picture_table
 
 notebooks: assets ## rebuild the notebooks from their sources and run them, outputs kept
 	@$(BIN)/python -m notebooks.tools.course build

@@ -45,10 +45,6 @@ nothing to gain | no small run, or the curve, leaves room for {WORTH} | {KEEP} \
 unsure | otherwise | {TRY} | as above
 target out of reach | the target lies above the curve's interval \
  | more pairs, a larger model, a reranker | {HERNANDEZ}
-too slow | a query takes longer than the limit | fewer layers, int8, a smaller model \
- | lessons 06 and 12
-too large | all vectors take more than the limit | Matryoshka sizes, quantisation \
- | Kusupati et al. 2022, arXiv:2205.13147; lesson 07
 fragmented words | {FRAGMENTED:g} or more tokens a word | expect more of fine-tuning \
  | lessons 01 and 13
 documents cut | the model's window cuts documents | passages, or a longer window | lesson 14
@@ -59,26 +55,6 @@ more pairs | there is a curve | what labelling as many again is worth | {HERNAND
 ROWS = [[cell.strip() for cell in line.split("|")] for line in TABLE.strip().splitlines()]
 THEN = {name: then for name, _, then, _ in ROWS}
 Reasons = dict[str, str]  # the name of a rule that holds -> what it says here
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What the user asks for."""
-
-    target: float | None = None  # nDCG@10
-    query_ms: float | None = None  # milliseconds a query
-    index_mb: float | None = None  # megabytes of all vectors
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            high = 1 if name == "target" else float("inf")
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if value is not None and not (number and 0 < value <= high):
-                raise EmbkitError(
-                    f"{name}={value!r}",
-                    expected="a number above 0" + " and at most 1 (nDCG@10)" * (high == 1),
-                    hint="ek.advise(domain, target=0.6, query_ms=20, index_mb=50)",
-                )
 
 
 def advice_rules() -> pd.DataFrame:
@@ -96,7 +72,7 @@ class Advice(Shown):
     approach: str | None  # what to train first, where the decision is to train
     reasons: tuple[tuple[str, str], ...]  # (rule, what it says here), the one that decided first
     evidence: Evidence  # what all of it rests on
-    limits: Limits  # what was asked for
+    target: float | None = None  # nDCG@10 that was asked for
 
     @property
     def answer(self) -> str:
@@ -108,7 +84,7 @@ class Advice(Shown):
             "approach": self.approach,
             "reasons": [{"rule": rule, "says": text} for rule, text in self.reasons],
             "expected": self.evidence.expected,
-            "limits": vars(self.limits),
+            "target": self.target,
             "evidence": self.evidence.to_dict(),
         }
 
@@ -127,8 +103,6 @@ def advise(
     model: str = "minilm",
     *,
     target: float | None = None,
-    query_ms: float | None = None,
-    index_mb: float | None = None,
     minutes: float = 5.0,
     quiet: bool = False,
     told: Callable[[object], object] | None = None,
@@ -142,32 +116,34 @@ def advise(
 
     Args:
         target: nDCG@10 that would do; 0 to 1.
-        query_ms: milliseconds that encoding a query may take.
-        index_mb: megabytes that all vectors may take.
         minutes: that it may take here; the plan keeps to it, where it can.
         told: called with the plan, which tells the minutes, before anything is encoded.
 
     Raises:
-        EmbkitError: no dev queries, a limit out of range, or the model cannot be had.
+        EmbkitError: no dev queries, a target out of range, or the model cannot be had.
     """
-    limits = Limits(target, query_ms, index_mb)
-    settled = lambda found: bool(untrained(found, limits))  # noqa: E731
+    if target is not None and not 0 < target <= 1:
+        raise EmbkitError(
+            f"target={target!r}",
+            expected="a number above 0 and at most 1 (nDCG@10)",
+            hint="ek.advise(domain, target=0.6)",
+        )
+    settled = lambda found: bool(untrained(found, target))  # noqa: E731
     found = gather(domain, model, minutes=minutes, enough=settled, quiet=quiet, told=told)
-    return decide(found, limits)
+    return decide(found, target)
 
 
-def decide(evidence: Evidence, limits: Limits | None = None) -> Advice:
+def decide(evidence: Evidence, target: float | None = None) -> Advice:
     """What the rules say of evidence: the first that holds decides, remarks follow."""
-    limits = limits or Limits()
-    held = untrained(evidence, limits) | alternative(evidence) | trained(evidence)
+    held = untrained(evidence, target) | alternative(evidence) | trained(evidence)
     rule = next(iter(held))
     approach, reasons = None, {rule: held[rule]}
     if "pairs too few" in held:  # remarked where something else decided
         reasons["pairs too few"] = held["pairs too few"]
     if THEN[rule] in (FINE_TUNE, TRY):
         approach, reasons["what first"] = _approach(evidence)
-    reasons |= remarks(evidence, limits)
-    return Advice(THEN[rule], approach, tuple(reasons.items()), evidence, limits)
+    reasons |= remarks(evidence, target)
+    return Advice(THEN[rule], approach, tuple(reasons.items()), evidence, target)
 
 
 def winners(tests: Mapping[str, Estimate], least: float = WORTH) -> list[str]:
@@ -206,7 +182,7 @@ def needed(e: Evidence) -> int:
     return queries_needed(SPREAD, WORTH, e.effect)
 
 
-def untrained(e: Evidence, limits: Limits) -> Reasons:
+def untrained(e: Evidence, target: float | None) -> Reasons:
     """The rules that hold before anything is trained; the first decides."""
     held: Reasons = {}
     if e.dev_queries < FEW_DEV:
@@ -214,9 +190,9 @@ def untrained(e: Evidence, limits: Limits) -> Reasons:
             f"{some_of(e.dev_queries, 'dev query shows', 'dev queries show')} no difference below "
             f"{e.visible:.2f}; label {FEW_DEV} at least, {needed(e):,} for test, to see {WORTH}"
         )
-    if limits.target is not None and e.base_ci[0] >= limits.target:
-        held["target met"] = f"{e.model} has {e.base_told} on dev; {limits.target:g} was asked"
-    if e.base_ci[0] >= CEILING and (limits.target or 0) <= e.base:
+    if target is not None and e.base_ci[0] >= target:
+        held["target met"] = f"{e.model} has {e.base_told} on dev; {target:g} was asked"
+    if e.base_ci[0] >= CEILING and (target or 0) <= e.base:
         held["at the ceiling"] = (
             f"{e.model} has {e.base_told} on dev: look at what it misses before training "
             "anything; often the label is wrong"
@@ -267,26 +243,15 @@ def trained(e: Evidence) -> Reasons:
     return held
 
 
-def remarks(e: Evidence, limits: Limits) -> Reasons:
+def remarks(e: Evidence, target: float | None) -> Reasons:
     """The rules that remark, whichever decided."""
     held: Reasons = {}
-    target, query_ms, index_mb = limits.target, limits.query_ms, limits.index_mb
     if target is not None and e.curve and e.expected and target > e.expected[2]:
         more = [n for n in (2**k * e.pairs for k in range(1, 11)) if e.curve.at(n) > target]
         told = f"about {more[0]:,} pairs by the curve" if more else "not by more pairs alone"
         held["target out of reach"] = (
             f"{target:g} lies above {e.expected[2]:.3f}, the most to expect of these pairs: "
             f"{told}; a larger model, or a reranker on top, are the other ways"
-        )
-    if query_ms is not None and e.query_ms > query_ms:
-        held["too slow"] = (
-            f"a query takes {e.query_ms:.1f} ms to encode, {query_ms:g} is the limit: "
-            "distil into fewer layers, export to int8, or take a smaller model"
-        )
-    if index_mb is not None and e.index_mb > index_mb:
-        held["too large"] = (
-            f"vectors take {e.index_mb:,.1f} MB, {index_mb:g} is the limit: train "
-            f"Matryoshka sizes, truncate to 1/{-(-e.index_mb // index_mb):.0f}, or quantise"
         )
     if e.fertility >= FRAGMENTED:
         held["fragmented words"] = (

@@ -30,7 +30,7 @@ STAGES = (
     (1, 3, 1, 6, 320),
 )
 WEIGHTS = "towers.safetensors"  # beside TOWERS in the folder of a model with two towers
-DEGREES, SMALLER, LARGER, MOVED = 9.0, 0.91, 1.15, 0.04  # of the mild changes, at strength 1
+DEGREES, SMALLER, LARGER, MOVED = 9.0, 0.91, 1.15, 0.04  # of the mild changes while training
 
 
 class Same(nn.Conv2d):
@@ -100,13 +100,13 @@ class ImageTower(nn.Module):
                 module.eval()
         return self
 
-    def forward(self, pictures: Tensor, augment: float = 0.0) -> Tensor:
+    def forward(self, pictures: Tensor) -> Tensor:
         """The last layer's mean over all places, (pictures, 1280), for (pictures, height, width, 3)
-        of uint8; ``augment`` is the strength at which ``nudge`` moves them."""
+        of uint8; ``nudge`` moves them in training."""
         x = pictures.permute(0, 3, 1, 2).float() / 127.5 - 1  # (pictures, 3, height, width)
         x = x.contiguous(memory_format=torch.channels_last)
-        if augment:
-            x = nudge(x, augment)
+        if self.training:
+            x = nudge(x)
         trained = torch.is_grad_enabled() and self.head.weight.requires_grad
         low, high = self.blocks[: self.frozen], self.blocks[self.frozen :]
         still = not trained or self.frozen > 0
@@ -122,17 +122,17 @@ class ImageTower(nn.Module):
             return F.relu6(self.head(x)).mean(dim=(2, 3)).float()
 
 
-def nudge(x: Tensor, strength: float) -> Tensor:
+def nudge(x: Tensor) -> Tensor:
     """Pictures, (pictures, 3, height, width), moved a little, each in its own way, on white (1).
 
-    At strength 1, up to 9 degrees, 4% of the side, and a size of 0.91 to 1.15. No flips and no
-    crops: an arrow to the left and one to the right are two icons.
+    Up to 9 degrees, 4% of the side, and a size of 0.91 to 1.15. No flips and no crops: an arrow to
+    the left and one to the right are two icons.
     """
     degree, size, right, down = torch.rand(4, len(x), device=x.device)
-    angle = (2 * degree - 1) * math.radians(DEGREES) * strength
-    low, high = math.log(SMALLER) * strength, math.log(LARGER) * strength
+    angle = (2 * degree - 1) * math.radians(DEGREES)
+    low, high = math.log(SMALLER), math.log(LARGER)
     scale = torch.exp(low + size * (high - low))
-    shift = (2 * torch.stack([right, down], dim=1) - 1) * 2 * MOVED * strength
+    shift = (2 * torch.stack([right, down], dim=1) - 1) * 2 * MOVED
     cos, sin = torch.cos(angle) / scale, torch.sin(angle) / scale
     rows = [torch.stack([cos, -sin], dim=1), torch.stack([sin, cos], dim=1)]
     maps = torch.cat([torch.stack(rows, dim=1), shift[:, :, None]], dim=2)  # (pictures, 2, 3)

@@ -16,7 +16,6 @@ from ..export import cards
 from ..export import export as out
 from ..files import write_atomic
 from ..session import paths
-from ..space.maps import pca
 from ..synthetic import backends, local, sets
 from . import terminal as shell
 from .terminal import FOUND, OK, command, option
@@ -42,32 +41,23 @@ def check(chosen: argparse.Namespace) -> int:
 
 
 @command(
-    "write a domain, a model or embeddings for other tools",
+    "write a domain or a model for other tools",
     "export model --run contrastive-1234 my_model",
     option(
         "what",
-        choices=("beir", "datasets", "model", "parquet"),
-        help="beir and datasets: the domain; model: a run's, as a plain sentence-transformers "
-        "folder; parquet: the documents with their embeddings and places on a map",
+        choices=("beir", "model"),
+        help="beir: the domain; model: a run's, as a plain sentence-transformers folder",
     ),
-    option("target", type=Path, help="the folder, or the Parquet file, to write"),
+    option("target", type=Path, help="the folder to write"),
     option("--run", help="which run (default: the best on dev)"),
-    option("--model", help="parquet: embeddings of this model, not of a run"),
-    option(
-        "--map",
-        choices=("pca", "umap", "none"),
-        default="pca",
-        help="parquet: how the columns x and y are made (default: pca; umap is slower)",
-    ),
     option("--replace", action="store_true", help="overwrite an earlier export"),
     json=False,
 )
 def export(chosen: argparse.Namespace) -> int:
     domain, target = shell.the_domain(chosen), chosen.target
-    if chosen.what in ("beir", "datasets"):
-        write = out.to_beir if chosen.what == "beir" else out.to_datasets
-        written = write(domain, target, replace=chosen.replace)
-    elif chosen.what == "model":
+    if chosen.what == "beir":
+        written = out.to_beir(domain, target, replace=chosen.replace)
+    else:
         run = shell.run_or_best(domain, chosen.run)
         if run is None:
             raise EmbkitError(
@@ -76,20 +66,6 @@ def export(chosen: argparse.Namespace) -> int:
                 hint=f"python -m embkit run {domain.name}",
             )
         written = out.export_model(run, target, replace=chosen.replace)
-    else:
-        model = None if chosen.model else shell.run_or_best(domain, chosen.run)
-        model = model or shell.subject(domain, chosen.model or "minilm")
-        ids, texts = list(domain.corpus), list(domain.corpus.values())
-        vectors = shell.encoded(model, texts)
-        columns = {"group": [domain.groups.get(i) for i in ids]} if domain.groups else {}
-        places, replace = None, chosen.replace
-        if chosen.map == "pca" and len(vectors) >= 3:
-            places = pca(vectors, 2)
-        elif chosen.map == "umap" and len(vectors) >= 3:
-            import umap
-
-            places = umap.UMAP(metric="cosine", random_state=0, n_jobs=1).fit_transform(vectors)
-        written = out.to_parquet(vectors, texts, ids, target, places, replace=replace, **columns)
     return shell.say(f"written: {written}")
 
 
@@ -149,8 +125,6 @@ def card(chosen: argparse.Namespace) -> int:
     "advise my_folder --target 0.7",
     option("--model", default="minilm", help="the general model (minilm)"),
     option("--target", type=float, help="nDCG@10 that would do, 0 to 1"),
-    option("--query-ms", type=float, help="milliseconds that a query may take"),
-    option("--index-mb", type=float, help="megabytes that all vectors may take"),
     option("--rules", action="store_true", help="print the table of rules, and end"),
     option("--minutes", type=float, default=5.0, help="that it may take, about (5)"),
     more="Only train and dev are read. Small runs are kept: the same command again takes seconds.",
@@ -162,7 +136,7 @@ def advise(chosen: argparse.Namespace) -> int:
         lines = (f"{r['rule']}: {r['when']} -> {r['then']}  ({r['source']})" for r in rules)
         return shell.answer(chosen.json, rules, "\n".join(lines))
     domain = shell.the_domain(chosen)
-    limits = {"target": chosen.target, "query_ms": chosen.query_ms, "index_mb": chosen.index_mb}
-    found = advice.advise(domain, chosen.model, minutes=chosen.minutes, told=shell.note, **limits)
+    options = {"target": chosen.target, "minutes": chosen.minutes}
+    found = advice.advise(domain, chosen.model, told=shell.note, **options)
     text = f"{domain!r}\n\n{found.evidence!r}\n\n{found!r}"
     return shell.answer(chosen.json, found.to_dict(), text)

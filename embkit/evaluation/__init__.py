@@ -3,7 +3,7 @@
 from ..lazy import exports
 
 _NAMES = {
-    "comparison": ["compare", "top_changed_queries", "win_tie_loss"],
+    "comparison": ["compare"],
     "hybrid": ["WeightChoice", "choose_weight"],
     "intervals": ["clusters", "estimate", "holm", "mean_interval", "paired_test", "queries_needed"],
     "kept": ["keep", "results"],

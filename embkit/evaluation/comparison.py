@@ -1,22 +1,15 @@
-"""compare(), which makes a Report of several approaches; on which queries they differ."""
+"""compare(), which makes a Report of several approaches."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from ..data.domain import right_documents
 from ..errors import EmbkitError, unknown
 from .intervals import holm
 from .report import Report
 from .scores import Scores
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from ..data import Domain
 
 WORTH = 0.02  # nDCG@10: a difference that would matter
 
@@ -96,57 +89,3 @@ def compare(
     rows.sort(key=lambda row: -math.inf if row["ndcg@10"] is None else row["ndcg@10"], reverse=True)
     rows.sort(key=lambda row: (splits.index(row["split"]), subsets.index(row["subset"])))
     return Report(rows, baseline=baseline, tests=len(tested))
-
-
-def win_tie_loss(
-    scores: Sequence[Scores], against: Scores, split: str, metric: str = "ndcg@10"
-) -> pd.DataFrame:
-    """On how many queries each approach beats another one, equals it, and loses to it.
-
-    One row an approach: ``win``, ``tie``, ``loss`` (queries), ``mean win`` and ``mean loss`` (of
-    the metric, over the queries won and lost; NaN where there are none).
-    """
-    import pandas as pd
-
-    rows = {}
-    for one in scores:
-        change = against.change(one, split, metric)
-        won, lost = change[change > 0], change[change < 0]
-        rows[one.label] = {
-            "win": len(won),
-            "tie": len(change) - len(won) - len(lost),
-            "loss": len(lost),
-            "mean win": won.mean(),
-            "mean loss": lost.mean(),
-        }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(f"against {against.label}")
-
-
-def top_changed_queries(
-    before: Scores, after: Scores, domain: Domain, split: str, n: int = 5, metric: str = "ndcg@10"
-) -> pd.DataFrame:
-    """The queries that gained and lost most, with their texts and what would have been right.
-
-    One row a query, n of either side at most, the largest gain first: ``query``, ``right`` (its
-    right documents), the metric before and after, ``change``. Fails for scores of another domain.
-    """
-    import pandas as pd
-
-    for one in (before, after):
-        one.check_domain(domain)
-    change = before.change(after, split, metric)
-    change = change[change != 0].sort_values(ascending=False, kind="stable")
-    few = min(n, -(-len(change) // 2))
-    kept = dict.fromkeys([*change.index[:few], *change.index[len(change) - few :]])
-    left, right = before.values(split, metric), after.values(split, metric)
-    rows = [
-        {
-            "query": domain.queries[q],
-            "right": "; ".join(domain.corpus[d] for d in right_documents(domain.qrels[split][q])),
-            before.label: left[q],
-            after.label: right[q],
-            "change": change[q],
-        }
-        for q in kept
-    ]
-    return pd.DataFrame(rows)

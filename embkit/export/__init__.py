@@ -5,7 +5,7 @@ from ..lazy import exports
 __getattr__, __dir__, __all__ = exports(
     __name__,
     {
-        "export": ["export_model", "to_beir", "to_datasets", "to_parquet"],
+        "export": ["export_model", "to_beir"],
         "onnx": ["OnnxModel", "export_onnx", "onnx_loss"],
     },
 )

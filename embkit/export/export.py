@@ -1,4 +1,4 @@
-"""Out again: a domain as a folder, vectors as Parquet, a run's model as a plain folder."""
+"""Out again: a domain as a folder, a run's model as a plain folder."""
 
 from __future__ import annotations
 
@@ -8,24 +8,19 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from ..data import Domain
 from ..errors import EmbkitError
-from ..files import write_atomic
 
 if TYPE_CHECKING:
     from ..evaluation.report import Report
     from ..runs import Run
 
 Folder = str | os.PathLike[str]
-ROWS = 10_000  # rows of vectors in memory at a time
-OWN = ("id", "text", "vector", "x", "y", "z")  # the columns that to_parquet writes itself
 
 
 def to_beir(domain: Domain, folder: Folder, *, replace: bool = False) -> Path:
@@ -68,106 +63,6 @@ def to_beir(domain: Domain, folder: Folder, *, replace: bool = False) -> Path:
         facts = {name: getattr(domain, name) for name in names} | {"about": dict(domain.about)}
         (fresh / "domain.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
     return Path(folder)
-
-
-def to_datasets(domain: Domain, folder: Folder, *, replace: bool = False) -> Path:
-    """Writes a domain as a ``datasets.DatasetDict``, which ``load_domain`` opens, too.
-
-    Each split has the columns ``anchor`` and ``positive``, ready for sentence-transformers'
-    trainer; ``corpus`` has ``_id`` and ``text``. Grades and negatives are not kept: ``to_beir``
-    keeps them. ``replace`` overwrites an earlier export in this folder.
-
-    Raises:
-        EmbkitError: the folder holds something, or cannot be written to.
-    """
-    import datasets
-
-    parts = {}
-    for split in domain.qrels:
-        pairs = [(domain.queries[q], domain.corpus[d]) for q, d in domain.right(split)]
-        columns = {"anchor": [a for a, _ in pairs], "positive": [p for _, p in pairs]}
-        parts[split] = datasets.Dataset.from_dict(columns)
-    corpus = {"_id": list(domain.corpus), "text": list(domain.corpus.values())}
-    parts["corpus"] = datasets.Dataset.from_dict(corpus)
-    with _fresh(folder, replace, mark="dataset_dict.json") as fresh, ExitStack() as after:
-        if datasets.is_progress_bar_enabled():
-            after.callback(datasets.enable_progress_bars)
-        datasets.disable_progress_bars()
-        datasets.DatasetDict(parts).save_to_disk(str(fresh))
-        (fresh / "README.md").write_text(_readme(domain), encoding="utf-8")
-    return Path(folder)
-
-
-def to_parquet(
-    vectors: Any,
-    texts: Sequence[str],
-    ids: Sequence[str],
-    target: Folder,
-    coordinates: Any = None,
-    *,
-    replace: bool = False,
-    **columns: Sequence[Any],
-) -> Path:
-    """Writes embeddings with their texts as Parquet, which pandas and other map tools open.
-
-    The columns are ``id``, ``text``, ``vector`` (a list of float32), ``x`` and ``y`` (and ``z``)
-    where coordinates are given, and any more that are named.
-
-    Args:
-        vectors: shape (texts, dim); a memory-mapped array is read in blocks.
-        texts: one a row, with ``ids``, all different.
-        target: a file, or a folder in which ``embeddings.parquet`` is made.
-        coordinates: shape (texts, 2) or (texts, 3), of a map.
-        columns: more columns, such as ``group=[...]``, one value a row.
-
-    Raises:
-        EmbkitError: lengths that differ, an id twice, a file that is there.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    # columns, checked
-    vectors = _array(vectors, "vectors", len(texts))
-    table = {"id": list(ids), "text": list(texts)}
-    if coordinates is not None:
-        places = _array(coordinates, "coordinates", len(texts), 2, 3).astype(np.float32)
-        table |= dict(zip("xyz", places.T, strict=False))
-    for name, values in columns.items():
-        if name in OWN:
-            raise EmbkitError(
-                f"a column of your own called {name!r}",
-                expected=f"a name other than {', '.join(OWN)}",
-                hint=f"{name}_1=[...]",
-            )
-        table[name] = list(values)
-    for name, values in table.items():
-        if len(values) != len(texts):
-            raise EmbkitError(
-                f"{len(values)} values of {name!r} for {len(texts)} texts",
-                expected="one value a text",
-                hint="give all of them in the order of the texts",
-            )
-    if len(set(table["id"])) < len(texts):
-        raise EmbkitError("an id twice", expected="each id once", hint="ids=list(domain.corpus)")
-    # the file, written in blocks of rows
-    file = Path(target)
-    file = file if file.suffix and not file.is_dir() else file / "embeddings.parquet"
-    if file.exists() and not replace:
-        raise EmbkitError(
-            f"{file.name!r} is there already", expected="a new file", hint="replace=True"
-        )
-    others, vector = pa.table(table), pa.field("vector", pa.list_(pa.float32()))
-    schema = others.schema.insert(2, vector)
-
-    def write(stream: Any) -> None:
-        with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
-            for start in range(0, len(texts), ROWS):
-                block = np.asarray(vectors[start : start + ROWS], np.float32)
-                ends = np.arange(len(block) + 1, dtype=np.int32) * block.shape[1]
-                lists = pa.ListArray.from_arrays(pa.array(ends), pa.array(block.ravel()))
-                writer.write_table(others.slice(start, ROWS).add_column(2, vector, lists))
-
-    return write_atomic(file, write)
 
 
 def export_model(
@@ -250,18 +145,6 @@ def _tsv(path: Path, rows: Iterable[tuple]) -> None:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
         writer.writerow(("query-id", "corpus-id", "score"))
         writer.writerows(rows)
-
-
-def _array(values: Any, name: str, rows: int, *widths: int) -> np.ndarray:
-    array = values if isinstance(values, np.ndarray) else np.asarray(values)
-    right = array.ndim == 2 and len(array) == rows and (not widths or array.shape[1] in widths)
-    if not right or array.dtype.kind not in "fiu":
-        raise EmbkitError(
-            f"{name} of shape {array.shape} and type {array.dtype}",
-            expected=f"numbers of shape ({rows}, {' or '.join(map(str, widths)) or 'dim'})",
-            hint="one row a text, in the texts' order",
-        )
-    return array
 
 
 def _readme(domain: Domain) -> str:

@@ -95,9 +95,8 @@ class OnnxModel:
         settings.intra_op_num_threads = torch.get_num_threads()
         providers = ["CPUExecutionProvider"]
         self._session = runtime.InferenceSession(str(file), settings, providers=providers)
-        with contextlib.suppress(FileNotFoundError):  # an export of before has none
-            text = (folder / PROMPTS).read_text(encoding="utf-8")
-            self.prompts: dict[str, str] = json.loads(text)
+        text = (folder / PROMPTS).read_text(encoding="utf-8")
+        self.prompts: dict[str, str] = json.loads(text)
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.__name__ = f"ONNX, {'int8' if int8 else 'fp32'}: {folder.name}"
 

@@ -143,13 +143,12 @@ class VectorsLoss(losses.EmbedDistillLoss):
 
     Args:
         model: the student.
-        vectors: what to copy, (texts, student's dim).
-        distance_metric: ``cosine``, which for unit vectors is the mean squared error but for a
-            factor, or another of EmbedDistillLoss.
+        vectors: what to copy, (texts, student's dim). The distance is the cosine's, which for unit
+            vectors is the mean squared error but for a factor.
     """
 
-    def __init__(self, model, vectors, distance_metric="cosine"):
-        super().__init__(model, distance_metric)
+    def __init__(self, model, vectors):
+        super().__init__(model, "cosine")
         self.register_buffer("vectors", vectors.float(), persistent=False)
 
     def forward(self, sentence_features, labels):

@@ -56,7 +56,6 @@ class Towers(InputModule):
         self.register_buffer("feature_mean", torch.zeros(image.dim))
         self.register_buffer("feature_spread", torch.ones(image.dim))
         self.logit_scale = nn.Parameter(torch.tensor(math.log(SCALE)))
-        self.augment = 0.0  # strength; set while training
         with torch.no_grad():
             self.text_projection.weight.copy_(torch.eye(dim))
             self.text_projection.bias.zero_()
@@ -106,7 +105,7 @@ class Towers(InputModule):
     def look(self, pictures: Tensor) -> Tensor:
         """What the image tower makes of pictures, before the projection: (pictures, 1280)."""
         if self.training:
-            return self.image(pictures, augment=self.augment)
+            return self.image(pictures)
         return torch.cat([self.image(part) for part in pictures.split(AT_ONCE)])
 
     def save(self, output_path: str, *args: Any, **kwargs: Any) -> None:

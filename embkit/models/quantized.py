@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import importlib
 import os
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
 from transformers import BitsAndBytesConfig
 
-from ..display import Shown, Table, facts
 from ..errors import EmbkitError
 from ..recipes.settings import nf4_settings
 from ..session import device as best_device
@@ -73,31 +71,16 @@ def dequantize(model: SentenceTransformer) -> SentenceTransformer:
     return model
 
 
-@dataclass(frozen=True)
-class WeightBytes(Shown):
-    """What the four-bit layers' weights take, in bytes, and would take in fp32."""
+def weight_bytes(model: SentenceTransformer) -> dict[str, float]:
+    """What the four-bit layers' weights take: codes, the scale of each block, the 16 values.
 
-    layers: int
-    kept: int
-    fp32: int
-
-    @property
-    def ratio(self) -> float:
-        """Bytes kept over bytes in fp32; NaN without a 4-bit layer."""
-        return self.kept / self.fp32 if self.fp32 else float("nan")
-
-    def table(self) -> Table:
-        rows = {"quantised layers": self.layers, "their weights, MB": f"{self.kept / 1e6:.2f}"}
-        rows |= {"the same in fp32, MB": f"{self.fp32 / 1e6:.2f}", "ratio": f"{self.ratio:.3f}"}
-        return facts(rows)
-
-
-def weight_bytes(model: SentenceTransformer) -> WeightBytes:
-    """Counts the quantised layers' weights: codes, the scale of each block, the 16 values."""
+    Gives the number of ``layers``, their ``MB``, the ``MB in fp32``, and the ``ratio`` of both.
+    """
     layers = [module for module in model.modules() if scales(module)]
     kept = sum(t.nbytes for layer in layers for t in (layer.weight.data, *scales(layer)))
     whole = sum(4 * layer.in_features * layer.out_features for layer in layers)
-    return WeightBytes(len(layers), kept, whole)
+    ratio = kept / whole if whole else float("nan")
+    return {"layers": len(layers), "MB": kept / 1e6, "MB in fp32": whole / 1e6, "ratio": ratio}
 
 
 def scales(module: Any) -> list[Any]:

@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = exports(
     {
         "agreement": ["annotator_agreement"],
         "false_negatives": ["find_false_negatives"],
-        "labels": ["LabelStore", "labels_to_pairs", "with_labels"],
+        "labels": ["LabelStore", "with_labels"],
         "mining": ["Mined", "mine"],
         "pairs": "TrainingPairs batches collect in_batch_false_negatives make_pairs sets".split(),
         "pooling": ["candidates"],

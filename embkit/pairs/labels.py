@@ -201,39 +201,6 @@ def _is_grade(value: object) -> bool:
     return value is None or (type(value) is int and value in GRADES)  # True == 1, yet no grade
 
 
-@dataclass(frozen=True, repr=False)
-class LabelledPairs:
-    """Training pairs and hard negatives that people marked, as (query id, document id)."""
-
-    domain: Domain
-    positives: tuple[Pair, ...]
-    negatives: tuple[Pair, ...]
-
-    def __repr__(self) -> str:
-        found = f"{len(self.positives)} positives and {len(self.negatives)} hard negatives"
-        return f"LabelledPairs({found} of {len({query for query, _ in self.positives})} queries)"
-
-    def _repr_html_(self) -> str:
-        cells = [
-            [kind, self.domain.queries[query], self.domain.corpus[document]]
-            for kind, pairs in (("positive", self.positives), ("negative", self.negatives))
-            for query, document in pairs[:5]
-        ]
-        return Table(["", "query", "document"], cells, repr(self)).to_html()
-
-
-def labels_to_pairs(domain: Domain, qrels: Labels) -> LabelledPairs:
-    """Labels as training pairs: grade 2 is a positive, grade 0 a hard negative, grade 1 neither.
-
-    Hard negatives are those of queries that have a positive. Fails for an unknown id or grade.
-    """
-    judged = _judged(domain, qrels)
-    positives = tuple((q, d) for q, d, grade in judged if grade == 2)
-    asked = dict(positives)
-    negatives = tuple((q, d) for q, d, grade in judged if grade == 0 and q in asked)
-    return LabelledPairs(domain, positives, negatives)
-
-
 def with_labels(domain: Domain, qrels: Labels, split: str = "train") -> Domain:
     """The domain with people's labels in one of its splits; where both judged, the labels win.
 

@@ -1,4 +1,4 @@
-"""Pictures of training: losses, a temperature, similarities."""
+"""Pictures of training: losses, histograms, lines."""
 
 from __future__ import annotations
 
@@ -54,41 +54,6 @@ def loss_curve(history: draw.Rows, dev: str = "dev sample") -> Figure:
 
 
 @draw.style()
-def temperature_softmax(similarities: Sequence[float], temperatures: Sequence[float]) -> Figure:
-    """What each temperature makes of the same similarities: softmax(similarity / temperature).
-
-    Args:
-        similarities: of one anchor to its candidates, the positive first.
-        temperatures: above 0, one panel each.
-    """
-    from scipy.special import softmax
-
-    values, heats = (np.asarray(given, dtype=float) for given in (similarities, temperatures))
-    if not values.size or not heats.size or not (heats > 0).all():
-        raise EmbkitError(
-            f"{values.size} similarities, temperatures {list(temperatures)}",
-            expected="one similarity or more, and temperatures above 0",
-            hint="ek.plots.temperature_softmax([0.8, 0.6, 0.3], [0.02, 0.05, 1.0])",
-        )
-    n = len(values)
-    names = ["positive", *(f"negative {i}" for i in range(1, n))]
-    colors, hatches = [draw.color(0)] + [draw.color(1)] * (n - 1), [""] + ["///"] * (n - 1)
-    figure, panels = draw.panels(1.2 + 2.6 * len(heats), 3.6, 1, len(heats), sharey=True)
-    parts = []
-    for axes, heat in zip(panels, heats, strict=True):
-        weights = softmax(values / heat)
-        bars = axes.bar(range(n), weights, color=colors, hatch=hatches, edgecolor="white")
-        if n <= 8:
-            axes.bar_label(bars, fmt="%.2f", fontsize=9, padding=2)
-        axes.set_xticks(range(n), names, rotation=40, ha="right")
-        axes.grid(visible=False, axis="x")
-        axes.set_title(f"temperature {heat:g}")
-        parts.append(f"at {heat:g} the first candidate gets {weights[0]:.2f}")
-    panels[0].set(ylabel="softmax weight", ylim=(0, 1.08))
-    return draw.alt(figure, f"Softmax of the same similarities: {'; '.join(parts)}.")
-
-
-@draw.style()
 def histogram(values_by_name: Mapping[str, Sequence[float]], xlabel: str, bins: int = 30) -> Figure:
     """Histograms over the same bins, one outline a name, with its median as a vertical line.
 
@@ -122,40 +87,6 @@ def histogram(values_by_name: Mapping[str, Sequence[float]], xlabel: str, bins: 
 
 
 @draw.style()
-def similarity_heatmap(matrix: Any, row_labels: Sequence[str], col_labels: Sequence[str]) -> Figure:
-    """A matrix of similarities, (rows, columns), as colours, with the numbers where they fit.
-
-    Raises:
-        EmbkitError: unless there is one label a row, such as a query, and one a column.
-    """
-    values = np.asarray(matrix, dtype=float)
-    if values.shape != (len(row_labels), len(col_labels)) or not values.size:
-        raise EmbkitError(
-            f"a matrix of shape {values.shape} for {len(row_labels)} row labels and "
-            f"{len(col_labels)} column labels",
-            expected="one label a row and one a column",
-            hint="ek.plots.similarity_heatmap(queries @ docs.T, query_texts, doc_texts)",
-        )
-    height, width = values.shape
-    figure, (axes,) = draw.panels(min(4.0 + 0.62 * width, 12), min(2.2 + 0.42 * height, 11))
-    image = axes.imshow(values, cmap=draw.AMOUNTS, aspect="auto")
-    names = [draw.plain(text, 28) for text in col_labels]
-    axes.set_xticks(range(width), names, rotation=35, ha="right")
-    axes.set_yticks(range(height), [draw.plain(text, 36) for text in row_labels])
-    axes.grid(visible=False)
-    if values.size <= 150 and width <= 15:
-        middle = (values.min() + values.max()) / 2
-        for (row, column), value in np.ndenumerate(values):
-            ink = "black" if value > middle else "white"
-            axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=ink, fontsize=9)
-    figure.colorbar(image, ax=axes, label="similarity")
-    row, column = divmod(int(np.nanargmax(values)), width)
-    text = f"Heat map of similarity, {height} by {width}; the highest, {values[row, column]:.2f}, "
-    text += f"is between {row_labels[row]!r} and {col_labels[column]!r}."
-    return draw.alt(figure, text)
-
-
-@draw.style()
 def lines(
     x: Sequence[float], series: Mapping[str, Any], xlabel: str, ylabel: str, *, logx: bool = False
 ) -> Figure:
@@ -186,7 +117,9 @@ def lines(
             axes.fill_between(places, low, high, color=draw.color(number), alpha=0.18, lw=0)
         parts.append(f"{name} from {y[0]:.3g} at {places[0]:g} to {y[-1]:.3g} at {places[-1]:g}")
     if logx:
-        draw.log_ticks(axes, places)
+        axes.set_xscale("log")
+        axes.set_xticks(list(places), [f"{place:g}" for place in places])
+        axes.minorticks_off()
     axes.set(xlabel=draw.plain(xlabel), ylabel=draw.plain(ylabel))
     if len(series) > 1:
         draw.legend(axes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ def png(figure: Figure, dpi: int = 110) -> bytes:
     file = io.BytesIO()
     note = {"Description": alt_text(figure), "Software": None}
     with style(), warnings.catch_warnings():  # a hatch's width, for one, is read while drawing
-        warnings.filterwarnings("ignore", message="Glyph")  # an emoji that the font lacks
+        warnings.filterwarnings("ignore", message="Glyph")  # a letter that the font lacks
         figure.savefig(file, format="png", dpi=dpi, facecolor="white", metadata=note)
     return file.getvalue()
 
@@ -102,13 +102,6 @@ def area(number: int) -> dict[str, Any]:
 def legend(axes: Axes) -> None:
     """A legend beside the axes, where it hides no data."""
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), handleheight=1.2)
-
-
-def log_ticks(axes: Axes, places: Iterable[float]) -> None:
-    """An x axis spaced by its logarithm, with ticks at these places alone."""
-    axes.set_xscale("log")
-    axes.set_xticks(list(places), [f"{place:g}" for place in places])
-    axes.minorticks_off()
 
 
 def rows_with(report: Any, metric: str) -> Rows:

@@ -1,4 +1,4 @@
-"""Figures of the embedding space, of truncated vectors, and of a batch."""
+"""Figures of the embedding space, and of a batch."""
 
 from __future__ import annotations
 
@@ -50,38 +50,10 @@ def space_maps(
             x, y = star
             axes.scatter(x, y, marker="*", s=260, color="gold", edgecolors="black", zorder=5)
         figure.suptitle(draw.plain(f"★ {draw.short(query, 80)}"), fontsize=11)
-        lists = [", ".join(_text(space, i, 40) for i in near[:3]) for near in found]
+        documents = list(space.domain.corpus.values())
+        lists = [", ".join(draw.short(documents[i], 40) for i in near[:3]) for near in found]
         text += f"; {query!r} finds {lists[0]} before and {lists[1]} after"
     return draw.alt(figure, f"{text}.")
-
-
-@draw.style()
-def space_arrows(space: Any, method: str = "umap", most: int = 200) -> Figure:
-    """Where documents went: an arrow from before to after for those that drifted most.
-
-    The text of the furthest ten is in the picture's own text.
-    """
-    if most < 1:
-        raise EmbkitError(f"most={most}", expected="1 arrow or more", hint="most=200")
-    drawn, drift = space.map(method), space.drift
-    chosen = np.argsort(-drift, kind="stable")[:most]
-    figure, (axes,) = draw.panels(7.6, 6.0)
-    x, y = drawn.before.T
-    axes.scatter(x, y, s=_size(len(drift)), color="#cccccc", linewidths=0)
-    start, step = drawn.before[chosen], (drawn.after - drawn.before)[chosen]
-    arrows = axes.quiver(
-        *start.T, *step.T, drift[chosen], cmap=draw.AMOUNTS, angles="xy", scale_units="xy", scale=1,
-        width=0.0025, headwidth=5,
-    )  # fmt: skip
-    figure.colorbar(arrows, ax=axes, label="drift (1 - cosine)")
-    _bare(axes)
-    axes.set_aspect("equal")
-    axes.set(
-        title=draw.plain(f"the {len(chosen)} documents that moved most, of {len(drift):,}"),
-        xlabel=f"grey: before; arrows end after; trustworthiness {drawn.trust[1]:.3f}",
-    )
-    told = "; ".join(f"{_text(space, i, 60)} {drift[i]:.2f}" for i in chosen[:10])
-    return draw.alt(figure, f"{drawn.title} with arrows from before to after. Most drift: {told}.")
 
 
 @draw.style()
@@ -105,31 +77,6 @@ def map_settings(maps: Mapping[str, Any], colours: Sequence[Any], *, by: str = "
     parts = [f"{n}, trustworthiness {trust:.3f}" for n, (_, trust) in zip(maps, sides, strict=True)]
     text = f"{len(values):,} texts mapped in {len(maps)} ways: {'; '.join(parts)}."
     return draw.alt(figure, text)
-
-
-@draw.style()
-def matryoshka_curve(tables: Mapping[str, Any], split: str) -> Figure:
-    """nDCG@10 by dimensions with bands, one line a model; filled marks are sizes it was taught.
-
-    ``tables`` are name -> DimensionScores, from ``ek.evaluate_sizes``.
-    """
-    draw.some(tables, "models", '{"plain": ek.evaluate_sizes(run, domain)}')
-    figure, (axes,) = draw.panels(7.0, 4.2)
-    ticks, parts = set(), []
-    for number, (name, sizes) in enumerate(tables.items()):
-        places, colour = list(sizes.scores), draw.color(number)
-        means, low, high = sizes.band(split)
-        axes.plot(places, means, label=draw.plain(name), **draw.line(number))
-        axes.fill_between(places, low, high, color=colour, alpha=0.18, lw=0)
-        for place, mean in zip(places, means, strict=True):
-            inner = colour if place in sizes.trained else "white"
-            axes.plot(place, mean, draw.marker(number), color=colour, mfc=inner)
-        ticks |= set(places)
-        parts.append(f"{name} {means[0]:.3f} at {places[0]} and {means[-1]:.3f} at {places[-1]}")
-    draw.log_ticks(axes, sorted(ticks))
-    axes.set(xlabel="dimensions (filled: trained for)", ylabel=f"nDCG@10 on {draw.plain(split)}")
-    draw.legend(axes)
-    return draw.alt(figure, f"nDCG@10 on {split} by dimensions: {'; '.join(parts)}.")
 
 
 def batch_matrices(
@@ -234,7 +181,3 @@ def _mark(number: int, name: str) -> dict[str, Any]:
     """Mark and colour of a class; the rest is grey."""
     color = draw.LIGHT if name in REST else draw.color(number)
     return {"marker": draw.marker(number), "color": color}
-
-
-def _text(space: Any, number: int, most: int) -> str:
-    return draw.short(space.domain.corpus[space.ids[number]], most)

@@ -17,9 +17,8 @@ CHOICES = {
     "miner": ("dense", "bm25", "random", "human"),
     "sampling": ("top", "random"),
     "lora_variant": ("plain", "rslora", "dora"),
-    "lora_init": ("default", "gaussian", "orthogonal", "pissa", "olora"),
     "quantize": ("none", "nf4"),
-    "trained_parts": ("all", "image", "projections", "none"),
+    "trained_parts": ("all", "projections", "none"),
 }
 LOSSES = {  # sentence-transformers' names of losses -> approaches
     "MultipleNegativesRankingLoss": "contrastive",
@@ -84,7 +83,7 @@ def check_together(recipe: Any) -> None:
         given, expected, changes = clash
         given = f"Recipe(approach={recipe.approach!r}) {given}"
         raise EmbkitError(given, expected=expected, hint=f"recipe.replace({changes})")
-    knobs = ("lora_variant", "lora_init", "lora_plus", "quantize")
+    knobs = ("lora_variant", "lora_plus", "quantize")
     plain = {knob.name: knob.default for knob in fields(recipe) if knob.name in knobs}
     alone = [f"{k}={getattr(recipe, k)!r}" for k in knobs if getattr(recipe, k) != plain[k]]
     if alone and not recipe.lora_rank:
@@ -116,13 +115,12 @@ def _clash(recipe: Any) -> tuple[str, str, str] | None:
     if approach == "distill" and recipe.corpus_sample:
         given = f"with corpus_sample={recipe.corpus_sample}"
         return given, "None: the teacher's softmax is over all documents", "corpus_sample=None"
+    if approach == "clip" and recipe.lora_rank:
+        given = f"with lora_rank={recipe.lora_rank}"
+        return given, "0: adapters are for models of texts alone", "lora_rank=0"
     if recipe.layers and recipe.lora_rank:
         given = f"with layers={recipe.layers} and lora_rank={recipe.lora_rank}"
         return given, "one of them: an adapter is merged into the whole model", "lora_rank=0"
-    if recipe.quantize != "none" and recipe.lora_init in ("pissa", "olora"):
-        given = f"with quantize={recipe.quantize!r} and lora_init={recipe.lora_init!r}"
-        wanted = "an initialisation that leaves the frozen weights as they are"
-        return given, wanted, "lora_init='default'"
     if approach == "triplet" and recipe.hard_negatives != 1:
         given = f"with {recipe.hard_negatives} mined negatives a pair"
         return given, "one: anchor, positive and negative are the triplet", "hard_negatives=1"

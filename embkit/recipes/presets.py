@@ -20,13 +20,7 @@ TOWERS = {"model": "towers", "approach": "clip", "batch_size": 64, "learning_rat
 # name -> what it changes in Recipe(), on a domain with pictures: lesson 10
 PICTURES: dict[str, dict[str, Any]] = {
     "frozen towers": TOWERS | {"trained_parts": "none"},  # ridge regression between them
-    "projections": TOWERS | {"trained_parts": "projections"},
-    "text tower locked": TOWERS | {"trained_parts": "image", "frozen_stages": 8, "epochs": 4},
-    "LoRA on the text tower": TOWERS
-    | {"frozen_stages": 8, "epochs": 4, "text_rate": 1.0}
-    | {"lora_rank": 16, "lora_targets": LORA["lora_targets"]},
-    "both towers": TOWERS,
-    "both towers, first blocks frozen": TOWERS | {"frozen_stages": 8, "epochs": 4},
+    "both towers": TOWERS | {"frozen_stages": 8, "epochs": 4},  # the first blocks stay
 }
 # name -> what it changes in Recipe(); sorted by the lesson that teaches it
 PRESETS: dict[str, dict[str, Any]] = {

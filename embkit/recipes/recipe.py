@@ -18,7 +18,14 @@ from .presets import PICTURES, PRESETS
 from .script import stock_script
 
 VERSION = 1  # of the defaults: raised when one changes, so that hashes do
-TOWERS = {"all": "both towers", "image": "text tower locked", "none": "ridge, frozen towers"}
+RETIRED = {  # fields that recipes once had -> the value that all of them have now
+    "image_rate": 0.2,
+    "text_rate": 0.05,
+    "augment": 1.0,
+    "corpus_refresh": 1,
+    "lora_init": "default",
+}
+TOWERS = {"all": "both towers", "none": "ridge, frozen towers"}
 KINDS = {"plain": "LoRA", "rslora": "rsLoRA", "dora": "DoRA"}
 
 
@@ -45,23 +52,17 @@ class Recipe:
     margin: float = knob(0.2, "triplet: how much nearer the positive must be, as cosine", 0.0, 2.0)
     guide: str = knob("minilm", "gist: the model that says which negatives look right")
     in_batch_weight: float = knob(0.5, "corpus: share of the batch's loss, the rest over all", 0, 1)
-    corpus_refresh: int = knob(1, "corpus: times an epoch that documents are encoded anew", 1, 1000)
-    corpus_sample: int | None = knob(None, "corpus: documents to compare with a step; None: all", 1)
     teacher: tuple[str, ...] = knob((), "distilling: who teaches: models, presets or runs")
     teacher_temperature: float = knob(0.05, "distill, kl: divides the teacher's scores", 1e-4, 10)
     teacher_share: float = knob(0.5, "distill: teacher's share of the loss, the rest: labels", 0, 1)
-    unlabeled_texts: tuple[str, ...] = knob(
-        (), "texts for the teacher alone: documents, words or sets"
-    )
+    corpus_sample: int | None = knob(None, "corpus: documents to compare with a step; None: all", 1)
+    unlabeled_texts: tuple[str, ...] = knob((), "texts for the teacher alone: documents or sets")
     layers: int | None = knob(None, "layers that are kept, evenly spaced; None: all", 1, 1000)
     matryoshka: tuple[int, ...] = knob((), "sizes to truncate to, largest first; auto: 4 halvings")
     query_prompt: str | None = knob(None, "put before every query; None: as saved")
     document_prompt: str | None = knob(None, "put before every document; None: as saved")
-    trained_parts: str = knob("all", "clip: all, image (text tower locked), projections, or none")
+    trained_parts: str = knob("all", "clip: all, projections, or none")
     frozen_stages: int = knob(0, "clip: first blocks of the image tower that stay frozen", 0, 100)
-    image_rate: float = knob(0.2, "clip: image tower's learning rate over the projections'", 0, 10)
-    text_rate: float = knob(0.05, "clip: text tower's learning rate over the projections'", 0, 10)
-    augment: float = knob(1.0, "clip: strength of rotations and shifts of pictures; 0: none", 0, 5)
     warmup_ratio: float = knob(0.1, "share of the steps in which the learning rate rises", 0.0, 1.0)
     lr_scheduler_type: str = knob("linear", "how the learning rate falls after that")
     weight_decay: float = knob(0.0, "AdamW's weight decay", 0.0, 1.0)
@@ -75,7 +76,6 @@ class Recipe:
         "LoRA's target layers: the ends of their names; auto: every linear one of the blocks",
     )
     lora_variant: str = knob("plain", "plain, rslora (alpha / sqrt(rank)), dora (lengths apart)")
-    lora_init: str = knob("default", "how LoRA's matrices start; default: B is zero")
     lora_plus: float = knob(1.0, "LoRA+: how many times A's learning rate is B's", 1.0)
     quantize: str = knob("none", "the frozen weights under LoRA: none, or nf4 (four bits: QLoRA)")
     max_length: int | None = knob(None, "tokens a text at most; None: the model's own", 4, 32768)
@@ -134,14 +134,8 @@ class Recipe:
         fits = made == [*views.AUTO] or all(
             isinstance(v, kind) and not isinstance(v, bool) and v != "" for v in made
         )
-        marks = ("+", ",") if kind is int else ("+",)
-        separated = [v for v in made if isinstance(v, str) and any(mark in v for mark in marks)]
-        if not fits or separated:
+        if not fits:
             shown = knob.default or ((384, 256, 128, 64, 32) if kind is int else ("bge-small",))
-            for text in separated[:1]:
-                parts = [part.strip() for part in text.replace("+", ",").split(",")]
-                good = all(map(str.isdigit, parts)) if kind is int else all(parts)
-                shown = tuple(map(kind, parts)) if good else shown
             raise EmbkitError(
                 f"Recipe({knob.name}={value!r})",
                 expected=f"{knob.metadata['meaning']}: a list, such as {shown!r}",
@@ -187,7 +181,7 @@ class Recipe:
     @property
     def clip(self) -> views.Clip:
         """Which parts of two towers are trained, and how fast."""
-        return self._part(views.Clip, lora=self.approach == "clip" and self.lora_rank > 0)
+        return self._part(views.Clip)
 
     def _part(self, kind: Any, **own: Any) -> Any:
         """A view: the fields that bear its names, and those that are given."""
@@ -227,14 +221,12 @@ class Recipe:
             r.unlabeled_texts and f"unlabeled {' + '.join(r.unlabeled_texts)}",
             clip and TOWERS.get(r.trained_parts, "projections only"),
             clip and r.frozen_stages and f"first {r.frozen_stages} blocks frozen",
-            clip and r.augment != 1 and f"augmented ×{r.augment:g}",
             r.layers and f"{r.layers} layers",
             sizes
             and f"Matryoshka {'by halves' if sizes == views.AUTO else f'{sizes[0]}–{sizes[-1]}'}",
             (asked or shown)
             and f"prompt on {'both' if asked and shown else 'queries' if asked else 'documents'}",
             lora and f"{'Q' * (r.quantize != 'none')}{KINDS[r.lora_variant]} r{lora}",
-            lora and r.lora_init != "default" and f"{r.lora_init} start",
             lora and r.lora_plus != 1 and f"B ×{r.lora_plus:g}",
             (r.max_pairs or r.pairs != ("human",))
             and f"{f'{r.max_pairs:,} ' if r.max_pairs else ''}{' + '.join(r.pairs)} pairs",
@@ -265,7 +257,8 @@ class Recipe:
         except (ValueError, AssertionError) as error:
             given, hint = f"no recipe: {text[:60]!r}", "recipe.to_json()"
             raise EmbkitError(given, expected="a JSON object", hint=hint) from error
-        return cls().replace(**values)
+        known = {k: v for k, v in values.items() if (k, v) not in RETIRED.items()}
+        return cls().replace(**known)
 
     def to_script(self) -> str:
         """A stand-alone sentence-transformers script that trains the same model."""

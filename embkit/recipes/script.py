@@ -109,7 +109,7 @@ if {{ settings.WIDE }} < window < float("inf") and not routes:
     trainer.data_collator.max_length = {{ settings.WIDE }}
 {% endif %}{% if corpus %}documents = Dataset.from_json(sys.argv[4])["document"][:]
 kept = KeptDocuments(
-    {{ inner }}, lambda: model.encode_document(documents), every={{ every }}
+    {{ inner }}, lambda: model.encode_document(documents), every={{ steps }}
 )
 trainer.add_callback(kept)
 {% endif %}trainer.train()
@@ -166,7 +166,6 @@ def stock_script(recipe: Any, *, on: str | None = None, precision: str | None = 
     whole = ', device="cpu"' * (on == "cpu") + f", model_kwargs={settings.FP32!r}"
     four_bits = f"{whole[:-1]}, 'quantization_config': four_bits}}"
     revision = "".join(_named(recipe.model).partition(", revision=")[1:])
-    steps = f"-(-len(data) // {trainer.batch_size})"
 
     return _template().render(
         recipe=recipe,
@@ -186,7 +185,7 @@ def stock_script(recipe: Any, *, on: str | None = None, precision: str | None = 
         loaded=revision + (four_bits if lora.four_bits else whole),
         loss=_loss(recipe.loss, whole),
         inner="loss.loss" if recipe.matryoshka else "loss",
-        every=f"max(1, {steps} // {recipe.corpus_refresh})",
+        steps=f"-(-len(data) // {trainer.batch_size})",
         arguments=arguments,
         repr=repr,
         written=_written,

@@ -9,6 +9,7 @@ from ..session import precision, torch_dtype
 from .views import AUTO, Clip, Lora, Loss, Trainer
 
 TEXT_TOWER, IMAGE_TOWER = r"0\.text\.|text_model\.", r"0\.image\.|vision_model\."
+TOWER_RATES = {IMAGE_TOWER: 0.2, TEXT_TOWER: 0.05}  # of the projections' learning rate
 FP32 = {"dtype": "float32"}  # how weights are read for training, whatever they were saved in
 WIDE = 512  # tokens of a text in a batch, at most, where a model reads more and no recipe says so
 OUTSIDE = r"(?!.*\.\d+\.).*"  # names of layers in no numbered block, such as a pooler's
@@ -25,10 +26,7 @@ def lora_settings(lora: Lora) -> dict[str, Any]:
     (Hu et al. 2021, https://arxiv.org/abs/2106.09685).
 
     - ``rslora`` scales by alpha / sqrt(r) (Kalajdzievski 2023, https://arxiv.org/abs/2312.03732);
-    - ``dora`` learns each row's length apart (Liu et al. 2024, https://arxiv.org/abs/2402.09353);
-    - ``pissa`` starts B A as the weight's largest singular directions, and freezes the rest
-      (Meng et al. 2024, https://arxiv.org/abs/2404.02948); ``olora`` as its QR factors
-      (Büyükakyüz 2024, https://arxiv.org/abs/2406.01775).
+    - ``dora`` learns each row's length apart (Liu et al. 2024, https://arxiv.org/abs/2402.09353).
     """
     settings: dict[str, Any] = {
         "r": lora.rank,
@@ -40,8 +38,6 @@ def lora_settings(lora: Lora) -> dict[str, Any]:
         settings |= {"target_modules": "all-linear", "exclude_modules": OUTSIDE}
     if lora.variant != "plain":
         settings[f"use_{lora.variant}"] = True
-    if lora.init != "default":
-        settings["init_lora_weights"] = lora.init
     return settings
 
 
@@ -132,8 +128,7 @@ def trainer_arguments(
     single = pairs is not None and trainer.epochs == 1 and pairs <= trainer.batch_size
     towers = {}  # they learn more slowly than the projections
     if clip:
-        rates = {IMAGE_TOWER: clip.image_rate, TEXT_TOWER: clip.text_rate}
-        mapping = {tower: clip.learning_rate * rate for tower, rate in rates.items()}
+        mapping = {tower: clip.learning_rate * rate for tower, rate in TOWER_RATES.items()}
         towers = {"learning_rate_mapping": mapping}
     return {
         "num_train_epochs": trainer.epochs,

@@ -40,7 +40,6 @@ class Teaching:
     unlabeled_texts: tuple[str, ...]
     model: str
     layers: int | None
-    seed: int
     prompts: dict[str, str]  # the recipe's own, for ``model``
 
     @property
@@ -64,7 +63,6 @@ class Loss:
     margin: float
     guide: str
     in_batch_weight: float
-    corpus_refresh: int
     corpus_sample: int | None
     teacher_temperature: float
     teacher_share: float
@@ -79,7 +77,6 @@ class Lora:
     alpha: float | None
     targets: tuple[str, ...]
     variant: str
-    init: str
     plus: float
     quantize: str
     dropout: float | None
@@ -129,9 +126,5 @@ class Clip:
 
     trained_parts: str
     frozen_stages: int
-    image_rate: float
-    text_rate: float
-    augment: float
     temperature: float
     learning_rate: float
-    lora: bool

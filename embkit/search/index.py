@@ -127,7 +127,7 @@ class BM25:
 
     VERSION = 2  # of what is found; scores kept under another are counted anew
 
-    def __init__(self, texts: Sequence[str], *, k1: float = 1.5, b: float = 0.75) -> None:
+    def __init__(self, texts: Sequence[str]) -> None:
         import bm25s
 
         self._tokens = lambda rows: bm25s.tokenize(
@@ -140,7 +140,7 @@ class BM25:
                 expected="at least one text with a word that is no stop word",
                 hint="ek.search.BM25(list(domain.corpus.values()))",
             )
-        self._index, self._size = bm25s.BM25(k1=k1, b=b), len(tokens)
+        self._index, self._size = bm25s.BM25(k1=1.5, b=0.75), len(tokens)
         self._index.index(tokens, show_progress=False)
 
     def search(self, queries: Sequence[str], k: int = 10, hidden: Hidden = None) -> Found:

@@ -19,18 +19,15 @@ from ..models.loading import load_model
 from ..models.vectors import cache_file, read_array, unit, write_array
 from ..pairs.pairs import TrainingPairs
 from ..recipes.settings import IMAGE_TOWER, TEXT_TOWER
-from ..recipes.views import Clip, Lora
-from .lora import add_text_lora
+from ..recipes.views import Clip
 
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0)  # a pair: among them, a tenth of the pictures chooses
 _STAGE = re.compile(r"(?:image\.blocks|vision_model\.encoder\.layers)\.(\d+)\.")
 _STEM = re.compile(r"image\.stem|vision_model\.(?:embeddings|pre_layrnorm)")
 
 
-def prepare(model: SentenceTransformer, clip: Clip, lora: Lora, pairs: TrainingPairs) -> None:
+def prepare(model: SentenceTransformer, clip: Clip, pairs: TrainingPairs) -> None:
     """Sets a model for training as the recipe says: its start, and what stays frozen.
-
-    LoRA goes to the text tower; the image tower is trained as ever.
 
     Raises:
         EmbkitError: nothing is left to train, or a model of texts alone.
@@ -46,10 +43,7 @@ def prepare(model: SentenceTransformer, clip: Clip, lora: Lora, pairs: TrainingP
         ridge_start(model, [(a, pairs.domain.corpus[d]) for _, a, d in pairs.rows])
         with torch.no_grad():
             towers.logit_scale.fill_(-math.log(clip.temperature))
-        towers.augment = clip.augment
         towers.image.frozen = clip.frozen_stages
-    if clip.lora:
-        add_text_lora(model, lora)
     for name, weight in model.named_parameters():
         weight.requires_grad = weight.requires_grad and is_trained(name, clip)
     if clip.trained_parts != "none" and not any(p.requires_grad for p in model.parameters()):
@@ -62,14 +56,13 @@ def prepare(model: SentenceTransformer, clip: Clip, lora: Lora, pairs: TrainingP
 
 def is_trained(name: str, clip: Clip) -> bool:
     """Whether a weight of that name is trained."""
-    parts = clip.trained_parts
     if re.search(TEXT_TOWER, name):
-        return parts == "all" and (not clip.lora or "lora_" in name)
+        return clip.trained_parts == "all"
     if re.search(IMAGE_TOWER, name):
         stage = _STAGE.search(name)
         low = int(stage[1]) < clip.frozen_stages if stage else bool(_STEM.search(name))
-        return parts in ("all", "image") and not (clip.frozen_stages and low)
-    return parts != "none"  # the projections and the temperature
+        return clip.trained_parts == "all" and not (clip.frozen_stages and low)
+    return clip.trained_parts != "none"  # the projections and the temperature
 
 
 def ridge_start(model: SentenceTransformer, pairs: Sequence[tuple[str, str]]) -> None:

@@ -6,7 +6,6 @@ import hashlib
 import json
 import shutil
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,27 +27,6 @@ RECORD = "cross_encoder.json"  # written last: a folder without it is trained an
 RIGHT = 10.0  # the loss takes a softmax of the labels: 1 against 0 would leave the wrong ones a lot
 
 
-@dataclass(frozen=True, repr=False)
-class FineTunedCrossEncoder:
-    """A cross-encoder that was fine-tuned in a domain, in a folder of the store."""
-
-    path: Path
-    record: dict[str, Any]
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of training."""
-        return self.record["seconds"]
-
-    def model(self) -> CrossEncoder:
-        """The trained model."""
-        return load_cross_encoder(self.path / "model")
-
-    def __repr__(self) -> str:
-        took = f"{self.record['lists']:,} lists, {self.seconds:.0f} s"
-        return f"FineTunedCrossEncoder({self.path.name!r}: {took})"
-
-
 def tune_cross_encoder(
     domain: Domain,
     mined: Mined,
@@ -57,8 +35,8 @@ def tune_cross_encoder(
     epochs: int = 1,
     lists: int = 16,
     learning_rate: float = 1e-4,
-) -> FineTunedCrossEncoder:
-    """Fine-tunes a cross-encoder to put a pair's right document before its mined negatives.
+) -> CrossEncoder:
+    """A cross-encoder, fine-tuned to put a pair's right document before its mined negatives.
 
     The loss is sentence-transformers' ListNetLoss, the cross-entropy of the softmax over each list
     (Cao et al. 2007). A finished one of the same lists and settings is not trained again.
@@ -85,7 +63,7 @@ def tune_cross_encoder(
             _train(mined, model, settings, path)
             record = {"lists": len(mined), "seconds": time.perf_counter() - started, **settings}
             write_atomic(path / RECORD, json.dumps(record, indent=1))
-    return FineTunedCrossEncoder(path, json.loads((path / RECORD).read_text(encoding="utf-8")))
+    return load_cross_encoder(path / "model")
 
 
 def _train(mined: Mined, model: str, settings: dict[str, Any], path: Path) -> None:

@@ -29,8 +29,7 @@ from ..runs import RECORD, Run, store
 
 Fit = Callable[[Recipe, Domain], Run]  # such as ``ek.train``
 
-DOCUMENTS, WORDS = "documents", "words"  # texts without labels that need no set of queries
-LEFT_OUT = 0.4  # share of the words that such a text goes without
+DOCUMENTS = "documents"  # texts without labels that need no set of queries
 
 
 @dataclass(frozen=True, repr=False)
@@ -95,7 +94,7 @@ def load_teacher(
 def teaching_hash(teaching: Teaching, domain: Domain, *, fit: Fit | None = None) -> str:
     """Hash of a teacher's weights, and of the sets of texts that it sees beside the pairs."""
     weights = map(folder_fingerprint, _folders(teaching.teacher, domain, fit).values())
-    generated = [name for name in teaching.unlabeled_texts if name not in (DOCUMENTS, WORDS)]
+    generated = [name for name in teaching.unlabeled_texts if name != DOCUMENTS]
     return "".join([*weights, *(source_hash(domain, [name]) for name in generated)])
 
 
@@ -164,9 +163,8 @@ def teach(teaching: Teaching, pairs: TrainingPairs, *, fit: Fit | None = None) -
 def unlabeled_texts(teaching: Teaching, pairs: TrainingPairs) -> list[str]:
     """Texts without labels, each once, none of them a pair's anchor.
 
-    ``documents``: those of the corpus, without the groups that are held out for testing.
-    ``words``: these and the anchors again, with about 40% of their words left out at random.
-    Any other name is a set of generated queries, without what it says they are about.
+    ``documents``: those of the corpus, without the groups that are held out for testing. Any other
+    name is a set of generated queries, without what it says they are about.
     """
     domain, tested = pairs.domain, pairs.domain.tested_groups
     anchors = dict.fromkeys(anchor for _, anchor, _ in pairs.rows)
@@ -175,34 +173,16 @@ def unlabeled_texts(teaching: Teaching, pairs: TrainingPairs) -> list[str]:
     for name in teaching.unlabeled_texts:
         if name == DOCUMENTS:
             found += documents
-        elif name == WORDS:
-            found += fewer_words([*anchors, *documents], teaching.seed)
         elif name in sets(domain):
             found += [text for _, text, _ in collect(domain, [name])[0]]
         else:
-            known = ", ".join([DOCUMENTS, WORDS, *sets(domain)])
+            known = ", ".join([DOCUMENTS, *sets(domain)])
             raise EmbkitError(
                 f"Recipe(unlabeled_texts={teaching.unlabeled_texts!r}): no source {name!r}",
                 expected=f"one of {known}, or a list of several",
                 hint=f"recipe.replace(unlabeled_texts={DOCUMENTS!r})",
             )
     return [text for text in dict.fromkeys(found) if text not in anchors]
-
-
-def fewer_words(texts: Sequence[str], seed: int) -> list[str]:
-    """Texts with a share of their words left out at random; those that keep all are left out.
-
-    Example:
-        >>> fewer_words(["acute inflammation of the inner ear"], seed=1)
-        ['acute of ear']
-    """
-    rng = np.random.default_rng(seed)
-    found = []
-    for words in map(str.split, texts):
-        kept = [word for word in words if rng.random() >= LEFT_OUT]
-        if 0 < len(kept) < len(words):
-            found.append(" ".join(kept))
-    return found
 
 
 def _scored_lists(teaching: Teaching, pairs: TrainingPairs, teacher: Any) -> np.ndarray:

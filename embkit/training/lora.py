@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 ADAPTER = "adapter"  # the folder of a run that holds the adapter alone
 BASE = "base.json"  # in that folder: the model that it was trained on
 MATRICES = "adapter_model.safetensors"  # in that folder, as peft writes it
-TEXT = "text_model."  # in a CLIP's names
 
 
 def make_optimizer(model: SentenceTransformer, lora: Lora) -> torch.optim.Optimizer | None:
@@ -43,7 +42,7 @@ def add_lora(model: SentenceTransformer, lora: Lora) -> None:
     from peft import LoraConfig
 
     network = getattr(model[0], "auto_model", torch.nn.Identity())
-    _layers(network, lora.targets, (torch.nn.Linear, torch.nn.Embedding))
+    _check_targets(network, lora.targets)
     model.requires_grad_(False)  # layers after the pooling, too: an adapter keeps none of them
     try:
         model.add_adapter(LoraConfig(**lora_settings(lora)))
@@ -58,31 +57,10 @@ def add_lora(model: SentenceTransformer, lora: Lora) -> None:
             weight.data = weight.data.float()
 
 
-def add_text_lora(model: SentenceTransformer, lora: Lora) -> None:
-    """Adds LoRA's matrices to the text tower of a model that reads pictures, in place.
-
-    Raises:
-        EmbkitError: a target that the text tower has no layer for, or LoRA+ or four bits, which
-            stay with texts alone.
-    """
-    from peft import LoraConfig, inject_adapter_in_model
-
-    if lora.plus != 1 or lora.four_bits:
-        raise EmbkitError(
-            f"approach='clip' with lora_plus={lora.plus:g}, quantize={lora.quantize!r}",
-            expected="plain learning rates and whole weights: the image tower has its own rate",
-            hint="recipe.replace(lora_plus=1.0, quantize='none')",
-        )
-    network = model[0].auto_model
-    chosen = _layers(network, lora.targets, (torch.nn.Linear,))
-    inject_adapter_in_model(LoraConfig(**lora_settings(lora) | {"target_modules": chosen}), network)
-
-
-def _layers(network: Any, targets: tuple[str, ...], kinds: tuple[type, ...]) -> list[str]:
-    """The names of a network's target layers; where two towers are in one, of the text tower's."""
+def _check_targets(network: Any, targets: tuple[str, ...]) -> None:
+    """Fails for a target that no layer of a network is named by."""
+    kinds = (torch.nn.Linear, torch.nn.Embedding)
     layers = {name: module for name, module in network.named_modules() if isinstance(module, kinds)}
-    if any(TEXT in name for name in layers):
-        layers = {name: module for name, module in layers.items() if TEXT in name}
     linear = [name for name, module in layers.items() if isinstance(module, torch.nn.Linear)]
     found = {t: [name for name in layers if f".{name}".endswith(f".{t}")] for t in targets}
     if targets == AUTO:
@@ -99,19 +77,6 @@ def _layers(network: Any, targets: tuple[str, ...], kinds: tuple[type, ...]) -> 
             else "a model of one transformer",
             hint=f"recipe.replace({f'lora_targets={tuple(ends)!r}' if ends else 'lora_rank=0'})",
         )
-    return [name for name in layers if any(name in names for names in found.values())]
-
-
-def merge_text_lora(model: SentenceTransformer) -> None:
-    """Adds the matrices to the weights they stand beside, in place: a plain model remains."""
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    network = model[0].auto_model
-    for name, module in list(network.named_modules()):
-        if isinstance(module, BaseTunerLayer):
-            module.merge()
-            above, _, own = name.rpartition(".")
-            setattr(network.get_submodule(above), own, module.get_base_layer())
 
 
 def load_matrices(model: SentenceTransformer, checkpoint: str | Path) -> None:

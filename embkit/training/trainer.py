@@ -151,7 +151,6 @@ def _train(
         callbacks=[watch, *more],
         **session.precision_flags(),
         eval_strategy="epoch",
-        save_strategy="no" if recipe.clip.lora else "steps",  # towers with LoRA begin again
         save_steps=max(SAVE_EVERY, -(-steps // 2)),
         save_total_limit=1,
         logging_steps=max(1, steps // 20),
@@ -269,7 +268,7 @@ def make_trainer(
     check_prompt(model, shown)
     clip = recipe.clip if recipe.approach == "clip" else None
     if clip:
-        prepare(model, clip, lora, pairs)
+        prepare(model, clip, pairs)
     elif lora.rank:
         adapters.add_lora(model, lora)
 
@@ -290,11 +289,10 @@ def make_trainer(
     loss = make_loss(recipe.loss, model, pairs.taught.arrays if pairs.taught else None)
     if pairs.corpus_labels:
         documents = list(pairs.domain.corpus.values())
-        steps = -(-len(pairs) // part.batch_size)
         kept = corpus.KeptDocuments(
             getattr(loss, "loss", loss),  # within MatryoshkaLoss, the inner one
             lambda: packing.embed(model, documents, prompt=shown, task="document").clone(),
-            every=max(1, steps // recipe.corpus_refresh),
+            every=-(-len(pairs) // part.batch_size),  # once an epoch
         )
         callbacks = [*callbacks, kept]
 
@@ -322,9 +320,7 @@ def make_trainer(
 
 def _save_model(recipe: Recipe, model: SentenceTransformer, start: Path, path: Path) -> None:
     """The plain model's folder, and an adapter's own."""
-    if recipe.clip.lora:
-        adapters.merge_text_lora(model)
-    elif recipe.lora_rank:
+    if recipe.lora_rank:
         apart = path / adapters.ADAPTER
         replace_folder(apart, model.save_pretrained)  # this writes the adapter alone
         adapters.record_base(apart, recipe.model, start, model)

@@ -27,13 +27,13 @@ NONE = "none"  # how None is written in a text field
 PAGES = {  # what is asked for first; every other field lies on the last page
     "Training": """model approach epochs batch_size learning_rate warmup_ratio lr_scheduler_type
         weight_decay dropout max_length layers seed""",
-    "Loss": """temperature hardness margin guide in_batch_weight corpus_refresh corpus_sample
-        matryoshka query_prompt document_prompt""",
+    "Loss": """temperature hardness margin guide in_batch_weight matryoshka query_prompt
+        document_prompt""",
     "Pairs": "pairs max_pairs unique_in_batch shuffle_labels",
     "Negatives": """hard_negatives miner range_min range_max relative_margin reranker_filter
         keep_relatives sampling hidden_positives""",
     "Teacher": "teacher teacher_temperature teacher_share unlabeled_texts",
-    "LoRA": "lora_rank lora_alpha lora_targets lora_variant lora_init lora_plus quantize",
+    "LoRA": "lora_rank lora_alpha lora_targets lora_variant lora_plus quantize",
 }
 SPEED = 12_000 / 4.2  # words a second, trained through MiniLM on two ordinary cores
 SAMPLE = 200  # texts whose words are counted for the estimate

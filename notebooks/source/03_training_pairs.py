@@ -101,11 +101,16 @@ agreement
 
 # %% [markdown]
 # Cohen's kappa is agreement beyond what chance alone would give. What two careful people disagree
-# about is the part of the guidelines that is missing. From labels to what a trainer reads:
+# about is the part of the guidelines that is missing. From labels to what a trainer reads: *relevant*
+# makes a training pair, *not relevant* a hard negative that people marked.
 
 # %%
-labelled = ek.pairs.labels_to_pairs(domain, lesson.qrels("strictest"))
-labelled
+labelled = ek.pairs.with_labels(domain, lesson.qrels("strictest"))
+pd.DataFrame({
+    name: {"training pairs": one.counts()["training pairs"],
+           "queries with marked negatives": len(one.negatives)}
+    for name, one in {"before": domain, "with the labels": labelled}.items()
+})
 
 # %% [markdown]
 # ## A small language model writes

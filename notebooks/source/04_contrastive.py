@@ -65,6 +65,7 @@ ek.compare([words, base, contrastive], baseline="base")
 
 # %%
 import numpy as np
+import pandas as pd
 
 table = domain.pairs().to_pandas().drop_duplicates("positive")
 relatives = table[table["positive"].str.contains("anemia")]
@@ -79,7 +80,10 @@ positives = relatives["positive"].tolist()[:16]
 queries = general.encode(anchors[:4], normalize_embeddings=True)  # (4, dim)
 documents = general.encode(positives[:4], normalize_embeddings=True)  # (4, dim)
 similarities = queries @ documents.T  # (4, 4)
-ek.plots.similarity_heatmap(similarities, anchors[:4], positives[:4])
+sides = ([f"{i}. {text}" for i, text in enumerate(side[:4], 1)]
+         for side in (anchors, positives))
+shown = pd.DataFrame(similarities, *sides)
+shown.style.background_gradient("viridis", axis=None).format("{:.2f}").set_uuid("four")
 
 # %%
 temperature = 0.05
@@ -113,8 +117,13 @@ assert abs(by_hand - by_library) < 1e-4, (by_hand, by_library)
 # is one query with its document and the documents that share its batch, all of them relatives.
 
 # %%
-one = ek.encode(general, anchors[:1]) @ ek.encode(general, positives).T
-ek.plots.temperature_softmax(one[0], [0.02, 0.05, 0.2])
+one = ek.encode(general, anchors[:1]) @ ek.encode(general, positives).T  # (1, 16)
+ranked = [0, *(1 + np.argsort(-one[0, 1:]))]  # right, then the nearest negatives
+shares = {}
+for t in (0.02, 0.05, 0.2):
+    weights = np.exp(one[0, ranked] / t)
+    shares[f"temperature {t:g}"] = weights / weights.sum()
+ek.plots.lines(range(len(ranked)), shares, "document (0: the right one)", "softmax")
 
 # %% [markdown]
 # The gradient of the loss by a similarity is (softmax − 1 where right, else softmax) / t:
@@ -122,9 +131,6 @@ ek.plots.temperature_softmax(one[0], [0.02, 0.05, 0.2])
 # negative has of all that the negatives push.
 
 # %%
-import pandas as pd
-
-
 def hardest_share(t):
     pushes = np.exp(one[0].astype(float) / t)[1:]
     return pushes.max() / pushes.sum()
@@ -297,11 +303,16 @@ against
 #
 # A model that learns one corpus may lose others. The probe is a task from elsewhere that nothing
 # was trained on: find a function of Python's library by what it does. *Merged* is the mean of the
-# tuned and the general model's weights.
+# tuned and the general model's weights (Wortsman et al. 2022, model soups).
+
+# %%
+merged, start = run.model(), ek.load_model("minilm").state_dict()
+merged.load_state_dict({
+    name: (weight + start[name]) / 2 for name, weight in merged.state_dict().items()
+})
 
 # %%
 probe = ek.data.general_probe()
-merged = ek.training.merge_weights(run, "minilm", share=0.5)
 merged_scores = ek.evaluate(merged, domain, name="merged")
 subjects = {
     "base": "minilm", "contrastive": run, "whole corpus": whole_run, "merged": merged,

@@ -113,12 +113,11 @@ def dev_score(ranking):
 lists = ek.training_pairs(alone_recipe.replace(max_pairs=400), domain)
 mined = ek.mine(domain, lists.rows, 3, model=tuned, range_max=30, sampling="random")
 reader = ek.training.tune_cross_encoder(domain, mined)
-reader
 
 # %%
 rankings = {"student alone": found}
 rankings["cross-encoder"] = reranked(ek.models.load_cross_encoder())
-rankings["cross-encoder, tuned"] = reranked(reader.model())
+rankings["cross-encoder, tuned"] = reranked(reader)
 for name, ranker in {"larger": larger_run.model(), "two encoders": teacher}.items():
     rankings[name] = ek.rank(ranker, domain, "dev", documents=domain.dev_corpus(), k=20)
 on_dev = pd.Series({name: dev_score(r) for name, r in rankings.items()})
@@ -247,7 +246,7 @@ assert abs(kl_by_hand - kl_library) < 1e-4, (kl_by_hand, kl_library)
 # %%
 both = [(mined.anchors[i], domain.corpus[d]) for i in range(len(mined))
         for d in (mined.positives[i], mined.negatives[i][0])]
-logits = ek.models.score_pairs(reader.model(), both).reshape(-1, 2)
+logits = ek.models.score_pairs(reader, both).reshape(-1, 2)
 sides = [ek.encode(general, list(side)) for side in zip(*both, strict=True)]
 cosines = (sides[0] * sides[1]).sum(axis=1).reshape(-1, 2)
 margins = logits[:, 0] - logits[:, 1]

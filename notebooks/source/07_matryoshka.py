@@ -62,7 +62,8 @@ tables = {
 tables["every size"]
 
 # %%
-ek.plots.matryoshka_curve(tables, split)
+bands = {name: table.band(split) for name, table in tables.items()}
+ek.plots.lines(sizes, bands, "dimensions", f"nDCG@10 on {split}", logx=True)
 
 # %% [markdown]
 # Move the slider, or type a query: three models are truncated there, and searched again.

@@ -214,8 +214,7 @@ ek.widgets.RecipeEditor(domain, preset="LoRA")
 
 # %% [markdown]
 # Other ways to improve on plain LoRA are fields as well: `lora_variant="rslora"` scales by
-# $\alpha/\sqrt{r}$, which matters at high ranks; `"dora"` learns each row's length apart;
-# `lora_init="pissa"` starts from the weight's largest singular directions.
+# $\alpha/\sqrt{r}$, which matters at high ranks; `"dora"` learns each row's length apart.
 #
 # ## Four bits
 #
@@ -261,8 +260,8 @@ if four_bits:
     display(ek.plots.histogram(shown, "standard deviations of the weights", 60))
 
 # %%
-size = ek.models.weight_bytes(four_bits) if four_bits else None
-size
+size = ek.models.weight_bytes(four_bits) if four_bits else {}
+pd.Series(size, name="four-bit layers", dtype=float).to_frame().round(3)
 
 # %% [markdown]
 # The table of word pieces, half of this model, is no linear layer and stays in fp32; the larger a
@@ -300,13 +299,13 @@ if four_bits:
 #
 # One training step of each with 128 pairs, tensor by tensor: the weights, their gradients,
 # AdamW's two moments of each trained weight, and what the forward pass keeps for the backward
-# pass. On a GPU, `device_peak` is what its allocator counted.
+# pass, in MB.
 
 # %%
 runs = {"full": full, "LoRA": lora} | ({"QLoRA": qlora} if four_bits else {})
 recipes = {name: run.recipe.replace(batch_size=128) for name, run in runs.items()}
 memory = {n: ek.training.footprint(recipe, domain) for n, recipe in recipes.items()}
-pd.DataFrame({name: step.row() for name, step in memory.items()}).round(1)
+pd.DataFrame(memory).round(1)
 
 # %%
 def megabytes(folder):
@@ -432,15 +431,15 @@ said = [
     f"- one epoch on dev: with full fine-tuning's learning rate {first.dev_score:.3f}, "
     f"with {best.recipe.learning_rate:g} {best.dev_score:.3f}, "
     f"with LoRA+ {plus.dev_score:.3f}",
-    f"- a step holds {memory['full'].total / 1e6:.0f} MB in full, "
-    f"{memory['LoRA'].total / 1e6:.0f} MB with LoRA",
+    f"- a step holds {memory['full']['total']:.0f} MB in full, "
+    f"{memory['LoRA']['total']:.0f} MB with LoRA",
     f"- merged equals unmerged: the largest difference is {difference:.1e}",
 ]
 
 # %%
 if four_bits:
     said.append(
-        f"- four bits take {size.ratio:.3f} of fp32's bytes; QLoRA against LoRA: "
+        f"- four bits take {size['ratio']:.3f} of fp32's bytes; QLoRA against LoRA: "
         + told(both, tuned["QLoRA"].label)
     )
 Markdown("\n".join(said))

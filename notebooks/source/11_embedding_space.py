@@ -238,10 +238,10 @@ pd.DataFrame(columns)
 # %% [markdown]
 # ## Drift
 #
-# How far did each document go? An arrow leads from before to after for those that went furthest.
+# How far did each document go? The same maps, coloured by that: yellow went furthest.
 
 # %%
-ek.plots.space_arrows(space)
+ek.plots.space_maps(space, by="drift")
 
 # %%
 furthest = np.argsort(-space.drift)[:5]

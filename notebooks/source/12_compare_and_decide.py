@@ -147,14 +147,29 @@ verdict(report)
 # A mean hides that the better model loses queries, too.
 
 # %%
-ek.evaluation.win_tie_loss([words, *scores.values()], base, split)
+counts = {}
+for one in (words, *scores.values()):
+    change = base.change(one, split)  # of each query
+    won, lost = change[change > 0], change[change < 0]
+    counts[one.label] = {
+        "win": len(won), "tie": len(change) - len(won) - len(lost), "loss": len(lost),
+        "mean win": won.mean(), "mean loss": lost.mean(),
+    }
+pd.DataFrame(counts).T.rename_axis("against base").round(3)
 
 # %%
 dev = {name: np.mean(list(one.dev.values())) for name, one in scores.items()}
 best_name = max(dev, key=dev.get)  # dev chooses
 best, best_scores = runs[best_name], scores[best_name]
-behind = ek.evaluation.top_changed_queries(base, best_scores, domain, split, n=5)
-behind.round(2)
+change = base.change(best_scores, split).sort_values(ascending=False)
+most = list(dict.fromkeys([*change.index[:5], *change.index[-5:]]))
+judged = domain.qrels[split]
+right = {q: [d for d, grade in judged[q].items() if grade > 0] for q in most}
+pd.DataFrame({
+    "query": [domain.queries[q] for q in most],
+    "right": ["; ".join(domain.corpus[d] for d in right[q]) for q in most],
+    "base": base.values(split)[most].array, "change": change[most].array,
+}).round(2)
 
 # %%
 ek.plots.before_after(base, best_scores, split)
@@ -434,7 +449,7 @@ answer_3.reasons
 # %%
 ek.exercises.check(
     "3", answer_3,
-    lambda a: a.limits.target > 0.95
+    lambda a: a.target > 0.95
     and (a.evidence.curve is None or "target out of reach" in dict(a.reasons)),
     hint="ek.advise(domain, target=...)",
 )

@@ -434,7 +434,9 @@ vectors = ek.encode(tuned, texts)  # (documents, dim)
 centred = vectors - vectors.mean(axis=0)
 axes = np.linalg.eigh(centred.T @ centred)[1][:, -2:]  # the two widest directions
 target = here / "embeddings.parquet"
-ek.export.to_parquet(vectors, texts, names, target, centred @ axes, replace=True)
+frame = pd.DataFrame({"id": names, "text": texts, "vector": list(vectors)})
+frame[["x", "y"]] = centred @ axes
+frame.to_parquet(target)
 pd.read_parquet(target).head(3)
 
 # %%

@@ -11,7 +11,6 @@ from embkit.advice.advise import (
     CEILING,
     FEW_DEV,
     Advice,
-    Limits,
     advice_rules,
     advise,
     decide,
@@ -107,26 +106,26 @@ def test_a_model_at_its_ceiling_is_kept():
     found = decide(evidence(**high))
     assert found.decision == "keep the general model" and found.approach is None
     assert found.reasons[0][0] == "at the ceiling"
-    asked = decide(evidence(**high), Limits(target=0.99))
+    asked = decide(evidence(**high), 0.99)
     assert asked.reasons[0][0] != "at the ceiling", (
         "who asks for more is not told that it is enough"
     )
 
 
 def test_a_target_that_is_met_needs_no_training():
-    found = decide(evidence(), Limits(target=0.4))
+    found = decide(evidence(), 0.4)
     assert found.decision == "keep the general model" and found.reasons[0][0] == "target met"
-    assert decide(evidence(), Limits(target=0.45)).decision == "fine-tune", "not met for sure"
+    assert decide(evidence(), 0.45).decision == "fine-tune", "not met for sure"
 
 
 def test_a_target_out_of_reach_is_named_with_what_it_would_take():
-    found = decide(evidence(), Limits(target=0.75))
+    found = decide(evidence(), 0.75)
     assert found.decision == "fine-tune"
     assert "pairs by the curve" in reasons(found)["target out of reach"]
     flat = evidence(curve=Curve(0.45, {500: 0.455, 1000: 0.455, 2000: 0.455}))
-    text = reasons(decide(flat, Limits(target=0.9)))["target out of reach"]
+    text = reasons(decide(flat, 0.9))["target out of reach"]
     assert "not by more pairs alone" in text
-    assert "target out of reach" not in reasons(decide(evidence(), Limits(target=0.55)))
+    assert "target out of reach" not in reasons(decide(evidence(), 0.55))
 
 
 def test_few_labels_are_told_how_many_more():
@@ -202,23 +201,21 @@ def test_few_pairs_may_still_take_what_needs_no_training():
 
 
 @pytest.mark.parametrize(
-    ("changes", "limits", "rule", "says"),
+    ("changes", "rule", "says"),
     [
-        ({"query_ms": 30.0}, {"query_ms": 20}, "too slow", "fewer layers"),
-        ({"index_mb": 100.0}, {"index_mb": 30}, "too large", "1/4"),
-        ({"fertility": 2.5, "whole": 0.3}, {}, "fragmented words", "30% of the words whole"),
-        ({"unread": "m reads 9 tokens"}, {}, "documents cut", "m reads 9 tokens; cut long"),
+        ({"fertility": 2.5, "whole": 0.3}, "fragmented words", "30% of the words whole"),
+        ({"unread": "m reads 9 tokens"}, "documents cut", "m reads 9 tokens; cut long"),
     ],
 )
-def test_remarks(changes, limits, rule, says):
-    assert says in reasons(decide(evidence(**changes), Limits(**limits)))[rule]
-    assert rule not in reasons(decide(evidence(), Limits()))
+def test_remarks(changes, rule, says):
+    assert says in reasons(decide(evidence(**changes)))[rule]
+    assert rule not in reasons(decide(evidence()))
 
 
-@pytest.mark.parametrize("wrong", [{"target": 1.2}, {"target": 0}, {"query_ms": -1}])
-def test_limits_out_of_range(wrong, tiny_domain):
-    with pytest.raises(EmbkitError, match=next(iter(wrong))):
-        advise(tiny_domain, **wrong)
+@pytest.mark.parametrize("wrong", [1.2, 0, -1])
+def test_a_target_out_of_range(wrong, tiny_domain):
+    with pytest.raises(EmbkitError, match="target"):
+        advise(tiny_domain, target=wrong)
 
 
 def test_the_rules_are_one_table_with_sources():
@@ -230,9 +227,9 @@ def test_the_rules_are_one_table_with_sources():
 
 
 def test_advice_shows_itself_and_goes_to_json():
-    found = decide(evidence(domain="<b>made</b>"), Limits(target=0.9))
+    found = decide(evidence(domain="<b>made</b>"), 0.9)
     data = json.loads(json.dumps(found.to_dict()))
-    assert data["decision"] == "fine-tune" and data["limits"]["target"] == 0.9
+    assert data["decision"] == "fine-tune" and data["target"] == 0.9
     assert data["evidence"]["curve"][0]["pairs"] == 500
     html = found._repr_html_()
     assert "fine-tune, corpus first" in html and "gain seen" in repr(found)

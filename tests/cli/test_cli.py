@@ -452,24 +452,14 @@ def test_search_that_cannot_be(trained, folder, capsys):
 # -- export, card, generate, sources --
 
 
-def test_export_writes_a_domain_a_model_and_embeddings(trained, folder, tmp_path, capsys):
-    import pandas as pd
-
+def test_export_writes_a_domain_and_a_model(trained, folder, tmp_path, capsys):
     domain = load_domain(folder)
     own = ["--domain", folder]
     printed(capsys, "export", "beir", tmp_path / "beir", *own)
     assert load_domain(tmp_path / "beir").hash == domain.hash
     assert "holds something" in refused(capsys, "export", "beir", tmp_path / "beir", *own)
-    printed(capsys, "export", "datasets", tmp_path / "ds", *own)
-    assert (tmp_path / "ds" / "dataset_dict.json").is_file()
     printed(capsys, "export", "model", tmp_path / "model", *own)
     assert (tmp_path / "model" / "modules.json").is_file()
-    printed(capsys, "export", "parquet", tmp_path / "map.parquet", *own)
-    table = pd.read_parquet(tmp_path / "map.parquet")
-    best = max(finished(domain), key=lambda run: run.dev_score)
-    vectors = ek.encode(best.model(), list(domain.corpus.values()))
-    assert list(table["id"]) == list(domain.corpus) and {"x", "y"} <= set(table)
-    np.testing.assert_allclose(np.stack(table["vector"]), vectors, atol=1e-6)
 
 
 def test_the_card_of_ones_own_data_goes_to_the_terminal_or_a_file(

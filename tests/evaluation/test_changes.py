@@ -11,7 +11,7 @@ import pytest
 
 from embkit import plots
 from embkit.errors import EmbkitError
-from embkit.evaluation.comparison import compare, top_changed_queries, win_tie_loss
+from embkit.evaluation.comparison import compare
 from embkit.evaluation.intervals import clusters, estimate, holm
 from embkit.evaluation.ranking import leaderboard
 from embkit.evaluation.report import Report, pareto_front
@@ -48,35 +48,16 @@ def tuned(tiny_domain):
 
 
 def test_wins_ties_and_losses_are_counted_by_query(base, tuned, tiny_domain):
-    row = win_tie_loss([tuned, base], base, "known").loc["contrastive"]
     queries = len(tiny_domain.qrels["known"])
-    assert (row["win"], row["tie"], row["loss"]) == (2, queries - 3, 1)
-    assert row["mean win"] == pytest.approx(0.3) and row["mean loss"] == pytest.approx(-0.3)
     board = compare([base, tuned])
     found = next(r for r in board.rows if r["label"] == "contrastive")
     assert (found["wins"], found["ties"], found["losses"]) == (2, queries - 3, 1)
 
 
-def test_the_queries_behind_come_with_their_texts(base, tuned, tiny_domain):
-    table = top_changed_queries(base, tuned, tiny_domain, "known", n=2)
-    assert list(table["change"]) == pytest.approx([0.5, 0.1, -0.3])
-    first = next(iter(tiny_domain.qrels["known"]))
-    assert table.iloc[0]["query"] == tiny_domain.queries[first]
-    assert table.iloc[0]["right"] == "Injury of the eye", "a grade of 0 is not right"
-    assert list(top_changed_queries(base, tuned, tiny_domain, "known", n=1)["change"]) == [
-        0.5,
-        -0.3,
-    ]
-    assert len(top_changed_queries(base, base, tiny_domain, "known")) == 0
-
-
-def test_other_queries_and_other_domains_are_refused(base, tuned, tiny_domain):
-    other = dataclasses.replace(base, domain_hash="f" * 16)
-    with pytest.raises(EmbkitError, match="not on 'tiny'"):
-        top_changed_queries(other, tuned, tiny_domain, "known")
+def test_other_queries_are_refused(base, tuned):
     frame = base.per_query["known"].iloc[1:]
     with pytest.raises(EmbkitError, match="not the same"):
-        win_tie_loss([tuned], dataclasses.replace(base, per_query={"known": frame}), "known")
+        dataclasses.replace(base, per_query={"known": frame}).change(tuned, "known")
 
 
 def test_the_front_is_what_nothing_beats_in_both():

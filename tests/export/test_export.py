@@ -5,18 +5,14 @@ import dataclasses
 import json
 from pathlib import Path
 
-import datasets
 import numpy as np
-import pandas as pd
-import pyarrow.parquet as pq
 import pytest
-from datasets import load_from_disk
 
 import embkit.export.export
 from embkit.data import load_domain
 from embkit.errors import EmbkitError
 from embkit.evaluation.comparison import compare
-from embkit.export.export import export_model, to_beir, to_datasets, to_parquet
+from embkit.export.export import export_model, to_beir
 from embkit.recipes.recipe import Recipe
 from embkit.runs import Run
 
@@ -103,27 +99,6 @@ def test_a_split_that_cannot_be_a_file_is_refused(tiny_domain, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_datasets_open_the_folder_and_embkit_too(tiny_domain, tmp_path, capfd):
-    datasets.enable_progress_bars()
-    folder = to_datasets(tiny_domain, tmp_path / "out")
-    assert capfd.readouterr() == ("", "") and datasets.is_progress_bar_enabled()
-    data = load_from_disk(str(folder))
-    assert set(data) == {*tiny_domain.qrels, "corpus"}
-    assert dict(zip(data["corpus"]["_id"], data["corpus"]["text"], strict=True)) == dict(
-        tiny_domain.corpus
-    )
-    assert data["train"].column_names == ["anchor", "positive"]
-    assert data["train"].to_dict() == tiny_domain.pairs().to_dict()
-    again = load_domain(folder, profile="workshop")
-    assert dict(again.corpus) == dict(tiny_domain.corpus)
-    for split, qrels in tiny_domain.qrels.items():
-        found = {again.queries[q]: set(judged) for q, judged in again.qrels[split].items()}
-        assert found == {
-            tiny_domain.queries[q]: {d for d, grade in judged.items() if grade > 0}
-            for q, judged in qrels.items()
-        }
-
-
 # -- folders that are there already --
 
 
@@ -134,12 +109,11 @@ def made_run(folder, model):
     return Run(folder / "run", {})
 
 
-@pytest.fixture(params=["beir", "datasets", "model"])
+@pytest.fixture(params=["beir", "model"])
 def write(request, tiny_domain, tiny_model, tmp_path):
     run = made_run(tmp_path / "store", tiny_model)
     return {
         "beir": lambda folder, **how: to_beir(tiny_domain, folder, **how),
-        "datasets": lambda folder, **how: to_datasets(tiny_domain, folder, **how),
         "model": lambda folder, **how: export_model(run, folder, **how),
     }[request.param]
 
@@ -177,9 +151,8 @@ def test_an_empty_folder_will_do_and_nothing_else_is_left(write, tmp_path):
 
 def test_a_failure_leaves_nothing_half_written(tiny_domain, tmp_path, monkeypatch):
     monkeypatch.setattr(embkit.export.export, "_readme", lambda domain: 1 / 0)
-    for writer in (to_beir, to_datasets):
-        with pytest.raises(ZeroDivisionError):
-            writer(tiny_domain, tmp_path / "out")
+    with pytest.raises(ZeroDivisionError):
+        to_beir(tiny_domain, tmp_path / "out")
     monkeypatch.setattr(
         embkit.export.export, "_readme", lambda domain: open("/nonexistent/x").read()
     )
@@ -230,67 +203,3 @@ def test_a_run_without_a_model_is_refused(tmp_path):
     (tmp_path / "run").mkdir()
     with pytest.raises(EmbkitError, match="the run 'run' has no model"):
         export_model(Run(tmp_path / "run", {}), tmp_path / "out")
-
-
-# -- vectors --
-
-TEXTS = ["one", "<b>two</b>", "three\nlines", "שלום"]
-IDS = ["a", "b", "c", "d"]
-VECTORS = np.arange(12, dtype=np.float32).reshape(4, 3)
-
-
-@pytest.mark.parametrize("rows", [1, 3, 4, 1000])
-def test_parquet_holds_what_was_given(rows, tmp_path, monkeypatch):
-    monkeypatch.setattr(embkit.export.export, "ROWS", rows)
-    places = np.array([[1, 2], [3, 4], [5, 6], [7, 8]])
-    file = to_parquet(VECTORS, TEXTS, IDS, tmp_path / "map.parquet", places, group=[1, 1, 2, 2])
-    table = pd.read_parquet(file)
-    assert list(table.columns) == ["id", "text", "vector", "x", "y", "group"]
-    assert list(table["id"]) == IDS and list(table["text"]) == TEXTS
-    assert np.array_equal(np.stack(table["vector"]), VECTORS)
-    assert list(table["x"]) == [1, 3, 5, 7] and list(table["y"]) == [2, 4, 6, 8]
-    assert list(table["group"]) == [1, 1, 2, 2]
-    types = {field.name: str(field.type) for field in pq.read_schema(file)}
-    assert types["vector"].startswith("list<") and "float" in types["vector"]
-    assert types["x"] == "float" and types["id"] == "string"
-
-
-def test_memory_mapped_halves_and_a_folder(tmp_path):
-    halves = np.lib.format.open_memmap(tmp_path / "v.npy", "w+", np.float16, (4, 3))
-    halves[:] = VECTORS / 7
-    file = to_parquet(halves, TEXTS, IDS, tmp_path / "folder", np.zeros((4, 3)))
-    assert file == tmp_path / "folder" / "embeddings.parquet"
-    table = pq.read_table(file).to_pydict()
-    assert list(table) == ["id", "text", "vector", "x", "y", "z"]
-    assert np.array_equal(np.array(table["vector"], np.float32), np.asarray(halves, np.float32))
-
-
-def test_a_parquet_file_is_not_overwritten_unasked(tmp_path):
-    file = to_parquet(VECTORS, TEXTS, IDS, tmp_path / "map.parquet")
-    before = file.read_bytes()
-    with pytest.raises(EmbkitError, match="'map.parquet' is there already"):
-        to_parquet(VECTORS + 1, TEXTS, IDS, file)
-    assert file.read_bytes() == before
-    to_parquet(VECTORS + 1, TEXTS, IDS, file, replace=True)
-    assert pd.read_parquet(file)["vector"][0][0] == 1
-
-
-@pytest.mark.parametrize(
-    "change, match",
-    [
-        ({"vectors": VECTORS[:3]}, r"vectors of shape \(3, 3\)"),
-        ({"vectors": VECTORS[0]}, r"vectors of shape \(3,\)"),
-        ({"vectors": np.array([["a"] * 3] * 4)}, "vectors of shape.*type <U1"),
-        ({"coordinates": np.zeros((4, 5))}, r"coordinates of shape \(4, 5\)"),
-        ({"coordinates": np.zeros((3, 2))}, r"coordinates of shape \(3, 2\)"),
-        ({"ids": ["a", "b", "c"]}, "3 values of 'id' for 4 texts"),
-        ({"ids": ["a", "b", "c", "c"]}, "an id twice"),
-        ({"group": [1]}, "1 values of 'group' for 4 texts"),
-        ({"vector": [1, 2, 3, 4]}, "a column of your own called 'vector'"),
-    ],
-)
-def test_what_does_not_fit_is_refused(change, match, tmp_path):
-    given = {"vectors": VECTORS, "texts": TEXTS, "ids": IDS, "target": tmp_path / "m.parquet"}
-    with pytest.raises(EmbkitError, match=match):
-        to_parquet(**(given | change))
-    assert list(tmp_path.iterdir()) == []

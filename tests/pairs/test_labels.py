@@ -22,7 +22,7 @@ from embkit.data import Domain, append_only
 from embkit.errors import EmbkitError
 from embkit.evaluation.ranking import rank
 from embkit.pairs.agreement import LINEAR, NOMINAL, annotator_agreement, kappas
-from embkit.pairs.labels import LabelStore, labels_to_pairs, with_labels
+from embkit.pairs.labels import LabelStore, with_labels
 from embkit.pairs.pooling import candidates
 
 WRITER = """
@@ -571,23 +571,14 @@ LABELS = {
 }
 
 
-def test_labels_become_pairs_and_hard_negatives(tiny_domain):
-    found = labels_to_pairs(tiny_domain, LABELS)
-    assert found.positives == (("q00", "eye0"), ("q01", "eye1"), ("q01", "ear1"))
-    assert found.negatives == (("q00", "eye1"), ("q00", "eye2"), ("q01", "eye0"))
-    assert "3 positives and 3 hard negatives of 2 queries" in repr(found)
-    assert tiny_domain.corpus["eye2"] in found._repr_html_()
-
-
-@pytest.mark.parametrize("use", [labels_to_pairs, with_labels])
-def test_labels_out_checks_ids_and_grades(tiny_domain, use):
+def test_labels_out_checks_ids_and_grades(tiny_domain):
     for labels, words in (
         ({"q77": {"eye0": 2}}, "unknown query id"),
         ({"q00": {"eye9": 2}}, "unknown document id"),
         ({"q00": {"eye0": 3}}, "grade=3"),
     ):
         with pytest.raises(EmbkitError, match=words):
-            use(tiny_domain, labels)
+            with_labels(tiny_domain, labels)
 
 
 def test_a_domain_with_labels(tiny_domain):

@@ -144,18 +144,6 @@ def test_loss_curve_draws_dev_scores_where_there_are_any():
         plots.loss_curve([{"step": 1}])
 
 
-def test_temperature_softmax_is_the_softmax():
-    figure = drawn(plots.temperature_softmax([0.8, 0.6], [0.1, 1.0]))
-    for axes, heat in zip(figure.axes, (0.1, 1.0), strict=True):
-        heights = [bar.get_height() for bar in axes.patches]
-        weights = np.exp(np.array([0.8, 0.6]) / heat)
-        assert heights == pytest.approx(weights / weights.sum())
-    drawn(plots.temperature_softmax([0.9, -0.9], [1e-4]))
-    for similarities, heats in (([], [1.0]), ([0.5], []), ([0.5], [0.0])):
-        with pytest.raises(EmbkitError, match="above 0"):
-            plots.temperature_softmax(similarities, heats)
-
-
 def test_histogram_shares_sum_to_one_over_the_same_bins():
     figure = drawn(plots.histogram({"_a$": [0.0, 0.5, 1.0], "b": [2.0] * 5}, "cosine", bins=8))
     outlines = figure.axes[0].patches[::2]
@@ -167,19 +155,6 @@ def test_histogram_shares_sum_to_one_over_the_same_bins():
     for bad in broken:
         with pytest.raises(EmbkitError):
             plots.histogram(bad, "x")
-
-
-def test_similarity_heatmap_shows_the_numbers_where_they_fit():
-    matrix = np.array([[0.1, 0.9, 0.2], [0.3, 0.4, 0.5]])
-    figure = drawn(plots.similarity_heatmap(matrix, ["$a", "b"], ["x", "y" * 90, "z"]))
-    assert words(figure) == ["0.10", "0.90", "0.20", "0.30", "0.40", "0.50"]
-    assert np.asarray(figure.axes[0].images[0].get_array()).tolist() == matrix.tolist()
-    assert figure.axes[0].images[0].get_cmap().name == "viridis"
-    assert "0.90, is between '$a' and 'yyy" in plots.alt_text(figure)
-    names = [str(n) for n in range(30)]
-    assert not words(drawn(plots.similarity_heatmap(np.eye(30), names, names)))
-    with pytest.raises(EmbkitError, match=r"\(2, 3\) for 3 row labels"):
-        plots.similarity_heatmap(matrix, ["a", "b", "c"], ["x", "y"])
 
 
 def test_lines_have_a_band_where_one_is_given():

@@ -7,15 +7,11 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 
 import embkit as ek
 from embkit import plots
 from embkit.errors import EmbkitError
-from embkit.evaluation.metrics import METRICS
-from embkit.evaluation.scores import Scores
-from embkit.evaluation.truncation import DimensionScores
 from embkit.runs import Run
 from embkit.space import geometry, maps
 from embkit.space.space import BETTER, coarse, fit_space
@@ -497,18 +493,6 @@ def test_markup_in_documents_is_drawn_as_text(tiny_model, tiny_domain, fake_umap
     found = fit_space(str(tiny_model), str(tiny_model), domain, k=5)
     figure = drawn(plots.space_maps(found, query="<i>$\\frac$</i>"))
     assert any(r"_eye\$" in text for text in texts(figure))
-    drawn(plots.space_arrows(found, most=3))
-
-
-def test_arrows_lead_from_before_to_after_for_what_drifted_most(space):
-    figure = drawn(plots.space_arrows(space, "pca", most=4))
-    (arrows,) = [c for c in figure.axes[0].collections if hasattr(c, "U")]
-    chosen = np.argsort(-space.drift, kind="stable")[:4]
-    moved = (space.map("pca").after - space.map("pca").before)[chosen]
-    assert np.stack([arrows.U, arrows.V], axis=1) == pytest.approx(moved)
-    assert space.domain.corpus[space.ids[chosen[0]]] in plots.alt_text(figure)
-    with pytest.raises(EmbkitError):
-        plots.space_arrows(space, most=0)
 
 
 def test_settings_are_drawn_beside_each_other(clusters, fake_umap):
@@ -518,20 +502,6 @@ def test_settings_are_drawn_beside_each_other(clusters, fake_umap):
     for bad in ({}, made):
         with pytest.raises(EmbkitError):
             plots.map_settings(bad, ["a"] * 3)
-
-
-def test_the_matryoshka_curve_tells_taught_sizes_from_others():
-    def scores(value):
-        frame = pd.DataFrame({m: [value, value / 2] for m in METRICS}, index=["a", "b"])
-        return Scores("x", "tiny", "00", "m", None, {"known": frame})
-
-    sizes = DimensionScores({16: scores(0.8), 8: scores(0.6), 4: scores(0.4)}, trained=(16, 4))
-    figure = drawn(plots.matryoshka_curve({"nested": sizes}, "known"))
-    marks = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 1]
-    filled = {int(m.get_xdata()[0]): m.get_markerfacecolor() != "white" for m in marks}
-    assert filled == {16: True, 8: False, 4: True}
-    with pytest.raises(EmbkitError):
-        plots.matryoshka_curve({}, "known")
 
 
 def test_figures_of_the_space_are_found_through_plots():

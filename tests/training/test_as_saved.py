@@ -17,7 +17,7 @@ from embkit.models.encoding import encode_as
 from embkit.models.vectors import prompt_of
 from embkit.recipes import script as scripts
 from embkit.recipes.recipe import Recipe
-from embkit.training import lora, merging, trainer
+from embkit.training import lora, trainer
 from embkit.training.heads import fit_head
 from tests.training.compared import same, weights
 
@@ -189,8 +189,6 @@ def test_weights_of_16_bits_are_trained_in_32(store, tiny_domain, recipe, halved
     )
     assert same(weights(half), weights(whole))
     assert {t.dtype for t in weights(half).values()} == {torch.float32}
-    merged = merging.merge_weights(half, str(halved / "half"))
-    assert {p.dtype for p in merged.parameters()} == {torch.float32}
 
 
 def test_weights_of_16_bits_are_encoded_in_the_other_16(tiny_domain, halved, monkeypatch):

@@ -103,7 +103,6 @@ VARIANTS = {
         "learning_rate": 1e-2,
         "matryoshka": "auto",
     },
-    "PiSSA": {"lora_rank": 2, "lora_init": "pissa", "learning_rate": 1e-2},
     "QLoRA, rsLoRA": {
         "lora_rank": 2,
         "quantize": "nf4",
@@ -112,7 +111,6 @@ VARIANTS = {
     },
     "QLoRA, whole corpus": {
         "approach": "corpus",
-        "corpus_refresh": 2,
         "lora_rank": 2,
         "quantize": "nf4",
         "learning_rate": 2e-2,
@@ -120,7 +118,7 @@ VARIANTS = {
     "symmetric, hardness": {"approach": "symmetric", "hardness": 2.0},
     "cached": {"approach": "cached", "batch_size": 8},
     "triplet": {"approach": "triplet", "hard_negatives": 1, "margin": 0.5},
-    "whole corpus": {"approach": "corpus", "corpus_refresh": 2, "hard_negatives": 1},
+    "whole corpus": {"approach": "corpus", "hard_negatives": 1},
     "Matryoshka, prompts": {
         "matryoshka": (32, 8),
         "query_prompt": "ask: ",
