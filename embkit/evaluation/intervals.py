@@ -278,13 +278,6 @@ def _unseen(means: np.ndarray) -> float:
     return _TIES * most / n * apart / (n * (n - 1))
 
 
-def _over_seeds(table: np.ndarray, codes: np.ndarray) -> float:
-    """What seeds add to the variance of the mean over (seeds, queries), queries held fixed."""
-    seeds, queries = table.shape
-    means = table.mean(axis=1, keepdims=True)  # (seeds, 1)
-    return float(means.var(ddof=1)) / seeds
-
-
 def _codes(values: Any, clusters: Sequence[Hashable] | None, queries: int) -> np.ndarray:
     """(queries,) the clusters as numbers from 0."""
     known = getattr(values, "attrs", {}).get(CLUSTERS)
