@@ -137,6 +137,12 @@ def no_formula(text: Any) -> Any:
     return f"'{text}" if risky else text
 
 
+def short(text: Any, most: int) -> str:
+    """A text on one line, of so many characters at most."""
+    text = " ".join(str(text).split())
+    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
+
+
 def visible(text: str) -> str:
     """A text with what cannot be seen spelt out, so that it cannot change a page or a terminal."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
