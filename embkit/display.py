@@ -149,6 +149,12 @@ def some_of(n: int, one: str, many: str) -> str:
     return f"{n:,} {one if n == 1 else many}"
 
 
+def short(text: Any, most: int) -> str:
+    """A text on one line, of so many characters at most."""
+    text = " ".join(str(text).split())
+    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
+
+
 def visible(text: str) -> str:
     """A text with what cannot be seen spelt out, so that it cannot change a page or a terminal."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

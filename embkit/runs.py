@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from .data.domain import DEV_SAMPLE, Domain, store
 from .display import Shown, Table, facts
 from .errors import EmbkitError
-from .files import write_atomic
 from .recipes.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -144,9 +143,3 @@ def finished(domain: Domain) -> list[Run]:
         with contextlib.suppress(EmbkitError):
             found.append(Run.load(record.parent))
     return found
-
-
-def save_record(path: Path, record: dict[str, Any]) -> Run:
-    """Writes ``run.json``, whole or not at all, and opens the run."""
-    write_atomic(path / RECORD, json.dumps(record, indent=1, sort_keys=True))
-    return Run.load(path)

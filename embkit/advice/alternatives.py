@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from timeit import timeit
 from typing import TYPE_CHECKING, Any
 
 from ..data import Domain
 from ..data.text_checks import words
 from ..evaluation.intervals import CLUSTERS
-from ..evaluation.metrics import ranking_from_arrays
-from ..evaluation.ranking import indexed, score
-from ..search.hybrid import DEPTH, fuse
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,19 +17,6 @@ if TYPE_CHECKING:
 OTHERS = ("bge-small",)  # general models that a package carries
 HYBRID = "hybrid: BM25 and the model"
 WEIGHTS = (0.5, 0.75, 0.25, 1.0, 0.0)  # of the model beside BM25; of equal ones, the first
-
-
-def hybrid_on_dev(domain: Domain, model: Any, by_words: Any, documents: Sequence[str]) -> pd.Series:
-    """nDCG@10 of each dev query where a model's ranks and those of a BM25 index are fused."""
-    queries, ids = list(domain.split("dev")), list(documents)
-    asked, hidden = [domain.queries[q] for q in queries], domain.hidden(queries, ids)
-    by_meaning = indexed(model, [domain.corpus[d] for d in ids])
-    dense, lexical = (one.search(asked, DEPTH, hidden)[0] for one in (by_meaning, by_words))
-    tried = {}
-    for weight in WEIGHTS:
-        ranking = ranking_from_arrays(queries, ids, *fuse(dense, lexical, weight, 10))
-        tried[weight] = score(ranking, domain, "dev", ["ndcg@10"])["ndcg@10"]
-    return cross_fitted(tried)
 
 
 def cost_of_words(domain: Domain, by_words: Any) -> dict[str, float]:

@@ -16,14 +16,16 @@ from ..data import Domain
 from ..data.text_checks import fertility, letter_words
 from ..display import Shown, Table
 from ..errors import EmbkitError
+from ..evaluation.hybrid import by_weight
 from ..evaluation.intervals import CLUSTERS, Estimate, clusters, estimate, paired_test
-from ..evaluation.ranking import indexed, rank, score
-from ..files import write_atomic
+from ..evaluation.ranking import ndcg
+from ..files import read_json, write_atomic
 from ..models.loading import load_model
 from ..models.window import tokenizer_of, unread
 from ..pairs.pairs import collect
 from ..recipes.recipe import Recipe
-from .alternatives import HYBRID, OTHERS, cost_of_words, hybrid_on_dev
+from ..search.hybrid import Hybrid
+from .alternatives import HYBRID, OTHERS, WEIGHTS, cost_of_words, cross_fitted
 from .curves import Curve
 from .planning import FEW_PAIRS, SEARCHED, TRIALS, Plan, cut, plan
 
@@ -184,8 +186,8 @@ def gather(
     recipe = recipe.replace(max_length=planned.length)
     behind = unread(domain, tokenizer_of(loaded), loaded.max_seq_length)
     documents = domain.dev_corpus(planned.searched)
-    base = _ndcg(cut(loaded, planned.length), domain, documents)
-    by_words = indexed("bm25", [domain.corpus[d] for d in documents])
+    index = Hybrid(cut(loaded, planned.length), [domain.corpus[d] for d in documents])
+    base = ndcg(index.dense, domain, "dev", documents)
     seen = estimate(base)
     found = Evidence(
         domain=domain.name,
@@ -197,7 +199,7 @@ def gather(
         searched=len(documents),
         base=seen.mean,
         base_ci=seen.within(0.0, 1.0),
-        bm25=float(_ndcg(by_words, domain, documents).mean()),
+        bm25=float(ndcg(index.words, domain, "dev", documents).mean()),
         visible=seen.planned(),
         effect=seen.effect,
         unread=behind.told(str(model)) if behind else "",
@@ -215,12 +217,12 @@ def gather(
         called = f"{name}, untrained"
         try:
             other = cut(load_model(name), planned.length)
-            others[called] = _ndcg(other, domain, documents)
+            others[called] = ndcg(other, domain, "dev", documents)
             costs[called] = _cost(other, domain)
         except EmbkitError as error:
             missing[called] = str(error).splitlines()[0]
-    others[HYBRID] = hybrid_on_dev(domain, loaded, by_words, documents)
-    by_them = cost_of_words(domain, by_words)  # on top of the model's
+    others[HYBRID] = cross_fitted(by_weight(domain, index, documents, WEIGHTS))
+    by_them = cost_of_words(domain, index.words)  # on top of the model's
     costs[HYBRID] = {name: vars(found)[name] + more for name, more in by_them.items()}
     tried = {name: Trial.of(values, base, **costs[name]) for name, values in others.items()}
     found = replace(found, alternatives=tried, missing=missing)
@@ -271,18 +273,12 @@ def on_dev(run: Any, domain: Domain, documents: Sequence[str] | None = None) -> 
     documents = documents or domain.dev_corpus(SEARCHED)
     asked = json.dumps([domain.hash, *documents])
     kept = run.path / f"dev-{hashlib.sha256(asked.encode()).hexdigest()[:12]}.json"
-    try:
-        found = pd.Series(json.loads(kept.read_text(encoding="utf-8")))
-    except (OSError, ValueError):  # not there, or cut off: measured anew
-        found = _ndcg(run.model(), domain, documents, cache=False)
+    found = pd.Series(read_json(kept), dtype=float)
+    if found.empty:  # not there, or cut off: measured anew
+        found = ndcg(run.model(), domain, "dev", documents, cache=False)
         write_atomic(kept, json.dumps(found.to_dict()))
     found.attrs[CLUSTERS] = clusters(domain, "dev")  # which the file does not keep
     return found
-
-
-def _ndcg(what: Any, domain: Domain, documents: Sequence[str], cache: bool = True) -> pd.Series:
-    ranking = rank(what, domain, "dev", documents=documents, k=10, cache=cache)
-    return score(ranking, domain, "dev", ["ndcg@10"])["ndcg@10"]
 
 
 def _cost(model: Any, domain: Domain) -> dict[str, Any]:

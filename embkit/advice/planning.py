@@ -8,8 +8,6 @@ import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from functools import partial
-from timeit import timeit
 from typing import Any
 
 import numpy as np
@@ -18,6 +16,7 @@ from ..data import Domain
 from ..data.domain import shuffled
 from ..data.text_checks import token_lengths, words
 from ..display import some_of
+from ..evaluation.ranking import encode_speed
 from ..files import write_atomic
 from ..models.window import tokenizer_of
 from ..recipes.recipe import Recipe
@@ -72,7 +71,8 @@ def plan(domain: Domain, loaded: Any, recipe: Recipe, pairs: int, minutes: float
         return Plan(**found | {"sizes": tuple(found["sizes"])})
     texts = [domain.corpus[d] for d in shuffled(domain.corpus)[: 10 * TIMED]]
     lengths, window = lengths_of(loaded, texts), float(loaded.max_seq_length or math.inf)
-    speed = _speed(loaded, texts, np.minimum(lengths, window))
+    tokens = max(1.0, float(np.minimum(lengths, window)[:TIMED].mean()))
+    speed = tokens * encode_speed(loaded, texts[:TIMED])  # tokens a second
     query = float(lengths_of(loaded, [domain.queries[q] for q in domain.split("dev")]).mean())
     short = int(np.clip(math.ceil(np.percentile(lengths, 90)), SHORTEST, LONGEST))
     cuts = [None, short] if short < min(window, lengths.max()) and window < math.inf else [None]
@@ -123,12 +123,3 @@ def lengths_of(model: Any, texts: Sequence[str]) -> np.ndarray:
     if tokenizer := tokenizer_of(model):
         return token_lengths(tokenizer, texts)
     return np.array([len(words(text)) for text in texts])
-
-
-def _speed(model: Any, texts: list[str], lengths: np.ndarray) -> float:
-    """Tokens a second that go through the model here."""
-    from ..models.packing import embed
-
-    embed(model, texts[:8])  # the first call makes ready what the next finds there
-    took = timeit(partial(embed, model, texts[:TIMED]), number=1)
-    return max(1.0, float(lengths[:TIMED].sum())) / took

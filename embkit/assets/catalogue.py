@@ -20,7 +20,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from ..errors import EmbkitError, unknown
-from ..files import write_atomic
+from ..files import read_json, write_atomic
 from ..session import paths, quiet
 from . import TOWERS, hub
 from .conversion import Converter, cross_encoder, language_model, text_encoder
@@ -240,11 +240,8 @@ def broken_files(asset: Asset, folder: Path) -> list[str]:
     """The asset's files that are missing from the folder or differ from their sha256."""
     if asset.convert is None:
         return differing(folder, asset.files)
-    try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        files = {str(name): str(digest) for name, digest in record.pop("files").items()}
-    except (OSError, ValueError, AttributeError, KeyError, TypeError):
-        return [RECORD]
+    record = read_json(folder / RECORD)
+    files = record.pop("files", {})
     if not files or record != _origin(asset):  # cut off, or made by another converter
         return [RECORD]
     return differing(folder, files)

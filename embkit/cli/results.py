@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from ..assets import catalogue
 from ..data import Domain
-from ..display import Table
+from ..display import Table, short
 from ..errors import EmbkitError, unknown
 from ..evaluation import ranking
 from ..evaluation.comparison import compare as compared
@@ -135,8 +135,7 @@ def _look(query: str, indices: dict[str, Any], domain: Domain, k: int, as_json: 
             was, text = before.get(document), domain.corpus[document]
             row = {"rank": rank, "score": round(float(score), 3), "id": document}
             rows.append(row | {"text": text, "before": was})
-            shown = shell.visible(" ".join(f"{document}  {text}".split()))
-            shown = shown if len(shown) <= WIDE else shown[: WIDE - 1] + "…"
+            shown = short(shell.visible(" ".join(f"{document}  {text}".split())), WIDE)
             told = f"(was {was or f'beyond {deep}'})" if found else ""
             cells.append([f"{rank:>4}", f"{row['score']:.3f}", shown, told])
         lines += ["", title, Table(["", "", "", ""], cells).to_text()]

@@ -20,7 +20,7 @@ from ..evaluation.kept import keep
 from ..evaluation.ranking import leaderboard
 from ..evaluation.scores import Scores
 from ..evaluation.verdict import verdict
-from ..files import write_atomic
+from ..files import read_json, write_atomic
 from ..recipes.presets import PRESETS
 from ..recipes.recipe import Recipe
 from ..search.hybrid import Fusion
@@ -92,13 +92,9 @@ def _untrained(domain: Domain, model: str, tell: Callable[[object], int]) -> lis
 
 def _kept(domain: Domain) -> tuple[Path, dict[str, Any]]:
     """runs/NAME (NAME-HASH, if other content of that name came first), and the audit kept there."""
-    kept: dict[str, Any] = {}
     for name in (domain.name, f"{domain.name}-{domain.hash[:8]}"):
         folder = paths().runs / name
-        try:
-            kept = dict(json.loads((folder / "audit.json").read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):  # none yet, or cut off
-            kept = {}
+        kept = read_json(folder / "audit.json")
         if kept.get("domain_hash", domain.hash) == domain.hash:
             break
     return folder, kept

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..data import Domain
 from ..models.loading import as_model
 from ..search.hybrid import PLAIN, Hybrid, as_fusion, fuse
+from .intervals import CLUSTERS, clusters
 from .metrics import ranking_from_arrays, score_ranking
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 WEIGHTS = tuple(n / 10 for n in range(11))
 
@@ -40,18 +44,28 @@ def choose_weight(
         model: a Run, a model, its name, or a function ``list[str] -> (texts, dim)``.
         weights: 0 to 1; see ``ek.search.Hybrid``.
     """
-    judged, ids = domain.split("dev"), domain.documents("dev")
-    queries, dev = list(judged), dict[float, float]()
-    if queries:
+    dev, ids = dict[float, float](), domain.documents("dev")
+    if domain.split("dev"):
         index = Hybrid(as_model(model), [domain.corpus[d] for d in ids])
-        asked = [domain.queries[q] for q in queries]
-        dense, words = index.lists(asked, 10, domain.hidden(queries, ids))
-        for weight in weights:
-            ranking = ranking_from_arrays(queries, ids, *fuse(dense, words, weight, 10))
-            values = score_ranking(ranking, judged, ["ndcg@10"])["ndcg@10"]
-            dev[weight] = float(values.mean())
+        tried = by_weight(domain, index, ids, weights)
+        dev = {weight: float(values.mean()) for weight, values in tried.items()}
     best = max(dev, key=lambda w: (round(dev[w], 9), -abs(w - PLAIN)), default=PLAIN)
     return WeightChoice(best, dev)
+
+
+def by_weight(
+    domain: Domain, index: Hybrid, documents: Sequence[str], weights: Sequence[float]
+) -> dict[float, pd.Series]:
+    """Weight -> nDCG@10 of each dev query, with an index of these documents."""
+    judged, together = domain.split("dev"), clusters(domain, "dev")
+    queries, ids, found = list(judged), list(documents), {}
+    asked, hidden = [domain.queries[q] for q in queries], domain.hidden(queries, ids)
+    dense, words = index.lists(asked, 10, hidden)
+    for weight in weights:
+        ranking = ranking_from_arrays(queries, ids, *fuse(dense, words, weight, 10))
+        found[weight] = score_ranking(ranking, judged, ["ndcg@10"])["ndcg@10"]
+        found[weight].attrs[CLUSTERS] = together
+    return found
 
 
 def weighed(what: Any, domain: Domain) -> Any:

@@ -87,6 +87,19 @@ def score(
     return frame
 
 
+def ndcg(
+    model: Any,
+    domain: Domain,
+    split: str,
+    documents: Sequence[str] | None = None,
+    *,
+    cache: bool = True,
+) -> pd.Series:
+    """nDCG@10 of each query of a split; the arguments are those of ``rank``."""
+    ranking = rank(model, domain, split, documents=documents, k=10, cache=cache)
+    return score(ranking, domain, split, [CHOOSES])[CHOOSES]
+
+
 def evaluate(
     what: Any,
     domain: Domain,
@@ -135,8 +148,7 @@ def evaluate(
     per_query = {split: score(rank(index, domain, split), domain, split) for split in splits}
     dev: dict[str, float] = {}
     if _has_dev(domain):
-        chosen_by = score(rank(index, domain, DEV, k=10), domain, DEV, [CHOOSES])
-        dev = chosen_by[CHOOSES].to_dict()
+        dev = ndcg(index, domain, DEV).to_dict()
     # what is known of the model and the corpus
     meta["corpus"] = max(len(domain.documents(split)) for split in splits)
     meta["evaluate_seconds"] = time.perf_counter() - started
@@ -145,7 +157,7 @@ def evaluate(
     if hasattr(model, "get_embedding_dimension"):
         meta["dim"] = model.get_embedding_dimension()
         meta["total_params"] = sum(p.numel() for p in model.parameters())
-        meta["encode_per_second"] = _encode_speed(model, list(domain.corpus.values())[:TIMED])
+        meta["encode_per_second"] = encode_speed(model, list(domain.corpus.values())[:TIMED])
     scores = Scores(
         approach=subject.approach,
         domain=domain.name,
@@ -162,7 +174,7 @@ def evaluate(
     return scores
 
 
-def _encode_speed(model: Any, documents: list[str]) -> float:
+def encode_speed(model: Any, documents: list[str]) -> float:
     """Documents a second on this machine; nothing comes from the cache."""
     from ..models.packing import embed
 

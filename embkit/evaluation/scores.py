@@ -118,17 +118,13 @@ class Scores:
         return frame[metric].iloc[self._places[split, subset]]
 
     @cached_property
-    def _ids(self) -> dict[str, list[str]]:
-        return {split: frame.index.tolist() for split, frame in self.per_query.items()}
-
-    @cached_property
     def _places(self) -> dict[tuple[str, str], np.ndarray]:
         """Where the queries of each subset stand in their split."""
         found = {}
         for split, subsets in self.subsets.items():
             for name, queries in subsets.items():
                 known = frozenset(queries)
-                found[split, name] = np.flatnonzero([q in known for q in self._ids[split]])
+                found[split, name] = np.flatnonzero([q in known for q in self._frame(split).index])
         return found
 
     def change(
@@ -136,8 +132,6 @@ class Scores:
     ) -> pd.Series:
         """What each query gains from here to ``after``, in this one's order; fails for others."""
         a, b = self.values(split, metric, subset), after.values(split, metric, subset)
-        if self._ids[split] == after._ids[split] and len(a) == len(b):
-            return b - a.to_numpy()  # in one order: nothing to look up
         if len(a) != len(b) or set(a.index) != set(b.index):
             raise EmbkitError(
                 f"{some_of(len(a), 'query', 'queries')} of {self.label!r} and {len(b)} of "
@@ -145,19 +139,15 @@ class Scores:
                 expected="scores of the same queries",
                 hint="evaluate both on the same domain and profile",
             )
-        return b.loc[a.index] - a
+        return b.loc[a.index] - a.to_numpy()
 
     def test(
         self, base: Scores, split: str, metric: str = "ndcg@10", subset: str | None = None
     ) -> PairedTest:
         """This approach against another on the same queries; fails for others."""
-        change = base.change(self, split, metric, subset)
-        own, other = self.by_seed(split, metric, subset), base.by_seed(split, metric, subset)
-        if self._ids[split] != base._ids[split]:  # into the order of the other
-            own = np.stack(
-                [s.values(split, metric).loc[change.index] for s in self.runs or (self,)]
-            )
-        return paired_test(own, other, base.clusters(split).codes(change.index))
+        order = base.change(self, split, metric, subset).index
+        own, other = (scores.by_seed(split, metric, subset, order) for scores in (self, base))
+        return paired_test(own, other, base.clusters(split).codes(order))
 
     def mean(self, split: str, metric: str = "ndcg@10", subset: str | None = None) -> float:
         """The mean of a metric over queries; NaN where there are none."""
@@ -175,12 +165,15 @@ class Scores:
         codes = self.clusters(split).codes(self.values(split, metric, subset).index)
         return estimate(self.by_seed(split, metric, subset), codes)
 
-    def by_seed(self, split: str, metric: str = "ndcg@10", subset: str | None = None) -> np.ndarray:
-        """The metric of each seed's run, shape (seeds, queries); one row where there is one run."""
-        own = self.values(split, metric, subset)
-        if not self.runs:
-            return own.to_numpy()[None]
-        return np.stack([run.values(split, metric).loc[own.index] for run in self.runs])
+    def by_seed(
+        self, split: str, metric: str = "ndcg@10", subset: str | None = None, order: Any = None
+    ) -> np.ndarray:
+        """The metric of each seed's run, shape (seeds, queries); one row where there is one run.
+
+        ``order``: the ids of the queries; default: as they stand here.
+        """
+        order = self.values(split, metric, subset).index if order is None else order
+        return np.stack([s.values(split, metric).loc[order] for s in self.runs or (self,)])
 
     def clusters(self, split: str) -> Clusters:
         """What the queries of a split hang together by."""

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ..data import SOURCES, Domain, load_domain
 from ..data.text_checks import token_lengths
-from ..display import markdown, table
-from ..models.loading import as_model
+from ..display import markdown, short, table
+from ..models.loading import load_model
 from ..session import PROFILES
 
 MODEL = "minilm"  # whose tokens and window the card gives
 SHOWN = 160  # characters of a text in the examples
 
 
-def card(source: str | Domain, model: Any = MODEL) -> str:
+def card(source: str | Domain) -> str:
     """The card of a domain in Markdown: source, terms, counts, lengths, examples, limits.
 
-    Of a name, a domain that comes with embkit, the three profiles stand side by side. ``model`` is
-    the one whose tokens are counted, and whose window is said to cut texts.
+    Of a name, a domain that comes with embkit, the three profiles stand side by side.
     """
     made = "Every figure below is computed."
     if isinstance(source, Domain):
@@ -33,7 +30,7 @@ def card(source: str | Domain, model: Any = MODEL) -> str:
     about = list(domains.values())[-1].about  # the largest names all of its sources
     first = last.test_splits[0]
     some = last.examples(first, 8)
-    examples = [{"query": _short(query), "right document": _short(text)} for query, text in some]
+    examples = [{"query": short(q, SHOWN), "right document": short(d, SHOWN)} for q, d in some]
     counts = {p: {k: f"{v:,}" for k, v in _counts(d).items()} for p, d in domains.items()}
     hashes = {p: {"content hash": d.hash} for p, d in domains.items()}
     sections = {
@@ -41,7 +38,7 @@ def card(source: str | Domain, model: Any = MODEL) -> str:
         "Terms": about.get("terms", "Not known."),
         "Counts": f"{_beside(counts)}\n\n{_beside(hashes)}",
         "Splits": _splits(last),
-        "Lengths": _beside({p: _lengths(d, model) for p, d in domains.items()}),
+        "Lengths": _beside({p: _lengths(d) for p, d in domains.items()}),
         f"Examples ({last.profile}, {first})": table(examples).to_markdown(),
         "Limits": about.get("limits", "Not known."),
     }
@@ -77,10 +74,9 @@ def _counts(domain: Domain) -> dict[str, int]:
     return found
 
 
-def _lengths(domain: Domain, model: Any) -> dict[str, str]:
+def _lengths(domain: Domain) -> dict[str, str]:
     """Words, and what a model's window leaves unread."""
-    loaded, found = as_model(model), {}
-    name = model if isinstance(model, str) else "the model"
+    loaded, found = load_model(MODEL), {}
     window = loaded.max_seq_length
     for kind, texts in (("documents", domain.corpus), ("queries", domain.queries)):
         words = np.array([len(text.split()) for text in texts.values()])
@@ -89,7 +85,7 @@ def _lengths(domain: Domain, model: Any) -> dict[str, str]:
         found[f"{kind}, words: longest"] = f"{words.max():,}"
         tokens = token_lengths(loaded.tokenizer, list(texts.values()))
         unread = np.maximum(tokens - window, 0).sum() / tokens.sum()
-        found[f"{kind}, tokens of {name}: median"] = f"{np.median(tokens):.0f}"
+        found[f"{kind}, tokens of {MODEL}: median"] = f"{np.median(tokens):.0f}"
         found[f"{kind} that its window of {window} tokens cuts"] = f"{(tokens > window).mean():.1%}"
         found[f"{kind}: share of all tokens that it never reads"] = f"{unread:.1%}"
     return found
@@ -100,8 +96,3 @@ def _beside(columns: dict[str, dict[str, str]]) -> str:
     names = dict.fromkeys(name for column in columns.values() for name in column)
     rows = ({"": n} | {head: of.get(n, "") for head, of in columns.items()} for n in names)
     return table(rows).to_markdown()
-
-
-def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= SHOWN else line[: SHOWN - 1].rstrip() + "…"

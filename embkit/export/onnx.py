@@ -23,7 +23,7 @@ import numpy as np
 from ..data import Domain
 from ..errors import EmbkitError, not_installed
 from ..evaluation.intervals import paired_test
-from ..evaluation.ranking import rank, score
+from ..evaluation.ranking import ndcg
 from ..models.encoding import encode_as
 from ..models.loading import as_model
 from ..models.packing import embed
@@ -233,8 +233,7 @@ def onnx_loss(
     own: Any = None
     rows: dict[str, dict[str, float | None]] = {}
     for label, form in forms.items():
-        ranking = rank(model if label == name else form, domain, split, documents=documents, k=10)
-        values = score(ranking, domain, split, ["ndcg@10"])["ndcg@10"]
+        values = ndcg(model if label == name else form, domain, split, documents)
         own = values if label == name else own
         loss = [None] * 4 if label == name else paired_test(own, values)[:4]
         rows[label] = {

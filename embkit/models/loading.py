@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..assets import TOWERS
 from ..assets.catalogue import resolve
 from ..errors import EmbkitError
+from ..files import read_json
 from ..recipes.settings import FP32
 from ..session import device, quiet
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 def reads_pictures(folder: Path) -> bool:
     """Whether a folder holds a CLIP or SigLIP, by its own settings."""
     for file in ("config.json", "0_Transformer/config.json"):
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            kind = json.loads((folder / file).read_text(encoding="utf-8")).get("model_type", "")
-            return "clip" in str(kind) or "siglip" in str(kind)
+        if settings := read_json(folder / file):
+            kind = str(settings.get("model_type", ""))
+            return "clip" in kind or "siglip" in kind
     return False
 
 

@@ -17,15 +17,14 @@ from transformers import BitsAndBytesConfig
 
 from ..errors import EmbkitError
 from ..recipes.settings import nf4_settings
-from ..session import device as best_device
-from ..session import quiet
+from ..session import device, quiet
 from .loading import first_line, load_model
 
 
-def require_bitsandbytes(device: str | None = None) -> Any:
+def require_bitsandbytes() -> Any:
     """The bitsandbytes module; fails where it is missing or has no 4-bit kernel for the device."""
     quiet()
-    device = device or best_device()
+    where = device()
     try:
         bnb: Any = importlib.import_module("bitsandbytes")
     except Exception as error:  # a library that it cannot open is an OSError or a RuntimeError
@@ -37,13 +36,13 @@ def require_bitsandbytes(device: str | None = None) -> Any:
         ) from error
     try:
         kept, state = bnb.functional.quantize_4bit(
-            torch.linspace(-1, 1, 256, device=device).view(4, 64), quant_type="nf4"
+            torch.linspace(-1, 1, 256, device=where).view(4, 64), quant_type="nf4"
         )
         read = bnb.functional.dequantize_4bit(kept, state)
         assert bool(torch.isfinite(read).all()), "it gives NaN"
     except Exception as error:  # each backend has its own way to lack a kernel
         raise EmbkitError(
-            f"bitsandbytes has no working 4-bit kernel for {device!r}: {first_line(error)}",
+            f"bitsandbytes has no working 4-bit kernel for {where!r}: {first_line(error)}",
             expected="a processor, or a GPU that bitsandbytes supports",
             hint="EMBKIT_DEVICE=cpu; or quantize='none': LoRA on the weights as they are",
         ) from error

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from ..display import short
 from ..errors import EmbkitError
 
 COLORS: tuple[Any, ...] = tuple(matplotlib.color_sequences["petroff10"])
@@ -145,12 +146,6 @@ def plain(text: str, most: int = 0) -> str:
     safe = "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
     safe = safe.replace("$", r"\$")
     return f"\u200b{safe}" if safe.startswith("_") else safe
-
-
-def short(text: str, most: int) -> str:
-    """A text on one line, of so many characters at most."""
-    text = " ".join(str(text).split())
-    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
 
 
 def some(values: Any, what: str, hint: str) -> None:

@@ -55,7 +55,7 @@ def sampler(dataset, **options):
 {% endif %}{% if corpus %}data = data.with_transform(padded)  # labels differ in length
 {% endif %}torch.manual_seed({{ trainer.seed }})
 {% if lora.four_bits %}four_bits = BitsAndBytesConfig(
-{{ written(settings.nf4_settings(precision), 4) }}
+{{ written(settings.nf4_settings(), 4) }}
 )
 {% endif %}model = SentenceTransformer(start{{ loaded }}).float()
 {% set changes %}{% if lora.four_bits %}for module in model.modules():
@@ -129,11 +129,9 @@ OWN = {  # approach -> the classes that are not sentence-transformers'
 }
 
 
-def stock_script(recipe: Any, *, on: str | None = None, precision: str | None = None) -> str:
-    """A script that trains a ``Recipe``'s model with the stock trainer and no embkit.
-
-    ``on`` (``cpu``, ``cuda``) and ``precision`` are by default the session's.
-    """
+def stock_script(recipe: Any) -> str:
+    """A script that trains a ``Recipe``'s model with the stock trainer and no embkit, on the
+    session's device and in its precision."""
     if recipe.approach == "clip":
         raise EmbkitError(
             "a script for approach='clip': pictures need embkit's towers and its cache",
@@ -145,8 +143,8 @@ def stock_script(recipe: Any, *, on: str | None = None, precision: str | None = 
 
     # what the approach asks for
     trainer, lora, own = recipe.trainer, recipe.lora, OWN.get(recipe.approach, ())
-    on = on or session.device()
-    precision = precision or session.precision(on)
+    on = session.device()
+    precision = session.precision(on)
     corpus, taught = "KeptDocuments" in own, recipe.approach in ("distill", "embedding_mse")
     apart = recipe.approach in APART  # a file of pairs says which rows may not meet
     own_batches = apart or recipe.unique_in_batch == "families"
@@ -173,7 +171,6 @@ def stock_script(recipe: Any, *, on: str | None = None, precision: str | None = 
         lora=lora,
         settings=settings,
         on=on,
-        precision=precision,
         lists=recipe.approach in LISTS,
         corpus=corpus,
         taught=taught,

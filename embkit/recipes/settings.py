@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..session import device as best_device
-from ..session import precision, torch_dtype
+from ..session import device, precision, torch_dtype
 from .views import AUTO, Clip, Lora, Loss, Trainer
 
 TEXT_TOWER, IMAGE_TOWER = r"0\.text\.|text_model\.", r"0\.image\.|vision_model\."
@@ -107,13 +106,13 @@ def loss_settings(part: Loss) -> tuple[str, dict[str, Any]]:
     return losses[part.approach]
 
 
-def nf4_settings(dtype: str | None = None) -> dict[str, Any]:
-    """What transformers' ``BitsAndBytesConfig`` is given; ``dtype`` (``fp32``, ``bf16``, ``fp16``)
-    is what products are computed in, by default the precision in force."""
+def nf4_settings() -> dict[str, Any]:
+    """What transformers' ``BitsAndBytesConfig`` is given; products are computed in the precision
+    in force."""
     return {
         "load_in_4bit": True,
         "bnb_4bit_quant_type": "nf4",
-        "bnb_4bit_compute_dtype": torch_dtype(dtype or precision(best_device())),
+        "bnb_4bit_compute_dtype": torch_dtype(precision(device())),
     }
 
 

@@ -69,12 +69,12 @@ class Hybrid:
         depth: int = DEPTH,
     ) -> None:
         self.weight, self.depth = _checked(weight), depth
-        self._sides = Dense(model, texts, cache=cache), BM25(texts)
+        self.dense, self.words = Dense(model, texts, cache=cache), BM25(texts)
 
     def lists(self, queries: Sequence[str], k: int, hidden: Hidden) -> list[np.ndarray]:
         """What the model and BM25 find, best first, each (queries, depth or k if that is more)."""
         depth = max(k, self.depth)
-        return [side.search(queries, depth, hidden)[0] for side in self._sides]
+        return [side.search(queries, depth, hidden)[0] for side in (self.dense, self.words)]
 
     def search(self, queries: Sequence[str], k: int = 10, hidden: Hidden = None) -> Found:
         """(indices, scores), both (queries, min(k, documents)), best first; ties by lower index.

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
-from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
 from ..errors import EmbkitError
+from ..files import read_json
 from ..models.loading import clear_errors
 from .backends import Failure
 
@@ -31,10 +30,7 @@ class TransformersBackend:
 
         self.batch_size, self._folder = batch_size, resolve(model)
         self._device, self._precision = device(), precision()
-        kinds: list[str] = []
-        with suppress(OSError, ValueError):
-            config = json.loads((self._folder / "config.json").read_text(encoding="utf-8"))
-            kinds = list(config.get("architectures") or [])
+        kinds = list(read_json(self._folder / "config.json").get("architectures") or [])
         if not any("CausalLM" in kind or "LMHead" in kind for kind in kinds):
             raise EmbkitError(
                 f"{os.fspath(model)!r} is no causal language model but "

@@ -13,24 +13,20 @@ from sentence_transformers.base.evaluation import BaseEvaluator
 from transformers import TrainerCallback
 
 from ..data import Domain
-from ..evaluation.ranking import rank, score
-
-
-def dev_ndcg(model: Any, domain: Domain) -> float:
-    """nDCG@10 of dev's queries, searched in the domain's dev corpus: on the dev sample."""
-    ranking = rank(model, domain, "dev", documents=domain.dev_corpus(), cache=False)
-    return float(score(ranking, domain, "dev", metrics=("ndcg@10",))["ndcg@10"].mean())
+from ..evaluation.ranking import ndcg
+from ..files import read_json
 
 
 class DevScore(BaseEvaluator):
-    """``dev_ndcg`` for the trainer."""
+    """nDCG@10 of dev's queries, searched in the domain's dev corpus, for the trainer."""
 
     def __init__(self, domain: Domain) -> None:
         super().__init__()
         self.domain, self.primary_metric = domain, "dev_ndcg@10"
 
     def __call__(self, model: Any, *_: Any, **__: Any) -> dict[str, float]:
-        return {self.primary_metric: dev_ndcg(model, self.domain)}
+        values = ndcg(model, self.domain, "dev", self.domain.dev_corpus(), cache=False)
+        return {self.primary_metric: float(values.mean())}
 
 
 class Memory(threading.Thread):
@@ -67,10 +63,7 @@ class Watch(TrainerCallback):
         self.stop, self._dev = stop or threading.Event(), dev
         self._shown: dict[str, str] = {}
         self.peak_memory_mb = 0.0
-        try:
-            self._before = float(json.loads(self._clock.read_text())["seconds"])
-        except (OSError, ValueError, KeyError):
-            self._before = 0.0
+        self._before = float(read_json(self._clock).get("seconds", 0.0))
 
     @property
     def seconds(self) -> float:

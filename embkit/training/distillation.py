@@ -16,6 +16,7 @@ from sentence_transformers import CrossEncoder
 from ..assets.catalogue import folder_fingerprint, names, resolve
 from ..data import Domain
 from ..errors import EmbkitError
+from ..files import read_json
 from ..models.cross_encoder import load_cross_encoder, score_pairs
 from ..models.encoding import encode_as
 from ..models.layers import keep_layers
@@ -120,11 +121,8 @@ def _folders(several: Sequence[str], domain: Domain | None, fit: Fit | None) -> 
 
 def _reads_pairs(folder: Path) -> bool:
     """Whether a model's folder holds a cross-encoder."""
-    try:
-        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return (settings.get("architectures") or ["?"])[0].endswith("ForSequenceClassification")
+    networks = read_json(folder / "config.json").get("architectures") or ["?"]
+    return networks[0].endswith("ForSequenceClassification")
 
 
 def teach(teaching: Teaching, pairs: TrainingPairs, *, fit: Fit | None = None) -> Taught:

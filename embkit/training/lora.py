@@ -12,7 +12,7 @@ import torch
 
 from ..assets.catalogue import folder_fingerprint, resolve
 from ..errors import EmbkitError
-from ..files import write_atomic
+from ..files import read_json, write_atomic
 from ..recipes.settings import OUTSIDE, lora_plus_settings, lora_settings
 from ..recipes.views import AUTO, Lora
 
@@ -127,14 +127,10 @@ def merge_adapter(
             hint="look up `model` in the recipe of the adapter's run, and start from that",
         )
 
-    known: dict[str, Any] = {}
-    try:
-        known = json.loads((Path(adapter) / BASE).read_text(encoding="utf-8"))
-        name, wanted = str(known["model"]), known["fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError):
-        known = {}  # not written by embkit: only shapes can tell
-    if known and folder_fingerprint(resolve(start)) != wanted:
-        raise misfit(f"it was trained on the weights of {name!r}")
+    known = read_json(Path(adapter) / BASE)
+    wanted = known.get("fingerprint")  # None: not written by embkit, and only shapes can tell
+    if wanted and folder_fingerprint(resolve(start)) != wanted:
+        raise misfit(f"it was trained on the weights of {known.get('model')!r}")
     model = dequantize(load_quantized(start)) if quantized else load_model(start, fp32=True)
     model.prompts |= known.get("prompts", {})
     model.max_seq_length = known.get("max_length", model.max_seq_length)

@@ -32,7 +32,7 @@ from ..pairs.pairs import TrainingPairs, batch_sampler, make_pairs, source_hash
 from ..recipes.recipe import Recipe
 from ..recipes.script import stock_script
 from ..recipes.settings import WIDE, trainer_arguments
-from ..runs import RECORD, Run, save_record, store
+from ..runs import RECORD, Run, store
 from . import lora as adapters
 from .callbacks import DevScore, Watch
 from .distillation import teach, teaching_hash
@@ -175,7 +175,7 @@ def _train(
         named = zip((recipe.model, *recipe.beside), models, strict=True)
         record["commits"] = {n: f.name for n, f in named if f.parent.name == "snapshots"}  # hub's
         _save_model(recipe, trainer.model, models[0], path)
-        save_record(path, record)
+        write_atomic(path / RECORD, json.dumps(record, indent=1, sort_keys=True))
         shutil.rmtree(checkpoints, ignore_errors=True)
     members.wait()
 

@@ -407,7 +407,10 @@ def test_the_curve_allows_for_the_queries_it_was_measured_on():
 
 def planned(domain, minutes, monkeypatch, speed=12_000.0, window=256):
     loaded = SimpleNamespace(max_seq_length=window, tokenizer=None)
-    monkeypatch.setattr("embkit.advice.planning._speed", lambda *_: speed)
+    monkeypatch.setattr(
+        "embkit.advice.planning.encode_speed",
+        lambda _, texts: speed / np.mean([len(text.split()) for text in texts]),
+    )
     return plan(domain, loaded, Recipe(batch_size=64), 3000, minutes)
 
 

@@ -465,10 +465,7 @@ def test_export_writes_a_domain_and_a_model(trained, folder, tmp_path, capsys):
 def test_the_card_of_ones_own_data_goes_to_the_terminal_or_a_file(
     folder, tiny_model, tmp_path, capsys, monkeypatch
 ):
-    from embkit.export import cards
-
-    real = cards.card
-    monkeypatch.setattr("embkit.export.cards.card", lambda domain: real(domain, str(tiny_model)))
+    monkeypatch.setattr("embkit.export.cards.MODEL", str(tiny_model))
     shown = printed(capsys, "card", folder)
     assert "# Titles of made-up codes" in shown and "\x1b" not in shown
     assert printed(capsys, "card", folder, "--to", tmp_path / "card.md") == ""

@@ -208,9 +208,10 @@ def model(tiny_model):
     return load_model(tiny_model)
 
 
-def test_the_card_of_a_named_domain_has_all_profiles(monkeypatch, model, smoke):
+def test_the_card_of_a_named_domain_has_all_profiles(monkeypatch, tiny_model, model, smoke):
     monkeypatch.setattr("embkit.export.cards.load_domain", lambda name, profile: smoke)
-    text = re.sub(" +", " ", card("python_code", model))
+    monkeypatch.setattr("embkit.export.cards.MODEL", str(tiny_model))
+    text = re.sub(" +", " ", card("python_code"))
     assert "| smoke | workshop | full |" in text and smoke.hash in text
     assert f"| documents | {len(smoke.corpus):,} |" in text
     assert "python -m embkit card python_code" in text and "PSF License" in text
@@ -220,14 +221,15 @@ def test_the_card_of_a_named_domain_has_all_profiles(monkeypatch, model, smoke):
     assert float(cut[1]) == pytest.approx(share, abs=0.06)
 
 
-def test_the_card_of_any_domain_acts_on_nothing_in_its_texts(tiny_domain, model):
+def test_the_card_of_any_domain_acts_on_nothing_in_its_texts(monkeypatch, tiny_domain, tiny_model):
+    monkeypatch.setattr("embkit.export.cards.MODEL", str(tiny_model))
     domain = dataclasses.replace(
         tiny_domain,
         corpus={**tiny_domain.corpus, "brain0": "a | b\n<script>`x`</script> [l](u)"},
         test_splits=("novel", "known"),
         about={"title": "T", "limits": "L"},
     )
-    text = card(domain, model)
+    text = card(domain)
     assert "<script>" not in text
     assert r"a \| b \<script\>\`x\`\</script\> [l]\(u)" in text
     assert "Not known." in text and "`novel` asks only about groups" in text

@@ -298,8 +298,9 @@ def test_the_script_compiles_needs_no_embkit_and_holds_the_values(recipe):
 @pytest.mark.parametrize(
     "precision, flags", [("fp32", set()), ("bf16", {"bf16"}), ("fp16", {"fp16"})]
 )
-def test_the_script_sets_the_precision_that_is_asked_for(precision, flags):
-    found = arguments(stock_script(Recipe(), on="cpu", precision=precision))
+def test_the_script_sets_the_precision_that_is_asked_for(monkeypatch, precision, flags):
+    monkeypatch.setenv("EMBKIT_PRECISION", precision)
+    found = arguments(stock_script(Recipe()))
     assert {"bf16", "fp16"} & found.keys() == flags
 
 

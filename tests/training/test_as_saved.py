@@ -227,7 +227,7 @@ def test_no_dropout_is_left_in_attention():
         assert torch.equal(first, other)
         # and in the words of the script
         packing.set_dropout(network, 0.5)
-        script = scripts.stock_script(Recipe(dropout=0.0), on="cpu")
+        script = scripts.stock_script(Recipe(dropout=0.0))
         start = script.index(
             "for module in model.modules():\n    if isinstance(module, torch.nn.Dropout)"
         )

@@ -14,9 +14,10 @@ from embkit import EmbkitError, Recipe, evaluate
 from embkit.advice import evidence
 from embkit.cli.training import _kept
 from embkit.evaluation.ranking import leaderboard
+from embkit.files import write_atomic
 from embkit.models.loading import load_model
 from embkit.models.vectors import weights_fingerprint
-from embkit.runs import save_record
+from embkit.runs import RECORD
 from embkit.training import heads, trainer
 from embkit.training.distillation import Teacher
 
@@ -39,7 +40,7 @@ def place(monkeypatch, tiny_domain, tiny_model):
     """Where a recipe's run lies; nothing is trained."""
 
     def made(recipe, _domain, _folder, path, *_):
-        save_record(path, {"recipe": json.loads(recipe.to_json())})
+        write_atomic(path / RECORD, json.dumps({"recipe": json.loads(recipe.to_json())}))
 
     monkeypatch.setattr(trainer, "_train", made)
     recipe = Recipe(model=str(tiny_model))
@@ -88,11 +89,11 @@ def test_dev_evidence_is_kept_by_the_documents_that_were_searched(
 ):
     asked = []
 
-    def ndcg(model, domain, documents, **_):
+    def ndcg(model, domain, split, documents, **_):
         asked.append(documents)
         return pd.Series({"q": float(len(asked))})
 
-    monkeypatch.setattr(evidence, "_ndcg", ndcg)
+    monkeypatch.setattr(evidence, "ndcg", ndcg)
     run = type("Run", (), {"path": tmp_path, "model": lambda self: None})()
     ids = list(tiny_domain.corpus)
     first = evidence.on_dev(run, tiny_domain, ids[:10])

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from ...assets.catalogue import Asset, files_of
 from ...assets.wheels import Package
 from ...errors import EmbkitError, unknown
-from ...files import write_atomic
+from ...files import read_json, write_atomic
 from ...session import paths
 from ..domain import Domain, about
 from ..images import decode, is_picture, keep_picture, render_svg
@@ -81,10 +81,7 @@ GROUPS = {"family": family, "word": lambda name: name.split()[0]}
 def drawn(package: str, stems: Iterable[str], svg: Callable[[str], bytes]) -> dict[str, str]:
     """Icon -> its picture, which is drawn the first time, and again for another ``package``."""
     index = paths().cache / "pictures" / f"{package}-{SIZE}.json"
-    try:
-        known = dict(json.loads(index.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        known = {}  # the first time, or cut off
+    known = read_json(index)  # empty the first time
     if missing := [stem for stem in stems if not is_picture(known.get(stem))]:
         for stem in missing:
             known[stem] = keep_picture(decode(render_svg(svg(stem), SIZE)))
