@@ -114,7 +114,7 @@ def ranking_from_arrays(
     indices, scores = np.asarray(indices), np.asarray(scores)
     if indices.ndim != 2 or indices.shape != scores.shape or len(indices) != len(query_ids):
         raise EmbkitError(
-            f"indices {indices.shape} and scores {scores.shape}, queries: {len(query_ids)}",
+            f"indices {indices.shape} and scores {scores.shape} for {len(query_ids)} queries",
             expected=f"both of shape ({len(query_ids)}, k)",
             hint="indices, scores = ek.exact_search(query_vectors, doc_vectors, k)",
         )
@@ -128,7 +128,7 @@ def ranking_from_arrays(
     whole = np.issubdtype(indices.dtype, np.integer)
     if indices.size and not (whole and indices.min() >= -1 and indices.max() < len(doc_ids)):
         raise EmbkitError(
-            f"indices from {indices.min()} to {indices.max()}, documents: {len(doc_ids)}",
+            f"indices from {indices.min()} to {indices.max()} for {len(doc_ids)} documents",
             expected=f"whole numbers from 0 to {len(doc_ids) - 1}, or -1 for no document",
             hint="pass the ids of the corpus that was searched, in its order",
         )
