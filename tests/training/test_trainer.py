@@ -136,7 +136,7 @@ VARIANTS = {
     "distilled vectors": {
         "approach": "embedding_mse",
         "teacher": "another",
-        "unlabeled_texts": ("documents", "words"),
+        "unlabeled_texts": ("documents",),
     },
     "whole corpus at two sizes": {
         "approach": "corpus",
