@@ -9,6 +9,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,22 +29,7 @@ BY_CHARACTER = {"Han and kana", "Thai", "Lao", "Myanmar", "Khmer"}  # these, as 
 _WORD = re.compile(rf"[{UNSPACED}]|[^\W_{UNSPACED}]+")
 _LETTERS = re.compile(r"[^\W\d_]+")
 
-EVERYDAY = """
-The kettle was still warm when she came back from the market with bread, two onions and a bag of
-apples. Her brother had left a note on the table: he would be late, the train was full, and could
-she feed the cat? It rained a little in the afternoon, so the children stayed inside, built a house
-out of old boxes and asked for stories until dinner. Nobody minded. In the evening a neighbour
-knocked at the door to return the ladder he had borrowed last spring. They talked about the
-weather, the price of fuel, a good film, and the new teacher at the school down the road.
-"You should come and see the garden some time," he said, "the roses have never looked better."
-On Monday morning the office opens at nine. Please bring your letter, some money for lunch and a
-pen that works. If you cannot find the building, call us; someone will meet you at the station.
-Most people learn the job within a week, and after a month they hardly need to ask anything.
-The meeting takes about an hour. We look at what went well, what went wrong, and who needs help.
-Remember to turn off the lights, close the windows and lock the back door before you leave. Last
-year we drove to the sea for the summer. The water was cold but clear, the food was cheap, and
-every night we walked along the beach, watched the boats come home and counted the stars.
-"""
+EVERYDAY = Path(__file__).with_name("everyday.txt").read_text(encoding="utf-8")
 
 _COMMON = {  # words that hold sentences together, few of them shared between the languages
     "English": "the of and to is that for with on by this are from or not without other",

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from string import Template
 from timeit import timeit
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -44,28 +45,6 @@ FORMS = {"ONNX, fp32": FLOAT, "ONNX, int8": INT8}
 INPUTS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 OPSET, BATCH = 17, 64
 ROUNDS = 3  # in which each form encodes 1,000 documents at most, to see how fast it is
-SERVE = '''"""Texts to unit vectors, with onnxruntime, tokenizers and numpy alone."""
-
-from pathlib import Path
-
-import numpy as np
-import onnxruntime
-from tokenizers import Tokenizer
-
-here = Path(__file__).parent
-tokenizer = Tokenizer.from_file(str(here / "tokenizer.json"))
-session = onnxruntime.InferenceSession(here / {file!r}, providers=["CPUExecutionProvider"])
-columns = {{"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}}
-prompts = {prompts!r}
-
-
-def encode(texts, kind="", prompt=None):  # kind: "query" or "document"
-    prompt = prompts.get(kind, "") if prompt is None else prompt
-    rows = tokenizer.encode_batch([prompt + text for text in texts])
-    names = [column.name for column in session.get_inputs()]
-    feed = {{n: np.array([getattr(row, columns[n]) for row in rows], np.int64) for n in names}}
-    return session.run(None, feed)[0]  # (texts, dim), each row of length 1
-'''
 
 
 class OnnxModel:
@@ -163,7 +142,8 @@ def export_onnx(
         saved.save(str(fresh / "tokenizer.json"))
         prompts = {kind: p for kind in ("query", "document") if (p := prompt_of(model, kind))}
         (fresh / PROMPTS).write_text(json.dumps(prompts), encoding="utf-8")
-        text = SERVE.format(file=INT8 if int8 else FLOAT, prompts=prompts)
+        serve = Template(Path(__file__).with_name("serve.txt").read_text(encoding="utf-8"))
+        text = serve.substitute(file=repr(INT8 if int8 else FLOAT), prompts=repr(prompts))
         (fresh / "serve.py").write_text(text, encoding="utf-8")
         _check_graph(model, fresh)
     return Path(folder)

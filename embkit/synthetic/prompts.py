@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from ..data import text_checks
@@ -146,10 +147,14 @@ def _wrong(
     return None
 
 
-def _prompt(
-    name: str, instruction: str, kinds: dict[str, tuple[str, str]], shots: str, label: str
-) -> Prompt:
-    """A prompt whose examples are a document and, below it, a query of each kind ("-" for none)."""
+def _read(name: str) -> Prompt:
+    """The prompt of a file: the label and the instruction; each kind, its label, its description;
+    below an empty line the examples, a document and a query of each kind ("-" for none)."""
+    text = Path(__file__).with_name(f"prompt_{name}.txt").read_text(encoding="utf-8")
+    head, shots = text.split("\n\n")
+    first, *others = head.splitlines()
+    label, instruction = first.split(": ", maxsplit=1)
+    kinds = {kind: (short, what) for kind, short, what in (x.split(" | ") for x in others)}
     examples: dict[str, list[Pair]] = {kind: [] for kind in kinds}
     lines = iter(shots.strip().splitlines())
     for document, *queries in zip(*[lines] * (1 + len(kinds)), strict=True):
@@ -159,97 +164,7 @@ def _prompt(
     return Prompt(name, instruction, kinds, examples, label)
 
 
-# Injuries, and titles made up in the manner of ICD-10-CM: no profile holds one of them, so no
-# example is asked about, tested on, or given away. Which examples a kind has was tried out with a
-# model of 135M parameters.
-_ICD10CM = _prompt(
-    "icd10cm",
-    "After each title of a disease or injury stands {what}. One line each.",
-    {
-        "keyword": ("Key words", "a few plain key words that find it"),
-        "question": ("Question", "a question that someone asks about it, in plain words"),
-        "layman": ("Patient", "what a patient says, in everyday words"),
-    },
-    """
-Motion sickness, initial encounter
-- nausea when traveling
-- why do I get nauseous when traveling
-- feel sick and dizzy in the car
-Sprain of unspecified ligament of right ankle
-- right ankle ligament sprain
-- how is a twisted right ankle treated
-- twisted my right ankle and it swelled up
-Malignant neoplasm of the left thumb
-- left thumb cancer
--
-- cancer in my left thumb
-Anaphylactic reaction due to peanuts
-- peanut allergy anaphylaxis
-- what to do in a severe allergic reaction to peanuts
-- throat swells up after eating peanuts
-Heat exhaustion, unspecified
-- heat exhaustion symptoms
-- why do I feel faint after working in the heat
-- faint and weak after too long in the sun
-Leukemia of mast cells, in relapse
-- mast cell leukemia came back
--
-- blood cancer of the mast cells came back
-Burn of second degree of left hand
-- left hand burn with blisters
-- how to treat a blistering burn on the left hand
-- blisters on my left hand from hot water
-Type 1 diabetes mellitus with painful neuropathy of hands
-- diabetes hand nerve pain
--
-- my sugar is high and my hands burn and tingle
-Concussion without loss of consciousness
-- mild head injury no blackout
-- can you have a concussion without passing out
-- hit my head and now it hurts, but I did not pass out
-Frostbite of toes
--
-- what happens to toes that are frozen
--
-Toxic effect of venom of bees, accidental
-- bee sting
-- is a bee sting poisonous
-- got stung by a bee and my arm is swollen
-""",
-    "Title",
-)
-
-_GENERAL = _prompt(
-    "general",
-    "After each document stands {what}. One line each.",
-    {
-        "keyword": ("Key words", "a few key words that someone types to find it"),
-        "question": ("Question", "a question that it answers"),
-        "layman": ("Request", "what someone says who needs it and does not know its terms"),
-    },
-    """
-Refunds are paid to the original method of payment within 14 days of the return.
-- refund time after return
-- how long does a refund take
-- sent the shoes back two weeks ago, where is my money
-Returns the index of the first element for which the predicate is true, or -1.
-- index of first matching element
-- how do I find the position of the first element that matches
-- where in the list is the first thing that fits
-The Atacama Desert in northern Chile is the driest place outside the polar regions.
-- driest desert Chile
-- which desert is the driest
-- place in South America where it never rains
-Descale the boiler every three months; the red lamp blinks when it is due.
-- boiler descaling interval
-- why is the red lamp on the boiler blinking
-- coffee machine flashes red and the water is slow
-Photosynthesis converts light into chemical energy that is stored in sugars.
-- photosynthesis light to sugar
-- how do plants store the energy of light
-- how leaves turn sun into food
-""",
-    "Document",
-)
-
-PROMPTS: dict[str, Prompt] = {"icd10cm": _ICD10CM, "general": _GENERAL}
+# The examples of icd10cm: injuries, and titles made up in the manner of ICD-10-CM. No profile holds
+# one of them, so no example is asked about, tested on, or given away. Which examples a kind has was
+# tried out with a model of 135M parameters.
+PROMPTS: dict[str, Prompt] = {name: _read(name) for name in ("icd10cm", "general")}
