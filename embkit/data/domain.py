@@ -46,8 +46,7 @@ class Domain:
         about: facts for the card: source, terms, limits.
         report: of data of your own, how it was read: a ``LoadReport``.
 
-    Raises:
-        EmbkitError: empty texts, ids that do not exist, a query in two splits, a leak.
+    Fails for empty texts, ids that do not exist, a query in two splits, a leak.
     """
 
     name: str
@@ -324,9 +323,8 @@ def _apart(domain: Domain, *splits: str) -> bool:
 def check_leakage(domain: Domain) -> None:
     """Fails when a test could be answered from memory.
 
-    Raises:
-        EmbkitError: the same query, case and spaces aside, in two splits with documents in common;
-            a group that is held out for testing among the training positives.
+    That is: the same query, case and spaces aside, in two splits with documents in common; a group
+    that is held out for testing among the training positives.
     """
     seen: dict[str, tuple[str, str]] = {}
     for split, qrels in domain.qrels.items():

@@ -15,10 +15,8 @@ class Apart:
 
     The sampler keeps rows apart that share a value, but compares texts alone: it would make
     another row's document a negative although that is right for the anchor as well. What is
-    right: the positives of all rows with the same anchor, and the texts of the column ``also``.
-
-    Args:
-        data: columns ``anchor``, ``positive``, ``negative_1`` and so on, ``also`` if need be.
+    right: the positives of all rows with the same anchor, and the texts of the column ``also``. The
+    data set's other columns are ``anchor``, ``positive``, ``negative_1`` and so on.
     """
 
     def __init__(self, data):

@@ -21,13 +21,9 @@ class CorpusSoftmaxLoss(torch.nn.Module):
     A row's labels are the places in the corpus of its positive, then of what else is right for the
     same query and so is no negative, then ``NONE``. The documents' vectors are constants: the
     loss moves the queries; ``in_batch_weight`` is the share of the loss over the batch, which
-    moves the documents, too. Models that truncate are met with truncated documents.
-
-    Args:
-        model: the model in training.
-        temperature: divides the similarities.
-        in_batch_weight: share of the loss over the batch; at 0 no document is encoded at a step.
-        sample: documents a step to compare with, beside the batch's positives; None: all.
+    moves the documents, too: at 0 no document is encoded at a step. ``sample`` is how many
+    documents a step compares with, beside the batch's positives; None: all. Models that truncate
+    are met with truncated documents.
     """
 
     def __init__(self, model, temperature=0.05, in_batch_weight=0.5, sample=None):
@@ -77,16 +73,9 @@ class CorpusDistillLoss(CorpusSoftmaxLoss):
 
     A row's labels are the place of its text among the teacher's queries, then what
     ``CorpusSoftmaxLoss`` wants; of a text without labels, nothing but ``NONE``. Such a text learns
-    from the teacher alone. Every row weighs the same.
-
-    Args:
-        model: the student.
-        queries: the teacher's unit vectors of the anchors, (texts, teacher's dim).
-        documents: the teacher's unit vectors of the corpus, (corpus, teacher's dim).
-        temperature: divides the student's similarities.
-        teacher_temperature: divides the teacher's.
-        teacher_share: share of the teacher, 0 to 1; the rest is what the labels say.
-        in_batch_weight: share of the labels' loss over the batch, as in ``CorpusSoftmaxLoss``.
+    from the teacher alone. Every row weighs the same. ``queries``, (texts, teacher's dim), and
+    ``documents``, (corpus, teacher's dim), are the teacher's unit vectors of anchors and corpus;
+    ``teacher_share``, 0 to 1, is the teacher's share of the loss, and the rest what the labels say.
     """
 
     taught_queries: torch.Tensor
@@ -139,12 +128,9 @@ class CorpusDistillLoss(CorpusSoftmaxLoss):
 
 
 class VectorsLoss(losses.EmbedDistillLoss):
-    """EmbedDistillLoss whose labels are places in a table of the vectors to copy.
+    """EmbedDistillLoss whose labels are places in a table of the vectors to copy, (texts, dim).
 
-    Args:
-        model: the student.
-        vectors: what to copy, (texts, student's dim). The distance is the cosine's, which for unit
-            vectors is the mean squared error but for a factor.
+    The distance is the cosine's, for unit vectors the mean squared error but for a factor.
     """
 
     def __init__(self, model, vectors):
@@ -163,12 +149,8 @@ class KeptDocuments(TrainerCallback):
     """Encodes the corpus anew every so many steps, and keeps its vectors with a checkpoint.
 
     They are written before the checkpoint is, so that no checkpoint is ever without them; and so
-    this callback comes after those that may ask for one.
-
-    Args:
-        loss: whose ``documents`` are kept fresh.
-        encode: ``encode()`` gives the corpus' vectors under the model as it is, (corpus, dim).
-        every: steps between two refreshments.
+    this callback comes after those that may ask for one. ``encode()`` gives the corpus' vectors
+    under the model as it is, (corpus, dim); ``loss.documents`` is where they go.
     """
 
     def __init__(self, loss, encode, every):

@@ -56,11 +56,8 @@ def batch_loss(similarities: Any, temperature: float) -> BatchLoss:
     ``-log softmax(similarities / t)[i, i]``, as sentence-transformers'
     ``MultipleNegativesRankingLoss(scale=1 / t)`` has it.
 
-    Args:
-        similarities: of query i (row) to document j (column), shape (batch, batch).
-
-    Raises:
-        EmbkitError: a matrix that is not square or not finite; a temperature of 0 or less.
+    ``similarities`` are those of query i (row) to document j (column), shape (batch, batch). Fails
+    for a matrix that is not square or not finite, and for a temperature of 0 or less.
 
     Example:
         >>> batch_loss([[1.0, 0.0], [0.0, 1.0]], temperature=1e9).loss  # all alike: log 2
@@ -68,6 +65,8 @@ def batch_loss(similarities: Any, temperature: float) -> BatchLoss:
 
     van den Oord, Li and Vinyals 2018, https://arxiv.org/abs/1807.03748
     """
+    from scipy.special import log_softmax
+
     values = np.asarray(similarities, dtype=float)
     square = values.ndim == 2 and values.shape[0] == values.shape[1] >= 1
     if not square or not np.isfinite(values).all() or not temperature > 0:
@@ -76,8 +75,5 @@ def batch_loss(similarities: Any, temperature: float) -> BatchLoss:
             expected="a square matrix of finite numbers, and a temperature above 0",
             hint="ek.losses.batch_loss(queries @ documents.T, 0.05)",
         )
-    scaled = values / temperature
-    scaled -= scaled.max(axis=1, keepdims=True)
-    powers = np.exp(scaled)
-    total = powers.sum(axis=1, keepdims=True)
-    return BatchLoss(float(temperature), powers / total, np.log(total[:, 0]) - np.diag(scaled))
+    shares = log_softmax(values / temperature, axis=1)
+    return BatchLoss(float(temperature), np.exp(shares), -np.diag(shares))

@@ -13,15 +13,6 @@ from ..errors import EmbkitError, not_installed
 KEY = "OPENAI_API_KEY"
 
 
-def openai_library() -> Any:
-    """The openai package; fails where it is not installed."""
-    try:
-        import openai
-    except ImportError as error:
-        raise not_installed("the openai client is not installed", "openai") from error
-    return openai
-
-
 def api_key() -> str:
     """The endpoint's key, from the environment; fails where there is none."""
     if not (key := os.environ.get(KEY)):
@@ -33,6 +24,16 @@ def api_key() -> str:
     return key
 
 
+def openai_client(**options: Any) -> Any:
+    """The openai package's client; fails where that is not installed, and without a key."""
+    try:
+        import openai
+    except ImportError as error:
+        raise not_installed("the openai client is not installed", "openai") from error
+    api_key()
+    return openai.OpenAI(**options)
+
+
 def openai_embeddings(
     model: str, *, base_url: str | None = None, batch_size: int = 256
 ) -> Callable[[list[str]], np.ndarray]:
@@ -42,9 +43,7 @@ def openai_embeddings(
     ``OPENAI_BASE_URL``, else OpenAI's own. The client itself asks again after a passing fault.
     Fails without the client or a key.
     """
-    openai = openai_library()
-    api_key()
-    client = openai.OpenAI(base_url=base_url, max_retries=5)
+    client = openai_client(base_url=base_url, max_retries=5)
 
     def embed(texts: list[str]) -> np.ndarray:
         rows: list[list[float]] = []

@@ -67,7 +67,6 @@ def project(
 
     Args:
         before, after: unit vectors of the same texts, aligned, shape (texts, dim) each.
-        method: ``umap`` or ``pca``.
         k: neighbours that UMAP keeps together.
         min_dist: how close it may pack points.
         seed: of UMAP, which then runs on one thread.

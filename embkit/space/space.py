@@ -239,12 +239,7 @@ class Measures(Shown):
 
 
 def fit_space(
-    before: Any,
-    after: Any,
-    domain: Domain,
-    *,
-    methods: Sequence[str] = METHODS,
-    k: int = 15,
+    before: Any, after: Any, domain: Domain, *, methods: Sequence[str] = METHODS, k: int = 15
 ) -> Space:
     """Two models' vectors of a domain's documents, aligned, with maps fitted once for both.
 
@@ -253,8 +248,7 @@ def fit_space(
         methods: ``umap``, ``pca`` or both.
         k: neighbours, of UMAP and of the measures.
 
-    Raises:
-        EmbkitError: fewer documents than neighbours, a run on another domain, an unknown method.
+    Fails for fewer documents than neighbours, a run on another domain, an unknown method.
     """
     if not methods or set(methods) - set(METHODS):
         raise unknown("method", next((m for m in methods if m not in METHODS), ""), METHODS)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from ..errors import EmbkitError
-from ..models.openai import KEY, api_key, openai_library
+from ..models.openai import KEY, api_key, openai_client
 
 RETRIES = 3  # of the client's, after a passing fault: in 0.5, 1, 2 s, or when the endpoint says
 
@@ -63,8 +63,6 @@ class OpenAIBackend:
         timeout: float = 60.0,
         extra: Mapping[str, Any] | None = None,
     ) -> None:
-        openai = openai_library()
-        api_key()
         url = base_url or os.environ.get("OPENAI_BASE_URL")
         where = urlsplit(url or "https://api.openai.com").netloc
         if "@" in where:
@@ -76,9 +74,8 @@ class OpenAIBackend:
         self.name = f"{model} at {where}"
         self.settings: dict[str, Any] = {"extra": dict(extra)} if extra else {}
         self.workers, self._model, self._extra = workers, model, dict(extra or {})
-        self._client: Any = openai.OpenAI(
-            api_key=api_key, base_url=url, timeout=timeout, max_retries=RETRIES
-        )
+        options = {"base_url": url, "timeout": timeout, "max_retries": RETRIES}
+        self._client = openai_client(api_key=api_key, **options)
 
     def __repr__(self) -> str:
         return f"OpenAIBackend({self.name!r})"
