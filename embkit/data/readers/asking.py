@@ -220,9 +220,8 @@ def encodings(path: Path) -> Iterator[tuple[str, tuple[tuple[str, ...], ...]]]:
     with contextlib.suppress(OSError, EOFError, zlib.error), binary(path) as stream:
         data = stream.read(1 << 20)
     best = from_bytes(data).best()
-    likely = [best.encoding] if best else []
-    if best and data.decode("cp1252", "replace") == str(best):
-        likely = ["cp1252"]  # the commonest of those that read it so
+    latin = all(letter < "\u0250" for letter in str(best or "") if letter.isalpha())
+    likely = ["cp1252"] * latin + ([best.encoding] if best else [])  # the commonest of its script
     seen = set()
     for encoding in dict.fromkeys([*likely, "cp1252", "cp1250", "cp1251", "shift_jis", "gb18030"]):
         try:
