@@ -238,10 +238,10 @@ pd.DataFrame(columns)
 # %% [markdown]
 # ## Drift
 #
-# How far did each document go? The same maps, coloured by that: yellow went furthest.
+# How far did each document go? How many went how far, and which went furthest:
 
 # %%
-ek.plots.space_maps(space, by="drift")
+ek.plots.histogram({"documents": space.drift}, "drift: 1 - cosine of before and after")
 
 # %%
 furthest = np.argsort(-space.drift)[:5]
