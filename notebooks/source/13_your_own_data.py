@@ -152,6 +152,11 @@ try:
 except ek.EmbkitError as error:
     print(error)
 
+# %% [markdown]
+# Each way to read the file is shown: the line to type, how many right pairs it gives, and three
+# of them. Here the first is meant. On the command line, `python -m embkit check sheet.csv` says
+# the same, with `--columns` to type.
+
 # %%
 sheet = ek.load_domain(table, columns={"anchor": "ask", "positive": "reply"})
 sheet.report
