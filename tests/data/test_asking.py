@@ -172,6 +172,31 @@ def test_texts_that_are_none_are_noted(tmp_path):
     assert "1 queries are no texts: digits alone" in notes
 
 
+def test_a_label_is_asked_about_where_the_columns_have_no_names(tmp_path):
+    labelled = [(*pair, 1) for pair in RIGHT_PAIRS] + [(*pair, 0) for pair in WRONG_PAIRS]
+    path = tmp_path / "a.tsv"
+    lines = ["\t".join(map(str, row)) for row in labelled if "\n" not in row[1]]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with pytest.raises(EmbkitError) as caught:
+        load_domain(path)
+    first = caught.value.readings[0]
+    assert first.options["columns"] == {"anchor": 0, "positive": 1, "score": 2}
+    assert (first.right, first.wrong) == (len(RIGHT_PAIRS), len(WRONG_PAIRS))
+    assert len(load_domain(path, **first.options).negatives) == len(WRONG_PAIRS)
+
+
+def test_queries_that_are_objects_are_read_by_their_text(tmp_path):
+    made = [{"question": {"text": q}, "answer": {"title": "", "text": d}} for q, d in RIGHT_PAIRS]
+    domain = load_domain(jsonl(tmp_path / "a.jsonl", made))
+    assert set(domain.queries.values()) == {q for q, _ in RIGHT_PAIRS}
+
+
+def test_answers_of_a_word_beside_texts_that_are_not_understood_are_asked(tmp_path):
+    made = [{"question": q, "answer": "oil", "about": [["t", [d, d, d]]]} for q, d in RIGHT_PAIRS]
+    with pytest.raises(EmbkitError, match="'about' holds longer texts than 'answer'"):
+        load_domain(jsonl(tmp_path / "a.jsonl", made))
+
+
 def test_dpr_without_negatives_takes_its_passages(tmp_path):
     made = [
         {"question": q, "answers": ["x"], "positive_ctxs": [{"title": "", "text": d}]}

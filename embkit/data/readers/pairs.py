@@ -11,7 +11,7 @@ from ..domain import normalise
 from . import shapes
 from .asking import Condition, ask, grader, typed
 from .draft import WHOLE, Material
-from .kinds import FEW, texts_of
+from .kinds import FEW, text_of, texts_of
 from .rows import Row, Table, text_fault
 from .shapes import NAMES, ROLES, Choice, Roles
 
@@ -105,7 +105,8 @@ def add_pairs(
             watch.see(row)
         # the query and its right documents
         right, faults = texts_of(values.get(positive))
-        fault, column = text_fault(values.get(anchor)), anchor
+        query = text_of(values.get(anchor))
+        fault, column = text_fault(query), anchor
         if not fault and not right:
             fault, column = (faults or ["empty text"])[0], positive
         if fault:
@@ -117,7 +118,7 @@ def add_pairs(
             continue
         for fault in faults:
             aside(fault, row, f"one of several in {positive!r}; rest kept")
-        asked = _known(material, "q", values[anchor])
+        asked = _known(material, "q", query)
         material.where.setdefault(asked, (row.file, row.line))
         for document in map(document_of, right):
             material.merged += document in material.qrels.get(split, {}).get(asked, ())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any, NamedTuple
 
 from . import kinds
@@ -129,7 +130,7 @@ def choose(table: Table, held: Mapping[str, str]) -> Choice:
     else:
         why, readings = _by_names(table, held, found)
         if why:
-            return Choice(found, why=why, readings=tuple(readings))
+            return Choice(found, why=why, readings=tuple(_with_labels(table, held, readings)))
     name = shape.name if shape else ""
     used = {column for columns in found.values() for column in columns}
     if not (shape and shape.negative):
@@ -154,6 +155,12 @@ def choose(table: Table, held: Mapping[str, str]) -> Choice:
             taken = found | {"positive": (column,)}
             told = (("they are the right documents", taken), ("they are not used", found))
             return Choice(found, name, why, told)
+    if longer := None if shape else _longer(table, found, held):
+        why = f"the column {longer!r} holds longer texts than {found['positive'][0]!r}"
+        ways = [("it is not used", found)]
+        if held[longer] in TEXTUAL:
+            ways.insert(0, ("it holds the right documents", found | {"positive": (longer,)}))
+        return Choice(found, name, why, tuple(ways))
     # texts of an unknown name that are other rows' right documents may be negatives
     for column in header if "negative" not in found else ():
         if column not in used and held[column] == TEXT and _of_other_rows(table, found, column):
@@ -203,7 +210,8 @@ def _by_names(
             unclear.append(f"{' and '.join(map(repr, texts))} may each be the {role}")
     if not unclear:
         return "", []
-    texts = [column for column in header if held[column] in TEXTUAL]
+    texts = [column for column in header if held[column] in (TEXT, PASSAGE)]
+    texts = texts if len(texts) > 1 else [c for c in header if held[c] in TEXTUAL]
     anchors, positives = (fits[role] or texts for role in NAMES)
     negatives = [c for c in texts if NEGATIVE.fullmatch(plain(c))]
     plainly = [c for c in texts if c not in negatives] or texts
@@ -221,6 +229,37 @@ def _by_names(
                     third = roles | {"negative": tuple(rest)}
                     readings.insert(len(readings) - 1, (f"{told}, {rest[0]!r} a wrong one", third))
     return "; ".join(unclear), readings[:6]
+
+
+def _with_labels(
+    table: Table, held: Mapping[str, str], readings: Sequence[tuple[str, Roles]]
+) -> list[tuple[str, Roles]]:
+    """Readings, each with the ways in which a column that it leaves may say what is right."""
+    found: list[tuple[str, Roles]] = []
+    for told, roles in readings:
+        used = {column for columns in roles.values() for column in columns}
+        for column in table.header:
+            if column not in used and _labels(table, column, held[column]):
+                ways = label_readings(table, column, held[column], roles)
+                found += [(f"{told}, {what}", more) for what, more in ways]
+                break
+    return [*found[:4], *readings]
+
+
+def _longer(table: Table, roles: Roles, held: Mapping[str, str]) -> str | None:
+    """A column that is not used and holds far more text than the right documents, which are
+    shorter than the queries: they may be answers, and it the documents."""
+
+    def size(column: str) -> float:
+        lengths = [len(str(v)) for row in table.some if (v := row.values.get(column))]
+        return median(lengths) if lengths else 0.0
+
+    (anchor,), (positive,) = roles["anchor"], roles["positive"]
+    used = {column for columns in roles.values() for column in columns}
+    rest = [c for c in table.header if c not in used and held[c] in (*TEXTUAL, OTHER)]
+    if size(positive) < 0.6 * size(anchor):
+        return next((column for column in rest if size(column) > 2 * size(anchor)), None)
+    return None
 
 
 def _of_other_rows(table: Table, roles: Roles, column: str) -> bool:
