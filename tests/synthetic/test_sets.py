@@ -329,7 +329,7 @@ def test_a_set_is_never_written_in_part(tiny_domain, data):
     assert not data.exists()
     rest = Patient()
     make(tiny_domain, rest)
-    assert len(rest.prompts) == 44
+    assert len(rest.prompts) == 40
 
 
 def test_the_card_names_each_option(tiny_domain, data):
