@@ -107,10 +107,12 @@ def _delimited(path: Path, encoding: str | None, numbered: bool | None, file: st
 
 def one_object(path: Path) -> dict[str, Any]:
     """What a file holds that is one JSON object, and not one a line; nothing for another."""
+    if suffix(path) != ".json":
+        return {}
     try:
         with path.open("rb") as stream:
             first = stream.readline()
-            if suffix(path) != ".json" or not first.lstrip().startswith(b"{"):
+            if not first.lstrip().startswith(b"{"):
                 return {}
             with contextlib.suppress(ValueError):
                 values = json.loads(first)
