@@ -16,7 +16,7 @@ from ...display import Table as Shown
 from ...errors import EmbkitError
 from ..domain import normalise
 from . import kinds
-from .rows import Quarantine, Table, binary
+from .rows import Quarantine, Table, binary, is_numbered
 from .shapes import NAMES, Roles, example, fitting
 
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
@@ -27,6 +27,8 @@ _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
 }
 _CONDITION = re.compile(r"(.+?)\s*(==|!=|>=|<=|>|<)\s*(.+)$", re.DOTALL)
 QUERIES = 3  # different ones that a reading needs, to make train, dev and test from
+Rows = tuple[tuple[str, ...], ...]
+WANTED = "one column of anchors (queries) and one of positives (the right documents)"
 SHOWN = 3  # rows of a reading that are shown
 
 
@@ -158,7 +160,7 @@ def grade_of(value: Any) -> tuple[int | None, str]:
 
 def typed(roles: Roles, header: Sequence[str]) -> dict[str, Any]:
     """``columns=`` for some roles; columns without names are numbers."""
-    numbered = list(header) == [str(n) for n in range(len(header))]
+    numbered = is_numbered(header)
 
     def given(name: str) -> str | int:
         return int(name) if numbered and name.isdecimal() else name
@@ -172,14 +174,13 @@ def ask(
 ) -> EmbkitError:
     """The error for a table that can be read in several ways, each of them counted."""
     options = {"encoding": encoding} if encoding else {}
+    readings = list(readings)
+    counts = _counted(table, [roles for _, roles in readings])
     told = [
-        Reading(what, {"columns": typed(roles, table.header)} | options, *_counted(table, roles))
-        for what, roles in readings
+        Reading(what, {"columns": typed(roles, table.header)} | options, *counted)
+        for (what, roles), counted in zip(readings, counts, strict=True)
     ]
-    listed = ", ".join(repr(name[:40]) for name in table.header[:20])
-    more = ", …" if len(table.header) > 20 else ""
-    given = f"{table.file!r} has the columns {listed}{more}: {why}"
-    expected = "one column of anchors (queries) and one of positives (the right documents)"
+    given, expected = described(table, why), WANTED
     if table.how is not None and not fitting(table.header, [*NAMES["anchor"], *NAMES["positive"]]):
         expected += " (a file without a header: columns={'anchor': 0, 'positive': 1})"
     if told := [reading for reading in told if reading.right]:  # each of them loads
@@ -192,24 +193,34 @@ def ask(
     )
 
 
-def _counted(table: Table, roles: Roles) -> tuple[int, int, tuple[tuple[str, ...], ...]]:
-    right = wrong = 0
-    asked = set[str]()
-    rows: list[tuple[str, ...]] = []
-    grade = grader(roles, table.header)
-    names = [roles[role][0] for role in ("anchor", "positive")]
+def described(table: Table, why: str) -> str:
+    """A table's columns, and what is not plain about them."""
+    listed = ", ".join(repr(name[:40]) for name in table.header[:20])
+    more = ", …" if len(table.header) > 20 else ""
+    return f"{table.file!r} has the columns {listed}{more}: {why}"
+
+
+def _counted(table: Table, ways: Sequence[Roles]) -> Iterator[tuple[int, int, Rows]]:
+    """What each reading gives, in one pass over the rows: right and wrong ones, and a few."""
+    right, wrong = [0] * len(ways), [0] * len(ways)
+    asked: list[set[str]] = [set() for _ in ways]
+    rows: list[list[tuple[str, ...]]] = [[] for _ in ways]
+    grades = [grader(roles, table.header) for roles in ways]
     with contextlib.closing(Quarantine()) as unused:
         for row in table.rows(unused):
-            if not all(kinds.texts_of(row.values.get(n))[0] for n in names):
-                continue
-            found = grade(row.values)[0]
-            if found and len(asked) < QUERIES:
-                asked.add(normalise(str(row.values[names[0]])))
-            right += found is not None and found > 0
-            wrong += found == 0
-            if found and len(rows) < SHOWN:
-                rows.append(example(roles, row.values))
-    return right if len(asked) == QUERIES else 0, wrong, tuple(rows)
+            for n, roles in enumerate(ways):
+                cells = [row.values.get(roles[role][0]) for role in ("anchor", "positive")]
+                if not all(kinds.texts_of(cell)[0] for cell in cells):
+                    continue
+                found = grades[n](row.values)[0]
+                if found and len(asked[n]) < QUERIES:
+                    asked[n].add(normalise(str(cells[0])))
+                right[n] += found is not None and found > 0
+                wrong[n] += found == 0
+                if found and len(rows[n]) < SHOWN:
+                    rows[n].append(example(roles, row.values))
+    for n, several in enumerate(asked):
+        yield right[n] if len(several) == QUERIES else 0, wrong[n], tuple(rows[n])
 
 
 def encodings(path: Path) -> Iterator[tuple[str, tuple[tuple[str, ...], ...]]]:

@@ -13,7 +13,7 @@ from . import shapes
 from .asking import grade_of
 from .draft import Material
 from .kinds import ID, LABEL, NOTHING, NUMBER, TEXT
-from .rows import Quarantine, Row, Table, as_id, text_fault
+from .rows import Quarantine, Row, Table, as_id, is_numbered, text_fault
 from .shapes import JUDGED, TEXTS, fitting, plain
 
 _WHOLE = re.compile(r"(\d+)\.0+$")
@@ -83,7 +83,7 @@ def judged_rows(table: Table, texts: Sequence[Mapping[str, str]], bad: Quarantin
     """
     header = table.header
     named = {role: fitting(header, names) for role, names in JUDGED.items()}
-    if header == [str(n) for n in range(len(header))]:
+    if is_numbered(header):
         order = header[:1] + header[2:] if len(header) == 4 else header
         named = {role: [name] for role, name in zip(JUDGED, order, strict=False)}
     elif not named["query-id"] or not named["corpus-id"]:

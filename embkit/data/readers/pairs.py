@@ -9,7 +9,7 @@ from typing import Any
 from ...errors import EmbkitError, unknown
 from ..domain import normalise
 from . import shapes
-from .asking import Condition, ask, grader, typed
+from .asking import WANTED, Condition, ask, described, grader, typed
 from .draft import WHOLE, Material
 from .kinds import FEW, text_of, texts_of
 from .rows import Row, Table, text_fault
@@ -28,29 +28,24 @@ class Later(Exception):
 
 def roles_of(table: Table, given: Columns | None, encoding: str | None = None) -> Choice:
     """The columns that were named, or those that are plain; else one error that asks."""
-    held = shapes.what_columns_hold(table)
     if given is not None:
-        return Choice(_named(table, given, held))
-    choice = shapes.choose(table, held)
+        return Choice(_named(table, given))
+    choice = shapes.choose(table, shapes.what_columns_hold(table))
     if choice.why:
         raise ask(table, choice.why, choice.readings, encoding)
     return choice
 
 
-def _named(table: Table, columns: Columns, held: Mapping[str, str]) -> Roles:
+def _named(table: Table, columns: Columns) -> Roles:
     header, found = table.header, Roles()
 
     def asked(why: str) -> EmbkitError:
-        listed = ", ".join(repr(name[:40]) for name in header[:20])
         known = {role: names for role, names in found.items() if role in NAMES}
         taken = {name for names in known.values() for name in names}
         free = (name[:40] for name in header if name not in taken)
         guessed = {r: known.get(r) or (next(free, "the column's name"),) for r in NAMES}
-        return EmbkitError(
-            f"{table.file!r} has the columns {listed}{', …' if len(header) > 20 else ''}: {why}",
-            expected="one column of anchors (queries) and one of positives (the right documents)",
-            hint=f"columns={typed(guessed, header)}",
-        )
+        hint = f"columns={typed(guessed, header)}"
+        return EmbkitError(described(table, why), expected=WANTED, hint=hint)
 
     if not isinstance(columns, Mapping):
         raise asked(f"columns={columns!r} names no roles")
@@ -133,7 +128,7 @@ def add_pairs(
                 aside(fault, row, f"in {column!r}; the pair is kept")
             material.negatives[asked] |= dict.fromkeys(map(document_of, usable))
     if watch and watch.more:
-        larger = watch.enlarged()
+        larger = with_rows(table, watch.more)
         again = roles_of(larger, None, material.bad.encoding)  # asks, if it is not plain any more
         if again.roles != roles:
             raise Later(table.file, watch.more)
@@ -143,7 +138,7 @@ class _Watch:
     """Looks for what the first rows of a table did not show: another column, another value."""
 
     def __init__(self, table: Table, columns: Sequence[str]) -> None:
-        self.table, self.more = table, list[Row]()
+        self.more = list[Row]()
         self.header = set(table.header)
         self.seen: dict[str, set[Any]] = {}
         for name in columns:
@@ -166,10 +161,6 @@ class _Watch:
                     del self.seen[name]
         if new:
             self.more.append(row)
-
-    def enlarged(self) -> Table:
-        """The table with the rows that show something new among its first ones."""
-        return with_rows(self.table, self.more)
 
 
 def _simple(value: Any) -> bool:

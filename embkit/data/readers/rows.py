@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -87,6 +87,11 @@ class NotDecoded(Exception):
     def __init__(self, path: Path, share: float) -> None:
         super().__init__(str(path))
         self.path, self.share = path, share
+
+
+def is_numbered(header: Sequence[str]) -> bool:
+    """Whether columns have no names: they are "0", "1", …"""
+    return list(header) == [str(n) for n in range(len(header))]
 
 
 def causes_of(counted: Mapping[str, int]) -> str:

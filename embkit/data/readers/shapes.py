@@ -37,7 +37,7 @@ class Shape(NamedTuple):
     name: str
     anchor: str
     positive: str
-    negative: str = ""  # may be there: the first of them that holds something
+    negative: str = ""  # may be there: those of them that hold something
     label: str = ""  # must be there: it says which rows are right
 
 
@@ -89,8 +89,6 @@ LABELS = re.compile(
     r".*(label|score|relevan|similar|grade|judg|rating|gold|target|match|correct|duplicate|choice|"
     r"annotation|responses|vote|verdict|feedback).*|rel|y"
 )
-
-
 ASIDE = re.compile(  # categories that say nothing of right and wrong
     r".*(lang|split|source|type|domain|categor|topic|subject|dataset|author|country|section).*"
 )

@@ -19,6 +19,7 @@ from .rows import (
     Quarantine,
     Row,
     Table,
+    is_numbered,
     lines,
     readable,
     suffix,
@@ -138,7 +139,7 @@ def _by_column(values: dict[str, Any]) -> list[dict[str, Any]]:
 def is_header(first: Sequence[str], others: Sequence[Sequence[str]]) -> bool:
     """Whether the first row of a table reads like names of columns, and not like its other rows."""
     cells = [cell.strip() for cell in first]
-    if cells == [str(n) for n in range(len(cells))]:
+    if is_numbered(cells):
         return len(cells) > 1  # as pandas names columns without names
     characters, words = _NAME
     for place, cell in enumerate(cells):
