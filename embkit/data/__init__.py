@@ -15,12 +15,13 @@ from .images import data_url
 from .readers import folder
 from .readers.draft import LoadReport
 from .readers.pairs import Columns
-from .sources import icd10cm, icons, python_code
+from .sources import docstrings, icd10cm, icons, python_code
 from .sources.python_code import general_probe
 
 SOURCES: dict[str, Callable[..., Domain]] = {
     "icd10cm": icd10cm.load,
     "python_code": python_code.load,
+    "docstrings": docstrings.load,
     "icons": icons.load,
 }
 
@@ -38,11 +39,11 @@ def load_domain(
     """Loads a domain: one that comes with embkit, by name, or data of your own.
 
     Args:
-        source: a name (``icd10cm``, ``python_code``, ``icons``); a folder, a file or an archive of
-            your own in one of the shapes that data/README.md lists, such as BEIR's layout, a CSV of
-            pairs, pictures with captions; a ``datasets.Dataset`` or ``DatasetDict``, the folder it
-            was saved to, or its hub id (``owner/name``). Default: what ``EMBKIT_DOMAIN`` names,
-            else ``icd10cm``.
+        source: a name (``icd10cm``, ``python_code``, ``docstrings``, ``icons``); a folder, a file
+            or an archive of your own in one of the shapes that data/README.md lists, such as BEIR's
+            layout, a CSV of pairs, pictures with captions; a ``datasets.Dataset`` or
+            ``DatasetDict``, the folder it was saved to, or its hub id (``owner/name``). Default:
+            what ``EMBKIT_DOMAIN`` names, else ``icd10cm``.
         profile: ``smoke``, ``workshop`` or ``full``; default: the profile in force. Data of your
             own is cut to about 400 documents in ``smoke`` and whole in the others.
         columns: of pairs, which column is what: ``{"anchor": "q", "positive": "a"}``, also

@@ -140,7 +140,7 @@ def deal(parts: Mapping[bytes, list[T]], goals: Mapping[str, int]) -> dict[str, 
     for _, keys in sorted(sizes.items(), reverse=True):
         ends = [*itertools.accumulate(max(n, 0) for n in lacking.values())]
         rare = {name for name, n in lacking.items() if n * len(keys) < ends[-1]}  # due less than 1
-        start = _share(f"start {keys[0].hex()}")  # what rounds the shares, up or down
+        start = share(f"start {keys[0].hex()}")  # what rounds the shares, up or down
         for place, key in enumerate(keys):
             at = (place + start) * ends[-1] / len(keys)
             name = next((n for n, end in zip(goals, ends, strict=True) if at < end), last)
@@ -181,7 +181,7 @@ def _hash(text: str) -> bytes:
     return hashlib.sha1(text.encode()).digest()
 
 
-def _share(text: str) -> float:
+def share(text: str) -> float:
     """A number in [0, 1) that a text always gets."""
     return int.from_bytes(_hash(text)[:4]) / 2**32
 
@@ -196,11 +196,16 @@ def split_by_kind(
     queries: dict[str, str] = {}
     qrels: dict[str, Split] = {split: {} for split in ("train", "dev", "known", "novel")}
     for key, (text, right) in sorted(asked.items()):
-        query = "q" + hashlib.sha1(key.encode()).hexdigest()[:12]
+        query = query_id(key)
         queries[query] = text
         split = split_of(key, {kind for document in right for kind in kinds(document)})
         qrels[split][query] = dict.fromkeys(sorted(right), 1)
     return queries, qrels
+
+
+def query_id(key: str) -> str:
+    """The id of a normalised query, the same in all profiles."""
+    return "q" + hashlib.sha1(key.encode()).hexdigest()[:12]
 
 
 def split_of(key: str, kinds: Iterable[str]) -> str:
@@ -210,15 +215,15 @@ def split_of(key: str, kinds: Iterable[str]) -> str:
     kinds of test: what it chooses must suit both.
     """
 
-    shares = [_share("category " + kind) for kind in kinds]
-    if all(share < NOVEL for share in shares):
+    shares = [share("category " + kind) for kind in kinds]
+    if all(one < NOVEL for one in shares):
         return "novel"
-    if all(share < NOVEL + NOVEL_DEV for share in shares):
+    if all(one < NOVEL + NOVEL_DEV for one in shares):
         return "dev"
-    if any(share < NOVEL + NOVEL_DEV for share in shares):
+    if any(one < NOVEL + NOVEL_DEV for one in shares):
         return "known"  # right in a held-out kind too: training must not see it
-    share = _share(key)
-    return "dev" if share < DEV else "known" if share < DEV + KNOWN else "train"
+    own = share(key)
+    return "dev" if own < DEV else "known" if own < DEV + KNOWN else "train"
 
 
 def smoke(

@@ -21,6 +21,7 @@ from ..models.loading import as_model
 from ..runs import HEAD_RECORD, RECORD, key_of, store
 from ..search.hybrid import PLAIN, Fusion, Hybrid, as_fusion
 from ..search.index import BM25, Dense
+from ..search.passages import PassageIndex, Passages
 from .comparison import compare
 from .hybrid import WEIGHTS, weighed
 from .intervals import CLUSTERS, clusters
@@ -37,14 +38,20 @@ TIMED = 256  # documents whose encoding is timed
 _TELLING = {"learning_rate": "learning rate {:g}", "seed": "seed {}"}  # of meta, in brackets
 
 
-def indexed(model: Any, texts: Sequence[str], *, cache: bool = True) -> BM25 | Dense | Hybrid:
-    """Documents made ready for a model (encoded), for ``"bm25"`` (words counted), or for
-    ``"hybrid"`` and other fusions (both; without a weight 0.5, for there is no dev here), once."""
+INDEXES = BM25 | Dense | Hybrid | PassageIndex
+
+
+def indexed(model: Any, texts: Sequence[str], *, cache: bool = True) -> INDEXES:
+    """Documents made ready for a model (encoded), for ``"bm25"`` (words counted), for ``"hybrid"``
+    and other fusions (both; without a weight 0.5, for there is no dev here), or for ``Passages``
+    (cut, then either), once."""
     if isinstance(model, str) and model == "bm25":
         return BM25(texts)
     if fusion := as_fusion(model):
         weight = PLAIN if fusion.weight is None else fusion.weight
         return Hybrid(as_model(fusion.of), texts, weight=weight, cache=cache)
+    if isinstance(model, Passages):
+        return PassageIndex(model, texts, cache=cache)
     return Dense(model, texts, cache=cache)
 
 
@@ -64,13 +71,13 @@ def rank(
 
     Args:
         model: a SentenceTransformer, a function ``list[str] -> (texts, dim)``, ``"bm25"``,
-            ``"hybrid"`` or a ``Fusion`` (weighed on dev), or what ``indexed`` made of one and the
-            documents.
+            ``"hybrid"`` or a ``Fusion`` (weighed on dev), ``Passages``, or what ``indexed`` made of
+            one and the documents.
         documents: ids to search; default: the whole corpus.
         cache: whether embeddings are read from and kept on disk.
     """
     ids = list(documents if documents is not None else domain.documents(split))
-    if not isinstance(model, BM25 | Dense | Hybrid):
+    if not isinstance(model, INDEXES):
         model = indexed(weighed(model, domain), [domain.corpus[i] for i in ids], cache=cache)
     queries = list(domain.split(split))
     asked = [domain.queries[q] for q in queries]
@@ -114,7 +121,8 @@ def evaluate(
     Args:
         what: a Run, a Head, ``"bm25"``, a model's name or folder, a SentenceTransformer, or any
             function ``list[str] -> (texts, dim)``, such as an API's client; ``"hybrid"``, or
-            ``ek.search.Fusion`` of any of these and BM25, weighed on dev.
+            ``ek.search.Fusion`` of any of these and BM25, weighed on dev; ``ek.search.Passages`` of
+            any. A Run whose recipe cuts documents is evaluated on its passages.
         splits: default: the domain's test splits.
         name: what the leaderboard calls it.
         save: whether the leaderboard keeps it.
@@ -123,7 +131,7 @@ def evaluate(
     for split in splits:
         domain.split(split)
     # what is kept already
-    kept = store(domain)
+    kept, what = store(domain), by_recipe(what)
     subject, fusion = _subject(what, name, kept.name), as_fusion(what)
     missing = {s: n for s, n in domain.missing_judged.items() if s in domain.test_splits}
     told = {"missing_judged": missing} if missing else {}
@@ -154,6 +162,9 @@ def evaluate(
     meta["evaluate_seconds"] = time.perf_counter() - started
     directions = {split: domain.direction(split) for split in splits if domain.searched}
     meta |= {"directions": directions} if any(directions.values()) else {}
+    if isinstance(index, PassageIndex):
+        meta["passages"] = len(index)
+    model = model.of if isinstance(model, Passages) else model
     if hasattr(model, "get_embedding_dimension"):
         meta["dim"] = model.get_embedding_dimension()
         meta["total_params"] = sum(p.numel() for p in model.parameters())
@@ -184,6 +195,12 @@ def encode_speed(model: Any, documents: list[str]) -> float:
     return len(documents) / (time.perf_counter() - started)
 
 
+def by_recipe(what: Any) -> Any:
+    """A Run whose recipe cuts documents, as ``Passages`` of it; anything else as it is."""
+    part = getattr(getattr(what, "recipe", None), "passages", None)
+    return Passages(what, part.size, part.overlap, part.headings) if part and part.size else what
+
+
 class _Subject(NamedTuple):
     key: str  # its folder in the store
     approach: str
@@ -199,6 +216,12 @@ def _subject(what: Any, name: str | None, domain: str) -> _Subject:
         return _Subject("bm25", name or "bm25", {"trainable_params": 0, "bm25": BM25.VERSION})
     if fusion := as_fusion(what):
         return _fused(fusion, name, domain)
+    if isinstance(what, Passages):
+        inner = _subject(what.of, None, domain)
+        if what == by_recipe(what.of):  # as it was trained: its own scores
+            return inner._replace(approach=name or inner.approach)
+        key = f"{what.told.replace(', ', '-').replace(' ', '-')}-{inner.key}"
+        return inner._replace(key=key, approach=name or f"{inner.approach}, {what.told}")
     if isinstance(what, str) or hasattr(what, "__fspath__"):
         from ..assets.catalogue import folder_fingerprint, resolve
 

@@ -94,3 +94,17 @@ def without_weights() -> tuple[Any, float | None]:
     settings = json.loads((folder / "sentence_bert_config.json").read_text(encoding="utf-8"))
     tokenizer = lambda texts, **_: {"input_ids": [t.ids for t in read.encode_batch(texts)]}  # noqa: E731
     return tokenizer, float(settings["max_seq_length"])
+
+
+def offsets_of(model: Any) -> tuple[Any, int]:
+    """Texts -> where each word piece begins and ends, by a model's tokenizer, and how many pieces
+    the model adds to a text; (None, 0) for a function, whose tokenizer nobody knows."""
+    tokenizer = tokenizer_of(model)
+    if not getattr(tokenizer, "is_fast", False):
+        return None, 0
+    options = {"add_special_tokens": False, "return_offsets_mapping": True, "truncation": False}
+
+    def offsets(texts: list[str]) -> Any:
+        return tokenizer(texts, verbose=False, **options)["offset_mapping"] if texts else []
+
+    return offsets, tokenizer.num_special_tokens_to_add()

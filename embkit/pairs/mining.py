@@ -11,10 +11,10 @@ import numpy as np
 from ..data import Domain
 from ..display import Table
 from ..errors import EmbkitError, unknown
-from ..models.encoding import encode_as
 from ..models.loading import as_model
 from ..recipes.checks import CHOICES
-from ..search.index import BM25, exact_search
+from ..search.index import BM25, Dense
+from ..search.passages import PassageIndex, Passages
 from .rules import OUT, OWN, Known, Pair, Sieve
 
 CrossEncoderScores = Callable[[list[tuple[str, str]]], Any]  # (query, document) -> scores
@@ -91,7 +91,8 @@ def mine(
         pairs: (query id, anchor, document id) rows, such as ``training_pairs(...).rows``.
         miner: ``dense`` (a model's ranking), ``bm25``, ``random``, or ``human`` (the domain's
             own: people marked them as looking right and being wrong).
-        model: for ``dense``: a model, its name or folder, or a function as in ``encode``.
+        model: for ``dense``: a model, its name or folder, a function as in ``encode``, or
+            ``ek.search.Passages`` of one.
         range_min, range_max: the window: which ranks are looked at among what is left.
         relative_margin: 0.05 keeps what is at most 95% as similar as the positive (positive-aware
             mining, NV-Retriever, https://arxiv.org/abs/2407.15831).
@@ -185,12 +186,9 @@ def _candidates(
     right = np.array([number[document] for _, _, document in pairs])
     if miner == "dense":
         model = as_model(model)
-        asked = encode_as(model, anchors, "query")
-        documents = encode_as(model, texts, "document")
-        found, scores = exact_search(asked, documents, depth)
-        return found, scores, np.einsum("ij,ij->i", asked[rows], documents[right])
-    if miner == "bm25":
-        index = BM25(texts)
+    if miner in ("dense", "bm25"):
+        kind: Any = PassageIndex if isinstance(model, Passages) else Dense
+        index = BM25(texts) if miner == "bm25" else kind(model, texts)
         found, scores = index.search(anchors, depth)
         return found, scores, index.pair_scores([anchors[r] for r in rows], right.tolist())
     if miner == "random":

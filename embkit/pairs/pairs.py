@@ -21,7 +21,8 @@ from ..errors import EmbkitError, unknown
 from ..losses.batches import Apart, padded
 from ..models.loading import load_model
 from ..recipes.recipe import Recipe
-from ..recipes.views import APART, CORPUS, Mining
+from ..recipes.views import APART, CORPUS
+from ..search.passages import Passages
 from .mining import Mined, mine
 from .rules import Family, Pair, own_of, right_of
 
@@ -47,6 +48,7 @@ class TrainingPairs:
     taught: Taught | None = None  # what a teacher says about the rows, and about texts beside them
     known: tuple[Pair, ...] = ()  # not trained on: what else is right for an anchor
     apart: bool = True  # a batch's documents are negatives: none may be right for another row
+    cut: bool = False  # of a document one passage is shown, which the sampler does not compare
 
     def __len__(self) -> int:
         return len(self.taught.labels) if self.taught else len(self.rows)
@@ -155,7 +157,7 @@ def make_pairs(recipe: Recipe, domain: Domain) -> TrainingPairs:
     return TrainingPairs(
         domain,
         tuple(rows),
-        _mined(recipe.mining, domain, rows, known) if recipe.mining.number else None,
+        _mined(recipe, domain, rows, known) if recipe.mining.number else None,
         "texts" if loss == "embedding_mse" else recipe.unique_in_batch,
         dropped,
         corpus_labels=loss in CORPUS,
@@ -163,13 +165,17 @@ def make_pairs(recipe: Recipe, domain: Domain) -> TrainingPairs:
         and any(len(found) > 1 for found in right_of((*rows, *known)).values()),
         known=tuple(known),
         apart=loss in APART,
+        cut=recipe.passage_size is not None,
     )
 
 
-def _mined(mining: Mining, domain: Domain, rows: list[Pair], known: list[Pair]) -> Mined:
+def _mined(recipe: Recipe, domain: Domain, rows: list[Pair], known: list[Pair]) -> Mined:
+    mining, cut = recipe.mining, recipe.passages
     options = asdict(mining)
     if (prompts := options.pop("prompts")) and mining.miner == "dense":
         options["model"] = load_model(mining.model, prompts=prompts)
+    if cut.size:
+        options["model"] = Passages(options["model"], cut.size, cut.overlap, cut.headings)
     if mining.reranker_filter:
         from ..models.cross_encoder import load_cross_encoder, score_pairs
 
@@ -297,7 +303,7 @@ def _keys(pairs: TrainingPairs) -> Dataset | None:
     apart = Apart(keys) if pairs.apart else None
     if apart and apart.values:
         return keys.with_transform(apart)
-    return keys if pairs.unique != "texts" else None
+    return keys if pairs.unique != "texts" or pairs.cut else None
 
 
 def _sampler(

@@ -7,19 +7,21 @@ from dataclasses import Field, field, fields
 from typing import Any
 
 from ..errors import EmbkitError, unknown
-from .views import TAUGHT
+from .views import CORPUS, TAUGHT
 
 APPROACHES = ("contrastive", "symmetric", "cached", "gist", "triplet", "corpus", "clip", *TAUGHT)
 CHOICES = {
     "approach": APPROACHES,
     "lr_scheduler_type": ("linear", "cosine", "constant_with_warmup"),
     "unique_in_batch": ("texts", "families"),
+    "passage_choice": ("best", "first"),
     "miner": ("dense", "bm25", "random", "human"),
     "sampling": ("top", "random"),
     "lora_variant": ("plain", "rslora", "dora"),
     "quantize": ("none", "nf4"),
     "trained_parts": ("all", "projections", "none"),
 }
+CONTRASTIVE = "approach='contrastive'"
 LOSSES = {  # sentence-transformers' names of losses -> approaches
     "MultipleNegativesRankingLoss": "contrastive",
     "CachedMultipleNegativesRankingLoss": "cached",
@@ -115,6 +117,12 @@ def _clash(recipe: Any) -> tuple[str, str, str] | None:
     if approach == "distill" and recipe.corpus_sample:
         given = f"with corpus_sample={recipe.corpus_sample}"
         return given, "None: the teacher's softmax is over all documents", "corpus_sample=None"
+    if recipe.passage_size and approach in (*CORPUS, *TAUGHT, "clip"):
+        given = f"with passage_size={recipe.passage_size}"
+        return given, "a loss over pairs and batches: these compare whole documents", CONTRASTIVE
+    if recipe.passage_size and recipe.passage_overlap >= recipe.passage_size // 2:
+        given = f"with passages of {recipe.passage_size} that share {recipe.passage_overlap}"
+        return given, "an overlap below half of the size", "passage_size=128, passage_overlap=32"
     if approach == "clip" and recipe.lora_rank:
         given = f"with lora_rank={recipe.lora_rank}"
         return given, "0: adapters are for models of texts alone", "lora_rank=0"

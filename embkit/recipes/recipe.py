@@ -79,6 +79,10 @@ class Recipe:
     lora_plus: float = knob(1.0, "LoRA+: how many times A's learning rate is B's", 1.0)
     quantize: str = knob("none", "the frozen weights under LoRA: none, or nf4 (four bits: QLoRA)")
     max_length: int | None = knob(None, "tokens a text at most; None: the model's own", 4, 32768)
+    passage_size: int | None = knob(None, "cut documents to so many pieces; None: whole", 16, 32768)
+    passage_overlap: int = knob(0, "pieces that a passage shares with the one before", 0, 16384)
+    passage_headings: bool = knob(False, "put the headings above a passage before it")
+    passage_choice: str = knob("best", "trained on, of a right document: best (by epoch), or first")
     pairs: tuple[str, ...] = knob(("human",), "sources: human, or sets of generated pairs")
     max_pairs: int | None = knob(None, "train on the first so many pairs, shuffled by the seed", 2)
     unique_in_batch: str = knob("texts", "what stands only once in a batch: texts, or families")
@@ -156,6 +160,12 @@ class Recipe:
         return self._part(views.Teaching, prompts=self.trainer.prompts)
 
     @property
+    def passages(self) -> views.Passages:
+        """How documents are cut, and which part of a right one is trained on."""
+        own = {f: getattr(self, f"passage_{f}") for f in ("size", "overlap", "headings", "choice")}
+        return views.Passages(**own)
+
+    @property
     def loss(self) -> views.Loss:
         """What is minimised."""
         return self._part(views.Loss)
@@ -230,6 +240,9 @@ class Recipe:
             lora and r.lora_plus != 1 and f"B ×{r.lora_plus:g}",
             (r.max_pairs or r.pairs != ("human",))
             and f"{f'{r.max_pairs:,} ' if r.max_pairs else ''}{' + '.join(r.pairs)} pairs",
+            r.passage_size and f"{r.passage_choice} passages of {r.passage_size}",
+            r.passage_overlap and f"{r.passage_overlap} shared",
+            r.passage_headings and "headings",
             r.unique_in_batch != "texts" and f"{r.unique_in_batch} apart",
             mined and f"+ {mined} {r.miner}",
             mined and r.keep_relatives and "relatives kept",

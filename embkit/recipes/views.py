@@ -54,6 +54,16 @@ class Teaching:
 
 
 @dataclass(frozen=True)
+class Passages:
+    """How documents are cut, and which part of a right one is trained on; ``size`` None: whole."""
+
+    size: int | None
+    overlap: int
+    headings: bool
+    choice: str
+
+
+@dataclass(frozen=True)
 class Loss:
     """What is minimised."""
 

@@ -1,4 +1,4 @@
-"""Search: exact, by words, both fused, and in two tiers."""
+"""Search: exact, by words, both fused, by passages, and in two tiers."""
 
 from ..lazy import exports
 
@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = exports(
     {
         "hybrid": ["Fusion", "Hybrid"],
         "index": ["BM25", "Dense", "exact_search"],
+        "passages": ["PassageIndex", "Passages"],
         "tiered": ["TieredIndex", "TieredSearch", "truncate"],
     },
 )

@@ -11,6 +11,7 @@ import numpy as np
 from ..data.domain import Hidden
 from ..errors import EmbkitError
 from .index import BM25, Dense, Found, best_of
+from .passages import PassageIndex, Passages
 
 CONSTANT = 60  # of the paper: how much less a rank counts than the one before
 DEPTH = 100  # ranks of either search that are fused
@@ -69,7 +70,8 @@ class Hybrid:
         depth: int = DEPTH,
     ) -> None:
         self.weight, self.depth = _checked(weight), depth
-        self.dense, self.words = Dense(model, texts, cache=cache), BM25(texts)
+        kind: Any = PassageIndex if isinstance(model, Passages) else Dense
+        self.dense, self.words = kind(model, texts, cache=cache), BM25(texts)
 
     def lists(self, queries: Sequence[str], k: int, hidden: Hidden) -> list[np.ndarray]:
         """What the model and BM25 find, best first, each (queries, depth or k if that is more)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -102,16 +102,62 @@ def best_of(indices: np.ndarray, scores: np.ndarray, k: int) -> Found:
     return np.take_along_axis(indices, order, axis=1), np.take_along_axis(scores, order, axis=1)
 
 
-class Dense:
-    """Documents encoded once by one model, as ``encode_as`` does, and searched exactly."""
+def best_mean(scores: np.ndarray, starts: np.ndarray, n: int = 1) -> np.ndarray:
+    """Scores of passages, (queries, passages), as those of their documents: each the mean of its n
+    best, or of all where it has fewer. ``starts``: where each document's passages begin.
+    """
+    best = np.maximum.reduceat(scores, starts, axis=1)
+    if n == 1:
+        return best
+    parts = np.split(scores, starts[1:], axis=1)
+    return np.stack([np.sort(part, axis=1)[:, -n:].mean(axis=1) for part in parts], axis=1)
 
-    def __init__(self, model: Any, texts: Sequence[str], *, cache: bool = True) -> None:
+
+def places_of(blocks: Iterable[np.ndarray], k: int, least: float = -np.inf) -> Found:
+    """The k best places of every row of some blocks, best first; ties by lower index. What scores
+    no more than ``least`` is not found: index -1, score -inf."""
+    rows = [best_of(*_among(block, k), k) for block in blocks]
+    empty = (np.empty((0, k), np.int64), np.empty((0, k), np.float32))
+    indices, scores = (np.concatenate(each) for each in zip(empty, *rows, strict=True))
+    nothing = scores <= least
+    indices[nothing], scores[nothing] = -1, -np.inf
+    return indices, scores
+
+
+class Dense:
+    """Documents encoded once by one model, as ``encode_as`` does, and searched exactly.
+
+    ``vectors`` are the documents', (documents, dim), where they are made in another way.
+    """
+
+    least = -np.inf  # what a document scores that is not found
+
+    def __init__(
+        self,
+        model: Any,
+        texts: Sequence[str],
+        *,
+        cache: bool = True,
+        vectors: Vectors | None = None,
+    ) -> None:
         self._encode = lambda rows, kind: encode_as(model, rows, kind, cache=cache)
-        self._documents = self._encode(texts, "document")
+        self._documents = self._encode(texts, "document") if vectors is None else vectors
+
+    def scores(self, queries: Sequence[str]) -> Iterator[np.ndarray]:
+        """The scores of all documents, (some queries, documents), in blocks of about 256 MB."""
+        asked = self._encode(queries, "query")
+        height = max(1, 2**26 // max(1, len(self._documents)))
+        for top in range(0, len(asked), height):
+            yield asked[top : top + height] @ np.asarray(self._documents, np.float32).T
 
     def search(self, queries: Sequence[str], k: int = 10, hidden: Hidden = None) -> Found:
         """(indices, scores), both (queries, min(k, documents)), best first; ties by lower index."""
         return exact_search(self._encode(queries, "query"), self._documents, k, hidden)
+
+    def pair_scores(self, queries: Sequence[str], documents: Sequence[int]) -> np.ndarray:
+        """The scores of (query, document) pairs, shape (pairs,)."""
+        asked = self._encode(queries, "query")
+        return np.einsum("ij,ij->i", asked, self._documents[np.asarray(documents)])
 
 
 class BM25:
@@ -126,6 +172,7 @@ class BM25:
     """
 
     VERSION = 2  # of what is found; scores kept under another are counted anew
+    least = 0.0  # what a document scores that shares no word
 
     def __init__(self, texts: Sequence[str]) -> None:
         import bm25s
@@ -152,24 +199,16 @@ class BM25:
             raise EmbkitError(f"k={k}", expected="k of 1 or more", hint="k=10")
         if hidden is not None:
             return without(hidden, partial(self.search, queries), k)
-        queries = listed(queries)
-        indices = np.empty((len(queries), min(k, self._size)), np.int64)
-        scores = np.empty(indices.shape, np.float32)
-        for row, found in enumerate(self._all_scores(queries)):
-            best = best_of(*_among(found[None], indices.shape[1]), k)
-            indices[row], scores[row] = best[0][0], best[1][0]
-        nothing = scores <= 0  # no word shared
-        indices[nothing], scores[nothing] = -1, -np.inf
-        return indices, scores
+        return places_of(self.scores(queries), min(k, self._size), self.least)
 
     def pair_scores(self, queries: Sequence[str], documents: Sequence[int]) -> np.ndarray:
         """The scores of (query, document) pairs, shape (pairs,), 0 where they share no word."""
-        rows = self._all_scores(listed(queries))
-        return np.array([row[d] for row, d in zip(rows, documents, strict=True)], np.float32)
+        rows = self.scores(queries)
+        return np.array([row[0, d] for row, d in zip(rows, documents, strict=True)], np.float32)
 
-    def _all_scores(self, queries: list[str]) -> Iterator[np.ndarray]:
-        """For each query, the score of every document, shape (documents,)."""
-        for words in self._tokens(queries) if queries else []:
+    def scores(self, queries: Sequence[str]) -> Iterator[np.ndarray]:
+        """For each query, the scores of all documents, shape (1, documents)."""
+        for words in self._tokens(listed(queries)) if queries else []:
             known = [word for word in words if word in self._index.vocab_dict]
             found = self._index.get_scores(known) if known else np.zeros(self._size)
-            yield np.asarray(found, np.float32)
+            yield np.asarray(found, np.float32)[None]

@@ -15,16 +15,20 @@ from transformers import TrainerCallback
 from ..data import Domain
 from ..evaluation.ranking import ndcg
 from ..files import read_json
+from ..recipes.views import Passages as Cut
+from ..search.passages import Passages
 
 
 class DevScore(BaseEvaluator):
     """nDCG@10 of dev's queries, searched in the domain's dev corpus, for the trainer."""
 
-    def __init__(self, domain: Domain) -> None:
+    def __init__(self, domain: Domain, cut: Cut | None = None) -> None:
         super().__init__()
-        self.domain, self.primary_metric = domain, "dev_ndcg@10"
+        self.domain, self.cut, self.primary_metric = domain, cut, "dev_ndcg@10"
 
     def __call__(self, model: Any, *_: Any, **__: Any) -> dict[str, float]:
+        if self.cut and self.cut.size:
+            model = Passages(model, self.cut.size, self.cut.overlap, self.cut.headings)
         values = ndcg(model, self.domain, "dev", self.domain.dev_corpus(), cache=False)
         return {self.primary_metric: float(values.mean())}
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from datasets import Dataset
 from sentence_transformers import SentenceTransformer
 from sentence_transformers import SentenceTransformerTrainer as Trainer
 from sentence_transformers import SentenceTransformerTrainingArguments as Arguments
@@ -37,6 +38,7 @@ from . import lora as adapters
 from .callbacks import DevScore, Watch
 from .distillation import teach, teaching_hash
 from .losses import make_loss
+from .passages import TrainedPassages
 
 DEV = "dev_ndcg@10"  # in a run's history
 LOGGED = ("step", "epoch", "loss", "learning_rate", "grad_norm", DEV)
@@ -138,7 +140,7 @@ def _train(
     members, checkpoints = team(), path / "checkpoints"
     pairs = training_pairs(recipe, domain)
     if members.first:
-        _for_the_script(recipe, pairs, path)
+        path.mkdir(parents=True, exist_ok=True)
 
     # the trainer: checkpoints twice an epoch, dev after each
     steps = -(-len(pairs) // recipe.batch_size)
@@ -147,7 +149,7 @@ def _train(
         models[0],
         pairs,
         checkpoints,
-        evaluator=DevScore(domain),
+        evaluator=DevScore(domain, recipe.passages),
         callbacks=[watch, *more],
         **session.precision_flags(),
         eval_strategy="epoch",
@@ -158,6 +160,7 @@ def _train(
 
     # the training itself
     if members.first:
+        _for_the_script(recipe, pairs, path, trainer.train_dataset)
         _check_room(trainer.model, path)
     with packing.efficient(trainer.model), watch:
         if recipe.trained_parts == "none":  # the start is the result
@@ -211,8 +214,11 @@ def _record(
     }
 
 
-def _for_the_script(recipe: Recipe, pairs: TrainingPairs, path: Path) -> None:
-    pairs.record().to_json(path / "pairs.jsonl", force_ascii=False)
+def _for_the_script(recipe: Recipe, pairs: TrainingPairs, path: Path, shown: Any) -> None:
+    rows = pairs.record()
+    if recipe.passages.size:  # those of the first epoch
+        rows = Dataset.from_dict(rows.to_dict() | shown[:])
+    rows.to_json(path / "pairs.jsonl", force_ascii=False)
     if pairs.corpus_labels:
         rows = ({"document": text} for text in pairs.domain.corpus.values())
         lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
@@ -297,13 +303,16 @@ def make_trainer(
         callbacks = [*callbacks, kept]
 
     # the library's own trainer
-    data = pairs.dataset()
+    data = pairs.dataset().with_transform(batches.padded) if pairs.labelled else pairs.dataset()
+    if recipe.passages.size:
+        chosen = TrainedPassages(model, pairs, recipe.passages, (asked, shown))
+        callbacks, data = [*callbacks, chosen], data.with_transform(chosen)
     on_cpu = model.device.type == "cpu"
     arguments |= {"output_dir": str(output), "report_to": "none", "disable_tqdm": True}
     trainer = Trainer(
         model=model,
         args=Arguments(**arguments, use_cpu=on_cpu),
-        train_dataset=data.with_transform(batches.padded) if pairs.labelled else data,
+        train_dataset=data,
         loss=loss,
         evaluator=evaluator,
         callbacks=list(callbacks),

@@ -29,7 +29,8 @@ PAGES = {  # what is asked for first; every other field lies on the last page
         weight_decay dropout max_length layers seed""",
     "Loss": """temperature hardness margin guide in_batch_weight matryoshka query_prompt
         document_prompt""",
-    "Pairs": "pairs max_pairs unique_in_batch shuffle_labels",
+    "Pairs": """pairs max_pairs unique_in_batch shuffle_labels passage_size passage_overlap
+        passage_headings passage_choice""",
     "Negatives": """hard_negatives miner range_min range_max relative_margin reranker_filter
         keep_relatives sampling hidden_positives""",
     "Teacher": "teacher teacher_temperature teacher_share unlabeled_texts",

@@ -145,6 +145,10 @@ def test_each_field_changes_the_hash():
         "dropout": 0.3,
         "max_length": 64,
         "max_pairs": 100,
+        "passage_size": 128,
+        "passage_overlap": 32,
+        "passage_headings": True,
+        "passage_choice": "first",
         "shuffle_labels": True,
         "seed": 43,
         "pairs": ("lay",),
@@ -411,8 +415,9 @@ def test_each_view_holds_the_values_of_its_fields_and_nothing_is_left_over():
     # read of the recipe itself, by ``make_pairs``, or under another name
     own = {"pairs", "max_pairs", "unique_in_batch", "shuffle_labels", "hard_negatives"}
     lora = {f"lora_{f.name}" for f in dataclasses.fields(recipe.lora)}
+    cut = {f"passage_{f.name}" for f in dataclasses.fields(recipe.passages)}
     names = {f.name for f in dataclasses.fields(Recipe)}
-    assert names <= shown | lora | own, "no field is read by nobody"
+    assert names <= shown | lora | cut | own, "no field is read by nobody"
 
 
 @pytest.mark.parametrize("sizes", ["", (32, 64), (64, 64), (64, 0), "many", (64.0, 32)])

@@ -52,6 +52,9 @@ _SIGNATURE = re.compile(r"[\w.]+\(.*\)\s*((->|=|--|:).*)?$")  # a docstring's fi
 _WORD = re.compile(r"\w+")
 
 
+Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
 class Function(NamedTuple):
     id: str  # module:qualified name
     unit: str  # what is held out as a whole
@@ -106,41 +109,56 @@ def _functions(profile: str) -> Iterator[Function]:
 
 
 def _of_folder(folder: Path, root: Path, only: tuple[str, ...] | None = None) -> Iterator[Function]:
+    """The usable functions of a folder's files."""
+    for parts in modules(folder, root):
+        if only is None or parts[0] in only:
+            text, found = definitions(root, parts)
+            lines = text.split("\n")  # not splitlines(): the parser counts no form feed
+            for name, node in found:
+                query = summary(ast.get_docstring(node) or "")
+                if not isinstance(node, ast.ClassDef) and query:
+                    if document := _document(node, lines):
+                        yield Function(name, unit(parts), query, document)
+
+
+def modules(folder: Path, root: Path) -> Iterator[tuple[str, ...]]:
+    """The modules of a folder as the parts of their paths below a root, in a fixed order."""
     for file in sorted(folder.rglob("*.py"), key=lambda path: path.as_posix()):
         parts = file.relative_to(root).with_suffix("").parts
-        if LEFT_OUT.isdisjoint(parts) and (only is None or parts[0] in only):
-            yield from _of_file(file, parts)
+        if LEFT_OUT.isdisjoint(parts):
+            yield parts
 
 
-def _of_file(file: Path, parts: tuple[str, ...]) -> Iterator[Function]:
-    """The usable functions of a file; none of a file that this Python cannot parse."""
+def definitions(
+    root: Path, parts: tuple[str, ...], holds: str = ""
+) -> tuple[str, list[tuple[str, Definition]]]:
+    """A module's text, and its classes, methods and functions with their ids, not those within
+    functions; none of a file without the pattern ``holds``, or that this Python cannot parse."""
     try:
-        with tokenize.open(file) as stream:  # in the encoding that the file itself names
+        with tokenize.open(root.joinpath(*parts).with_suffix(".py")) as stream:  # in its encoding
             text = stream.read()
+        if not re.search(holds, text):
+            return text, []
         with warnings.catch_warnings(action="ignore"):  # odd escapes in strings
             tree = ast.parse(text)
     except (SyntaxError, ValueError, OSError):
-        return
+        return "", []
     module = ".".join(part for part in parts if part != "__init__")
-    lines = text.split("\n")  # not splitlines(): the parser counts no form feed
     seen: Counter[str] = Counter()
+    found = []
     for name, node in _definitions(tree.body, ""):
-        query, document = summary(ast.get_docstring(node) or ""), _document(node, lines)
         seen[name] += 1
-        if query and document:
-            again = f"#{seen[name]}" if seen[name] > 1 else ""
-            yield Function(f"{module}:{name}{again}", unit(parts), query, document)
+        again = f"#{seen[name]}" if seen[name] > 1 else ""
+        found.append((f"{module}:{name}{again}", node))
+    return text, found
 
 
-def _definitions(
-    body: list[ast.stmt], inside: str
-) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
-    """Functions and methods with their qualified names; not those within functions."""
+def _definitions(body: list[ast.stmt], inside: str) -> Iterator[tuple[str, Definition]]:
     for node in body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        if isinstance(node, Definition):
             yield inside + node.name, node
-        elif isinstance(node, ast.ClassDef):
-            yield from _definitions(node.body, f"{inside}{node.name}.")
+            if isinstance(node, ast.ClassDef):
+                yield from _definitions(node.body, f"{inside}{node.name}.")
         else:  # if, try, with
             for part in ("body", "orelse", "handlers", "finalbody"):
                 yield from _definitions(getattr(node, part, []), inside)

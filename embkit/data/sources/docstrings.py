@@ -1,0 +1,143 @@
+"""Docstrings: from a short question to a long page of documentation.
+
+Documents are what docstrings say below their first sentence, in the packages that embkit needs
+anyway: parameters, notes, examples; half of them are longer than 256 word pieces. Queries of train
+and ``novel`` are those first sentences. Dev and the tests ``near`` and ``far`` ask as a user would:
+a language model wrote the questions, each with the words of the document that answer it. In ``far``
+these stand behind the first 256 word pieces, which is all that many models read.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+from ...session import paths
+from ..domain import Domain, about, normalise
+from ..splits import query_id, share
+from .python_code import PACKAGES, definitions, modules, summary
+
+LIBRARIES = PACKAGES | {"torch": "torch", "matplotlib": "matplotlib"}
+TEST, DEV = 0.16, 0.24  # of the modules: tests below the first, dev below the second
+WORKSHOP = 0.55  # of the modules: all tests, dev and a part of train; ``full`` has them all
+WORDS = 60  # of a document, at least: words and single marks
+LONG = r'"""(?:(?!""")[\s\S]){80}'  # what a file with such a docstring holds
+WINDOW = 256  # of these: an answer behind them is behind as many word pieces too
+QUESTIONS = "questions.jsonl"
+
+WORD = re.compile(r"\w+|[^\w\s]")  # as BERT's tokenizers begin; a word is one piece or more
+
+
+def load(profile: str) -> Domain:
+    """Builds the domain; the same packages and profile give the same content hash."""
+    corpus: dict[str, str] = {}
+    groups: dict[str, str] = {}
+    first: dict[str, str] = {}  # text -> the first id that has it: twins are one document
+    asked: dict[str, tuple[str, set[str]]] = {}
+    for name, module, query, document in _documented(profile):
+        home = first.setdefault(normalise(document), name)
+        corpus.setdefault(home, document)
+        groups.setdefault(home, module)
+        asked.setdefault(normalise(query), (query, set()))[1].add(home)
+    queries: dict[str, str] = {}
+    qrels: dict[str, dict[str, dict[str, int]]] = {
+        split: {} for split in ("train", "dev", "novel", "near", "far")
+    }
+    for key, (text, right) in sorted(asked.items()):
+        splits = {split_of(groups[document]) for document in right}
+        if len(splits) == 1:  # else a test could be answered from memory
+            queries[query_id(key)] = text
+            qrels[splits.pop()][query_id(key)] = dict.fromkeys(sorted(right), 1)
+    lost = 0
+    for key, (text, home, where) in _questions(corpus).items():
+        if where is None or key in asked:
+            lost += 1
+            continue
+        dev = split_of(groups[home]) == "dev"
+        queries[query_id(key)] = text
+        qrels["dev" if dev else where][query_id(key)] = {home: 1}
+    return Domain(
+        name="docstrings",
+        profile=profile,
+        corpus=corpus,
+        queries=queries,
+        qrels=qrels,
+        test_splits=("novel", "near", "far"),
+        groups=groups,
+        held_out="novel",
+        about=_about(profile, lost),
+    )
+
+
+def split_of(module: str) -> str:
+    """``novel``, ``dev`` or ``train``: what a module's summaries are for. Splits nest."""
+    part = share(f"module {module}")
+    return "novel" if part < TEST else "dev" if part < DEV else "train"
+
+
+def _documented(profile: str) -> Iterator[tuple[str, str, str, str]]:
+    """Id, module, first sentence and the rest of each docstring that is long enough."""
+    for library in ["numpy"] if profile == "smoke" else LIBRARIES:
+        spec = find_spec(library)
+        assert spec and spec.origin, library  # embkit itself needs them all
+        home = Path(spec.origin).parent
+        for parts in modules(home, home.parent):
+            module = ".".join(part for part in parts if part != "__init__")
+            if profile != "full" and share(f"module {module}") >= WORKSHOP:
+                continue
+            for name, node in definitions(home.parent, parts, LONG)[1]:
+                if any(part.startswith("_") for part in name.split(":")[1].split(".")):
+                    continue  # not for users
+                text = ast.get_docstring(node) or ""
+                query = summary(text)
+                found = re.search(r"\s+".join(map(re.escape, query.split())), text)
+                if query and found:
+                    rest = f"{text[: found.start()].strip()}\n\n{text[found.end() :].strip()}"
+                    if len(WORD.findall(rest)) >= WORDS:
+                        yield name, module, query, rest.strip()
+
+
+def _questions(corpus: dict[str, str]) -> dict[str, tuple[str, str, str | None]]:
+    """Normalised question -> question, document, ``near`` or ``far``, None where this version of
+    the package no longer has the words that answer it; of the documents that are there."""
+    found: dict[str, tuple[str, str, str | None]] = {}
+    file = paths().data / "docstrings" / QUESTIONS
+    for row in map(json.loads, file.read_text(encoding="utf-8").splitlines()):
+        if row["document"] in corpus:
+            place = behind(corpus[row["document"]], row["answer"])
+            where = None if place is None else "far" if place >= WINDOW else "near"
+            found[normalise(row["query"])] = row["query"], row["document"], where
+    return found
+
+
+def behind(document: str, answer: str) -> int | None:
+    """Words and marks of a document before the words that answer a question; None without them."""
+    found = re.search(r"\s+".join(map(re.escape, answer.split())), document)
+    return len(WORD.findall(document[: found.start()])) if found else None
+
+
+def _about(profile: str, lost: int) -> dict[str, str]:
+    names = ["numpy"] if profile == "smoke" else LIBRARIES.values()
+    versions = ", ".join(f"{name} {version(name)}" for name in names)
+    return about(f"""
+title: Docstrings: from a short question to a long page of documentation
+source: Docstrings of {versions}, as installed where this was computed; {QUESTIONS} asks
+terms: The packages are under BSD-like licences; files within them may have their own terms. The
+docstrings are read from your own installation, and none of them comes with embkit but the short
+phrases that answer a question, and the examples below. The questions are under embkit's licence.
+splits: By module (a file): no module of dev or of a test is trained on. `novel` asks with the first
+sentences of docstrings. `near` and `far` ask with questions that a language model wrote: in `far`
+the words that answer one stand behind the first {WINDOW} words and marks, and so behind as many
+word pieces, in `near` before. Dev has first sentences and questions of both kinds, of its own
+modules.
+limits: A document is a docstring without its first sentence and without its name; docstrings below
+{WORDS} words and marks and those of private functions are left out. One right document a question:
+another page may answer it as well. No person has read the questions. {lost} of them ask for what
+these versions of the packages no longer say, and are left out. The texts and the content hash
+change with the packages' versions. English only.
+""")
