@@ -26,7 +26,6 @@ from .alternatives import OTHERS
 SIZES = (500, 1000, 2000)  # pairs of the small runs
 FEW_PAIRS = 200  # below so many, no small run is tried: nothing could be told from it
 SEARCHED = 20_000  # documents that dev's queries are searched in, at most
-DEV_SAMPLE = 2_000  # those that training searches for its own score, at most
 FEWER = (5_000, 2_000)  # where encoding so many would take too long
 SHORTEST, LONGEST = 64, 128  # tokens at which texts are cut, where whole ones would take too long
 TIMED = 64  # documents whose encoding is timed
@@ -78,7 +77,7 @@ def plan(domain: Domain, loaded: Any, recipe: Recipe, pairs: int, minutes: float
     cuts = [None, short] if short < min(window, lengths.max()) and window < math.inf else [None]
 
     whole, epochs, least = len(domain.documents("dev")), recipe.epochs, len(domain.dev_corpus(0))
-    sample = min(whole, max(DEV_SAMPLE, least))
+    sample = len(domain.dev_corpus())
 
     def seconds(wish: Plan) -> float:
         document = float(np.minimum(lengths, wish.length or window).mean())

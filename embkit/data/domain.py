@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SHOWN = 300  # characters of a text in a table
 DEV_SAMPLE = "dev sample"  # dev's queries, searched in a part of the corpus
-SAMPLED = 2000  # documents of that part, at most
+SAMPLED, WORDS = 2_000, 250_000  # documents of that part at most, and their words, about
 Hidden = list[int] | None  # for each query the place that it must not see, or -1
 Qrels = Mapping[str, Mapping[str, int]]  # query id -> document id -> grade, > 0 is relevant
 
@@ -171,7 +171,7 @@ class Domain:
             for split, part in parts.items()
         }
 
-    def dev_corpus(self, limit: int = SAMPLED) -> tuple[str, ...]:
+    def dev_corpus(self, limit: int | None = None) -> tuple[str, ...]:
         """Document ids to search while training: every right one of ``dev``, then a fixed sample.
 
         To choose an epoch, a smaller corpus is enough: its figure is the dev sample's, and higher
@@ -180,13 +180,17 @@ class Domain:
         if "dev" in self.searched:
             return tuple(self.searched["dev"])
         right = {document for _, document in self.right("dev")}
-        rest = shuffled(set(self.corpus) - right)
-        return tuple(sorted(right) + rest[: max(0, limit - len(right))])
+        size = SAMPLED if limit is None else limit
+        kept = sorted(right) + shuffled(set(self.corpus) - right)[: max(0, size - len(right))]
+        if limit is not None:
+            return tuple(kept)
+        words = itertools.accumulate(len(self.corpus[d].split()) for d in kept)
+        return tuple(d for d, n in zip(kept, words, strict=True) if n <= WORDS or d in right)
 
     @property
     def dev_name(self) -> str:
         """What training's figure is called: ``dev``, or ``dev sample`` where it is of a part."""
-        whole = "dev" in self.searched or len(self.corpus) <= SAMPLED
+        whole = "dev" in self.searched or len(self.dev_corpus()) == len(self.corpus)
         return "dev" if whole else DEV_SAMPLE
 
     def counts(self) -> dict[str, int]:

@@ -24,7 +24,7 @@ from .python_code import PACKAGES, definitions, modules, summary
 
 LIBRARIES = PACKAGES | {"torch": "torch", "matplotlib": "matplotlib"}
 TEST, DEV = 0.16, 0.24  # of the modules: tests below the first, dev below the second
-WORKSHOP = 0.55  # of the modules: all tests, dev and a part of train; ``full`` has them all
+WORKSHOP = 0.40  # of the modules: all tests, dev and a part of train; ``full`` has them all
 WORDS = 60  # of a document, at least: words and single marks
 LONG = r'"""(?:(?!""")[\s\S]){80}'  # what a file with such a docstring holds
 WINDOW = 256  # of these: an answer behind them is behind as many word pieces too
