@@ -1,4 +1,4 @@
-"""Whole documents and passages on the domain ``docstrings``: every way chosen on dev, with its cost.
+"""Whole documents and passages on the domain ``docstrings``: every way with its cost.
 
 ``python -m tests.benchmarks.passages`` evaluates the ways that need no training, trains the arms
 with their seeds, and keeps the scores in data/docstrings/results/; ``--write`` puts the tables into
@@ -21,6 +21,7 @@ from embkit.recipes.recipe import Recipe, preset
 from embkit.search import Fusion, Passages
 from embkit.session import paths
 from embkit.training.trainer import train
+from tests.benchmarks.kept_table import cell, dev_of
 
 START, END = "<!-- passages -->", "<!-- /passages -->"
 COSTS = "costs.json"
@@ -104,9 +105,8 @@ def trained(domain, seeds, arms):
         recipe, rates = ARMS[name]
         tried = [train(recipe.replace(learning_rate=rate), domain) for rate in rates]
         best = max(tried, key=lambda run: run.dev_score).recipe
-        say(
-            f"{name}: dev sample {', '.join(f'{r.recipe.learning_rate:g} {r.dev_score:.3f}' for r in tried)}"
-        )
+        shown = [f"{run.recipe.learning_rate:g} {run.dev_score:.3f}" for run in tried]
+        say(f"{name}: dev sample {', '.join(shown)}")
         runs = [train(best.replace(seed=seed), domain) for seed in seeds]
         scores = over_seeds([evaluate(run, domain, name=name) for run in runs])
         keep(scores.labelled(name), domain, json.loads(best.to_json()))
@@ -143,26 +143,10 @@ def lines(domain, baseline):
     yield "|---|---:|---:|---:|---:|---:|---:|---:|---:|"
     for name in sorted(kept, key=lambda name: -dev[name]):
         seeds = [r.meta.get("seed") for r in kept[name].runs or () if r.meta.get("seed")]
-        cells = [cell(found[name, split]) for split in ("near", "far", "novel")]
+        cells = [cell(found[name, split], bold=True) for split in ("near", "far", "novel")]
         beside = [str(costs.get(name, {}).get(what, "")) for what in ("vectors", "MB", "ms")]
         count = len(seeds) or ""
         yield f"| {name} | {count} | {dev[name]:.3f} | {' | '.join(cells + beside)} |"
-
-
-def dev_of(one):
-    runs = one.runs or (one,)
-    return sum(sum(run.dev.values()) / len(run.dev) for run in runs) / len(runs)
-
-
-def cell(row):
-    """Mean, and against the baseline: the difference, its interval, Holm's p."""
-    mean = f"{row['ndcg@10']:.3f}"
-    if row["p_holm"] is None:
-        return mean
-    low, high = row["delta_vs_base_ci"]
-    p = "p < 0.001" if row["p_holm"] < 0.001 else f"p = {row['p_holm']:.3f}"
-    change = f"{row['delta_vs_base']:+.3f} [{low:+.3f}, {high:+.3f}], {p}"
-    return f"{mean}, **{change}**" if row["p_holm"] < 0.05 else f"{mean}, {change}"
 
 
 def main(arguments=None):
