@@ -11,6 +11,7 @@ import contextlib
 import json
 import zipfile
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from ...assets.catalogue import PICTURES, files_of
 from ...errors import EmbkitError, unknown
@@ -24,16 +25,7 @@ from .captioned import SMOKE, Captioned, domain_of
 SIZE = 96  # pixels: of an icon that is drawn on a grid of 24
 STYLES = ("outline", "variant")
 MDI = PICTURES["mdi"]
-ABOUT = about("""
-title: Material Design Icons: from a name to a picture, and back
-source: Material Design Icons by the Pictogrammers community, 7,447 icons, as carried by the package
-justmyresource-mdi 7.4.47.post1; drawn by resvg on white, 96 pixels wide
-terms: The icons are under the Apache License 2.0; icons that come from Google's Material Design are
-Google's, under the same licence. The package itself is under the MIT licence.
-limits: A caption is the icon's name, given by its designers, not a description of the picture. One
-picture counts as right for a name though another may fit it as well. Black shapes on white: what is
-learnt here is not how to read photos. English only.
-""")
+ABOUT = about(Path(__file__).with_name("icons.txt").read_text(encoding="utf-8"))
 
 
 def load(profile: str, *, by: str = "family", seed: int = 0) -> Domain:
