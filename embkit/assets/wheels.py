@@ -92,7 +92,8 @@ def fetch(package: Package, folder: Path, progress: Progress | None = None) -> P
         if f"[Errno {number}]" in said:
             raise OSError(number, os.strerror(number))
     if not (found := list(folder.glob("*.whl"))):
-        why = said.splitlines()[-1] if said else "the package index cannot be reached"
+        lines = said.splitlines() or ["the package index cannot be reached"]
+        why = ([line for line in lines if line.lower().startswith("error")] or lines)[-1]
         raise Unreachable(f"package {package.requirement}: {why}")
     return found[0]
 
