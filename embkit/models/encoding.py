@@ -203,20 +203,25 @@ def _fill(
     target: Path, texts: list[str], make: Any, dtype: str, shard: int, progress: Progress | None
 ) -> None:
     """Makes the shards of the distinct texts that are missing, and the array out of them."""
+    # where each text stands among the distinct ones
     distinct: dict[str, int] = {}
     numbers = (distinct.setdefault(text, len(distinct)) for text in texts)
-    place = np.fromiter(numbers, np.int64, len(texts))  # (texts,) of each among the distinct ones
+    place = np.fromiter(numbers, np.int64, len(texts))  # (texts,)
+    # what is there already
     new, folder = list(distinct), target.with_suffix(".shards")
     begun = read_array(folder / "0")
     shard = shard if begun is None else max(1, len(begun))  # what was begun keeps its size
     parts = {start: new[start : start + shard] for start in range(0, len(new), shard)}
-    done = {n: _mapped(folder / f"{n}", len(own), dtype) for n, own in parts.items()}
-    dims = {found.shape[1] for found in done.values() if found is not None}
-    told = sum(len(parts[n]) for n, found in done.items() if found is not None)
+    made = {}  # first text of a shard that is there -> the dimensions of its vectors
+    for start, own in parts.items():
+        if (found := _mapped(folder / f"{start}", len(own), dtype)) is not None:
+            made[start] = found.shape[1]
+    dims, told = set(made.values()), sum(len(parts[start]) for start in made)
     if progress and told:
         progress(told)
-    for start in (n for n, found in done.items() if found is None):
-        count = None if progress is None else lambda made, told=told: progress(told + made)
+    # what is missing
+    for start in (start for start in parts if start not in made):
+        count = None if progress is None else lambda n, told=told: progress(told + n)
         block = make(parts[start], progress=count)
         if not dims:
             _check_room(target, (len(texts) + len(new)) * block[0].astype(dtype).nbytes)
@@ -233,6 +238,7 @@ def _fill(
         if progress:
             progress(told)
 
+    # all of it, in the texts' order
     (dim,) = dims
 
     def put_together(stream: BinaryIO) -> None:
