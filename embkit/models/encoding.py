@@ -233,7 +233,7 @@ def _fill(
             )
         dims.add(block.shape[1])
         kept = block.astype(dtype, copy=False)
-        write_atomic(folder / f"{start}", lambda stream, kept=kept: np.save(stream, kept))
+        write_atomic(folder / f"{start}", partial(np.save, arr=kept))
         told += len(block)
         if progress:
             progress(told)
