@@ -62,6 +62,13 @@ def read_json(path: Path) -> dict[str, Any]:
         return {}
 
 
+def filled(template: Path, **values: Any) -> str:
+    """The text of a jinja template, a file that comes with the package, with its values."""
+    from jinja2 import Template
+
+    return Template(template.read_text(encoding="utf-8"), keep_trailing_newline=True).render(values)
+
+
 @contextlib.contextmanager
 def made_once(folder: Path, record: str) -> Iterator[bool]:
     """A folder that is made once: True where it has to be made, False where its record (the file

@@ -96,7 +96,7 @@ def files(folder):
 
 def test_it_holds_every_module_and_the_data_and_nothing_else(wheel):
     inside = set(zipfile.ZipFile(wheel).namelist())
-    kinds = (".py", ".js", ".css", ".html", ".mplstyle")
+    kinds = (".py", ".js", ".css", ".html", ".mplstyle", ".jinja", ".txt", ".toml")
     modules = {f"embkit/{x}" for x in files(ROOT / "embkit") if x.endswith(kinds)}
     listed = subprocess.run(["git", "ls-files", "data"], cwd=ROOT, capture_output=True, text=True)
     data = {f"embkit/_{name}" for name in listed.stdout.split()}

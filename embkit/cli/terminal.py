@@ -6,9 +6,6 @@ import argparse
 import contextlib
 import json
 import sys
-import textwrap
-from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -29,14 +26,6 @@ from ..search.hybrid import as_fusion
 
 WORDS = ("bm25", "hybrid")  # what can be scored and is no model of the catalogue
 OK, FOUND, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
-EXITS = """exit codes:
-  0    done
-  1    done, and a problem was found (check)
-  2    bad input: one error says what was given, what was expected, what to type next
-  130  stopped by Ctrl-C; the same command goes on from what was finished"""
-
-Command = Callable[[argparse.Namespace], int]
-DECLARED: dict[str, list[Callable[[Any], None]]] = defaultdict(list)  # by module, in their order
 
 
 def say(text: object = "", to: TextIO | None = None) -> int:
@@ -57,71 +46,6 @@ def note(text: object = "") -> int:
 def answer(as_json: bool, value: Any, text: object) -> int:
     """Writes a result, as JSON in ASCII or as text."""
     return say(json.dumps(value, indent=1) if as_json else text)
-
-
-def option(*names: str, **settings: Any) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """An argument of a command, as ``add_argument`` takes it."""
-    return names, settings
-
-
-def command(
-    help: str,
-    example: str,
-    *options: tuple[tuple[str, ...], dict[str, Any]],
-    more: str = "",
-    domain: str = "--domain",
-    json: bool = True,
-) -> Callable[[Command], Command]:
-    """Declares a command, called as its function is, which gives the exit code.
-
-    ``help`` is one line, without a full stop; ``more`` follows in the command's own help.
-    ``domain`` is how one is given: ``--domain``, ``domain`` (its place), or empty: not at all.
-    """
-
-    def declared(do: Command) -> Command:
-        def add(commands: Any) -> None:
-            parser = commands.add_parser(
-                do.__name__,
-                help=help,
-                description=textwrap.fill(f"{help[:1].upper()}{help[1:]}. {more}", 80),
-                epilog=f"example:\n  python -m embkit {example}\n\n{EXITS}",
-                formatter_class=argparse.RawDescriptionHelpFormatter,
-            )
-            parser.set_defaults(do=do)
-            if domain:
-                _domain_options(parser, domain)
-            if json:
-                parser.add_argument("--json", action="store_true", help="print the result as JSON")
-            for flags, settings in options:
-                parser.add_argument(*flags, **settings)
-
-        DECLARED[do.__module__].append(add)
-        return do
-
-    return declared
-
-
-def _domain_options(parser: argparse.ArgumentParser, name: str) -> None:
-    """How a command is told which domain, and how to read one's own data."""
-    parser.add_argument(
-        name,
-        metavar="DOMAIN",
-        help="icd10cm, python_code, or data of your own: a folder, a file, a zip or tar, a hub id "
-        "(default: EMBKIT_DOMAIN, else icd10cm)",
-        **({} if name.startswith("-") else {"nargs": "?"}),  # type: ignore[arg-type]
-    )
-    sizes = "smoke, workshop or full (default: EMBKIT_PROFILE, else workshop)"
-    parser.add_argument("--profile", help=sizes)
-    own = parser.add_argument_group("how to read data of your own")
-    own.add_argument(
-        "--columns",
-        nargs="+",
-        metavar="ROLE=COLUMN",
-        help="which column is what, in a file of pairs: anchor=question positive=answer, "
-        "score=grade, 'right=label == 0'",
-    )
-    own.add_argument("--encoding", help="of text files that are not UTF-8, such as cp1252")
-    own.add_argument("--subset", help="the configuration of a hub data set")
 
 
 def the_domain(chosen: argparse.Namespace) -> Domain:

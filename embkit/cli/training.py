@@ -27,25 +27,9 @@ from ..search.hybrid import Fusion
 from ..session import paths, quiet
 from .planning import Plan, plan
 from .results import show
-from .terminal import OK, WORDS, answer, command, note, option, say, scored, the_domain
+from .terminal import OK, WORDS, answer, note, say, scored, the_domain
 
 
-@command(
-    "try it all on a domain: audit, baselines, fine-tuning, LoRA, leaderboard, verdict",
-    "run my_folder",
-    option("--model", default="minilm", help="the model to start from (minilm)"),
-    option("--epochs", type=int, help="passes over the pairs (default: by size)"),
-    option("--pairs", type=int, help="pairs at most (default: as many as about 15 minutes allow)"),
-    option("--max-length", type=int, help="tokens a text while training (default: by the lengths)"),
-    option(
-        "--quick",
-        action="store_true",
-        help="a first look: at most 1,000 pairs, one epoch, no choice of learning rate",
-    ),
-    more="What is finished is reused: the same command again takes seconds. Leaderboard and report "
-    "are left in runs/NAME/ (runs/NAME-HASH/ where another domain of that name was first).",
-    domain="domain",
-)
 def run(chosen: argparse.Namespace) -> int:
     started, tell = time.perf_counter(), note if chosen.json else say
     quiet()
@@ -125,13 +109,6 @@ def _lora(planned: Plan, rate: float, domain: Domain) -> Scores | None:
     return scored(done, domain)
 
 
-@command(
-    "train a recipe (JSON) and score it beside the model it starts from",
-    "train recipe.json --domain my_folder",
-    option("recipe", type=Path, help="a file that recipe.to_json() wrote"),
-    more="A run that was stopped goes on from its last checkpoint. Several devices: torchrun "
-    "--nproc-per-node N -m embkit train recipe.json (or accelerate launch).",
-)
 def train(chosen: argparse.Namespace) -> int:
     try:
         text = chosen.recipe.read_text(encoding="utf-8")
@@ -151,21 +128,6 @@ def train(chosen: argparse.Namespace) -> int:
     return show(leaderboard(domain), chosen.json)
 
 
-@command(
-    "compare kinds of training data at equal cost, each with its best learning rate on dev",
-    'sources --pairs 1000 --arms "human, in-batch" "human + BM25"',
-    option("--arms", nargs="+", metavar="ARM", help="which (default: all there are)"),
-    option("--pairs", type=int, default=2000, help="pairs of each arm, at most (2000)"),
-    option("--epochs", type=int, default=1, help="passes over the pairs (1)"),
-    option(
-        "--rates",
-        nargs="+",
-        type=float,
-        metavar="RATE",
-        help="learning rates that dev chooses among",
-    ),
-    more="Leaderboard and report are left in runs/sources/.",
-)
 def sources(chosen: argparse.Namespace) -> int:
     domain, known = the_domain(chosen), training.experiments.SOURCES
     there = training.experiments.available(domain)
@@ -179,23 +141,6 @@ def sources(chosen: argparse.Namespace) -> int:
     return _compared(found, "sources", chosen.json, f"{found.pairs:,} pairs each")
 
 
-@command(
-    "train every approach with several seeds, each with its best learning rate on dev",
-    "approaches --only contrastive corpus --seeds 42 43 44 --against contrastive",
-    option("--only", nargs="+", metavar="NAME", help="which (default: all presets)"),
-    option("--seeds", nargs="+", type=int, default=[42, 43, 44], metavar="SEED"),
-    option("--against", default="base", metavar="NAME", help="tested against (base)"),
-    option(
-        "--factors",
-        nargs="+",
-        type=float,
-        metavar="FACTOR",
-        help="of a preset's learning rate, for dev to choose among (0.5 1 2)",
-    ),
-    option("--epochs", type=int, help="passes over the pairs (as the presets say)"),
-    option("--keep", action="store_true", help="scores of each seed into data/NAME/results/, too"),
-    more="Leaderboard and report are left in runs/approaches/PROFILE/.",
-)
 def approaches(chosen: argparse.Namespace) -> int:
     domain, names = the_domain(chosen), chosen.only or list(PRESETS)
     known = ("base", *WORDS, catalogue.UNTRAINED, *names)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from ..data import SOURCES, Domain, load_domain
 from ..data.text_checks import token_lengths
 from ..display import markdown, short, table
+from ..files import filled
 from ..models.loading import load_model
 from ..session import PROFILES
 
@@ -19,45 +22,25 @@ def card(source: str | Domain) -> str:
 
     Of a name, a domain that comes with embkit, the three profiles stand side by side.
     """
-    made = "Every figure below is computed."
     if isinstance(source, Domain):
         domains = {source.profile: source}
     else:
         domains = {profile: load_domain(source, profile=profile) for profile in PROFILES}
-        if source in SOURCES:
-            made = f"Made by `python -m embkit card {source}`; every figure below is computed."
     last = domains.get("workshop") or next(iter(domains.values()))
-    about = list(domains.values())[-1].about  # the largest names all of its sources
-    first = last.test_splits[0]
-    some = last.examples(first, 8)
+    some = last.examples(last.test_splits[0], 8)
     examples = [{"query": short(q, SHOWN), "right document": short(d, SHOWN)} for q, d in some]
     counts = {p: {k: f"{v:,}" for k, v in _counts(d).items()} for p, d in domains.items()}
-    hashes = {p: {"content hash": d.hash} for p, d in domains.items()}
-    sections = {
-        "Source": about.get("source", "").rstrip(".") + ".",
-        "Terms": about.get("terms", "Not known."),
-        "Counts": f"{_beside(counts)}\n\n{_beside(hashes)}",
-        "Splits": _splits(last),
-        "Lengths": _beside({p: _lengths(d) for p, d in domains.items()}),
-        f"Examples ({last.profile}, {first})": table(examples).to_markdown(),
-        "Limits": about.get("limits", "Not known."),
-    }
-    parts = [f"# {markdown(about.get('title', last.name))}", made]
-    parts += [f"## {head}\n\n{text}" for head, text in sections.items()]
-    return "\n\n".join(parts) + "\n"
-
-
-def _splits(domain: Domain) -> str:
-    """What each split is for, as far as the domain itself says it."""
-    told, unseen = [], "about groups that training never saw, and"
-    if domain.searched:
-        told = [f"Every test split asks {unseen} searches their documents alone."]
-    elif domain.held_out:
-        others = "other test splits about documents of any group"
-        told = [f"`{domain.held_out}` asks only {unseen} {others}."]
-    told.append("`dev` alone chooses; test splits only report. Never-positive queries are those")
-    told.append("none of whose right documents was ever a training positive.")
-    return " ".join([*told, domain.about.get("splits", "")]).rstrip()
+    return filled(
+        Path(__file__).with_name("card.jinja"),
+        name=source if isinstance(source, str) and source in SOURCES else "",
+        about=list(domains.values())[-1].about,  # the largest names all of its sources
+        last=last,
+        title=markdown,
+        counts=_beside(counts),
+        hashes=_beside({p: {"content hash": d.hash} for p, d in domains.items()}),
+        lengths=_beside({p: _lengths(d) for p, d in domains.items()}),
+        examples=table(examples).to_markdown(),
+    )
 
 
 def _counts(domain: Domain) -> dict[str, int]:

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING
 
 from ..data import Domain
 from ..errors import EmbkitError
+from ..files import filled
 
 if TYPE_CHECKING:
     from ..evaluation.report import Report
     from ..runs import Run
 
 Folder = str | os.PathLike[str]
+TEXTS = Path(__file__).parent
 
 
 def to_beir(domain: Domain, folder: Folder, *, replace: bool = False) -> Path:
@@ -58,7 +60,8 @@ def to_beir(domain: Domain, folder: Folder, *, replace: bool = False) -> Path:
             _tsv(fresh / "qrels" / f"{split}.tsv", judged)
         marked = ((q, d, 0) for q, documents in domain.negatives.items() for d in documents)
         _tsv(fresh / "negatives.tsv", marked)
-        (fresh / "README.md").write_text(_readme(domain), encoding="utf-8")
+        text = filled(TEXTS / "readme.jinja", domain=domain)
+        (fresh / "README.md").write_text(text, encoding="utf-8")
         names = ("name", "profile", "hash", "test_splits", "held_out")
         facts = {name: getattr(domain, name) for name in names} | {"about": dict(domain.about)}
         (fresh / "domain.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
@@ -88,24 +91,9 @@ def export_model(
         if report is not None:
             card = fresh / "README.md"
             told = card.read_text(encoding="utf-8") if card.is_file() else "# A model\n"
-            card.write_text(f"{told.rstrip()}\n\n{_evaluated(run, report)}", encoding="utf-8")
+            section = filled(TEXTS / "evaluated.jinja", run=run, report=report)
+            card.write_text(f"{told.rstrip()}\n\n{section}", encoding="utf-8")
     return Path(folder)
-
-
-def _evaluated(run: Run, report: Report) -> str:
-    """The card's section on the evaluation: on what, how, the table, what it was trained with."""
-    record, recipe = run.record, run.recipe
-    return f"""## Evaluation on {record["domain"]}
-
-Content hash {record["domain_hash"]}. {report.table().caption} The learning rate and everything
-else was chosen on dev.
-
-{report.to_markdown()}
-
-This model: {recipe.label}, from {recipe.model}; recipe {recipe.hash}, seed {recipe.seed};
-{record["pairs"]:,} pairs, {run.seconds:,.0f} s, {run.dev_name} nDCG@10 {run.dev_score:.3f};
-prompts: {record.get("prompts") or "none"}.
-"""
 
 
 @contextmanager
@@ -145,12 +133,3 @@ def _tsv(path: Path, rows: Iterable[tuple]) -> None:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
         writer.writerow(("query-id", "corpus-id", "score"))
         writer.writerows(rows)
-
-
-def _readme(domain: Domain) -> str:
-    about, which = domain.about, f"{domain.name} ({domain.profile}, content {domain.hash})"
-    parts = [f"# {about.get('title', domain.name)}", f"Written by embkit from the domain {which}."]
-    parts.append("\n".join(f"- {what}: {n:,}" for what, n in domain.counts().items()))
-    told = [k for k in ("source", "terms", "limits") if k in about]
-    parts += [f"## {k.capitalize()}\n\n{about[k]}" for k in told]
-    return "\n\n".join(parts) + "\n"

@@ -1,8 +1,7 @@
 """Texts to unit vectors: with the right prompt, cached, in shards where they are many.
 
-Shards survive a kill. Two files lie side by side in the cache: the array itself, at its full length
-from the start, and a journal with the checksum of each finished shard. A second call believes the
-journal only where the checksum agrees, and makes the rest.
+Shards survive a kill: each is a file that appears whole or not at all, in a folder beside the array
+that they are put together to. A second call takes those that are there, and makes the rest.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from filelock import FileLock
@@ -129,7 +128,8 @@ def encode_shards(
     """Unit vectors of texts, on disk and memory-mapped, made in shards that survive a kill.
 
     The same call goes on where a kill stopped it, and gives the same bits. Memory holds the texts
-    and one shard's vectors. What you write into the array stays in memory; the file is not changed.
+    and one shard's vectors, the disk for a while each vector twice. What you write into the array
+    stays in memory; the file is not changed.
 
     Args:
         model: as in ``encode``; a function's vectors are kept under ``name``: take another when
@@ -159,16 +159,15 @@ def encode_shards(
     if not texts:
         return make([], progress=None).astype(dtype)
     target = paths().cache / "embeddings" / f"{_key([known, prompt, task, dtype], texts)}.npy"
-    if (found := _mapped(target, len(texts), dtype)) is not None:
-        return found
-    with contextlib.ExitStack() as stack:
+    if _mapped(target, len(texts), dtype) is None:
         with _disk(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(target.with_suffix(".lock"))
-            stack.enter_context(lock)  # a second process waits here, and then finds it done
-        if _mapped(target, len(texts), dtype) is None:
-            _fill(target, texts, make, dtype, shard, progress)
-        return np.load(target, mmap_mode="c")
+            held = FileLock(target.with_suffix(".lock")).acquire()
+        with held:  # a second process waits here, and then finds it done
+            if _mapped(target, len(texts), dtype) is None:
+                _fill(target, texts, make, dtype, shard, progress)
+    shutil.rmtree(target.with_suffix(".shards"), ignore_errors=True)
+    return np.load(target, mmap_mode="c")
 
 
 def _key(settings: list[str | None], texts: list[str]) -> str:
@@ -203,91 +202,63 @@ def _disk(target: Path) -> Iterator[None]:
 def _fill(
     target: Path, texts: list[str], make: Any, dtype: str, shard: int, progress: Progress | None
 ) -> None:
-    """Makes the shards that are missing; a text that stood in an earlier one is copied from it."""
-    part, journal = target.with_suffix(".part"), target.with_suffix(".journal")
-    array = _mapped(part, len(texts), dtype, "r")
-    done: dict[str, str] = {}  # shard -> checksum of its rows
-    if array is not None:
-        shard, done = _finished(journal, array, shard)
-    shards = _shards(len(texts), shard)
-    # where each text stands first
-    first: dict[str, int] = {}
-    stands = (first.setdefault(text, place) for place, text in enumerate(texts))
-    source = np.fromiter(stands, np.int64, len(texts))
-    new = source == np.arange(len(texts))
-    told = sum(int(new[shards[int(number)]].sum()) for number in done)  # distinct texts
+    """Makes the shards of the distinct texts that are missing, and the array out of them."""
+    # where each text stands among the distinct ones
+    distinct: dict[str, int] = {}
+    numbers = (distinct.setdefault(text, len(distinct)) for text in texts)
+    place = np.fromiter(numbers, np.int64, len(texts))  # (texts,)
+    # what is there already
+    new, folder = list(distinct), target.with_suffix(".shards")
+    begun = read_array(folder / "0")
+    shard = shard if begun is None else max(1, len(begun))  # what was begun keeps its size
+    parts = {start: new[start : start + shard] for start in range(0, len(new), shard)}
+    made = {}  # first text of a shard that is there -> the dimensions of its vectors
+    for start, own in parts.items():
+        if (found := _mapped(folder / f"{start}", len(own), dtype)) is not None:
+            made[start] = found.shape[1]
+    dims, told = set(made.values()), sum(len(parts[start]) for start in made)
     if progress and told:
         progress(told)
-    for number, here in enumerate(shards):
-        if str(number) in done:
-            continue
-        # the texts that are new here go through the model
-        own = np.flatnonzero(new[here])
-        block = np.empty((0, 0), np.float32)
-        if own.size:
-            count = None if progress is None else lambda made, told=told: progress(told + made)
-            block = make([texts[here.start + i] for i in own], progress=count)
-            told += own.size
-            if progress:
-                progress(told)
-            if not done:
-                array = _laid_out(part, len(texts), block.shape[1], dtype)
-        dim = array.shape[1]
-        if own.size and block.shape[1] != dim:
+    # what is missing
+    for start in (start for start in parts if start not in made):
+        count = None if progress is None else lambda n, told=told: progress(told + n)
+        block = make(parts[start], progress=count)
+        if not dims:
+            _check_room(target, (len(texts) + len(new)) * block[0].astype(dtype).nbytes)
+        if not dims <= {block.shape[1]}:
             raise EmbkitError(
-                f"vectors of {block.shape[1]} dimensions, after {dim} for earlier texts",
+                f"vectors of {block.shape[1]} dimensions, after {min(dims)} for earlier texts",
                 expected="as many for every text",
                 hint="give another name= when the function changes",
             )
-        # the others are copied: from earlier shards, then from this one
-        rows = np.empty((len(source[here]), dim), dtype)
-        rows[own] = block.reshape(-1, dim)
-        earlier = source[here] < here.start
-        rows[earlier] = array[source[here][earlier]]
-        rows[~earlier] = rows[source[here][~earlier] - here.start]
-        # its checksum is written when the rows are on the disk
-        data = rows.tobytes()
-        with _disk(target):
-            with open(part, "r+b") as file:  # into the mapping, a full disk would be a crash
-                file.seek(array.offset + here.start * array.strides[0])
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            done[str(number)] = _checksum(data)
-            write_atomic(journal, json.dumps({"shard": shard, "done": done}))
-    array = None  # or Windows cannot rename the file
+        dims.add(block.shape[1])
+        kept = block.astype(dtype, copy=False)
+        write_atomic(folder / f"{start}", partial(np.save, arr=kept))
+        told += len(block)
+        if progress:
+            progress(told)
+
+    # all of it, in the texts' order
+    (dim,) = dims
+
+    def put_together(stream: BinaryIO) -> None:
+        head = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": (len(texts), dim)}
+        np.lib.format.write_array_header_1_0(stream, head)
+        for here in (place[start : start + shard] for start in range(0, len(place), shard)):
+            rows = np.empty((len(here), dim), dtype)
+            for start in np.unique(here // shard * shard):
+                own = here // shard * shard == start
+                rows[own] = read_array(folder / f"{start}", "r")[here[own] - start]
+            stream.write(rows.tobytes())
+
+    whole = write_atomic(folder / "whole", put_together)
     with _disk(target):
-        os.replace(part, target)
-        journal.unlink(missing_ok=True)
+        os.replace(whole, target)
 
 
-def _shards(rows: int, size: int) -> list[slice]:
-    return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
-
-
-def _finished(journal: Path, array: Vectors, shard: int) -> tuple[int, dict[str, str]]:
-    """The size of shard that an array was begun with, and the checksums that agree with it."""
-    with contextlib.suppress(OSError, LookupError, TypeError, ValueError):
-        kept = json.loads(journal.read_bytes())
-        size, sums = int(kept["shard"]), dict(kept["done"])
-        numbered = enumerate(_shards(len(array), size))
-        rows = {str(n): array[here] for n, here in numbered if str(n) in sums}
-        done = {n: sums[n] for n, made in rows.items() if sums[n] == _checksum(made.tobytes())}
-        if done:
-            return size, done
-    return shard, {}
-
-
-def _laid_out(part: Path, rows: int, dim: int, dtype: str) -> Any:
-    """A file of the array's full length, mapped to be read."""
-    needed = rows * dim * np.dtype(dtype).itemsize
-    with _disk(part):
-        free = shutil.disk_usage(part.parent).free
+def _check_room(target: Path, needed: int) -> None:
+    """Fails where the disk has no room for so many bytes."""
+    free = shutil.disk_usage(target.parent).free
+    with _disk(target):
         if free < needed:
             raise OSError(f"{needed / 2**30:.2f} GiB are needed, {free / 2**30:.2f} are free")
-        np.lib.format.open_memmap(part, "w+", dtype, (rows, dim))
-    return read_array(part, "r")
-
-
-def _checksum(rows: bytes) -> str:
-    return hashlib.blake2b(rows, digest_size=16).hexdigest()

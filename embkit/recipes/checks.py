@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
 from dataclasses import Field, field, fields
+from pathlib import Path
 from typing import Any
 
 from ..errors import EmbkitError, unknown
@@ -22,36 +24,9 @@ CHOICES = {
     "trained_parts": ("all", "projections", "none"),
 }
 CONTRASTIVE = "approach='contrastive'"
-LOSSES = {  # sentence-transformers' names of losses -> approaches
-    "MultipleNegativesRankingLoss": "contrastive",
-    "CachedMultipleNegativesRankingLoss": "cached",
-    "GISTEmbedLoss": "gist",
-    "TripletLoss": "triplet",
-    "MarginMSELoss": "margin_mse",
-    "DistillKLDivLoss": "kl",
-}
-_SAID = {  # the field -> what people type
-    "learning_rate": "lr",
-    "approach": "loss method loss_type",
-    "temperature": "scale",
-    "epochs": "num_train_epochs num_epochs n_epochs",
-    "batch_size": "per_device_train_batch_size train_batch_size bs",
-    "warmup_ratio": "warmup warmup_steps",
-    "lr_scheduler_type": "schedule scheduler lr_scheduler",
-    "max_length": "max_seq_length max_len",
-    "model": "base_model model_name model_name_or_path",
-    "lora_rank": "r rank",
-    "lora_alpha": "alpha",
-    "lora_targets": "target_modules",
-    "matryoshka": "matryoshka_dims sizes dims",
-    "hard_negatives": "negatives num_negatives num_hard_negatives",
-    "reranker_filter": "cross_encoder",
-    "unlabeled_texts": "unlabelled unlabeled",
-    "teacher": "teachers teacher_model",
-    "query_prompt": "prompt query_prefix",
-    "document_prompt": "passage_prompt document_prefix",
-}
-HABITS = {said: field for field, words in _SAID.items() for said in words.split()}
+_TOLD = tomllib.loads(Path(__file__).with_name("habits.toml").read_text(encoding="utf-8"))
+LOSSES: dict[str, str] = _TOLD["losses"]  # sentence-transformers' names of losses -> approaches
+HABITS = {said: field for field, words in _TOLD["fields"].items() for said in words.split()}
 TYPES: dict[str, Any] = {"float": (int, float), "int": int, "str": str, "bool": bool}
 
 

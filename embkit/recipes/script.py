@@ -5,12 +5,12 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from .. import session
 from ..errors import EmbkitError
+from ..files import filled
 from . import pruning, settings
 from .views import APART, AUTO, LISTS, Loss
 
@@ -57,7 +57,8 @@ def stock_script(recipe: Any) -> str:
     four_bits = f"{whole[:-1]}, 'quantization_config': four_bits}}"
     revision = "".join(_named(recipe.model).partition(", revision=")[1:])
 
-    return _template().render(
+    return filled(
+        Path(__file__).with_name("script.jinja"),
         recipe=recipe,
         trainer=trainer,
         lora=lora,
@@ -79,14 +80,6 @@ def stock_script(recipe: Any) -> str:
         repr=repr,
         written=_written,
     )
-
-
-@cache
-def _template() -> Any:
-    from jinja2 import Template
-
-    text = Path(__file__).with_name("script.jinja").read_text(encoding="utf-8")
-    return Template(text, keep_trailing_newline=True)
 
 
 def _written(given: dict[str, Any], indent: int) -> str:

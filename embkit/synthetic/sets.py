@@ -11,7 +11,7 @@ from typing import Any
 from ..data import Domain
 from ..display import facts, table
 from ..errors import EmbkitError
-from ..files import write_atomic
+from ..files import filled, write_atomic
 from ..session import paths
 from .backends import Backend
 from .filters import Filtered, filter_generated
@@ -20,12 +20,6 @@ from .prompts import PROMPTS
 
 MADE = "<!-- a generated set: made by embkit, may be made again -->"
 PASSING = ("from the cache", "prompts sent", "left")  # counts that depend on what the cache held
-LIMITS = """- A language model wrote the queries, and no person has checked them. Many are wrong:
-  they name another thing than the document, or ask about something that it does not say.
-- The filters remove a part of that, and with it what is right but far from the document's words:
-  the round trip keeps what a general model can find already.
-- One document is marked right for a query. Others may answer it as well.
-- A query without its document's details (side, cause, stage) fits the documents beside it too."""
 
 
 def eligible_documents(domain: Domain) -> dict[str, str]:
@@ -135,50 +129,28 @@ def _card(filtered: Filtered, domain: Domain, name: str, command: str | None) ->
         "domain": f"{domain.name}, profile {domain.profile}, content {domain.hash}",
         **{f"filter: {k}": v for k, v in filtered.settings.items()},
     }
-    documents = len({row.document for row in filtered.rows})
     counts = {what: f"{n:,}" for what, n in generated.counts.items() if what not in PASSING}
     counts |= {f"failed: {why}": f"{n:,}" for why, n in generated.reasons().most_common()}
+    documents = len({row.document for row in filtered.rows})
     counts["kept"] = f"{len(filtered.rows):,} queries for {documents:,} documents"
     kept = Counter(row.kind for row in filtered.rows)
     kinds = [
         {"kind": k, "written": f"{n:,}", "kept": f"{kept[k]:,}", "share": f"{kept[k] / n:.0%}"}
         for k, n in Counter(row.kind for row in generated.rows).items()
     ]
-    made = f"`{command}`" if command else "`ek.synthetic.write_set`"
-    parts = [
-        f"# Queries that a language model wrote: {domain.name}/{name}",
-        MADE,
-        f"Made by {made}; every figure below is computed. What is answered already is not asked\n"
-        "again.",
-        f"`{name}.jsonl`: one object a line: `query`, `document` (its id), `kind`, `kept`, and "
-        "`removed_by`, the filter that\nremoved it or null. "
-        f'`Recipe(pairs="{name}")` trains on what is kept, `"{name}:all"` on everything.',
-        "## Model and settings",
-        facts(settings).to_markdown(),
-        "Documents are a sample, drawn by the seed, of those whose group is not held out for a\n"
-        "test split or for dev.",
-        "## Counts",
-        facts(counts).to_markdown(),
-        table(kinds).to_markdown(),
-    ]
-    if filtered.removed:
-        parts += [
-            "## Filters",
-            "Each filter sees what the ones before it left; its share is of that.",
-            filtered.table().to_markdown(),
-            "What they removed, for example:",
-            filtered.removed_examples(4).to_markdown(),
-        ]
-    parts += [
-        "## Examples kept",
-        examples(filtered.rows, generated.texts, 12).to_markdown(),
-        "## Limits",
-        LIMITS,
-        "The terms of the domain's card hold for its documents.",
-        "## The prompt, in full",
-    ]
-    for row in kinds:
-        shown = generated.prompt.render("{document}", row["kind"])
-        fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", shown))])
-        parts += [f"{row['kind']}:", f"{fence}text\n{shown}\n{fence}"]
-    return "\n\n".join(parts) + "\n"
+    prompts = {row["kind"]: generated.prompt.render("{document}", row["kind"]) for row in kinds}
+    ticks = {kind: re.findall("`+", text) for kind, text in prompts.items()}
+    return filled(
+        Path(__file__).with_name("card.jinja"),
+        title=f"{domain.name}/{name}",
+        name=name,
+        mark=MADE,
+        command=command or "ek.synthetic.write_set",
+        settings=facts(settings),
+        counts=facts(counts),
+        kinds=table(kinds),
+        filtered=filtered,
+        kept=examples(filtered.rows, generated.texts, 12),
+        prompts=prompts,
+        fences={kind: "`" * max([3, *(len(x) + 1 for x in ticks[kind])]) for kind in prompts},
+    )

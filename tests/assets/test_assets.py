@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import threading
 import time
 import zipfile
@@ -18,7 +19,7 @@ import pytest
 
 from embkit.assets import catalogue, wheels
 from embkit.assets.catalogue import Asset, folder_fingerprint, resolve
-from embkit.assets.wheels import Package, fetch
+from embkit.assets.wheels import Package, Unreachable, download
 from embkit.cli import results
 from embkit.errors import EmbkitError
 from embkit.models.loading import load_model
@@ -29,7 +30,7 @@ FILES = {
     "model.safetensors": bytes(range(256)) * 400,
 }
 METADATA = b"Metadata-Version: 2.1\nName: made-up-model\nVersion: 0.1.0\n"
-WHEEL_URL = wheels._wheel_url  # asks pip; most tests put another in its place
+FETCH = wheels.fetch  # asks pip; most tests put another in its place
 WHEEL = "made_up_model-0.1.0-py3-none-any.whl"
 
 
@@ -56,27 +57,15 @@ def wheel(files):
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         index = self.server.index
-        if self.path.startswith("/simple/"):
-            page = f'<a href="/files/{WHEEL}#sha256={sha256(index.data)}">{WHEEL}</a>'.encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "text/html")
-            self.send_header("Content-Length", str(len(page)))
-            self.end_headers()
-            self.wfile.write(page)
-            return
-        asked = self.headers.get("Range")
-        index.ranges.append(asked)
-        time.sleep(index.wait)
-        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and index.resumable else 0
-        if start >= len(index.data):
-            self.send_error(416)
-            return
-        body = index.data[start:]
-        self.send_response(206 if start else 200)
+        page = f'<a href="/files/{WHEEL}">{WHEEL}</a>'.encode()
+        body = page if self.path.startswith("/simple/") else index.data
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        if index.breaks:
-            body = body[: index.breaks.pop(0)]  # the rest never comes
+        if body is not page:
+            index.fetched += 1
+            body = body[: index.breaks]  # the rest never comes
         self.wfile.write(body)
 
     def log_message(self, *_):
@@ -88,14 +77,20 @@ class Index:
 
     def __init__(self, data):
         self.data = data
-        self.ranges = []  # of each request for the wheel: its Range header, or None
-        self.breaks = []  # after how many bytes the next connections break
-        self.wait, self.resumable = 0.0, True
+        self.fetched = 0  # how often the wheel was
+        self.breaks = None  # after how many bytes a connection breaks
+        self.wait = 0.0  # seconds until it answers
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.index = self
         self.root = f"http://127.0.0.1:{self.server.server_port}"
-        self.url = f"{self.root}/files/{WHEEL}"
         threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def fetch(self, package, folder, progress=None):
+        """What pip does, without pip: it takes a second to start."""
+        self.fetched += 1
+        time.sleep(self.wait)
+        (folder / WHEEL).write_bytes(self.data)
+        return folder / WHEEL
 
 
 @pytest.fixture
@@ -119,7 +114,7 @@ def asset(monkeypatch, index, cache):
         size=sum(map(len, FILES.values())),
     )
     monkeypatch.setattr(catalogue, "CATALOGUE", {"made-up": made})
-    monkeypatch.setattr(wheels, "_wheel_url", lambda requirement: index.url)
+    monkeypatch.setattr(wheels, "fetch", index.fetch)
     monkeypatch.setattr(catalogue, "_VERIFIED", set())
     return made
 
@@ -147,61 +142,65 @@ def left_behind(asset):
     return sorted(p.name for p in beside if p != folder and p.suffix != ".lock")
 
 
-# -- fetch: one file --
+# -- download: one wheel, by pip --
 
 
-def test_a_file_arrives_whole_and_progress_ends_at_its_size(index, tmp_path):
+@pytest.fixture
+def package(index, monkeypatch):
+    """The made-up model's package; pip knows our index alone."""
+    pip_knows_only(monkeypatch, f"{index.root}/simple")
+    return Package("made-up-model==0.1.0", sha256(index.data), len(index.data))
+
+
+def pip_knows_only(monkeypatch, url):
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_INDEX_URL", url)
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.setenv("PIP_DEFAULT_TIMEOUT", "2")
+
+
+@pytest.mark.parametrize("where", ["shell", "notebook"])
+def test_the_wheel_comes_from_the_index_that_pip_is_set_up_for(
+    package, index, monkeypatch, tmp_path, where
+):
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    if where == "notebook":
+        monkeypatch.setenv("FORCE_COLOR", "1")  # as a kernel does
     seen = []
-    fetch(index.url, tmp_path / "a", sha256(index.data), lambda *now: seen.append(now))
-    assert (tmp_path / "a").read_bytes() == index.data
-    assert seen[-1] == (len(index.data), len(index.data))
-    assert os.listdir(tmp_path) == ["a"] and index.ranges == [None]
+    found = download(package, tmp_path, lambda *now: seen.append(now))
+    assert found.read_bytes() == index.data and list(tmp_path.iterdir()) == [found]
+    assert seen and {total for _, total in seen} == {len(index.data)}
+    assert sorted(seen) == seen and seen[-1][0] <= len(index.data)
+    assert download(package, tmp_path) == found and index.fetched == 1
 
 
-def test_a_broken_download_goes_on_where_it_stopped(index, tmp_path):
-    index.breaks = [1000, 500]
-    for have in (1000, 1500):
-        with pytest.raises(OSError, match="broke"):
-            fetch(index.url, tmp_path / "a", sha256(index.data))
-        assert (tmp_path / "a.part").stat().st_size == have
-        assert not (tmp_path / "a").exists()
-    seen = []
-    fetch(index.url, tmp_path / "a", sha256(index.data), lambda *now: seen.append(now))
-    assert index.ranges == [None, "bytes=1000-", "bytes=1500-"]
-    assert (tmp_path / "a").read_bytes() == index.data and not (tmp_path / "a.part").exists()
-    assert seen[-1] == (len(index.data), len(index.data))
+def test_a_connection_that_breaks_leaves_nothing_behind_and_the_next_call_starts_anew(
+    package, index, tmp_path
+):
+    index.breaks = 1000
+    with pytest.raises(Unreachable, match="made-up-model==0.1.0: "):
+        download(package, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    index.breaks = None
+    assert download(package, tmp_path).read_bytes() == index.data
 
 
-def test_a_server_that_cannot_resume_sends_it_all_again(index, tmp_path):
-    index.breaks, index.resumable = [1000], False
-    with pytest.raises(OSError):
-        fetch(index.url, tmp_path / "a", sha256(index.data))
-    fetch(index.url, tmp_path / "a", sha256(index.data))
-    assert (tmp_path / "a").read_bytes() == index.data
+def test_a_wheel_that_was_cut_off_here_is_fetched_again(package, index, tmp_path):
+    wheels.wheel_of(package, tmp_path).write_bytes(index.data[:1000])
+    assert download(package, tmp_path).read_bytes() == index.data
 
 
-def test_a_part_that_is_already_whole_is_only_checked(index, tmp_path):
-    (tmp_path / "a.part").write_bytes(index.data)
-    fetch(index.url, tmp_path / "a", sha256(index.data))
-    assert (tmp_path / "a").read_bytes() == index.data
-
-
-@pytest.mark.parametrize("part", [None, b"x" * 1000, b"x" * 10**6])
-def test_wrong_bytes_are_removed_and_the_next_call_starts_anew(index, tmp_path, part):
-    wanted = sha256(index.data) if part else "0" * 64
-    if part:
-        (tmp_path / "a.part").write_bytes(part)
-    with pytest.raises(ValueError, match="sha256"):
-        fetch(index.url, tmp_path / "a", wanted)
-    assert os.listdir(tmp_path) == []
-    fetch(index.url, tmp_path / "a", sha256(index.data))
-    assert (tmp_path / "a").read_bytes() == index.data and index.ranges[-1] is None
-
-
-def test_a_file_that_the_server_has_not_is_an_os_error(index, tmp_path):
-    index.data = b""
-    with pytest.raises(OSError):
-        fetch(index.url, tmp_path / "a", "0" * 64)
+def test_a_full_disk_in_pips_words_is_an_os_error(package, monkeypatch, tmp_path):
+    said = "ERROR: Could not install packages due to an OSError: [Errno 28] No space left"
+    program = f"import sys; sys.exit({said!r})"
+    popen = subprocess.Popen
+    instead = lambda _, **options: popen([sys.executable, "-c", program], **options)  # noqa: E731
+    monkeypatch.setattr(subprocess, "Popen", instead)
+    with pytest.raises(OSError) as caught:
+        download(package, tmp_path)
+    assert caught.value.errno == errno.ENOSPC
 
 
 # -- resolve: an asset from a package --
@@ -214,22 +213,7 @@ def test_a_package_is_fetched_once_and_only_its_model_is_kept(asset, index):
         name.split("/")[-1] for name in FILES
     )
     another_process()
-    assert resolve("made-up") == folder and len(index.ranges) == 1
-
-
-def test_a_connection_that_breaks_is_resumed_without_a_word(asset, index):
-    index.breaks = [1000, 2000]
-    assert holds(resolve("made-up"))
-    assert index.ranges == [None, "bytes=1000-", "bytes=3000-"]
-
-
-def test_a_connection_that_always_breaks_says_so_and_keeps_what_came(asset, index):
-    index.breaks = [100] * 10
-    with pytest.raises(EmbkitError, match="broke"):
-        resolve("made-up")
-    assert left_behind(asset) == ["made-up-model==0.1.0.whl.part"]
-    index.breaks = []
-    assert holds(resolve("made-up")) and index.ranges[-1] == "bytes=300-"  # three tries
+    assert resolve("made-up") == folder and index.fetched == 1
 
 
 def test_an_answer_that_is_not_http_is_one_clear_error(asset, monkeypatch):
@@ -247,8 +231,8 @@ def test_an_answer_that_is_not_http_is_one_clear_error(asset, monkeypatch):
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=babble, daemon=True).start()
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}/file"
-        monkeypatch.setattr(wheels, "_wheel_url", lambda requirement: url)
+        pip_knows_only(monkeypatch, f"http://127.0.0.1:{listener.getsockname()[1]}/simple")
+        monkeypatch.setattr(wheels, "fetch", FETCH)
         with pytest.raises(EmbkitError, match="cannot be had"):
             resolve("made-up")
 
@@ -281,7 +265,7 @@ def damage(folder, how):
 def test_damage_is_found_and_fetched_again(asset, index, how):
     damage(resolve("made-up"), how)
     another_process()
-    assert holds(resolve("made-up")) and len(index.ranges) == 2
+    assert holds(resolve("made-up")) and index.fetched == 2
 
 
 def test_a_folder_that_vanishes_is_fetched_again_in_the_same_process(asset, index):
@@ -305,7 +289,7 @@ def test_a_full_disk_leaves_no_half_unpacked_folder(asset, index, monkeypatch):
     assert not catalogue.folder_of(asset).exists()
     assert [name for name in left_behind(asset) if not name.endswith(".whl")] == []
     monkeypatch.setattr(shutil, "copyfileobj", copy)
-    assert holds(resolve("made-up")) and len(index.ranges) == 1  # the wheel was kept
+    assert holds(resolve("made-up")) and index.fetched == 1  # the wheel was kept
 
 
 def test_a_disk_that_fills_while_downloading_is_not_called_a_lack_of_network(
@@ -348,14 +332,14 @@ def test_two_threads_fetch_once(asset, index):
     for thread in threads:
         thread.join(20)
     assert len(found) == 2 and found[0] == found[1] and holds(found[0])
-    assert index.ranges == [None]
+    assert index.fetched == 1
 
 
 def test_no_index_is_one_error_that_names_the_three_ways(asset, monkeypatch):
-    def nowhere(requirement):
-        raise subprocess.CalledProcessError(1, "pip", stderr="ERROR: no such host\n")
+    def nowhere(*_):
+        raise Unreachable("no such host")
 
-    monkeypatch.setattr(wheels, "_wheel_url", nowhere)
+    monkeypatch.setattr(wheels, "fetch", nowhere)
     with pytest.raises(EmbkitError) as caught:
         resolve("made-up")
     error = caught.value
@@ -366,27 +350,9 @@ def test_no_index_is_one_error_that_names_the_three_ways(asset, monkeypatch):
     assert not catalogue.folder_of(asset).exists() and left_behind(asset) == []
 
 
-def pip_knows_only(monkeypatch, url):
-    for name in [name for name in os.environ if name.startswith("PIP_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("PIP_INDEX_URL", url)
-    monkeypatch.setenv("PIP_RETRIES", "0")
-    monkeypatch.setenv("PIP_DEFAULT_TIMEOUT", "2")
-
-
-@pytest.mark.parametrize("where", ["shell", "notebook"])
-def test_the_wheel_comes_from_the_index_that_pip_is_set_up_for(index, monkeypatch, where):
-    pip_knows_only(monkeypatch, f"{index.root}/simple")
-    monkeypatch.delenv("FORCE_COLOR", raising=False)
-    if where == "notebook":
-        monkeypatch.setenv("FORCE_COLOR", "1")  # as a kernel does
-    assert wheels._wheel_url("made-up-model==0.1.0").split("#")[0] == index.url
-
-
 def test_pip_without_a_network_is_one_clear_error(asset, monkeypatch):
     pip_knows_only(monkeypatch, "http://127.0.0.1:9/simple")  # the port of nobody
-    monkeypatch.setattr(wheels, "_wheel_url", WHEEL_URL)
+    monkeypatch.setattr(wheels, "fetch", FETCH)
     with pytest.raises(EmbkitError, match="three ways"):
         resolve("made-up")
     with pytest.raises(EmbkitError, match="'pictures' cannot be had") as raised:
@@ -471,7 +437,7 @@ def test_a_converted_asset_keeps_what_was_made_and_a_record_of_it(converted, ind
     assert record["converted from"] == {name: sha256(data) for name, data in FILES.items()}
     assert record["package"] == "made-up-model==0.1.0" and record["licence"] == "none"
     another_process()
-    assert resolve("converted") == folder and len(index.ranges) == 1
+    assert resolve("converted") == folder and index.fetched == 1
 
 
 def test_two_assets_of_one_wheel_fetch_it_once(converted, asset, index):
@@ -480,7 +446,7 @@ def test_two_assets_of_one_wheel_fetch_it_once(converted, asset, index):
     another_process()
     second = resolve("made-up")
     assert first != second and holds(second) and is_converted(first)
-    assert len(index.ranges) == 1
+    assert index.fetched == 1
     assert left_behind(converted) == [second.name]  # and no wheel
 
 
@@ -497,7 +463,7 @@ def test_two_assets_of_one_wheel_asked_for_at_once_fetch_it_once(converted, inde
         thread.start()
     for thread in threads:
         thread.join(20)
-    assert is_converted(catalogue.folder_of(converted)) and index.ranges == [None]
+    assert is_converted(catalogue.folder_of(converted)) and index.fetched == 1
 
 
 @pytest.mark.parametrize("how", ["one byte", "cut off", "missing", "all missing"])
@@ -516,7 +482,7 @@ def test_damage_to_what_was_converted_is_found_and_made_again(converted, index, 
     assert catalogue.state(converted) == ("not here" if how == "all missing" else "damaged")
     another_process()
     assert is_converted(resolve("converted")) and catalogue.state(converted) == "here"
-    assert len(index.ranges) == 2
+    assert index.fetched == 2
 
 
 @pytest.mark.parametrize(
@@ -580,7 +546,7 @@ def test_a_conversion_that_fails_is_one_clear_error(converted, monkeypatch, inde
     assert not catalogue.folder_of(converted).exists()
     assert left_behind(converted) == ["made-up-model==0.1.0.whl"]  # and no half of it
     use(monkeypatch, converted)
-    assert is_converted(resolve("converted")) and len(index.ranges) == 1
+    assert is_converted(resolve("converted")) and index.fetched == 1
 
 
 def full_disk(source, target):
@@ -635,14 +601,14 @@ def test_the_command_fetches_those_that_are_named_or_all(converted, index, capsy
     assert catalogue.state(converted) == "here"
     assert catalogue.state(catalogue.CATALOGUE["made-up"]) == "not here"
     assert str(catalogue.folder_of(converted)) in capsys.readouterr().out
-    assert command() == 0 and len(index.ranges) == 1
+    assert command() == 0 and index.fetched == 1
     assert holds(catalogue.folder_of(catalogue.CATALOGUE["made-up"]))
 
 
 def test_the_command_refuses_a_name_it_does_not_know_before_it_fetches(converted, index):
     with pytest.raises(EmbkitError, match="did you mean 'converted'"):
         command("made-up", "convert")
-    assert index.ranges == []
+    assert index.fetched == 0
 
 
 def test_the_list_says_what_is_here_and_fetches_nothing(converted, index, capsys):
@@ -650,7 +616,7 @@ def test_the_list_says_what_is_here_and_fetches_nothing(converted, index, capsys
     (catalogue.folder_of(converted)).mkdir()
     assert command(list=True) == 0
     lines = capsys.readouterr().out.split("\n")
-    assert len(index.ranges) == 1
+    assert index.fetched == 1
     assert lines[0].startswith("made-up ") and "a made-up model" in lines[0]
     assert "made-up-model==0.1.0" in lines[1] and "none" in lines[1] and " MB" in lines[1]
     assert lines[1].endswith("here") and not lines[1].endswith("not here")

@@ -150,11 +150,11 @@ def test_an_empty_folder_will_do_and_nothing_else_is_left(write, tmp_path):
 
 
 def test_a_failure_leaves_nothing_half_written(tiny_domain, tmp_path, monkeypatch):
-    monkeypatch.setattr(embkit.export.export, "_readme", lambda domain: 1 / 0)
+    monkeypatch.setattr(embkit.export.export, "filled", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         to_beir(tiny_domain, tmp_path / "out")
     monkeypatch.setattr(
-        embkit.export.export, "_readme", lambda domain: open("/nonexistent/x").read()
+        embkit.export.export, "filled", lambda *_, **__: open("/nonexistent/x").read()
     )
     with pytest.raises(EmbkitError, match="cannot write 'out'"):
         to_beir(tiny_domain, tmp_path / "out")

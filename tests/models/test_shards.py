@@ -242,11 +242,10 @@ def run_and_kill(where, at, dtype="float32"):
         ("encoding", 1, 3),  # nothing is there yet
         ("encoding", 2, 2),
         ("encoding", 3, 1),
-        ("after writing", 1, 3),  # the first shard's rows are on the disk
-        ("after writing", 2, 3),  # and a journal that has not got its name
-        ("after writing", 3, 2),  # now it has; the second shard's rows are there
-        ("after writing", 4, 2),
-        ("after writing", 5, 1),  # the last shard with texts of its own
+        ("after writing", 1, 3),  # the first shard is on the disk, and has not got its name
+        ("after writing", 2, 2),  # now it has; the second shard is there
+        ("after writing", 3, 1),
+        ("after writing", 4, 0),  # the whole array
         ("before the end", 0, 0),
         ("at the end", 0, 0),
     ],
@@ -257,7 +256,7 @@ def test_a_kill_costs_the_shard_in_hand_and_changes_no_bit(cache, where, at, lef
     found = encode_shards(counted, TEXTS, name="counted", shard=30)
     assert len(counted.calls) == left
     assert found.tobytes() == expected().tobytes()
-    assert not list(cache.rglob("[!.]*.part"))
+    assert files(cache) == [".npy"]
 
 
 def test_two_kills_one_after_the_other(cache):
@@ -305,11 +304,12 @@ class Failing(Counted):
 
 @pytest.fixture
 def begun(cache):
-    """Three shards of five are there: the array in the making and its journal."""
+    """Three shards of five are there: their files."""
     with pytest.raises(RuntimeError, match="network"):
         encode_shards(Failing(after=3), TEXTS, name="f", shard=20)
-    (part,), (journal,) = cache.rglob("*.part"), cache.rglob("*.journal")
-    return part, journal
+    found = sorted(cache.rglob("*.shards/*"), key=lambda path: int(path.name))
+    assert [path.name for path in found] == ["0", "20", "40"]
+    return found
 
 
 def gone_on_with():
@@ -334,71 +334,30 @@ def test_what_was_begun_goes_on_with_its_own_size_of_shard(begun):
 # -- damage --
 
 
-@pytest.mark.parametrize("row", [0, 19, 20, 59])
-def test_a_finished_shard_that_was_changed_is_made_again(begun, row):
-    with open(begun[0], "r+b") as file:
-        file.seek(128 + row * 32 * 4 + 5)
-        file.write(b"\x01\x02")
+@pytest.mark.parametrize("shard", [0, 1, 2])
+@pytest.mark.parametrize("keep", [0, 100, 128, 128 + 10 * 128, -1])
+def test_a_shard_that_was_cut_off_is_made_again(begun, shard, keep):
+    begun[shard].write_bytes(begun[shard].read_bytes()[:keep])
     assert gone_on_with() == 3
 
 
-@pytest.mark.parametrize("keep", [0, 100, 128 + 25 * 128, 128 + 60 * 128])
-def test_an_array_that_was_cut_off_is_made_anew(begun, keep):
-    begun[0].write_bytes(begun[0].read_bytes()[:keep])
-    assert gone_on_with() == 5
+def test_a_damaged_header_of_a_shard_is_written_again(begun):
+    begun[1].write_bytes(b"\0" * 128 + begun[1].read_bytes()[128:])
+    assert gone_on_with() == 3
 
 
-@pytest.mark.parametrize("other", [(100, 31), (99, 32), (100, 32, 1)])
-def test_an_array_of_another_shape_is_made_anew(begun, other):
-    np.save(begun[0].with_suffix(".npy"), np.zeros(other, np.float32))
-    begun[0].with_suffix(".npy").replace(begun[0])
-    assert gone_on_with() == 5
+@pytest.mark.parametrize("other", [(19, 32), (20, 32, 1), (20,)])
+def test_a_shard_of_another_shape_is_made_again(begun, other):
+    with begun[1].open("wb") as file:
+        np.save(file, np.zeros(other, np.float32))
+    assert gone_on_with() == 3
 
 
-def test_a_damaged_header_of_the_array_is_written_again(begun):
-    begun[0].write_bytes(b"\0" * 128 + begun[0].read_bytes()[128:])
-    assert gone_on_with() == 5
-
-
-def test_an_array_that_is_gone_is_made_anew(begun):
-    begun[0].unlink()
-    assert gone_on_with() == 5
-
-
-def test_a_journal_that_is_gone_is_begun_anew(begun):
-    begun[1].unlink()
-    assert gone_on_with() == 5
-
-
-@pytest.mark.parametrize(
-    "change, made",
-    [
-        (lambda kept: kept["done"].pop("1"), 3),
-        (lambda kept: kept["done"].update({"1": "00"}), 3),
-        (lambda kept: kept["done"].update({"4": "00"}), 2),  # what never was
-        (lambda kept: kept["done"].update({"99": "00", "-1": "00"}), 2),
-        (lambda kept: kept["done"].update({"0": kept["done"]["1"]}), 3),
-        (lambda kept: kept.update(done=dict(reversed(kept["done"].items()))), 2),
-        (lambda kept: kept.pop("done"), 5),
-        (lambda kept: kept.pop("shard"), 5),
-        (lambda kept: kept.update(done=7), 5),
-        (lambda kept: kept.update(shard=0), 5),
-        (lambda kept: kept.update(shard=-20), 5),
-        (lambda kept: kept.update(shard=10), 5),
-        (lambda kept: kept.update(shard=[20]), 5),
-    ],
-)
-def test_a_changed_journal_is_believed_where_the_checksums_agree(begun, change, made):
-    kept = json.loads(begun[1].read_text())
-    change(kept)
-    begun[1].write_text(json.dumps(kept))
-    assert gone_on_with() == made
-
-
-@pytest.mark.parametrize("text", [b"", b"\0" * 40, b"{garbage", b"7", b"[]", b"\xff\0"])
-def test_a_journal_that_is_none_is_begun_anew(begun, text):
-    begun[1].write_bytes(text)
-    assert gone_on_with() == 5
+@pytest.mark.parametrize("gone", [[0], [1], [2], [0, 1, 2]])
+def test_shards_that_are_gone_are_made_again(begun, gone):
+    for number in gone:
+        begun[number].unlink()
+    assert gone_on_with() == 2 + len(gone)
 
 
 @pytest.mark.parametrize("keep", [0, 60, 128, 5000, -1])

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from string import Template
 
 from ...session import paths
 from ..domain import Domain, about, normalise
@@ -123,21 +124,6 @@ def behind(document: str, answer: str) -> int | None:
 
 def _about(profile: str, lost: int) -> dict[str, str]:
     names = ["numpy"] if profile == "smoke" else LIBRARIES.values()
-    versions = ", ".join(f"{name} {version(name)}" for name in names)
-    return about(f"""
-title: Docstrings: from a short question to a long page of documentation
-source: Docstrings of {versions}, as installed where this was computed; {QUESTIONS} asks
-terms: The packages are under BSD-like licences; files within them may have their own terms. The
-docstrings are read from your own installation, and none of them comes with embkit but the short
-phrases that answer a question, and the examples below. The questions are under embkit's licence.
-splits: By module (a file): no module of dev or of a test is trained on. `novel` asks with the first
-sentences of docstrings. `near` and `far` ask with questions that a language model wrote: in `far`
-the words that answer one stand behind the first {WINDOW} words and marks, and so behind as many
-word pieces, in `near` before. Dev has first sentences and questions of both kinds, of its own
-modules.
-limits: A document is a docstring without its first sentence and without its name; docstrings below
-{WORDS} words and marks and those of private functions are left out. One right document a question:
-another page may answer it as well. No person has read the questions. {lost} of them ask for what
-these versions of the packages no longer say, and are left out. The texts and the content hash
-change with the packages' versions. English only.
-""")
+    told = {"versions": ", ".join(f"{name} {version(name)}" for name in names), "lost": lost}
+    text = Template(Path(__file__).with_name("docstrings.txt").read_text(encoding="utf-8"))
+    return about(text.substitute(told, window=WINDOW, words=WORDS))

@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 from collections import defaultdict
+from pathlib import Path
 
 from ...errors import EmbkitError
 from ...session import paths
@@ -26,18 +27,7 @@ CITED = re.compile(r"^(?P<phrase>.+?)\s*\((?P<codes>[A-Z]\d[^()]*)\)\s*$")
 CODE = re.compile(r"^([A-Z]\d[\dA-Z](?:\.[\dA-Z]{1,4})?)\.?-?$")
 MOST_CITED = 4  # a note that cites more codes than this names a group rather than an answer
 
-ABOUT = about("""
-title: ICD-10-CM: from a clinician's phrase to a code's title
-source: International Classification of Diseases, Tenth Revision, Clinical Modification, April 2026,
-as carried by the package simple-icd-10-cm 1.5.0
-terms: ICD-10-CM is a publication of the United States government (National Center for Health
-Statistics). ICD-10, on which it is based, is published by the World Health Organization. The
-package is under the MIT licence.
-limits: Phrases of `known` and `novel` are a coder's. `lay` has words as a patient would use them,
-written by a language model and read by no clinician (lay.md). Many titles differ by one word (side,
-episode, with or without a complication). Only cited codes count as right: a near neighbour may be
-acceptable in practice and still score 0. English only.
-""")
+ABOUT = about(Path(__file__).with_name("icd10cm.txt").read_text(encoding="utf-8"))
 
 
 def load(profile: str) -> Domain:

@@ -11,9 +11,9 @@ import contextlib
 import json
 import zipfile
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
-from ...assets.catalogue import Asset, files_of
-from ...assets.wheels import Package
+from ...assets.catalogue import PICTURES, files_of
 from ...errors import EmbkitError, unknown
 from ...files import read_json, write_atomic
 from ...session import paths
@@ -24,29 +24,8 @@ from .captioned import SMOKE, Captioned, domain_of
 
 SIZE = 96  # pixels: of an icon that is drawn on a grid of 24
 STYLES = ("outline", "variant")
-MDI = Asset(
-    name="mdi",
-    title="Material Design Icons, 7,447 icons as SVG",
-    package=Package(
-        requirement="justmyresource-mdi==7.4.47.post1",
-        sha256="b12f40af5581b15d4e9293d267bdd95db7d5013ccebe1713623d1d7d72d24844",
-        size=2_243_103,
-    ),
-    member="justmyresource_mdi/",
-    files={"icons.zip": "b90efdcb791ff63454d8b0ea810c89cb3efa9271ac57a0617eef5fa8b90b1220"},
-    licence="Apache-2.0",
-    size=2_833_980,
-)
-ABOUT = about("""
-title: Material Design Icons: from a name to a picture, and back
-source: Material Design Icons by the Pictogrammers community, 7,447 icons, as carried by the package
-justmyresource-mdi 7.4.47.post1; drawn by resvg on white, 96 pixels wide
-terms: The icons are under the Apache License 2.0; icons that come from Google's Material Design are
-Google's, under the same licence. The package itself is under the MIT licence.
-limits: A caption is the icon's name, given by its designers, not a description of the picture. One
-picture counts as right for a name though another may fit it as well. Black shapes on white: what is
-learnt here is not how to read photos. English only.
-""")
+MDI = PICTURES["mdi"]
+ABOUT = about(Path(__file__).with_name("icons.txt").read_text(encoding="utf-8"))
 
 
 def load(profile: str, *, by: str = "family", seed: int = 0) -> Domain:

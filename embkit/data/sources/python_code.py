@@ -23,6 +23,7 @@ from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from string import Template
 from typing import NamedTuple
 
 from ... import session
@@ -203,21 +204,9 @@ def _about(profile: str) -> dict[str, str]:
     if profile == "full":
         versions = [f"{project} {version(project)}" for project in PACKAGES.values()]
         code += f", and {', '.join(versions)}"
-    return about(f"""
-title: Python code: from a docstring's first sentence to the function's code
-source: {code[0].upper()}{code[1:]}, as installed where this was computed
-terms: Python's standard library is under the PSF License. numpy, scipy, pandas and scikit-learn are
-under the BSD 3-Clause License; files within them may have their own terms. The code is read from
-your own installation, and none of it comes with embkit but the examples below.
-splits: A group is a top-level module of the standard library, such as `email` with all its files,
-or a part of a package, such as `scipy.stats`. Tests, programs and vendored copies are left out.
-limits: A document has no docstring and no name: `def _(parameters):` and the body, comments
-included, because a name often repeats the docstring. A docstring of another function that would fit
-as well does not count as right. Functions whose code is the same are one document; bodies below
-{BODY_WORDS} words and sentences below {QUERY_WORDS} are left out, and so are functions within
-functions. The texts and the content hash change with the versions of Python and of the packages,
-and a little with how Python was packaged. English only.
-""")
+    text = Path(__file__).with_name("python_code.txt").read_text(encoding="utf-8")
+    code = code[0].upper() + code[1:]
+    return about(Template(text).substitute(code=code, body=BODY_WORDS, query=QUERY_WORDS))
 
 
 def general_probe() -> Domain:
