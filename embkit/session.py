@@ -119,7 +119,9 @@ def precision(on: str | None = None) -> str:
         return asked
     on = on or device()
     if on.startswith("cuda"):
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        # emulated bf16 (T4, V100, RTX 20xx) is slower than fp16
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bf16" if native else "fp16"
     if on != "cpu":
         return "fp32"
     has = torch.cpu.get_capabilities()

@@ -1,6 +1,7 @@
 """setup(): profile, folders, device, precision and seeds; each wrong value is one clear error."""
 
 import random
+import types
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,20 @@ def test_a_processor_gets_bf16_only_where_it_is_native(monkeypatch, has, chosen)
     monkeypatch.delenv("EMBKIT_PRECISION", raising=False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
     assert session.precision("cpu") == chosen
+
+
+@pytest.mark.parametrize(
+    ("card", "capability", "chosen"),
+    [("V100", 7, "fp16"), ("T4", 7, "fp16"), ("A10", 8, "bf16"), ("H100", 9, "bf16")],
+)
+def test_a_gpu_that_emulates_bf16_gets_fp16(monkeypatch, card, capability, chosen):
+    monkeypatch.delenv("EMBKIT_PRECISION", raising=False)
+    about = types.SimpleNamespace(major=capability, name=card)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda *_: about)
+    monkeypatch.setattr(torch.cuda, "_check_bf16_tensor_supported", lambda *_: True)  # emulated
+    assert session.precision("cuda") == chosen
 
 
 def test_the_precision_can_be_asked_for_at_any_time(monkeypatch):
