@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ..errors import EmbkitError
 from . import figures as draw
 
 
@@ -63,13 +62,6 @@ def histogram(values_by_name: Mapping[str, Sequence[float]], xlabel: str, bins: 
     """
     samples = {name: np.asarray(values, dtype=float) for name, values in values_by_name.items()}
     draw.some(samples, "values", 'ek.plots.histogram({"name": values}, "similarity")')
-    for name, sample in samples.items():
-        if not sample.size or not np.isfinite(sample).all():
-            raise EmbkitError(
-                f"{name!r} has no values, or values that are NaN or infinite",
-                expected="one finite number or more a name",
-                hint="drop the name, or the values that are not finite",
-            )
     edges = np.histogram_bin_edges(np.concatenate(list(samples.values())), bins)
     figure, (axes,) = draw.panels(6.8, 4.0)
     parts = []
@@ -96,29 +88,21 @@ def lines(
         series: name → y, or name → (y, low, high) for a band.
         logx: whether x is spaced by its logarithm, with its own values as ticks.
     """
-    places = np.asarray(x, dtype=float)
+    x = np.asarray(x, dtype=float)
     draw.some(series, "lines", 'ek.plots.lines(x, {"name": y}, "x", "y")')
     figure, (axes,) = draw.panels(6.8, 4.0)
     parts = []
     for number, (name, given) in enumerate(series.items()):
         banded = isinstance(given, tuple) and len(given) == 3 and np.ndim(given[0]) == 1
-        columns = [np.asarray(column, dtype=float) for column in (given if banded else [given])]
-        if not places.size or any(column.shape != places.shape for column in columns):
-            raise EmbkitError(
-                f"{name!r} has shape {columns[0].shape} over x of shape {places.shape}",
-                expected="one y for each x, in the band too",
-                hint='ek.plots.lines(x, {"name": (y, low, high)}, "x", "y")',
-            )
-        y = columns[0]
-        mark = draw.marker(number) if len(places) <= 40 else None
-        axes.plot(places, y, marker=mark, label=draw.plain(name), **draw.line(number))
-        if banded:
-            _, low, high = columns
-            axes.fill_between(places, low, high, color=draw.color(number), alpha=0.18, lw=0)
-        parts.append(f"{name} from {y[0]:.3g} at {places[0]:g} to {y[-1]:.3g} at {places[-1]:g}")
+        y, *band = map(np.asarray, given if banded else (given,))
+        mark = draw.marker(number) if len(x) <= 40 else None
+        axes.plot(x, y, marker=mark, label=draw.plain(name), **draw.line(number))
+        if band:
+            axes.fill_between(x, *band, color=draw.color(number), alpha=0.18, lw=0)
+        parts.append(f"{name} from {y[0]:.3g} at {x[0]:g} to {y[-1]:.3g} at {x[-1]:g}")
     if logx:
         axes.set_xscale("log")
-        axes.set_xticks(list(places), [f"{place:g}" for place in places])
+        axes.set_xticks(list(x), [f"{place:g}" for place in x])
         axes.minorticks_off()
     axes.set(xlabel=draw.plain(xlabel), ylabel=draw.plain(ylabel))
     if len(series) > 1:

@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..errors import EmbkitError
 from . import figures as draw
 
 if TYPE_CHECKING:
@@ -66,13 +65,6 @@ def map_settings(maps: Mapping[str, Any], colours: Sequence[Any], *, by: str = "
     """
     draw.some(maps, "maps", 'maps = {"5 neighbours": ek.space.project(a, b, k=5)}')
     values, sides = np.asarray(colours), [(drawn.after, drawn.trust[1]) for drawn in maps.values()]
-    for name, (points, _) in zip(maps, sides, strict=True):
-        if len(points) != len(values):
-            raise EmbkitError(
-                f"{len(points)} points in {name!r} and {len(values)} colours",
-                expected="one colour a text, in every map",
-                hint="project the same texts with each setting",
-            )
     figure, _ = _maps(maps, sides, values, by, share=False)
     parts = [f"{n}, trustworthiness {trust:.3f}" for n, (_, trust) in zip(maps, sides, strict=True)]
     text = f"{len(values):,} texts mapped in {len(maps)} ways: {'; '.join(parts)}."
@@ -145,11 +137,6 @@ def _bare(axes: Axes) -> None:
     axes.grid(visible=False)
 
 
-def _size(points: int) -> float:
-    """Area of a mark, so that many points leave something to see."""
-    return float(np.clip(50_000 / max(points, 1), 2, 30))
-
-
 def classes(values: np.ndarray) -> list[str]:
     """Classes in their order, the largest first where there are too many for their colours."""
     names, counts = np.unique(values.astype(str), return_counts=True)
@@ -159,7 +146,7 @@ def classes(values: np.ndarray) -> list[str]:
 
 def _scatter(axes: Axes, points: np.ndarray, values: np.ndarray, named: bool) -> Any:
     """Points coloured by class, which may be named where they gather; or by amount."""
-    size = _size(len(points))
+    size = float(np.clip(50_000 / len(points), 2, 30))  # many points leave something to see
     if values.dtype.kind in "fi":
         order = np.argsort(values)  # the large amounts lie above
         x, y = points[order].T

@@ -316,7 +316,7 @@ def test_both_maps_have_one_scale_and_the_points_of_the_space(linked, space):
     assert (shift < 1e-6) == np.allclose(before, first.points)
 
 
-@pytest.mark.parametrize("by", ["group", "split", "found", "drift", "overlap"])
+@pytest.mark.parametrize("by", ["group", "found", "drift"])
 def test_every_colour_is_drawn_and_has_a_picture(linked, by):
     linked.children[0].children[0].value = by
     assert linked.by == by and linked.error is None
