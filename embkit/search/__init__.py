@@ -7,6 +7,6 @@ __getattr__, __dir__, __all__ = exports(
     {
         "hybrid": ["Fusion", "Hybrid"],
         "index": ["BM25", "Dense", "exact_search"],
-        "tiered": ["TieredIndex", "TieredSearch", "truncate"],
+        "tiered": ["TieredIndex", "truncate"],
     },
 )
