@@ -21,17 +21,15 @@ _BOX = {"facecolor": "white", "alpha": 0.7, "pad": 1, "edgecolor": draw.GREY, "l
 
 
 @draw.style()
-def space_maps(
-    space: Any, method: str = "umap", by: str = "group", *, query: str = "", selected: Any = ()
-) -> Figure:
+def space_maps(space: Any, by: str = "group", *, query: str = "", selected: Any = ()) -> Figure:
     """The same documents before and after on one map, its trustworthiness under each side.
 
     Args:
-        space: from ``ek.space.fit_space``; ``method`` and ``by`` are its maps and colours.
+        space: from ``ek.space.fit_space``; ``by`` is one of its colours.
         query: a star where it falls, joined with the documents that it finds.
         selected: numbers of documents that are ringed on both sides.
     """
-    drawn, values = space.map(method), space.colours(by)
+    drawn, values = space.map, space.colours(by)
     names = [draw.short(name, 48) for name in space.names]
     sides = [(drawn.before, drawn.trust[0]), (drawn.after, drawn.trust[1])]
     figure, panels = _maps(names, sides, values, by, share=True)
@@ -42,7 +40,7 @@ def space_maps(
     text = f"{drawn.title} of {len(values):,} documents, {space.names[0]} and {space.names[1]}, "
     text += f"coloured by {by}; trustworthiness {drawn.trust[0]:.3f} and {drawn.trust[1]:.3f}"
     if query:
-        places, found = space.place(query, method)
+        places, found = space.place(query)
         for axes, star, near, (points, _) in zip(panels, places, found, sides, strict=True):
             for neighbour in points[near]:
                 axes.plot(*np.array([star, neighbour]).T, color="black", lw=0.9, zorder=4)

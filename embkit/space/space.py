@@ -24,7 +24,7 @@ from ..models.loading import as_model
 from ..models.vectors import Vectors
 from ..search.index import BM25, exact_search
 from . import geometry
-from .maps import METHODS, Map, project
+from .maps import Map, project
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +43,7 @@ BETTER = {
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Space:
-    """Two models' vectors of one domain's documents, and the maps of them."""
+    """Two models' vectors of one domain's documents, and the map of them."""
 
     domain: Domain
     names: tuple[str, str]
@@ -51,7 +51,7 @@ class Space:
     before: Vectors  # unit vectors of the documents, (documents, dim)
     after: Vectors  # the same of the second model, rotated onto ``before``
     rotation: np.ndarray  # what rotated them, (dim, dim)
-    maps: dict[str, Map]  # by method
+    map: Map
     k: int = 15  # neighbours that measures look at
 
     @cached_property
@@ -92,9 +92,7 @@ class Space:
         dim = self.before.shape[1]
         return _padded(first, dim), _padded(second, dim) @ self.rotation
 
-    def place(
-        self, query: str, method: str = "umap", k: int = 5
-    ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    def place(self, query: str, k: int = 5) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
         """Where a query falls, before and after, with the documents that it finds.
 
         A query was not there when the map was fitted: it is drawn at the mean place of the k
@@ -105,21 +103,14 @@ class Space:
             raise EmbkitError(
                 f"{query!r} as a query", expected="a few words", hint="'low iron in the blood'"
             )
-        drawn, places, lists = self.map(method), [], []
-        asked = self.encode([query], cache=False)
-        sides = (self.before, self.after), (drawn.before, drawn.after)
+        asked, places, lists = self.encode([query], cache=False), [], []
+        sides = (self.before, self.after), (self.map.before, self.map.after)
         for vector, documents, points in zip(asked, *sides, strict=True):
             found, scores = exact_search(vector, documents, k + 1)
             weights = np.maximum(scores[0] - scores[0, -1], 1e-6)[:k]
             lists.append(found[0, :k])
             places.append(np.average(points[lists[-1]], axis=0, weights=weights))
         return np.array(places), (lists[0], lists[1])
-
-    def map(self, method: str) -> Map:
-        """One map; fails for a method that was not fitted."""
-        if method not in self.maps:
-            raise unknown("map", method, self.maps)
-        return self.maps[method]
 
     def _right(self, split: str) -> list[list[int]]:
         """For each query of a split the numbers of its right documents."""
@@ -211,27 +202,24 @@ class Space:
         return np.where(asked, words[hits[0] + 2 * hits[1]], "not asked")
 
     def __repr__(self) -> str:
-        maps = "; ".join(map(repr, self.maps.values()))
         before, after = self.names
-        return f"Space({before!r} and {after!r}, {len(self.ids):,} documents; {maps})"
+        return f"Space({before!r} and {after!r}, {len(self.ids):,} documents; {self.map!r})"
 
 
 def fit_space(
-    before: Any, after: Any, domain: Domain, *, methods: Sequence[str] = METHODS, k: int = 15
+    before: Any, after: Any, domain: Domain, *, method: str = "umap", k: int = 15
 ) -> Space:
-    """Two models' vectors of a domain's documents, aligned, with maps fitted once for both.
+    """Two models' vectors of a domain's documents, aligned, with one map fitted to both.
 
     Args:
         before, after: each a model's name or folder, a Run, a SentenceTransformer, or a function.
-        methods: ``umap``, ``pca`` or both.
+        method: of the map, ``umap`` or ``pca``.
         k: neighbours, of UMAP and of the measures.
 
     Fails for fewer documents than neighbours, a run on another domain, an unknown method.
     """
     from scipy.linalg import orthogonal_procrustes
 
-    if not methods or set(methods) - set(METHODS):
-        raise unknown("method", next((m for m in methods if m not in METHODS), ""), METHODS)
     (first, name), (second, other) = _named(before, domain), _named(after, domain)
     texts = list(domain.corpus.values())
     geometry.checked_k(k, len(texts), (len(texts) - 1) // 2)
@@ -240,10 +228,11 @@ def fit_space(
     a, b = _padded(a, dim), _padded(b, dim)
     rotation = orthogonal_procrustes(b.astype(float), a.astype(float))[0].astype(np.float32)
     b = b @ rotation
-    maps = {method: project(a, b, method, k=k) for method in methods}
     if name == other:
         name, other = f"{name}, before", f"{other}, after"
-    return Space(domain, (name, other), (first, second), a, b, rotation, maps, k)
+    return Space(
+        domain, (name, other), (first, second), a, b, rotation, project(a, b, method, k=k), k
+    )
 
 
 def coarse(groups: Sequence[str], most: int = CLASSES) -> list[str]:

@@ -231,8 +231,7 @@ pd.DataFrame(rows, columns=["document", "drift", "neighbours kept"]).round(2)
 # %%
 from scipy.stats import spearmanr
 
-drawn_map = space.map("umap")
-moves = np.linalg.norm(drawn_map.after - drawn_map.before, axis=1)
+moves = np.linalg.norm(space.map.after - space.map.before, axis=1)
 told_by_map = float(spearmanr(space.drift, moves).statistic)
 round(told_by_map, 2)
 
@@ -270,7 +269,7 @@ others = {
     "shuffled": ek.train(recipe.replace(shuffle_labels=True, epochs=1), domain),
 }
 spaces = {
-    name: ek.space.fit_space("minilm", other, domain, methods=("pca",))
+    name: ek.space.fit_space("minilm", other, domain, method="pca")
     for name, other in others.items()
 }
 
@@ -301,9 +300,9 @@ tau.rename("agreement with nDCG@10").to_frame().round(2)
 # %%
 from IPython.display import Markdown
 
-m = space.map("umap")
+one, other = space.map.trust
 told = [
-    f"- one map for two models; trustworthiness {m.trust[0]:.3f} and {m.trust[1]:.3f}",
+    f"- one map for two models; trustworthiness {one:.3f} and {other:.3f}",
     f"- two fits of the same vectors differ by {apart:.2f} of the map's spread",
     f"- noise is drawn with a trustworthiness of {drawn['noise, 15'].trust[1]:.2f}",
     *(

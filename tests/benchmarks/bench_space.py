@@ -63,8 +63,8 @@ def bench_space(say: Callable[..., None], documents: int = DOCUMENTS) -> dict[st
         near = _seconds(lambda: [geometry.neighbours(side) for side in (a, b)])
         found["neighbours_seconds"] = near
         say(f"  15 neighbours of each, both models: {near:.1f} s")
-        whole_maps = {"pca": maps.project(*whole, "pca")}  # the widgets take the whole corpus
-        space = Space(domain, ("base", "contrastive"), models, *whole, rotation, whole_maps)
+        drawn = maps.project(*whole, "pca")  # the widgets take the whole corpus
+        space = Space(domain, ("base", "contrastive"), models, *whole, rotation, drawn)
         found |= _widgets(say, space)
     return found
 

@@ -248,8 +248,8 @@ def space(tiny_model, tiny_teacher, tiny_domain, fake_umap):
     return fit_space(str(tiny_model), str(tiny_teacher), tiny_domain, k=5)
 
 
-def test_a_space_holds_both_models_and_one_map_each_method(space, tiny_domain):
-    assert set(space.maps) == {"umap", "pca"} and space.before.shape == (40, 32)
+def test_a_space_holds_both_models_and_one_map(space, tiny_domain):
+    assert space.map.method == "umap" and space.before.shape == (40, 32)
     assert space.rotation @ space.rotation.T == pytest.approx(np.eye(32), abs=1e-5)
     assert np.linalg.norm(space.after, axis=1) == pytest.approx(np.ones(40), abs=1e-4)
     assert space.drift.shape == space.overlap.shape == (40,)
@@ -321,9 +321,9 @@ def test_where_words_find_no_wrong_document_one_is_drawn(space, tiny_domain):
 
 def test_a_query_falls_among_what_it_finds(space, tiny_domain):
     title = tiny_domain.corpus["eye1"]
-    places, found = space.place(title, "pca", k=3)
+    places, found = space.place(title, k=3)
     number = space.ids.index("eye1")
-    for side, points in enumerate((space.map("pca").before, space.map("pca").after)):
+    for side, points in enumerate((space.map.before, space.map.after)):
         assert found[side][0] == number and len(found[side]) == 3
         low, high = points[found[side]].min(axis=0), points[found[side]].max(axis=0)
         assert (places[side] >= low - 1e-5).all() and (places[side] <= high + 1e-5).all()
@@ -370,13 +370,13 @@ def test_models_of_two_sizes_share_a_space(tiny_model, tiny_domain):
     def small(texts):  # 3 dimensions: lengths and letters
         return np.array([[len(t), t.count("e") + 1, t.count("a") + 1] for t in texts], float)
 
-    found = fit_space(small, str(tiny_model), tiny_domain, k=5, methods=("pca",))
+    found = fit_space(small, str(tiny_model), tiny_domain, k=5, method="pca")
     assert found.before.shape == found.after.shape == (40, 32) and found.names[0] == "function"
     assert np.isfinite(found.drift).all()
 
 
 def test_the_same_model_twice_has_not_moved(tiny_model, tiny_domain):
-    found = fit_space(str(tiny_model), str(tiny_model), tiny_domain, k=5, methods=("pca",))
+    found = fit_space(str(tiny_model), str(tiny_model), tiny_domain, k=5, method="pca")
     assert found.drift == pytest.approx(np.zeros(40), abs=1e-4)
     assert len(set(found.names)) == 2, "two columns of one name would be one"
     assert found.overlap.mean() > 0.95
@@ -388,10 +388,9 @@ def test_a_corpus_smaller_than_its_neighbourhoods_is_refused(tiny_model, tiny_do
         fit_space(str(tiny_model), str(tiny_model), tiny_domain, k=k)
 
 
-@pytest.mark.parametrize("methods", [(), ("tsne",), ("umap", "mds")])
-def test_methods_that_there_are_not(tiny_model, tiny_domain, methods):
+def test_a_method_that_there_is_not(tiny_model, tiny_domain):
     with pytest.raises(EmbkitError, match="unknown method"):
-        fit_space(str(tiny_model), str(tiny_model), tiny_domain, k=5, methods=methods)
+        fit_space(str(tiny_model), str(tiny_model), tiny_domain, k=5, method="tsne")
 
 
 def test_a_run_on_another_domain_is_refused_before_anything_is_loaded(
@@ -401,8 +400,6 @@ def test_a_run_on_another_domain_is_refused_before_anything_is_loaded(
     run = Run(tmp_path / "gone", record)
     with pytest.raises(EmbkitError, match="a run on 'icons'.*\n.*\n.*run.model"):
         fit_space(str(tiny_model), run, tiny_domain, k=5)
-    with pytest.raises(EmbkitError, match="unknown map 'umap'"):
-        fit_space(str(tiny_model), str(tiny_model), tiny_domain, k=5, methods=("pca",)).map("umap")
 
 
 # ---- pictures
@@ -424,10 +421,10 @@ def texts(figure):
 
 
 def test_both_maps_share_one_scale_and_print_their_trust(space):
-    figure = drawn(plots.space_maps(space, "pca", query="ocular ache", selected=[0, 7]))
+    figure = drawn(plots.space_maps(space, query="ocular ache", selected=[0, 7]))
     first, second = figure.axes[:2]
     assert first.get_xlim() == second.get_xlim() and first.get_ylim() == second.get_ylim()
-    before, after = space.map("pca").trust
+    before, after = space.map.trust
     assert f"trustworthiness {before:.3f}" in texts(figure)
     assert f"trustworthiness {after:.3f}" in texts(figure)
     assert {"eye", "brain"} <= set(texts(figure)), "classes are named, not only coloured"

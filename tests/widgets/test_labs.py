@@ -270,7 +270,7 @@ def test_what_is_chosen_on_one_map_is_chosen_on_both(linked):
 
 def test_choosing_none_clears_both(linked):
     linked.select([1, 2])
-    linked.children[0].children[3].click()
+    linked.children[0].children[2].click()
     assert linked.selection == [] and chosen(linked) == [[], []]
     assert "Nothing is chosen" in linked.page.value and linked.error is None
 
@@ -286,7 +286,7 @@ def test_a_document_that_there_is_not_cannot_be_chosen(linked, numbers):
 def test_a_query_is_a_star_joined_with_what_it_finds(linked, space):
     assert linked.found == {"before": [], "after": []}
     linked.query = "ocular ache"
-    _, near = space.place("ocular ache", linked.method)
+    _, near = space.place("ocular ache")
     assert linked.found == {
         side: [space.ids[i] for i in found] for side, found in zip(linked.found, near, strict=True)
     }
@@ -298,16 +298,11 @@ def test_a_query_is_a_star_joined_with_what_it_finds(linked, space):
     assert linked.found["after"] == []
 
 
-def test_both_maps_have_one_scale_and_the_points_of_the_space(linked, space):
+def test_both_maps_have_one_scale_and_the_points_of_the_space(linked):
     first, second = (scatter.widget for scatter in linked.scatters)
     for name in ("x_scale_domain", "y_scale_domain"):
         assert list(getattr(first, name)) == list(getattr(second, name))
     assert linked.scatters[0].widget.points.shape[0] == 40
-    before = first.points.copy()
-    linked.method = "pca"
-    assert linked.error is None
-    shift = np.ptp(space.map("umap").before - space.map("pca").before)
-    assert (shift < 1e-6) == np.allclose(before, first.points)
 
 
 @pytest.mark.parametrize("by", ["group", "found", "drift"])
@@ -318,11 +313,9 @@ def test_every_colour_is_drawn_and_has_a_picture(linked, by):
     shown(linked)
 
 
-def test_a_colour_or_map_that_there_is_not_names_the_nearest(linked):
+def test_a_colour_that_there_is_not_names_the_nearest(linked):
     with pytest.raises(EmbkitError, match="did you mean 'drift'"):
         linked.by = "drfit"
-    with pytest.raises(EmbkitError, match="unknown map"):
-        linked.method = "tsne"
     with pytest.raises(EmbkitError, match="a Space"):
         LinkedMaps("minilm")
     with pytest.raises(EmbkitError, match="unknown colour"):
