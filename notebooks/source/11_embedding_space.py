@@ -306,8 +306,7 @@ told = [
     f"- two fits of the same vectors differ by {apart:.2f} of the map's spread",
     f"- noise is drawn with a trustworthiness of {drawn['noise, 15'].trust[1]:.2f}",
     *(
-        f"- {name} {measures.loc[name].iloc[0]:.3f} before and "
-        f"{measures.loc[name].iloc[1]:.3f} after"
+        "- {} {:.3f} before and {:.3f} after".format(name, *measures.loc[name][:2])
         for name in ("separation", "uniformity", "hubness")
     ),
     f"- drift and the way on the map agree in order by {told_by_map:.2f}",
