@@ -86,6 +86,7 @@ a, b = space.before[some], space.after[some]
 seeds = [ek.space.project(a, b, seed=seed) for seed in (0, 1)]
 
 
+# %%
 def way(first, second):
     spread = np.linalg.norm(first - first.mean(axis=0), axis=1).mean()
     return np.linalg.norm(second - first, axis=1).mean() / spread
