@@ -1,18 +1,15 @@
-"""Figures of the embedding space, and of a batch."""
+"""Figures of the embedding space."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from . import figures as draw
-
-if TYPE_CHECKING:
-    from ..losses.in_batch import BatchLoss
 
 SIDES = ("before", "after")
 REST = ("none", "other", "not asked")  # classes that are drawn grey, beneath the others
@@ -37,7 +34,7 @@ def space_maps(space: Any, by: str = "group", *, query: str = "", selected: Any 
         for axes, (points, _) in zip(panels, sides, strict=True):
             x, y = points[list(selected)].T
             axes.scatter(x, y, s=60, facecolors="none", edgecolors="black", linewidths=1.2)
-    text = f"{drawn.title} of {len(values):,} documents, {space.names[0]} and {space.names[1]}, "
+    text = f"{drawn.method.upper()} map of {len(values):,} documents, {' and '.join(space.names)}, "
     text += f"coloured by {by}; trustworthiness {drawn.trust[0]:.3f} and {drawn.trust[1]:.3f}"
     if query:
         places, found = space.place(query)
@@ -67,44 +64,6 @@ def map_settings(maps: Mapping[str, Any], colours: Sequence[Any], *, by: str = "
     parts = [f"{n}, trustworthiness {trust:.3f}" for n, (_, trust) in zip(maps, sides, strict=True)]
     text = f"{len(values):,} texts mapped in {len(maps)} ways: {'; '.join(parts)}."
     return draw.alt(figure, text)
-
-
-def batch_matrices(
-    similarities: np.ndarray, found: BatchLoss
-) -> dict[str, tuple[np.ndarray, dict[str, Any]]]:
-    """Title -> a matrix of a batch, and how ``imshow`` colours it."""
-    push = float(np.abs(found.gradient).max()) or 1.0
-    return {
-        "similarity": (similarities, {"cmap": draw.AMOUNTS}),
-        "softmax of each row": (found.softmax, {"cmap": draw.AMOUNTS, "vmin": 0, "vmax": 1}),
-        "gradient by similarity": (found.gradient, {"cmap": "PuOr", "vmin": -push, "vmax": push}),
-    }
-
-
-@draw.style()
-def batch_softmax(
-    similarities: np.ndarray, found: BatchLoss, curve: Mapping[float, float]
-) -> Figure:
-    """A batch at one temperature: similarities, softmax, gradient; and the loss at others.
-
-    Args:
-        similarities: of each query (row) to each document, the right ones on the diagonal.
-        found: ``batch_loss`` of them.
-        curve: temperature -> loss of the same batch.
-    """
-    figure, panels = draw.panels(13.0, 3.6, 1, 4, width_ratios=[1, 1, 1, 1.15])
-    matrices = batch_matrices(similarities, found)
-    for axes, (title, (matrix, look)) in zip(panels, matrices.items(), strict=False):
-        figure.colorbar(axes.imshow(matrix, **look), ax=axes, shrink=0.75)
-        _bare(axes)
-        axes.set(title=title, xlabel="documents", ylabel="queries")
-    axes = panels[-1]
-    axes.plot(list(curve), list(curve.values()), color=draw.color(0))
-    axes.plot(found.temperature, found.loss, "o", color=draw.color(1), ms=9)
-    axes.set(xscale="log", xlabel="temperature", title=f"loss {found.loss:.3f}")
-    text = f"A batch of {len(similarities)} pairs at temperature {found.temperature:g}: "
-    text += f"loss {found.loss:.3f}, the right documents' mean share {found.right:.2f}, "
-    return draw.alt(figure, f"{text}the hardest negative's share of the push {found.hardest:.2f}.")
 
 
 def _maps(

@@ -34,20 +34,11 @@ class Map:
     before: np.ndarray
     after: np.ndarray
     trust: tuple[float, float]  # trustworthiness of both, each against its own vectors
-    settings: Mapping[str, Any]
-
-    @property
-    def title(self) -> str:
-        """The method with its settings: what a picture is headed with."""
-        said = ", ".join(f"{name} {value:g}" for name, value in self.settings.items())
-        return f"{self.method.upper()}{f' ({said})' if said else ''}"
 
     def __repr__(self) -> str:
         before, after = self.trust
-        return (
-            f"Map({self.title}, {len(self.before):,} texts, trustworthiness {before:.3f} before, "
-            f"{after:.3f} after)"
-        )
+        trust = f"trustworthiness {before:.3f} before, {after:.3f} after"
+        return f"Map({self.method!r}, {len(self.before):,} texts, {trust})"
 
 
 def project(
@@ -76,10 +67,10 @@ def project(
     """
     if method not in METHODS:
         raise unknown("method", method, METHODS)
-    settings: dict[str, Any] = {"k": k, "min_dist": min_dist} if method == "umap" else {}
-    asked = settings | {"method": method, "seed": seed, "form": FORM}
+    asked: dict[str, Any] = {"method": method, "form": FORM}
     if method == "umap":
-        asked["version"] = version("umap-learn")
+        settings = {"k": k, "min_dist": min_dist, "seed": seed}
+        asked |= settings | {"version": version("umap-learn")}
 
     def fit() -> Arrays:
         from sklearn.decomposition import PCA
@@ -96,7 +87,7 @@ def project(
 
     found = _kept((before, after), asked, fit)
     low, high = map(float, found["trust"])
-    return Map(method, found["before"], found["after"], (low, high), settings)
+    return Map(method, found["before"], found["after"], (low, high))
 
 
 def _umap(

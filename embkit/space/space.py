@@ -99,10 +99,6 @@ class Space:
         documents it finds, each weighing its similarity above the next one's. Gives the places,
         shape (2, 2), a row before and one after; and the documents' numbers, best first.
         """
-        if not isinstance(query, str) or not query.strip():
-            raise EmbkitError(
-                f"{query!r} as a query", expected="a few words", hint="'low iron in the blood'"
-            )
         asked, places, lists = self.encode([query], cache=False), [], []
         sides = (self.before, self.after), (self.map.before, self.map.after)
         for vector, documents, points in zip(asked, *sides, strict=True):

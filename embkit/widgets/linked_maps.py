@@ -12,10 +12,10 @@ import traitlets
 from matplotlib.figure import Figure
 
 from ..display import Table
-from ..errors import EmbkitError, unknown
+from ..errors import EmbkitError
 from ..plots import AMOUNTS
 from ..plots.figures import LIGHT, color
-from ..plots.space import REST, SIDES, classes, space_maps
+from ..plots.space import REST, SIDES, space_maps
 from ..space.space import COLOURS, Space
 from .base import Panel, framed
 
@@ -36,10 +36,11 @@ class LinkedMaps(Panel):
         by: colour to begin with, as in ``Space.colours``.
 
     Raises:
-        EmbkitError: no Space, a colour that there is not, a document that there is not.
+        EmbkitError: no Space, or a document that there is not.
+        TraitError: a colour that there is not.
     """
 
-    by = traitlets.Unicode(help="what the points are coloured by")
+    by = traitlets.Enum(COLOURS, "group", help="what the points are coloured by")
     query = traitlets.Unicode(help="dropped in as a star; empty: none")
     selection = traitlets.List(traitlets.Int(), help="numbers of the chosen documents")
 
@@ -75,12 +76,6 @@ class LinkedMaps(Panel):
         for scatter in self.scatters:
             scatter.widget.observe(picked, "selection")
         self.children = self._parts()
-
-    @traitlets.validate("by")
-    def _known(self, proposal: Any) -> str:
-        if proposal["value"] not in COLOURS:
-            raise unknown("colour", proposal["value"], COLOURS)
-        return proposal["value"]
 
     @traitlets.validate("selection")
     def _in_corpus(self, proposal: Any) -> list[int]:
@@ -140,10 +135,8 @@ class LinkedMaps(Panel):
         if amounts := values.dtype.kind in "fi":
             values = values.astype(float)  # the page takes no narrower numbers
             look |= {"map": AMOUNTS, "norm": (values.min(), values.max())}
-        else:  # names, of which the rarest are one
-            names = classes(values)
-            kept = [value if value in names else REST[1] for value in values.astype(str)]
-            values = pd.Categorical(kept, categories=sorted({*names, *kept}))
+        else:
+            values = pd.Categorical(values)
             tints = [LIGHT if n in REST else color(i) for i, n in enumerate(values.categories)]
             look["map"] = dict(zip(values.categories, tints, strict=True))
         for scatter, frame in zip(self.scatters, self._frames, strict=True):

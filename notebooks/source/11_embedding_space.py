@@ -97,6 +97,8 @@ moved = way(seeds[0].before, seeds[0].after)
 pd.Series({"two fits, nothing changed": apart, "one fit, two models": moved}).round(2)
 
 # %% [markdown]
+# As it ran here (`workshop`), a second fit alone moves points about as far as training did.
+#
 # Training may also rotate a space as a whole, which changes no similarity within it and so no
 # ranking. `fit_space` rotates the second model's vectors back onto the first's before it draws:
 # what did not change lies at the same place on both sides, and drift, below, counts no rotation.

@@ -329,12 +329,6 @@ def test_a_query_falls_among_what_it_finds(space, tiny_domain):
         assert (places[side] >= low - 1e-5).all() and (places[side] <= high + 1e-5).all()
 
 
-@pytest.mark.parametrize("query", ["", "  ", None])
-def test_an_empty_query_has_no_place(space, query):
-    with pytest.raises(EmbkitError, match="a few words"):
-        space.place(query)
-
-
 def test_a_query_of_markup_and_of_ten_thousand_characters_has_one(space):
     for query in ("<script>alert(1)</script>", "ocular ache " * 900, "👁 🦴"):
         assert np.isfinite(space.place(query)[0]).all()
