@@ -43,6 +43,12 @@ class BatchLoss:
         wrong = self.softmax * (1 - np.eye(len(self.softmax)))
         return float((wrong.max(axis=1) / np.maximum(wrong.sum(axis=1), 1e-300)).mean())
 
+    def __repr__(self) -> str:
+        return (
+            f"BatchLoss({len(self.softmax)} pairs at temperature {self.temperature:g}: "
+            f"loss {self.loss:.3f}, right documents' share {self.right:.2f})"
+        )
+
 
 def batch_loss(similarities: Any, temperature: float) -> BatchLoss:
     """The in-batch contrastive loss of a square matrix of similarities.

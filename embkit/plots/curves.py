@@ -88,21 +88,22 @@ def lines(
         series: name → y, or name → (y, low, high) for a band.
         logx: whether x is spaced by its logarithm, with its own values as ticks.
     """
-    x = np.asarray(x, dtype=float)
+    places = np.asarray(x, dtype=float)
     draw.some(series, "lines", 'ek.plots.lines(x, {"name": y}, "x", "y")')
     figure, (axes,) = draw.panels(6.8, 4.0)
     parts = []
     for number, (name, given) in enumerate(series.items()):
         banded = isinstance(given, tuple) and len(given) == 3 and np.ndim(given[0]) == 1
         y, *band = map(np.asarray, given if banded else (given,))
-        mark = draw.marker(number) if len(x) <= 40 else None
-        axes.plot(x, y, marker=mark, label=draw.plain(name), **draw.line(number))
+        mark = draw.marker(number) if len(places) <= 40 else None
+        axes.plot(places, y, marker=mark, label=draw.plain(name), **draw.line(number))
         if band:
-            axes.fill_between(x, *band, color=draw.color(number), alpha=0.18, lw=0)
-        parts.append(f"{name} from {y[0]:.3g} at {x[0]:g} to {y[-1]:.3g} at {x[-1]:g}")
+            low, high = band
+            axes.fill_between(places, low, high, color=draw.color(number), alpha=0.18, lw=0)
+        parts.append(f"{name} from {y[0]:.3g} at {places[0]:g} to {y[-1]:.3g} at {places[-1]:g}")
     if logx:
         axes.set_xscale("log")
-        axes.set_xticks(list(x), [f"{place:g}" for place in x])
+        axes.set_xticks(list(places), [f"{place:g}" for place in places])
         axes.minorticks_off()
     axes.set(xlabel=draw.plain(xlabel), ylabel=draw.plain(ylabel))
     if len(series) > 1:

@@ -122,9 +122,7 @@ def _umap(
         return np.asarray(model.fit_transform(start), np.float32)
 
 
-def _kept(
-    vectors: tuple[Vectors, Vectors], settings: Mapping[str, Any], make: Callable[[], Arrays]
-) -> Arrays:
+def _kept(vectors: tuple[Vectors, Vectors], settings: Mapping[str, Any], make: Callable) -> Arrays:
     """Arrays kept on disk under the hash of what they were made of; made where there are none."""
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for array in vectors:

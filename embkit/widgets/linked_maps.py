@@ -15,7 +15,7 @@ from ..display import Table
 from ..errors import EmbkitError
 from ..plots import AMOUNTS
 from ..plots.figures import LIGHT, color
-from ..plots.space import REST, SIDES, space_maps
+from ..plots.space import REST, space_maps
 from ..space.space import COLOURS, Space
 from .base import Panel, framed
 
@@ -55,7 +55,7 @@ class LinkedMaps(Panel):
 
         super().__init__()
         self.space, self._texts = space, list(space.domain.corpus.values())
-        self._near: Sequence[Any] = ((), ())  # what the query finds on each side
+        self.near: Sequence[Any] = ((), ())  # numbers of what the query finds on each side
         self.by, self._points = by, (space.map.before, space.map.after)
         both = np.concatenate(self._points)  # one stretch: a place on one is a place on the other
         room = np.ptp(both, axis=0) * 0.03 + 1e-9
@@ -91,12 +91,6 @@ class LinkedMaps(Panel):
     def select(self, numbers: Sequence[int]) -> None:
         """Chooses documents by their numbers on both maps; an empty list chooses none."""
         self.selection = [int(number) for number in numbers]
-
-    @property
-    def found(self) -> dict[str, list[str]]:
-        """Ids of the documents that the query finds: ``before`` and ``after``, best first."""
-        lists = ([self.space.ids[i] for i in near] for near in self._near)
-        return dict(zip(SIDES, lists, strict=True))
 
     def picture(self) -> Figure:
         return space_maps(self.space, self.by, query=self.query.strip(), selected=self.selection)
@@ -150,11 +144,11 @@ class LinkedMaps(Panel):
         from jscatter import Line
 
         self.tell()
-        self._near = ((), ())
+        self.near = ((), ())
         lines: tuple[list[Any], list[Any]] = ([], [])
         if self.query.strip():
-            places, self._near = self.space.place(self.query, FOUND)
-            sides = zip(lines, places, self._near, self._points, strict=True)
+            places, self.near = self.space.place(self.query, FOUND)
+            sides = zip(lines, places, self.near, self._points, strict=True)
             for mine, star, near, points in sides:
                 mine += [Line([tuple(star.tolist()), tuple(end)]) for end in points[near].tolist()]
                 outline = _star(star, self._reach)
@@ -173,8 +167,8 @@ class LinkedMaps(Panel):
 
     def _tell_chosen(self) -> None:
         space, parts = self.space, []
-        if len(self._near[0]):
-            lists = [[self._texts[i][:SHOWN] for i in near] for near in self._near]
+        if len(self.near[0]):
+            lists = [[self._texts[i][:SHOWN] for i in near] for near in self.near]
             found = Table([f"{n}: found" for n in space.names], [*zip(*lists, strict=True)])
             parts.append(f"★ <i>{html.escape(self.query[:200])}</i>{framed(found)}")
         if self.selection:

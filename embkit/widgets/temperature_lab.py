@@ -138,5 +138,4 @@ class TemperatureLab(Panel):
         )
 
     def __repr__(self) -> str:
-        shown = f"{len(self._part)} pairs at temperature {self.temperature:g}"
-        return f"TemperatureLab({shown}: loss {self.result.loss:.3f})"
+        return f"TemperatureLab({self.result!r})"

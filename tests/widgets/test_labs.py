@@ -69,6 +69,7 @@ def test_a_batch_worked_by_hand():
     assert found.right == pytest.approx(0.625) and found.hardest == 1  # one negative each
     assert batch_loss(np.eye(128), 1e9).loss == pytest.approx(np.log(128))
     assert batch_loss([[1000.0, -1000.0], [-1000.0, 1000.0]], 0.005).loss == 0
+    assert "2 pairs" in repr(found)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +119,7 @@ def test_the_still_page_follows_the_sliders(lab):
     lab.temperature = 0.5
     after, _ = lab._repr_mimebundle_()
     assert after["text/html"] != data["text/html"] and lab.error is None
-    assert repr(lab) == f"TemperatureLab(8 pairs at temperature 0.5: loss {lab.result.loss:.3f})"
+    assert repr(lab) == f"TemperatureLab({lab.result!r})"
 
 
 @pytest.mark.parametrize(
@@ -287,18 +288,16 @@ def test_a_document_that_there_is_not_cannot_be_chosen(linked, numbers):
 
 
 def test_a_query_is_a_star_joined_with_what_it_finds(linked, space):
-    assert linked.found == {"before": [], "after": []}
+    assert list(linked.near) == [(), ()]
     linked.query = "ocular ache"
     _, near = space.place("ocular ache")
-    assert linked.found == {
-        side: [space.ids[i] for i in found] for side, found in zip(linked.found, near, strict=True)
-    }
+    assert [list(found) for found in linked.near] == [list(found) for found in near]
     for scatter in linked.scatters:
         assert len(scatter.widget.annotations) == 6  # five neighbours and the star
     assert "ocular ache" in linked.page.value
     linked.query = ""
     assert all(not scatter.widget.annotations for scatter in linked.scatters)
-    assert linked.found["after"] == []
+    assert list(linked.near) == [(), ()]
 
 
 def test_both_maps_have_one_scale_and_the_points_of_the_space(linked):
@@ -343,7 +342,7 @@ def test_a_model_that_fails_is_shown_and_the_maps_stay(linked, monkeypatch):
     assert "the model is gone" in linked.message
     monkeypatch.undo()
     linked.query = "ocular ache"
-    assert linked.error is None and linked.found["before"]
+    assert linked.error is None and len(linked.near[0]) == 5
 
 
 # ---- what make bench prints of them
