@@ -195,7 +195,10 @@ print("UntrainedDimension:", said[0].message)
 # disk.
 
 # %%
-file = ek.paths().cache / "whole_vectors.npy"
+import tempfile
+
+folder = tempfile.TemporaryDirectory()  # goes when the kernel ends
+file = f"{folder.name}/whole.npy"
 np.save(file, vectors["every size"].astype(np.float16))
 documents = np.load(file, mmap_mode="r")  # (documents, dim), read from disk as needed
 dev_queries = [domain.queries[q] for q in domain.split("dev")]
