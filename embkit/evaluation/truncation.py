@@ -100,12 +100,12 @@ def evaluate_sizes(
     Args:
         what: a Run, a model's name or folder, a SentenceTransformer, or any function
             ``list[str] -> (texts, dim)``.
-        sizes: largest first, as in ``Recipe.matryoshka``; the whole size is scored beside them.
+        sizes: in any order; the whole size is scored beside them.
             Default: those that the run was trained for, else halves down to an eighth.
         save: whether the leaderboard keeps the sizes that the model was trained for.
 
     Raises:
-        EmbkitError: sizes out of order, twice, or beyond the model; ``"bm25"``, which has none.
+        EmbkitError: a size beyond the model; ``"bm25"``, which has none.
 
     Warns:
         UntrainedDimension: for each size that the model was not trained for, with what it loses.
@@ -127,10 +127,11 @@ def evaluate_sizes(
     }
     dim = documents.shape[1]
     learnt = matryoshka_sizes(what.recipe.matryoshka, dim) if isinstance(what, Run) else ()
+    sizes = learnt or None if sizes is None else sizes
     scores = {dim: base}
     # search and score with the first numbers of each vector
     halves = [size for size in (dim // 2, dim // 4, dim // 8) if size]
-    for size in _checked(sizes if sizes is not None else learnt or halves, dim, halves):
+    for size in sorted(set(halves if sizes is None else sizes) - {dim}, reverse=True):
         small, per_query = truncate(documents, size), {}
         for split, queries in asked.items():
             ids = list(domain.split(split)), list(domain.corpus)
@@ -149,18 +150,3 @@ def evaluate_sizes(
     for note in sized.notes:
         warnings.warn(note, UntrainedDimension, stacklevel=2)
     return sized
-
-
-def _checked(sizes: Sequence[int], dim: int, halves: list[int]) -> list[int]:
-    """The sizes below the whole one, once they are in order."""
-    given = list(sizes)
-    whole = all(isinstance(size, int) and not isinstance(size, bool) for size in given)
-    fits = {size for size in given if isinstance(size, int) and 1 <= size <= dim}
-    ordered = sorted(fits, reverse=True)
-    if not given or not whole or given != ordered:
-        raise EmbkitError(
-            f"sizes={given!r} of vectors with {dim} dimensions",
-            expected=f"whole numbers from {dim} down to 1, largest first, each once",
-            hint=f"sizes={ordered or [dim, *halves]!r}",
-        )
-    return [size for size in given if size < dim]

@@ -10,6 +10,6 @@ _NAMES = {
     "charts": "before_after intervals metric_bars pareto rank_change".split(),
     "curves": "histogram lines loss_curve".split(),
     "figures": "AMOUNTS COLORS DASHES alt alt_text png style".split(),
-    "space": "batch_softmax map_settings space_maps".split(),
+    "space": "map_settings space_maps".split(),
 }
 __getattr__, __dir__, __all__ = exports(__name__, _NAMES)

@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ..errors import EmbkitError
 from . import figures as draw
 
 
@@ -63,13 +62,6 @@ def histogram(values_by_name: Mapping[str, Sequence[float]], xlabel: str, bins: 
     """
     samples = {name: np.asarray(values, dtype=float) for name, values in values_by_name.items()}
     draw.some(samples, "values", 'ek.plots.histogram({"name": values}, "similarity")')
-    for name, sample in samples.items():
-        if not sample.size or not np.isfinite(sample).all():
-            raise EmbkitError(
-                f"{name!r} has no values, or values that are NaN or infinite",
-                expected="one finite number or more a name",
-                hint="drop the name, or the values that are not finite",
-            )
     edges = np.histogram_bin_edges(np.concatenate(list(samples.values())), bins)
     figure, (axes,) = draw.panels(6.8, 4.0)
     parts = []
@@ -102,18 +94,11 @@ def lines(
     parts = []
     for number, (name, given) in enumerate(series.items()):
         banded = isinstance(given, tuple) and len(given) == 3 and np.ndim(given[0]) == 1
-        columns = [np.asarray(column, dtype=float) for column in (given if banded else [given])]
-        if not places.size or any(column.shape != places.shape for column in columns):
-            raise EmbkitError(
-                f"{name!r} has shape {columns[0].shape} over x of shape {places.shape}",
-                expected="one y for each x, in the band too",
-                hint='ek.plots.lines(x, {"name": (y, low, high)}, "x", "y")',
-            )
-        y = columns[0]
+        y, *band = map(np.asarray, given if banded else (given,))
         mark = draw.marker(number) if len(places) <= 40 else None
         axes.plot(places, y, marker=mark, label=draw.plain(name), **draw.line(number))
-        if banded:
-            _, low, high = columns
+        if band:
+            low, high = band
             axes.fill_between(places, low, high, color=draw.color(number), alpha=0.18, lw=0)
         parts.append(f"{name} from {y[0]:.3g} at {places[0]:g} to {y[-1]:.3g} at {places[-1]:g}")
     if logx:

@@ -1,19 +1,15 @@
-"""Figures of the embedding space, and of a batch."""
+"""Figures of the embedding space."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..errors import EmbkitError
 from . import figures as draw
-
-if TYPE_CHECKING:
-    from ..losses.in_batch import BatchLoss
 
 SIDES = ("before", "after")
 REST = ("none", "other", "not asked")  # classes that are drawn grey, beneath the others
@@ -22,17 +18,15 @@ _BOX = {"facecolor": "white", "alpha": 0.7, "pad": 1, "edgecolor": draw.GREY, "l
 
 
 @draw.style()
-def space_maps(
-    space: Any, method: str = "umap", by: str = "group", *, query: str = "", selected: Any = ()
-) -> Figure:
+def space_maps(space: Any, by: str = "group", *, query: str = "", selected: Any = ()) -> Figure:
     """The same documents before and after on one map, its trustworthiness under each side.
 
     Args:
-        space: from ``ek.space.fit_space``; ``method`` and ``by`` are its maps and colours.
+        space: from ``ek.space.fit_space``; ``by`` is one of its colours.
         query: a star where it falls, joined with the documents that it finds.
         selected: numbers of documents that are ringed on both sides.
     """
-    drawn, values = space.map(method), space.colours(by)
+    drawn, values = space.map, space.colours(by)
     names = [draw.short(name, 48) for name in space.names]
     sides = [(drawn.before, drawn.trust[0]), (drawn.after, drawn.trust[1])]
     figure, panels = _maps(names, sides, values, by, share=True)
@@ -40,10 +34,10 @@ def space_maps(
         for axes, (points, _) in zip(panels, sides, strict=True):
             x, y = points[list(selected)].T
             axes.scatter(x, y, s=60, facecolors="none", edgecolors="black", linewidths=1.2)
-    text = f"{drawn.title} of {len(values):,} documents, {space.names[0]} and {space.names[1]}, "
+    text = f"{drawn.method.upper()} map of {len(values):,} documents, {' and '.join(space.names)}, "
     text += f"coloured by {by}; trustworthiness {drawn.trust[0]:.3f} and {drawn.trust[1]:.3f}"
     if query:
-        places, found = space.place(query, method)
+        places, found = space.place(query)
         for axes, star, near, (points, _) in zip(panels, places, found, sides, strict=True):
             for neighbour in points[near]:
                 axes.plot(*np.array([star, neighbour]).T, color="black", lw=0.9, zorder=4)
@@ -66,55 +60,10 @@ def map_settings(maps: Mapping[str, Any], colours: Sequence[Any], *, by: str = "
     """
     draw.some(maps, "maps", 'maps = {"5 neighbours": ek.space.project(a, b, k=5)}')
     values, sides = np.asarray(colours), [(drawn.after, drawn.trust[1]) for drawn in maps.values()]
-    for name, (points, _) in zip(maps, sides, strict=True):
-        if len(points) != len(values):
-            raise EmbkitError(
-                f"{len(points)} points in {name!r} and {len(values)} colours",
-                expected="one colour a text, in every map",
-                hint="project the same texts with each setting",
-            )
     figure, _ = _maps(maps, sides, values, by, share=False)
     parts = [f"{n}, trustworthiness {trust:.3f}" for n, (_, trust) in zip(maps, sides, strict=True)]
     text = f"{len(values):,} texts mapped in {len(maps)} ways: {'; '.join(parts)}."
     return draw.alt(figure, text)
-
-
-def batch_matrices(
-    similarities: np.ndarray, found: BatchLoss
-) -> dict[str, tuple[np.ndarray, dict[str, Any]]]:
-    """Title -> a matrix of a batch, and how ``imshow`` colours it."""
-    push = float(np.abs(found.gradient).max()) or 1.0
-    return {
-        "similarity": (similarities, {"cmap": draw.AMOUNTS}),
-        "softmax of each row": (found.softmax, {"cmap": draw.AMOUNTS, "vmin": 0, "vmax": 1}),
-        "gradient by similarity": (found.gradient, {"cmap": "PuOr", "vmin": -push, "vmax": push}),
-    }
-
-
-@draw.style()
-def batch_softmax(
-    similarities: np.ndarray, found: BatchLoss, curve: Mapping[float, float]
-) -> Figure:
-    """A batch at one temperature: similarities, softmax, gradient; and the loss at others.
-
-    Args:
-        similarities: of each query (row) to each document, the right ones on the diagonal.
-        found: ``batch_loss`` of them.
-        curve: temperature -> loss of the same batch.
-    """
-    figure, panels = draw.panels(13.0, 3.6, 1, 4, width_ratios=[1, 1, 1, 1.15])
-    matrices = batch_matrices(similarities, found)
-    for axes, (title, (matrix, look)) in zip(panels, matrices.items(), strict=False):
-        figure.colorbar(axes.imshow(matrix, **look), ax=axes, shrink=0.75)
-        _bare(axes)
-        axes.set(title=title, xlabel="documents", ylabel="queries")
-    axes = panels[-1]
-    axes.plot(list(curve), list(curve.values()), color=draw.color(0))
-    axes.plot(found.temperature, found.loss, "o", color=draw.color(1), ms=9)
-    axes.set(xscale="log", xlabel="temperature", title=f"loss {found.loss:.3f}")
-    text = f"A batch of {len(similarities)} pairs at temperature {found.temperature:g}: "
-    text += f"loss {found.loss:.3f}, the right documents' mean share {found.right:.2f}, "
-    return draw.alt(figure, f"{text}the hardest negative's share of the push {found.hardest:.2f}.")
 
 
 def _maps(
@@ -145,11 +94,6 @@ def _bare(axes: Axes) -> None:
     axes.grid(visible=False)
 
 
-def _size(points: int) -> float:
-    """Area of a mark, so that many points leave something to see."""
-    return float(np.clip(50_000 / max(points, 1), 2, 30))
-
-
 def classes(values: np.ndarray) -> list[str]:
     """Classes in their order, the largest first where there are too many for their colours."""
     names, counts = np.unique(values.astype(str), return_counts=True)
@@ -159,7 +103,7 @@ def classes(values: np.ndarray) -> list[str]:
 
 def _scatter(axes: Axes, points: np.ndarray, values: np.ndarray, named: bool) -> Any:
     """Points coloured by class, which may be named where they gather; or by amount."""
-    size = _size(len(points))
+    size = float(np.clip(50_000 / len(points), 2, 30))  # many points leave something to see
     if values.dtype.kind in "fi":
         order = np.argsort(values)  # the large amounts lie above
         x, y = points[order].T

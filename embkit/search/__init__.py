@@ -8,6 +8,6 @@ __getattr__, __dir__, __all__ = exports(
         "hybrid": ["Fusion", "Hybrid"],
         "index": ["BM25", "Dense", "exact_search"],
         "passages": ["PassageIndex", "Passages"],
-        "tiered": ["TieredIndex", "TieredSearch", "truncate"],
+        "tiered": ["TieredIndex", "truncate"],
     },
 )

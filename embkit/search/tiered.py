@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import copy
-import tempfile
-from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -15,10 +12,8 @@ from sentence_transformers.util.quantization import quantize_embeddings
 
 from ..data.domain import Hidden
 from ..errors import EmbkitError, unknown
-from ..models.encoding import checked_dtype
 from ..models.vectors import Vectors, unit
-from ..session import paths
-from .index import Dense, Found, best_of, exact_search, without
+from .index import Found, best_of, exact_search, without
 
 EXACT, BINARY = "exact", "binary"
 _BLOCK = 2**24  # numbers of the cold tier that are held at once
@@ -48,16 +43,14 @@ class TieredIndex:
     """Vectors in two tiers; finds what exact search over the whole vectors would find, mostly.
 
     The hot tier holds every document's first ``size`` dimensions and gives a shortlist. The cold
-    tier holds the whole vectors in a memory-mapped file: a search reads the rows of its shortlist,
-    and ranks them by their whole dot product.
+    tier holds the whole vectors: a search reads the rows of its shortlist, and ranks them by their
+    whole dot product.
 
     Args:
-        documents: unit vectors, shape (documents, dim). An array that is memory-mapped already
-            is taken as the cold tier; any other is written to a file.
+        cold: unit vectors, shape (documents, dim); of a file, ``np.load(file, mmap_mode="r")``.
         shortlist: documents a query that are read from the cold tier.
         index: the hot tier's form. ``"exact"``: float32, compared one by one; ``"binary"``: a
             bit a dimension, compared by Hamming distance.
-        dtype: the cold tier's numbers, ``"float16"`` or ``"float32"``.
 
     Raises:
         EmbkitError: a size beyond the vectors, a shortlist below 1, or an unknown index.
@@ -72,21 +65,13 @@ class TieredIndex:
     """
 
     def __init__(
-        self,
-        documents: Vectors,
-        *,
-        size: int = 64,
-        shortlist: int = 200,
-        index: str = EXACT,
-        dtype: str = "float16",
+        self, cold: Vectors, *, size: int = 64, shortlist: int = 200, index: str = EXACT
     ) -> None:
-        checked_dtype(dtype)
         if index not in (EXACT, BINARY):
             raise unknown("index", index, (EXACT, BINARY))
-        small = truncate(documents, size)
-        self.size, self.index, self.shortlist = size, index, _checked(shortlist)
+        small = truncate(cold, size)
+        self.cold, self.size, self.index, self.shortlist = cold, size, index, _checked(shortlist)
         self._hot: Any = small if index == EXACT else _bits(small)
-        self.cold = self._store(documents, np.dtype(dtype))  # (documents, dim)
 
     def replace(self, *, shortlist: int) -> Self:
         """The same tiers, made once, with another shortlist."""
@@ -94,42 +79,22 @@ class TieredIndex:
         other.shortlist = _checked(shortlist)
         return other
 
-    def _store(self, documents: Vectors, dtype: np.dtype) -> Vectors:
-        if isinstance(documents, np.memmap):
-            return documents
-        parent = paths().cache / "tiers"  # the file goes when the index goes
-        parent.mkdir(parents=True, exist_ok=True)
-        self._folder = tempfile.TemporaryDirectory(dir=parent, ignore_cleanup_errors=True)
-        file = Path(self._folder.name) / "cold.npy"
-        cold = np.lib.format.open_memmap(file, "w+", dtype=dtype, shape=documents.shape)
-        cold[:] = documents
-        cold.flush()
-        return np.load(file, mmap_mode="r")
-
     @property
     def hot_bytes(self) -> int:
         """Bytes that the hot tier holds in memory."""
         hot = self._hot
         return hot.nbytes if self.index == EXACT else hot.ntotal * hot.code_size
 
-    @property
-    def cold_bytes(self) -> int:
-        """Bytes that the cold tier's vectors take on disk."""
-        return self.cold.nbytes
-
-    def _vectors(self, queries: Any) -> Vectors:
-        return queries
-
-    def search(self, queries: Any, k: int = 10, hidden: Hidden = None) -> Found:
+    def search(self, queries: Vectors, k: int = 10, hidden: Hidden = None) -> Found:
         """The k best documents of the shortlist by their whole dot product: (indices, scores), both
         (queries, min(k, documents)), best first; ties by lower index.
 
-        Queries are whole vectors, (queries, dim); texts, for a ``TieredSearch``.
+        Queries are whole vectors, (queries, dim).
 
         Raises:
             EmbkitError: k below 1 or beyond the shortlist, or queries of another dimension.
         """
-        queries, k = self._vectors(queries), min(k, len(self.cold))
+        k = min(k, len(self.cold))
         if k > self.shortlist:
             raise EmbkitError(
                 f"shortlist={self.shortlist} for k={k}",
@@ -160,21 +125,19 @@ class TieredIndex:
             return exact_search(small, self._hot, many)[0]
         return self._hot.search(quantize_embeddings(small, precision="ubinary"), many)[1]
 
-    def recall(self, queries: Any, k: int = 10) -> float:
+    def recall(self, queries: Vectors, k: int = 10) -> float:
         """The share of exact search's k best that the two tiers find, on your queries."""
-        queries = self._vectors(queries)
         exact, _ = exact_search(queries, self.cold, k)
         return overlap(self.search(queries, k)[0], exact)
 
     def shortlist_for_recall(
-        self, queries: Any, k: int = 10, *, recall: float = 0.99, deepest: int = 2000
+        self, queries: Vectors, k: int = 10, *, recall: float = 0.99, deepest: int = 2000
     ) -> int | None:
         """The shortest shortlist, k or more, with which recall reaches a figure over the queries
         given; None where even ``deepest`` does not do.
 
         Take queries that are not those to be measured later.
         """
-        queries = self._vectors(queries)
         exact, _ = exact_search(queries, self.cold, k)
         found = self._candidates(queries, deepest)  # (queries, deepest)
         same = exact[:, :, None] == found[:, None, :]  # (queries, k, deepest)
@@ -186,25 +149,10 @@ class TieredIndex:
 
     def __repr__(self) -> str:
         return (
-            f"{type(self).__name__}({len(self.cold):,} documents: {self.size} dimensions as "
+            f"TieredIndex({len(self.cold):,} documents: {self.size} dimensions as "
             f"{self.index!r} in {self.hot_bytes / 2**20:.1f} MB of memory, {self.cold.shape[1]} "
-            f"in {self.cold_bytes / 2**20:.1f} MB on disk, shortlist {self.shortlist:,})"
+            f"in a cold tier of {self.cold.nbytes / 2**20:.1f} MB, shortlist {self.shortlist:,})"
         )
-
-
-class TieredSearch(TieredIndex, Dense):
-    """``Dense`` in two tiers, with the options of ``TieredIndex``: texts in, the same results in
-    far less memory. Best with a model that was trained for the size (``Recipe.matryoshka``)."""
-
-    def __init__(
-        self, model: Any, texts: Sequence[str], *, cache: bool = True, **options: Any
-    ) -> None:
-        Dense.__init__(self, model, texts, cache=cache)
-        TieredIndex.__init__(self, self._documents, **options)
-        self._documents = self.cold  # what was in memory goes
-
-    def _vectors(self, queries: Any) -> Vectors:
-        return queries if isinstance(queries, np.ndarray) else self._encode(queries, "query")
 
 
 def _checked(shortlist: int) -> int:

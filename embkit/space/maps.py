@@ -22,7 +22,7 @@ from . import geometry
 
 METHODS = ("umap", "pca")
 TRUSTED = 15  # neighbours of a point on a map that trustworthiness looks at, whatever the map's k
-FORM = 3  # one more whenever the same inputs give another map than before
+FORM = 4  # one more whenever the same inputs give another map than before
 Arrays = dict[str, np.ndarray]
 
 
@@ -34,20 +34,11 @@ class Map:
     before: np.ndarray
     after: np.ndarray
     trust: tuple[float, float]  # trustworthiness of both, each against its own vectors
-    settings: Mapping[str, Any]
-
-    @property
-    def title(self) -> str:
-        """The method with its settings: what a picture is headed with."""
-        said = ", ".join(f"{name} {value:g}" for name, value in self.settings.items())
-        return f"{self.method.upper()}{f' ({said})' if said else ''}"
 
     def __repr__(self) -> str:
         before, after = self.trust
-        return (
-            f"Map({self.title}, {len(self.before):,} texts, trustworthiness {before:.3f} before, "
-            f"{after:.3f} after)"
-        )
+        trust = f"trustworthiness {before:.3f} before, {after:.3f} after"
+        return f"Map({self.method!r}, {len(self.before):,} texts, {trust})"
 
 
 def project(
@@ -76,31 +67,27 @@ def project(
     """
     if method not in METHODS:
         raise unknown("method", method, METHODS)
-    settings: dict[str, Any] = {"k": k, "min_dist": min_dist} if method == "umap" else {}
-    asked = settings | {"method": method, "seed": seed, "form": FORM}
+    asked: dict[str, Any] = {"method": method, "form": FORM}
     if method == "umap":
-        asked["version"] = version("umap-learn")
+        settings = {"k": k, "min_dist": min_dist, "seed": seed}
+        asked |= settings | {"version": version("umap-learn")}
 
     def fit() -> Arrays:
-        points = pca(np.concatenate([before, after]), 2)
+        from sklearn.decomposition import PCA
+
+        both = np.concatenate([before, after])
+        points = PCA(2, svd_solver="covariance_eigh").fit_transform(both)
         if method == "umap":
             points = _umap(before, after, points, k, min_dist, seed)
         first, second = np.split(points, 2)
         near = min(TRUSTED, (len(before) - 1) // 2)
         sides = ((before, first), (after, second))
-        trust = [geometry.trustworthiness(v, p, near, seed) for v, p in sides]
+        trust = [geometry.trustworthiness(v, p, near) for v, p in sides]
         return {"before": first, "after": second, "trust": np.array(trust)}
 
-    found = kept("maps", (before, after), asked, fit)
+    found = _kept((before, after), asked, fit)
     low, high = map(float, found["trust"])
-    return Map(method, found["before"], found["after"], (low, high), settings)
-
-
-def pca(vectors: Vectors, most: int) -> np.ndarray:
-    """The first principal components' coordinates, (texts, min(most, texts, dim)); signs fixed."""
-    from sklearn.decomposition import PCA
-
-    return PCA(min(most, *vectors.shape), svd_solver="covariance_eigh").fit_transform(vectors)
+    return Map(method, found["before"], found["after"], (low, high))
 
 
 def _umap(
@@ -135,15 +122,13 @@ def _umap(
         return np.asarray(model.fit_transform(start), np.float32)
 
 
-def kept(
-    kind: str, vectors: tuple[Vectors, Vectors], settings: Mapping[str, Any], make: Callable
-) -> Arrays:
+def _kept(vectors: tuple[Vectors, Vectors], settings: Mapping[str, Any], make: Callable) -> Arrays:
     """Arrays kept on disk under the hash of what they were made of; made where there are none."""
-    digest = hashlib.sha256(json.dumps([kind, settings], sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for array in vectors:
         digest.update(str((array.shape, array.dtype)).encode())
         digest.update(np.ascontiguousarray(array).data)
-    where = paths().cache / "spaces" / f"{kind}-{digest.hexdigest()[:32]}.npz"
+    where = paths().cache / "spaces" / f"maps-{digest.hexdigest()[:32]}.npz"
     with contextlib.suppress(OSError, ValueError, EOFError, zipfile.BadZipFile):
         with np.load(where, allow_pickle=False) as found:  # not there, or cut off: made
             return dict(found)

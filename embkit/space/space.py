@@ -1,7 +1,8 @@
 """The space of two models of the same documents: aligned, drawn once for both, measured.
 
-Maps that were fitted apart cannot be compared. Here the second model's space is rotated onto the
-first's, which changes none of its similarities, and one map is fitted to both sets of vectors.
+Maps that were fitted apart cannot be compared: one map is fitted to both sets of vectors. Before
+that the second model's space is rotated onto the first's (orthogonal Procrustes), which changes no
+similarity within it; so what did not change lies at the same place on both sides.
 """
 
 from __future__ import annotations
@@ -11,22 +12,24 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..data import Domain
 from ..data.domain import Hidden, right_documents
-from ..display import Shown, Table
 from ..errors import EmbkitError, unknown
 from ..models.encoding import encode_as
 from ..models.loading import as_model
 from ..models.vectors import Vectors
 from ..search.index import BM25, exact_search
 from . import geometry
-from .maps import METHODS, Map, kept, project
+from .maps import Map, project
 
-COLOURS = ("group", "split", "found", "drift", "overlap")
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLOURS = ("group", "found", "drift")
 CLASSES = 10  # colours that can be told apart
 BETTER = {
     "alignment": "lower",
@@ -40,7 +43,7 @@ BETTER = {
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Space:
-    """Two models' vectors of one domain's documents, and the maps of them."""
+    """Two models' vectors of one domain's documents, and the map of them."""
 
     domain: Domain
     names: tuple[str, str]
@@ -48,7 +51,7 @@ class Space:
     before: Vectors  # unit vectors of the documents, (documents, dim)
     after: Vectors  # the same of the second model, rotated onto ``before``
     rotation: np.ndarray  # what rotated them, (dim, dim)
-    maps: dict[str, Map]  # by method
+    map: Map
     k: int = 15  # neighbours that measures look at
 
     @cached_property
@@ -63,19 +66,12 @@ class Space:
     @cached_property
     def near(self) -> tuple[np.ndarray, np.ndarray]:
         """Each document's k nearest others, before and after, shape (documents, k) each."""
-        sides = {"before": self.before, "after": self.after}
-        found = kept(
-            "neighbours",
-            (self.before, self.after),
-            {"k": self.k},
-            lambda: {name: geometry.neighbours(side, self.k) for name, side in sides.items()},
-        )
-        return found["before"], found["after"]
+        return geometry.neighbours(self.before, self.k), geometry.neighbours(self.after, self.k)
 
     @cached_property
     def drift(self) -> np.ndarray:
         """How far each document moved, 1 - cosine, shape (documents,)."""
-        return geometry.drift(self.before, self.after)
+        return 1.0 - (self.before * self.after).sum(axis=1)
 
     @cached_property
     def overlap(self) -> np.ndarray:
@@ -92,40 +88,25 @@ class Space:
 
     def encode(self, texts: Sequence[str], *, cache: bool = True) -> tuple[Vectors, Vectors]:
         """Unit vectors of texts as queries, before and after (rotated), (texts, dim) each."""
+        first, second = (encode_as(m, texts, "query", cache=cache) for m in self.models)
         dim = self.before.shape[1]
-        first, second = (
-            _padded(encode_as(m, texts, "query", cache=cache), dim) for m in self.models
-        )
-        return first, _rotated(second, self.rotation)
+        return _padded(first, dim), _padded(second, dim) @ self.rotation
 
-    def place(
-        self, query: str, method: str = "umap", k: int = 5
-    ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    def place(self, query: str, k: int = 5) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
         """Where a query falls, before and after, with the documents that it finds.
 
         A query was not there when the map was fitted: it is drawn at the mean place of the k
         documents it finds, each weighing its similarity above the next one's. Gives the places,
         shape (2, 2), a row before and one after; and the documents' numbers, best first.
         """
-        if not isinstance(query, str) or not query.strip():
-            raise EmbkitError(
-                f"{query!r} as a query", expected="a few words", hint="'low iron in the blood'"
-            )
-        drawn, places, lists = self.map(method), [], []
-        asked = self.encode([query], cache=False)
-        sides = (self.before, self.after), (drawn.before, drawn.after)
+        asked, places, lists = self.encode([query], cache=False), [], []
+        sides = (self.before, self.after), (self.map.before, self.map.after)
         for vector, documents, points in zip(asked, *sides, strict=True):
             found, scores = exact_search(vector, documents, k + 1)
             weights = np.maximum(scores[0] - scores[0, -1], 1e-6)[:k]
             lists.append(found[0, :k])
             places.append(np.average(points[lists[-1]], axis=0, weights=weights))
         return np.array(places), (lists[0], lists[1])
-
-    def map(self, method: str) -> Map:
-        """One map; fails for a method that was not fitted."""
-        if method not in self.maps:
-            raise unknown("map", method, self.maps)
-        return self.maps[method]
 
     def _right(self, split: str) -> list[list[int]]:
         """For each query of a split the numbers of its right documents."""
@@ -159,46 +140,48 @@ class Space:
         before, after = found
         return {"right": (before[0], after[0]), "wrong": (before[1], after[1])}
 
-    def measures(self, split: str | None = None) -> Measures:
-        """Every measure of ``geometry``, before and after; queries are those of a split."""
+    def measures(self, split: str | None = None) -> pd.DataFrame:
+        """The measures of ``geometry`` and ``separation``, a column a model, and which way is
+        better; queries are those of a split.
+
+        Separation is how often a right document's similarity is above a hard wrong one's, over all
+        pairs (the area under the ROC): 0.5 tells nothing apart.
+        """
+        import pandas as pd
+        from sklearn.metrics import roc_auc_score
+
         split = split or self.domain.test_splits[0]
         right = self._right(split)
         rows = np.repeat(np.arange(len(right)), list(map(len, right)))
         documents = np.concatenate(right).astype(int)
-        similar, values = self.similarities(split), []
+        similar, values = self.similarities(split), {}
+        kinds = np.repeat([1, 0], len(right))
         for side, (asked, vectors) in enumerate(self._sides(split)):
-            measured = (
+            cosines = np.concatenate([similar["right"][side], similar["wrong"][side]])
+            values[self.names[side]] = (
                 geometry.alignment(asked[rows], vectors[documents]),
                 geometry.uniformity(vectors),
                 geometry.anisotropy(vectors),
                 geometry.effective_rank(vectors),
                 geometry.hubness(self.near[side]),
-                geometry.separation(similar["right"][side], similar["wrong"][side]),
+                float(roc_auc_score(kinds, cosines)),
             )
-            values.append(measured)
-        pairs = zip(*values, strict=True)
-        return Measures(self.names, dict(zip(BETTER, pairs, strict=True)), split)
+        return pd.DataFrame(values, index=list(BETTER)).assign(better=BETTER.values())
 
     def colours(self, by: str = "group") -> np.ndarray:
         """What each document is coloured by: strings for classes, numbers for amounts.
 
-        ``group``: the domain's groups, coarsened to ten at most; the split where it has none.
-        ``split``: of the queries whose right document it is; ``none`` of no query. ``found``:
-        whether a test query's first ten hold it, by which model. ``drift`` and ``overlap``.
+        ``group``: the domain's groups, coarsened to ten at most. ``found``: whether a test query's
+        first ten hold it, by which model; taken for groups, too, where the domain has none.
+        ``drift``: how far it moved.
         """
         if by not in COLOURS:
             raise unknown("colour", by, COLOURS)
-        if by in ("drift", "overlap"):
-            return getattr(self, by)
-        if by == "found":
-            return self._found()
+        if by == "drift":
+            return self.drift
         groups = [self.domain.groups.get(d, "") for d in self.ids]
-        if by == "group" and len(set(groups)) > 1:
-            return np.array(coarse(groups))
-        splits: dict[int, str] = {}
-        for name in self.domain.qrels:
-            splits = {d: name for row in self._right(name) for d in row} | splits
-        return np.array([splits.get(place, "none") for place in range(len(self.ids))])
+        few = by == "found" or len(set(groups)) < 2
+        return self._found() if few else np.array(coarse(groups))
 
     def _found(self) -> np.ndarray:
         """Of each document that a test query asks for: which model's first ten hold it."""
@@ -215,55 +198,37 @@ class Space:
         return np.where(asked, words[hits[0] + 2 * hits[1]], "not asked")
 
     def __repr__(self) -> str:
-        maps = "; ".join(map(repr, self.maps.values()))
         before, after = self.names
-        return f"Space({before!r} and {after!r}, {len(self.ids):,} documents; {maps})"
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Measures(Shown):
-    """What ``geometry`` says of two models; shows itself as a table."""
-
-    names: tuple[str, str]
-    values: dict[str, tuple[float, float]]  # measure -> (before, after)
-    split: str  # whose queries
-
-    def table(self) -> Table:
-        """One row a measure, on the queries of ``split``."""
-        rows = [[n, f"{a:.3f}", f"{b:.3f}", BETTER[n]] for n, (a, b) in self.values.items()]
-        return Table(["", *self.names, "better"], rows)
-
-    def __repr__(self) -> str:
-        said = ", ".join(f"{name} {a:.3f} → {b:.3f}" for name, (a, b) in self.values.items())
-        return f"Measures({self.names[0]!r} → {self.names[1]!r} on {self.split!r}: {said})"
+        return f"Space({before!r} and {after!r}, {len(self.ids):,} documents; {self.map!r})"
 
 
 def fit_space(
-    before: Any, after: Any, domain: Domain, *, methods: Sequence[str] = METHODS, k: int = 15
+    before: Any, after: Any, domain: Domain, *, method: str = "umap", k: int = 15
 ) -> Space:
-    """Two models' vectors of a domain's documents, aligned, with maps fitted once for both.
+    """Two models' vectors of a domain's documents, aligned, with one map fitted to both.
 
     Args:
         before, after: each a model's name or folder, a Run, a SentenceTransformer, or a function.
-        methods: ``umap``, ``pca`` or both.
+        method: of the map, ``umap`` or ``pca``.
         k: neighbours, of UMAP and of the measures.
 
     Fails for fewer documents than neighbours, a run on another domain, an unknown method.
     """
-    if not methods or set(methods) - set(METHODS):
-        raise unknown("method", next((m for m in methods if m not in METHODS), ""), METHODS)
+    from scipy.linalg import orthogonal_procrustes
+
     (first, name), (second, other) = _named(before, domain), _named(after, domain)
     texts = list(domain.corpus.values())
     geometry.checked_k(k, len(texts), (len(texts) - 1) // 2)
     a, b = (encode_as(model, texts, "document") for model in (first, second))
     dim = max(a.shape[1], b.shape[1])
     a, b = _padded(a, dim), _padded(b, dim)
-    rotation = geometry.rotation(b, a)
-    b = _rotated(b, rotation)
-    maps = {method: project(a, b, method, k=k) for method in methods}
+    rotation = orthogonal_procrustes(b.astype(float), a.astype(float))[0].astype(np.float32)
+    b = b @ rotation
     if name == other:
         name, other = f"{name}, before", f"{other}, after"
-    return Space(domain, (name, other), (first, second), a, b, rotation, maps, k)
+    return Space(
+        domain, (name, other), (first, second), a, b, rotation, project(a, b, method, k=k), k
+    )
 
 
 def coarse(groups: Sequence[str], most: int = CLASSES) -> list[str]:
@@ -294,7 +259,3 @@ def _named(what: Any, domain: Domain) -> tuple[Any, str]:
 def _padded(vectors: Vectors, dim: int) -> Vectors:
     """Zeros behind shorter vectors: a space of fewer dimensions lies within a larger one."""
     return np.pad(vectors, ((0, 0), (0, dim - vectors.shape[1])))
-
-
-def _rotated(vectors: Vectors, rotation: np.ndarray) -> Vectors:
-    return (vectors @ rotation.astype(np.float32)).astype(np.float32)

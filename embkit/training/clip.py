@@ -76,20 +76,28 @@ def ridge_start(model: SentenceTransformer, pairs: Sequence[tuple[str, str]]) ->
         model: towers.
         pairs: (caption, picture), those that may be trained on.
     """
+    from sklearn.linear_model import Ridge
+
+    def ridge(x: np.ndarray, y: np.ndarray, weight: float) -> Ridge:
+        return Ridge(weight * len(x), fit_intercept=False).fit(x.astype(np.float64), y)
+
     # captions' vectors and pictures' features, both about their mean
     towers = model[0]
-    texts, features = frozen_vectors(model, pairs)
+    captions, shown = zip(*pairs, strict=True)
+    texts = encode(load_model(towers.text_name or "minilm"), list(captions))  # (pairs, 384)
+    pictures = list(dict.fromkeys(shown))
+    place = {picture: i for i, picture in enumerate(pictures)}
+    features = image_features(model, pictures)[[place[picture] for picture in shown]]
     mean_text, mean_feature = texts.mean(axis=0), features.mean(axis=0)
     spread = features.std(axis=0) + 1e-3
     y, x = texts - mean_text, (features - mean_feature) / spread
 
     # the penalty, by the last tenth of the pictures
-    pictures = list(dict.fromkeys(picture for _, picture in pairs))
     last = set(pictures[-max(1, len(pictures) // 10) :])
-    held = np.array([picture in last for _, picture in pairs])
+    held = np.array([picture in last for picture in shown])
     ranks = {}
     for weight in RIDGES if len(pictures) > 20 else RIDGES[-1:]:
-        guess = x[held] @ ridge(x[~held], y[~held], weight)
+        guess = ridge(x[~held], y[~held], weight).predict(x[held])
         scores = unit(guess) @ unit(y[held]).T  # (held, held)
         ranks[weight] = (scores > np.diag(scores)[:, None]).sum(axis=1) + 1.0
     best = max(ranks, key=lambda weight: (1 / ranks[weight]).mean())
@@ -97,26 +105,10 @@ def ridge_start(model: SentenceTransformer, pairs: Sequence[tuple[str, str]]) ->
     with torch.no_grad():
         towers.text_projection.weight.copy_(torch.eye(y.shape[1]))
         towers.text_projection.bias.copy_(torch.from_numpy(-mean_text))
-        towers.image_projection.weight.copy_(torch.from_numpy(ridge(x, y, best).T))
+        towers.image_projection.weight.copy_(torch.from_numpy(ridge(x, y, best).coef_))
         towers.image_projection.bias.zero_()
         towers.feature_mean.copy_(torch.from_numpy(mean_feature))
         towers.feature_spread.copy_(torch.from_numpy(spread))
-
-
-def ridge(x: np.ndarray, y: np.ndarray, weight: float) -> np.ndarray:
-    """W, (features, dim), that minimises |XW - Y|² + weight n |W|², for n rows of ``x``, ``y``."""
-    gram = x.T.astype(np.float64) @ x + weight * len(x) * np.eye(x.shape[1])
-    return np.linalg.solve(gram, x.T.astype(np.float64) @ y)
-
-
-def frozen_vectors(
-    model: SentenceTransformer, pairs: Sequence[tuple[str, str]]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Captions by MiniLM, unit vectors (pairs, 384); pictures by the image tower (pairs, 1280)."""
-    captions, shown = zip(*pairs, strict=True)
-    texts = encode(load_model(model[0].text_name or "minilm"), list(captions))
-    place = {picture: i for i, picture in enumerate(dict.fromkeys(shown))}
-    return texts, image_features(model, list(place))[[place[picture] for picture in shown]]
 
 
 @torch.inference_mode()
@@ -146,22 +138,22 @@ def copy_captions(domain: Domain, k: int = 5) -> Callable[[list[str]], np.ndarra
         A function for ``evaluate``: texts by MiniLM; pictures as the mean of their neighbours'
         captions, weighed by similarity. Of a picture with several captions, their mean counts.
     """
+    import pandas as pd
+    from sklearn.neighbors import KNeighborsRegressor
+
     model = load_model("towers")
     rows = [(domain.queries[query], domain.corpus[d]) for query, d in domain.right("train")]
-    captions, features = frozen_vectors(model, rows)
-    _, first, of = np.unique([p for _, p in rows], return_index=True, return_inverse=True)
-    sums = np.zeros((len(first), captions.shape[1]), dtype=np.float32)
-    np.add.at(sums, of, captions)
-    texts = sums / np.bincount(of)[:, None]
-    middle, centre = captions.mean(axis=0), features[first].mean(axis=0)
-    known = unit(features[first] - centre)
+    captions = encode(load_model("minilm"), [caption for caption, _ in rows])
+    middle = captions.mean(axis=0)
+    texts = pd.DataFrame(captions - middle).groupby([p for _, p in rows], sort=False).mean()
+    features = image_features(model, list(texts.index))
+    centre = features.mean(axis=0)
+    nearest = KNeighborsRegressor(k, metric="cosine", weights=lambda far: (1 - far).clip(1e-9))
+    nearest.fit(features - centre, texts.to_numpy())
 
     def copied_captions(inputs: list[str]) -> np.ndarray:
         if not one_kind(inputs):
             return encode(load_model("minilm"), inputs) - middle
-        near = unit(image_features(model, inputs) - centre) @ known.T  # (pictures, training)
-        best = np.argpartition(-near, k, axis=1)[:, :k]
-        weights = np.take_along_axis(near, best, axis=1).clip(min=0)[..., None]
-        return (weights * (texts[best] - middle)).sum(axis=1)
+        return nearest.predict(image_features(model, inputs) - centre)
 
     return copied_captions

@@ -46,9 +46,10 @@ KINDS = {  # kind -> what the leaderboard calls it
     "two-sided": "two-sided head",  # one matrix for the queries, another for the documents
     "mlp": "small MLP on queries",  # two layers on the queries, ReLU between them
 }
-# After a step of size s, weights go the share s * DECAY of the way back to the identity: for each
-# kind what the dev split of ICD-10-CM liked best of 0, 1, 3, 10 and 30.
-DECAY = {"linear": 1.0, "two-sided": 10.0, "mlp": 10.0}
+# After a step of size s, weights go the share s * PULL of the way back to the identity.
+PULL = {"linear": 1.0, "two-sided": 10.0, "mlp": 10.0}
+TEMPERATURE = 0.05  # divides the similarities
+SAMPLE = 8192  # documents a step to compare with, at most
 MODULE = "head"  # the folder of the trained modules
 
 
@@ -64,18 +65,14 @@ class HeadSettings:
     learning_rate: float = knob(3e-3, "Adam's first step size, falling linearly to 0", 1e-9, 1.0)
     epochs: int = knob(15, "passes over the pairs at most; dev chooses one to stop after", 1, 1000)
     batch_size: int = knob(512, "pairs a step", 2, 65536)
-    temperature: float = knob(0.05, "divides the similarities", 1e-4, 10)
-    sample: int = knob(8192, "documents a step to compare with, at most", 1, 10**9)
     seed: int = knob(42, "of the order and of the sample", 0, 2**32 - 1)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise unknown("head", self.kind, KINDS)
         for setting in fields(self)[1:]:
-            value = getattr(self, setting.name)
-            check_value(setting, value, "fit_head")
-            if setting.type == "float":  # 0 is 0.0
-                object.__setattr__(self, setting.name, float(value))
+            check_value(setting, getattr(self, setting.name), "fit_head")
+        object.__setattr__(self, "learning_rate", float(self.learning_rate))  # 1 is 1.0
 
     @property
     def hash(self) -> str:
@@ -85,10 +82,8 @@ class HeadSettings:
     @property
     def label(self) -> str:
         """How the leaderboard calls it: the kind, and what differs from the defaults."""
-        own = {f.name: getattr(self, f.name) for f in fields(self)[1:-1]}
-        told = [
-            f"{k.replace('_', ' ')} {v:g}" for k, v in own.items() if v != getattr(type(self), k)
-        ]
+        own = [(f.name, getattr(self, f.name)) for f in fields(self)[1:-1]]
+        told = [f"{k.replace('_', ' ')} {v:g}" for k, v in own if v != getattr(type(self), k)]
         return ", ".join([KINDS[self.kind], *told])
 
 
@@ -167,11 +162,8 @@ def fit_head(
     Raises:
         EmbkitError: an unknown kind or a value out of its range; fewer than two training pairs, or
             no dev query.
+        TypeError: an unknown setting.
     """
-    names = [field.name for field in fields(HeadSettings)]
-    for name in settings:
-        if name not in names:
-            raise unknown("head setting", name, names)
     chosen = HeadSettings(kind, **settings)
     pairs = make_pairs(Recipe(), domain)  # fewer than two: its error
     if not domain.split("dev"):
@@ -224,9 +216,8 @@ def apply(router: Router, kind: str, vectors: torch.Tensor) -> torch.Tensor:
 def _fit(settings: HeadSettings, model: Any, pairs: TrainingPairs) -> tuple[Router, dict]:
     """Trains the modules; they come back as they were after the epoch with the best dev score."""
 
-    # all vectors, frozen: (texts, dim)
     def vectors(texts: list[str], kind: str) -> torch.Tensor:
-        return torch.from_numpy(encode_as(model, texts, kind))
+        return torch.from_numpy(encode_as(model, texts, kind))  # (texts, dim), frozen
 
     domain, places = pairs.domain, pairs.labels()
     documents = vectors(list(domain.corpus.values()), "document")
@@ -240,8 +231,7 @@ def _fit(settings: HeadSettings, model: Any, pairs: TrainingPairs) -> tuple[Rout
     # the modules, the loss, and a learning rate that falls to 0
     session.seed_everything(settings.seed)
     router = routes(settings.kind, queries.shape[1])
-    way = router.sub_modules["query"]
-    loss = CorpusSoftmaxLoss(way, settings.temperature, 0.0, settings.sample)
+    loss = CorpusSoftmaxLoss(router.sub_modules["query"], TEMPERATURE, 0.0, SAMPLE)
     weights = list(router.parameters())
     start = [weight.detach().clone() for weight in weights]
     optimizer = torch.optim.Adam(weights, lr=settings.learning_rate)
@@ -269,7 +259,7 @@ def _fit(settings: HeadSettings, model: Any, pairs: TrainingPairs) -> tuple[Rout
             optimizer.zero_grad()
             found.backward()
             optimizer.step()
-            back = min(1.0, DECAY[settings.kind] * falling.get_last_lr()[0])
+            back = min(1.0, PULL[settings.kind] * falling.get_last_lr()[0])
             with torch.no_grad():
                 for weight, first in zip(weights, start, strict=True):
                     weight.lerp_(first, back)

@@ -12,10 +12,10 @@ import traitlets
 from matplotlib.figure import Figure
 
 from ..display import Table
-from ..errors import EmbkitError, unknown
+from ..errors import EmbkitError
 from ..plots import AMOUNTS
 from ..plots.figures import LIGHT, color
-from ..plots.space import REST, SIDES, classes, space_maps
+from ..plots.space import REST, space_maps
 from ..space.space import COLOURS, Space
 from .base import Panel, framed
 
@@ -29,18 +29,18 @@ class LinkedMaps(Panel):
     """Two maps of one fit: hover shows a document's text, a lasso chooses on both at once.
 
     Hold shift and draw to choose; type a query to drop it in as a star, joined with what it finds.
-    From code: ``maps.select([0, 7])``, ``maps.query = "..."``, ``maps.method = "pca"``.
+    From code: ``maps.select([0, 7])``, ``maps.query = "..."``.
 
     Args:
         space: from ``ek.space.fit_space``.
         by: colour to begin with, as in ``Space.colours``.
 
     Raises:
-        EmbkitError: no Space, a colour that there is not, a document that there is not.
+        EmbkitError: no Space, or a document that there is not.
+        TraitError: a colour that there is not.
     """
 
-    method = traitlets.Unicode(help="umap or pca")
-    by = traitlets.Unicode(help="what the points are coloured by")
+    by = traitlets.Enum(COLOURS, "group", help="what the points are coloured by")
     query = traitlets.Unicode(help="dropped in as a star; empty: none")
     selection = traitlets.List(traitlets.Int(), help="numbers of the chosen documents")
 
@@ -55,19 +55,20 @@ class LinkedMaps(Panel):
 
         super().__init__()
         self.space, self._texts = space, list(space.domain.corpus.values())
-        self._near: Sequence[Any] = ((), ())  # what the query finds on each side
-        self.method, self.by = next(iter(space.maps)), by
+        self.near: Sequence[Any] = ((), ())  # numbers of what the query finds on each side
+        self.by, self._points = by, (space.map.before, space.map.after)
+        both = np.concatenate(self._points)  # one stretch: a place on one is a place on the other
+        room = np.ptp(both, axis=0) * 0.03 + 1e-9
+        x, y = np.transpose([both.min(axis=0) - room, both.max(axis=0) + room]).tolist()
+        self._reach = 0.012 * (x[1] - x[0])  # of a star
         self._frames = [  # the scatters read from these
             pd.DataFrame({"x": points[:, 0], "y": points[:, 1], "text": self._texts})
-            for points in self._points()
+            for points in self._points
         ]
-        self.scatters = tuple(_scatter(frame, *self._extents()) for frame in self._frames)
-        self.titles = tuple(ipywidgets.HTML() for _ in SIDES)
+        self.scatters = tuple(_scatter(frame, x, y) for frame in self._frames)
         self.page = ipywidgets.HTML()
-        self._entitle()
         self._colour()
         self._tell_chosen()
-        self.on("method", self._move)
         self.on("by", self._colour)
         self.on("query", self._drop)
         self.on("selection", self._choose)
@@ -75,14 +76,6 @@ class LinkedMaps(Panel):
         for scatter in self.scatters:
             scatter.widget.observe(picked, "selection")
         self.children = self._parts()
-
-    @traitlets.validate("method", "by")
-    def _known(self, proposal: Any) -> str:
-        name, value = proposal["trait"].name, proposal["value"]
-        kind, known = ("colour", COLOURS) if name == "by" else ("map", tuple(self.space.maps))
-        if value not in known:
-            raise unknown(kind, value, known)
-        return value
 
     @traitlets.validate("selection")
     def _in_corpus(self, proposal: Any) -> list[int]:
@@ -99,26 +92,8 @@ class LinkedMaps(Panel):
         """Chooses documents by their numbers on both maps; an empty list chooses none."""
         self.selection = [int(number) for number in numbers]
 
-    @property
-    def found(self) -> dict[str, list[str]]:
-        """Ids of the documents that the query finds: ``before`` and ``after``, best first."""
-        lists = ([self.space.ids[i] for i in near] for near in self._near)
-        return dict(zip(SIDES, lists, strict=True))
-
     def picture(self) -> Figure:
-        query = self.query.strip()
-        return space_maps(self.space, self.method, self.by, query=query, selected=self.selection)
-
-    def _points(self) -> tuple[np.ndarray, np.ndarray]:
-        drawn = self.space.maps[self.method]
-        return drawn.before, drawn.after
-
-    def _extents(self) -> list[tuple[float, float]]:
-        """Both maps show one stretch, so that a place on one is that place on the other."""
-        both = np.concatenate(self._points())
-        room = np.where(np.ptp(both, axis=0) == 0, 1.0, np.ptp(both, axis=0) * 0.03)
-        ends = [both.min(axis=0) - room, both.max(axis=0) + room]
-        return [(float(low), float(high)) for low, high in zip(*ends, strict=True)]
+        return space_maps(self.space, self.by, query=self.query.strip(), selected=self.selection)
 
     def _parts(self) -> list[Any]:
         """What stands on the page, from top to bottom."""
@@ -126,13 +101,18 @@ class LinkedMaps(Panel):
 
         controls = self.link(
             by=ipywidgets.Dropdown(options=COLOURS, description="colour"),
-            method=ipywidgets.Dropdown(options=tuple(self.space.maps), description="map"),
             query=ipywidgets.Text(
                 placeholder="drop in a query", continuous_update=False, description="query"
             ),
         )
         controls.append(self.button("choose none", lambda: self.select([])))
-        heads = [ipywidgets.Box([title], layout={"width": "50%"}) for title in self.titles]
+        heads = [
+            ipywidgets.HTML(
+                f"<b>{html.escape(name[:80])}</b>, trustworthiness {trust:.3f}",
+                layout={"width": "50%"},
+            )
+            for name, trust in zip(self.space.names, self.space.map.trust, strict=True)
+        ]
         grid = compose(
             list(self.scatters), sync_view=True, sync_selection=True, sync_hover=True,
             cols=2, row_height=HEIGHT,
@@ -149,10 +129,8 @@ class LinkedMaps(Panel):
         if amounts := values.dtype.kind in "fi":
             values = values.astype(float)  # the page takes no narrower numbers
             look |= {"map": AMOUNTS, "norm": (values.min(), values.max())}
-        else:  # names, of which the rarest are one
-            names = classes(values)
-            kept = [value if value in names else REST[1] for value in values.astype(str)]
-            values = pd.Categorical(kept, categories=sorted({*names, *kept}))
+        else:
+            values = pd.Categorical(values)
             tints = [LIGHT if n in REST else color(i) for i, n in enumerate(values.categories)]
             look["map"] = dict(zip(values.categories, tints, strict=True))
         for scatter, frame in zip(self.scatters, self._frames, strict=True):
@@ -162,32 +140,18 @@ class LinkedMaps(Panel):
                 scatter.opacity(default=0.8)
             scatter.legend(True, position="bottom-right", size="small")
 
-    def _move(self) -> None:
-        x, y = self._extents()
-        for points, scatter, frame in zip(self._points(), self.scatters, self._frames, strict=True):
-            frame[["x", "y"]] = points
-            scatter.xy("x", "y", x_scale=x, y_scale=y)
-        self._entitle()
-        self._drop()
-
-    def _entitle(self) -> None:
-        trust = self.space.maps[self.method].trust
-        for title, name, value in zip(self.titles, self.space.names, trust, strict=True):
-            title.value = f"<b>{html.escape(name[:80])}</b>, trustworthiness {value:.3f}"
-
     def _drop(self) -> None:
         from jscatter import Line
 
         self.tell()
-        self._near = ((), ())
+        self.near = ((), ())
         lines: tuple[list[Any], list[Any]] = ([], [])
         if self.query.strip():
-            places, self._near = self.space.place(self.query, self.method, FOUND)
-            low, high = self._extents()[0]
-            sides = zip(lines, places, self._near, self._points(), strict=True)
+            places, self.near = self.space.place(self.query, FOUND)
+            sides = zip(lines, places, self.near, self._points, strict=True)
             for mine, star, near, points in sides:
                 mine += [Line([tuple(star.tolist()), tuple(end)]) for end in points[near].tolist()]
-                outline = _star(star, 0.012 * (high - low))
+                outline = _star(star, self._reach)
                 mine.append(Line(outline, line_color="#d60036", line_width=3))
         for scatter, mine in zip(self.scatters, lines, strict=True):
             scatter.annotations(mine)
@@ -203,8 +167,8 @@ class LinkedMaps(Panel):
 
     def _tell_chosen(self) -> None:
         space, parts = self.space, []
-        if len(self._near[0]):
-            lists = [[self._texts[i][:SHOWN] for i in near] for near in self._near]
+        if len(self.near[0]):
+            lists = [[self._texts[i][:SHOWN] for i in near] for near in self.near]
             found = Table([f"{n}: found" for n in space.names], [*zip(*lists, strict=True)])
             parts.append(f"★ <i>{html.escape(self.query[:200])}</i>{framed(found)}")
         if self.selection:
@@ -216,12 +180,12 @@ class LinkedMaps(Panel):
         self.page.value = "".join(parts) or hint
 
 
-def _scatter(frame: Any, x: tuple[float, float], y: tuple[float, float]) -> Any:
+def _scatter(frame: Any, x: list[float], y: list[float]) -> Any:
     """One map of a frame with ``x``, ``y`` and ``text``, that shows these stretches."""
     import jscatter
 
     made = jscatter.Scatter(x="x", y="y", data=frame, height=HEIGHT)
-    made.xy(x_scale=x, y_scale=y)
+    made.xy(x_scale=tuple(x), y_scale=tuple(y))
     made.tooltip(True, properties=[], preview="text", preview_type="text", preview_text_lines=4)
     made.size(default=float(np.clip(7 - 1.25 * np.log10(len(frame)), 1.2, 5)))
     made.axes(False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,6 @@ from ..models.loading import as_model
 from ..plots.space import SIDES
 from .base import Names, Panel, columns, own_domain, searcher, stood
 
-LONG = 1000  # characters of a query above which the reader is told that models read less
 SHOWN = 160  # characters of a document in the list
 
 
@@ -61,9 +59,9 @@ class SearchBox(Panel):
     def __init__(
         self, before: Any, after: Any, domain: Domain, *, query: str = "", names: Names = SIDES
     ) -> None:
-        self.domain, self.names, self._subjects = domain, names, (before, after)
-        self._ids, self._models = list(domain.corpus), [as_model(what) for what in (before, after)]
-        self._searches = [searcher(model, list(domain.corpus.values())) for model in self._models]
+        self.domain, self.names, self._ids = domain, names, list(domain.corpus)
+        texts = list(domain.corpus.values())
+        self._searches = [searcher(as_model(what), texts) for what in (before, after)]
         self._warning = own_domain(domain, before, after)
         self._right: dict[str, frozenset[str]] = {}
         for judged in domain.qrels.values():  # a test split's reading of a text wins: it comes last
@@ -106,7 +104,7 @@ class SearchBox(Panel):
         right = self.right
         self.ranks = {d: (before.get(d), after.get(d)) for d in self._ids if d in right}
         self.results.value = self._html()
-        self.tell(self._warning, *self._notes())
+        self.tell(self._warning)
 
     def _hits(
         self, scores: dict[str, float], others: dict[str, int], above: str, below: str
@@ -120,15 +118,6 @@ class SearchBox(Panel):
             text = self.domain.corpus[document]
             hits.append(Hit(rank, document, text, score, other, document in right, moved))
         return tuple(hits)
-
-    def _notes(self) -> Iterator[str]:
-        paths = [what.path for what in self._subjects if hasattr(what, "record")]
-        if gone := [path.name for path in paths if not path.is_dir()]:
-            yield f"{' and '.join(gone)}: deleted on disk, still in memory here."
-        if len(self.query) > LONG:
-            windows = [getattr(model, "max_seq_length", None) for model in self._models]
-            read = min(filter(None, windows), default="few")
-            yield f"{len(self.query):,} characters: the models read the first {read} tokens."
 
     def _html(self) -> str:
         lists = []

@@ -11,12 +11,11 @@ from typing import Any
 import ipywidgets
 import numpy as np
 import traitlets
-from matplotlib.figure import Figure
 from matplotlib.image import imsave
 
 from ..errors import EmbkitError
 from ..losses.in_batch import BatchLoss, batch_loss
-from ..plots.space import batch_matrices, batch_softmax
+from ..plots import AMOUNTS
 from .base import LOOK, Panel, columns, sketch
 
 LOWEST, HIGHEST = 0.005, 1.0
@@ -35,7 +34,8 @@ class TemperatureLab(Panel):
         similarities: of query i to document j, the right ones on the diagonal, (pairs, pairs).
 
     Raises:
-        EmbkitError: a matrix that is not square, another number of texts; a value out of range.
+        EmbkitError: a matrix that is not square, or another number of texts.
+        TraitError: a value out of range.
 
     Example:
         >>> lab = TemperatureLab([[0.9, 0.2], [0.4, 0.8]], ["a", "b"], ["A", "B"])
@@ -44,9 +44,11 @@ class TemperatureLab(Panel):
         0.0
     """
 
-    temperature = traitlets.Float(0.05, help="similarities are divided by it")
-    batch = traitlets.Int(2, help="pairs: a query has one negative fewer")
-    query = traitlets.Int(0, help="the row that is looked at, from 0")
+    temperature = traitlets.Float(
+        0.05, min=LOWEST, max=HIGHEST, help="similarities are divided by it"
+    )
+    batch = traitlets.Int(2, min=2, help="pairs: a query has one negative fewer")
+    query = traitlets.Int(0, min=0, help="the row that is looked at, from 0")
 
     def __init__(self, similarities: Any, queries: Sequence[str], documents: Sequence[str]) -> None:
         self.similarities, self._texts = np.asarray(similarities, float), (queries, documents)
@@ -59,9 +61,6 @@ class TemperatureLab(Panel):
                 expected=f"2 to {MOST} pairs, and a text for each query and document",
                 hint="ek.widgets.TemperatureLab(queries @ documents.T, query_texts, texts)",
             )
-        self._ranges = {
-            "temperature": (LOWEST, HIGHEST), "batch": (2, most), "query": (0, most - 1),
-        }  # fmt: skip
         self._curves: dict[int, dict[float, float]] = {}
         super().__init__(batch=most)
         self.page = ipywidgets.HTML()
@@ -75,16 +74,6 @@ class TemperatureLab(Panel):
         self.children = [*sliders, self.page, self.status]
         self.on(["temperature", "batch", "query"], self._draw)
         self._draw()
-
-    @traitlets.validate("temperature", "batch", "query")
-    def _in_range(self, proposal: Any) -> Any:
-        name, value = proposal["trait"].name, proposal["value"]
-        low, high = self._ranges[name]
-        if not low <= value <= high:
-            raise EmbkitError(
-                f"{name}={value}", expected=f"from {low} to {high}", hint=f"lab.{name} = {low}"
-            )
-        return value
 
     @property
     def _part(self) -> np.ndarray:
@@ -105,7 +94,7 @@ class TemperatureLab(Panel):
 
     def hardest(self, most: int = 3) -> list[tuple[str, float, float]]:
         """The looked-at query's hardest negatives: text, similarity, share of the push."""
-        row = min(self.query, self.batch - 1)
+        row = min(self.query, len(self._part) - 1)
         shares = self.result.softmax[row].copy()
         shares[row] = 0
         push = shares / max(shares.sum(), 1e-300)
@@ -113,18 +102,21 @@ class TemperatureLab(Panel):
         chosen = [int(i) for i in order if i != row][:most]
         return [(self._texts[1][i], self.similarities[row, i], float(push[i])) for i in chosen]
 
-    def picture(self) -> Figure:
-        return batch_softmax(self._part, self.result, self.curve)
-
     def _draw(self) -> None:
         self.tell()
-        found, row = self.result, min(self.query, self.batch - 1)
+        found, row = self.result, min(self.query, len(self._part) - 1)
         said = (
             f"loss {found.loss:.3f}; the right documents' mean share {found.right:.2f}; "
             f"the hardest negative's share of the push {found.hardest:.2f}"
         )
         parts = []
-        for name, (matrix, look) in batch_matrices(self._part, found).items():
+        push = float(np.abs(found.gradient).max()) or 1.0
+        matrices: dict[str, tuple[np.ndarray, dict[str, Any]]] = {
+            "similarity": (self._part, {"cmap": AMOUNTS}),
+            "softmax of each row": (found.softmax, {"cmap": AMOUNTS, "vmin": 0, "vmax": 1}),
+            "gradient": (found.gradient, {"cmap": "PuOr", "vmin": -push, "vmax": push}),
+        }
+        for name, (matrix, look) in matrices.items():
             file = io.BytesIO()  # a picture with a pixel a number, which the page makes larger
             imsave(file, matrix, format="png", **look)
             data = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import ipywidgets
-import numpy as np
 import traitlets
 
 from ..data import Domain
@@ -22,10 +21,9 @@ from ..models.loading import as_model
 from ..models.vectors import Vectors
 from ..search.index import Found, exact_search
 from ..search.tiered import truncate
-from ..space.maps import kept
 from .base import LOOK, Panel, framed, sketch
 
-STEPS = (4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+STEPS = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 MOST = 4  # models beside each other
 K = 10
 
@@ -33,8 +31,8 @@ K = 10
 class TruncationLab(Panel):
     """Move the slider: every model's vectors are truncated there, and searched again.
 
-    The score of each size is measured when the lab is made, and kept on disk; a query is searched
-    anew for every place of the slider. From code: ``lab.size = 32``, ``lab.query = "..."``.
+    The score of each size is measured when the lab is made; a query is searched anew for every
+    place of the slider. From code: ``lab.size = 32``, ``lab.query = "..."``.
 
     Args:
         models: name -> a Run, a model or its name; up to four.
@@ -57,6 +55,8 @@ class TruncationLab(Panel):
         super().__init__()
         self.domain, self.split = domain, split or domain.test_splits[0]
         self._judged = domain.split(self.split)
+        ids = list(self._judged), list(domain.corpus)
+        self._ids, self._hidden = ids, domain.hidden(*ids)
         self.models = {name: as_model(what) for name, what in models.items()}
         texts = list(domain.corpus.values())
         self._documents = {n: encode_as(m, texts, "document") for n, m in self.models.items()}
@@ -95,32 +95,29 @@ class TruncationLab(Panel):
     @property
     def results(self) -> dict[str, list[tuple[str, float]]]:
         """The query's best documents at this size: model -> [(id, similarity), …]."""
-        ids, found = list(self.domain.corpus), {}
-        for name, documents in self._documents.items():
-            places, scores = _cut_search(self._asked[name], documents, self.size)
+        found = {}
+        for name in self.models:
+            places, scores = self._search(name, self._asked[name], self.size)
             rows = zip(places[0].tolist(), scores[0].tolist(), strict=True)
-            found[name] = [(ids[i], score) for i, score in rows]
+            found[name] = [(self._ids[1][i], score) for i, score in rows]
         return found
 
+    def _search(self, name: str, asked: Vectors, size: int, hidden: Hidden = None) -> Found:
+        """Exact search of truncated vectors, or of the whole ones that have fewer dimensions."""
+        documents = self._documents[name]
+        size = min(size, documents.shape[1])
+        return exact_search(truncate(asked, size), truncate(documents, size), K, hidden)
+
     def _measured(self, name: str) -> dict[int, tuple[float, float, float]]:
-        """Size -> (nDCG@10, low, high), from disk the second time."""
-        documents, texts = self._documents[name], [self.domain.queries[q] for q in self._judged]
-        asked = encode_as(self.models[name], texts, "query")
-        sizes = sorted({min(s, documents.shape[1]) for s in self.sizes})
-
-        def measure() -> dict[str, np.ndarray]:
-            return {"rows": np.array([self._score(asked, documents, size) for size in sizes])}
-
-        settings = {"domain": self.domain.hash, "split": self.split, "sizes": sizes}
-        found = kept("sizes", (asked, documents), settings, measure)["rows"].tolist()
-        return {size: (m, low, high) for size, (m, low, high) in zip(sizes, found, strict=True)}
-
-    def _score(self, asked: Vectors, documents: Vectors, size: int) -> tuple[float, float, float]:
-        ids = list(self._judged), list(self.domain.corpus)
-        found = _cut_search(asked, documents, size, self.domain.hidden(*ids))
-        ranking = ranking_from_arrays(*ids, *found)
-        values = score(ranking, self.domain, self.split, ["ndcg@10"])["ndcg@10"]
-        return float(values.mean()), *mean_interval(values)
+        """Size -> (nDCG@10, low, high)."""
+        texts = [self.domain.queries[q] for q in self._judged]
+        asked, rows = encode_as(self.models[name], texts, "query"), {}
+        for size in sorted({min(s, asked.shape[1]) for s in self.sizes}):
+            found = self._search(name, asked, size, self._hidden)
+            ranking = ranking_from_arrays(*self._ids, *found)
+            values = score(ranking, self.domain, self.split, ["ndcg@10"])["ndcg@10"]
+            rows[size] = float(values.mean()), *mean_interval(values)
+        return rows
 
     def _ask(self) -> None:
         if not self.query.strip():  # the last results stay
@@ -161,9 +158,3 @@ class TruncationLab(Panel):
     def __repr__(self) -> str:
         said = ", ".join(f"{name} {mean:.3f}" for name, (mean, _, _) in self.scores.items())
         return f"TruncationLab({self.size} dimensions, nDCG@10 on {self.split!r}: {said})"
-
-
-def _cut_search(queries: Vectors, documents: Vectors, size: int, hidden: Hidden = None) -> Found:
-    """Exact search of truncated vectors, or of the whole ones that have fewer dimensions."""
-    size = min(size, documents.shape[1])
-    return exact_search(truncate(queries, size), truncate(documents, size), K, hidden)

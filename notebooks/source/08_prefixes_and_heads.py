@@ -595,7 +595,7 @@ ek.exercises.check(
 #   `query:` and `passage:`, <https://arxiv.org/abs/2212.03533>
 # - Su et al. 2023, *One Embedder, Any Task* (Instructor), a prefix for every task,
 #   <https://arxiv.org/abs/2212.09741>
-# - Li et al. 2018, *Explicit Inductive Bias for Transfer Learning*, decay towards the start,
+# - Li et al. 2018, *Explicit Inductive Bias for Transfer Learning*, a pull towards the start,
 #   <https://arxiv.org/abs/1802.01483>
 # - Lester et al. 2021, *The Power of Scale for Parameter-Efficient Prompt Tuning*, prefixes
 #   that are learnt vectors, <https://arxiv.org/abs/2104.08691>

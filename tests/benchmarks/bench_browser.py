@@ -52,7 +52,7 @@ heat""",
     """cut = ek.widgets.TruncationLab({"general": "minilm"}, domain)
 cut""",
 )
-MAPS = """space = ek.space.fit_space("minilm", run.model(), full, methods=("pca",))
+MAPS = """space = ek.space.fit_space("minilm", run.model(), full, method="pca")
 maps = ek.widgets.LinkedMaps(space)"""
 SHOW = "maps  # drawn now"
 CANVAS = ".embkit-panel canvas"

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from scipy.linalg import orthogonal_procrustes
 
 from embkit.data import load_domain
 from embkit.losses.in_batch import batch_loss
@@ -41,8 +42,8 @@ def bench_space(say: Callable[..., None], documents: int = DOCUMENTS) -> dict[st
     models = (load_model("minilm"), run.model())
     texts = list(domain.corpus.values())
     before, after = (encode_as(model, texts, "document") for model in models)
-    rotation = geometry.rotation(after, before)
-    whole = before, (after @ rotation.astype(np.float32)).astype(np.float32)
+    rotation = orthogonal_procrustes(after, before)[0]
+    whole = before, after @ rotation
     a, b = (side[:documents] for side in whole)
     say(f"\nthe space, {len(a):,} documents by two models")
     found: dict[str, Any] = {"documents": len(a)}
@@ -62,8 +63,8 @@ def bench_space(say: Callable[..., None], documents: int = DOCUMENTS) -> dict[st
         near = _seconds(lambda: [geometry.neighbours(side) for side in (a, b)])
         found["neighbours_seconds"] = near
         say(f"  15 neighbours of each, both models: {near:.1f} s")
-        whole_maps = {"pca": maps.project(*whole, "pca")}  # the widgets take the whole corpus
-        space = Space(domain, ("base", "contrastive"), models, *whole, rotation, whole_maps)
+        drawn = maps.project(*whole, "pca")  # the widgets take the whole corpus
+        space = Space(domain, ("base", "contrastive"), models, *whole, rotation, drawn)
         found |= _widgets(say, space)
     return found
 

@@ -132,7 +132,7 @@ def ways(documents: Vectors, chosen_by: Vectors) -> Iterator[Way]:
             name,
             tiers.search,
             tiers.hot_bytes / 2**20,
-            tiers.cold_bytes / 2**20,
+            tiers.cold.nbytes / 2**20,
             {"index": options["index"], "shortlist": tiers.shortlist},
             tiers,
             build_seconds=seconds,

@@ -22,7 +22,7 @@ from embkit.recipes.presets import PICTURES
 from embkit.recipes.recipe import Recipe, preset
 from embkit.recipes.script import stock_script
 from embkit.space.geometry import modality_gap
-from embkit.training.clip import copy_captions, is_trained, ridge, ridge_start
+from embkit.training.clip import copy_captions, is_trained, ridge_start
 from embkit.widgets import Gallery
 from tests.benchmarks.picture_table import chance, markdown, measure
 
@@ -133,15 +133,6 @@ def test_several_right_pictures_are_told_to_the_loss(shapes, tower_folder):
     labels = torch.tensor(rows.places())
     assert right_as_well(labels).sum() == 3  # first's two rows, and its picture in other's row
     assert train(recipe(tower_folder, trained_parts="projections", epochs=1), several, quiet=True)
-
-
-def test_ridge_is_scikit_learns():
-    from sklearn.linear_model import Ridge
-
-    rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(40, 6)), rng.normal(size=(40, 3))
-    theirs = Ridge(alpha=0.3 * 40, fit_intercept=False).fit(x, y).coef_.T
-    assert np.allclose(ridge(x, y, 0.3), theirs)
 
 
 def test_a_batch_norm_keeps_its_statistics_and_frozen_blocks_their_weights():
