@@ -74,14 +74,11 @@ class Unclear(EmbkitError):
 
     def __init__(self, given: str, *, expected: str, readings: Sequence[Reading]) -> None:
         self.readings = tuple(readings)
-        hint = "one of these" + "".join(r.told(r.python) for r in self.readings)
-        super().__init__(given, expected=expected, hint=hint)
-
-    @property
-    def in_shell(self) -> str:
-        """The error as a command shows it."""
-        hint = "one of these" + "".join(r.told(r.shell) for r in self.readings)
-        return f"{self.given}\n  expected: {self.expected}\n  try next: {hint}"
+        python, shell = (
+            "one of these" + "".join(r.told(getattr(r, form)) for r in self.readings)
+            for form in ("python", "shell")
+        )
+        super().__init__(given, expected=expected, hint=python, shell=shell)
 
     def _render_traceback_(self) -> list[str]:
         """In a notebook: the readings as a table, below the error's first lines."""
@@ -100,6 +97,12 @@ class Unclear(EmbkitError):
         return again, (self.given,)
 
 
+def to_type(options: Mapping[str, Any], before: str = "") -> dict[str, str]:
+    """An error's hint, in Python and in a shell: what to type behind the path."""
+    step = Reading("", options, 0, 0, ())
+    return {"hint": before + step.python, "shell": before + step.shell}
+
+
 class Condition:
     """A condition on a column, such as ``label == 0``, ``score >= 3.5``, ``label == yes,maybe``."""
 
@@ -112,7 +115,7 @@ class Condition:
                 f"the condition {text!r}",
                 expected="a column, one of == != >= <= > <, and a value; several with commas: "
                 "'label == 0,1'",
-                hint=f"right={(names or ['label'])[-1] + ' == 1'!r}",
+                **to_type({"columns": {"right": f"{(names or ['label'])[-1]} == 1"}}, "such as "),
             )
         self.limit = numbers[0]
         self.words = {kinds.word_of(part.strip()) for part in value.split(",")}
@@ -182,14 +185,14 @@ def ask(
     ]
     given, expected = described(table, why), WANTED
     if table.how is not None and not fitting(table.header, [*NAMES["anchor"], *NAMES["positive"]]):
-        expected += " (a file without a header: columns={'anchor': 0, 'positive': 1})"
+        expected += " (of a file without a header: their numbers, from 0)"
     if told := [reading for reading in told if reading.right]:  # each of them loads
         return Unclear(given, expected=expected, readings=told)
     return EmbkitError(
         given,
-        expected=f"{expected}, with texts in both",
-        hint="name them: columns={'anchor': …, 'positive': …} with the columns of texts; ids need "
-        "the files that hold their texts beside them",
+        expected=f"{expected}, with texts in both, and three queries or more",
+        hint="add the column of texts that is missing; where ids stand for texts, put the files "
+        "that hold the texts into a folder with this one, and give the folder",
     )
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ...errors import EmbkitError
-from . import shapes
 from .asking import grade_of
 from .draft import Material
 from .kinds import ID, LABEL, NOTHING, NUMBER, TEXT
@@ -21,22 +21,21 @@ _WHOLE = re.compile(r"(\d+)\.0+$")
 
 def text_columns(table: Table, kind: str) -> dict[str, str]:
     """Role -> column of a table of texts: ``id``, ``text``, ``title``."""
-    held = shapes.what_columns_hold(table)
-    found = {role: fitting(table.header, names)[:1] for role, names in TEXTS.items()}
-    ids = [name for name in table.header if held[name] in (ID, NUMBER, LABEL)]
-    found["id"] = found["id"] or ids[:1]
-    taken = {*found["id"], *found["title"]}
-    texts = [c for c in table.header if c not in taken and held[c] == TEXT and c != "metadata"]
-    named = [c for c in fitting(table.header, TEXTS["text"]) if c not in taken]
-    plainly = [c for c in named if held[c] in (TEXT, NOTHING)] or named
-    if not plainly and len(texts) > 1:
+    header, held = table.header, table.held
+    found = {role: fitting(header, names)[:1] for role, names in TEXTS.items()}
+    found["id"] = found["id"] or [c for c in header if held[c] in (ID, NUMBER, LABEL)][:1]
+    taken = {*found["id"], *found["title"], "metadata"}
+    named = [c for c in fitting(header, TEXTS["text"]) if c not in taken]
+    named = [c for c in named if held[c] in (TEXT, NOTHING)] or named
+    texts = named or [c for c in header if c not in taken and held[c] == TEXT]
+    if not named and len(texts) > 1:
         raise EmbkitError(
-            f"{table.file!r} has the columns {', '.join(map(repr, table.header[:20]))}: "
+            f"{table.file!r} has the columns {', '.join(map(repr, header[:20]))}: "
             f"{' and '.join(map(repr, texts))} may each be the text of the {kind}",
             expected="one column of ids and one of texts (text, contents, passage, query)",
             hint=f"rename the column of texts to 'text': {texts[0]!r} or {texts[1]!r}",
         )
-    found["text"] = (plainly or texts or found["title"])[:1]
+    found["text"] = (texts or found["title"])[:1]
     return {role: names[0] for role, names in found.items() if names}
 
 
@@ -81,27 +80,23 @@ def judged_rows(table: Table, texts: Sequence[Mapping[str, str]], bad: Quarantin
     A table without a header is in BEIR's order (query, document, score) or, with four columns, in
     TREC's (query, iteration, document, grade). Unknown names are columns by the ids they hold.
     """
-    header = table.header
-    named = {role: fitting(header, names) for role, names in JUDGED.items()}
+    header, wanted = table.header, ("query-id", "corpus-id")
+    columns = {role: fits[0] for role, names in JUDGED.items() if (fits := fitting(header, names))}
     if is_numbered(header):
         order = header[:1] + header[2:] if len(header) == 4 else header
-        named = {role: [name] for role, name in zip(JUDGED, order, strict=False)}
-    elif not named["query-id"] or not named["corpus-id"]:
-        for role, known in zip(("query-id", "corpus-id"), texts, strict=True):
-            met = {
-                name: sum(_known(r.values.get(name), known) is not None for r in table.some)
-                for name in header
-            }
-            named[role] = (
-                [max(met, key=lambda name: met[name])] if max(met.values(), default=0) else []
+        columns = dict(zip(JUDGED, order, strict=False))
+    elif not columns.keys() >= {*wanted}:
+        for role, known in zip(wanted, texts, strict=True):
+            met = Counter(
+                c for row in table.some for c in header if _known(row.values.get(c), known)
             )
-    if not named["query-id"] or not named["corpus-id"]:
+            columns |= {role: best[0] for best in met.most_common(1)}
+    if not columns.keys() >= {*wanted}:
         raise EmbkitError(
             f"{table.file!r} has the columns {', '.join(header[:20])}",
             expected="the ids of a query and a document, and a score: query-id, corpus-id, score",
-            hint="rename the columns",
+            hint="name the columns so, and see that their ids are those of the texts",
         )
-    columns = {role: names[0] for role, names in named.items() if names}
     for row in table.rows(bad):
         yield row._replace(values={r: row.values.get(name) for r, name in columns.items()})
 
@@ -145,16 +140,22 @@ def add_judgements(material: Material, split: str, rows: Iterable[Row], zeros: b
         )
 
 
+def add_wrong(material: Material, rows: Iterable[Row]) -> None:
+    """Adds the documents that people marked as wrong, in their order."""
+    material.ranked = True
+    for row in rows:
+        if pair := ids_of(material, row):
+            material.negatives[pair[0]][pair[1]] = None
+
+
 def ids_of(material: Material, row: Row) -> tuple[str, str] | None:
     """The ids of a judgement's query and document, if both are there; else it is put aside."""
     query = _known(row.values.get("query-id"), material.queries)
     document = _known(row.values.get("corpus-id"), material.corpus)
-    if query is None:
-        material.bad.add("query id that queries.jsonl does not have", row)
-    elif document is None:
-        material.bad.add("document id that corpus.jsonl does not have", row)
-    else:
+    if query is not None and document is not None:
         return query, document
+    what, file = ("query", "queries") if query is None else ("document", "corpus")
+    material.bad.add(f"{what} id that {file}.jsonl does not have", row)
     return None
 
 
