@@ -145,8 +145,8 @@ def _table(path: Path, material: Material) -> Table:
             hint="save it as CSV or JSON Lines with the columns anchor and positive",
         )
     said = given.values() if isinstance(given, Mapping) else ()
-    said = [one for x in said for one in (x if isinstance(x, list | tuple) else [x])]
-    return table(path, material.bad.encoding, any(isinstance(one, int) for one in said) or None)
+    each = (one for x in said for one in (x if isinstance(x, list | tuple) else [x]))
+    return table(path, material.bad.encoding, any(isinstance(one, int) for one in each) or None)
 
 
 def _join(path: Path | None, found: Sequence[Part], material: Material) -> None:

@@ -48,7 +48,11 @@ def load(
 
     ``folder`` is also where a data set was saved to: no picture outside it is read.
     """
-    cells = _data_cells(data, folder, material) if data else _folder_cells(folder, material)
+    if data:
+        shown = any(map(_image_columns, data.values()))
+        cells = _data_cells(data, folder, material) if shown else None
+    else:
+        cells = _folder_cells(folder, material) if folder and folder.is_dir() else None
     if not cells:
         return None
     rows: dict[tuple[str, str], Captioned] = {}
@@ -75,18 +79,16 @@ def load(
     )
 
 
-def _folder_cells(folder: Path | None, material: Material) -> Iterator[Cell] | None:
+def _folder_cells(folder: Path, material: Material) -> Iterator[Cell] | None:
     """A folder's pictures with their captions, whatever these lie in; None for texts."""
-    if folder is None or not folder.is_dir():
-        return None
     pictures = [f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file()]
     files = data_files(folder) if pictures else []
     captions = _captions(folder, files, pictures, material)
-    first = next(captions, None)
+    first = list(itertools.islice(captions, 1))
     if not pictures or (files and not first):
         return None
-    told = itertools.chain([first], captions) if first else _classes(folder, pictures, material)
-    return _opened(folder, told, pictures, material)
+    told = itertools.chain(first, captions) if files else _classes(folder, pictures, material)
+    return _opened(folder, told, sorted(pictures), material)
 
 
 def _opened(
@@ -103,15 +105,13 @@ def _opened(
         source = (folder / given).resolve()
         if not source.exists() and len(found := named.get(Path(given).name, [])) == 1:
             (source,) = found  # a table may name files as they lay elsewhere
-        if source not in opened:
-            opened[source] = _kept(source, folder)
-        picture = opened[source]
+        picture = opened[source] = opened.get(source) or _kept(source, folder)
         own = isinstance(picture, str) and first.setdefault(picture, source) == source
         yield row, f"{Path(row.file).stem}:{row.line}", picture, caption, own
     tables = [file for file in read if suffix(Path(file)) not in (".txt", *SUFFIXES)]
     if len(tables) > 1:
         material.notes.append(f"{', '.join(tables[:8])} were read together")
-    for source in sorted(pictures, key=Path.as_posix):
+    for source in pictures:
         if source.resolve() not in opened:
             material.bad.rows["pictures without a row"] += 1
             row = Row(str(source.relative_to(folder)), 0, {}, source.name)
@@ -147,9 +147,7 @@ def _captions(
                 row = Row(path.relative_to(folder).as_posix(), 1, {}, text)
                 yield row, str(base / picture.name), text
         elif kind == ".json" and {"images", "annotations"} <= (coco := one_object(path)).keys():
-            files_of = {
-                image.get("id"): str(image.get("file_name", "")) for image in coco["images"]
-            }
+            files_of = {one.get("id"): str(one.get("file_name", "")) for one in coco["images"]}
             told = (one for one in coco["annotations"] if "caption" in one)  # others are of objects
             for line, one in enumerate(told, 1):
                 bad.rows[path.name] += 1
@@ -166,10 +164,8 @@ def _caption_lines(path: Path, base: Path, bad: Quarantine) -> Iterator[Caption]
     found = False
     for line, text, fault in lines(path, bad, path.name):
         match = _NAMED.match(text)
-        if not match and not found:
+        if not text.strip() or not (match or found):
             continue  # a header, or no caption file at all
-        if not text.strip():
-            continue
         found = True
         bad.rows[path.name] += 1
         row = Row(path.name, line, {}, text)
@@ -199,18 +195,8 @@ def _caption_table(path: Path, base: Path, material: Material) -> Iterator[Capti
             yield row, str(base / re.sub(r"#\d+$", "", given)), caption
 
 
-def _data_cells(
-    data: Mapping[str, Any], folder: Path | None, material: Material
-) -> Iterator[Cell] | None:
-    """The rows of a data set, one for each caption; None where it has no pictures."""
-    if not any(map(_image_columns, data.values())):
-        return None
-    return _stored_cells(data, folder, material)
-
-
-def _stored_cells(
-    data: Mapping[str, Any], folder: Path | None, material: Material
-) -> Iterator[Cell]:
+def _data_cells(data: Mapping[str, Any], folder: Path | None, material: Material) -> Iterator[Cell]:
+    """The rows of a data set, one for each caption."""
     if len(data) > 1:
         material.notes.append(f"the splits {', '.join(data)} were read together")
     for part, rows in data.items():

@@ -87,10 +87,9 @@ def judged_rows(table: Table, texts: Sequence[Mapping[str, str]], bad: Quarantin
         columns = dict(zip(JUDGED, order, strict=False))
     elif not columns.keys() >= {*wanted}:
         for role, known in zip(wanted, texts, strict=True):
-            met = Counter(
-                c for row in table.some for c in header if _known(row.values.get(c), known)
-            )
-            columns |= {role: best[0] for best in met.most_common(1)}
+            cells = ((c, row.values.get(c)) for row in table.some for c in header)
+            met = Counter(c for c, value in cells if _known(value, known) is not None)
+            columns.update((role, best) for best, _ in met.most_common(1))
     if not columns.keys() >= {*wanted}:
         raise EmbkitError(
             f"{table.file!r} has the columns {', '.join(header[:20])}",

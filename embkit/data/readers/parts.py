@@ -25,9 +25,7 @@ MARKED = "negatives"  # what ``to_beir`` writes of documents that people marked 
 UNNAMED = "texts"  # documents or queries: nothing says which
 ALL = (CORPUS, QUERIES, JUDGEMENTS, TRIPLES, PAIRS, MARKED)
 SPLITS = {name: name for name in ("train", "dev", "test")}
-SPLITS |= dict.fromkeys(("validation", "valid", "val"), "dev") | dict.fromkeys(
-    ("all", "qrels"), WHOLE
-)
+SPLITS |= {"validation": "dev", "valid": "dev", "val": "dev", "all": WHOLE, "qrels": WHOLE}
 _ROLES = {  # what the names of files say
     JUDGEMENTS: {"qrels", "qrel", "relevance", "judgements", "judgments", "trec"},
     CORPUS: {"corpus", "collection", "documents", "docs", "passages"},

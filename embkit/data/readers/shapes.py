@@ -282,11 +282,7 @@ def label_readings(table: Table, column: str, roles: Roles) -> list[Way]:
     if table.held[column] == SCORE or many:
         for threshold in _thresholds(numbers):
             when(f">= {threshold:g}")
-    elif (
-        set(words) <= {"-1", "0", "1", "2"}
-        and "2" in words
-        and fitting(table.header, ["hypothesis"])
-    ):
+    elif "2" in words and {*words} <= {*"012", "-1"} and fitting(table.header, ["hypothesis"]):
         when("== 0", "== 2")  # entailment, neutral, contradiction; -1: no label
         when("== 2", "== 0")
     elif len(words) == 2 and "-1" in words:

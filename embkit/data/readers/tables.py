@@ -219,8 +219,8 @@ def _json(path: Path, bad: Quarantine, file: str) -> Iterator[Row]:
                 else:
                     values, end = json.loads(text), len(text)
             except (ValueError, RecursionError) as error:
-                shown = Row(file, line, {}, text[place : place + 4000])
-                bad.add(fault or "malformed JSON", shown, "" if fault else str(error))
+                row = Row(file, line, {}, text[place : place + 4000])
+                bad.add(fault or "malformed JSON", row, "" if fault else str(error))
                 # on at the next line that begins an object
                 found = _NEXT.search(text, place)
                 place = found.end() if found else len(text)
