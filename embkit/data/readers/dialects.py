@@ -88,64 +88,48 @@ def find(path: Path, encoding: str | None) -> Dialect:
         return Dialect(" " if len(first.split()) in (3, 4) else ",")
     best, most = Dialect(marks[0], skipped=skipped), (-1.0, 0)
     for mark in marks:
-        chosen = Dialect(mark, skipped=skipped)
-        fit = _fit(path, encoding, chosen)
-        if fit.escaped:
-            other = chosen._replace(quotes=BACKSLASH)
-            if (found := _fit(path, encoding, other)).share > fit.share:
-                chosen, fit = other, found
-        share = fit.share
-        if fit.worse_than_plain(spare=0.0 if mark == "\t" else 0.1):
-            chosen, share = chosen._replace(quotes=PLAIN), fit.alone
+        share, chosen, escaped = _fit(path, encoding, Dialect(mark, skipped=skipped))
+        if escaped:
+            found, other, _ = _fit(path, encoding, Dialect(mark, BACKSLASH, skipped))
+            share, chosen = (found, other) if found > share else (share, chosen)
         if (share, first.count(mark)) > most:
             best, most = chosen, (share, first.count(mark))
     return best
 
 
-class _Fit(NamedTuple):
-    """What a reading makes of a file's lines."""
-
-    share: float  # of the lines that are in rows as wide as the header
-    alone: float  # share of the lines that are so by themselves, in plain text
-    joined: int  # rows of several lines
-    swallowed: int  # those of them whose lines are rows of that width each
-    quoted: int  # rows in which a field begins with a quote
-    broken: int  # those of them whose quotes do not add up
-    escaped: bool  # whether a quote stands behind a backslash
-
-    def worse_than_plain(self, spare: float) -> bool:
-        """Whether lines are rows by themselves, and what looks like quoting is not."""
-        if self.share == 1 and not self.broken and (self.alone < 0.5 or not self.joined):
-            return False
-        if 2 * self.swallowed > self.joined or self.alone > self.share + spare:
-            return True
-        return self.alone >= self.share and spare == 0 and self.quoted <= 3 * self.broken
-
-
-def _fit(path: Path, encoding: str | None, dialect: Dialect) -> _Fit:
-    width = good = alone = total = joined = swallowed = quoted = broken = marks = 0
-    escaped = False
+def _fit(path: Path, encoding: str | None, dialect: Dialect) -> tuple[float, Dialect, bool]:
+    """The share of a file's lines that are in rows as wide as the header, as a dialect reads them;
+    that dialect, or the one of plain text where lines are rows by themselves, and what looks like
+    quoting is not; and whether a quote stands behind a backslash."""
+    mark, width, marks, escaped = dialect.delimiter, 0, 0, False
+    total = good = alone = 0  # lines; in rows of that width; so by themselves, in plain text
+    joined = swallowed = 0  # rows of several lines; those whose lines are rows of that width each
+    quoted = broken = 0  # rows in which a field begins with a quote; whose quotes do not add up
     with contextlib.closing(Quarantine(encoding)) as unused:
         for _, found, text, _, spanned, stray in records(lines(path, unused, path.name), dialect):
             fields = trimmed(found or [], width)
             if not width:
-                width, marks = len(fields), text.count(dialect.delimiter)
+                width, marks = len(fields), text.count(mark)
             total += spanned
             good += spanned * (1 < len(fields) == width)
             if spanned == 1:
-                alone += text.count(dialect.delimiter) == marks
+                alone += text.count(mark) == marks
             else:
-                fit = [part.count(dialect.delimiter) for part in text.splitlines()]
-                alone += fit.count(marks)
+                counts = [part.count(mark) for part in text.splitlines()]
+                alone += counts.count(marks)
                 joined += 1
-                swallowed += fit.count(width - 1) == len(fit)
+                swallowed += counts.count(width - 1) == len(counts)
             if '"' in text:
                 escaped = escaped or '\\"' in text
                 if dialect.quoted(text):
                     quoted += not stray
                     broken += stray
-    total = max(total, 1)
-    return _Fit(good / total, alone / total, joined, swallowed, quoted, broken, escaped)
+    spare = 0 if mark == "\t" else 0.1 * total
+    likely = alone >= good and not spare and quoted <= 3 * broken
+    plain = 2 * swallowed > joined or alone > good + spare or likely
+    if plain and not (good == total and not broken and (2 * alone < total or not joined)):
+        return alone / max(total, 1), dialect._replace(quotes=PLAIN), escaped
+    return good / max(total, 1), dialect, escaped
 
 
 def trimmed(fields: list[str], width: int) -> list[str]:

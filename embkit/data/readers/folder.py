@@ -48,7 +48,7 @@ def load(
     try:
         return _load(source, profile, columns, encoding, subset)
     except NotDecoded as found:
-        path, share = found.path, found.share
+        path, share = found.args
     # asked: which of the encodings that read all of it is the right one
     readings: list[Reading] = []
     for name, rows in encodings(path):
@@ -108,7 +108,8 @@ def _load(
                             raise NotDecoded(path, lost / bad.rows[file])
                     return _domain(material, name, profile, layout, where)
             except Later as found:
-                later.setdefault(found.file, []).extend(found.rows)
+                file, rows = found.args
+                later.setdefault(file, []).extend(rows)
 
 
 def _read(

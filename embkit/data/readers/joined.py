@@ -47,7 +47,7 @@ def add_texts(material: Material, kind: str, table: Table) -> None:
     texts = material.corpus if kind == "corpus" else material.queries
     columns = text_columns(table, kind)
     ids, told = columns.get("id", "_id"), columns.get("text", "text")
-    titled = columns.get("title", "title")
+    titled = columns.get("title", "title") if kind == "corpus" else ""
     if plain(ids) not in ("_id", "id") or told != "text":
         material.columns[kind] = f"{ids}, {told}"
     for row in table.rows(material.bad):
@@ -58,12 +58,12 @@ def add_texts(material: Material, kind: str, table: Table) -> None:
             cause = "missing _id" if nothing else "_id that is neither text nor a whole number"
             material.bad.add(cause, row)
             continue
-        text, title = values.get(told), values.get(titled) if kind == "corpus" else None
+        text, title = values.get(told), values.get(titled)
         if (fault := text_fault(title)) and fault != "empty text":
             text = title  # put aside with the title's fault
         elif not fault and titled != told:  # BEIR's way; either may be missing
-            joined = f"{title} {text}" if isinstance(text, str) else text
-            text = title if text_fault(text) == "empty text" else joined
+            both = f"{title} {text}" if isinstance(text, str) else text
+            text = title if text_fault(text) == "empty text" else both
         if not material.add(texts, key, text, row):
             continue
         if kind == "queries":
@@ -112,26 +112,22 @@ def add_judgements(material: Material, split: str, rows: Iterable[Row], zeros: b
 
     With ``zeros`` a grade of 0 makes a document one of the query's negatives.
     """
-    read = swapped = usable = 0
+    swapped = Counter[bool]()
     for row in rows:
-        read += 1
-        score = row.values.get("score", 1)
+        query, document, score = map(row.values.get, JUDGED)
         grade, cause = grade_of(1 if score is None else score)
         if grade is None:
             material.bad.add(cause, row)
-            continue
-        swapped += as_id(row.values.get("query-id")) in material.corpus
-        if (pair := ids_of(material, row)) is None:
-            query, document = as_id(row.values.get("query-id")), as_id(row.values.get("corpus-id"))
-            if grade > 0 and query in material.queries and document is not None:
-                material.missing[split, query].add(document)
-            continue
-        usable += 1
-        if not material.judge(split, *pair, grade):
+        elif (pair := ids_of(material, row)) is None:
+            key, lacking = as_id(query), as_id(document)
+            swapped[key in material.corpus] += 1
+            if grade > 0 and key in material.queries and lacking is not None:
+                material.missing[split, key].add(lacking)
+        elif not material.judge(split, *pair, grade):
             material.bad.add("pair with two different scores", row)
         elif not grade and zeros:
             material.negatives[pair[0]][pair[1]] = None
-    if swapped > read / 2 and not usable:
+    if swapped[True] > swapped[False] and not material.qrels.get(split):
         raise EmbkitError(
             f"{row.file}: the ids under query-id are those of documents",
             expected="the query's id first, then the document's, then the score",

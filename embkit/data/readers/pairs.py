@@ -9,7 +9,7 @@ from typing import Any
 from ...errors import EmbkitError, unknown
 from ..domain import normalise
 from . import shapes
-from .asking import WANTED, Condition, ask, described, grader, to_type, typed
+from .asking import WANTED, ask, condition, described, grader, to_type, typed
 from .draft import WHOLE, Material
 from .kinds import FEW, TEXTUAL, text_of, texts_of
 from .rows import Row, Table, text_fault
@@ -20,11 +20,8 @@ Columns = Mapping[str, str | int | Sequence[str | int]]
 
 
 class Later(Exception):
-    """Rows behind the first ones change what a table's columns are: it is read again with them."""
-
-    def __init__(self, file: str, rows: list[Row]) -> None:
-        super().__init__(file)
-        self.file, self.rows = file, rows
+    """A table's file, and rows behind the first ones that change what its columns are: it is read
+    again with them."""
 
 
 def roles_of(table: Table, given: Columns | None, encoding: str | None = None) -> Choice:
@@ -56,7 +53,7 @@ def _named(table: Table, columns: Columns) -> Roles:
             raise unknown("role in columns=", role, ROLES)
         found[role] = tuple(map(str, given if isinstance(given, list | tuple) else [given]))
         for name in found[role]:
-            column = Condition(name, header).column if role in ("right", "wrong") else name
+            column = condition(name, header)[0] if role in ("right", "wrong") else name
             if column not in header:
                 raise unknown(f"column (for {role}, in {table.file!r})", column, header)
     for role in NAMES:
@@ -83,8 +80,8 @@ def add_pairs(
     told = {role: ", ".join(names) for role, names in roles.items()}
     material.columns = ({"shape": choice.shape} if choice.shape else {}) | told
     (anchor,), (positive,) = roles["anchor"], roles["positive"]
-    tested = (Condition(c, table.header) for r in ("right", "wrong") for c in roles.get(r, ()))
-    labels = {*roles.get("score", ()), *(condition.column for condition in tested)}
+    tested = (condition(c, table.header)[0] for r in ("right", "wrong") for c in roles.get(r, ()))
+    labels = {*roles.get("score", ()), *tested}
     if rest := [name for name in table.header if name not in used | labels]:
         material.columns["not used"] = ", ".join(rest[:20])
     if table.how:

@@ -33,7 +33,11 @@ _ROLES = {  # what the names of files say
 }
 _NOTES = re.compile(r"readme|licen[cs]e|domain\.json|dataset_infos?\.json", re.IGNORECASE)
 _SHARD = re.compile(r"-\d{5}-of-\d{5}")
-_LLAMAINDEX = ("queries", "corpus", "relevant_docs")
+_LLAMAINDEX = {  # what its one object holds: name -> role, and what its keys and values are
+    "queries": (QUERIES, "_id", "text"),
+    "corpus": (CORPUS, "_id", "text"),
+    "relevant_docs": (JUDGEMENTS, "query-id", "corpus-id"),
+}
 _UNPACKED = "embkit-unpacked-"  # how the folder is called into which an archive is unpacked
 MOST_BYTES, MOST_FILES = 50 << 30, 1_000_000  # that an archive may unpack to
 
@@ -150,17 +154,14 @@ def _sides(found: list[Part]) -> list[Part]:
 
 def objects(path: Path) -> list[Part]:
     """The parts of a file that is one JSON object, as LlamaIndex writes it; none for another."""
-    values, found = one_object(path), []
-    if all(isinstance(values.get(name), dict) for name in _LLAMAINDEX):
-        for name, role in zip(_LLAMAINDEX, (QUERIES, CORPUS, JUDGEMENTS), strict=True):
-            columns = ("query-id", "corpus-id") if role == JUDGEMENTS else ("_id", "text")
-            rows = [
-                dict(zip(columns, (key, one), strict=True))
-                for key, value in values[name].items()
-                for one in (value if isinstance(value, list) else [value])
-            ]
-            split = split_name(path.name.replace("_", "."))
-            found.append(Part(role, split, listed(name, rows), name))
+    values, found = one_object(path), list[Part]()
+    split = split_name(path.name.replace("_", "."))
+    for name, (role, *columns) in _LLAMAINDEX.items():
+        if not isinstance(held := values.get(name), dict):
+            return []
+        each = ((key, one if isinstance(one, list) else [one]) for key, one in held.items())
+        rows = [dict(zip(columns, (key, x), strict=True)) for key, several in each for x in several]
+        found.append(Part(role, split, listed(name, rows), name))
     return found
 
 

@@ -83,11 +83,7 @@ class Quarantine:
 
 
 class NotDecoded(Exception):
-    """Too much of a text file is not in the encoding that it was read in."""
-
-    def __init__(self, path: Path, share: float) -> None:
-        super().__init__(str(path))
-        self.path, self.share = path, share
+    """A text file, and which share of it is not in the encoding that it was read in."""
 
 
 def is_numbered(header: Sequence[str]) -> bool:

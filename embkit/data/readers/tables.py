@@ -37,7 +37,7 @@ LONG = 400  # characters that the first rows keep of a text
 AT_ONCE = 1000  # rows of a Parquet file or a data set
 NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?$")
 _ID = re.compile(r"([^\s\d]+)\d\S*$")
-_NAME = (60, 6)  # characters and words that a column's name has at most
+LONGEST, WORDS = 60, 6  # characters and words that a column's name has at most
 _GAP = re.compile(r"[,\s]*")  # between the objects of an array
 _NEXT = re.compile(r"\n\s*(?=\{)")  # a line that begins an object
 
@@ -151,16 +151,15 @@ def is_header(first: Sequence[str], others: Sequence[Sequence[str]]) -> bool:
     cells = [cell.strip() for cell in first]
     if is_numbered(cells):
         return len(cells) > 1  # as pandas names columns without names
-    characters, words = _NAME
     for place, cell in enumerate(cells):
-        if NUMBER.match(cell) or len(cell) > characters or len(cell.split()) > words:
+        if NUMBER.match(cell) or len(cell) > LONGEST or len(cell.split()) > WORDS:
             return False
         below = [row[place].strip() for row in others[:100] if len(row) > place]
         if cell and len(below) > 3 and below.count(cell) > len(below) / 10:
             return False  # a value that comes back
-        if (kind := _ID.match(cell)) and sum(
-            x.startswith(kind[1]) and _ID.match(x) is not None for x in below
-        ) > len(below) / 2:
+        kind = _ID.match(cell)
+        ids = [x for x in below if kind and x.startswith(kind[1]) and _ID.match(x)]
+        if len(ids) > len(below) / 2:
             return False  # an id above ids
     return True
 
@@ -182,14 +181,11 @@ def one_object(path: Path) -> dict[str, Any]:
 
 def _by_column(values: dict[str, Any]) -> list[dict[str, Any]]:
     """The rows of a JSON object that holds columns, as lists or (as pandas writes them) by row."""
-    columns = {
-        name: list(column.values()) if isinstance(column, dict) else column
-        for name, column in values.items()
-    }
-    sizes = {len(column) if isinstance(column, list) else 0 for column in columns.values()}
-    if len(columns) < 2 or len(sizes) != 1 or max(sizes) < 3:
+    sizes = {len(c) if isinstance(c, list | dict) else 0 for c in values.values()}
+    if len(values) < 2 or len(sizes) > 1 or max(sizes) < 3:
         return []
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    columns = [list(c.values()) if isinstance(c, dict) else c for c in values.values()]
+    return [dict(zip(values, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _json(path: Path, bad: Quarantine, file: str) -> Iterator[Row]:
