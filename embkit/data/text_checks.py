@@ -110,7 +110,7 @@ def near_pairs(
 
 
 SHORT = 40  # characters beyond which a text is no number and no empty cell
-_EMPTY = frozenset("nan NaN None null NULL N/A #N/A <NA> undefined".split())
+EMPTY = frozenset("nan NaN None null NULL N/A #N/A <NA> undefined".split())
 _NUMBER = re.compile(r"[+-]?\d+(?:[.,:/-]\d+)*(?:[eE][+-]?\d+)?")
 _LISTED = re.compile(  # as Python, JSON and NumPy print texts, or nothing
     r"""(?:array\((?=\[)|[\[{]\s*)+(?:[bu]?(['"])(?s:.*?)\1\s*[,:\]}'"]|[\]}]+\Z|(?:None|nan)\s*[,\]])"""
@@ -132,7 +132,7 @@ def no_text(text: str) -> str | None:
         return "a list printed as text" if listed else None
     if len(text) > SHORT:
         return None
-    if text in _EMPTY:
+    if text in EMPTY:
         return "nan / None as text"
     return "digits alone" if _NUMBER.fullmatch(text) else None
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..images import SUFFIXES
-from ..text_checks import ids
+from ..text_checks import EMPTY, ids
 from .rows import Row, text_fault
 
 TEXT, PASSAGE, CATEGORY = "texts", "passages", "a few short texts"
@@ -77,6 +77,7 @@ def text_of(value: Any) -> Any:
 def kind_of(values: Iterable[Any]) -> str:
     """What a column holds, by its first values."""
     there = [v for v in values if v is not None and v == v and v != "" and v != []]
+    there = [v for v in there if not isinstance(v, str) or v.strip() not in EMPTY]
     if not there:
         return NOTHING
     if all(isinstance(value, list | tuple) for value in there):
