@@ -278,3 +278,10 @@ def test_a_file_that_is_asked_about_is_asked_about_with_bad_rows_too(tmp_path):
         rows_.write("x\n")
     file(folder, "test.jsonl", UNLIKE)
     assert len(refused(folder, {}).readings) == 2
+
+
+def test_a_picture_beside_pairs_is_passed_over_with_columns_too(tmp_path):
+    path = file(tmp_path / "own", "faq.csv", UNLIKE)
+    pictures(path.parent)
+    columns = {"anchor": "col_a", "positive": "col_b"}
+    assert len(load_domain(path.parent, columns=columns).queries) == len(PAIRS)

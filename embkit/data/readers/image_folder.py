@@ -182,7 +182,8 @@ def _caption_table(path: Path, base: Path, material: Material) -> Iterator[Capti
     pictures = [name for name in read.header if read.held[name] == PICTURE]
     pictures = pictures or fitting(read.header, PICTURES["picture"])[:1]
     remote = any("://" in str(row.values.get(name)) for row in read.some for name in pictures)
-    if remote or not (pictures or said):  # addresses of what img2dataset has fetched
+    said_so = pictures or said.keys() & PICTURES.keys()
+    if remote or not said_so:  # addresses of what img2dataset has fetched; a table of texts
         return
     texts = [name for name in read.header if read.held[name] == TEXT]
     chosen = material.columns = _columns(read.header, pictures, texts, said, repr(path.name))

@@ -26,7 +26,6 @@ UNSURE_WORDS = (
 )
 _WORDS = {*RIGHT_WORDS, *WRONG_WORDS, *UNSURE_WORDS}
 _COMMA = re.compile(r"^([+-]?\d+),(\d{1,2})$")
-_CELL = re.compile(r"\s*[\[{]")
 TEXT_NAMES = "text contents content passage body document query question description answer".split()
 
 
@@ -125,7 +124,7 @@ def texts_of(value: Any) -> tuple[list[str], list[str]]:
     Nothing (an empty text, a null) among the others is no fault: short rows are padded with it.
     A passage that is an object gives its title and its text.
     """
-    if isinstance(value, str) and not _CELL.match(value):  # as nearly all are
+    if isinstance(value, str):  # as nearly all are
         fault = text_fault(value)
         return ([], [fault] * (fault != "empty text")) if fault else ([value], [])
     several = list(value) if isinstance(value, list | tuple) else [value]
