@@ -13,17 +13,19 @@ MOST = 60  # names that an error lists
 class EmbkitError(ValueError):
     """Bad input, said once and clearly: what was given, what is right, what to type next."""
 
-    def __init__(self, given: str, *, expected: str, hint: str) -> None:
+    def __init__(self, given: str, *, expected: str, hint: str, shell: str = "") -> None:
         self.given, self.expected, self.hint = given, expected, hint
+        self.shell = shell or hint  # the hint in a shell, where it is another one there
         super().__init__(f"{given}\n  expected: {expected}\n  try next: {hint}")
 
     @property
     def in_shell(self) -> str:
         """The error as a command shows it: what to type next is a shell's line there."""
-        return str(self)
+        return f"{self.given}\n  expected: {self.expected}\n  try next: {self.shell}"
 
     def __reduce__(self) -> Any:  # keyword arguments survive pickling between processes
-        return partial(EmbkitError, expected=self.expected, hint=self.hint), (self.given,)
+        told = {"expected": self.expected, "hint": self.hint, "shell": self.shell}
+        return partial(EmbkitError, **told), (self.given,)
 
 
 def not_installed(given: str, extra: str) -> EmbkitError:

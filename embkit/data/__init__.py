@@ -73,12 +73,13 @@ def load_domain(
     options |= {"by": by, "seed": seed}
     given = {name: value for name, value in options.items() if value is not None}
     if unfit := [name for name in given if name not in signature(built or folder.load).parameters]:
-        folder_hint = f", or load_domain('./{source}') for a folder" if built else ""
+        folder_hint = f", or give './{source}' for a folder" if built else ""
         raise EmbkitError(
             f"{unfit[0]}= with the domain {str(source)[:60]!r}",
             expected="by= and seed= with 'icons'; columns=, encoding= and subset= with a file, a "
             "folder or a data set of your own",
             hint=f"leave {unfit[0]}= out{folder_hint}",
+            shell=f"leave --{unfit[0]} out{folder_hint}",
         )
     if built:
         return _load(source, size, **given)

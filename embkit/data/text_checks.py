@@ -110,7 +110,7 @@ def near_pairs(
 
 
 SHORT = 40  # characters beyond which a text is no number and no empty cell
-_EMPTY = frozenset("nan NaN None null NULL N/A #N/A <NA> undefined".split())
+EMPTY = frozenset("nan NaN None null NULL N/A #N/A <NA> undefined".split())
 _NUMBER = re.compile(r"[+-]?\d+(?:[.,:/-]\d+)*(?:[eE][+-]?\d+)?")
 _LISTED = re.compile(  # as Python, JSON and NumPy print texts, or nothing
     r"""(?:array\((?=\[)|[\[{]\s*)+(?:[bu]?(['"])(?s:.*?)\1\s*[,:\]}'"]|[\]}]+\Z|(?:None|nan)\s*[,\]])"""
@@ -132,18 +132,18 @@ def no_text(text: str) -> str | None:
         return "a list printed as text" if listed else None
     if len(text) > SHORT:
         return None
-    if text in _EMPTY:
+    if text in EMPTY:
         return "nan / None as text"
     return "digits alone" if _NUMBER.fullmatch(text) else None
 
 
-def ids(texts: Sequence[str]) -> bool:
-    """Whether a column holds ids (d17, UUIDs, hashes): of 20 texts or more, 9 in 10 are one token
-    with a digit, and as many of these differ. One text alone, as E11.9 or B12, tells nothing."""
+def ids(texts: Sequence[str], least: int = 20) -> bool:
+    """Whether a column holds ids (d17, UUIDs, hashes): 9 in 10 texts are one token with a digit,
+    and more than half of these differ. Few texts, as E11.9 or B12, tell nothing of what stands
+    where texts should be; ``least`` is how many there must be."""
     found = [text for text in map(str.strip, texts) if _ID.fullmatch(text)]
-    return (
-        len(texts) >= 20 and len(found) >= 0.9 * len(texts) and len(set(found)) >= 0.9 * len(found)
-    )
+    enough = len(texts) >= least and len(found) >= 0.9 * len(texts)
+    return enough and 2 * len(set(found)) > len(found)
 
 
 LONG_LINE = 10_000  # characters

@@ -215,6 +215,35 @@ def test_run_as_json_is_json_alone(trained, folder, tiny_model, capsys):
     assert found["audit"].startswith("own:") and found["minutes"] < 2
 
 
+@pytest.mark.parametrize("length, cut", [(4, "100.0%"), (9, None), (200, "")])
+def test_run_says_what_share_of_the_documents_the_window_cuts(
+    length, cut, folder, tiny_model, capsys, monkeypatch
+):
+    from embkit.cli import training
+    from embkit.data.text_checks import token_lengths
+
+    class Enough(Exception):
+        pass
+
+    def stop(*_, **__):
+        raise Enough
+
+    monkeypatch.setattr(training.training.trainer, "train", stop)
+    monkeypatch.setattr(training.training.trials, "tune", stop)
+    with pytest.raises(Enough):
+        main(["run", str(folder), "--model", str(tiny_model), "--max-length", str(length)])
+    told = [row for row in capsys.readouterr().out.splitlines() if row.startswith("window: ")]
+    if cut is None:  # some of them
+        tokenizer = ek.models.load_model(str(tiny_model)).tokenizer
+        counts = token_lengths(tokenizer, [*load_domain(folder).corpus.values()])
+        cut = f"{(counts > length).mean():.1%}"
+        assert cut not in ("0.0%", "100.0%")
+    assert len(told) == bool(cut)
+    if cut:
+        assert f"as it is trained here, reads {length} tokens of a text: {cut} of the" in told[0]
+        assert "an answer behind the cut is never found" in told[0]
+
+
 def test_a_better_general_model_is_scored_where_it_is_at_hand(monkeypatch, tiny_domain):
     from embkit.cli import training
 

@@ -1,5 +1,6 @@
 """Files that say two things: which is meant is asked, and each answer that is offered loads."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,18 @@ add("two_unknown_names", file, "texts.csv", named("col_a", "col_b"), asked=True)
 add("two_unknown_names_jsonl", file, "texts.jsonl", named("col_a", "col_b"), asked=True)
 
 OTHERS = [(query, PAIRS[n - 7][1]) for n, (query, *_) in enumerate(PAIRS)]
+ROWS = [list(pair) for pair in RIGHT_PAIRS]
+LISTS = "".join(json.dumps(row) + "\n" for row in ROWS)
+add("array_a_line", lambda folder: save(folder / "pairs.jsonl", LISTS), asked=True)
+for how in (None, 2):
+    text = json.dumps(ROWS, indent=how)
+    add(
+        f"array_of_arrays_{how}",
+        lambda folder, text: save(folder / "a.json", text),
+        text,
+        asked=True,
+    )
+
 UNNAMED = [
     {FIRST: query, SECOND: document, "contrast": other}
     for (query, document), (_, other) in zip(RIGHT_PAIRS, OTHERS, strict=True)

@@ -159,3 +159,20 @@ for kind in FORMS:
         pairs=right(kind),
     )
 add("picture_webdataset_folder", archives, pairs=right())
+
+
+def classes(folder: Path) -> Path:
+    """Three pictures a class, in folders of their names."""
+    for number in range(len(PAIRS)):
+        path = folder / "birds" / f"kind_{number % 8}" / name_of(number)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(picture(number))
+    return folder
+
+
+def of_classes() -> Pairs:
+    for number in range(len(PAIRS)):
+        yield f"kind {number % 8}", keep_picture(decode(picture(number)))
+
+
+add("picture_class_folders", classes, pairs=of_classes)

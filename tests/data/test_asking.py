@@ -243,6 +243,9 @@ def test_a_notebook_shows_the_readings_as_a_table(tmp_path, monkeypatch):
         (["web", "book"] * 4, "a few short texts"),
         ([0, 1, 2, 3, 4, 5], "whole numbers"),
         (["3,65", "80%"], "scores"),
+        (["0", "nan", "1", "None", "1"], "labels"),  # as no_text tells them
+        (["nan", "None"], "nothing"),
+        (["第1章从零开始", "第2章向量", "第3章检索"], "texts"),
     ],
 )
 def test_what_a_column_holds(values, kind):

@@ -1072,7 +1072,7 @@ def test_a_folder_of_files_of_pairs_says_to_give_the_file(tmp_path):
     written(tmp_path / "mine", {"faq.csv": pairs_csv(*GOOD)})
     assert len(load_domain(tmp_path / "mine").queries) == len(GOOD)
     written(tmp_path / "mine", {"old.csv": pairs_csv(*GOOD)})
-    with pytest.raises(EmbkitError, match=r"load_domain\('mine/faq.csv'\)"):
+    with pytest.raises(EmbkitError, match=r"load_domain\('\S*mine/faq.csv'\)"):
         load_domain(tmp_path / "mine")
 
 

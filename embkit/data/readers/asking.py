@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 import re
 import shlex
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ...display import Table as Shown
+from ...display import Table as Facts
 from ...errors import EmbkitError
 from ..domain import normalise
 from . import kinds
 from .rows import Quarantine, Table, binary, is_numbered
-from .shapes import NAMES, Roles, example, fitting
+from .shapes import NAMES, Roles, Way, example, fitting
 
-_OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
-    ">=": lambda a, b: a >= b,
-    "<=": lambda a, b: a <= b,
-    ">": lambda a, b: a > b,
-    "<": lambda a, b: a < b,
-}
+_OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 _CONDITION = re.compile(r"(.+?)\s*(==|!=|>=|<=|>|<)\s*(.+)$", re.DOTALL)
-QUERIES = 3  # different ones that a reading needs, to make train, dev and test from
-Rows = tuple[tuple[str, ...], ...]
+QUERIES = 3  # different ones that a reading needs, to make train, dev and test from, and shows
+Shown = tuple[str, ...]  # a row: query, document
 WANTED = "one column of anchors (queries) and one of positives (the right documents)"
-SHOWN = 3  # rows of a reading that are shown
 
 
 @dataclass(frozen=True)
@@ -40,7 +35,7 @@ class Reading:
     options: Mapping[str, Any]  # keyword arguments of ``load_domain``
     right: int  # rows with a right pair
     wrong: int  # rows with a wrong one
-    rows: tuple[tuple[str, ...], ...]  # a few of the right ones: query, document
+    rows: tuple[Shown, ...]  # a few of the right ones
 
     @property
     def python(self) -> str:
@@ -54,12 +49,9 @@ class Reading:
         for name, value in self.options.items():
             parts = [value]
             if isinstance(value, Mapping):
-                parts = [
-                    f"{role}={column}"
-                    for role, given in value.items()
-                    for column in (given if isinstance(given, list | tuple) else [given])
-                ]
-            typed.append(f"--{name} {' '.join(shlex.quote(str(part)) for part in parts)}")
+                several = ((role, g if isinstance(g, list) else [g]) for role, g in value.items())
+                parts = [f"{role}={column}" for role, given in several for column in given]
+            typed.append(f"--{name} {shlex.join(map(str, parts))}")
         return " ".join(typed)
 
     def told(self, typed: str) -> str:
@@ -74,14 +66,11 @@ class Unclear(EmbkitError):
 
     def __init__(self, given: str, *, expected: str, readings: Sequence[Reading]) -> None:
         self.readings = tuple(readings)
-        hint = "one of these" + "".join(r.told(r.python) for r in self.readings)
-        super().__init__(given, expected=expected, hint=hint)
-
-    @property
-    def in_shell(self) -> str:
-        """The error as a command shows it."""
-        hint = "one of these" + "".join(r.told(r.shell) for r in self.readings)
-        return f"{self.given}\n  expected: {self.expected}\n  try next: {hint}"
+        python, shell = (
+            "one of these" + "".join(r.told(getattr(r, form)) for r in self.readings)
+            for form in ("python", "shell")
+        )
+        super().__init__(given, expected=expected, hint=python, shell=shell)
 
     def _render_traceback_(self) -> list[str]:
         """In a notebook: the readings as a table, below the error's first lines."""
@@ -92,7 +81,7 @@ class Unclear(EmbkitError):
             [r.python, r.what, f"{r.right:,}", f"{r.wrong:,}", "; ".join(map(" → ".join, r.rows))]
             for r in self.readings
         ]
-        display({"text/html": Shown(heads, rows).to_html(), "text/plain": ""}, raw=True)
+        display({"text/html": Facts(heads, rows).to_html(), "text/plain": ""}, raw=True)
         return [f"EmbkitError: {self.given}", f"  expected: {self.expected}"]
 
     def __reduce__(self) -> Any:
@@ -100,46 +89,53 @@ class Unclear(EmbkitError):
         return again, (self.given,)
 
 
-class Condition:
-    """A condition on a column, such as ``label == 0``, ``score >= 3.5``, ``label == yes,maybe``."""
+def to_type(options: Mapping[str, Any], before: str = "") -> dict[str, str]:
+    """An error's hint, in Python and in a shell: what to type behind the path."""
+    step = Reading("", options, 0, 0, ())
+    return {"hint": before + step.python, "shell": before + step.shell}
 
-    def __init__(self, text: str, header: Iterable[str]) -> None:
-        found, names = _CONDITION.match(text), list(header)
-        self.column, self.sign, value = found.groups() if found else ("", "", "")
-        numbers = [kinds.number_of(part.strip()) for part in value.split(",")]
-        if not found or (self.sign in _OPERATORS and numbers[0] is None):
-            raise EmbkitError(
-                f"the condition {text!r}",
-                expected="a column, one of == != >= <= > <, and a value; several with commas: "
-                "'label == 0,1'",
-                hint=f"right={(names or ['label'])[-1] + ' == 1'!r}",
-            )
-        self.limit = numbers[0]
-        self.words = {kinds.word_of(part.strip()) for part in value.split(",")}
 
-    def __call__(self, values: Mapping[str, Any]) -> bool:
-        """Whether a row fulfils it; one without a value does not."""
-        value = values.get(self.column)
+def condition(text: str, header: Sequence[str]) -> tuple[str, Callable[[Mapping[str, Any]], bool]]:
+    """The column and the test of a condition, such as ``label == 0``, ``score >= 3.5`` or
+    ``label == yes,maybe``. A row without a value does not fulfil it."""
+    found = _CONDITION.match(text)
+    column, sign, said = found.groups() if found else ("", "", "")
+    compare: Any = _OPERATORS.get(sign)
+    limit = kinds.number_of(said)
+    if not found or (compare and limit is None):
+        raise EmbkitError(
+            f"the condition {text!r}",
+            expected="a column, one of == != >= <= > <, and a value; several with commas: "
+            "'label == 0,1'",
+            **to_type({"columns": {"right": f"{[*header, 'label'][-1]} == 1"}}, "such as "),
+        )
+    words = {kinds.word_of(part.strip()) for part in said.split(",")}
+
+    def holds(values: Mapping[str, Any]) -> bool:
+        value = values.get(column)
         if value is None or value == "":
             return False
-        if self.sign in _OPERATORS:
+        if compare:
             number = kinds.number_of(value)
-            return number is not None and _OPERATORS[self.sign](number, self.limit)
-        return (kinds.word_of(value) in self.words) == (self.sign == "==")
+            return number is not None and compare(number, limit)
+        return (kinds.word_of(value) in words) == (sign == "==")
+
+    return column, holds
 
 
 def grader(roles: Roles, header: Sequence[str]) -> Callable[[Mapping[str, Any]], tuple[Any, str]]:
     """Row -> its grade, or None and the cause why it has none, by a column or by conditions."""
     if score := roles.get("score"):
         return lambda values: grade_of(values.get(score[0]))
-    right, wrong = ([Condition(c, header) for c in roles.get(r, ())] for r in ("right", "wrong"))
+    right, wrong = ([condition(c, header)[1] for c in roles.get(r, ())] for r in ("right", "wrong"))
+
     if not right and not wrong:
         return lambda values: (1, "")
 
     def grade(values: Mapping[str, Any]) -> tuple[int | None, str]:
-        if any(condition(values) for condition in wrong):
+        if any(holds(values) for holds in wrong):
             return 0, ""
-        if not right or any(condition(values) for condition in right):
+        if not right or any(holds(values) for holds in right):
             return 1, ""
         return None, "neither right nor wrong, as it was asked"
 
@@ -169,27 +165,18 @@ def typed(roles: Roles, header: Sequence[str]) -> dict[str, Any]:
     return {role: names if names[1:] else names[0] for role, names in plainly.items() if names}
 
 
-def ask(
-    table: Table, why: str, readings: Iterable[tuple[str, Roles]], encoding: str | None = None
-) -> EmbkitError:
+def ask(table: Table, why: str, ways: Sequence[Way], encoding: str | None = None) -> EmbkitError:
     """The error for a table that can be read in several ways, each of them counted."""
-    options = {"encoding": encoding} if encoding else {}
-    readings = list(readings)
-    counts = _counted(table, [roles for _, roles in readings])
-    told = [
-        Reading(what, {"columns": typed(roles, table.header)} | options, *counted)
-        for (what, roles), counted in zip(readings, counts, strict=True)
-    ]
     given, expected = described(table, why), WANTED
     if table.how is not None and not fitting(table.header, [*NAMES["anchor"], *NAMES["positive"]]):
-        expected += " (a file without a header: columns={'anchor': 0, 'positive': 1})"
-    if told := [reading for reading in told if reading.right]:  # each of them loads
-        return Unclear(given, expected=expected, readings=told)
+        expected += " (of a file without a header: their numbers, from 0)"
+    if readings := _counted(table, ways, {"encoding": encoding} if encoding else {}):
+        return Unclear(given, expected=expected, readings=readings)
     return EmbkitError(
         given,
-        expected=f"{expected}, with texts in both",
-        hint="name them: columns={'anchor': …, 'positive': …} with the columns of texts; ids need "
-        "the files that hold their texts beside them",
+        expected=f"{expected}, with texts in both, and three queries or more",
+        hint="add the column of texts that is missing; where ids stand for texts, put the files "
+        "that hold the texts into a folder with this one, and give the folder",
     )
 
 
@@ -200,30 +187,31 @@ def described(table: Table, why: str) -> str:
     return f"{table.file!r} has the columns {listed}{more}: {why}"
 
 
-def _counted(table: Table, ways: Sequence[Roles]) -> Iterator[tuple[int, int, Rows]]:
-    """What each reading gives, in one pass over the rows: right and wrong ones, and a few."""
+def _counted(table: Table, ways: Sequence[Way], options: Mapping[str, Any]) -> list[Reading]:
+    """The readings that load, with what they give: in one pass over the rows."""
     right, wrong = [0] * len(ways), [0] * len(ways)
-    asked: list[set[str]] = [set() for _ in ways]
-    rows: list[list[tuple[str, ...]]] = [[] for _ in ways]
-    grades = [grader(roles, table.header) for roles in ways]
+    rows: list[dict[str, Shown]] = [{} for _ in ways]  # query -> its first right row
+    grades = [grader(roles, table.header) for _, roles in ways]
     with contextlib.closing(Quarantine()) as unused:
         for row in table.rows(unused):
-            for n, roles in enumerate(ways):
+            for n, (_, roles) in enumerate(ways):
                 cells = [row.values.get(roles[role][0]) for role in ("anchor", "positive")]
                 if not all(kinds.texts_of(cell)[0] for cell in cells):
                     continue
-                found = grades[n](row.values)[0]
-                if found and len(asked[n]) < QUERIES:
-                    asked[n].add(normalise(str(cells[0])))
-                right[n] += found is not None and found > 0
-                wrong[n] += found == 0
-                if found and len(rows[n]) < SHOWN:
-                    rows[n].append(example(roles, row.values))
-    for n, several in enumerate(asked):
-        yield right[n] if len(several) == QUERIES else 0, wrong[n], tuple(rows[n])
+                grade = grades[n](row.values)[0]
+                right[n] += grade is not None and grade > 0
+                wrong[n] += grade == 0
+                if grade and len(rows[n]) < QUERIES:
+                    rows[n].setdefault(normalise(str(cells[0])), example(roles, row.values))
+    told = zip(ways, right, wrong, rows, strict=True)
+    return [
+        Reading(what, {"columns": typed(roles, table.header), **options}, n, m, (*found.values(),))
+        for (what, roles), n, m, found in told
+        if len(found) == QUERIES
+    ]
 
 
-def encodings(path: Path) -> Iterator[tuple[str, tuple[tuple[str, ...], ...]]]:
+def encodings(path: Path) -> Iterator[tuple[str, tuple[Shown, ...]]]:
     """The encodings that a text file may have, likeliest first, with lines as each reads them."""
     from charset_normalizer import from_bytes
 
@@ -242,4 +230,4 @@ def encodings(path: Path) -> Iterator[tuple[str, tuple[tuple[str, ...], ...]]]:
         odd = [line.strip()[:80] for line in text.splitlines() if not line.isascii()]
         if odd and text not in seen:
             seen.add(text)
-            yield encoding, tuple((line,) for line in odd[:SHOWN])
+            yield encoding, tuple((line,) for line in odd[:QUERIES])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from . import parts
 from .draft import WHOLE
 from .parts import CORPUS, JUDGEMENTS, PAIRS, QUERIES, Part
 from .tables import dataset_table
+
+TEXTS = (CORPUS, QUERIES)
 
 
 def mapping(data: Any) -> dict[str, Any]:
@@ -57,8 +60,8 @@ def from_hub(name: str, subset: str | None) -> dict[str, Any]:
             if subset or not refused:
                 raise
             data = mapping(datasets.load_dataset(name, None))
-        if any(_judges(rows) for rows in data.values()) and not {"corpus", "queries"} <= set(data):
-            for kind in ("corpus", "queries"):  # as MTEB lays its data sets out
+        if any(part.role == JUDGEMENTS for part in _parts(data)) and not {*TEXTS} <= set(data):
+            for kind in TEXTS:  # as MTEB lays its data sets out
                 (data[kind],) = datasets.load_dataset(name, kind).values()
         return data
     except Exception as error:  # offline, no such data set, no such configuration
@@ -77,20 +80,19 @@ def from_hub(name: str, subset: str | None) -> dict[str, Any]:
         datasets.config.HF_HUB_OFFLINE = offline
 
 
-def _judges(data: Any) -> bool:
-    return parts.role_of(dataset_table(data, "rows")) == JUDGEMENTS
+def _parts(data: dict[str, Any]) -> Iterator[Part]:
+    for name, rows in data.items():
+        read = dataset_table(rows, name or "rows")
+        role = name if name in TEXTS else parts.role_of(read)
+        role = role if role in (*TEXTS, JUDGEMENTS) else PAIRS
+        yield Part(role, parts.split_name(name), read, name)
 
 
 def parts_of(data: dict[str, Any]) -> list[Part]:
     """The parts of a data set: its corpus, if it has one, and its judgements or its pairs."""
-    found = []
-    for name, rows in data.items():
-        read = dataset_table(rows, name or "rows")
-        role = name if name in (CORPUS, QUERIES) else parts.role_of(read)
-        role = role if role in (CORPUS, QUERIES, JUDGEMENTS) else PAIRS
-        found.append(Part(role, parts.split_name(name), read, name))
+    found = list(_parts(data))
     roles = {part.role for part in found}
-    if JUDGEMENTS in roles and not {CORPUS, QUERIES} <= roles:
+    if JUDGEMENTS in roles and not {*TEXTS} <= roles:
         raise EmbkitError(
             "a data set with judgements (query-id, corpus-id) and no corpus or no queries",
             expected="the parts corpus and queries beside the judgements",

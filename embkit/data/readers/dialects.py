@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import io
 import itertools
 import re
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,7 +41,7 @@ class Dialect(NamedTuple):
         if len(text) > old:  # the limit is the csv module's own, of 128 kB
             csv.field_size_limit(len(text))
         try:
-            found = list(csv.reader(io.StringIO(text, newline=""), **self.options))
+            found = list(csv.reader([text], **self.options))
         except csv.Error:
             return None
         finally:
@@ -76,104 +75,61 @@ class Dialect(NamedTuple):
 
 def find(path: Path, encoding: str | None) -> Dialect:
     """The dialect of a file: see the module's description."""
-    whole = lambda: _sound(path, encoding)  # noqa: E731
-    first = next(whole(), "")
-    if named := _SEP.match(first):
-        given = named[1]
-        first = next((text for text in whole() if not _SEP.match(text)), "")
-    marks = [given] if named else [mark for mark in "\t,;|" if mark in first]
+    with contextlib.closing(Quarantine(encoding)) as unused:
+        read = lines(path, unused, path.name)
+        sound = (text for _, text, fault in read if not fault and text.strip())
+        first, second = itertools.islice(itertools.chain(sound, ("", "")), 2)
+    named = _SEP.match(first)
+    first, skipped = (second, 1) if named else (first, 0)
+    marks = [named[1]] if named else [mark for mark in "\t,;|" if mark in first]
     if suffix(path) in (".tsv", ".tab") and "\t" in marks:
         marks = ["\t"]  # what else is in a header is text
     if not marks:
         return Dialect(" " if len(first.split()) in (3, 4) else ",")
-    # how many of each mark stand in a line
-    counts = {mark: Counter[int]() for mark in marks}
-    found = {'"': False, '\\"': False}
-    for text in whole():
-        for mark, counted in counts.items():
-            counted[text.count(mark)] += 1
-        if '"' in text:
-            found['"'] = True
-            found['\\"'] |= '\\"' in text
-    skipped = int(bool(named))
-    if not found['"']:
-        alike = {mark: counts[mark][first.count(mark)] for mark in marks}
-        widest = max(marks, key=lambda mark: (alike[mark], first.count(mark)))
-        return Dialect(widest, skipped=skipped)
-    # what the quotes mean, by what each reading makes of the lines
-    ways = [DOUBLED, *([BACKSLASH] if found['\\"'] else [])]
     best, most = Dialect(marks[0], skipped=skipped), (-1.0, 0)
     for mark in marks:
-        total = counts[mark].total()
-        alone = counts[mark][first.count(mark)] / total  # one row a line, in plain text
-        rows = _clean(path, encoding, Dialect(mark, skipped=skipped))
-        if rows and (alone < 0.5 or rows == total):
-            return Dialect(mark, skipped=skipped)
-        plain = Dialect(mark, PLAIN, skipped)
-        fits = {way: _fit(path, encoding, Dialect(mark, way, skipped)) for way in ways}
-        way = max(ways, key=lambda way: fits[way].share)  # doubled where both are equal
-        chosen, share = Dialect(mark, way, skipped), fits[way].share
-        if fits[way].worse_than(alone, spare=0.0 if mark == "\t" else 0.1):
-            chosen, share = plain, alone
+        share, chosen, escaped = _fit(path, encoding, Dialect(mark, skipped=skipped))
+        if escaped:
+            found, other, _ = _fit(path, encoding, Dialect(mark, BACKSLASH, skipped))
+            share, chosen = (found, other) if found > share else (share, chosen)
         if (share, first.count(mark)) > most:
             best, most = chosen, (share, first.count(mark))
     return best
 
 
-def _clean(path: Path, encoding: str | None, dialect: Dialect) -> int:
-    """How many rows, where quotes add up and all rows are as wide as the first; else 0."""
-    text = itertools.islice(_sound(path, encoding), dialect.skipped, None)
-    try:
-        widths = Counter(map(len, csv.reader(text, **dialect.options)))
-    except csv.Error:
-        return 0
-    return widths.total() if len(widths) == 1 and min(widths) > 1 else 0
-
-
-class _Fit(NamedTuple):
-    """What a reading makes of a file's lines."""
-
-    share: float  # of the lines that are in rows as wide as the header
-    joined: int  # rows of several lines
-    swallowed: int  # those of them whose lines are rows of that width each
-    quoted: int  # rows in which a field begins with a quote
-    broken: int  # those of them whose quotes do not add up
-
-    def worse_than(self, alone: float, spare: float) -> bool:
-        """Whether lines are rows by themselves, and what looks like quoting is not."""
-        if 2 * self.swallowed > self.joined:
-            return True
-        return alone > self.share + spare or (
-            alone >= self.share and spare == 0 and self.quoted <= 3 * self.broken
-        )
-
-
-def _fit(path: Path, encoding: str | None, dialect: Dialect) -> _Fit:
-    width = good = total = joined = swallowed = quoted = broken = 0
+def _fit(path: Path, encoding: str | None, dialect: Dialect) -> tuple[float, Dialect, bool]:
+    """The share of a file's lines that are in rows as wide as the header, as a dialect reads them;
+    that dialect, or the one of plain text where lines are rows by themselves, and what looks like
+    quoting is not; and whether a quote stands behind a backslash."""
+    mark, width, marks, escaped = dialect.delimiter, 0, 0, False
+    total = good = alone = 0  # lines; in rows of that width; so by themselves, in plain text
+    joined = swallowed = 0  # rows of several lines; those whose lines are rows of that width each
+    quoted = broken = 0  # rows in which a field begins with a quote; whose quotes do not add up
     with contextlib.closing(Quarantine(encoding)) as unused:
-        for record in records(lines(path, unused, path.name), dialect):
-            fields = trimmed(record.fields or [], width)
+        for _, found, text, _, spanned, stray in records(lines(path, unused, path.name), dialect):
+            fields = trimmed(found or [], width)
             if not width:
-                width = len(fields)
-            fits = 1 < len(fields) == width
-            total += record.lines
-            good += fits * record.lines
-            if record.lines > 1:
+                width, marks = len(fields), text.count(mark)
+            total += spanned
+            good += spanned * (1 < len(fields) == width)
+            if spanned == 1:
+                alone += text.count(mark) == marks
+            else:
+                counts = [part.count(mark) for part in text.splitlines()]
+                alone += counts.count(marks)
                 joined += 1
-                each = record.text.splitlines()
-                swallowed += all(text.count(dialect.delimiter) == width - 1 for text in each)
-            if dialect.quoted(record.text):
-                quoted += not record.stray
-                broken += record.stray
-    return _Fit(good / max(total, 1), joined, swallowed, quoted, broken)
-
-
-def _sound(path: Path, encoding: str | None) -> Iterator[str]:
-    """The lines of a file that hold something and can be read."""
-    with contextlib.closing(Quarantine(encoding)) as unused:
-        for _, text, fault in lines(path, unused, path.name):
-            if not fault and text.strip():
-                yield text
+                swallowed += counts.count(width - 1) == len(counts)
+            if '"' in text:
+                escaped = escaped or '\\"' in text
+                if dialect.quoted(text):
+                    quoted += not stray
+                    broken += stray
+    spare = 0 if mark == "\t" else 0.1 * total
+    likely = alone >= good and not spare and quoted <= 3 * broken
+    plain = 2 * swallowed > joined or alone > good + spare or likely
+    if plain and not (good == total and not broken and (2 * alone < total or not joined)):
+        return alone / max(total, 1), dialect._replace(quotes=PLAIN), escaped
+    return good / max(total, 1), dialect, escaped
 
 
 def trimmed(fields: list[str], width: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -68,26 +69,27 @@ class Material:
         """
         merged = {query for qrels in self.qrels.values() for query in self._merge(qrels)}
         named = set(merged)  # merged, or put aside already
+
+        def drop(cause: str, query: str, split: str, detail: str) -> None:
+            del self.qrels[split][query]
+            named.add(query)
+            self._aside(cause, query, detail)
+
         for split, qrels in self.qrels.items():
             for query in [q for q, judged in qrels.items() if max(judged.values(), default=0) < 1]:
-                del qrels[query]
-                named.add(query)
-                self._aside(NO_ANSWER, query, split)
+                drop(NO_ANSWER, query, split, split)
         owner: dict[str, str] = {}
         for split in sorted(self.qrels, key=lambda split: {"train": 2, "dev": 1}.get(split, 0)):
             for query in list(self.qrels[split]):
                 first = owner.setdefault(normalise(self.queries[query]), split)
                 if first != split:
-                    del self.qrels[split][query]
-                    named.add(query)
-                    cause = "query text that another split asks too"
-                    self._aside(cause, query, f"kept in {first}, dropped from {split}")
+                    detail = f"kept in {first}, dropped from {split}"
+                    drop("query text that another split asks too", query, split, detail)
         self.qrels = {split: qrels for split, qrels in self.qrels.items() if qrels}
         asked = {query for qrels in self.qrels.values() for query in qrels}
-        for query in [q for q in self.queries if q not in asked]:
-            if query not in named:
-                self._aside(NO_ANSWER, query, "no judgement names it")
-            del self.queries[query]
+        for query in [q for q in self.queries if q not in asked and q not in named]:
+            self._aside(NO_ANSWER, query, "no judgement names it")
+        self.queries = {query: text for query, text in self.queries.items() if query in asked}
         if merged:
             told = "queries that ask the same as another of their split were merged with it"
             self.notes.append(f"{len(merged):,} {told}")
@@ -113,13 +115,13 @@ class Material:
     def wrong(self) -> dict[str, tuple[str, ...]]:
         """Query -> the documents marked as wrong, without those that are right after all."""
         found, right = {}, 0
-        for qrels in self.qrels.values():
-            for query, judged in qrels.items():
-                marked = self.negatives.get(query, {})
-                documents = [d for d in marked if judged.get(d, 0) < 1]
-                right += len(marked) - len(documents)
-                if documents:
-                    found[query] = tuple(documents if self.ranked else sorted(documents))
+        every = itertools.chain(*(qrels.items() for qrels in self.qrels.values()))
+        for query, judged in every:
+            marked = self.negatives.get(query, {})
+            documents = [d for d in marked if judged.get(d, 0) < 1]
+            right += len(marked) - len(documents)
+            if documents:
+                found[query] = tuple(documents if self.ranked else sorted(documents))
         if right:
             self.notes.append(f"{right:,} negatives are right documents of the query: left out")
         return found
@@ -159,8 +161,7 @@ class LoadReport:
             "they lie in": shown(self.quarantine) if self.quarantine else "",
             "earlier results": self.earlier,
         }
-        told = [(what, value) for what, value in found.items() if value]
-        return told + [("note", note) for note in self.notes]
+        return [(k, v) for k, v in found.items() if v] + [("note", note) for note in self.notes]
 
     def _repr_html_(self) -> str:
         facts = Table(["", ""], self.facts()).to_html()
@@ -190,20 +191,13 @@ def reported(domain: Domain, material: Material, file: str, **said: Any) -> Doma
             f"{own:,} queries are documents too, under the same id: a query's own document is "
             "left out of its ranking, as BEIR's own script does"
         )
-    report = LoadReport(
-        rows=dict(bad.rows),
-        columns=material.columns,
-        notes=tuple(notes),
-        missing=missing,
-        quarantined=dict(bad.causes.most_common()),
-        examples=tuple(bad.examples),
-        quarantine=bad.save(quarantine_file(file)),
-        earlier=earlier_results(domain),
-        **said,
-    )
-    facts = dict(report.facts())
-    kept = {"columns": facts.get("columns", ""), "splits": facts["splits"]}
-    kept |= {"quarantine": report.put_aside, "notes": "; ".join(report.notes)}
+    said |= {"rows": dict(bad.rows), "columns": material.columns, "notes": tuple(notes)}
+    said |= {"quarantined": dict(bad.causes.most_common()), "examples": tuple(bad.examples)}
+    said |= {"quarantine": bad.save(quarantine_file(file)), "earlier": earlier_results(domain)}
+    report = LoadReport(missing=missing, **said)
+    facts = {"columns": "", **dict(report.facts())}
+    kept = {name: facts[name] for name in ("columns", "splits")}
+    kept |= {"quarantine": report.put_aside, "notes": "; ".join(notes)}
     object.__setattr__(domain, "report", report)  # its file may be named by the domain's hash
     object.__setattr__(domain, "about", {**domain.about, **kept})
     return domain

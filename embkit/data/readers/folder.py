@@ -26,10 +26,10 @@ from ..text_checks import no_text
 from . import datasets, image_folder, joined, parts
 from .asking import Reading, Unclear, encodings
 from .draft import WHOLE, Material, quarantine_file, reported
-from .pairs import Columns, Later, add_pairs, with_rows
-from .parts import CORPUS, JUDGEMENTS, MARKED, PAIRS, QUERIES, TRIPLES, Part
+from .pairs import Columns, Later, add_pairs
+from .parts import CORPUS, JUDGEMENTS, MARKED, PAIRS, QUERIES, TRIPLES, UNNAMED, Part
 from .rows import NotDecoded, Quarantine, Row, Table, causes_of, suffix
-from .tables import KINDS, PARQUET, PLAIN, table
+from .tables import KINDS, PARQUET, PLAIN, table, with_rows
 
 LONG = 100_000  # characters; a longer text is kept and noted
 UNDECODED = 0.1  # share of a file's rows in another encoding, above which it is asked for
@@ -48,7 +48,7 @@ def load(
     try:
         return _load(source, profile, columns, encoding, subset)
     except NotDecoded as found:
-        path, share = found.path, found.share
+        path, share = found.args
     # asked: which of the encodings that read all of it is the right one
     readings: list[Reading] = []
     for name, rows in encodings(path):
@@ -72,25 +72,24 @@ def load(
 def _load(
     source: Any, profile: str, columns: Columns | None, encoding: str | None, subset: str | None
 ) -> Domain:
-    name, named = _name(source), isinstance(source, str | os.PathLike)
-    path = local(source) if named else None
-    where = shown(path) if path else "a datasets object"
+    name, data, path = _name(source), None, None
     # a data set: an object, the folder it was saved to, an id on the hub
-    data = None
-    if not named:
-        data = datasets.mapping(source)
-    elif path is None and is_hub_id(source):
+    if not isinstance(source, str | os.PathLike):
+        data, where = datasets.mapping(source), "a datasets object"
+    elif path := local(source):
+        where = shown(path)
+        if any((path / file).is_file() for file in ("dataset_dict.json", "state.json")):
+            data = datasets.saved(path)
+    elif is_hub_id(source):
         data = datasets.from_hub(str(source), subset)
         part = next(iter(data.values())).info.config_name or "default"
         where = f"the hub: {source}" + f", {part}" * (part != "default")
-    elif path is None:
+    else:
         raise EmbkitError(
             f"no file or folder {str(source)!r}",
             expected="a path from here or from the project's folder",
             hint=f"check the path; the working folder is {Path.cwd().name!r}",
         )
-    elif any((path / file).is_file() for file in ("dataset_dict.json", "state.json")):
-        data = datasets.saved(path)
     later: dict[str, list[Row]] = {}  # rows that change what the first ones of a file seemed to be
     packed = parts.archives(path)
     with parts.unpacked(packed) if packed else contextlib.nullcontext(path) as inside:
@@ -99,8 +98,9 @@ def _load(
                 with _quarantine(source, name, encoding) as bad:
                     material = Material(bad, columns)
                     # pictures with captions, or texts
-                    if image_folder.holds_pictures(inside, data):
-                        return image_folder.load(inside, data, name, profile, where, material)
+                    shown_by = image_folder.load(inside, data, name, profile, where, material)
+                    if shown_by is not None:
+                        return shown_by
                     layout = _read(inside, data, material, later)
                     for file, lost in bad.undecoded.items():
                         if inside and lost > UNDECODED * bad.rows[file]:
@@ -108,7 +108,8 @@ def _load(
                             raise NotDecoded(path, lost / bad.rows[file])
                     return _domain(material, name, profile, layout, where)
             except Later as found:
-                later.setdefault(found.file, []).extend(found.rows)
+                file, rows = found.args
+                later.setdefault(file, []).extend(rows)
 
 
 def _read(
@@ -118,26 +119,21 @@ def _read(
     later: Mapping[str, Sequence[Row]],
 ) -> str:
     """Adds what a folder, a file or a data set holds; as what it was read."""
-    encoding = material.bad.encoding
     if path is None or data is not None:
-        found = datasets.parts_of(data or {})
-        kind = "a data set"
+        kind, found = "a data set", datasets.parts_of(data or {})
     elif path.is_dir():
-        found = parts.parts_of(path, encoding)
-        kind = "a folder"
+        kind, found = "a folder", parts.parts_of(path, material.bad.encoding)
     elif found := parts.objects(path):
         kind = "one JSON object"
     else:
-        read = _table(path, material)
-        add_pairs(material, with_rows(read, later.get(read.file, ())))
-        return f"pairs from {suffix(path)[1:].upper()}"
+        kind, found = "", [Part(PAIRS, WHOLE, _table(path, material), path.name)]
     found = [p._replace(table=with_rows(p.table, later.get(p.table.file, ()))) for p in found]
     roles = {part.role for part in found}
     if roles & {CORPUS, QUERIES} and (QUERIES in roles or PAIRS not in roles):
         _join(path, found, material)
         return f"{kind} in BEIR's layout" if path else f"{kind} with judgements"
     _pairs(path, found, material)
-    return f"{kind} of pairs"
+    return f"{kind} of pairs" if kind or not path else f"pairs from {suffix(path)[1:].upper()}"
 
 
 def _table(path: Path, material: Material) -> Table:
@@ -149,10 +145,9 @@ def _table(path: Path, material: Material) -> Table:
             expected=f"one of {', '.join(KINDS)} (text also with .gz)",
             hint="save it as CSV or JSON Lines with the columns anchor and positive",
         )
-    named = given.values() if isinstance(given, Mapping) else ()
-    said = [name for x in named for name in (x if isinstance(x, list | tuple) else [x])]
-    numbered = any(isinstance(name, int) for name in said)
-    return table(path, material.bad.encoding, numbered or None)
+    said = given.values() if isinstance(given, Mapping) else ()
+    each = (one for x in said for one in (x if isinstance(x, list | tuple) else [x]))
+    return table(path, material.bad.encoding, any(isinstance(one, int) for one in each) or None)
 
 
 def _join(path: Path | None, found: Sequence[Part], material: Material) -> None:
@@ -162,7 +157,7 @@ def _join(path: Path | None, found: Sequence[Part], material: Material) -> None:
         raise EmbkitError(
             "columns= with a folder in BEIR's layout, whose columns are known",
             expected="columns= for pairs and triplets only",
-            hint=f"load_domain({name!r})",
+            hint="leave the columns out",
         )
     of = {role: [part for part in found if part.role == role] for role in parts.ALL}
     missing = [f"{kind}.jsonl" for kind in (CORPUS, QUERIES) if not of[kind]]
@@ -171,32 +166,27 @@ def _join(path: Path | None, found: Sequence[Part], material: Material) -> None:
             f"{name!r} holds no {' and no '.join(missing)}",
             expected="corpus.jsonl, queries.jsonl and qrels/train.tsv, dev.tsv, test.tsv "
             "(not all three need be there)",
-            hint="write the missing part, or give one file of pairs: load_domain('pairs.csv')",
+            hint="write the missing part, or give one file of pairs, such as pairs.csv",
         )
     if len(folders := sorted({Path(part.name).parent.as_posix() for part in of[CORPUS]})) > 1:
+        assert path is not None
         raise EmbkitError(
             f"{name!r} holds {len(folders)} corpora: {', '.join(folders[:5])}",
             expected="one domain",
-            hint=f"load_domain({f'{name}/{folders[0]}'!r})",
+            **parts.to_load(path / folders[0]),
         )
-    for kind in (CORPUS, QUERIES):
-        for part in of[kind]:
-            joined.add_texts(material, kind, part.table)
+    for part in (*of[CORPUS], *of[QUERIES]):
+        joined.add_texts(material, part.role, part.table)
     texts = material.queries, material.corpus
     for part in (*of[JUDGEMENTS], *of[TRIPLES], *of[MARKED]):
-        rows = joined.judged_rows(part.table, texts, material.bad)
-        if part.role == JUDGEMENTS:
-            joined.add_judgements(material, part.split, rows, not of[MARKED])
+        rows, triples = joined.judged_rows(part.table, texts, material.bad), part.role == TRIPLES
+        if part.role == MARKED:
+            joined.add_wrong(material, rows)
             continue
-        if part.role == TRIPLES:
-            both = itertools.chain.from_iterable(map(joined.two_judgements, rows))
-            joined.add_judgements(material, part.split, both)
-            continue
-        material.ranked = True
-        for row in rows:
-            if pair := joined.ids_of(material, row):
-                material.negatives[pair[0]][pair[1]] = None
-    if unused := [part.name for part in found if part.role in (PAIRS, "texts")]:
+        if triples:
+            rows = itertools.chain.from_iterable(map(joined.two_judgements, rows))
+        joined.add_judgements(material, part.split, rows, triples or not of[MARKED])
+    if unused := [part.name for part in found if part.role in (PAIRS, UNNAMED)]:
         material.notes.append(f"not read: {', '.join(unused[:8])}")
     if path and path.is_dir():
         joined.read_card(next(iter(path.rglob("domain.json")), path / "domain.json"), material)
@@ -205,24 +195,23 @@ def _join(path: Path | None, found: Sequence[Part], material: Material) -> None:
 def _pairs(path: Path | None, found: Sequence[Part], material: Material) -> None:
     """Adds files or parts of pairs, each in its split, and a corpus, if there is one."""
     pairs = [part for part in found if part.role in (PAIRS, JUDGEMENTS, TRIPLES)]
-    corpus = [part for part in found if part.role == CORPUS]
     splits = {part.split for part in pairs}
-    known_splits = splits <= {"train", "dev", "test"} or path is None
-    if not pairs or not (known_splits or len(pairs) == 1):
+    if not pairs or not (splits <= {"train", "dev", "test"} or path is None or len(pairs) == 1):
         assert path is not None
-        inside = sorted(p.name for p in path.iterdir())
+        inside = ", ".join(sorted(p.name for p in path.iterdir())[:8])
         usable = [part.name for part in found if part.role == PAIRS]
+        step = {"hint": "write your pairs as a CSV with the columns anchor and positive"}
+        if usable:
+            step = parts.to_load(path / usable[0], "for one file of pairs: ")
         raise EmbkitError(
-            f"the folder {path.name!r} is no domain: it holds {', '.join(inside[:8]) or 'nothing'}",
+            f"the folder {path.name!r} is no domain: it holds {inside or 'nothing'}",
             expected="corpus.jsonl, queries.jsonl and qrels/*.tsv (BEIR's layout), what "
             "datasets' save_to_disk wrote, or files of pairs that are called train, dev and test",
-            hint=f"for one file of pairs: load_domain({path.name + '/' + usable[0]!r})"
-            if usable
-            else "write your pairs as a CSV with the columns anchor and positive, and give that "
-            "file",
+            **step,
         )
-    for part in corpus:
-        joined.add_texts(material, CORPUS, part.table)
+    for part in found:
+        if part.role == CORPUS:
+            joined.add_texts(material, CORPUS, part.table)
     known = {normalise(text): d for d, text in material.corpus.items()}
     for part in pairs:
         split = WHOLE if splits == {"train"} or len(pairs) == 1 and path else part.split
@@ -240,10 +229,14 @@ def _quarantine(source: Any, name: str, encoding: str | None) -> Iterator[Quaran
         if not bad.causes:
             raise
         bad.save(refused)
+        if isinstance(error, Unclear):
+            raise
+        lie = f"; {shown(refused)} holds each bad row and its reason"
         raise EmbkitError(
             f"{error.given} (put aside: {causes_of(bad.causes)})",
             expected=error.expected,
-            hint=f"{error.hint}; {shown(refused)} holds each bad row and its reason",
+            hint=error.hint + lie,
+            shell=error.shell + lie,
         ) from error
     except OSError as error:  # a folder that may not be listed, a disk that has gone
         raise EmbkitError(

@@ -1,16 +1,16 @@
 """Pictures of your own with their captions, read once, checked, made a Domain.
 
 They are a data set with an ``Image`` column, or a folder of pictures with tables of file names and
-captions (a picture may have several rows, a caption several pictures), with COCO's JSON, or with
-one text file beside each picture, as img2dataset and WebDataset have them.
+captions (a picture may have several rows, a caption several pictures), with COCO's JSON, with one
+text file beside each picture, as img2dataset and WebDataset have them, or with a folder a class.
 """
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,36 +18,22 @@ from ...errors import EmbkitError, unknown
 from ..domain import Domain, normalise
 from ..images import SUFFIXES, PictureFault, decode, keep_picture, read_picture
 from ..sources.captioned import Captioned, domain_of
-from . import shapes
+from .asking import to_type
 from .draft import Material, reported
 from .kinds import PICTURE, TEXT, texts_of
-from .parts import data_files
+from .parts import SPLITS, data_files, split_name
 from .rows import Quarantine, Row, lines, suffix, text_fault
 from .shapes import PICTURES, fitting
 from .tables import PLAIN, dataset_table, one_object, table
 
 SHARES = {"test": 0.20, "dev": 0.10}
+Caption = tuple[Row, str, Any]  # the row, its picture's file from the folder on, its text
 Picture = str | PictureFault  # the text that stands for it, or what is wrong with it
 # the row, its id, its picture and caption; whether it is the first file that shows the picture
 Cell = tuple[Row, str, Picture, Any, bool]
 _NAMED = re.compile(  # a line of a caption file: a picture, maybe its number, and the caption
     rf"\s*(\S.*?(?:{'|'.join(map(re.escape, SUFFIXES))}))(?:#\d+)?\s*[,\t]\s*(.*)", re.IGNORECASE
 )
-
-
-def holds_pictures(path: Path | None, data: Mapping[str, Any] | None) -> bool:
-    """Whether a data set has an ``Image`` column, or a folder pictures and captions of them."""
-    if data is not None:
-        return any(map(_image_columns, data.values()))
-    if path is None or not path.is_dir() or not any(_pictures(path)):
-        return False
-    files = data_files(path)
-    with contextlib.closing(Quarantine()) as unused:
-        return not files or any(_captions(path, files, unused))
-
-
-def _pictures(folder: Path) -> Iterator[Path]:
-    return (f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
 
 
 def load(
@@ -57,12 +43,18 @@ def load(
     profile: str,
     source: str,
     material: Material,
-) -> Domain:
-    """Reads a folder of pictures with a table, or a data set whose splits are divided anew.
+) -> Domain | None:
+    """Reads a folder of pictures, or a data set whose splits are divided anew; None for texts.
 
     ``folder`` is also where a data set was saved to: no picture outside it is read.
     """
-    cells = _data_cells(data, folder, material) if data else _folder_cells(folder, material)
+    if data:
+        shown = any(map(_image_columns, data.values()))
+        cells = _data_cells(data, folder, material) if shown else None
+    else:
+        cells = _folder_cells(folder, material) if folder and folder.is_dir() else None
+    if not cells:
+        return None
     rows: dict[tuple[str, str], Captioned] = {}
     repeated = 0
     for row, key, picture, caption, first in cells:
@@ -87,42 +79,65 @@ def load(
     )
 
 
-def _folder_cells(folder: Path | None, material: Material) -> Iterator[Cell]:
-    """The captions of a folder's pictures, whatever they lie in."""
-    assert folder is not None
-    bad, files = material.bad, data_files(folder)
+def _folder_cells(folder: Path, material: Material) -> Iterator[Cell] | None:
+    """A folder's pictures with their captions, whatever these lie in; None for texts."""
+    pictures = [f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file()]
+    files = data_files(folder) if pictures else []
+    captions = _captions(folder, files, pictures, material)
+    first = list(itertools.islice(captions, 1))
+    if not pictures or (files and not first):
+        return None
+    told = itertools.chain(first, captions) if files else _classes(folder, pictures, material)
+    return _opened(folder, told, sorted(pictures), material)
+
+
+def _opened(
+    folder: Path, captions: Iterable[Caption], pictures: Sequence[Path], material: Material
+) -> Iterator[Cell]:
     named: dict[str, list[Path]] = {}  # a file's name -> the pictures that bear it
-    for source in _pictures(folder):
+    for source in pictures:
         named.setdefault(source.name, []).append(source.resolve())
     opened: dict[Path, Picture] = {}
     first: dict[str, Path] = {}  # picture -> the file that had it first
     read = dict[str, None]()
-    for row, given, caption in _captions(folder, files, bad, material):
+    for row, given, caption in captions:
         read[row.file] = None
         source = (folder / given).resolve()
         if not source.exists() and len(found := named.get(Path(given).name, [])) == 1:
             (source,) = found  # a table may name files as they lay elsewhere
-        if source not in opened:
-            opened[source] = _kept(source, folder)
-        picture = opened[source]
+        picture = opened[source] = opened.get(source) or _kept(source, folder)
         own = isinstance(picture, str) and first.setdefault(picture, source) == source
         yield row, f"{Path(row.file).stem}:{row.line}", picture, caption, own
-    if len(tables := [file for file in read if suffix(Path(file)) != ".txt"]) > 1:
+    tables = [file for file in read if suffix(Path(file)) not in (".txt", *SUFFIXES)]
+    if len(tables) > 1:
         material.notes.append(f"{', '.join(tables[:8])} were read together")
-    for source in sorted(_pictures(folder), key=Path.as_posix):
+    for source in pictures:
         if source.resolve() not in opened:
-            bad.rows["pictures without a row"] += 1
+            material.bad.rows["pictures without a row"] += 1
             row = Row(str(source.relative_to(folder)), 0, {}, source.name)
-            bad.add("picture without a caption", row)
+            material.bad.add("picture without a caption", row)
     if twins := sum(isinstance(picture, str) for picture in opened.values()) - len(first):
         material.notes.append(f"{twins:,} files show the same picture as another: taken as one")
 
 
+def _classes(folder: Path, pictures: Sequence[Path], material: Material) -> Iterator[Caption]:
+    """A folder a class, as torchvision has them: its name is the caption of what is in it."""
+    below = [picture for picture in sorted(pictures) if picture.parent != folder]
+    names = {picture.parent.name for picture in below}
+    if len(names) < 2 or any(split_name(name) in SPLITS.values() for name in names):
+        return
+    material.columns = {"picture": "each file", "caption": "the name of its folder"}
+    for picture in below:
+        material.bad.rows["pictures"] += 1
+        file = picture.relative_to(folder).as_posix()
+        yield Row(file, 1, {}, file), file, re.sub(r"[_\s]+", " ", picture.parent.name)
+
+
 def _captions(
-    folder: Path, files: Sequence[Path], bad: Quarantine, material: Material | None = None
-) -> Iterator[tuple[Row, str, Any]]:
+    folder: Path, files: Sequence[Path], pictures: Sequence[Path], material: Material
+) -> Iterator[Caption]:
     """Each caption: the row, its picture's file from the folder on, its text."""
-    beside = {f.with_suffix(""): f for f in _pictures(folder)}
+    bad, beside = material.bad, {f.with_suffix(""): f for f in pictures}
     for path in files:
         base, kind = path.parent.relative_to(folder), suffix(path)
         if picture := beside.get(path.with_suffix("")):  # one text beside each picture
@@ -131,25 +146,26 @@ def _captions(
                 text = path.read_bytes().decode("utf-8-sig", "surrogateescape").strip()
                 row = Row(path.relative_to(folder).as_posix(), 1, {}, text)
                 yield row, str(base / picture.name), text
-        elif kind == ".json" and (coco := _coco(path)) is not None:
-            for line, (name, caption) in enumerate(coco, 1):
+        elif kind == ".json" and {"images", "annotations"} <= (coco := one_object(path)).keys():
+            files_of = {one.get("id"): str(one.get("file_name", "")) for one in coco["images"]}
+            told = (one for one in coco["annotations"] if "caption" in one)  # others are of objects
+            for line, one in enumerate(told, 1):
                 bad.rows[path.name] += 1
+                name, caption = files_of.get(one.get("image_id"), ""), one["caption"]
                 yield Row(path.name, line, {}, f"{name}: {caption}"), str(base / name), caption
         elif kind in PLAIN:
             yield from _caption_lines(path, base, bad)
         else:
-            yield from _caption_table(path, base, bad, material)
+            yield from _caption_table(path, base, material)
 
 
-def _caption_lines(path: Path, base: Path, bad: Quarantine) -> Iterator[tuple[Row, str, Any]]:
+def _caption_lines(path: Path, base: Path, bad: Quarantine) -> Iterator[Caption]:
     """The lines of a caption file, whose captions may hold commas, as Flickr8k's do."""
     found = False
     for line, text, fault in lines(path, bad, path.name):
         match = _NAMED.match(text)
-        if not match and not found:
+        if not text.strip() or not (match or found):
             continue  # a header, or no caption file at all
-        if not text.strip():
-            continue
         found = True
         bad.rows[path.name] += 1
         row = Row(path.name, line, {}, text)
@@ -159,22 +175,18 @@ def _caption_lines(path: Path, base: Path, bad: Quarantine) -> Iterator[tuple[Ro
             yield row, str(base / match[1]), match[2].strip().strip('"')
 
 
-def _caption_table(
-    path: Path, base: Path, bad: Quarantine, material: Material | None
-) -> Iterator[tuple[Row, str, Any]]:
+def _caption_table(path: Path, base: Path, material: Material) -> Iterator[Caption]:
     """The rows of a table with a column of pictures' files."""
+    bad, said = material.bad, material.given or {}
     read = table(path, bad.encoding)
-    held = shapes.what_columns_hold(read)
-    hint, said = "picture,caption as the first line", (material and material.given) or {}
-    pictures = [name for name in read.header if held[name] == PICTURE]
+    pictures = [name for name in read.header if read.held[name] == PICTURE]
     pictures = pictures or fitting(read.header, PICTURES["picture"])[:1]
     remote = any("://" in str(row.values.get(name)) for row in read.some for name in pictures)
-    if remote or not (pictures or said):  # addresses of what img2dataset has fetched
+    said_so = pictures or said.keys() & PICTURES.keys()
+    if remote or not said_so:  # addresses of what img2dataset has fetched; a table of texts
         return
-    texts = [name for name in read.header if held[name] == TEXT]
-    chosen = _columns(read.header, pictures, texts, said, repr(path.name), hint)
-    if material is not None:
-        material.columns = chosen
+    texts = [name for name in read.header if read.held[name] == TEXT]
+    chosen = material.columns = _columns(read.header, pictures, texts, said, repr(path.name))
     for row in read.rows(bad):
         given = str(row.values.get(chosen["picture"]) or "").strip().replace("\\", "/")
         captions, faults = texts_of(row.values.get(chosen["caption"]))
@@ -184,26 +196,15 @@ def _caption_table(
             yield row, str(base / re.sub(r"#\d+$", "", given)), caption
 
 
-def _coco(path: Path) -> list[tuple[str, Any]] | None:
-    """File name and caption of each annotation of COCO's JSON; None where it is none."""
-    values = one_object(path)
-    if not {"images", "annotations"} <= values.keys():
-        return None
-    files = {image.get("id"): str(image.get("file_name", "")) for image in values["images"]}
-    told = [one for one in values["annotations"] if "caption" in one]  # others are of objects
-    return [(files.get(one.get("image_id"), ""), one["caption"]) for one in told]
-
-
 def _data_cells(data: Mapping[str, Any], folder: Path | None, material: Material) -> Iterator[Cell]:
     """The rows of a data set, one for each caption."""
     if len(data) > 1:
         material.notes.append(f"the splits {', '.join(data)} were read together")
-    hint = "load_domain(data, columns={'picture': 'image', 'caption': 'text'})"
     for part, rows in data.items():
         read = dataset_table(rows, part or "rows")
         said, pictures = material.given or {}, _image_columns(rows)
         header, file = read.header, read.file
-        chosen = material.columns = _columns(header, pictures, [], said, "a data set", hint)
+        chosen = material.columns = _columns(header, pictures, [], said, "a data set")
         for row in read.rows(material.bad):
             captions = row.values[chosen["caption"]]
             picture = _stored(row.values[chosen["picture"]], folder)
@@ -221,12 +222,7 @@ def _image_columns(rows: Any) -> list[str]:
 
 
 def _columns(
-    names: list[str],
-    pictures: list[str],
-    texts: list[str],
-    said: Mapping[str, Any],
-    where: str,
-    hint: str,
+    names: list[str], pictures: list[str], texts: list[str], said: Mapping[str, Any], where: str
 ) -> dict[str, str]:
     """Role -> column: what was said, else the only one of pictures and the first of captions."""
     if strange := [role for role in said if role not in PICTURES]:
@@ -237,14 +233,17 @@ def _columns(
         "picture": said.get("picture") or (pictures[0] if len(pictures) == 1 else None),
         "caption": said.get("caption") or next(iter(captions), None),
     }
+    usable = {"picture": pictures or names, "caption": names}
     for role, name in found.items():
-        if name not in (pictures if role == "picture" else names):
+        if name not in usable[role]:
+            free = [*captions, *texts, *(n for n in names if n not in pictures), "its name"]
+            step = {"picture": usable["picture"][0], "caption": free[0]}
             raise EmbkitError(
                 f"no column for the {role} in {where} with the columns {', '.join(names) or '-'}"
                 + (f": {name!r} is none" if name else ""),
                 expected=f"a column of pictures or their files ({', '.join(PICTURES['picture'])}), "
                 f"and one of captions ({', '.join(PICTURES['caption'])})",
-                hint=hint,
+                **to_type({"columns": step}),
             )
     return {role: str(name) for role, name in found.items()}
 

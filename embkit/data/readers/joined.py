@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ...errors import EmbkitError
-from . import shapes
 from .asking import grade_of
 from .draft import Material
 from .kinds import ID, LABEL, NOTHING, NUMBER, TEXT
@@ -21,22 +21,21 @@ _WHOLE = re.compile(r"(\d+)\.0+$")
 
 def text_columns(table: Table, kind: str) -> dict[str, str]:
     """Role -> column of a table of texts: ``id``, ``text``, ``title``."""
-    held = shapes.what_columns_hold(table)
-    found = {role: fitting(table.header, names)[:1] for role, names in TEXTS.items()}
-    ids = [name for name in table.header if held[name] in (ID, NUMBER, LABEL)]
-    found["id"] = found["id"] or ids[:1]
-    taken = {*found["id"], *found["title"]}
-    texts = [c for c in table.header if c not in taken and held[c] == TEXT and c != "metadata"]
-    named = [c for c in fitting(table.header, TEXTS["text"]) if c not in taken]
-    plainly = [c for c in named if held[c] in (TEXT, NOTHING)] or named
-    if not plainly and len(texts) > 1:
+    header, held = table.header, table.held
+    found = {role: fitting(header, names)[:1] for role, names in TEXTS.items()}
+    found["id"] = found["id"] or [c for c in header if held[c] in (ID, NUMBER, LABEL)][:1]
+    taken = {*found["id"], *found["title"], "metadata"}
+    named = [c for c in fitting(header, TEXTS["text"]) if c not in taken]
+    named = [c for c in named if held[c] in (TEXT, NOTHING)] or named
+    texts = named or [c for c in header if c not in taken and held[c] == TEXT]
+    if not named and len(texts) > 1:
         raise EmbkitError(
-            f"{table.file!r} has the columns {', '.join(map(repr, table.header[:20]))}: "
+            f"{table.file!r} has the columns {', '.join(map(repr, header[:20]))}: "
             f"{' and '.join(map(repr, texts))} may each be the text of the {kind}",
             expected="one column of ids and one of texts (text, contents, passage, query)",
             hint=f"rename the column of texts to 'text': {texts[0]!r} or {texts[1]!r}",
         )
-    found["text"] = (plainly or texts or found["title"])[:1]
+    found["text"] = (texts or found["title"])[:1]
     return {role: names[0] for role, names in found.items() if names}
 
 
@@ -48,7 +47,7 @@ def add_texts(material: Material, kind: str, table: Table) -> None:
     texts = material.corpus if kind == "corpus" else material.queries
     columns = text_columns(table, kind)
     ids, told = columns.get("id", "_id"), columns.get("text", "text")
-    titled = columns.get("title", "title")
+    titled = columns.get("title", "title") if kind == "corpus" else ""
     if plain(ids) not in ("_id", "id") or told != "text":
         material.columns[kind] = f"{ids}, {told}"
     for row in table.rows(material.bad):
@@ -59,12 +58,12 @@ def add_texts(material: Material, kind: str, table: Table) -> None:
             cause = "missing _id" if nothing else "_id that is neither text nor a whole number"
             material.bad.add(cause, row)
             continue
-        text, title = values.get(told), values.get(titled) if kind == "corpus" else None
+        text, title = values.get(told), values.get(titled)
         if (fault := text_fault(title)) and fault != "empty text":
             text = title  # put aside with the title's fault
         elif not fault and titled != told:  # BEIR's way; either may be missing
-            joined = f"{title} {text}" if isinstance(text, str) else text
-            text = title if text_fault(text) == "empty text" else joined
+            both = f"{title} {text}" if isinstance(text, str) else text
+            text = title if text_fault(text) == "empty text" else both
         if not material.add(texts, key, text, row):
             continue
         if kind == "queries":
@@ -81,27 +80,22 @@ def judged_rows(table: Table, texts: Sequence[Mapping[str, str]], bad: Quarantin
     A table without a header is in BEIR's order (query, document, score) or, with four columns, in
     TREC's (query, iteration, document, grade). Unknown names are columns by the ids they hold.
     """
-    header = table.header
-    named = {role: fitting(header, names) for role, names in JUDGED.items()}
+    header, wanted = table.header, ("query-id", "corpus-id")
+    columns = {role: fits[0] for role, names in JUDGED.items() if (fits := fitting(header, names))}
     if is_numbered(header):
         order = header[:1] + header[2:] if len(header) == 4 else header
-        named = {role: [name] for role, name in zip(JUDGED, order, strict=False)}
-    elif not named["query-id"] or not named["corpus-id"]:
-        for role, known in zip(("query-id", "corpus-id"), texts, strict=True):
-            met = {
-                name: sum(_known(r.values.get(name), known) is not None for r in table.some)
-                for name in header
-            }
-            named[role] = (
-                [max(met, key=lambda name: met[name])] if max(met.values(), default=0) else []
-            )
-    if not named["query-id"] or not named["corpus-id"]:
+        columns = dict(zip(JUDGED, order, strict=False))
+    elif not columns.keys() >= {*wanted}:
+        for role, known in zip(wanted, texts, strict=True):
+            cells = ((c, row.values.get(c)) for row in table.some for c in header)
+            met = Counter(c for c, value in cells if _known(value, known) is not None)
+            columns.update((role, best) for best, _ in met.most_common(1))
+    if not columns.keys() >= {*wanted}:
         raise EmbkitError(
             f"{table.file!r} has the columns {', '.join(header[:20])}",
             expected="the ids of a query and a document, and a score: query-id, corpus-id, score",
-            hint="rename the columns",
+            hint="name the columns so, and see that their ids are those of the texts",
         )
-    columns = {role: names[0] for role, names in named.items() if names}
     for row in table.rows(bad):
         yield row._replace(values={r: row.values.get(name) for r, name in columns.items()})
 
@@ -118,26 +112,22 @@ def add_judgements(material: Material, split: str, rows: Iterable[Row], zeros: b
 
     With ``zeros`` a grade of 0 makes a document one of the query's negatives.
     """
-    read = swapped = usable = 0
+    swapped = Counter[bool]()
     for row in rows:
-        read += 1
-        score = row.values.get("score", 1)
+        query, document, score = map(row.values.get, JUDGED)
         grade, cause = grade_of(1 if score is None else score)
         if grade is None:
             material.bad.add(cause, row)
-            continue
-        swapped += as_id(row.values.get("query-id")) in material.corpus
-        if (pair := ids_of(material, row)) is None:
-            query, document = as_id(row.values.get("query-id")), as_id(row.values.get("corpus-id"))
-            if grade > 0 and query in material.queries and document is not None:
-                material.missing[split, query].add(document)
-            continue
-        usable += 1
-        if not material.judge(split, *pair, grade):
+        elif (pair := ids_of(material, row)) is None:
+            key, lacking = as_id(query), as_id(document)
+            swapped[key in material.corpus] += 1
+            if grade > 0 and key in material.queries and lacking is not None:
+                material.missing[split, key].add(lacking)
+        elif not material.judge(split, *pair, grade):
             material.bad.add("pair with two different scores", row)
         elif not grade and zeros:
             material.negatives[pair[0]][pair[1]] = None
-    if swapped > read / 2 and not usable:
+    if swapped[True] > swapped[False] and not material.qrels.get(split):
         raise EmbkitError(
             f"{row.file}: the ids under query-id are those of documents",
             expected="the query's id first, then the document's, then the score",
@@ -145,16 +135,22 @@ def add_judgements(material: Material, split: str, rows: Iterable[Row], zeros: b
         )
 
 
+def add_wrong(material: Material, rows: Iterable[Row]) -> None:
+    """Adds the documents that people marked as wrong, in their order."""
+    material.ranked = True
+    for row in rows:
+        if pair := ids_of(material, row):
+            material.negatives[pair[0]][pair[1]] = None
+
+
 def ids_of(material: Material, row: Row) -> tuple[str, str] | None:
     """The ids of a judgement's query and document, if both are there; else it is put aside."""
     query = _known(row.values.get("query-id"), material.queries)
     document = _known(row.values.get("corpus-id"), material.corpus)
-    if query is None:
-        material.bad.add("query id that queries.jsonl does not have", row)
-    elif document is None:
-        material.bad.add("document id that corpus.jsonl does not have", row)
-    else:
+    if query is not None and document is not None:
         return query, document
+    what, file = ("query", "queries") if query is None else ("document", "corpus")
+    material.bad.add(f"{what} id that {file}.jsonl does not have", row)
     return None
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..images import SUFFIXES
-from .rows import text_fault
+from ..text_checks import EMPTY, ids
+from .rows import Row, text_fault
 
 TEXT, PASSAGE, CATEGORY = "texts", "passages", "a few short texts"
 ID, LABEL, SCORE, NUMBER = "ids", "labels", "scores", "whole numbers"
@@ -24,10 +25,8 @@ UNSURE_WORDS = (
     "mixed neutral partial partially_relevant maybe unsure unknown skip none -1 -".split()
 )
 _WORDS = {*RIGHT_WORDS, *WRONG_WORDS, *UNSURE_WORDS}
-_ID = re.compile(r"[\w.:/#-]*\d[\w.:/#-]*$")
 _COMMA = re.compile(r"^([+-]?\d+),(\d{1,2})$")
-_CELL = re.compile(r"\s*[\[{]")
-_TEXTS = ("text", "contents", "content", "passage", "body", "document")
+TEXT_NAMES = "text contents content passage body document query question description answer".split()
 
 
 def plain(name: str) -> str:
@@ -65,7 +64,8 @@ def word_of(value: Any) -> str:
 def text_of(value: Any) -> Any:
     """The text of a passage that is an object: its title and text with a space between them."""
     if isinstance(value, dict):
-        found = next((value[name] for name in _TEXTS if isinstance(value.get(name), str)), None)
+        there = (value[name] for name in TEXT_NAMES if isinstance(value.get(name), str))
+        found = next(there, None)
         title = value.get("title")
         if found is None:
             return title if isinstance(title, str) else value
@@ -76,6 +76,7 @@ def text_of(value: Any) -> Any:
 def kind_of(values: Iterable[Any]) -> str:
     """What a column holds, by its first values."""
     there = [v for v in values if v is not None and v == v and v != "" and v != []]
+    there = [v for v in there if not isinstance(v, str) or v.strip() not in EMPTY]
     if not there:
         return NOTHING
     if all(isinstance(value, list | tuple) for value in there):
@@ -97,11 +98,15 @@ def kind_of(values: Iterable[Any]) -> str:
         return LABEL
     if len(distinct) <= min(FEW, len(texts) / 4) and all(len(t.split()) <= 3 for t in texts):
         return CATEGORY
-    if _share(texts, lambda text: text.lower().split("#")[0].endswith(tuple(SUFFIXES))) > 0.9:
+    files = [text.strip().lower().split("#")[0].endswith(tuple(SUFFIXES)) for text in texts]
+    if sum(files) > 0.9 * len(texts):
         return PICTURE
-    if _share(texts, _ID.match) > 0.9 and len(distinct) > 0.5 * len(texts):
-        return ID
-    return TEXT
+    return ID if ids(texts, least=1) else TEXT
+
+
+def what_columns_hold(header: Sequence[str], some: Sequence[Row]) -> dict[str, str]:
+    """Column -> what it holds, by a table's first rows."""
+    return {name: kind_of(row.values.get(name) for row in some) for name in header}
 
 
 def _number_kind(numbers: Sequence[float], distinct: set[str]) -> str:
@@ -113,17 +118,13 @@ def _number_kind(numbers: Sequence[float], distinct: set[str]) -> str:
     return NUMBER
 
 
-def _share(texts: Sequence[str], fits: Any) -> float:
-    return sum(bool(fits(text.strip())) for text in texts) / len(texts)
-
-
 def texts_of(value: Any) -> tuple[list[str], list[str]]:
     """The usable texts of a value, one text or a list, and what is wrong with the others.
 
     Nothing (an empty text, a null) among the others is no fault: short rows are padded with it.
     A passage that is an object gives its title and its text.
     """
-    if isinstance(value, str) and not _CELL.match(value):  # as nearly all are
+    if isinstance(value, str):  # as nearly all are
         fault = text_fault(value)
         return ([], [fault] * (fault != "empty text")) if fault else ([value], [])
     several = list(value) if isinstance(value, list | tuple) else [value]

@@ -9,28 +9,26 @@ from typing import Any
 from ...errors import EmbkitError, unknown
 from ..domain import normalise
 from . import shapes
-from .asking import WANTED, Condition, ask, described, grader, typed
+from .asking import WANTED, ask, condition, described, grader, to_type, typed
 from .draft import WHOLE, Material
-from .kinds import FEW, text_of, texts_of
+from .kinds import FEW, TEXTUAL, text_of, texts_of
 from .rows import Row, Table, text_fault
 from .shapes import NAMES, ROLES, Choice, Roles
+from .tables import with_rows
 
 Columns = Mapping[str, str | int | Sequence[str | int]]
 
 
 class Later(Exception):
-    """Rows behind the first ones change what a table's columns are: it is read again with them."""
-
-    def __init__(self, file: str, rows: list[Row]) -> None:
-        super().__init__(file)
-        self.file, self.rows = file, rows
+    """A table's file, and rows behind the first ones that change what its columns are: it is read
+    again with them."""
 
 
 def roles_of(table: Table, given: Columns | None, encoding: str | None = None) -> Choice:
     """The columns that were named, or those that are plain; else one error that asks."""
     if given is not None:
         return Choice(_named(table, given))
-    choice = shapes.choose(table, shapes.what_columns_hold(table))
+    choice = shapes.choose(table)
     if choice.why:
         raise ask(table, choice.why, choice.readings, encoding)
     return choice
@@ -40,12 +38,12 @@ def _named(table: Table, columns: Columns) -> Roles:
     header, found = table.header, Roles()
 
     def asked(why: str) -> EmbkitError:
-        known = {role: names for role, names in found.items() if role in NAMES}
-        taken = {name for names in known.values() for name in names}
-        free = (name[:40] for name in header if name not in taken)
-        guessed = {r: known.get(r) or (next(free, "the column's name"),) for r in NAMES}
-        hint = f"columns={typed(guessed, header)}"
-        return EmbkitError(described(table, why), expected=WANTED, hint=hint)
+        taken = {name for role in NAMES for name in found.get(role, ())}
+        texts = [c for c in header if table.held[c] in TEXTUAL and c not in taken]
+        free = iter([*texts, *(c for c in header if c not in {*taken, *texts})])
+        guessed = {r: found.get(r) or (next(free, "the column's name")[:40],) for r in NAMES}
+        step = to_type({"columns": typed(guessed, header)})
+        return EmbkitError(described(table, why), expected=WANTED, **step)
 
     if not isinstance(columns, Mapping):
         raise asked(f"columns={columns!r} names no roles")
@@ -55,7 +53,7 @@ def _named(table: Table, columns: Columns) -> Roles:
             raise unknown("role in columns=", role, ROLES)
         found[role] = tuple(map(str, given if isinstance(given, list | tuple) else [given]))
         for name in found[role]:
-            column = Condition(name, header).column if role in ("right", "wrong") else name
+            column = condition(name, header)[0] if role in ("right", "wrong") else name
             if column not in header:
                 raise unknown(f"column (for {role}, in {table.file!r})", column, header)
     for role in NAMES:
@@ -82,8 +80,8 @@ def add_pairs(
     told = {role: ", ".join(names) for role, names in roles.items()}
     material.columns = ({"shape": choice.shape} if choice.shape else {}) | told
     (anchor,), (positive,) = roles["anchor"], roles["positive"]
-    tested = (Condition(c, table.header) for r in ("right", "wrong") for c in roles.get(r, ()))
-    labels = {*roles.get("score", ()), *(condition.column for condition in tested)}
+    tested = (condition(c, table.header)[0] for r in ("right", "wrong") for c in roles.get(r, ()))
+    labels = {*roles.get("score", ()), *tested}
     if rest := [name for name in table.header if name not in used | labels]:
         material.columns["not used"] = ", ".join(rest[:20])
     if table.how:
@@ -140,37 +138,26 @@ class _Watch:
     def __init__(self, table: Table, columns: Sequence[str]) -> None:
         self.more = list[Row]()
         self.header = set(table.header)
-        self.seen: dict[str, set[Any]] = {}
-        for name in columns:
-            values = {v for row in table.some if _simple(v := row.values.get(name))}
-            if len(values) <= FEW:
-                self.seen[name] = values
+        seen = {c: {"", *(_simple(row.values.get(c)) for row in table.some)} for c in columns}
+        self.seen = {c: values for c, values in seen.items() if len(values) <= FEW + 1}
 
     def see(self, row: Row) -> None:
         """Keeps a row that shows something new."""
-        values = row.values
-        new = not values.keys() <= self.header
+        new = not row.values.keys() <= self.header
         if new:
-            self.header |= values.keys()
+            self.header |= set(row.values)
         for name, seen in list(self.seen.items()):
-            value = values.get(name)
-            if value not in seen if _simple(value) else value:
+            if (value := _simple(row.values.get(name))) not in seen:
                 new = True
-                seen.add(value if _simple(value) else "")
-                if len(seen) > FEW or not _simple(value):
+                seen.add(value)
+                if len(seen) > FEW + 1:
                     del self.seen[name]
         if new:
             self.more.append(row)
 
 
-def _simple(value: Any) -> bool:
-    return isinstance(value, str | int | float) and value != ""
-
-
-def with_rows(table: Table, more: Sequence[Row]) -> Table:
-    """A table in whose first rows others stand too, with the columns that these have."""
-    names = dict.fromkeys([*table.header, *(name for row in more for name in row.values)])
-    return table._replace(header=list(names), some=[*table.some, *more])
+def _simple(value: Any) -> Any:
+    return value if isinstance(value, str | int | float) else "[…]" if value else ""
 
 
 def _known(material: Material, kind: str, text: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shlex
 import tarfile
 import tempfile
 import zipfile
@@ -12,7 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...errors import EmbkitError
-from . import shapes
+from ...session import shown
+from . import kinds, shapes
 from .draft import WHOLE
 from .rows import Table, suffix
 from .tables import KINDS, PLAIN, listed, one_object, table
@@ -20,16 +22,23 @@ from .tables import KINDS, PLAIN, listed, one_object, table
 ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 CORPUS, QUERIES, JUDGEMENTS, TRIPLES, PAIRS = "corpus", "queries", "judgements", "triples", "pairs"
 MARKED = "negatives"  # what ``to_beir`` writes of documents that people marked as wrong
+UNNAMED = "texts"  # documents or queries: nothing says which
 ALL = (CORPUS, QUERIES, JUDGEMENTS, TRIPLES, PAIRS, MARKED)
-SPLITS = {"validation": "dev", "valid": "dev", "val": "dev", "all": WHOLE, "qrels": WHOLE}
+SPLITS = {name: name for name in ("train", "dev", "test")}
+SPLITS |= {"validation": "dev", "valid": "dev", "val": "dev", "all": WHOLE, "qrels": WHOLE}
 _ROLES = {  # what the names of files say
+    JUDGEMENTS: {"qrels", "qrel", "relevance", "judgements", "judgments", "trec"},
     CORPUS: {"corpus", "collection", "documents", "docs", "passages"},
     QUERIES: {"queries", "questions", "topics", "query"},
-    JUDGEMENTS: {"qrels", "qrel", "relevance", "judgements", "judgments", "trec"},
 }
-_KNOWN_SPLITS = {"train", "dev", "test", "validation", "valid", "val"}
+_NOTES = re.compile(r"readme|licen[cs]e|domain\.json|dataset_infos?\.json", re.IGNORECASE)
 _SHARD = re.compile(r"-\d{5}-of-\d{5}")
-_LLAMAINDEX = ("queries", "corpus", "relevant_docs")
+_LLAMAINDEX = {  # what its one object holds: name -> role, and what its keys and values are
+    "queries": (QUERIES, "_id", "text"),
+    "corpus": (CORPUS, "_id", "text"),
+    "relevant_docs": (JUDGEMENTS, "query-id", "corpus-id"),
+}
+_UNPACKED = "embkit-unpacked-"  # how the folder is called into which an archive is unpacked
 MOST_BYTES, MOST_FILES = 50 << 30, 1_000_000  # that an archive may unpack to
 
 
@@ -53,13 +62,11 @@ def split_name(name: str) -> str:
     for end in (*KINDS, *PLAIN):
         stem = stem.removesuffix(end)
     pieces = re.split(r"[._]", stem)
-    known = [piece.lower() for piece in pieces if piece.lower() in _KNOWN_SPLITS]
-    if len(pieces) > 1 and known:
+    if known := [piece for piece in pieces if SPLITS.get(piece.lower())]:
         stem = known[-1]
     elif len(pieces) > 1 and pieces[0].lower() in ("qrels", "qrel"):
         stem = ".".join(pieces[1:])
-    low = stem.lower()
-    return SPLITS.get(low, low if low in ("train", "dev", "test") else stem)
+    return SPLITS.get(stem.lower(), stem)
 
 
 def _role(path: Path) -> str | None:
@@ -70,8 +77,8 @@ def _role(path: Path) -> str | None:
         return JUDGEMENTS
     for part in (path.name.removesuffix(suffix(path)), *reversed(path.parts[:-1])):
         words = set(re.split(r"[._\-]", _SHARD.sub("", part.lower())))
-        for role in (JUDGEMENTS, CORPUS, QUERIES):
-            if words & _ROLES[role]:
+        for role, named in _ROLES.items():
+            if words & named:
                 return role
     return None
 
@@ -80,15 +87,10 @@ def data_files(folder: Path) -> list[Path]:
     """The files of a folder that may hold data, in their order."""
     found = []
     for path in sorted(folder.rglob("*")):
-        inside = path.relative_to(folder)
-        hidden = any(part[0] in "._" for part in inside.parts)
-        if hidden or len(inside.parts) > 4 or not path.is_file():
-            continue
-        notes = re.match(
-            r"(readme|licen[cs]e|domain\.json|dataset_infos?\.json)", path.name.lower()
-        )
-        if not notes and suffix(path) in (*KINDS, *PLAIN):
-            found.append(path)
+        inside = path.relative_to(folder).parts
+        plain = len(inside) <= 4 and not any(part[0] in "._" for part in inside)
+        if plain and not _NOTES.match(path.name) and suffix(path) in (*KINDS, *PLAIN):
+            found += [path] * path.is_file()
     return found
 
 
@@ -109,18 +111,23 @@ def parts_of(folder: Path, encoding: str | None) -> list[Part]:
 
 
 def role_of(read: Table) -> str:
-    """What a table is, by what its columns hold."""
-    held = shapes.what_columns_hold(read)
+    """What a table is, by the names and the content of its columns."""
+    header, held = read.header, read.held
+    texts = [c for c in header if held[c] == kinds.TEXT]
     ids = [[n for n in shapes.JUDGED[role] if "id" in n] for role in ("query-id", "corpus-id")]
-    if all(shapes.fitting(read.header, names) for names in ids):
-        texts = [name for name in read.header if held[name] == shapes.TEXT]
-        if len(texts) < 2 or len(texts) == 2 == len(read.header):
+    if all(shapes.fitting(header, names) for names in ids):
+        if len(texts) < 2 or len(texts) == 2 == len(header):
             return JUDGEMENTS
-    if shapes.is_texts(read.header, held):
-        return "texts"
-    if shapes.is_judgements(read.header, held) and read.header:
-        named = [name for name in read.header if held[name] in (shapes.ID, shapes.NUMBER)]
-        return TRIPLES if len(named) == len(read.header) == 3 else JUDGEMENTS
+    # texts with an id each
+    keys = [c for c in header if held[c] in (kinds.ID, kinds.NUMBER, kinds.LABEL)]
+    titles = shapes.fitting(header, ["title"])
+    texts = [c for c in texts if c not in titles]
+    if keys and len(texts) <= 1 and (texts or titles):
+        return UNNAMED
+    # queries and documents by their ids alone
+    if len(header) > 1 and not {*held.values()} & {*kinds.TEXTUAL, kinds.PICTURE}:
+        named = [c for c in keys if held[c] != kinds.LABEL]
+        return TRIPLES if len(named) == len(header) == 3 else JUDGEMENTS
     return PAIRS
 
 
@@ -131,34 +138,40 @@ def _sides(found: list[Part]) -> list[Part]:
         odd = [p for p in found if p.role in (CORPUS, QUERIES) and role_of(p.table) == PAIRS]
         found = [part._replace(role=PAIRS) if part in odd else part for part in found]
         roles = {part.role for part in found}
-    open_ = [part for part in found if part.role == "texts"]
+    open_ = [part for part in found if part.role == UNNAMED]
     left = [role for role in (CORPUS, QUERIES) if role not in roles]
     if open_ and len(left) == 1:
         return [part._replace(role=left[0]) if part in open_ else part for part in found]
     if open_ and len(open_) < len(found):
+        end = suffix(Path(open_[0].name))
         raise EmbkitError(
             f"{' and '.join(part.name for part in open_)}: documents, or queries?",
             expected="names that say it, such as corpus.jsonl and queries.jsonl",
-            hint=f"rename {open_[0].name} to corpus{suffix(Path(open_[0].name))} or "
-            f"queries{suffix(Path(open_[0].name))}",
+            hint=f"rename {open_[0].name} to corpus{end} or queries{end}",
         )
     return found
 
 
 def objects(path: Path) -> list[Part]:
     """The parts of a file that is one JSON object, as LlamaIndex writes it; none for another."""
-    values, found = one_object(path), []
-    if all(isinstance(values.get(name), dict) for name in _LLAMAINDEX):
-        for name, role in zip(_LLAMAINDEX, (QUERIES, CORPUS, JUDGEMENTS), strict=True):
-            columns = ("query-id", "corpus-id") if role == JUDGEMENTS else ("_id", "text")
-            rows = [
-                dict(zip(columns, (key, one), strict=True))
-                for key, value in values[name].items()
-                for one in (value if isinstance(value, list) else [value])
-            ]
-            split = split_name(path.name.replace("_", "."))
-            found.append(Part(role, split, listed(name, rows), name))
+    values, found = one_object(path), list[Part]()
+    split = split_name(path.name.replace("_", "."))
+    for name, (role, *columns) in _LLAMAINDEX.items():
+        if not isinstance(held := values.get(name), dict):
+            return []
+        each = ((key, one if isinstance(one, list) else [one]) for key, one in held.items())
+        rows = [dict(zip(columns, (key, x), strict=True)) for key, several in each for x in several]
+        found.append(Part(role, split, listed(name, rows), name))
     return found
+
+
+def to_load(path: Path, before: str = "") -> dict[str, str]:
+    """An error's hint, in Python and in a shell: a path that is to be given instead."""
+    found = shown(path)
+    if _UNPACKED in found:
+        return {"hint": f"{before}unpack it, and give {path.name} of what was in it"}
+    shell = f"{before}python -m embkit check {shlex.quote(found)}"
+    return {"hint": f"{before}load_domain({found!r})", "shell": shell}
 
 
 def archives(path: Path | None) -> list[Path]:
@@ -177,7 +190,7 @@ def unpacked(packed: Sequence[Path]) -> Iterator[Path]:
     No entry is written outside it, no link is followed, and an archive that unpacks to more than
     50 GB or a million files is refused.
     """
-    with tempfile.TemporaryDirectory(prefix="embkit-") as name:
+    with tempfile.TemporaryDirectory(prefix=_UNPACKED) as name:
         for path in packed:
             _unpack(path, Path(name) / path.name.split(".")[0] if packed[1:] else Path(name))
         yield Path(name)

@@ -42,6 +42,7 @@ class Table(NamedTuple):
     header: list[str]
     rows: Callable[[Quarantine], Iterator[Row]]  # reads from the beginning
     some: list[Row]  # the first ones
+    held: Mapping[str, str]  # column -> what it holds, as ``kinds`` tells it
     how: str | None = None  # how delimited text was taken apart; empty where that is plain
 
 
@@ -82,11 +83,7 @@ class Quarantine:
 
 
 class NotDecoded(Exception):
-    """Too much of a text file is not in the encoding that it was read in."""
-
-    def __init__(self, path: Path, share: float) -> None:
-        super().__init__(str(path))
-        self.path, self.share = path, share
+    """A text file, and which share of it is not in the encoding that it was read in."""
 
 
 def is_numbered(header: Sequence[str]) -> bool:
@@ -170,7 +167,8 @@ def _open(path: Path, encoding: str | None) -> TextIO:
         raise EmbkitError(
             f"encoding={encoding!r}",
             expected="the name of an encoding that Python knows",
-            hint="encoding='cp1252' for Western European text, 'utf-16', 'gb18030', 'shift_jis'",
+            hint="encoding='cp1252' for Western European text; others are gb18030, shift_jis",
+            shell="--encoding cp1252 for Western European text; others are gb18030, shift_jis",
         ) from error
 
 

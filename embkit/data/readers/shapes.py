@@ -6,29 +6,18 @@ its name where the content agrees. What could be two things is asked: see ``aski
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
 from . import kinds
-from .kinds import (
-    CATEGORY,
-    ID,
-    LABEL,
-    NOTHING,
-    NUMBER,
-    OTHER,
-    PASSAGE,
-    PICTURE,
-    SCORE,
-    TEXT,
-    TEXTUAL,
-    plain,
-)
+from .kinds import CATEGORY, ID, LABEL, NOTHING, NUMBER, OTHER, PASSAGE, SCORE, TEXT, TEXTUAL, plain
 from .rows import Row, Table
 
 Roles = dict[str, tuple[str, ...]]  # role -> the columns that play it, or the condition
+Way = tuple[str, Roles]  # a reading: what it says, and its roles
 
 
 class Shape(NamedTuple):
@@ -67,9 +56,7 @@ TEXTS = {  # of a file of texts with ids
         "_id id doc_id docid docno document_id corpus_id passage_id pid query_id qid question_id "
         "topic_id queryid"
     ).split(),
-    "text": (
-        "text contents content body passage document query question title description answer"
-    ).split(),
+    "text": kinds.TEXT_NAMES,
     "title": ["title"],
 }
 JUDGED = {  # of a file of judgements
@@ -105,101 +92,95 @@ class Choice(NamedTuple):
     roles: Roles
     shape: str = ""
     why: str = ""  # what is not plain; empty: all is
-    readings: tuple[tuple[str, Roles], ...] = ()  # what each says, and its roles
+    readings: tuple[Way, ...] = ()
 
 
-def what_columns_hold(table: Table) -> dict[str, str]:
-    """Column -> what it holds, by the table's first rows."""
-    return {
-        name: kinds.kind_of(row.values.get(name) for row in table.some) for name in table.header
-    }
-
-
-def choose(table: Table, held: Mapping[str, str]) -> Choice:
+def choose(table: Table) -> Choice:
     """The roles of a table's columns, where they are plain."""
-    header = table.header
-    shape, found = _declared(header, held), Roles()
-    if shape:
+    header, held, found = table.header, table.held, Roles()
+    if shape := _declared(header, held):
         for role in ("anchor", "positive", "negative"):
-            wanted = [name for name in getattr(shape, role).split()]
-            columns = [c for c in fitting(header, wanted) if held[c] != NOTHING]
-            if columns or role != "negative":
-                found[role] = tuple(columns or fitting(header, wanted)[:1])
+            fits = fitting(header, getattr(shape, role).split())
+            columns = [c for c in fits if held[c] != NOTHING]
+            if role != "negative":
+                columns = (columns or fits)[:1]
+            if columns:
+                found[role] = tuple(columns)
     else:
-        why, readings = _by_names(table, held, found)
+        why, readings = _by_names(table, found)
         if why:
-            return Choice(found, why=why, readings=tuple(_with_labels(table, held, readings)))
-    name = shape.name if shape else ""
-    used = {column for columns in found.values() for column in columns}
-    if not (shape and shape.negative):
-        named = [c for c in header if c not in used and NEGATIVE.fullmatch(plain(c))]
-        if negatives := tuple(
-            c for c in named if held[c] in (*TEXTUAL, ID, NOTHING) or _words(table, c)
-        ):
-            found["negative"] = negatives
-            used |= set(negatives)
-    # a label: a column of few values says which rows are right, whatever it is called
-    for column in header if not (shape and shape.negative) else ():
-        if column in used or not _labels(table, column, held[column]):
-            continue
-        why = f"the column {column!r} may say that some pairs are wrong"
-        readings = list(label_readings(table, column, held[column], found))
-        readings += [("every row is a right pair", found)]
+            return Choice(found, why=why, readings=_with_labels(table, readings))
+    triplets = bool(shape and shape.negative)  # which say which documents are wrong
+    rest = _unused(table, found)
+    if not triplets:
+        named = [c for c in rest if NEGATIVE.fullmatch(plain(c))]
+        textual = (*TEXTUAL, ID, NOTHING)
+        if negatives := [c for c in named if held[c] in textual or _words(table, c)]:
+            found["negative"] = tuple(negatives)
+            rest = _unused(table, found)
+    name, labels = shape.name if shape else "", [] if triplets else rest
+    for why, readings in _questions(table, found, rest, labels, bool(shape)):
         return Choice(found, name, why, tuple(readings))
-    # passages of an unknown name may be the right documents
-    for column in header:
-        if column not in used and held[column] == PASSAGE and not shape:
-            why = f"the column {column!r} holds passages"
-            taken = found | {"positive": (column,)}
-            told = (("they are the right documents", taken), ("they are not used", found))
-            return Choice(found, name, why, told)
-    if longer := None if shape else _longer(table, found, held):
-        why = f"the column {longer!r} holds longer texts than {found['positive'][0]!r}"
-        ways = [("it is not used", found)]
-        if held[longer] in TEXTUAL:
-            ways.insert(0, ("it holds the right documents", found | {"positive": (longer,)}))
-        return Choice(found, name, why, tuple(ways))
-    # texts of an unknown name that are other rows' right documents may be negatives
-    for column in header if "negative" not in found else ():
-        if column not in used and held[column] == TEXT and _of_other_rows(table, found, column):
-            why = f"the texts of the column {column!r} are right documents of other rows"
-            taken = found | {"negative": (column,)}
-            told = (("they are negatives", taken), ("they are not used", found))
-            return Choice(found, name, why, told)
     return Choice(found, name)
+
+
+def _unused(table: Table, roles: Roles) -> list[str]:
+    used = {column for columns in roles.values() for column in columns}
+    return [column for column in table.header if column not in used]
+
+
+def _questions(
+    table: Table, found: Roles, rest: Sequence[str], labels: Sequence[str], declared: bool
+) -> Iterator[tuple[str, list[Way]]]:
+    """What may change the roles that were found: why, and the ways to read it."""
+    held, unused = table.held, ("they are not used", found)
+    # a column of few values says which rows are right, whatever it is called
+    for column in labels:
+        if _labels(table, column):
+            ways = label_readings(table, column, found)
+            why = f"the column {column!r} may say that some pairs are wrong"
+            yield why, [*ways, ("every row is a right pair", found)]
+    # passages of an unknown name, and longer texts beside short ones, may be the right documents
+    for column in () if declared else rest:
+        if held[column] == PASSAGE:
+            taken = found | {"positive": (column,)}
+            why = f"the column {column!r} holds passages"
+            yield why, [("they are the right documents", taken), unused]
+    if longer := None if declared else _longer(table, found, rest):
+        taken = found | {"positive": (longer,)}
+        ways = [("it holds the right documents", taken)] if held[longer] in TEXTUAL else []
+        why = f"the column {longer!r} holds longer texts than {found['positive'][0]!r}"
+        yield why, [*ways, ("it is not used", found)]
+    # texts of an unknown name that are other rows' right documents may be negatives
+    for column in () if "negative" in found else rest:
+        if held[column] == TEXT and _of_other_rows(table, found, column):
+            taken = found | {"negative": (column,)}
+            why = f"the texts of the column {column!r} are right documents of other rows"
+            yield why, [("they are negatives", taken), unused]
 
 
 def _declared(header: Sequence[str], held: Mapping[str, str]) -> Shape | None:
     """The shape whose fields a table has; with texts, or lists of them, where texts are wanted."""
     there = {plain(column): column for column in header}
     for shape in SHAPES:
-        needed = [shape.anchor, shape.positive, *shape.label.split()]
-        if all(name in there for name in needed):
-            if all(held[there[name]] in TEXTUAL for name in needed[:2]):
+        texts = [shape.anchor, shape.positive]
+        if {*texts, *shape.label.split()} <= there.keys():
+            if all(held[there[name]] in TEXTUAL for name in texts):
                 return shape
     return None
 
 
-def _common(table: Table) -> list[str]:
-    """The columns that at least half of the first rows have; a damaged row has others."""
-    least = len(table.some) / 2
-    return [name for name in table.header if sum(name in r.values for r in table.some) >= least]
-
-
-def _by_names(
-    table: Table, held: Mapping[str, str], found: Roles
-) -> tuple[str, list[tuple[str, Roles]]]:
+def _by_names(table: Table, found: Roles) -> tuple[str, list[Way]]:
     """Finds anchor and positive by their names; else says why not, and the likely readings."""
-    header = table.header
-    unclear, fits = [], {}
-    common = set(_common(table))
+    header, held, least = table.header, table.held, len(table.some) / 2
+    # columns that at least half of the first rows have; a damaged row has others
+    common = [name for name in header if sum(name in r.values for r in table.some) >= least]
+    unclear = []
     for role, names in NAMES.items():
         named = sorted(fitting(header, names), key=header.index)
         texts = [column for column in named if held[column] in (*TEXTUAL, NOTHING)]
         texts = [column for column in texts if column in common] or texts
-        exact = [column for column in texts if plain(column) == role][:1]
-        fits[role] = exact or texts
-        found[role] = tuple(exact or texts)
+        found[role] = tuple([column for column in texts if plain(column) == role][:1] or texts)
         if not texts and named:
             unclear.append(f"the column {named[0]!r} holds {held[named[0]]}, and no texts")
         elif not texts:
@@ -210,41 +191,34 @@ def _by_names(
         return "", []
     texts = [column for column in header if held[column] in (TEXT, PASSAGE)]
     texts = texts if len(texts) > 1 else [c for c in header if held[c] in TEXTUAL]
-    anchors, positives = (fits[role] or texts for role in NAMES)
-    negatives = [c for c in texts if NEGATIVE.fullmatch(plain(c))]
-    plainly = [c for c in texts if c not in negatives] or texts
-    readings: list[tuple[str, Roles]] = []
-    for anchor in anchors:
-        for positive in positives:
-            if anchor != positive and {anchor, positive} <= {*plainly, *anchors, *positives}:
-                roles: Roles = {"anchor": (anchor,), "positive": (positive,)}
-                if negatives:
-                    roles["negative"] = tuple(negatives)
-                told = f"{anchor!r} asks, {positive!r} is the right document"
-                readings.append((told, roles))
-                rest = [c for c in texts if c not in (anchor, positive, *negatives)]
-                if len(header) == len(texts) == 3 and not negatives and rest:
-                    third = roles | {"negative": tuple(rest)}
-                    readings.insert(len(readings) - 1, (f"{told}, {rest[0]!r} a wrong one", third))
+    negatives = tuple(c for c in texts if NEGATIVE.fullmatch(plain(c)))
+    anchors, positives = (
+        found[role] or [c for c in texts if c not in negatives] or texts for role in NAMES
+    )
+    readings: list[Way] = []
+    for anchor, positive in itertools.product(anchors, positives):
+        if anchor != positive:
+            roles: Roles = {"anchor": (anchor,), "positive": (positive,)}
+            roles |= {"negative": negatives} if negatives else {}
+            told = f"{anchor!r} asks, {positive!r} is the right document"
+            if len(header) == len(texts) == 3 and not negatives:
+                (third,) = (c for c in texts if c not in (anchor, positive))
+                readings.append((f"{told}, {third!r} a wrong one", roles | {"negative": (third,)}))
+            readings.append((told, roles))
     return "; ".join(unclear), readings[:6]
 
 
-def _with_labels(
-    table: Table, held: Mapping[str, str], readings: Sequence[tuple[str, Roles]]
-) -> list[tuple[str, Roles]]:
+def _with_labels(table: Table, readings: Sequence[Way]) -> tuple[Way, ...]:
     """Readings, each with the ways in which a column that it leaves may say what is right."""
-    found: list[tuple[str, Roles]] = []
+    found: list[Way] = []
     for told, roles in readings:
-        used = {column for columns in roles.values() for column in columns}
-        for column in table.header:
-            if column not in used and _labels(table, column, held[column]):
-                ways = label_readings(table, column, held[column], roles)
-                found += [(f"{told}, {what}", more) for what, more in ways]
-                break
-    return [*found[:4], *readings]
+        column = next((c for c in _unused(table, roles) if _labels(table, c)), None)
+        ways = label_readings(table, column, roles) if column is not None else []
+        found += [(f"{told}, {what}", more) for what, more in ways]
+    return (*found[:4], *readings)
 
 
-def _longer(table: Table, roles: Roles, held: Mapping[str, str]) -> str | None:
+def _longer(table: Table, roles: Roles, rest: Sequence[str]) -> str | None:
     """A column that is not used and holds far more text than the right documents, which are
     shorter than the queries: they may be answers, and it the documents."""
 
@@ -252,12 +226,11 @@ def _longer(table: Table, roles: Roles, held: Mapping[str, str]) -> str | None:
         lengths = [len(str(v)) for row in table.some if (v := row.values.get(column))]
         return median(lengths) if lengths else 0.0
 
-    (anchor,), (positive,) = roles["anchor"], roles["positive"]
-    used = {column for columns in roles.values() for column in columns}
-    rest = [c for c in table.header if c not in used and held[c] in (*TEXTUAL, OTHER)]
-    if size(positive) < 0.6 * size(anchor):
-        return next((column for column in rest if size(column) > 2 * size(anchor)), None)
-    return None
+    asked = size(roles["anchor"][0])
+    if size(roles["positive"][0]) >= 0.6 * asked:
+        return None
+    texts = (column for column in rest if table.held[column] in (*TEXTUAL, OTHER))
+    return next((column for column in texts if size(column) > 2 * asked), None)
 
 
 def _of_other_rows(table: Table, roles: Roles, column: str) -> bool:
@@ -272,17 +245,19 @@ def _of_other_rows(table: Table, roles: Roles, column: str) -> bool:
     return 2 * met > len(there) > 0
 
 
+def _values(table: Table, column: str) -> list[Any]:
+    """What stands in a column of the first rows."""
+    return [v for row in table.some if (v := row.values.get(column)) not in (None, "")]
+
+
 def _words(table: Table, column: str) -> bool:
     """Whether a column of labels holds words, which may be short texts."""
-    values = [v for row in table.some if (v := row.values.get(column)) not in (None, "")]
-    return all(kinds.number_of(value) is None for value in values) and not isinstance(
-        values[0], bool
-    )
+    return all(kinds.number_of(value) is None for value in _values(table, column))
 
 
-def _labels(table: Table, column: str, held: str) -> bool:
+def _labels(table: Table, column: str) -> bool:
     """Whether a column may say which rows are right: by its few values, or by its name."""
-    named = LABELS.fullmatch(plain(column)) is not None
+    named, held = LABELS.fullmatch(plain(column)) is not None, table.held[column]
     values = {kinds.word_of(v) for row in table.some if (v := row.values.get(column)) is not None}
     if len(values) <= 1:  # all rows alike, as far as was seen
         return named and not values <= {*kinds.RIGHT_WORDS} - {"1"} and held != NOTHING
@@ -291,28 +266,27 @@ def _labels(table: Table, column: str, held: str) -> bool:
     return held in (LABEL, SCORE) or (named and held in (TEXT, NUMBER, OTHER))
 
 
-def label_readings(table: Table, column: str, held: str, roles: Roles) -> list[tuple[str, Roles]]:
+def label_readings(table: Table, column: str, roles: Roles) -> list[Way]:
     """The ways in which a column can say which rows are right."""
-    values = [v for row in table.some if (v := row.values.get(column)) not in (None, "")]
+    values = _values(table, column)
     words = sorted({kinds.word_of(value) for value in values})
     numbers = sorted({n for value in values if (n := kinds.number_of(value)) is not None})
-    readings: list[tuple[str, Roles]] = []
+    readings: list[Way] = []
 
     def when(right: str, wrong: str = "") -> None:
-        conditions = {"right": (f"{column} {right}",)}
-        if wrong:
-            conditions["wrong"] = (f"{column} {wrong}",)
-        told = f"right where {column} {right}" + (f", wrong where {column} {wrong}" * bool(wrong))
-        readings.append((told, roles | conditions))
+        said = {"right": f"{column} {right}"} | ({"wrong": f"{column} {wrong}"} if wrong else {})
+        told = ", ".join(f"{role} where {condition}" for role, condition in said.items())
+        readings.append((told, roles | {role: (text,) for role, text in said.items()}))
 
-    if held == SCORE or (numbers and len(numbers) > kinds.FEW and len(numbers) >= len(words)):
+    many = len(numbers) > kinds.FEW and len(numbers) >= len(words)
+    if table.held[column] == SCORE or many:
         for threshold in _thresholds(numbers):
             when(f">= {threshold:g}")
-    elif set(words) <= {"-1", "0", "1", "2"} and "2" in words and "hypothesis" in _plain(table):
+    elif "2" in words and {*words} <= {*"012", "-1"} and fitting(table.header, ["hypothesis"]):
         when("== 0", "== 2")  # entailment, neutral, contradiction; -1: no label
         when("== 2", "== 0")
     elif len(words) == 2 and "-1" in words:
-        other = max(words, key=lambda word: word != "-1")
+        (other,) = (word for word in words if word != "-1")
         when(f"== {other}", "== -1")
         when("== -1", f"== {other}")
     elif numbers and all(word.lstrip("-").isdecimal() for word in words):
@@ -331,31 +305,12 @@ def label_readings(table: Table, column: str, held: str, roles: Roles) -> list[t
     return readings
 
 
-def _plain(table: Table) -> set[str]:
-    return set(map(plain, table.header))
-
-
 def _thresholds(numbers: Sequence[float]) -> list[float]:
     """Where scores may be cut: above their widest gap, and at four fifths of the largest."""
     gaps = [(high - low, high) for low, high in zip(numbers, numbers[1:], strict=False)]
     found = [max(gaps)[1]] if gaps else list(numbers)
     high = [number for number in numbers if number >= 0.8 * numbers[-1]][:1]
     return list(dict.fromkeys([*found, *high]))
-
-
-# What kind of table it is
-
-
-def is_texts(header: Sequence[str], held: Mapping[str, str]) -> bool:
-    """Whether a table is one of texts with an id each."""
-    texts = [c for c in header if held[c] == TEXT and plain(c) != "title"]
-    ids = [c for c in header if held[c] in (ID, NUMBER, LABEL) and c not in texts]
-    return bool(ids) and len(texts) <= 1 and bool(texts or fitting(header, TEXTS["title"]))
-
-
-def is_judgements(header: Sequence[str], held: Mapping[str, str]) -> bool:
-    """Whether a table names queries and documents by their ids alone."""
-    return len(header) >= 2 and not any(kind in (*TEXTUAL, PICTURE) for kind in held.values())
 
 
 def example(roles: Roles, values: Mapping[str, Any]) -> tuple[str, ...]:

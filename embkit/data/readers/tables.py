@@ -6,19 +6,22 @@ import contextlib
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ...errors import EmbkitError
-from .dialects import Dialect, find, records, trimmed
+from .dialects import find, records, trimmed
+from .kinds import what_columns_hold
 from .rows import (
     OTHER_ENCODING,
     SOME,
+    Line,
     NotDecoded,
     Quarantine,
     Row,
     Table,
+    binary,
     is_numbered,
     lines,
     readable,
@@ -34,7 +37,9 @@ LONG = 400  # characters that the first rows keep of a text
 AT_ONCE = 1000  # rows of a Parquet file or a data set
 NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?$")
 _ID = re.compile(r"([^\s\d]+)\d\S*$")
-_NAME = (60, 6)  # characters and words that a column's name has at most
+LONGEST, WORDS = 60, 6  # characters and words that a column's name has at most
+_GAP = re.compile(r"[,\s]*")  # between the objects of an array
+_NEXT = re.compile(r"\n\s*(?=\{)")  # a line that begins an object
 
 
 def table(path: Path, encoding: str | None, numbered: bool | None = None, file: str = "") -> Table:
@@ -47,9 +52,9 @@ def table(path: Path, encoding: str | None, numbered: bool | None = None, file: 
     if columns := _by_column(one_object(path)):
         return listed(file, columns)
     if kind in PARQUET:
-        return _parquet(path, encoding, file)
+        return _parquet(path, file)
     if kind in JSON:
-        return _with_some(file, lambda bad: _json(path, bad, file), encoding)
+        return _made(file, lambda bad: _json(path, bad, file), encoding)
     return _delimited(path, encoding, numbered, file)
 
 
@@ -60,23 +65,37 @@ def listed(file: str, rows: Sequence[dict[str, Any]]) -> Table:
         bad.rows[file] += len(rows)
         yield from (Row(file, line, values, values) for line, values in enumerate(rows, 1))
 
-    return _with_some(file, read)
+    return _made(file, read)
 
 
-def _with_some(
-    file: str, read: Callable[[Quarantine], Iterator[Row]], encoding: str | None = None
+def _made(
+    file: str,
+    read: Callable[[Quarantine], Iterator[Row]],
+    encoding: str | None = None,
+    header: list[str] | None = None,
+    how: str | None = None,
 ) -> Table:
-    """A table whose columns are those of its first rows."""
+    """A table whose columns, if they were not given, are those of its first rows.
+
+    Of their long texts the ends are cut off, which would be kept beside the corpus.
+    """
+    some = []
     with contextlib.closing(Quarantine(encoding)) as unused:
-        some = [_cut(row) for row in itertools.islice(read(unused), SOME)]
-    header = list(dict.fromkeys(name for row in some for name in row.values))
-    return Table(file, header, read, some)
+        for row in itertools.islice(read(unused), SOME):
+            values = {k: v[:LONG] if isinstance(v, str) else v for k, v in row.values.items()}
+            some.append(row._replace(values=values, raw=None))
+    if header is None:
+        header = list(dict.fromkeys(name for row in some for name in row.values))
+    return Table(file, header, read, some, what_columns_hold(header, some), how)
 
 
-def _cut(row: Row) -> Row:
-    """A row without the ends of its long texts, which would be kept beside the corpus."""
-    values = {k: v[:LONG] if isinstance(v, str) else v for k, v in row.values.items()}
-    return row._replace(values=values, raw=None)
+def with_rows(table: Table, more: Sequence[Row]) -> Table:
+    """A table in whose first rows others stand too, with the columns that these have."""
+    if not more:
+        return table
+    some = [*table.some, *more]
+    names = list(dict.fromkeys([*table.header, *(name for row in more for name in row.values)]))
+    return table._replace(header=names, some=some, held=what_columns_hold(names, some))
 
 
 # Delimited text
@@ -86,54 +105,45 @@ def _delimited(path: Path, encoding: str | None, numbered: bool | None, file: st
     dialect = find(path, encoding)
     with contextlib.closing(Quarantine(encoding)) as unused:
         first = list(itertools.islice(records(lines(path, unused, file), dialect), SOME))
-    named = next((record for record in first if record.fields and not record.fault), None)
-    if named is None and not first:
+    if not first:
         raise EmbkitError(
             f"{file!r} is empty: it holds no row",
             expected="a header and rows",
             hint="check that it was written whole",
         )
-    if first[0].fault and first[0].fault.endswith(OTHER_ENCODING):
+    if (first[0].fault or "").endswith(OTHER_ENCODING):
         raise NotDecoded(path, 1.0)  # the names of the columns
-    fields = named.fields if named else None
+    good = ((record.line, record.fields) for record in first if not record.fault)
+    start, fields = next(((line, fields) for line, fields in good if fields), (0, []))
     if numbered is None:
-        numbered = not is_header(fields or [], [r.fields or [] for r in first[1:]])
-    header = [str(n) for n in range(len(fields or []))] if numbered else _header(fields or [])
-    start = named.line if named and not numbered else 0
+        numbered = not is_header(fields, [record.fields or [] for record in first[1:]])
+    header = list[str]()
+    for place, name in enumerate(map(str.strip, fields)):  # a name that stands twice is counted
+        twice = f"{name}_{header.count(name) + 1}" if name in header else name
+        header.append(str(place) if numbered else twice)
+    start, width = 0 if numbered else start, len(header)
+    wanted = f"where the {'header' if start else 'first row'} has {width}"
 
-    read = _with_some(file, lambda bad: _named(path, dialect, header, start, bad, file), encoding)
+    def read(bad: Quarantine) -> Iterator[Row]:
+        joined = 0
+        for line, found, text, fault, spanned, _ in records(lines(path, bad, file), dialect):
+            if line == start:
+                continue
+            bad.rows[file] += 1
+            joined += spanned > 1
+            fields = trimmed(found or [], width)
+            if fault or found is None:
+                bad.add(fault or "quote that is never closed", Row(file, line, {}, text))
+            elif len(fields) != width:
+                kind = "too few columns" if len(fields) < width else "too many columns"
+                bad.add(kind, Row(file, line, {}, text), f"{len(fields)} {wanted}")
+            else:
+                yield Row(file, line, dict(zip(header, fields, strict=True)), text)
+        if joined:
+            bad.said[f"{file}: {joined:,} rows go over several lines, in quotes"] = None
+
     odd = dialect.quotes != "doubled" or dialect.skipped
-    return read._replace(header=header, how=dialect.said if odd else "")
-
-
-def one_object(path: Path) -> dict[str, Any]:
-    """What a file holds that is one JSON object, and not one a line; nothing for another."""
-    if suffix(path) != ".json":
-        return {}
-    try:
-        with path.open("rb") as stream:
-            first = stream.readline()
-            if not first.lstrip().startswith(b"{"):
-                return {}
-            with contextlib.suppress(ValueError):
-                values = json.loads(first)
-                return values if not stream.readline().strip() and isinstance(values, dict) else {}
-            values = json.loads(first + stream.read())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return values if isinstance(values, dict) else {}
-
-
-def _by_column(values: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows of a JSON object that holds columns, as lists or (as pandas writes them) by row."""
-    columns = {
-        name: list(column.values()) if isinstance(column, dict) else column
-        for name, column in values.items()
-    }
-    sizes = {len(column) if isinstance(column, list) else 0 for column in columns.values()}
-    if len(columns) < 2 or len(sizes) != 1 or max(sizes) < 3:
-        return []
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    return _made(file, read, encoding, header, dialect.said if odd else "")
 
 
 def is_header(first: Sequence[str], others: Sequence[Sequence[str]]) -> bool:
@@ -141,133 +151,107 @@ def is_header(first: Sequence[str], others: Sequence[Sequence[str]]) -> bool:
     cells = [cell.strip() for cell in first]
     if is_numbered(cells):
         return len(cells) > 1  # as pandas names columns without names
-    characters, words = _NAME
     for place, cell in enumerate(cells):
-        if NUMBER.match(cell) or len(cell) > characters or len(cell.split()) > words:
+        if NUMBER.match(cell) or len(cell) > LONGEST or len(cell.split()) > WORDS:
             return False
         below = [row[place].strip() for row in others[:100] if len(row) > place]
         if cell and len(below) > 3 and below.count(cell) > len(below) / 10:
             return False  # a value that comes back
-        if (kind := _ID.match(cell)) and sum(
-            x.startswith(kind[1]) and _ID.match(x) is not None for x in below
-        ) > len(below) / 2:
+        kind = _ID.match(cell)
+        ids = [x for x in below if kind and x.startswith(kind[1]) and _ID.match(x)]
+        if len(ids) > len(below) / 2:
             return False  # an id above ids
     return True
-
-
-def _header(fields: Iterable[str]) -> list[str]:
-    """Names of columns, each of its own: a name that stands twice is counted."""
-    header: list[str] = []
-    for name in map(str.strip, fields):
-        header.append(name if name not in header else f"{name}_{header.count(name) + 1}")
-    return header
-
-
-def _named(
-    path: Path, dialect: Dialect, header: Sequence[str], start: int, bad: Quarantine, file: str
-) -> Iterator[Row]:
-    """Rows as column -> value; one of another length than the header is put aside."""
-    width, joined = len(header), 0
-    for line, found, text, fault, spanned, _ in records(lines(path, bad, file), dialect):
-        if line == start:
-            continue
-        bad.rows[file] += 1
-        joined += spanned > 1
-        fields = trimmed(found or [], width)
-        if fault or found is None:
-            bad.add(fault or "quote that is never closed", Row(file, line, {}, text))
-        elif len(fields) != width:
-            kind = "too few columns" if len(fields) < width else "too many columns"
-            detail = f"{len(fields)} where the {'header' if start else 'first row'} has {width}"
-            bad.add(kind, Row(file, line, {}, text), detail)
-        else:
-            yield Row(file, line, dict(zip(header, fields, strict=True)), text)
-    if joined:
-        bad.said[f"{file}: {joined:,} rows go over several lines, in quotes"] = None
 
 
 # JSON
 
 
+def one_object(path: Path) -> dict[str, Any]:
+    """What a file holds that is one JSON object, and not one a line; nothing for another."""
+    if suffix(path) != ".json":
+        return {}
+    with contextlib.suppress(OSError, EOFError, ValueError, RecursionError):
+        with binary(path) as stream:
+            first, second = stream.readline(), stream.readline()
+            if first.lstrip().startswith(b"{") and not second.lstrip().startswith(b"{"):
+                return json.loads(first + second + stream.read())
+    return {}
+
+
+def _by_column(values: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a JSON object that holds columns, as lists or (as pandas writes them) by row."""
+    sizes = {len(c) if isinstance(c, list | dict) else 0 for c in values.values()}
+    if len(values) < 2 or len(sizes) > 1 or max(sizes) < 3:
+        return []
+    columns = [list(c.values()) if isinstance(c, dict) else c for c in values.values()]
+    return [dict(zip(values, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
 def _json(path: Path, bad: Quarantine, file: str) -> Iterator[Row]:
-    """The objects of a file: one a line, in an array, or one behind the other over lines."""
+    """The objects of a file: one a line, in an array, or one behind the other over lines.
+
+    Where the first of them is a list, all are, and their columns are "0", "1", …
+    """
     with contextlib.closing(Quarantine(bad.encoding)) as unused:
-        stream = (text for _, text, _ in lines(path, unused, file) if text.strip())
-        first = next(stream, "").strip()
-        second = next(stream, "").strip()
-    if first[:1] == "[" and not (first.endswith("]") and second[:1] == "["):
-        return _json_whole(path, bad, file)
-    if first[:1] == "{" and not first.endswith("}") and not second.startswith("{"):
-        return _json_whole(path, bad, file)
-    return _json_lines(path, bad, file)
-
-
-def _json_lines(path: Path, bad: Quarantine, file: str) -> Iterator[Row]:
-    for line, text, fault in lines(path, bad, file):
-        if not text.strip():
-            continue
-        bad.rows[file] += 1
-        detail, values = "", None
-        if not fault:
+        stream = (text.strip() for _, text, _ in lines(path, unused, file))
+        first, second = itertools.islice(itertools.chain(filter(None, stream), ("", "")), 2)
+    array = first[:1] == "[" and not (first.endswith("]") and second[:1] == "[")
+    spread = first[:1] == "{" and not first.endswith("}") and not second.startswith("{")
+    bare = (first + second)[array:].lstrip().startswith("[")
+    decode, lines_of = json.JSONDecoder().raw_decode, _whole if array or spread else lines
+    for line, text, fault in lines_of(path, bad, file):
+        place, seen = len(text) - len(text.lstrip()), 0
+        if array:
+            place = len(text) - len(text[place + 1 :].lstrip())
+        while place < len(text) and not (array and text[place] == "]"):
+            line, seen = line + text.count("\n", seen, place), place
+            bad.rows[file] += 1
             try:
-                values = _object(json.loads(text))
-                fault, detail = "JSON that is no object", type(values).__name__
+                if fault:
+                    raise UnicodeError
+                if array or spread:
+                    values, end = decode(text, place)
+                else:
+                    values, end = json.loads(text), len(text)
             except (ValueError, RecursionError) as error:
-                fault, detail = "malformed JSON", str(error)
-        if isinstance(values, dict):
-            yield Row(file, line, values, text)
-        else:
-            bad.add(str(fault), Row(file, line, {}, text), detail)
+                row = Row(file, line, {}, text[place : place + 4000])
+                bad.add(fault or "malformed JSON", row, "" if fault else str(error))
+                # on at the next line that begins an object
+                found = _NEXT.search(text, place)
+                place = found.end() if found else len(text)
+                continue
+            if bare and isinstance(values, list):
+                values = {str(n): value for n, value in enumerate(values)}
+            values, shown = _object(values), text[place:end]
+            if isinstance(values, dict):
+                yield Row(file, line, values, shown)
+            else:
+                kind = type(values).__name__
+                bad.add("JSON that is no object", Row(file, line, {}, shown), kind)
+            place = _GAP.match(text, end).end()  # type: ignore[union-attr]
 
 
-def _json_whole(path: Path, bad: Quarantine, file: str) -> Iterator[Row]:
-    """The objects of a file that is one array, or that go over several lines each."""
-    decode = json.JSONDecoder().raw_decode
-    parts, starts = [], [0]  # the lines, and where they begin
-    for line, part, fault in lines(path, bad, file):
+def _whole(path: Path, bad: Quarantine, file: str) -> Iterator[Line]:
+    """All lines of a file as one, without those that are damaged."""
+    parts = []
+    for line, text, fault in lines(path, bad, file):
         if fault:
             bad.rows[file] += 1
-            bad.add(fault, Row(file, line, {}, part))
-            part = "\n"
-        parts.append(part)
-        starts.append(starts[-1] + len(part))
-    text = "".join(parts)
-    place, number = len(text) - len(text.lstrip("[ \t\r\n")), 1
-    while place < len(text) and text[place] != "]":
-        while number < len(starts) and starts[number] <= place:
-            number += 1
-        bad.rows[file] += 1
-        try:
-            values, end = decode(text, place)
-        except (ValueError, RecursionError) as error:
-            bad.add("malformed JSON", Row(file, number, {}, text[place : place + 4000]), str(error))
-            # on at the next line that begins an object
-            found = re.compile(r"\n\s*(?=\{)").search(text, place)
-            if not found:
-                return
-            place = found.end()
-            continue
-        values = _object(values)
-        if isinstance(values, dict):
-            yield Row(file, number, values, text[place:end])
-        else:
-            shown = Row(file, number, {}, text[place:end])
-            bad.add("JSON that is no object", shown, type(values).__name__)
-        while end < len(text) and text[end] in ", \t\r\n":
-            end += 1
-        place = end
+            bad.add(fault, Row(file, line, {}, text))
+        parts.append("" if fault else text.rstrip("\r\n"))
+    yield 1, "\n".join(parts), None
 
 
 def _object(values: Any) -> Any:
     """An object with its one part unfolded: ``{"set": {…}}``, Argilla's ``fields``, Label Studio's
     ``data``, whose annotations are the choices that people made."""
-    if isinstance(values, dict):
-        for name in ("set", "data", "fields"):
-            if isinstance(inner := values.get(name), dict):
-                told = {key: value for key, value in values.items() if key != name}
-                if isinstance(said := told.get("annotations"), list):
-                    told["annotations"] = [choice for one in said for choice in _choices(one)]
-                return {**told, **inner}
+    for name in ("set", "data", "fields") if isinstance(values, dict) else ():
+        if isinstance(inner := values.get(name), dict):
+            told = {key: value for key, value in values.items() if key != name}
+            if isinstance(said := told.get("annotations"), list):
+                told["annotations"] = [choice for one in said for choice in _choices(one)]
+            return {**told, **inner}
     return values
 
 
@@ -280,29 +264,17 @@ def _choices(annotation: Any) -> list[Any]:
 # Parquet and data sets
 
 
-def _parquet(path: Path, encoding: str | None, file: str) -> Table:
+def _parquet(path: Path, file: str) -> Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    def read(bad: Quarantine) -> Iterator[Row]:
+    def batches(names: list[str]) -> Iterator[Any]:
         with readable(path, OSError, pa.ArrowException), pq.ParquetFile(path) as stored:
-            batches = stored.iter_batches(batch_size=AT_ONCE, columns=_readable_columns(schema))
-            yield from _arrow_rows(batches, file, bad)
+            yield from stored.iter_batches(batch_size=AT_ONCE, columns=names)
 
     with readable(path, OSError, pa.ArrowException):
         schema = pq.read_schema(path)
-    return _with_some(file, read, encoding)._replace(header=list(schema.names))
-
-
-def _readable_columns(schema: Any) -> list[str]:
-    """The columns that may be texts, ids or labels: not those of vectors."""
-    import pyarrow as pa
-
-    def vector(kind: Any) -> bool:
-        listed = pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind)
-        return listed and pa.types.is_floating(kind.value_type)
-
-    return [field.name for field in schema if not vector(field.type)]
+    return _arrow(file, schema, batches)
 
 
 def dataset_table(data: Any, file: str) -> Table:
@@ -310,22 +282,34 @@ def dataset_table(data: Any, file: str) -> Table:
     from datasets import ClassLabel
 
     kinds = (data.features or {}).items()
-    named = {name: kind for name, kind in kinds if isinstance(kind, ClassLabel)}
-    kept = _readable_columns(data.features.arrow_schema)
+    named = {name: kind.int2str for name, kind in kinds if isinstance(kind, ClassLabel)}
+    rows = data.with_format("arrow")
+    batches = lambda names: rows.select_columns(names).iter(batch_size=AT_ONCE)  # noqa: E731
+    return _arrow(file, data.features.arrow_schema, batches, named)
+
+
+def _arrow(
+    file: str,
+    schema: Any,
+    batches: Callable[[list[str]], Iterable[Any]],
+    named: Mapping[str, Callable[[int], str]] | None = None,
+) -> Table:
+    """The rows of Arrow's batches, without the columns of vectors; ``named`` labels as words."""
+    import pyarrow as pa
+
+    def vector(kind: Any) -> bool:
+        listed = pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind)
+        return listed and pa.types.is_floating(kind.value_type)
+
+    kept = [field.name for field in schema if not vector(field.type)]
 
     def read(bad: Quarantine) -> Iterator[Row]:
-        batches = data.with_format("arrow").select_columns(kept).iter(batch_size=AT_ONCE)
-        for row in _arrow_rows(batches, file, bad):
-            for name, kind in named.items():
-                if isinstance(value := row.values[name], int) and value >= 0:
-                    row.values[name] = kind.int2str(value)
-            yield row
+        for batch in batches(kept):
+            for values in batch.to_pylist():
+                bad.rows[file] += 1
+                for name, word in (named or {}).items():
+                    if isinstance(value := values[name], int) and value >= 0:
+                        values[name] = word(value)
+                yield Row(file, bad.rows[file], values, values)
 
-    return _with_some(file, read)._replace(header=list(data.column_names))
-
-
-def _arrow_rows(batches: Iterable[Any], file: str, bad: Quarantine) -> Iterator[Row]:
-    for batch in batches:
-        for values in batch.to_pylist():
-            bad.rows[file] += 1
-            yield Row(file, bad.rows[file], values, values)
+    return _made(file, read, header=list(schema.names))
