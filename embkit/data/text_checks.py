@@ -31,17 +31,10 @@ _LETTERS = re.compile(r"[^\W\d_]+")
 
 EVERYDAY = Path(__file__).with_name("everyday.txt").read_text(encoding="utf-8")
 
-_COMMON = {  # words that hold sentences together, few of them shared between the languages
-    "English": "the of and to is that for with on by this are from or not without other",
-    "German": "der die das und ist nicht mit den von ein eine für auf dem des zu im",
-    "French": "le la les des et est une dans pour que qui sur avec du au pas ne",
-    "Spanish": "el los las del que una por con para como es en su al más se lo",
-    "Italian": "il di che della per una con non del sono gli alla più nel è le i",
-    "Portuguese": "o os uma não com para em da do das dos ao mais por se que um",
-    "Dutch": "de het een van en dat niet met voor zijn op aan ook wordt bij te",
-}
 _JAPANESE = {"Cjk", "Hiragana", "Katakana"}  # Japanese mixes them in every sentence
-_SAID = {language: set(common.split()) for language, common in _COMMON.items()}
+_COMMON = Path(__file__).with_name("common.txt").read_text(encoding="utf-8")
+# language -> words that hold sentences together, few of them shared between the languages
+_SAID = {line.partition(":")[0]: {*line.split()[1:]} for line in _COMMON.splitlines()}
 
 
 def words(text: str) -> list[str]:

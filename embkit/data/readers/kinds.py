@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from ..images import SUFFIXES
@@ -15,18 +17,13 @@ ID, LABEL, SCORE, NUMBER = "ids", "labels", "scores", "whole numbers"
 PICTURE, OTHER, NOTHING = "pictures", "something else", "nothing"
 TEXTUAL = (TEXT, PASSAGE, CATEGORY)
 FEW = 7  # distinct values that labels have at most
-RIGHT_WORDS = """1 true t yes y positive pos relevant related duplicate match matching correct
-entailment entailed same similar equivalent good helpful accepted accept highly_relevant
-perfectly_relevant""".split()
-WRONG_WORDS = """0 false f no n negative neg irrelevant unrelated not_relevant non_relevant
-not_duplicate not_match no_match mismatch incorrect wrong contradiction contradictory different
-dissimilar not_entailment non_entailment bad unhelpful rejected reject""".split()
-UNSURE_WORDS = (
-    "mixed neutral partial partially_relevant maybe unsure unknown skip none -1 -".split()
+TOLD = tomllib.loads(Path(__file__).with_name("shapes.toml").read_text(encoding="utf-8"))
+RIGHT_WORDS, WRONG_WORDS, UNSURE_WORDS = (
+    TOLD["words"][name].split() for name in ("right", "wrong", "unsure")
 )
 _WORDS = {*RIGHT_WORDS, *WRONG_WORDS, *UNSURE_WORDS}
+_TEXT_NAMES = TOLD["texts"]["text"].split()
 _COMMA = re.compile(r"^([+-]?\d+),(\d{1,2})$")
-TEXT_NAMES = "text contents content passage body document query question description answer".split()
 
 
 def plain(name: str) -> str:
@@ -64,7 +61,7 @@ def word_of(value: Any) -> str:
 def text_of(value: Any) -> Any:
     """The text of a passage that is an object: its title and text with a space between them."""
     if isinstance(value, dict):
-        there = (value[name] for name in TEXT_NAMES if isinstance(value.get(name), str))
+        there = (value[name] for name in _TEXT_NAMES if isinstance(value.get(name), str))
         found = next(there, None)
         title = value.get("title")
         if found is None:

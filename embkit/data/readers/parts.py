@@ -26,11 +26,7 @@ UNNAMED = "texts"  # documents or queries: nothing says which
 ALL = (CORPUS, QUERIES, JUDGEMENTS, TRIPLES, PAIRS, MARKED)
 SPLITS = {name: name for name in ("train", "dev", "test")}
 SPLITS |= {"validation": "dev", "valid": "dev", "val": "dev", "all": WHOLE, "qrels": WHOLE}
-_ROLES = {  # what the names of files say
-    JUDGEMENTS: {"qrels", "qrel", "relevance", "judgements", "judgments", "trec"},
-    CORPUS: {"corpus", "collection", "documents", "docs", "passages"},
-    QUERIES: {"queries", "questions", "topics", "query"},
-}
+_ROLES = {role: set(told.split()) for role, told in kinds.TOLD["files"].items()}
 _NOTES = re.compile(r"readme|licen[cs]e|domain\.json|dataset_infos?\.json", re.IGNORECASE)
 _SHARD = re.compile(r"-\d{5}-of-\d{5}")
 _LLAMAINDEX = {  # what its one object holds: name -> role, and what its keys and values are

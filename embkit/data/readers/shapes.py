@@ -30,54 +30,15 @@ class Shape(NamedTuple):
     label: str = ""  # must be there: it says which rows are right
 
 
-SHAPES = (
-    Shape("FlagEmbedding", "query", "pos", "neg"),
-    Shape("Tevatron", "query", "positive_passages", "negative_passages"),
-    Shape("DPR", "question", "positive_ctxs", "hard_negative_ctxs negative_ctxs"),
-    Shape("natural language inference", "premise", "hypothesis", label="label"),
-    Shape("natural language inference", "premise", "hypothesis", label="gold_label"),
-    Shape("natural language inference", "sentence1", "sentence2", label="gold_label"),
-    Shape("question pairs", "question1", "question2", label="is_duplicate"),
-)
-NAMES = {  # what people call the columns of pairs, as ``plain`` writes them
-    "anchor": (
-        "anchor query question questions sentence1 sentence_1 text1 text_1 prompt instruction "
-        "premise search_query request question1"
-    ).split(),
-    "positive": (
-        "positive positives pos document documents doc answer answers passage passages context "
-        "sentence2 sentence_2 text2 text_2 code response completion hypothesis positive_passages "
-        "question2 chosen"
-    ).split(),
-}
+def _listed(part: str) -> dict[str, list[str]]:
+    return {name: told.split() for name, told in kinds.TOLD[part].items()}
+
+
+SHAPES = [Shape(**shape) for shape in kinds.TOLD["shapes"]]
+NAMES, TEXTS, JUDGED, PICTURES = map(_listed, ("pairs", "texts", "judged", "pictures"))
 ROLES = (*NAMES, "negative", "score", "right", "wrong")
-TEXTS = {  # of a file of texts with ids
-    "id": (
-        "_id id doc_id docid docno document_id corpus_id passage_id pid query_id qid question_id "
-        "topic_id queryid"
-    ).split(),
-    "text": kinds.TEXT_NAMES,
-    "title": ["title"],
-}
-JUDGED = {  # of a file of judgements
-    "query-id": "query_id queryid qid query topic topic_id question_id".split(),
-    "corpus-id": "corpus_id doc_id docid docno pid document_id passage_id doc document".split(),
-    "score": "score relevance rel label grade relevancy judgement judgment".split(),
-}
-PICTURES = {
-    "picture": "picture image file file_name filename filepath path image_path".split(),
-    "caption": "caption text name title label description".split(),
-}
-NEGATIVE = re.compile(
-    r"(hard_?|in)?neg(ative)?s?(_?(\d+|[a-z]+(_\d+)?))?|.*_neg(ative)?s?(_\d+)?|rejected.*|"
-    r"(non|not|ir)_?relevant.*|distractors?.*|wrong.*|incorrect.*|bad_.*"
-)
-LABELS = re.compile(
-    r".*(label|score|relevan|similar|grade|judg|rating|gold|target|match|correct|duplicate|choice|"
-    r"annotation|responses|vote|verdict|feedback).*|rel|y"
-)
-ASIDE = re.compile(  # categories that say nothing of right and wrong
-    r".*(lang|split|source|type|domain|categor|topic|subject|dataset|author|country|section).*"
+NEGATIVE, LABELS, ASIDE = (
+    re.compile("|".join(kinds.TOLD["patterns"][name])) for name in ("negative", "label", "aside")
 )
 
 
