@@ -11,10 +11,11 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..data import Domain
 from ..errors import EmbkitError
+from ..search.passages import Passages, by_recipe
 
 if TYPE_CHECKING:
     from ..evaluation.report import Report
@@ -85,11 +86,29 @@ def export_model(
         )
     with _fresh(folder, replace, mark="modules.json") as fresh:
         shutil.copytree(model, fresh, dirs_exist_ok=True)
-        if report is not None:
-            card = fresh / "README.md"
-            told = card.read_text(encoding="utf-8") if card.is_file() else "# A model\n"
-            card.write_text(f"{told.rstrip()}\n\n{_evaluated(run, report)}", encoding="utf-8")
+        card = fresh / "README.md"
+        told = [card.read_text(encoding="utf-8").rstrip() if card.is_file() else "# A model"]
+        told += [f"## Documents are cut into passages\n\n{code}"] if (code := cutting(run)) else []
+        told += [_evaluated(run, report)] if report is not None else []
+        if len(told) > 1:
+            card.write_text("\n\n".join(told), encoding="utf-8")
     return Path(folder)
+
+
+def cutting(what: Any) -> str:
+    """How the documents of a run are cut, in code; empty where they are not."""
+    if not isinstance(how := by_recipe(what), Passages):
+        return ""
+    return f"""```python
+import embkit as ek
+
+cut = ek.models.cut_for(model, documents, {how.size}, {how.overlap}, {how.headings})
+passages = [
+    passage.of(document, {how.headings})
+    for document, parts in zip(documents, cut) for passage in parts
+]  # encode these; a document scores what its best passage scores
+```
+"""
 
 
 def _evaluated(run: Run, report: Report) -> str:
