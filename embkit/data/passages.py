@@ -26,7 +26,7 @@ _TITLE = re.compile(  # Markdown's, one that is underlined as in reStructuredTex
     r"|^(?P<named>[A-Z]\w*(?: \w+){0,2}):{1,2}[ \t]*$",
     re.MULTILINE,
 )
-_FENCE = re.compile(r"^(```|~~~).*?(?:^\1|\Z)", re.MULTILINE | re.DOTALL)  # code within Markdown
+_FENCE = re.compile(r"^```.*?(?:^```|\Z)", re.MULTILINE | re.DOTALL)  # code within Markdown
 _SOLID = re.compile(r"\S")
 
 
@@ -142,8 +142,8 @@ def _cut(
             last_first = good[least : first + room + 1][::-1]
             final = first + room - int(np.argmax(last_first))
         shown = path if room == size - taken else ""
-        if begin < (end := int(stops[final - 1])):
-            yield Passage(begin, end, shown)
+        if part := text[begin : stops[final - 1]].rstrip():
+            yield Passage(begin, begin + len(part), shown)
         last = final
         again = good[max(final - overlap, first + 1) : final]
         sentence = np.flatnonzero(again >= _SENTENCE)

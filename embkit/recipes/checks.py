@@ -95,13 +95,14 @@ def check_together(recipe: Any) -> None:
         given = f"Recipe(approach={recipe.approach!r}) {given}"
         raise EmbkitError(given, expected=expected, hint=f"recipe.replace({changes})")
     plain = {knob.name: knob.default for knob in fields(recipe)}
+    least = 2 * recipe.passage_overlap + 2  # pieces of a passage that overlaps so much
     for switch, on, knobs, what in ALONE:
         alone = [f"{k}={getattr(recipe, k)!r}" for k in knobs if getattr(recipe, k) != plain[k]]
         if alone and not getattr(recipe, switch):
             raise EmbkitError(
                 f"Recipe({switch}={plain[switch]}, {alone[-1]}): without {what}",
                 expected=f"{what}, for this setting to have something to set",
-                hint=f"recipe.replace({switch}={on}, {alone[-1]})",
+                hint=f"recipe.replace({switch}={max(on, least)}, {alone[-1]})",
             )
 
 
