@@ -55,6 +55,10 @@ def _splits(domain: Domain) -> str:
     elif domain.held_out:
         others = "other test splits about documents of any group"
         told = [f"`{domain.held_out}` asks only {unseen} {others}."]
+        seen = {domain.groups.get(d) for _, d in domain.right("train")}
+        tests = (domain.right(split) for split in domain.test_splits)
+        if seen.isdisjoint(domain.groups.get(d) for asked in tests for _, d in asked):
+            told = ["Every test split asks only about groups that training never saw."]
     told.append("`dev` alone chooses; test splits only report. Never-positive queries are those")
     told.append("none of whose right documents was ever a training positive.")
     return " ".join([*told, domain.about.get("splits", "")]).rstrip()

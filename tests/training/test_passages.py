@@ -10,7 +10,10 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 import embkit as ek
+from embkit.cli import terminal
+from embkit.cli.main import main
 from embkit.errors import EmbkitError
+from embkit.export.export import to_beir
 from embkit.models.window import cut_for
 from embkit.pairs.mining import mine
 from embkit.recipes.recipe import Recipe
@@ -251,6 +254,22 @@ def test_a_search_box_shows_the_passage_that_matched(long_domain, run):
     assert box.before[0].text == paragraphs(long_domain.corpus["eye"])[2]
     assert all(hit.text in paragraphs(long_domain.corpus[hit.document]) for hit in box.after)
     assert "tumor of the eye" in box.results.value
+
+
+def test_the_shell_shows_passages_and_encodes_no_whole_document(
+    long_domain, run, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("EMBKIT_RUNS", str(run.path.parents[2]))
+    folder = str(to_beir(long_domain, tmp_path / "long"))
+    encoded, asked = terminal.encoded, []
+    monkeypatch.setattr(terminal, "encoded", lambda *a: asked.append(a[0]) or encoded(*a))
+    look = ["search", "growth in one ocular", "--domain", folder, "--run", run.path.name]
+    assert main([*look, "--json", "--k", "2"]) == 0
+    before, after = json.loads(capsys.readouterr().out)["found"].values()
+    assert [row["text"] for row in before] == [long_domain.corpus[row["id"]] for row in before]
+    assert all(row["text"] in paragraphs(long_domain.corpus[row["id"]]) for row in after)
+    assert main(["evaluate", run.path.name, "--domain", folder]) == 0
+    assert len(asked) == 1, "the model before it alone"
 
 
 def test_an_exported_model_says_how_documents_are_cut(tmp_path, long_domain, run):
