@@ -103,10 +103,8 @@ def cutting(what: Any) -> str:
 import embkit as ek
 
 cut = ek.models.cut_for(model, documents, {how.size}, {how.overlap}, {how.headings})
-passages = [
-    passage.of(document, {how.headings})
-    for document, parts in zip(documents, cut) for passage in parts
-]  # encode these; a document scores what its best passage scores
+passages = [p.of(text, {how.headings}) for text, own in zip(documents, cut) for p in own]
+# encode these; a document scores what its best passage scores
 ```
 """
 

@@ -23,12 +23,7 @@ CHOICES = {
 }
 ALONE = (  # a field, what switches it on, and the fields that set nothing without it
     ("lora_rank", 4, ("lora_variant", "lora_plus", "quantize"), "LoRA"),
-    (
-        "passage_size",
-        128,
-        ("passage_overlap", "passage_headings", "passage_choice"),
-        "documents cut into passages",
-    ),
+    ("passage_size", 128, ("passage_overlap", "passage_headings", "passage_choice"), "passages"),
 )
 CONTRASTIVE = "approach='contrastive'"
 LOSSES = {  # sentence-transformers' names of losses -> approaches

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from ..data.domain import Hidden
-from ..data.passages import Passage, cut
+from ..data.passages import cut
 from ..errors import EmbkitError
+from ..models.late import late_vectors
 from ..models.loading import as_model
 from ..models.window import cut_for
 from .index import BM25, Dense, Found, best_mean, checked_k, places_of, without
@@ -75,7 +76,8 @@ class PassageIndex:
         self.cut = cut_for(model, self._texts, how.size, how.overlap, how.headings)
         self._starts = np.cumsum([0, *(len(own) for own in self.cut[:-1])])
         own = [self._shown(d, p) for d, found in enumerate(self.cut) for p in range(len(found))]
-        vectors = _late(model, self._texts, self.cut) if how.late else None
+        spans = [[passage[:2] for passage in found] for found in self.cut]
+        vectors = late_vectors(model, self._texts, spans) if how.late else None
         words = isinstance(model, str)
         self._index = BM25(own) if words else Dense(model, own, cache=cache, vectors=vectors)
 
@@ -120,12 +122,6 @@ def matching(index: Any, query: str, texts: Sequence[str], places: Sequence[int]
     index = getattr(index, "dense", index)  # of a fusion
     cut_up = isinstance(index, PassageIndex)
     return index.matched(query, places) if cut_up else [texts[place] for place in places]
-
-
-def _late(model: Any, texts: list[str], found: list[list[Passage]]) -> np.ndarray:
-    from ..models.late import late_vectors
-
-    return late_vectors(model, texts, [[(p.start, p.end) for p in own] for own in found])
 
 
 def by_recipe(what: Any) -> Any:
