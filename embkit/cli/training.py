@@ -64,7 +64,7 @@ def run(chosen: argparse.Namespace) -> int:
     summary = _audited(domain, chosen.model)
     tell(f"audit: {summary}")
     if planned.unread:
-        tell(f"window: {planned.unread}: --passages 128")
+        tell(f"window: {planned.unread}; --passages 128 cuts long documents")
     tell(f"plan: {planned}")
     rate = planned.rates[0]
     if len(planned.rates) > 1:

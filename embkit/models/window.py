@@ -40,8 +40,7 @@ class Unread(NamedTuple):
         said = f"{name} reads {self.window:.0f} tokens of a text: {percent(self.cut)} of the "
         said += f"documents are longer, and {percent(self.tokens)} of all tokens are never read"
         said += f"{self.sampled}; {percent(self.right)} of the right documents are cut: an answer "
-        said += "behind the cut is never found, unless documents are cut into passages"
-        return said if self.cut or self.right else ""
+        return said + "behind the cut is never found" if self.cut or self.right else ""
 
 
 def unread(

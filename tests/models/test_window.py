@@ -127,7 +127,7 @@ def test_a_plan_with_passages_leaves_nothing_unread(long_domain, tiny_model):
     from embkit.recipes.recipe import Recipe
 
     whole = plan(long_domain, str(tiny_model))
-    assert "unless documents are cut into passages" in whole.unread
+    assert "behind the cut is never found" in whole.unread
     cut = plan(long_domain, str(tiny_model), passages=18)
     assert cut.unread == "" and "passages of 18" in str(cut) and "passages" not in str(whole)
     assert isinstance(cut.contrastive, Recipe) and cut.contrastive.passage_size == 18
