@@ -237,3 +237,30 @@ def tiny_domain():
         negatives={both: ("lung3", "bone3")},
         about={"title": "Titles of made-up codes", "limits": "Made by hand for tests."},
     )
+
+
+@pytest.fixture(scope="session")
+def long_domain():
+    """8 documents of 5 paragraphs of 14 words and marks each, more than the tiny model's window;
+    28 training queries ask for a paragraph, four of each document but the one held out."""
+    from embkit.data import Domain
+
+    corpus, queries = {}, {}
+    qrels = {"train": {}, "dev": {}, "known": {}, "novel": {}}
+    for organ, adjective in ORGANS.items():
+        parts = [
+            f"{c} of the {organ}, {o} in one {adjective} {organ}, {c}."
+            for c, o in CONDITIONS.items()
+        ]
+        corpus[organ] = "\n\n".join(parts)
+        for number, (condition, other) in enumerate(CONDITIONS.items()):
+            split = "novel" if organ == HELD_OUT else "train" if number < 4 else "known"
+            asked = {split: f"{other} in one {adjective}"}
+            if split == "known":
+                asked["dev"] = f"{condition} {organ}"
+            for part, text in asked.items():
+                queries[f"q{len(queries):02d}"] = text
+                qrels[part][f"q{len(queries) - 1:02d}"] = {organ: 1}
+    groups = {organ: organ for organ in corpus}
+    tests = ("known", "novel")
+    return Domain("long", "smoke", corpus, queries, qrels, tests, groups=groups, held_out="novel")

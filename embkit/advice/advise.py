@@ -238,7 +238,7 @@ def remarks(e: Evidence, target: float | None) -> Reasons:
             "hardly knows these words, so that fine-tuning has more to give, and more to learn"
         )
     if e.unread:
-        held["documents cut"] = f"{e.unread}; cut long documents into passages"
+        held["documents cut"] = f"{e.unread}; cut long documents: Recipe(passage_size=128)"
     if min(e.dev_queries, e.test_queries) < needed(e):
         held["queries for a proof"] = (
             f"{some_of(e.dev_queries, 'query', 'queries')} of dev and {e.test_queries:,} of the "

@@ -47,7 +47,9 @@ def lengths(m: Sample) -> Finding:
         draft.numbers |= {f"{kind}, over the window": share for kind, share in over.items()}
         draft.numbers["tokens never read"] = found.tokens
     if (cut := max(over.values(), default=0.0)) > 0.01:
-        draft.say(todo="cut long texts into passages, or take a model with a longer window")
+        todo = "cut long texts into passages: ek.search.Passages(model, size=128) searches them, "
+        todo += "Recipe(passage_size=128) trains on them; or take a model with a longer window"
+        draft.say(todo=todo)
     if ratio >= ASYMMETRY:
         todo = "short questions for long documents: try prompts, and passages for documents"
         draft.say(f"documents are {ratio:.0f} times as long as queries", todo)

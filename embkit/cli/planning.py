@@ -69,6 +69,7 @@ class Plan:
         rates = " or ".join(f"{rate:g}" for rate in self.rates)
         chosen = f"{rates} (dev chooses)" if len(self.rates) > 1 else rates
         length = f", {recipe.max_length} tokens a text" if recipe.max_length else ""
+        length += f", passages of {recipe.passage_size}" if recipe.passage_size else ""
         text = (
             f"{pairs:,}{of} pairs with {recipe.hard_negatives} hard negative each, {recipe.epochs} "
             f"epoch{'s' * (recipe.epochs > 1)} in batches of {recipe.batch_size}{length}, learning "
@@ -90,17 +91,20 @@ def plan(
     max_length: int | None = None,
     max_pairs: int | None = None,
     quick: bool = False,
+    passages: int | None = None,
 ) -> Plan:
     """Recipes that suit a domain's sizes (corpus, train and dev) and the lengths of its texts.
 
     By default there are 1 to 3 ``epochs``, so that the work is near ``AIM``; and as many pairs as
     keep it below ``MOST``, ``LEAST_PAIRS`` at least. ``quick``: at most 1,000 pairs, one epoch if
-    there are so many, and no choice of the learning rate.
+    there are so many, and no choice of the learning rate. ``passages`` is the recipe's
+    ``passage_size``.
     """
     pairs = len(collect(domain, "human")[0])
     loaded = loading.load_model(model)
     documents, queries, window, weight = _lengths(domain, loaded)
-    length = max_length or _max_length(documents, window)
+    length = max_length or (None if passages else _max_length(documents, window))
+    window = passages or window
     own = getattr(loaded, "max_seq_length", None) or math.inf
     behind = unread(domain, tokenizer_of(loaded), min(own, length or own))
     reader = model if (length or own) >= own else f"{model}, as it is trained here,"
@@ -111,8 +115,9 @@ def plan(
     means = (np.minimum(n, length or window).mean() for n in (documents, queries))
     document, query = (weight * float(mean) for mean in means)
     pair = 3 * (query + 2 * document)  # with its negative
-    dev = len(domain.dev_corpus()) * document
-    corpus = 3 * len(domain.corpus) * document
+    whole = weight * float(documents.mean()) if passages else document
+    dev = len(domain.dev_corpus()) * whole
+    corpus = 3 * len(domain.corpus) * whole
 
     def trials(used: int) -> float:
         return len(rates) * (min(used, SAMPLE) * pair + dev) if len(rates) > 1 else 0.0
@@ -133,12 +138,13 @@ def plan(
         batch_size=next((size for most, size in BATCHES if used < most), 128),
         learning_rate=rates[0],
         max_length=length,
+        passage_size=passages,
         max_pairs=used if used < pairs else None,
         hard_negatives=1,
         relative_margin=0.05,
     )
     work = corpus + trials(used) + 2 * many * (used * pair + dev)
-    why, told = why if used < pairs else "", behind.told(reader) if behind else ""
+    why, told = why if used < pairs else "", behind.told(reader) if behind and not passages else ""
     return Plan(recipe, rates, pairs, int(work), why, told)
 
 

@@ -17,7 +17,8 @@ from ..evaluation import ranking
 from ..evaluation.comparison import compare as compared
 from ..evaluation.report import Report
 from ..evaluation.verdict import verdict
-from ..models.loading import load_model
+from ..models.loading import as_model, load_model
+from ..search.passages import Passages, by_recipe, matching
 from . import terminal as shell
 from .terminal import OK
 
@@ -68,14 +69,15 @@ def _before_after(domain: Domain, name: str | None) -> dict[str, Any]:
     run = shell.run_or_best(domain, name)
     if run:
         models = {f"before: {run.recipe.model}": load_model(run.recipe.model)}
-        models[f"after: {run.label} ({run.path.name})"] = run.model()
+        models[f"after: {run.label} ({run.path.name})"] = as_model(by_recipe(run))
     else:
         told = f"nothing has been trained on {domain.name} yet"
         shell.note(f"{told}: the general model alone searches")
         models = {"minilm": load_model("minilm")}
     texts = list(domain.corpus.values())
     for model in models.values():
-        shell.encoded(model, texts)
+        if not isinstance(model, Passages):
+            shell.encoded(model, texts)
     return {title: ranking.indexed(model, texts) for title, model in models.items()}
 
 
@@ -104,9 +106,10 @@ def _look(query: str, indices: dict[str, Any], domain: Domain, k: int, as_json: 
         places, scores = (rows[0] for rows in index.search([query], deep))
         before = before or {ids[place]: rank for rank, place in enumerate(places, start=1)}
         rows, cells = [], []
-        for rank, (place, score) in enumerate(zip(places[:k], scores, strict=False), start=1):
+        texts = matching(index, query, list(domain.corpus.values()), places[:k])
+        for rank, (place, score, text) in enumerate(zip(places, scores, texts, strict=False), 1):
             document = ids[place]
-            was, text = before.get(document), domain.corpus[document]
+            was = before.get(document)
             row = {"rank": rank, "score": round(float(score), 3), "id": document}
             rows.append(row | {"text": text, "before": was})
             shown = short(shell.visible(" ".join(f"{document}  {text}".split())), WIDE)

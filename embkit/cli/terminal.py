@@ -23,6 +23,7 @@ from ..models.loading import as_model
 from ..models.vectors import Vectors
 from ..runs import RECORD, Run, finished, store
 from ..search.hybrid import as_fusion
+from ..search.passages import Passages, by_recipe
 
 WORDS = ("bm25", "hybrid")  # what can be scored and is no model of the catalogue
 OK, FOUND, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -121,7 +122,8 @@ def scored(what: Any, domain: Domain, name: str | None = None) -> Scores:
     """``evaluate``, with a bar while the documents are encoded for the first time."""
     fusion = as_fusion(what)
     model = fusion.of if fusion else what
-    if model != "bm25" and not _has_scores(domain, model):
+    cut = isinstance(by_recipe(model), Passages)  # its documents are not encoded whole
+    if model != "bm25" and not cut and not _has_scores(domain, model):
         label = f"{getattr(model, 'label', model)}: encoding"
         encoded(model, list(domain.corpus.values()), label)
     return evaluate(what, domain, name=name)

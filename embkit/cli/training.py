@@ -24,6 +24,7 @@ from ..files import read_json, write_atomic
 from ..recipes.presets import PRESETS
 from ..recipes.recipe import Recipe
 from ..search.hybrid import Fusion
+from ..search.passages import Passages
 from ..session import paths, quiet
 from .planning import Plan, plan
 from .results import show
@@ -38,12 +39,15 @@ def run(chosen: argparse.Namespace) -> int:
     if domain.report:
         tell(f"read: {'; '.join(domain.report.splits)}; put aside: {domain.report.put_aside}")
     options = {"epochs": chosen.epochs, "max_length": chosen.max_length, "quick": chosen.quick}
+    options["passages"] = chosen.passages
     planned = plan(domain, chosen.model, max_pairs=chosen.pairs, **options)
     scores = _untrained(domain, chosen.model, tell)
+    if chosen.passages:
+        scores.append(scored(Passages(chosen.model, chosen.passages), domain))
     summary = _audited(domain, chosen.model)
     tell(f"audit: {summary}")
     if planned.unread:
-        tell(f"window: {planned.unread}")
+        tell(f"window: {planned.unread}; --passages 128 cuts long documents")
     tell(f"plan: {planned}")
     rate = planned.rates[0]
     if len(planned.rates) > 1:

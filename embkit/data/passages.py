@@ -12,7 +12,7 @@ from ..errors import EmbkitError
 
 Offsets = Callable[[list[str]], Sequence[Sequence[tuple[int, int]]]]  # texts -> pieces' ends
 WORD = re.compile(r"\w+|[^\w\s]")  # where no tokenizer is: words and single marks
-LEAST = 16  # word pieces of a passage
+LEAST = 8  # word pieces of a passage
 
 _HEADING, _PARAGRAPH, _SENTENCE, _WORD = 4, 3, 2, 1  # how good a place is to cut at
 _PLACES = (
@@ -21,11 +21,13 @@ _PLACES = (
     (_PARAGRAPH, re.compile(r"\n[ \t]*\n\s*")),
 )
 _TITLE = re.compile(  # Markdown's, one that is underlined as in reStructuredText, "Args:"
-    r"^(?P<signs>#{1,6})[ \t]+(?P<marked>\S.*?)[ \t#]*$"
+    r"^(?P<signs>#{1,6})[ \t]+(?P<marked>\S.{0,98}?)[ \t#]*$"
     r"|^(?P<lined>\S[^\n]{0,98}\S)\n(?P<line>([=\-~^\"'`*+#.:])\5{2,})[ \t]*$"
     r"|^(?P<named>[A-Z]\w*(?: \w+){0,2}):{1,2}[ \t]*$",
     re.MULTILINE,
 )
+_FENCE = re.compile(r"^```.*?(?:^```|\Z)", re.MULTILINE | re.DOTALL)  # code within Markdown
+_SOLID = re.compile(r"\S")
 
 
 class Passage(NamedTuple):
@@ -36,10 +38,10 @@ class Passage(NamedTuple):
     heading: str  # the path of headings above it, " > " between them; empty without one
 
     def of(self, text: str, headings: bool = False) -> str:
-        """The passage's text, on choice with its heading's path in a line before it."""
-        part = text[self.start : self.end]
-        said = self.heading and not part.startswith(self.heading.rsplit(" > ")[-1])
-        return f"{self.heading}\n{part}" if headings and said else part
+        """The passage's text, on choice below a line with the headings that it does not show."""
+        part, (above, _, own) = text[self.start : self.end], self.heading.rpartition(" > ")
+        above = above if part.lstrip("# \t").startswith(own) else self.heading
+        return f"{above}\n{part}" if headings and above else part
 
 
 def cut(
@@ -62,7 +64,7 @@ def cut(
         headings: whether room is left for the headings above a passage (``Passage.of``).
         offsets: texts -> of each piece (begin, end) in characters; default: words and single marks.
 
-    Fails for a size below 16, and for an overlap of half the size or more.
+    Fails for a size below 8, and for an overlap of half the size or more.
     """
     if size < LEAST or not 0 <= overlap < size // 2:
         raise EmbkitError(
@@ -78,7 +80,8 @@ def cut(
         paths = sorted({path for told in titles for _, path in told}) if headings else []
         long = {path: len(ends) + 1 for path, ends in zip(paths, offsets(paths), strict=True)}
         for text, ends, told in zip(some, offsets(some), titles, strict=True):
-            found.append(list(_cut(text, np.array(ends), told, long, size, overlap)))
+            pieces = np.array(ends, np.int64).reshape(-1, 2)
+            found.append(list(_cut(text, pieces, told, long, size, overlap)))
     return found
 
 
@@ -91,10 +94,13 @@ def _headings(text: str) -> Iterator[tuple[int, str]]:
     """Where each heading begins, and the path of headings that holds from there."""
     above: list[tuple[int, str]] = []  # (level, heading)
     lines: list[str] = []  # kinds of underlining, in the order in which they were met
+    text = _FENCE.sub(lambda found: re.sub(r"[^\n]", " ", found[0]), text)
     for found in _TITLE.finditer(text):
         title = found["marked"] or found["lined"] or found["named"]
         if found["lined"]:
             kind = found["line"][0]
+            if kind not in "=-" and len(found["line"]) < len(title):
+                continue  # "..." below a line of code
             lines += [] if kind in lines else [kind]
             level = lines.index(kind) + 1
         else:
@@ -111,18 +117,21 @@ def _cut(
     size: int,
     overlap: int,
 ) -> Iterator[Passage]:
+    ends = ends[: np.searchsorted(ends[:, 0], len(text.rstrip()))]  # no blank ones at the end
     if not len(ends):
         yield Passage(0, len(text), "")
         return
-    begins = ends[:, 0]
+    begins, stops = ends.T
     good = np.zeros(len(ends) + 1, np.int8)  # how good it is to begin a passage with a piece
     for value, pattern in _PLACES:
-        good[np.searchsorted(begins, [found.end() for found in pattern.finditer(text)])] = value
+        places = [found.end() for found in pattern.finditer(text)]
+        good[np.searchsorted(stops, places, side="right")] = value  # a piece may begin with a space
     starts = [place for place, _ in titles]
-    good[np.searchsorted(begins, starts)] = _HEADING
+    good[np.searchsorted(stops, starts, side="right")] = _HEADING
     first = last = 0
     while last < len(ends):
-        above = int(np.searchsorted(starts, begins[first], side="right"))
+        begin = next(_SOLID.finditer(text, int(begins[first]))).start()
+        above = int(np.searchsorted(starts, begin, side="right"))
         path = titles[above - 1][1] if above else ""
         taken = long.get(path, 0)
         room = size - taken if taken <= size // 2 - overlap else size
@@ -130,10 +139,11 @@ def _cut(
             final = len(ends)
         else:
             least = max(first + room // 2, last) + 1
-            places = good[least : first + room + 1]
-            final = least + len(places) - 1 - int(np.argmax(places[::-1]))
+            last_first = good[least : first + room + 1][::-1]
+            final = first + room - int(np.argmax(last_first))
         shown = path if room == size - taken else ""
-        yield Passage(int(begins[first]), int(ends[final - 1, 1]), shown)
+        if part := text[begin : stops[final - 1]].rstrip():
+            yield Passage(begin, begin + len(part), shown)
         last = final
         again = good[max(final - overlap, first + 1) : final]
         sentence = np.flatnonzero(again >= _SENTENCE)

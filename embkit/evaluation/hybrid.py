@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..data import Domain
 from ..models.loading import as_model
 from ..search.hybrid import PLAIN, Hybrid, as_fusion, fuse
+from ..search.passages import by_recipe
 from .intervals import CLUSTERS, clusters
 from .metrics import ranking_from_arrays, score_ranking
 
@@ -46,7 +47,7 @@ def choose_weight(
     """
     dev, ids = dict[float, float](), domain.documents("dev")
     if domain.split("dev"):
-        index = Hybrid(as_model(model), [domain.corpus[d] for d in ids])
+        index = Hybrid(model, [domain.corpus[d] for d in ids])
         tried = by_weight(domain, index, ids, weights)
         dev = {weight: float(values.mean()) for weight, values in tried.items()}
     best = max(dev, key=lambda w: (round(dev[w], 9), -abs(w - PLAIN)), default=PLAIN)
@@ -72,6 +73,6 @@ def weighed(what: Any, domain: Domain) -> Any:
     """``"hybrid"`` or a Fusion with its model loaded and its weight chosen; else what was given."""
     if (fusion := as_fusion(what)) is None:
         return what
-    model = as_model(fusion.of)
+    model = as_model(by_recipe(fusion.of))
     weight = choose_weight(domain, model).weight if fusion.weight is None else fusion.weight
     return replace(fusion, of=model, weight=weight)

@@ -21,7 +21,7 @@ from ..models.loading import as_model
 from ..runs import HEAD_RECORD, RECORD, key_of, store
 from ..search.hybrid import PLAIN, Fusion, Hybrid, as_fusion
 from ..search.index import BM25, Dense
-from ..search.passages import PassageIndex, Passages
+from ..search.passages import PassageIndex, Passages, by_recipe, index_of, matching
 from .comparison import compare
 from .hybrid import WEIGHTS, weighed
 from .intervals import CLUSTERS, clusters
@@ -45,14 +45,10 @@ def indexed(model: Any, texts: Sequence[str], *, cache: bool = True) -> INDEXES:
     """Documents made ready for a model (encoded), for ``"bm25"`` (words counted), for ``"hybrid"``
     and other fusions (both; without a weight 0.5, for there is no dev here), or for ``Passages``
     (cut, then either), once."""
-    if isinstance(model, str) and model == "bm25":
-        return BM25(texts)
     if fusion := as_fusion(model):
         weight = PLAIN if fusion.weight is None else fusion.weight
-        return Hybrid(as_model(fusion.of), texts, weight=weight, cache=cache)
-    if isinstance(model, Passages):
-        return PassageIndex(model, texts, cache=cache)
-    return Dense(model, texts, cache=cache)
+        return Hybrid(fusion.of, texts, weight=weight, cache=cache)
+    return index_of(model, texts, cache=cache)
 
 
 def rank(
@@ -148,7 +144,7 @@ def evaluate(
                 found.save(path)
             return found
     # ranking and scoring
-    model, meta = as_model(fusion.of if fusion else what), subject.meta | told
+    model, meta = as_model(by_recipe(fusion.of) if fusion else what), subject.meta | told
     started = time.perf_counter()
     index = weighed(replace(fusion, of=model), domain) if fusion else model
     meta |= {"weight": index.weight} if fusion else {}
@@ -162,8 +158,8 @@ def evaluate(
     meta["evaluate_seconds"] = time.perf_counter() - started
     directions = {split: domain.direction(split) for split in splits if domain.searched}
     meta |= {"directions": directions} if any(directions.values()) else {}
-    if isinstance(index, PassageIndex):
-        meta["passages"] = len(index)
+    if isinstance(cut := getattr(index, "dense", index), PassageIndex):
+        meta["passages"] = len(cut)
     model = model.of if isinstance(model, Passages) else model
     if hasattr(model, "get_embedding_dimension"):
         meta["dim"] = model.get_embedding_dimension()
@@ -193,12 +189,6 @@ def encode_speed(model: Any, documents: list[str]) -> float:
     started = time.perf_counter()
     embed(model, documents)
     return len(documents) / (time.perf_counter() - started)
-
-
-def by_recipe(what: Any) -> Any:
-    """A Run whose recipe cuts documents, as ``Passages`` of it; anything else as it is."""
-    part = getattr(getattr(what, "recipe", None), "passages", None)
-    return Passages(what, part.size, part.overlap, part.headings) if part and part.size else what
 
 
 class _Subject(NamedTuple):
@@ -301,7 +291,7 @@ def _kept(path: Path, fusion: str | None = None) -> Scores:
     """Scores from the store; fails for those of a BM25 that found other documents, or of another
     fusion than the one that is named."""
     scores = Scores.load(path)
-    words = path.parent.name == "bm25" or "fusion" in scores.meta
+    words = path.parent.name.endswith("bm25") or "fusion" in scores.meta
     stale = words and scores.meta.get("bm25") != BM25.VERSION
     if stale or fusion not in (None, scores.meta.get("fusion")):
         hint = "evaluate again: ek.evaluate('bm25', domain)"
@@ -345,8 +335,8 @@ def search_side_by_side(
 ) -> pd.DataFrame:
     """One query, searched by several models side by side, one row a rank.
 
-    For each model (as ``rank`` takes it) the document's id and text, and its score; "nothing
-    found" and NaN where it finds fewer than k.
+    For each model (as ``rank`` takes it) the document's id and text, of ``Passages`` the passage
+    that matches, and its score; "nothing found" and NaN where it finds fewer than k.
     """
     import pandas as pd
 
@@ -355,10 +345,15 @@ def search_side_by_side(
     ids, texts = list(domain.corpus), list(domain.corpus.values())
     columns: dict[str, list[Any]] = {}
     for name, model in models.items():
-        indices, scores = indexed(weighed(model, domain), texts).search([query], k)
-        found = list(zip(indices[0], scores[0].tolist(), strict=True))
-        columns[name] = [f"{ids[i]}  {texts[i]}" if i >= 0 else "nothing found" for i, _ in found]
-        columns[f"{name}: score"] = [round(s, 3) if i >= 0 else math.nan for i, s in found]
+        index = indexed(weighed(model, domain), texts)
+        indices, scores = (row[0] for row in index.search([query], k))
+        places = indices[indices >= 0].tolist()  # those that are found come first
+        found = zip(places, matching(index, query, texts, places), strict=True)
+        rest = len(indices) - len(places)
+        columns[name] = [*(f"{ids[i]}  {text}" for i, text in found), *["nothing found"] * rest]
+        columns[f"{name}: score"] = [
+            round(s, 3) if s > -math.inf else math.nan for s in scores.tolist()
+        ]
     table = pd.DataFrame(columns)
     return table.set_index(pd.RangeIndex(1, len(table) + 1, name="rank"))
 

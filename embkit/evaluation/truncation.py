@@ -18,6 +18,7 @@ from ..recipes.settings import matryoshka_sizes
 from ..runs import Run, key_of, store
 from ..search.hybrid import as_fusion
 from ..search.index import exact_search
+from ..search.passages import Passages, by_recipe
 from ..search.tiered import truncate
 from .metrics import ranking_from_arrays
 from .ranking import DEPTH, evaluate, score
@@ -112,7 +113,7 @@ def evaluate_sizes(
 
     Matryoshka representation learning: Kusupati et al. 2022, https://arxiv.org/abs/2205.13147
     """
-    if as_fusion(what) or isinstance(what, str) and what == "bm25":
+    if as_fusion(what) or isinstance(by_recipe(what), Passages) or what == "bm25":
         raise EmbkitError(
             f"evaluate_sizes() was given {what!r}, which has no vectors to truncate",
             expected="a Run, a model, a model's name, or a function list[str] -> array",

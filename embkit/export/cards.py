@@ -30,8 +30,12 @@ def card(source: str | Domain) -> str:
     some = last.examples(last.test_splits[0], 8)
     examples = [{"query": short(q, SHOWN), "right document": short(d, SHOWN)} for q, d in some]
     counts = {p: {k: f"{v:,}" for k, v in _counts(d).items()} for p, d in domains.items()}
+    seen = {last.groups.get(d) for _, d in last.right("train")}
+    tests = (last.right(split) for split in last.test_splits)
+    unseen = seen.isdisjoint(last.groups.get(d) for asked in tests for _, d in asked)
     return filled(
         Path(__file__).with_name("card.jinja"),
+        unseen=unseen,
         name=source if isinstance(source, str) and source in SOURCES else "",
         about=list(domains.values())[-1].about,  # the largest names all of its sources
         last=last,

@@ -11,11 +11,12 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..data import Domain
 from ..errors import EmbkitError
 from ..files import filled
+from ..search.passages import Passages, by_recipe
 
 if TYPE_CHECKING:
     from ..evaluation.report import Report
@@ -88,12 +89,20 @@ def export_model(
         )
     with _fresh(folder, replace, mark="modules.json") as fresh:
         shutil.copytree(model, fresh, dirs_exist_ok=True)
+        card = fresh / "README.md"
+        told = [card.read_text(encoding="utf-8").rstrip() if card.is_file() else "# A model"]
+        told += [f"## Documents are cut into passages\n\n{code}"] if (code := cutting(run)) else []
         if report is not None:
-            card = fresh / "README.md"
-            told = card.read_text(encoding="utf-8") if card.is_file() else "# A model\n"
-            section = filled(TEXTS / "evaluated.jinja", run=run, report=report)
-            card.write_text(f"{told.rstrip()}\n\n{section}", encoding="utf-8")
+            told.append(filled(TEXTS / "evaluated.jinja", run=run, report=report))
+        if len(told) > 1:
+            card.write_text("\n\n".join(told), encoding="utf-8")
     return Path(folder)
+
+
+def cutting(what: Any) -> str:
+    """How the documents of a run are cut, in code; empty where they are not."""
+    how = by_recipe(what)
+    return filled(TEXTS / "cut.jinja", how=how) if isinstance(how, Passages) else ""
 
 
 @contextmanager

@@ -32,7 +32,7 @@ from ..models.trial import TOLERANCE
 from ..models.vectors import checked_texts, checked_vectors, prompt_of
 from ..runs import Run
 from ..session import precision
-from .export import Folder, _fresh
+from .export import Folder, _fresh, cutting
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -143,7 +143,9 @@ def export_onnx(
         prompts = {kind: p for kind in ("query", "document") if (p := prompt_of(model, kind))}
         (fresh / PROMPTS).write_text(json.dumps(prompts), encoding="utf-8")
         serve = Template(Path(__file__).with_name("serve.txt").read_text(encoding="utf-8"))
-        text = serve.substitute(file=repr(INT8 if int8 else FLOAT), prompts=repr(prompts))
+        names = {"file": repr(INT8 if int8 else FLOAT), "prompts": repr(prompts)}
+        told = cutting(what) and f"\n\nDocuments are cut by the run's own model:\n\n{cutting(what)}"
+        text = serve.substitute(names, cut=told)
         (fresh / "serve.py").write_text(text, encoding="utf-8")
         _check_graph(model, fresh)
     return Path(folder)

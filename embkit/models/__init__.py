@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = exports(
         "loading": ["load_model"],
         "openai": ["openai_embeddings"],
         "packing": ["efficient"],
+        "window": ["cut_for"],
         "quantized": ["load_quantized", "weight_bytes"],
     },
 )

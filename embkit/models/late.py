@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import EmbkitError
 from .vectors import Vectors, cache_file, prompt_of, read_array, unit, write_array
+from .window import offsets_of
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -20,24 +21,24 @@ def late_vectors(
     model: SentenceTransformer, texts: list[str], spans: list[list[tuple[int, int]]]
 ) -> Vectors:
     """Unit vectors of passages, (passages, dim), each the mean of its tokens' vectors as the model
-    makes them from the whole text, or from as much of it before the passage as its window holds.
+    makes them from the whole text; from windows one after the other, where it reads less.
 
     Args:
         spans: of each text, where its passages begin and end, in characters.
 
-    Fails for a model that does not pool by the mean, and for a passage that fills its window.
+    Fails for what does not pool by the mean, and for a passage longer than the window.
     """
-    where = cache_file(model, "embeddings", "late", texts, spans)
-    if (found := read_array(where)) is not None:
-        return found
-    modules = [type(module).__name__ for module in model]
+    modules = [type(m).__name__ for m in model] if hasattr(model, "preprocess") else ["no model"]
     mode = getattr(model[1], "pooling_mode", None) if len(modules) > 1 else None
     if modules[:2] != ["Transformer", "Pooling"] or mode not in ("mean", ("mean",)):
         raise EmbkitError(
-            f"late pooling of a model that is {' + '.join(modules)}, pooling {mode}",
+            f"late pooling of {' + '.join(modules)}, pooling {mode}",
             expected="a transformer whose text vectors are the mean of its tokens'",
             hint="leave late=True out",
         )
+    where = cache_file(model, "embeddings", "late", texts, spans)
+    if (found := read_array(where)) is not None:
+        return found
     windows = [
         w for text, own in zip(texts, spans, strict=True) for w in _windows(model, text, own)
     ]
@@ -55,15 +56,20 @@ def _windows(
     model: SentenceTransformer, text: str, spans: list[tuple[int, int]]
 ) -> list[tuple[str, list[tuple[int, int]]]]:
     """Parts of a text that a window holds, each with the places of its passages."""
-    tokenizer, prompt = model.tokenizer, prompt_of(model, "document") or ""
-    room = model.max_seq_length - len(tokenizer(prompt)["input_ids"])
-    options = {"add_special_tokens": False, "return_offsets_mapping": True, "truncation": False}
-    ends = np.array(tokenizer(text, verbose=False, **options)["offset_mapping"]).reshape(-1, 2)
+    offsets, added = offsets_of(model)
+    stops = np.array(offsets([text])[0], np.int64).reshape(-1, 2)[:, 1]
     found: list[tuple[str, list[tuple[int, int]]]] = []
     start, own = 0, list[tuple[int, int]]()
     for begin, end in spans:
-        tokens = np.searchsorted(ends[:, 0], [start, end])
-        if own and tokens[1] - tokens[0] > room:
+        first, passage, last = np.searchsorted(stops, [start, begin, end], side="right")
+        if last - passage > model.max_seq_length - added:
+            raise EmbkitError(
+                f"a passage of {last - passage} word pieces, late, of a model that reads "
+                f"{model.max_seq_length}",
+                expected="passages that its window holds, many of them at once",
+                hint="a smaller size, such as size=128",
+            )
+        if own and last - first > model.max_seq_length - added:
             found.append((text[start : own[-1][1] + start], own))
             start, own = begin, []
         own = [*own, (begin - start, end - start)]
@@ -81,20 +87,16 @@ def _read(
     prompt = prompt_of(model, "document") or ""
     texts = [prompt + text for text, _ in windows]
     features = batch_to_device(model.preprocess(texts), model.device)
+    used = features["attention_mask"].bool().cpu().numpy()  # (windows, longest)
     with torch.inference_mode(), session.autocast(model.device.type):
         tokens = model[0](features)["token_embeddings"].float().cpu().numpy()
     read = model.tokenizer(
         texts, return_offsets_mapping=True, truncation=True, max_length=model.max_seq_length
     )["offset_mapping"]
     made = []
-    for row, ends, (_, spans) in zip(tokens, read, windows, strict=True):
+    for row, mask, ends, (_, spans) in zip(tokens, used, read, windows, strict=True):
         begins, last = np.array(ends).T - len(prompt)
-        inside = [(begins >= a) & (last <= b) & (last > begins) for a, b in spans]
-        if not all(mask.any() for mask in inside):
-            raise EmbkitError(
-                "a passage that the model's window does not reach",
-                expected=f"passages well below {model.max_seq_length} word pieces",
-                hint="a smaller size, such as size=128",
-            )
-        made.append([row[: len(mask)][mask].mean(axis=0) for mask in inside])
+        inside = [(last > a) & (last <= b) & (last > begins) for a, b in spans]
+        inside = [own if own.any() else np.ones_like(own) for own in inside]  # a text of no token
+        made.append([row[mask][own].mean(axis=0) for own in inside])
     return made

@@ -14,8 +14,11 @@ from ..assets import catalogue
 from ..data import Domain
 from ..data.domain import shuffled
 from ..data.images import is_picture
+from ..data.passages import Passage, cut
 from ..data.text_checks import token_lengths
 from ..display import percent
+from ..errors import EmbkitError
+from .vectors import prompt_of
 
 DEFAULT = "minilm"  # the model whose window counts where none is named
 DOCUMENTS, CHARACTERS = 2_000, 12_000_000  # that are counted, at most
@@ -98,7 +101,8 @@ def without_weights() -> tuple[Any, float | None]:
 
 def offsets_of(model: Any) -> tuple[Any, int]:
     """Texts -> where each word piece begins and ends, by a model's tokenizer, and how many pieces
-    the model adds to a text; (None, 0) for a function, whose tokenizer nobody knows."""
+    the model adds to a document, its prompt among them; (None, 0) for a function, whose tokenizer
+    nobody knows."""
     tokenizer = tokenizer_of(model)
     if not getattr(tokenizer, "is_fast", False):
         return None, 0
@@ -107,4 +111,24 @@ def offsets_of(model: Any) -> tuple[Any, int]:
     def offsets(texts: list[str]) -> Any:
         return tokenizer(texts, verbose=False, **options)["offset_mapping"] if texts else []
 
-    return offsets, tokenizer.num_special_tokens_to_add()
+    return offsets, len(tokenizer(prompt_of(model, "document") or "")["input_ids"])
+
+
+def cut_for(
+    model: Any, texts: list[str], size: int, overlap: int = 0, headings: bool = False
+) -> list[list[Passage]]:
+    """Texts cut into passages that have, with what the model adds, ``size`` word pieces at most.
+
+    The arguments are those of ``ek.search.Passages``. Fails for more than the model's window.
+    """
+    offsets, added = offsets_of(model)
+    window = getattr(model, "max_seq_length", None) or math.inf
+    if size > window or any(map(is_picture, texts)):
+        raise EmbkitError(
+            f"passages of {size} word pieces"
+            + (f" for a model that reads {window}" if size > window else " of pictures"),
+            expected="texts, and passages that a model reads to their end",
+            hint=f"size={window}" if size > window else "documents as they are, without a size",
+        )
+    room = size - added
+    return cut(texts, room, min(overlap, room // 2 - 1), headings=headings, offsets=offsets)

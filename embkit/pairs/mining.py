@@ -11,10 +11,8 @@ import numpy as np
 from ..data import Domain
 from ..display import Table
 from ..errors import EmbkitError, unknown
-from ..models.loading import as_model
 from ..recipes.checks import CHOICES
-from ..search.index import BM25, Dense
-from ..search.passages import PassageIndex, Passages
+from ..search.passages import index_of
 from .rules import OUT, OWN, Known, Pair, Sieve
 
 CrossEncoderScores = Callable[[list[tuple[str, str]]], Any]  # (query, document) -> scores
@@ -184,11 +182,8 @@ def _candidates(
     texts = list(domain.corpus.values())
     number = {document: i for i, document in enumerate(domain.corpus)}
     right = np.array([number[document] for _, _, document in pairs])
-    if miner == "dense":
-        model = as_model(model)
     if miner in ("dense", "bm25"):
-        kind: Any = PassageIndex if isinstance(model, Passages) else Dense
-        index = BM25(texts) if miner == "bm25" else kind(model, texts)
+        index = index_of("bm25" if miner == "bm25" else model, texts)
         found, scores = index.search(anchors, depth)
         return found, scores, index.pair_scores([anchors[r] for r in rows], right.tolist())
     if miner == "random":

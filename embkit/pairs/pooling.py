@@ -11,7 +11,6 @@ from typing import Any
 from ..data import Domain
 from ..errors import EmbkitError
 from ..evaluation.ranking import indexed
-from ..models.loading import as_model
 from .labels import Pair, check_id
 
 
@@ -66,7 +65,7 @@ def candidates(
     names, texts = list(domain.corpus), list(domain.corpus.values())
     found: dict[str, dict[str, list[str]]] = {query: defaultdict(list) for query in ids}
     for name, model in models.items():
-        index, asked = indexed(as_model(model), texts), [domain.queries[q] for q in ids]
+        index, asked = indexed(model, texts), [domain.queries[q] for q in ids]
         rows, _ = index.search(asked, k, domain.hidden(ids, names))
         for query, row in zip(ids, rows, strict=True):
             for index in row[row >= 0]:

@@ -23,6 +23,10 @@ CHOICES = {
     "quantize": ("none", "nf4"),
     "trained_parts": ("all", "projections", "none"),
 }
+ALONE = (  # a field, what switches it on, and the fields that set nothing without it
+    ("lora_rank", 4, ("lora_variant", "lora_plus", "quantize"), "LoRA"),
+    ("passage_size", 128, ("passage_overlap", "passage_headings", "passage_choice"), "passages"),
+)
 CONTRASTIVE = "approach='contrastive'"
 _TOLD = tomllib.loads(Path(__file__).with_name("habits.toml").read_text(encoding="utf-8"))
 LOSSES: dict[str, str] = _TOLD["losses"]  # sentence-transformers' names of losses -> approaches
@@ -60,15 +64,16 @@ def check_together(recipe: Any) -> None:
         given, expected, changes = clash
         given = f"Recipe(approach={recipe.approach!r}) {given}"
         raise EmbkitError(given, expected=expected, hint=f"recipe.replace({changes})")
-    knobs = ("lora_variant", "lora_plus", "quantize")
-    plain = {knob.name: knob.default for knob in fields(recipe) if knob.name in knobs}
-    alone = [f"{k}={getattr(recipe, k)!r}" for k in knobs if getattr(recipe, k) != plain[k]]
-    if alone and not recipe.lora_rank:
-        raise EmbkitError(
-            f"Recipe(lora_rank=0, {alone[-1]}): without LoRA",
-            expected="a rank of 1 or more, for a setting of LoRA to have something to set",
-            hint=f"recipe.replace(lora_rank=4, {alone[-1]})",
-        )
+    plain = {knob.name: knob.default for knob in fields(recipe)}
+    least = 2 * recipe.passage_overlap + 2  # pieces of a passage that overlaps so much
+    for switch, on, knobs, what in ALONE:
+        alone = [f"{k}={getattr(recipe, k)!r}" for k in knobs if getattr(recipe, k) != plain[k]]
+        if alone and not getattr(recipe, switch):
+            raise EmbkitError(
+                f"Recipe({switch}={plain[switch]}, {alone[-1]}): without {what}",
+                expected=f"{what}, for this setting to have something to set",
+                hint=f"recipe.replace({switch}={max(on, least)}, {alone[-1]})",
+            )
 
 
 def _clash(recipe: Any) -> tuple[str, str, str] | None:

@@ -80,7 +80,7 @@ class Recipe:
     quantize: str = knob("none", "the frozen weights under LoRA: none, or nf4 (four bits: QLoRA)")
     max_length: int | None = knob(None, "tokens a text at most; None: the model's own", 4, 32768)
     passage_size: int | None = knob(None, "cut documents to so many pieces; None: whole", 16, 32768)
-    passage_overlap: int = knob(0, "pieces that a passage shares with the one before", 0, 16384)
+    passage_overlap: int = knob(0, "pieces that a passage shares with the one before", 0, 16383)
     passage_headings: bool = knob(False, "put the headings above a passage before it")
     passage_choice: str = knob("best", "trained on, of a right document: best (by epoch), or first")
     pairs: tuple[str, ...] = knob(("human",), "sources: human, or sets of generated pairs")

@@ -10,8 +10,8 @@ import numpy as np
 
 from ..data.domain import Hidden
 from ..errors import EmbkitError
-from .index import BM25, Dense, Found, best_of
-from .passages import PassageIndex, Passages
+from .index import BM25, Found, best_of, checked_k
+from .passages import index_of
 
 CONSTANT = 60  # of the paper: how much less a rank counts than the one before
 DEPTH = 100  # ranks of either search that are fused
@@ -70,8 +70,7 @@ class Hybrid:
         depth: int = DEPTH,
     ) -> None:
         self.weight, self.depth = _checked(weight), depth
-        kind: Any = PassageIndex if isinstance(model, Passages) else Dense
-        self.dense, self.words = kind(model, texts, cache=cache), BM25(texts)
+        self.dense, self.words = index_of(model, texts, cache=cache), BM25(texts)
 
     def lists(self, queries: Sequence[str], k: int, hidden: Hidden) -> list[np.ndarray]:
         """What the model and BM25 find, best first, each (queries, depth or k if that is more)."""
@@ -83,8 +82,7 @@ class Hybrid:
 
         Where fewer are found, the row ends with index -1, score -inf.
         """
-        if k < 1:
-            raise EmbkitError(f"k={k}", expected="k of 1 or more", hint="k=10")
+        checked_k(k)
         dense, words = self.lists(queries, k, hidden)
         return fuse(dense, words, self.weight, k)
 

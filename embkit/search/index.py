@@ -35,8 +35,7 @@ def exact_search(
     Raises:
         EmbkitError: k below 1, or different dimensions.
     """
-    if k < 1:
-        raise EmbkitError(f"k={k}", expected="k of 1 or more", hint="k=10")
+    checked_k(k)
     if queries.ndim != 2 or documents.ndim != 2 or queries.shape[1] != documents.shape[1]:
         raise EmbkitError(
             f"queries of shape {queries.shape} cannot be compared with documents of shape "
@@ -78,6 +77,12 @@ def without(hidden: Sequence[int], search: Callable[..., Found], k: int) -> Foun
     indices, scores = search(k=k + 1)
     own = indices == np.asarray(hidden)[:, None]
     return best_of(np.where(own, -1, indices), np.where(own, -np.inf, scores), k)
+
+
+def checked_k(k: int) -> None:
+    """Fails for a k below 1."""
+    if k < 1:
+        raise EmbkitError(f"k={k}", expected="k of 1 or more", hint="k=10")
 
 
 def _among(block: np.ndarray, k: int) -> Found:
@@ -127,7 +132,8 @@ def places_of(blocks: Iterable[np.ndarray], k: int, least: float = -np.inf) -> F
 class Dense:
     """Documents encoded once by one model, as ``encode_as`` does, and searched exactly.
 
-    ``vectors`` are the documents', (documents, dim), where they are made in another way.
+    ``vectors`` are the documents', (documents, dim), where they are made in another way. One query
+    alone, such as one that is typed, is not kept on disk.
     """
 
     least = -np.inf  # what a document scores that is not found
@@ -140,7 +146,9 @@ class Dense:
         cache: bool = True,
         vectors: Vectors | None = None,
     ) -> None:
-        self._encode = lambda rows, kind: encode_as(model, rows, kind, cache=cache)
+        self._encode = lambda rows, kind: encode_as(
+            model, rows, kind, cache=cache and (kind == "document" or len(rows) > 1)
+        )
         self._documents = self._encode(texts, "document") if vectors is None else vectors
 
     def scores(self, queries: Sequence[str]) -> Iterator[np.ndarray]:
@@ -156,7 +164,8 @@ class Dense:
 
     def pair_scores(self, queries: Sequence[str], documents: Sequence[int]) -> np.ndarray:
         """The scores of (query, document) pairs, shape (pairs,)."""
-        asked = self._encode(queries, "query")
+        row = {query: i for i, query in enumerate(dict.fromkeys(queries))}  # kept by a search
+        asked = self._encode(list(row), "query")[[row[query] for query in queries]]
         return np.einsum("ij,ij->i", asked, self._documents[np.asarray(documents)])
 
 
@@ -195,8 +204,7 @@ class BM25:
 
         Where fewer documents share a word with a query, its row ends with index -1, score -inf.
         """
-        if k < 1:
-            raise EmbkitError(f"k={k}", expected="k of 1 or more", hint="k=10")
+        checked_k(k)
         if hidden is not None:
             return without(hidden, partial(self.search, queries), k)
         return places_of(self.scores(queries), min(k, self._size), self.least)

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from ..data import passages
 from ..data.domain import Hidden
+from ..data.passages import cut
 from ..errors import EmbkitError
+from ..models.late import late_vectors
 from ..models.loading import as_model
-from ..models.window import offsets_of
-from .index import BM25, Dense, Found, best_mean, places_of, without
+from ..models.window import cut_for
+from .index import BM25, Dense, Found, best_mean, checked_k, places_of, without
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Passages:
     late: bool = False
 
     def __post_init__(self) -> None:
-        passages.cut([], self.size, self.overlap)  # fails for what does not fit
+        cut([], self.size, self.overlap)  # fails for what does not fit
         if self.best < 1:
             raise EmbkitError(f"best={self.best}", expected="1 or more", hint="best=1")
         if self.late and (self.headings or self.overlap):
@@ -71,23 +72,14 @@ class PassageIndex:
 
     def __init__(self, how: Passages, texts: Sequence[str], *, cache: bool = True) -> None:
         model = as_model(how.of)
-        self._texts, self._how, words = list(texts), how, isinstance(model, str)
-        offsets, added = (None, 0) if words else offsets_of(model)
-        size = max(how.size - added, passages.LEAST)
-        self.cut = passages.cut(
-            self._texts, size, how.overlap, headings=how.headings, offsets=offsets
-        )
+        self._texts, self._how = list(texts), how
+        self.cut = cut_for(model, self._texts, how.size, how.overlap, how.headings)
         self._starts = np.cumsum([0, *(len(own) for own in self.cut[:-1])])
         own = [self._shown(d, p) for d, found in enumerate(self.cut) for p in range(len(found))]
-        self._index: Any
-        if words:
-            self._index = BM25(own)
-        elif how.late:
-            self._index = Dense(
-                model, own, cache=cache, vectors=_late(model, self._texts, self.cut)
-            )
-        else:
-            self._index = Dense(model, own, cache=cache)
+        spans = [[passage[:2] for passage in found] for found in self.cut]
+        vectors = late_vectors(model, self._texts, spans) if how.late else None
+        words = isinstance(model, str)
+        self._index = BM25(own) if words else Dense(model, own, cache=cache, vectors=vectors)
 
     def __len__(self) -> int:
         """How many passages there are: vectors of the index."""
@@ -96,6 +88,7 @@ class PassageIndex:
     def search(self, queries: Sequence[str], k: int = 10, hidden: Hidden = None) -> Found:
         """(indices, scores) of documents, (queries, min(k, documents)), best first; ties by lower
         index. Where fewer are found, the row ends with index -1, score -inf."""
+        checked_k(k)
         if hidden is not None:
             return without(hidden, partial(self.search, queries), k)
         return places_of(self.scores(queries), min(k, len(self._texts)), self._index.least)
@@ -124,7 +117,26 @@ class PassageIndex:
         return self.cut[document][passage].of(text, self._how.headings) or text
 
 
-def _late(model: Any, texts: list[str], cut: list[list[passages.Passage]]) -> np.ndarray:
-    from ..models.late import late_vectors
+def matching(index: Any, query: str, texts: Sequence[str], places: Sequence[int]) -> list[str]:
+    """The texts at some places; of what an index has cut, the passage that matches best."""
+    index = getattr(index, "dense", index)  # of a fusion
+    cut_up = isinstance(index, PassageIndex)
+    return index.matched(query, places) if cut_up else [texts[place] for place in places]
 
-    return late_vectors(model, texts, [[(p.start, p.end) for p in own] for own in cut])
+
+def by_recipe(what: Any) -> Any:
+    """A Run whose recipe cuts documents, as ``Passages`` of it; anything else as it is."""
+    part = getattr(getattr(what, "recipe", None), "passages", None)
+    return Passages(what, part.size, part.overlap, part.headings) if part and part.size else what
+
+
+def index_of(
+    model: Any, texts: Sequence[str], *, cache: bool = True
+) -> BM25 | Dense | PassageIndex:
+    """Documents made ready for a search by what ``as_model`` takes, or by ``Passages`` of it; for a
+    Run whose recipe cuts documents, by their passages."""
+    model = as_model(by_recipe(model))
+    if isinstance(model, str):
+        return BM25(texts)
+    kind = PassageIndex if isinstance(model, Passages) else Dense
+    return kind(model, texts, cache=cache)

@@ -14,8 +14,7 @@ from ..data.domain import SHOWN
 from ..data.text_checks import jaccard, words
 from ..display import Table
 from ..errors import EmbkitError
-from ..models.loading import as_model
-from ..search.index import BM25, Dense
+from ..search.passages import index_of
 from .generation import Generated, Row, examples
 from .prompts import plain
 
@@ -138,9 +137,7 @@ def _lost(
     rows: list[Row], corpus: Mapping[str, str], retriever: Any, top_k: int
 ) -> list[str | None]:
     ids, texts = list(corpus), list(corpus.values())
-    model = as_model(retriever)
-    index = BM25(texts) if isinstance(model, str) else Dense(model, texts)
-    found, _ = index.search([row.query for row in rows], top_k)
+    found, _ = index_of(retriever, texts).search([row.query for row in rows], top_k)
     reasons: list[str | None] = []
     for row, places in zip(rows, np.asarray(found), strict=True):
         own, places = plain(corpus[row.document]), places[places >= 0]

@@ -10,10 +10,9 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from ..data.passages import LEAST, cut
 from ..files import write_atomic
 from ..models import packing
-from ..models.window import offsets_of
+from ..models.window import cut_for
 from ..pairs.pairs import TrainingPairs
 from ..recipes.views import Passages
 
@@ -35,14 +34,12 @@ class TrainedPassages(TrainerCallback):
     ) -> None:
         assert part.size
         self.model, self.part, self.prompts = model, part, prompts
-        offsets, added = offsets_of(model)
         rows = pairs.dataset().to_dict()
         self.columns = [name for name in rows if name != "anchor"]
         beside = (zip(rows["anchor"], rows[name], strict=True) for name in self.columns)
         self.pairs = list(dict.fromkeys(itertools.chain(*beside)))  # (anchor, document), as text
         texts = list(dict.fromkeys(document for _, document in self.pairs))
-        size = max(part.size - added, LEAST)
-        found = cut(texts, size, part.overlap, headings=part.headings, offsets=offsets)
+        found = cut_for(model, texts, part.size, part.overlap, part.headings)
         self.passages = {
             text: [passage.of(text, part.headings) or text for passage in own]
             for text, own in zip(texts, found, strict=True)

@@ -18,9 +18,7 @@ from matplotlib.figure import Figure
 
 from ..display import Table
 from ..errors import EmbkitError
-from ..models.encoding import encode_as
 from ..plots import figures as draw
-from ..search.index import BM25, exact_search
 
 PICTURE_DPI = 80  # of a still picture: a notebook with its outputs stays small
 SVG_DASHES = ("none", "6 3", "6 3 2 3", "2 3")  # of a sketch's lines, as ``draw.DASHES``
@@ -164,16 +162,6 @@ def own_domain(domain: Any, *subjects: Any) -> str:
         f"({domain.profile})."
         for what, record in records
         if record.get("domain_hash", domain.hash) != domain.hash
-    )
-
-
-def searcher(model: Any, texts: list[str]) -> Search:
-    """Queries, k -> numbers of documents, best first, and scores; no typed query is kept."""
-    if isinstance(model, str):  # bm25
-        return BM25(texts).search
-    documents = encode_as(model, texts, "document")  # (documents, dim)
-    return lambda queries, k: exact_search(
-        encode_as(model, queries, "query", cache=False), documents, k
     )
 
 

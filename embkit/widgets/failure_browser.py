@@ -16,7 +16,6 @@ from ..data.text_checks import words
 from ..display import Table
 from ..errors import unknown
 from ..evaluation.ranking import DEPTH, rank, score
-from ..models.loading import as_model
 from ..plots.space import SIDES
 from .base import Names, Panel, columns, framed, own_domain, stood
 
@@ -76,7 +75,7 @@ class FailureBrowser(Panel):
         self.domain, self.names, self.split = domain, names, split or domain.test_splits[0]
         judged = domain.split(self.split)
         self._right = {q: set(right_documents(row)) for q, row in judged.items()}
-        self._rankings = [rank(as_model(what), domain, self.split) for what in (before, after)]
+        self._rankings = [rank(what, domain, self.split) for what in (before, after)]
         self._warning = own_domain(domain, before, after)
         was, now = (score(r, domain, self.split, (METRIC,))[METRIC] for r in self._rankings)
         self.cases = {

@@ -13,7 +13,8 @@ from ..data import Domain
 from ..data.images import data_url, is_picture
 from ..data.sources.captioned import TO_IMAGE
 from ..errors import EmbkitError
-from .base import Page, Search, page, searcher
+from ..search.passages import index_of
+from .base import Page, Search, page
 
 WORDS = 5  # captions that are shown for a picked picture
 
@@ -52,8 +53,8 @@ class Gallery(Page):
                 self._captions.setdefault(domain.corpus[document], []).append(domain.queries[asked])
         self._pictures = list(self._captions)
         self._texts = list(dict.fromkeys(itertools.chain(*self._captions.values())))
-        self._seen = {name: searcher(m, self._pictures) for name, m in self.models.items()}
-        self._read = {name: searcher(m, self._texts) for name, m in self.models.items()}
+        self._seen = {name: index_of(m, self._pictures).search for name, m in self.models.items()}
+        self._read = {name: index_of(m, self._texts).search for name, m in self.models.items()}
         self.search(self._texts[0] if query is None else query)
 
     def search(self, text: str) -> None:

@@ -14,7 +14,8 @@ import traitlets
 from ..data.domain import Domain, normalise, right_documents
 from ..models.loading import as_model
 from ..plots.space import SIDES
-from .base import Names, Panel, columns, own_domain, searcher, stood
+from ..search.passages import by_recipe, index_of, matching
+from .base import Names, Panel, columns, own_domain, stood
 
 SHOWN = 160  # characters of a document in the list
 
@@ -39,7 +40,8 @@ class SearchBox(Panel):
     documents have a star. The documents are encoded once, when the box is made.
 
     Args:
-        before, after: each a Run, a model, its name, ``"bm25"`` or a function of texts.
+        before, after: each a Run, a model, its name, ``"bm25"``, a function of texts, or
+            ``ek.search.Passages`` of one: of a document, the passage that matches is shown.
         query: to begin with; default: the first query of the first test split.
 
     Raises:
@@ -60,8 +62,10 @@ class SearchBox(Panel):
         self, before: Any, after: Any, domain: Domain, *, query: str = "", names: Names = SIDES
     ) -> None:
         self.domain, self.names, self._ids = domain, names, list(domain.corpus)
-        texts = list(domain.corpus.values())
-        self._searches = [searcher(as_model(what), texts) for what in (before, after)]
+        self._texts = list(domain.corpus.values())
+        models = (as_model(by_recipe(what)) for what in (before, after))
+        self._indexes = [index_of(model, self._texts) for model in models]
+        self._places = {document: place for place, document in enumerate(self._ids)}
         self._warning = own_domain(domain, before, after)
         self._right: dict[str, frozenset[str]] = {}
         for judged in domain.qrels.values():  # a test split's reading of a text wins: it comes last
@@ -95,27 +99,28 @@ class SearchBox(Panel):
             self.tell("Type a few words, such as: " + next(iter(self.domain.queries.values())))
             return
         found = []  # document -> score, best first
-        for search in self._searches:
-            order, scores = (rows[0].tolist() for rows in search([self.query], len(self._ids)))
+        for index in self._indexes:
+            order, scores = (r[0].tolist() for r in index.search([self.query], len(self._ids)))
             found.append(dict(zip((self._ids[i] for i in order if i >= 0), scores, strict=False)))
         before, after = (dict(zip(scores, itertools.count(1), strict=False)) for scores in found)
-        self.before = self._hits(found[0], after, "▼ to", "▲ to")
-        self.after = self._hits(found[1], before, "▲ from", "▼ from")
+        self.before = self._hits(0, found[0], after, "▼ to", "▲ to")
+        self.after = self._hits(1, found[1], before, "▲ from", "▼ from")
         right = self.right
         self.ranks = {d: (before.get(d), after.get(d)) for d in self._ids if d in right}
         self.results.value = self._html()
         self.tell(self._warning)
 
     def _hits(
-        self, scores: dict[str, float], others: dict[str, int], above: str, below: str
+        self, side: int, scores: dict[str, float], others: dict[str, int], above: str, below: str
     ) -> tuple[Hit, ...]:
         """One list; ``above`` and ``below`` precede the rank of what moved in the other."""
-        hits, right = [], self.right
-        for rank, (document, score) in enumerate(itertools.islice(scores.items(), self.k), 1):
+        hits, right, first = [], self.right, list(itertools.islice(scores.items(), self.k))
+        places = [self._places[document] for document, _ in first]
+        texts = matching(self._indexes[side], self.query, self._texts, places)
+        for rank, ((document, score), text) in enumerate(zip(first, texts, strict=True), 1):
             other, moved = others.get(document), "not in the other list"
             if other is not None:
                 moved = "=" if rank == other else f"{above if rank < other else below} {other:,}"
-            text = self.domain.corpus[document]
             hits.append(Hit(rank, document, text, score, other, document in right, moved))
         return tuple(hits)
 

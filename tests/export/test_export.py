@@ -106,7 +106,7 @@ def made_run(folder, model):
     (folder / "run").mkdir(parents=True, exist_ok=True)
     if not (folder / "run" / "model").exists():
         (folder / "run" / "model").symlink_to(model, target_is_directory=True)
-    return Run(folder / "run", {})
+    return Run(folder / "run", {"recipe": json.loads(Recipe().to_json())})
 
 
 @pytest.fixture(params=["beir", "model"])

@@ -96,7 +96,8 @@ def test_check_says_what_the_default_models_window_cuts(
     assert "✗ problem lengths" in shown
     assert "minilm, the default, reads 256 tokens of a text: 100.0% of the documents are" in shown
     assert "100.0% of the right documents are cut: an answer behind the cut is never found" in shown
-    assert "cut long texts into passages" in shown
+    assert "cut long texts into passages: ek.search.Passages(model, size=128)" in shown
+    assert "Recipe(passage_size=128) trains on them" in shown
 
 
 def test_an_audit_without_a_model_says_where_the_window_was_not_counted(tiny_domain, minilm, cache):
@@ -119,6 +120,19 @@ def test_the_plan_of_run_says_it_of_the_model_it_trains(tiny_domain, tiny_model)
     assert said.startswith(f"{tiny_model} reads 48 tokens of a text: 2.5% of the documents")
     said = plan(tiny_domain, str(tiny_model), max_length=5).unread
     assert f"{tiny_model}, as it is trained here, reads 5 tokens" in said
+
+
+def test_a_plan_with_passages_leaves_nothing_unread(long_domain, tiny_model):
+    from embkit.cli.planning import plan
+    from embkit.recipes.recipe import Recipe
+
+    whole = plan(long_domain, str(tiny_model))
+    assert "behind the cut is never found" in whole.unread
+    cut = plan(long_domain, str(tiny_model), passages=18)
+    assert cut.unread == "" and "passages of 18" in str(cut) and "passages" not in str(whole)
+    assert isinstance(cut.contrastive, Recipe) and cut.contrastive.passage_size == 18
+    assert cut.contrastive.max_length is None and cut.lora(1e-3).passage_size == 18
+    assert cut.trial.passage_size == 18
 
 
 def test_advice_says_it(tiny_domain, tiny_model, monkeypatch):

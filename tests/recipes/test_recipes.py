@@ -88,9 +88,10 @@ def test_the_error_says_the_limit_that_was_passed(name, value):
 
 def test_the_limits_themselves_are_allowed():
     for knob in dataclasses.fields(Recipe):
+        need = {"passage_size": 32768} if knob.name == "passage_overlap" else {}
         for limit in (knob.metadata["low"], knob.metadata["high"]):
             if limit is not None:
-                assert getattr(Recipe(**{knob.name: limit}), knob.name) == limit
+                assert getattr(Recipe(**need, **{knob.name: limit}), knob.name) == limit
 
 
 def test_what_is_optional_may_be_none():
@@ -146,9 +147,6 @@ def test_each_field_changes_the_hash():
         "max_length": 64,
         "max_pairs": 100,
         "passage_size": 128,
-        "passage_overlap": 32,
-        "passage_headings": True,
-        "passage_choice": "first",
         "shuffle_labels": True,
         "seed": 43,
         "pairs": ("lay",),
@@ -183,7 +181,8 @@ def test_each_field_changes_the_hash():
     names = {f.name for f in dataclasses.fields(Recipe)}
     assert other.keys() <= names
     lora = {"lora_variant": "rslora", "lora_plus": 16.0, "quantize": "nf4"}
-    assert names - other.keys() == {"approach", "unlabeled_texts", *lora}
+    cut = {"passage_overlap": 32, "passage_headings": True, "passage_choice": "first"}
+    assert names - other.keys() == {"approach", "unlabeled_texts", *lora, *cut}
     hashes = {Recipe().hash} | {Recipe(**{name: value}).hash for name, value in other.items()}
     need = {"triplet": {"hard_negatives": 1}} | dict.fromkeys(
         TAUGHT, {"teacher": "another", "unlabeled_texts": "documents"}
@@ -193,7 +192,8 @@ def test_each_field_changes_the_hash():
     hashes |= {Recipe(approach=name, **need.get(name, {})).hash for name in APPROACHES}
     hashes.add(Recipe(approach="distill", teacher="another").hash)
     hashes |= {Recipe(lora_rank=4, **{name: value}).hash for name, value in lora.items()}
-    assert len(hashes) == len(other) + len(lora) + len(APPROACHES) + 1
+    hashes |= {Recipe(passage_size=128, **{name: value}).hash for name, value in cut.items()}
+    assert len(hashes) == len(other) + len(lora) + len(cut) + len(APPROACHES) + 1
     assert all(len(h) == 12 and int(h, 16) >= 0 for h in hashes)
 
 
@@ -463,3 +463,40 @@ def test_four_bits_cannot_be_trained_without_lora_nor_taken_apart():
     with pytest.raises(EmbkitError, match="lora_rank=0, quantize='nf4'"):
         Recipe(quantize="nf4")
     assert "QLoRA r4" in Recipe(lora_rank=4, quantize="nf4").label
+
+
+@pytest.mark.parametrize("approach", ["corpus", "clip", *sorted(TAUGHT)])
+def test_what_compares_whole_documents_cannot_be_trained_on_passages(approach):
+    need = {"teacher": "another", "hard_negatives": 1 if approach in ("kl", "margin_mse") else 0}
+    whole = Recipe(approach=approach, **(need if approach in TAUGHT else {}))
+    with pytest.raises(EmbkitError, match="passage_size=128") as caught:
+        whole.replace(passage_size=128)
+    assert caught.value.hint == "recipe.replace(approach='contrastive')"
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [("overlap", 32), ("overlap", 16383), ("headings", True), ("choice", "first")],
+)
+def test_a_setting_of_passages_without_passages_is_refused(name, value):
+    with pytest.raises(EmbkitError, match="passage_size=None") as caught:
+        Recipe(**{f"passage_{name}": value})
+    followed = eval(caught.value.hint, {"recipe": Recipe()})
+    assert followed.passage_size >= 128 and getattr(followed.passages, name) == value
+
+
+def test_passages_overlap_by_less_than_half_and_the_label_names_them():
+    with pytest.raises(EmbkitError, match="128 that share 64"):
+        Recipe(passage_size=128, passage_overlap=64)
+    cut = Recipe(passage_size=128, passage_overlap=63, passage_headings=True)
+    assert cut.label == "contrastive, best passages of 128, 63 shared, headings"
+    assert Recipe().passages.size is None and cut.passages.overlap == 63
+
+
+def test_the_script_says_what_passages_it_trains_on():
+    best = Recipe(passage_size=128, epochs=2).to_script()
+    assert "passages of 128 word pieces" in best and "the nearest to each anchor" in best
+    assert "chose anew at each later epoch" in best and "those of the first epoch" in best
+    first = Recipe(passage_size=128, passage_choice="first").to_script()
+    assert "the first of each" in first and "anew" not in first
+    assert "passage" not in Recipe().to_script().lower()
