@@ -19,13 +19,15 @@ from ..assets.hub import is_id
 from ..data import Domain, load_domain
 from ..display import visible
 from ..errors import EmbkitError, unknown
-from ..evaluation.ranking import evaluate
+from ..evaluation.ranking import by_recipe, evaluate
 from ..evaluation.scores import Scores
 from ..models.encoding import encode_as
 from ..models.loading import as_model
 from ..models.vectors import Vectors
 from ..runs import RECORD, Run, finished, store
 from ..search.hybrid import as_fusion
+from ..search.passages import Passages
+from ..synthetic import backends, local
 
 WORDS = ("bm25", "hybrid")  # what can be scored and is no model of the catalogue
 OK, FOUND, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -143,6 +145,11 @@ def the_domain(chosen: argparse.Namespace) -> Domain:
     return load_domain(chosen.domain, columns=columns, **given)
 
 
+def the_writer(model: str, endpoint: str | None) -> Any:
+    """The language model that is to write: of an endpoint, else of the package."""
+    return backends.OpenAIBackend(model, endpoint) if endpoint else local.TransformersBackend(model)
+
+
 def subject(domain: Domain, what: str) -> Any:
     """What a text names, as ``evaluate`` takes it: ``bm25``, ``hybrid``, a run, or a model.
 
@@ -196,8 +203,9 @@ def encoded(model: Any, texts: list[str], label: str = "encoding") -> Vectors:
 def scored(what: Any, domain: Domain, name: str | None = None) -> Scores:
     """``evaluate``, with a bar while the documents are encoded for the first time."""
     fusion = as_fusion(what)
-    model = fusion.of if fusion else what
-    if model != "bm25" and not _has_scores(domain, model):
+    model = by_recipe(fusion.of if fusion else what)
+    known = model == "bm25" or isinstance(model, Passages)  # those are not encoded whole
+    if not known and not _has_scores(domain, model):
         label = f"{getattr(model, 'label', model)}: encoding"
         encoded(model, list(domain.corpus.values()), label)
     return evaluate(what, domain, name=name)

@@ -1,15 +1,18 @@
-"""run, train, sources: what trains."""
+"""run, start, train, sources: what trains."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from .. import auditing, training
+from ..advice import starting
+from ..advice.advise import advise
 from ..assets import catalogue
 from ..auditing.base import PROBLEM
 from ..data import Domain
@@ -24,10 +27,11 @@ from ..files import read_json, write_atomic
 from ..recipes.presets import PRESETS
 from ..recipes.recipe import Recipe
 from ..search.hybrid import Fusion
+from ..search.passages import Passages
 from ..session import paths, quiet
 from .planning import Plan, plan
 from .results import show
-from .terminal import OK, WORDS, answer, command, note, option, say, scored, the_domain
+from .terminal import OK, WORDS, answer, command, note, option, say, scored, the_domain, the_writer
 
 
 @command(
@@ -55,8 +59,88 @@ def run(chosen: argparse.Namespace) -> int:
         tell(f"read: {'; '.join(domain.report.splits)}; put aside: {domain.report.put_aside}")
     options = {"epochs": chosen.epochs, "max_length": chosen.max_length, "quick": chosen.quick}
     planned = plan(domain, chosen.model, max_pairs=chosen.pairs, **options)
-    scores = _untrained(domain, chosen.model, tell)
-    summary = _audited(domain, chosen.model)
+    scores, summary = _scored(planned, domain, tell, _kept(domain))
+    report, found = compare(scores, "base"), verdict(scores)
+    folder = report.save(_kept(domain))
+    minutes = (time.perf_counter() - started) / 60
+    result: dict[str, Any] = {"audit": summary, "plan": str(planned), "folder": str(folder)}
+    result |= {"verdict": found.to_dict(), "leaderboard": report.rows, "minutes": minutes}
+    written = f"written: {folder / 'leaderboard.json'} and report.html; {minutes:.1f} minutes"
+    told = f"\n{report.to_text()}\n\nverdict: {found}\n\n{written}"
+    return answer(chosen.json, result, told)
+
+
+@command(
+    "from a folder of documents alone to a proven model: queries, a test by people, a verdict",
+    "start my_documents",
+    option("folder", help="documents (.txt .md .html .rst .pdf .docx .jsonl), also in a zip"),
+    option("--yes", action="store_true", help="do not wait for a person who confirms queries"),
+    option("--queries", type=int, help="to write (default: as many as about 7 minutes allow)"),
+    option("--model", default="minilm", help="the model to start from (minilm)"),
+    option("--writer", default="smollm2", help="of the package, or the endpoint's name"),
+    option("--endpoint", metavar="URL", help="an OpenAI-compatible endpoint that writes"),
+    option("--passages", type=int, default=starting.SIZE, help="word pieces of a passage (128)"),
+    more="Each step leaves a file in runs/start/NAME-HASH/ to look at and mend; the same command "
+    "goes on from there. It ends once, for a person to confirm about 100 queries.",
+    domain="",
+)
+def start(chosen: argparse.Namespace) -> int:
+    began = last = time.perf_counter()
+
+    def tell(text: object) -> None:
+        nonlocal last
+        (note if chosen.json else say)(f"[{(time.perf_counter() - began) / 60:.1f} min] {text}")
+
+    quiet()
+    made = starting.start(
+        chosen.folder,
+        model=chosen.model,
+        writer=the_writer(chosen.writer, chosen.endpoint),
+        queries=chosen.queries,
+        size=chosen.passages,
+        alone=chosen.yes,
+        told=tell,
+    )
+    result = {"folder": str(made.folder), "judged": made.judged, "confirmed": made.confirmed}
+    if not made.ready:
+        return answer(chosen.json, result | {"waits": repr(made)}, f"\n{made!r}")
+    domain = made.domain
+    tell(repr(made))
+    advice = advise(domain, chosen.model, minutes=2.0, quiet=True)
+    tell(f"advice: {advice!r}")
+    planned = plan(domain, chosen.model, passages=chosen.passages)
+    scores, summary = _scored(planned, domain, tell, made.folder, lora=False)
+    report = compare(scores, "base")
+    report.save(made.folder)
+    verdicts = {split: verdict(_of(split, scores)) for split in domain.test_splits}
+    by = {"confirmed": "confirmed by people", "written": "written by the model, seen by nobody"}
+    said = "\n".join(f"verdict on {s} ({by.get(s, s)}): {v}" for s, v in verdicts.items())
+    minutes = (time.perf_counter() - began) / 60
+    result |= {"audit": summary, "advice": advice.answer, "plan": str(planned), "minutes": minutes}
+    result |= {"verdicts": {split: found.to_dict() for split, found in verdicts.items()}}
+    result |= {"leaderboard": report.rows, "waits": None}
+    proven = repr(made).partition(". Domain")[0]
+    told = f"\n{report.to_text()}\n\n{said}\n\n{proven}.\nwritten: {made.folder}, with "
+    return answer(chosen.json, result, f"{told}report.html; {minutes:.1f} minutes")
+
+
+def _of(split: str, scores: Sequence[Scores]) -> list[Scores]:
+    """The scores on one test alone."""
+    return [replace(s, per_query={split: s.per_query[split]}, subsets={}) for s in scores]
+
+
+def _scored(
+    planned: Plan,
+    domain: Domain,
+    tell: Callable[[object], Any],
+    folder: Path,
+    lora: bool = True,
+) -> tuple[list[Scores], str]:
+    """The scores of what needs no training, and of what is trained at the rate that dev chooses;
+    and the audit's summary, which is kept in a folder."""
+    recipe = planned.contrastive
+    scores = _untrained(domain, recipe.model, tell, recipe.passage_size)
+    summary = _audited(domain, recipe.model, folder)
     tell(f"audit: {summary}")
     if planned.unread:
         tell(f"window: {planned.unread}")
@@ -66,22 +150,22 @@ def run(chosen: argparse.Namespace) -> int:
         tried = training.trials.tune(planned.trial, domain, learning_rate=planned.rates)
         rate = tried.best.learning_rate
     done = training.trainer.train(planned.contrastive.replace(learning_rate=rate), domain)
-    lora = _lora(planned, rate, domain)
-    scores += [scored(done, domain), *([lora] if lora else [])]
-    report, found = compare(scores, "base"), verdict(scores)
-    folder = report.save(_kept(domain)[0])
-    minutes = (time.perf_counter() - started) / 60
-    result: dict[str, Any] = {"audit": summary, "plan": str(planned), "folder": str(folder)}
-    result |= {"verdict": found.to_dict(), "leaderboard": report.rows, "minutes": minutes}
-    written = f"written: {folder / 'leaderboard.json'} and report.html; {minutes:.1f} minutes"
-    told = f"\n{report.to_text()}\n\nverdict: {found}\n\n{written}"
-    return answer(chosen.json, result, told)
+    scores.append(scored(done, domain))
+    if lora and (beside := _lora(planned, rate, domain)):
+        scores.append(beside)
+    return scores, summary
 
 
-def _untrained(domain: Domain, model: str, tell: Callable[[object], int]) -> list[Scores]:
-    """What costs no training: word search, the model, both fused, a better general model."""
+def _untrained(
+    domain: Domain, model: str, tell: Callable[[object], Any], size: int | None = None
+) -> list[Scores]:
+    """What costs no training: word search, the model (on passages of a size, too), words and model
+    fused, a better general model."""
     scores = [scored("bm25", domain), scored(model, domain)]
-    scores.append(scored(Fusion(model), domain, "hybrid"))
+    searched: Any = Passages(model, size) if size else model
+    if size:
+        scores.append(scored(searched, domain))
+    scores.append(scored(Fusion(searched), domain, "hybrid"))
     if model != catalogue.ALTERNATIVE:
         if catalogue.is_here(catalogue.ALTERNATIVE):
             scores.append(scored(catalogue.ALTERNATIVE, domain, catalogue.UNTRAINED))
@@ -90,19 +174,19 @@ def _untrained(domain: Domain, model: str, tell: Callable[[object], int]) -> lis
     return scores
 
 
-def _kept(domain: Domain) -> tuple[Path, dict[str, Any]]:
-    """runs/NAME (NAME-HASH, if other content of that name came first), and the audit kept there."""
+def _kept(domain: Domain) -> Path:
+    """runs/NAME (NAME-HASH, if other content of that name came first), where an audit is kept."""
     for name in (domain.name, f"{domain.name}-{domain.hash[:8]}"):
         folder = paths().runs / name
         kept = read_json(folder / "audit.json")
         if kept.get("domain_hash", domain.hash) == domain.hash:
             break
-    return folder, kept
+    return folder
 
 
-def _audited(domain: Domain, model: str) -> str:
+def _audited(domain: Domain, model: str, folder: Path) -> str:
     """The audit's summary, with the names of what is a problem; kept for the next time."""
-    folder, kept = _kept(domain)
+    kept = read_json(folder / "audit.json")
     weights = catalogue.folder_fingerprint(catalogue.resolve(model))
     key = {"domain_hash": domain.hash, "model": weights}
     if key.items() <= kept.items():

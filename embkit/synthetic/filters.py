@@ -16,6 +16,7 @@ from ..display import Table
 from ..errors import EmbkitError
 from ..models.loading import as_model
 from ..search.index import BM25, Dense
+from ..search.passages import PassageIndex, Passages
 from .generation import Generated, Row, examples
 from .prompts import plain
 
@@ -23,8 +24,11 @@ RULES = {
     "test query": "asked word for word in a test split or in dev",
     "duplicate": "the same text as an earlier row's, or as a query of train",
     "copy": "made of the document's own words",
+    "heading": "the heading again, or a part of it: it asks nothing of the text below",
     "round trip": "one by which a general model does not find the document",
 }
+ASKING = set("a an the of in on for to and or is are was do does did how what which who".split())
+ASKING |= set("where when why can i me my you it about with by from find tell explain".split())
 COPY = 0.8  # Jaccard similarity of a query's words and its document's: a copy from here on
 
 
@@ -73,19 +77,27 @@ class Filtered:
 
 
 def filter_generated(
-    generated: Generated, domain: Domain, *, retriever: Any = "minilm", top_k: int = 10
+    generated: Generated,
+    domain: Domain | Mapping[str, str],
+    *,
+    retriever: Any = "minilm",
+    top_k: int = 10,
+    headings: Callable[[Row], str] | None = None,
 ) -> Filtered:
     """Throws out what is no use, by ``RULES`` in their order, and keeps what each rule threw out.
 
     Args:
-        retriever: of the round trip: a SentenceTransformer, its name, ``"bm25"``, a function
-            ``list[str] -> (texts, dim)``, or None to leave the rule out.
+        domain: or its documents alone, where nothing is asked of them yet.
+        retriever: of the round trip: a SentenceTransformer, its name, ``"bm25"``, ``Passages``, a
+            function ``list[str] -> (texts, dim)``, or None to leave the rule out.
         top_k: among so many documents it must find a query's own.
+        headings: what stands above the part of a document that a query was written for; a query
+            without another word than these is thrown out.
 
     Fails for a document that the domain does not have, and for a ``top_k`` below 1.
     Paper: Dai and others, Promptagator, 2022 (round-trip filter).
     """
-    corpus = domain.corpus
+    corpus = domain.corpus if isinstance(domain, Domain) else domain
     if top_k < 1:
         raise EmbkitError(f"top_k={top_k}", expected="1 or more", hint="top_k=10")
     if foreign := [r.document for r in generated.rows if r.document not in corpus]:
@@ -94,16 +106,23 @@ def filter_generated(
             expected="the domain, profile included, that they were written for",
             hint="load_domain(name, profile=...) as for generate(...)",
         )
-    asked = _known(domain, (split for split in domain.qrels if split != "train"))
+    asked: dict[str, str] = {}
+    first = dict(asked)
+    if isinstance(domain, Domain):
+        asked = _known(domain, (split for split in domain.qrels if split != "train"))
+        first = _known(domain, ["train"])
     # the rules: each gives a reason, or None, for every row that reaches it
     settings: dict[str, Any] = {"copy_overlap": COPY}
     steps: dict[str, Callable[[list[Row]], list[str | None]]] = {
         "test query": lambda rows: [asked.get(plain(row.query)) for row in rows],
-        "duplicate": lambda rows: _seen(rows, _known(domain, ["train"])),
+        "duplicate": lambda rows: _seen(rows, first),
         "copy": lambda rows: [_copied(r.query, corpus[r.document]) for r in rows],
     }
+    if headings is not None:
+        steps["heading"] = lambda rows: [_headed(r.query, headings(r)) for r in rows]
     if retriever is not None:
         name = retriever if isinstance(retriever, str) else type(retriever).__name__
+        name = retriever.told if isinstance(retriever, Passages) else name
         settings |= {"retriever": name, "top_k": top_k, "documents searched": len(corpus)}
         steps["round trip"] = lambda rows: _lost(rows, corpus, retriever, top_k)
     rows, removed = list(generated.rows), {}
@@ -134,12 +153,21 @@ def _copied(query: str, document: str) -> str | None:
     return f"{share:.0%} of their words are the same" if share >= COPY else None
 
 
+def _headed(query: str, heading: str) -> str | None:
+    asks = set(words(query)) - ASKING - set(words(heading))
+    return None if asks or not heading else f"no word that is not in {heading[:60]!r}"
+
+
 def _lost(
     rows: list[Row], corpus: Mapping[str, str], retriever: Any, top_k: int
 ) -> list[str | None]:
     ids, texts = list(corpus), list(corpus.values())
-    model = as_model(retriever)
-    index = BM25(texts) if isinstance(model, str) else Dense(model, texts)
+    index: BM25 | Dense | PassageIndex
+    if isinstance(retriever, Passages):
+        index = PassageIndex(retriever, texts)
+    else:
+        model = as_model(retriever)
+        index = BM25(texts) if isinstance(model, str) else Dense(model, texts)
     found, _ = index.search([row.query for row in rows], top_k)
     reasons: list[str | None] = []
     for row, places in zip(rows, np.asarray(found), strict=True):
