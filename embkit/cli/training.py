@@ -101,11 +101,11 @@ def start(chosen: argparse.Namespace) -> int:
         alone=chosen.yes,
         told=tell,
     )
-    result = {"folder": str(made.folder), "judged": made.judged, "confirmed": made.confirmed}
+    result: dict[str, Any] = {"folder": str(made.folder), "ready": made.ready, "people": made.proof}
     if not made.ready:
-        return answer(chosen.json, result | {"waits": repr(made)}, f"\n{made!r}")
+        return answer(chosen.json, result, f"\n{made.proof}.")
     domain = made.domain
-    tell(repr(made))
+    tell(f"{made.proof}. {domain!r}")
     advice = advise(domain, chosen.model, minutes=2.0, quiet=True)
     tell(f"advice: {advice!r}")
     planned = plan(domain, chosen.model, passages=chosen.passages)
@@ -118,9 +118,8 @@ def start(chosen: argparse.Namespace) -> int:
     minutes = (time.perf_counter() - began) / 60
     result |= {"audit": summary, "advice": advice.answer, "plan": str(planned), "minutes": minutes}
     result |= {"verdicts": {split: found.to_dict() for split, found in verdicts.items()}}
-    result |= {"leaderboard": report.rows, "waits": None}
-    proven = repr(made).partition(". Domain")[0]
-    told = f"\n{report.to_text()}\n\n{said}\n\n{proven}.\nwritten: {made.folder}, with "
+    result |= {"leaderboard": report.rows}
+    told = f"\n{report.to_text()}\n\n{said}\n\n{made.proof}.\nwritten: {made.folder}, with "
     return answer(chosen.json, result, f"{told}report.html; {minutes:.1f} minutes")
 
 

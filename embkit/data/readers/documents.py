@@ -10,14 +10,13 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
 from ...errors import EmbkitError, not_installed
 from ..domain import normalise
-from . import asking, joined, parts, rows, tables
+from . import asking, joined, parts, rows, shapes, tables
 from .folder import local
 
 LARGE = 20_000_000  # bytes of one text: a long book has two million
@@ -35,10 +34,12 @@ _TITLE = re.compile(
 _FRONT = re.compile(r"\A---\n(.{0,5000}?)\n---\n", re.S)
 _CHARSET = re.compile(rb"<meta[^>]{0,200}charset=[\"']?([\w-]+)", re.I)
 _HEADED = re.compile(r"(?:heading|berschrift|titre|t[ií]tulo|titolo) ?(\d)|(title)", re.I)
-_LINES = {"p", "div", "section", "article", "main", "ul", "ol", "li", "dl", "dt", "dd", "table"}
-_LINES |= {"tr", "blockquote", "pre", "br", "hr", "figure", "figcaption", "body", "details"}
+_BLOCK = re.compile(
+    "^(h[1-6]|p|div|section|article|main|[uod]l|li|d[td]|table|tr|t[dh]|blockquote|pre|[bh]r|figure)$"
+)
+_AROUND = {"br": ("\n", ""), "li": ("\n- ", ""), "tr": ("", "\n"), "td": ("", " "), "th": ("", " ")}
 _DROPPED = {"script", "style", "noscript", "template", "svg", "nav", "header", "footer", "aside"}
-_DROPPED |= {"form", "button", "select", "iframe"}
+_DROPPED |= {"form", "button", "select", "iframe", "title"}
 _ROLES = {"navigation", "banner", "contentinfo", "search"}
 
 
@@ -126,20 +127,18 @@ def read_documents(source: str | os.PathLike[str]) -> Documents:
                         continue
                     there = found.setdefault(normalise(document.text), document)
                     merged += there is not document
-            except (_Left, EmbkitError, rows.NotDecoded) as error:
-                why = getattr(error, "given", str(error))
+            except Exception as error:  # whatever one file holds, the others are read
+                why = getattr(error, "given", None) or getattr(error, "strerror", None)
+                why = why or (str(error) if isinstance(error, _Left) else type(error).__name__)
                 hint = getattr(error, "hint", "")
                 skipped.append((name, f"{why}: {hint}" if INSTALL in hint else why))
-            except OSError as error:
-                skipped.append((name, f"cannot be read: {error.strerror or error}"))
     if not found:
         causes = Counter(why for _, why in skipped)
         installed = next((why for why in causes if INSTALL in why), "").partition(": ")[2]
         raise EmbkitError(
             f"{Path(source).name!r} holds no text that can be read: {rows.causes_of(causes)}"[:600],
             expected=f"documents with words in them: {READ}",
-            hint=installed
-            or "of scanned pages and pictures, run OCR first; or give another folder",
+            hint=installed or "run OCR on scanned pages and pictures, or give another folder",
         )
     return Documents(tuple(found.values()), tuple(skipped), merged, encodings)
 
@@ -198,10 +197,15 @@ def _decoded(file: Path, kind: str) -> tuple[str, str]:
 
 def _rows(name: str, file: Path, skipped: list[tuple[str, str]]) -> Iterator[Document]:
     """The documents of a table, a row each."""
+    if (kind := rows.suffix(file)) not in (".json", *tables.PARQUET):
+        with rows.binary(file) as stream:
+            if len(stream.readline(LARGE)) == LARGE:
+                raise _Left(f"a line of more than {LARGE // 10**6} MB")
     table = tables.table(file, None, file=name)
     columns = joined.text_columns(table, "corpus")
-    if "text" not in columns:
-        raise _Left("a table without a column of texts")
+    named = shapes.fitting([columns.get("text", "")], shapes.TEXTS["text"])
+    if not named and ("text" not in columns or kind not in (".jsonl", ".ndjson")):
+        raise _Left("a table without a column of texts that is called text")
     titled = columns.get("title") if columns.get("title") != columns["text"] else None
     seen: set[str] = set()
     with contextlib.closing(rows.Quarantine()) as bad:
@@ -261,60 +265,29 @@ def _docx(file: Path) -> str:
     return "\n\n".join(filter(None, lines))
 
 
-class _Page(HTMLParser):
-    """A page's text: headings as "# ...", without what stands around it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.title, self.parts, self.letters, self.linked = "", [""], 0, 0
-        self._open: Counter[str] = Counter()  # tags that are open
-        self._out, self._deep = "", 0  # what is passed over, and how deep in it
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if self._out:
-            self._deep += tag == self._out
-            return
-        role = dict(attrs).get("role")
-        own = tag == "header" and (self._open["article"] or self._open["main"])  # with its heading
-        if role in _ROLES or tag in _DROPPED and not own:
-            if tag not in ("body", "html"):
-                self._out, self._deep = tag, 1
-            return
-        self._open[tag] += 1
-        if re.fullmatch("h[1-6]", tag):
-            self.parts.append(f"\n\n{'#' * int(tag[1])} ")
-        elif tag in _LINES:
-            self.parts.append("\n- " if tag == "li" else "\n" if tag in ("br", "tr") else "\n\n")
-        elif tag in ("td", "th"):
-            self.parts.append(" ")
-
-    def handle_endtag(self, tag: str) -> None:
-        if self._out:
-            self._deep -= tag == self._out
-            self._out = self._out if self._deep else ""
-            return
-        self._open[tag] = max(0, self._open[tag] - 1)
-        if tag in _LINES or re.fullmatch("h[1-6]", tag):
-            self.parts.append("\n" if tag in ("li", "tr") else "\n\n")
-
-    def handle_data(self, data: str) -> None:
-        if self._open["title"] and not self.title:
-            self.title = " ".join(data.split())
-        if self._out or self._open["title"] or self._open["a"] and data.strip() in ("¶", "#", ""):
-            return
-        letters = sum(map(str.isalnum, data))
-        self.letters, self.linked = (
-            self.letters + letters,
-            self.linked + letters * bool(self._open["a"]),
-        )
-        self.parts.append(data if self._open["pre"] else re.sub(r"\s+", " ", data))
-
-
 def _page(html: str) -> tuple[str, str]:
-    page = _Page()
-    page.feed(html)
-    page.close()
-    if page.letters < LETTERS or page.linked > LINKS * page.letters:
+    """A page's title and text: headings as "# ...", without what stands around it."""
+    import bs4
+
+    page = bs4.BeautifulSoup(html, "html.parser")
+    title = " ".join(page.title.get_text().split()) if page.title else ""
+    for part in page.find_all(lambda tag: tag.name in _DROPPED or tag.get("role") in _ROLES):
+        own = part.name == "header" and part.find_parent(["article", "main"])  # has its heading
+        if not own and not part.decomposed:
+            part.decompose()
+    linked = sum(map(str.isalnum, "".join(link.get_text() for link in page.find_all("a"))))
+    letters = sum(map(str.isalnum, page.get_text()))
+    if letters < LETTERS or linked > LINKS * letters:
         raise _Left("HTML that is all navigation, or without text")
-    lines = "".join(page.parts).split("\n")
-    return page.title, "\n".join(line if re.search(r"\w", line) else "" for line in lines)
+    for words in list(page.find_all(string=True)):
+        if isinstance(words, bs4.element.PreformattedString):  # a comment, a doctype
+            words.extract()
+        elif not words.find_parent("pre"):
+            words.replace_with("" if words.strip() in "¶" else re.sub(r"\s+", " ", words))
+    for part in page.find_all(_BLOCK):
+        lead = f"\n\n{'#' * int(part.name[1])} " if part.name[1:].isdigit() else "\n\n"
+        before, after = _AROUND.get(part.name, (lead, "\n\n"))
+        part.insert(0, before)
+        part.append(after)
+    lines = page.get_text().split("\n")
+    return title, "\n".join(line if re.search(r"\w", line) else "" for line in lines)
