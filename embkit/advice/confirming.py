@@ -127,7 +127,8 @@ def draw(rows: Sequence[Row], groups: Texts, passage: Mapping[tuple[str, int], s
     test, turn, ranked = divided(rows, groups)["test"], Counter[str](), []
     for row in sorted(test, key=lambda row: in_order(row["query"], 0)):
         turn[row["document"]] += 1
-        text = passage.get((row["document"], row.get("passage", 0)), "")
+        places = ((row["document"], n) for n in (row.get("passage", 0), 0))
+        text = next(filter(None, map(passage.get, places)), "")
         ranked.append((turn[row["document"]], Asked(row["query"], row["document"], text)))
     ranked.sort(key=lambda each: each[0])
     return [row for _, row in ranked[: max(1, min(CONFIRM, round(DRAWN * len(test))))]]

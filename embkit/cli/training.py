@@ -26,6 +26,7 @@ from ..evaluation.verdict import verdict
 from ..files import read_json, write_atomic
 from ..recipes.presets import PRESETS
 from ..recipes.recipe import Recipe
+from ..runs import Run
 from ..search.hybrid import Fusion
 from ..search.passages import Passages
 from ..session import paths, quiet
@@ -59,7 +60,7 @@ def run(chosen: argparse.Namespace) -> int:
         tell(f"read: {'; '.join(domain.report.splits)}; put aside: {domain.report.put_aside}")
     options = {"epochs": chosen.epochs, "max_length": chosen.max_length, "quick": chosen.quick}
     planned = plan(domain, chosen.model, max_pairs=chosen.pairs, **options)
-    scores, summary = _scored(planned, domain, tell, _kept(domain))
+    scores, summary, _ = _scored(planned, domain, tell, _kept(domain))
     report, found = compare(scores, "base"), verdict(scores)
     folder = report.save(_kept(domain))
     minutes = (time.perf_counter() - started) / 60
@@ -109,18 +110,19 @@ def start(chosen: argparse.Namespace) -> int:
     advice = advise(domain, chosen.model, minutes=2.0, quiet=True)
     tell(f"advice: {advice!r}")
     planned = plan(domain, chosen.model, passages=chosen.passages)
-    scores, summary = _scored(planned, domain, tell, made.folder, lora=False)
+    scores, summary, trained = _scored(planned, domain, tell, made.folder, full=False)
     report = compare(scores, "base")
     report.save(made.folder)
     verdicts = {split: verdict(_of(split, scores)) for split in domain.test_splits}
-    by = {"confirmed": "confirmed by people", "written": "written by the model, seen by nobody"}
+    by = {"confirmed": "by people", "written": "by the model, seen by nobody"}
     said = "\n".join(f"verdict on {s} ({by.get(s, s)}): {v}" for s, v in verdicts.items())
     minutes = (time.perf_counter() - began) / 60
     result |= {"audit": summary, "advice": advice.answer, "plan": str(planned), "minutes": minutes}
     result |= {"verdicts": {split: found.to_dict() for split, found in verdicts.items()}}
-    result |= {"leaderboard": report.rows}
-    told = f"\n{report.to_text()}\n\n{said}\n\n{made.proof}.\nwritten: {made.folder}, with "
-    return answer(chosen.json, result, f"{told}report.html; {minutes:.1f} minutes")
+    result |= {"leaderboard": report.rows, "model": str(trained.path / "model")}
+    told = f"\n{report.to_text()}\n\n{said}\n\n{made.proof}.\nthe model: {result['model']}"
+    told += f"\nwritten: {made.folder}, with report.html; {minutes:.1f} minutes"
+    return answer(chosen.json, result, told)
 
 
 def _of(split: str, scores: Sequence[Scores]) -> list[Scores]:
@@ -133,12 +135,13 @@ def _scored(
     domain: Domain,
     tell: Callable[[object], Any],
     folder: Path,
-    lora: bool = True,
-) -> tuple[list[Scores], str]:
+    full: bool = True,
+) -> tuple[list[Scores], str, Run]:
     """The scores of what needs no training, and of what is trained at the rate that dev chooses;
-    and the audit's summary, which is kept in a folder."""
+    the audit's summary, which is kept in a folder; and the run. ``full``: also those of another
+    general model, and of LoRA."""
     recipe = planned.contrastive
-    scores = _untrained(domain, recipe.model, tell, recipe.passage_size)
+    scores = _untrained(domain, recipe.model, tell, recipe.passage_size, full)
     summary = _audited(domain, recipe.model, folder)
     tell(f"audit: {summary}")
     if planned.unread:
@@ -150,22 +153,26 @@ def _scored(
         rate = tried.best.learning_rate
     done = training.trainer.train(planned.contrastive.replace(learning_rate=rate), domain)
     scores.append(scored(done, domain))
-    if lora and (beside := _lora(planned, rate, domain)):
+    if full and (beside := _lora(planned, rate, domain)):
         scores.append(beside)
-    return scores, summary
+    return scores, summary, done
 
 
 def _untrained(
-    domain: Domain, model: str, tell: Callable[[object], Any], size: int | None = None
+    domain: Domain,
+    model: str,
+    tell: Callable[[object], Any],
+    size: int | None = None,
+    full: bool = True,
 ) -> list[Scores]:
     """What costs no training: word search, the model (on passages of a size, too), words and model
-    fused, a better general model."""
+    fused; with ``full`` a better general model."""
     scores = [scored("bm25", domain), scored(model, domain)]
     searched: Any = Passages(model, size) if size else model
     if size:
         scores.append(scored(searched, domain))
     scores.append(scored(Fusion(searched), domain, "hybrid"))
-    if model != catalogue.ALTERNATIVE:
+    if full and model != catalogue.ALTERNATIVE:
         if catalogue.is_here(catalogue.ALTERNATIVE):
             scores.append(scored(catalogue.ALTERNATIVE, domain, catalogue.UNTRAINED))
         else:

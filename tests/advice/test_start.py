@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -220,7 +221,6 @@ def test_the_command_waits_then_goes_on_to_a_verdict_on_each_test(
     folder, tiny_model, monkeypatch, capsys
 ):
     monkeypatch.setattr(training, "the_writer", lambda name, endpoint: Writer())
-    monkeypatch.setattr("embkit.cli.training.catalogue.is_here", lambda name: False)
     line = ["start", str(folder), "--model", str(tiny_model), "--queries", "210"]
     line += ["--passages", "32"]
     assert main(line) == 0
@@ -230,6 +230,8 @@ def test_the_command_waits_then_goes_on_to_a_verdict_on_each_test(
     assert main(line) == 0
     out = capsys.readouterr().out
     assert "verdict on confirmed (by people)" in out and "verdict on written (by the model" in out
+    (model,) = re.findall(r"the model: (.*)", out)
+    assert (Path(model) / "modules.json").is_file()
     assert "confirmed by people" in out and "passages of 32" in out
     assert main([*line, "--json"]) == 0, "the second time"
     found = json.loads(capsys.readouterr().out)

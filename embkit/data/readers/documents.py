@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import os
 import re
@@ -11,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 from ...errors import EmbkitError, not_installed
@@ -114,7 +115,7 @@ def read_documents(source: str | os.PathLike[str]) -> Documents:
 
     path = local(source)
     skipped: list[tuple[str, str]] = []
-    found: dict[str, Document] = {}
+    found: dict[bytes, Document] = {}  # by a hash of the text
     merged, encodings = 0, Counter[str]()
     packed = parts.archives(path)
     with parts.unpacked(packed) if packed else contextlib.nullcontext(source) as folder:
@@ -125,7 +126,8 @@ def read_documents(source: str | os.PathLike[str]) -> Documents:
                     if sum(map(str.isalnum, document.text[:1000])) < LETTERS:
                         skipped.append((document.id, "empty, or hardly a word"))
                         continue
-                    there = found.setdefault(normalise(document.text), document)
+                    key = hashlib.sha1(normalise(document.text).encode()).digest()
+                    there = found.setdefault(key, document)
                     merged += there is not document
             except Exception as error:  # whatever one file holds, the others are read
                 why = getattr(error, "given", None) or getattr(error, "strerror", None)
@@ -147,6 +149,8 @@ def _documents(
     name: str, file: Path, skipped: list[tuple[str, str]], encodings: Counter[str]
 ) -> Iterator[Document]:
     kind = rows.suffix(file)
+    if not file.is_file():
+        raise _Left("no file: a pipe, or a link to nothing")
     if kind in tables.KINDS:
         yield from _rows(name, file, skipped)
         return
@@ -167,6 +171,7 @@ def _documents(
         encodings.update([encoding] if encoding else [])
         if kind in PAGES:
             title, text = _page(text)
+    text = text.encode("utf-8", "replace").decode()  # no half letters
     text = re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t\xa0]+\n", "\n", text.replace("\0", ""))).strip()
     if front := _FRONT.match(text):  # of Markdown: settings, with a title
         title = next(iter(re.findall(r"(?m)^title: *[\"']?(.+?)[\"']? *$", front[1])), "")
@@ -210,7 +215,8 @@ def _rows(name: str, file: Path, skipped: list[tuple[str, str]]) -> Iterator[Doc
     seen: set[str] = set()
     with contextlib.closing(rows.Quarantine()) as bad:
         for row in table.rows(bad):
-            text, title = row.values.get(columns["text"]), row.values.get(titled or "")
+            text: Any = row.values.get(columns["text"])
+            title: Any = row.values.get(titled or "")
             if (fault := rows.text_fault(text)) or len(text) > LARGE:
                 bad.add(fault or "text longer than a book", row)
                 continue
