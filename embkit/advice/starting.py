@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -138,6 +139,7 @@ def start(
     # read
     stats = [(file, where.stat()) for file, where in files if where.exists()]
     made_from: list[Any] = [(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats]
+    made_from.append(find_spec("pypdf") is not None)  # once it is installed, PDF is read
     read = steps.file("documents.jsonl", made_from, partial(_read, source, told))
     found = read_lines(read, *Document._fields)
     bodies = {row["id"]: Document(row["id"], row["title"], row["text"]).body for row in found}

@@ -17,6 +17,7 @@ FIRST_STEPS = """first steps:
   python -m embkit check my_folder       is the data fit to train on?
   python -m embkit advise my_folder      is it worth fine-tuning at all?
   python -m embkit run my_folder         baseline, fine-tuning, LoRA, and a verdict
+  python -m embkit start my_documents    documents without labels: a test by you, a verdict
   python -m embkit search "a query"      what is found, before and after
   python -m embkit COMMAND --help        each command's options, with an example
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import logging
 import os
 import re
@@ -71,7 +72,8 @@ class Documents:
         said = [f"{len(self.documents):,} documents"]
         said += [f"{self.merged:,} with the text of another, merged"] if self.merged else []
         said += [f"{n:,} read as {name}" for name, n in self.encodings.items()]
-        causes = Counter(why.split(": ")[0] for _, why in self.skipped)
+        shown = (why if INSTALL in why else why.split(": ")[0] for _, why in self.skipped)
+        causes = Counter(shown)
         said += [f"left out: {rows.causes_of(causes)}"] if causes else []
         return "; ".join(said)
 
@@ -185,18 +187,16 @@ def _decoded(file: Path, kind: str) -> tuple[str, str]:
     """A file's text, and its encoding where that is not UTF-8."""
     data = file.read_bytes()
     named = _CHARSET.search(data[:4096]) if kind in PAGES else None
-    first, found = rows._encoding(data[:4096]), None
-    likely = [first] + ([named[1].decode()] if named else [])
-    for encoding in (*likely, *(name for name, _ in asking.encodings(file) if found is None)):
+    likely = [rows.encoding_of(data[:4096])] + ([named[1].decode()] if named else [])
+    found, encoding = None, ""
+    for encoding in itertools.chain(likely, (name for name, _ in asking.encodings(file))):
         with contextlib.suppress(UnicodeDecodeError, LookupError):
             found = data.decode(encoding)
             break
-    if found is None or "\0" in found[:10_000]:
+    some = (found or "\0")[:100_000]
+    if sum(c.isprintable() or c in "\n\r\t\f" for c in some) < 0.97 * len(some) or "\0" in some:
         raise _Left("no text, or in an unknown encoding")
-    some = found[:100_000]
-    if sum(c.isprintable() or c in "\n\r\t\f" for c in some) < 0.97 * len(some):
-        raise _Left("no text, or in an unknown encoding")
-    text = found.replace("\r\n", "\n").replace("\r", "\n")
+    text = str(found).replace("\r\n", "\n").replace("\r", "\n")
     return text, "" if encoding == "utf-8-sig" or text.isascii() else encoding
 
 
