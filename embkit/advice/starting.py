@@ -273,6 +273,7 @@ def _write(
         replace(found, rows=rows, texts=bodies),
         bodies,
         retriever=retriever,
+        top_k=max(1, min(10, len(bodies) // 10)),
         headings=lambda row: above[row.document, row.n],
     )
     by = {row: rule for rule, removed in filtered.removed.items() for row, _ in removed}
@@ -311,6 +312,6 @@ def _about(name: str, writer: str, model: str) -> dict[str, str]:
         "source": f"The documents of {name}; the queries are by {writer}",
         "terms": "Your own data: embkit does not know under which terms it may be used.",
         "limits": f"A language model wrote all queries; {model} finds the document of each among "
-        "its first ten. A person found those of `confirmed` right, and nobody has looked at the "
+        "its first ten, or fewer. A person found those of `confirmed` right, and nobody has looked at the "
         "others. One document is right for a query.",
     }
