@@ -311,7 +311,7 @@ def _about(name: str, writer: str, model: str) -> dict[str, str]:
         "title": f"{name}: from a query to its document",
         "source": f"The documents of {name}; the queries are by {writer}",
         "terms": "Your own data: embkit does not know under which terms it may be used.",
-        "limits": f"A language model wrote all queries; {model} finds the document of each among "
-        "its first ten, or fewer. A person found those of `confirmed` right, and nobody has looked at the "
-        "others. One document is right for a query.",
+        "limits": f"A language model wrote all queries, and {model} finds the document of each. A "
+        "person found those of `confirmed` right, and nobody has looked at the others. One "
+        "document is right for a query.",
     }
