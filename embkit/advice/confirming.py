@@ -21,7 +21,7 @@ from ..session import profile
 from .steps import Row
 
 CONFIRM, ENOUGH = 100, 30  # queries that a person is asked to confirm; judged ones that will do
-SHARES = {"test": (0.35, 300), "dev": (0.15, 200)}  # of the queries, and how many at most
+SHARES = {"test": (0.3, 300), "dev": (0.2, 200)}  # of the queries, and how many at most
 DRAWN = 0.6  # of the test's queries, at most, go to a person
 COLUMNS = ("query", "document", "passage", "right")
 YES, NO = "y yes 1 2 true t x ok right j ja oui o si sí s", "n no 0 false f wrong nein non"
