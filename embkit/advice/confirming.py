@@ -22,7 +22,7 @@ from .steps import Row
 
 CONFIRM, ENOUGH = 100, 30  # queries that a person is asked to confirm; judged ones that will do
 SHARES = {"test": (0.3, 300), "dev": (0.2, 200)}  # of the queries, and how many at most
-DRAWN = 0.6  # of the test's queries, at most, go to a person
+DRAWN = 0.7  # of the test's queries, at most, go to a person
 COLUMNS = ("query", "document", "passage", "right")
 YES, NO = "y yes 1 2 true t x ok right j ja oui o si sí s", "n no 0 false f wrong nein non"
 ANSWERS = {said: said in YES.split() for said in f"{YES} {NO}".split()}

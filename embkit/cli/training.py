@@ -86,10 +86,9 @@ def run(chosen: argparse.Namespace) -> int:
     domain="",
 )
 def start(chosen: argparse.Namespace) -> int:
-    began = last = time.perf_counter()
+    began = time.perf_counter()
 
     def tell(text: object) -> None:
-        nonlocal last
         (note if chosen.json else say)(f"[{(time.perf_counter() - began) / 60:.1f} min] {text}")
 
     quiet()

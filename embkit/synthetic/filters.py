@@ -24,9 +24,9 @@ RULES = {
     "test query": "asked word for word in a test split or in dev",
     "duplicate": "the same text as an earlier row's, or as a query of train",
     "copy": "made of the document's own words",
-    "heading": "the heading again, or a part of it: it asks nothing of the text below",
     "round trip": "one by which a general model does not find the document",
 }
+HEADING = "the heading again, or a part of it: it asks nothing of the text below"
 ASKING = set("a an the of in on for to and or is are was do does did how what which who".split())
 ASKING |= set("where when why can i me my you it about with by from find tell explain".split())
 COPY = 0.8  # Jaccard similarity of a query's words and its document's: a copy from here on
@@ -50,7 +50,9 @@ class Filtered:
         for rule, removed in self.removed.items():
             share = len(removed) / max(1, left)
             left -= len(removed)
-            cells.append([rule, RULES[rule], f"{len(removed):,}", f"{share:.1%}", f"{left:,}"])
+            cells.append(
+                [rule, RULES.get(rule, HEADING), f"{len(removed):,}", f"{share:.1%}", f"{left:,}"]
+            )
         return Table(["filter", "removes a query that is", "removed", "share", "left"], cells)
 
     def removed_examples(self, n: int) -> Table:
@@ -97,7 +99,7 @@ def filter_generated(
     Fails for a document that the domain does not have, and for a ``top_k`` below 1.
     Paper: Dai and others, Promptagator, 2022 (round-trip filter).
     """
-    corpus = domain.corpus if isinstance(domain, Domain) else domain
+    corpus = domain if isinstance(domain, Mapping) else domain.corpus
     if top_k < 1:
         raise EmbkitError(f"top_k={top_k}", expected="1 or more", hint="top_k=10")
     if foreign := [r.document for r in generated.rows if r.document not in corpus]:
@@ -106,9 +108,8 @@ def filter_generated(
             expected="the domain, profile included, that they were written for",
             hint="load_domain(name, profile=...) as for generate(...)",
         )
-    asked: dict[str, str] = {}
-    first = dict(asked)
-    if isinstance(domain, Domain):
+    asked, first = dict[str, str](), dict[str, str]()
+    if not isinstance(domain, Mapping):
         asked = _known(domain, (split for split in domain.qrels if split != "train"))
         first = _known(domain, ["train"])
     # the rules: each gives a reason, or None, for every row that reaches it
