@@ -71,8 +71,9 @@ class Plan:
         chosen = f"{rates} (dev chooses)" if len(self.rates) > 1 else rates
         length = f", {recipe.max_length} tokens a text" if recipe.max_length else ""
         length += f", passages of {recipe.passage_size}" if recipe.passage_size else ""
+        mined = f" with {recipe.hard_negatives} hard negative each" * bool(recipe.hard_negatives)
         text = (
-            f"{pairs:,}{of} pairs with {recipe.hard_negatives} hard negative each, {recipe.epochs} "
+            f"{pairs:,}{of} pairs{mined}, {recipe.epochs} "
             f"epoch{'s' * (recipe.epochs > 1)} in batches of {recipe.batch_size}{length}, learning "
             f"rate {chosen}; about {self.minutes} minutes on two cores, less with bf16 or a GPU"
         )

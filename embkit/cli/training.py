@@ -109,6 +109,9 @@ def start(chosen: argparse.Namespace) -> int:
     advice = advise(domain, chosen.model, minutes=2.0, quiet=True)
     tell(f"advice: {advice!r}")
     planned = plan(domain, chosen.model, passages=chosen.passages)
+    if advice.approach is None or "hard" not in advice.approach:  # nothing says that they help
+        plain = planned.contrastive.replace(hard_negatives=0, relative_margin=None)
+        planned = replace(planned, contrastive=plain)
     scores, summary, trained = _scored(planned, domain, tell, made.folder, full=False)
     report = compare(scores, "base")
     report.save(made.folder)
@@ -119,7 +122,7 @@ def start(chosen: argparse.Namespace) -> int:
     result |= {"audit": summary, "advice": advice.answer, "plan": str(planned), "minutes": minutes}
     result |= {"verdicts": {split: found.to_dict() for split, found in verdicts.items()}}
     result |= {"leaderboard": report.rows, "model": str(trained.path / "model")}
-    told = f"\n{report.to_text()}\n\n{said}\n\n{made.proof}.\nthe model: {result['model']}"
+    told = f"\n{report.to_text()}\n\n{said}\n\n{made.proof}.\ntrained: {result['model']}"
     told += f"\nwritten: {made.folder}, with report.html; {minutes:.1f} minutes"
     return answer(chosen.json, result, told)
 
