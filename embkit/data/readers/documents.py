@@ -42,6 +42,7 @@ _BLOCK = re.compile(
 _AROUND = {"br": ("\n", ""), "li": ("\n- ", ""), "tr": ("", "\n"), "td": ("", " "), "th": ("", " ")}
 _DROPPED = {"script", "style", "noscript", "template", "svg", "nav", "header", "footer", "aside"}
 _DROPPED |= {"form", "button", "select", "iframe", "title"}
+_MARKS = {"¶", "§", "#", "🔗"}  # of a heading's link to itself
 _ROLES = {"navigation", "banner", "contentinfo", "search"}
 
 
@@ -275,12 +276,14 @@ def _page(html: str) -> tuple[str, str]:
     """A page's title and text: headings as "# ...", without what stands around it."""
     import bs4
 
-    page = bs4.BeautifulSoup(html, "html.parser")
+    page: Any = bs4.BeautifulSoup(html, "html.parser")
     title = " ".join(page.title.get_text().split()) if page.title else ""
     for part in page.find_all(lambda tag: tag.name in _DROPPED or tag.get("role") in _ROLES):
         own = part.name == "header" and part.find_parent(["article", "main"])  # has its heading
         if not own and not part.decomposed:
             part.decompose()
+    main = page.find("main") or page.find(role="main") or page
+    page = main if sum(map(str.isalnum, main.get_text())) >= LETTERS else page
     linked = sum(map(str.isalnum, "".join(link.get_text() for link in page.find_all("a"))))
     letters = sum(map(str.isalnum, page.get_text()))
     if letters < LETTERS or linked > LINKS * letters:
@@ -289,11 +292,12 @@ def _page(html: str) -> tuple[str, str]:
         if isinstance(words, bs4.element.PreformattedString):  # a comment, a doctype
             words.extract()
         elif not words.find_parent("pre"):
-            words.replace_with("" if words.strip() in "¶" else re.sub(r"\s+", " ", words))
+            mark = words.strip() in _MARKS and words.find_parent("a")
+            words.replace_with("" if mark else re.sub(r"\s+", " ", words))
     for part in page.find_all(_BLOCK):
         lead = f"\n\n{'#' * int(part.name[1])} " if part.name[1:].isdigit() else "\n\n"
         before, after = _AROUND.get(part.name, (lead, "\n\n"))
         part.insert(0, before)
         part.append(after)
     lines = page.get_text().split("\n")
-    return title, "\n".join(line if re.search(r"\w", line) else "" for line in lines)
+    return title, "\n".join("" if re.fullmatch(r"[#\-\s]*", line) else line for line in lines)
