@@ -154,7 +154,8 @@ def start(
     parts = steps.file("passages.jsonl", made_from, partial(_cut, bodies, model, size, told))
     titles = {row["id"]: row["title"] for row in found}
     cut = read_lines(parts, "document", "heading", "text")
-    for row in cut:
+    for n, row in enumerate(cut):
+        row.setdefault("passage", n)
         row["above"] = f"{titles.get(row['document'], '')} {row['heading']}".strip()
         there = row["heading"].rsplit(" > ")[-1] in row["text"][:300]
         row["shown"] = row["text"] if there else f"{row['heading']}\n{row['text']}"

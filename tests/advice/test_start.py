@@ -230,7 +230,7 @@ def test_the_command_waits_then_goes_on_to_a_verdict_on_each_test(
     assert main(line) == 0
     out = capsys.readouterr().out
     assert "verdict on confirmed (by people)" in out and "verdict on written (by the model" in out
-    (model,) = re.findall(r"trained: (.*)", out)
+    (model,) = re.findall(r"(?m)^trained: (.*)", out)
     assert (Path(model) / "modules.json").is_file()
     assert "confirmed by people" in out and "passages of 32" in out
     assert main([*line, "--json"]) == 0, "the second time"
