@@ -8,5 +8,6 @@ __getattr__, __dir__, __all__ = exports(
         "advise": ["Advice", "advice_rules"],
         "curves": ["Curve"],
         "evidence": ["Evidence"],
+        "starting": ["Start", "start"],
     },
 )

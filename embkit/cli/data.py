@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
 
 from .. import auditing
 from ..advice import advise as advice
@@ -15,7 +14,7 @@ from ..export import cards
 from ..export import export as out
 from ..files import write_atomic
 from ..session import paths
-from ..synthetic import backends, local, sets
+from ..synthetic import sets
 from . import terminal as shell
 from .terminal import FOUND, OK
 
@@ -49,11 +48,7 @@ def export(chosen: argparse.Namespace) -> int:
 
 
 def generate(chosen: argparse.Namespace) -> int:
-    backend: Any
-    if chosen.endpoint:
-        backend = backends.OpenAIBackend(chosen.model, chosen.endpoint)
-    else:
-        backend = local.TransformersBackend(chosen.model)
+    backend = shell.the_writer(chosen.model, chosen.endpoint)
     handed = ("limit", "seed", "name", "per_document", "budget")
     options = {name: getattr(chosen, name) for name in handed}
     where, filtered = sets.make_set(shell.the_domain(chosen), backend, **options)

@@ -31,6 +31,7 @@ LONGEST = 256  # tokens of a text, at most
 SAMPLE = 2_000  # texts whose tokens are counted; pairs of the runs that try a learning rate
 BATCHES = ((200, 16), (1_000, 32), (3_000, 64))  # below so many pairs; few steps teach nothing
 QUICK = 1_000  # training pairs of a quick look
+LONG = 0.1  # of the documents longer than what is read, from which on they are cut
 FEW = 30  # dev queries below which dev can choose nothing
 SPEED = 12_000  # tokens a second through MiniLM on two ordinary cores, in fp32
 BLOCKS = 10_600_000  # parameters of MiniLM's blocks
@@ -70,8 +71,9 @@ class Plan:
         chosen = f"{rates} (dev chooses)" if len(self.rates) > 1 else rates
         length = f", {recipe.max_length} tokens a text" if recipe.max_length else ""
         length += f", passages of {recipe.passage_size}" if recipe.passage_size else ""
+        mined = f" with {recipe.hard_negatives} hard negative each" * bool(recipe.hard_negatives)
         text = (
-            f"{pairs:,}{of} pairs with {recipe.hard_negatives} hard negative each, {recipe.epochs} "
+            f"{pairs:,}{of} pairs{mined}, {recipe.epochs} "
             f"epoch{'s' * (recipe.epochs > 1)} in batches of {recipe.batch_size}{length}, learning "
             f"rate {chosen}; about {self.minutes} minutes on two cores, less with bf16 or a GPU"
         )
@@ -92,30 +94,34 @@ def plan(
     max_pairs: int | None = None,
     quick: bool = False,
     passages: int | None = None,
+    if_long: bool = False,
 ) -> Plan:
     """Recipes that suit a domain's sizes (corpus, train and dev) and the lengths of its texts.
 
     By default there are 1 to 3 ``epochs``, so that the work is near ``AIM``; and as many pairs as
     keep it below ``MOST``, ``LEAST_PAIRS`` at least. ``quick``: at most 1,000 pairs, one epoch if
-    there are so many, and no choice of the learning rate. ``passages`` is the recipe's
-    ``passage_size``.
+    there are so many, and no choice of the learning rate. ``passages``: documents are cut into
+    passages of so many word pieces; with ``if_long`` only where the model would leave a tenth of
+    them unread in part.
     """
     pairs = len(collect(domain, "human")[0])
     loaded = loading.load_model(model)
     documents, queries, window, weight = _lengths(domain, loaded)
-    length = max_length or (None if passages else _max_length(documents, window))
-    window = passages or window
+    length = max_length or _max_length(documents, window)
     own = getattr(loaded, "max_seq_length", None) or math.inf
     behind = unread(domain, tokenizer_of(loaded), min(own, length or own))
+    long = behind is not None and max(behind.cut, behind.right) >= LONG
+    part = passages if long or not if_long else None
     reader = model if (length or own) >= own else f"{model}, as it is trained here,"
     rates: Rates = KNOWN_RATE.get((model, domain.name)) or KNOWN_RATES.get(model) or RATES
     if quick or len(domain.split("dev")) < FEW:
         rates = rates[1:2] if rates == RATES and weight > LARGE else rates[:1]
     # tokens that go through the model: a step costs three forward passes
-    means = (np.minimum(n, length or window).mean() for n in (documents, queries))
+    read = part or length or window
+    means = (np.minimum(n, read).mean() for n in (documents, queries))
     document, query = (weight * float(mean) for mean in means)
     pair = 3 * (query + 2 * document)  # with its negative
-    whole = weight * float(documents.mean()) if passages else document
+    whole = weight * float(documents.mean()) if part else document  # in all its passages
     dev = len(domain.dev_corpus()) * whole
     corpus = 3 * len(domain.corpus) * whole
 
@@ -137,14 +143,14 @@ def plan(
         epochs=many,
         batch_size=next((size for most, size in BATCHES if used < most), 128),
         learning_rate=rates[0],
-        max_length=length,
-        passage_size=passages,
+        max_length=None if part else length,
+        passage_size=part and int(min(part, own)),
         max_pairs=used if used < pairs else None,
         hard_negatives=1,
         relative_margin=0.05,
     )
     work = corpus + trials(used) + 2 * many * (used * pair + dev)
-    why, told = why if used < pairs else "", behind.told(reader) if behind and not passages else ""
+    why, told = why if used < pairs else "", behind.told(reader) if behind and not part else ""
     return Plan(recipe, rates, pairs, int(work), why, told)
 
 

@@ -24,6 +24,7 @@ from ..models.vectors import Vectors
 from ..runs import RECORD, Run, finished, store
 from ..search.hybrid import as_fusion
 from ..search.passages import Passages, by_recipe
+from ..synthetic import backends, local
 
 WORDS = ("bm25", "hybrid")  # what can be scored and is no model of the catalogue
 OK, FOUND, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -66,6 +67,11 @@ def the_domain(chosen: argparse.Namespace) -> Domain:
     columns = {role: cols if cols[1:] else cols[0] for role, cols in found.items()} or None
     given = {name: getattr(chosen, name) for name in ("profile", "encoding", "subset")}
     return load_domain(chosen.domain, columns=columns, **given)
+
+
+def the_writer(model: str, endpoint: str | None) -> Any:
+    """The language model that is to write: of an endpoint, else of the package."""
+    return backends.OpenAIBackend(model, endpoint) if endpoint else local.TransformersBackend(model)
 
 
 def subject(domain: Domain, what: str) -> Any:
@@ -121,9 +127,9 @@ def encoded(model: Any, texts: list[str], label: str = "encoding") -> Vectors:
 def scored(what: Any, domain: Domain, name: str | None = None) -> Scores:
     """``evaluate``, with a bar while the documents are encoded for the first time."""
     fusion = as_fusion(what)
-    model = fusion.of if fusion else what
-    cut = isinstance(by_recipe(model), Passages)  # its documents are not encoded whole
-    if model != "bm25" and not cut and not _has_scores(domain, model):
+    model = by_recipe(fusion.of if fusion else what)
+    known = model == "bm25" or isinstance(model, Passages)  # those are not encoded whole
+    if not known and not _has_scores(domain, model):
         label = f"{getattr(model, 'label', model)}: encoding"
         encoded(model, list(domain.corpus.values()), label)
     return evaluate(what, domain, name=name)

@@ -1,15 +1,18 @@
-"""run, train, sources: what trains."""
+"""run, start, train, sources: what trains."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from .. import auditing, training
+from ..advice import starting
+from ..advice.advise import advise
 from ..assets import catalogue
 from ..auditing.base import PROBLEM
 from ..data import Domain
@@ -23,12 +26,13 @@ from ..evaluation.verdict import verdict
 from ..files import read_json, write_atomic
 from ..recipes.presets import PRESETS
 from ..recipes.recipe import Recipe
+from ..runs import Run
 from ..search.hybrid import Fusion
 from ..search.passages import Passages
 from ..session import paths, quiet
 from .planning import Plan, plan
 from .results import show
-from .terminal import OK, WORDS, answer, note, say, scored, the_domain
+from .terminal import OK, WORDS, answer, note, say, scored, the_domain, the_writer
 
 
 def run(chosen: argparse.Namespace) -> int:
@@ -41,10 +45,77 @@ def run(chosen: argparse.Namespace) -> int:
     options = {"epochs": chosen.epochs, "max_length": chosen.max_length, "quick": chosen.quick}
     options["passages"] = chosen.passages
     planned = plan(domain, chosen.model, max_pairs=chosen.pairs, **options)
-    scores = _untrained(domain, chosen.model, tell)
-    if chosen.passages:
-        scores.append(scored(Passages(chosen.model, chosen.passages), domain))
-    summary = _audited(domain, chosen.model)
+    scores, summary, _ = _scored(planned, domain, tell, _kept(domain))
+    report, found = compare(scores, "base"), verdict(scores)
+    folder = report.save(_kept(domain))
+    minutes = (time.perf_counter() - started) / 60
+    result: dict[str, Any] = {"audit": summary, "plan": str(planned), "folder": str(folder)}
+    result |= {"verdict": found.to_dict(), "leaderboard": report.rows, "minutes": minutes}
+    written = f"written: {folder / 'leaderboard.json'} and report.html; {minutes:.1f} minutes"
+    told = f"\n{report.to_text()}\n\nverdict: {found}\n\n{written}"
+    return answer(chosen.json, result, told)
+
+
+def start(chosen: argparse.Namespace) -> int:
+    began = time.perf_counter()
+
+    def tell(text: object) -> None:
+        (note if chosen.json else say)(f"[{(time.perf_counter() - began) / 60:.1f} min] {text}")
+
+    quiet()
+    made = starting.start(
+        chosen.folder,
+        model=chosen.model,
+        writer=the_writer(chosen.writer, chosen.endpoint),
+        queries=chosen.queries,
+        size=chosen.passages,
+        alone=chosen.yes,
+        told=tell,
+    )
+    result: dict[str, Any] = {"folder": str(made.folder), "ready": made.ready, "people": made.proof}
+    if not made.ready:
+        return answer(chosen.json, result, f"\n{made.proof}.")
+    domain = made.domain
+    tell(f"{made.proof}. {domain!r}")
+    advice = advise(domain, chosen.model, minutes=2.0, quiet=True)
+    tell(f"advice: {advice!r}")
+    planned = plan(domain, chosen.model, passages=chosen.passages, if_long=True)
+    if advice.approach is None or "hard" not in advice.approach:  # nothing says that they help
+        plain = planned.contrastive.replace(hard_negatives=0, relative_margin=None)
+        planned = replace(planned, contrastive=plain)
+    scores, summary, trained = _scored(planned, domain, tell, made.folder, full=False)
+    report = compare(scores, "base")
+    report.save(made.folder)
+    verdicts = {split: verdict(_of(split, scores)) for split in domain.test_splits}
+    by = {"confirmed": "by people", "written": "by the model, seen by nobody"}
+    said = "\n".join(f"verdict on {s} ({by.get(s, s)}): {v}" for s, v in verdicts.items())
+    minutes = (time.perf_counter() - began) / 60
+    result |= {"audit": summary, "advice": advice.answer, "plan": str(planned), "minutes": minutes}
+    result |= {"verdicts": {split: found.to_dict() for split, found in verdicts.items()}}
+    result |= {"leaderboard": report.rows, "model": str(trained.path / "model")}
+    told = f"\n{report.to_text()}\n\n{said}\n\n{made.proof}.\ntrained: {result['model']}"
+    told += f"\nwritten: {made.folder}, with report.html; {minutes:.1f} minutes"
+    return answer(chosen.json, result, told)
+
+
+def _of(split: str, scores: Sequence[Scores]) -> list[Scores]:
+    """The scores on one test alone."""
+    return [replace(s, per_query={split: s.per_query[split]}, subsets={}) for s in scores]
+
+
+def _scored(
+    planned: Plan,
+    domain: Domain,
+    tell: Callable[[object], Any],
+    folder: Path,
+    full: bool = True,
+) -> tuple[list[Scores], str, Run]:
+    """The scores of what needs no training, and of what is trained at the rate that dev chooses;
+    the audit's summary, which is kept in a folder; and the run. ``full``: also those of another
+    general model, and of LoRA."""
+    recipe = planned.contrastive
+    scores = _untrained(domain, recipe.model, tell, recipe.passage_size, full)
+    summary = _audited(domain, recipe.model, folder)
     tell(f"audit: {summary}")
     if planned.unread:
         tell(f"window: {planned.unread}; --passages 128 cuts long documents")
@@ -54,23 +125,27 @@ def run(chosen: argparse.Namespace) -> int:
         tried = training.trials.tune(planned.trial, domain, learning_rate=planned.rates)
         rate = tried.best.learning_rate
     done = training.trainer.train(planned.contrastive.replace(learning_rate=rate), domain)
-    lora = _lora(planned, rate, domain)
-    scores += [scored(done, domain), *([lora] if lora else [])]
-    report, found = compare(scores, "base"), verdict(scores)
-    folder = report.save(_kept(domain)[0])
-    minutes = (time.perf_counter() - started) / 60
-    result: dict[str, Any] = {"audit": summary, "plan": str(planned), "folder": str(folder)}
-    result |= {"verdict": found.to_dict(), "leaderboard": report.rows, "minutes": minutes}
-    written = f"written: {folder / 'leaderboard.json'} and report.html; {minutes:.1f} minutes"
-    told = f"\n{report.to_text()}\n\nverdict: {found}\n\n{written}"
-    return answer(chosen.json, result, told)
+    scores.append(scored(done, domain))
+    if full and (beside := _lora(planned, rate, domain)):
+        scores.append(beside)
+    return scores, summary, done
 
 
-def _untrained(domain: Domain, model: str, tell: Callable[[object], int]) -> list[Scores]:
-    """What costs no training: word search, the model, both fused, a better general model."""
+def _untrained(
+    domain: Domain,
+    model: str,
+    tell: Callable[[object], Any],
+    size: int | None = None,
+    full: bool = True,
+) -> list[Scores]:
+    """What costs no training: word search, the model (on passages of a size, too), words and model
+    fused; with ``full`` a better general model."""
     scores = [scored("bm25", domain), scored(model, domain)]
-    scores.append(scored(Fusion(model), domain, "hybrid"))
-    if model != catalogue.ALTERNATIVE:
+    searched: Any = Passages(model, size) if size else model
+    if size:
+        scores.append(scored(searched, domain))
+    scores.append(scored(Fusion(searched), domain, "hybrid"))
+    if full and model != catalogue.ALTERNATIVE:
         if catalogue.is_here(catalogue.ALTERNATIVE):
             scores.append(scored(catalogue.ALTERNATIVE, domain, catalogue.UNTRAINED))
         else:
@@ -78,19 +153,19 @@ def _untrained(domain: Domain, model: str, tell: Callable[[object], int]) -> lis
     return scores
 
 
-def _kept(domain: Domain) -> tuple[Path, dict[str, Any]]:
-    """runs/NAME (NAME-HASH, if other content of that name came first), and the audit kept there."""
+def _kept(domain: Domain) -> Path:
+    """runs/NAME (NAME-HASH, if other content of that name came first), where an audit is kept."""
     for name in (domain.name, f"{domain.name}-{domain.hash[:8]}"):
         folder = paths().runs / name
         kept = read_json(folder / "audit.json")
         if kept.get("domain_hash", domain.hash) == domain.hash:
             break
-    return folder, kept
+    return folder
 
 
-def _audited(domain: Domain, model: str) -> str:
+def _audited(domain: Domain, model: str, folder: Path) -> str:
     """The audit's summary, with the names of what is a problem; kept for the next time."""
-    folder, kept = _kept(domain)
+    kept = read_json(folder / "audit.json")
     weights = catalogue.folder_fingerprint(catalogue.resolve(model))
     key = {"domain_hash": domain.hash, "model": weights}
     if key.items() <= kept.items():

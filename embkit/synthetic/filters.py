@@ -14,7 +14,7 @@ from ..data.domain import SHOWN
 from ..data.text_checks import jaccard, words
 from ..display import Table
 from ..errors import EmbkitError
-from ..search.passages import index_of
+from ..search.passages import Passages, index_of
 from .generation import Generated, Row, examples
 from .prompts import plain
 
@@ -24,6 +24,9 @@ RULES = {
     "copy": "made of the document's own words",
     "round trip": "one by which a general model does not find the document",
 }
+HEADING = "the heading again, or a part of it: it asks nothing of the text below"
+ASKING = set("a an the of in on for to and or is are was do does did how what which who".split())
+ASKING |= set("where when why can i me my you it about with by from find tell explain".split())
 COPY = 0.8  # Jaccard similarity of a query's words and its document's: a copy from here on
 
 
@@ -45,7 +48,9 @@ class Filtered:
         for rule, removed in self.removed.items():
             share = len(removed) / max(1, left)
             left -= len(removed)
-            cells.append([rule, RULES[rule], f"{len(removed):,}", f"{share:.1%}", f"{left:,}"])
+            cells.append(
+                [rule, RULES.get(rule, HEADING), f"{len(removed):,}", f"{share:.1%}", f"{left:,}"]
+            )
         return Table(["filter", "removes a query that is", "removed", "share", "left"], cells)
 
     def removed_examples(self, n: int) -> Table:
@@ -72,19 +77,27 @@ class Filtered:
 
 
 def filter_generated(
-    generated: Generated, domain: Domain, *, retriever: Any = "minilm", top_k: int = 10
+    generated: Generated,
+    domain: Domain | Mapping[str, str],
+    *,
+    retriever: Any = "minilm",
+    top_k: int = 10,
+    headings: Callable[[Row], str] | None = None,
 ) -> Filtered:
     """Throws out what is no use, by ``RULES`` in their order, and keeps what each rule threw out.
 
     Args:
-        retriever: of the round trip: a SentenceTransformer, its name, ``"bm25"``, a function
-            ``list[str] -> (texts, dim)``, or None to leave the rule out.
+        domain: or its documents alone, where nothing is asked of them yet.
+        retriever: of the round trip: a SentenceTransformer, its name, ``"bm25"``, ``Passages``, a
+            function ``list[str] -> (texts, dim)``, or None to leave the rule out.
         top_k: among so many documents it must find a query's own.
+        headings: what stands above the part of a document that a query was written for; a query
+            without another word than these is thrown out.
 
     Fails for a document that the domain does not have, and for a ``top_k`` below 1.
     Paper: Dai and others, Promptagator, 2022 (round-trip filter).
     """
-    corpus = domain.corpus
+    corpus = domain if isinstance(domain, Mapping) else domain.corpus
     if top_k < 1:
         raise EmbkitError(f"top_k={top_k}", expected="1 or more", hint="top_k=10")
     if foreign := [r.document for r in generated.rows if r.document not in corpus]:
@@ -93,16 +106,22 @@ def filter_generated(
             expected="the domain, profile included, that they were written for",
             hint="load_domain(name, profile=...) as for generate(...)",
         )
-    asked = _known(domain, (split for split in domain.qrels if split != "train"))
+    asked, first = dict[str, str](), dict[str, str]()
+    if not isinstance(domain, Mapping):
+        asked = _known(domain, (split for split in domain.qrels if split != "train"))
+        first = _known(domain, ["train"])
     # the rules: each gives a reason, or None, for every row that reaches it
     settings: dict[str, Any] = {"copy_overlap": COPY}
     steps: dict[str, Callable[[list[Row]], list[str | None]]] = {
         "test query": lambda rows: [asked.get(plain(row.query)) for row in rows],
-        "duplicate": lambda rows: _seen(rows, _known(domain, ["train"])),
+        "duplicate": lambda rows: _seen(rows, first),
         "copy": lambda rows: [_copied(r.query, corpus[r.document]) for r in rows],
     }
+    if headings is not None:
+        steps["heading"] = lambda rows: [_headed(r.query, headings(r)) for r in rows]
     if retriever is not None:
         name = retriever if isinstance(retriever, str) else type(retriever).__name__
+        name = retriever.told if isinstance(retriever, Passages) else name
         settings |= {"retriever": name, "top_k": top_k, "documents searched": len(corpus)}
         steps["round trip"] = lambda rows: _lost(rows, corpus, retriever, top_k)
     rows, removed = list(generated.rows), {}
@@ -131,6 +150,11 @@ def _seen(rows: list[Row], first: dict[str, str]) -> list[str | None]:
 def _copied(query: str, document: str) -> str | None:
     share = jaccard(set(words(query)), set(words(document)))
     return f"{share:.0%} of their words are the same" if share >= COPY else None
+
+
+def _headed(query: str, heading: str) -> str | None:
+    asks = set(words(query)) - ASKING - set(words(heading))
+    return None if asks or not heading else f"no word that is not in {heading[:60]!r}"
 
 
 def _lost(

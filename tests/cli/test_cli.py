@@ -24,7 +24,7 @@ from embkit.recipes.recipe import Recipe
 from embkit.runs import finished, store
 
 COMMANDS = ("advise", "assets", "card", "check", "compare", "evaluate", "export", "generate")
-COMMANDS += ("leaderboard", "run", "search", "sources", "train")
+COMMANDS += ("leaderboard", "run", "search", "sources", "start", "train")
 ESCAPE = "\x1b[31m"
 
 

@@ -157,7 +157,7 @@ def binary(path: Path) -> Any:
 def _open(path: Path, encoding: str | None) -> TextIO:
     stream = binary(path)
     try:
-        found = encoding or _encoding(stream.peek(4096)[:4096])
+        found = encoding or encoding_of(stream.peek(4096)[:4096])
         errors = "replace" if found.lower().startswith(("utf-16", "utf-32")) else "surrogateescape"
         return io.TextIOWrapper(stream, found, errors, newline="")
     except BaseException as error:
@@ -172,7 +172,7 @@ def _open(path: Path, encoding: str | None) -> TextIO:
         ) from error
 
 
-def _encoding(head: bytes) -> str:
+def encoding_of(head: bytes) -> str:
     """UTF-8, unless the first bytes are those of UTF-16 or UTF-32."""
     if head.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
         return "utf-32"

@@ -1,0 +1,318 @@
+"""From a folder of documents without a label to a domain: read, cut, asked about, confirmed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from ..assets import catalogue
+from ..data import Domain, load_domain, passages
+from ..data.domain import normalise
+from ..data.readers.documents import Document, files_of, read_documents
+from ..data.readers.folder import local
+from ..data.splits import in_order, query_id
+from ..data.text_checks import words
+from ..errors import EmbkitError
+from ..export.export import to_beir
+from ..models.loading import as_model
+from ..models.window import offsets_of
+from ..pairs.labels import LabelStore
+from ..pairs.pooling import Task
+from ..search.passages import Passages
+from ..session import paths, shown
+from ..synthetic.filters import filter_generated
+from ..synthetic.generation import Row as Written
+from ..synthetic.generation import generate
+from ..synthetic.local import TransformersBackend
+from ..synthetic.prompts import PROMPTS
+from .confirming import (
+    ENOUGH,
+    Asked,
+    Texts,
+    domain_of,
+    draw,
+    groups_of,
+    merged,
+    read_asked,
+    write_asked,
+)
+from .steps import Row, Steps, digest, read_lines, write_lines
+
+PROMPT = PROMPTS["general"]
+AIM = 400  # seconds that a model here may write for, by default
+MOST, LEAST = 3_000, 150  # queries to write, by default
+OF_ENDPOINT = 1_200  # the same where an endpoint writes
+TIMED = 12  # prompts of each kind whose answers are timed
+SHORT = 8  # words of a passage that is asked about
+FEW, NEEDED = 8, 40  # documents, and queries that are kept, at least
+SIZE = 128  # word pieces of a passage
+Told = Callable[[str], object]
+
+
+@dataclass(frozen=True, repr=False)
+class Start:
+    """A folder of documents on its way to a domain."""
+
+    folder: Path  # with the file of every step
+    domain: Domain  # searched: all documents; asked: what was written, in splits by document
+    asked: tuple[Asked, ...]  # what a person is to confirm, and what is judged already
+    tasks: tuple[Task, ...]  # the same for ``ek.widgets.Annotator(start.tasks, start.labels)``
+    labels: LabelStore
+    ready: bool  # enough is judged, or nobody was to be asked
+
+    @property
+    def judged(self) -> int:
+        """How many queries people have judged."""
+        return sum(row.right is not None for row in self.asked)
+
+    @property
+    def proof(self) -> str:
+        """What people have confirmed, or what is to be done."""
+        file, right = (
+            shown(self.folder / "to_confirm.csv"),
+            sum(r.right is True for r in self.asked),
+        )
+        if not self.ready:
+            return (
+                f"{self.judged} of {len(self.asked)} queries are judged in {file}. A test that no "
+                "model wrote needs a person: read each query and its passage, and write y into the "
+                "column right where the document answers the query, n where it does not, "
+                f"{min(ENOUGH, len(self.asked))} at least. Then the same command goes on from "
+                "here. With --yes it goes on without a person, and nothing is proven by people"
+            )
+        if not right:
+            return (
+                "nothing is proven by people: no person has confirmed a query, and the model that "
+                "wrote the test `written` wrote what is trained on, too"
+            )
+        return f"{right} of {self.judged} judged queries were confirmed by people ({file})"
+
+    def __repr__(self) -> str:
+        return f"Start({self.folder.name!r}: {self.proof}; {self.domain!r})"
+
+
+def start(
+    source: str | os.PathLike[str],
+    *,
+    model: str = "minilm",
+    writer: Any = None,
+    queries: int | None = None,
+    size: int = SIZE,
+    alone: bool = False,
+    seed: int = 42,
+    told: Told = lambda text: None,
+) -> Start:
+    """Makes a domain of documents alone: reads and cuts them, lets a language model write queries,
+    filters these, and asks a person to confirm about a hundred of them.
+
+    Each step leaves a file in ``runs/start/NAME-HASH/``: documents.jsonl, passages.jsonl,
+    queries.jsonl, to_confirm.csv, and the domain. The same call goes on after a stop. A file that
+    was mended is used as it is. No document of a test is trained on.
+
+    Args:
+        source: a folder, an archive or a file.
+        model: whose word pieces are counted, and which must find a query's own document.
+        writer: a backend of ``ek.synthetic``; default: the packaged model.
+        queries: to ask for, at most; default: what the packaged model writes in about 7 minutes.
+        size: word pieces of a passage that is asked about.
+        alone: go on without a person.
+
+    Fails where nothing can be read, of too few documents or queries, and when an endpoint stops.
+    """
+    files = files_of(source)
+    path = local(source)
+    assert path is not None
+    name = re.sub(r"[^\w.-]+", "-", path.name.split(".")[0]).strip("-.")[:60] or "folder"
+    key = hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
+    steps = Steps(paths().runs / "start" / f"{name}-{key}", told)
+    told(f"each step leaves its file in {shown(steps.folder)}")
+    # read
+    stats = [(file, where.stat()) for file, where in files if where.exists()]
+    made_from: list[Any] = [(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats]
+    made_from.append(find_spec("pypdf") is not None)  # once it is installed, PDF is read
+    read = steps.file("documents.jsonl", made_from, partial(_read, source, told))
+    found = read_lines(read, *Document._fields)
+    bodies = {row["id"]: Document(row["id"], row["title"], row["text"]).body for row in found}
+    if len(bodies) < FEW:
+        raise EmbkitError(
+            f"{len(bodies)} different documents in {path.name!r}",
+            expected=f"{FEW} at least, better hundreds: so few can be read one by one",
+            hint="give one file a chapter or section, or a folder with more of them",
+        )
+    # cut
+    made_from = [digest(read), catalogue.folder_fingerprint(catalogue.resolve(model)), size]
+    parts = steps.file("passages.jsonl", made_from, partial(_cut, bodies, model, size, told))
+    titles = {row["id"]: row["title"] for row in found}
+    cut = read_lines(parts, "document", "heading", "text")
+    for n, row in enumerate(cut):
+        row.setdefault("passage", n)
+        row["above"] = f"{titles.get(row['document'], '')} {row['heading']}".strip()
+        there = row["heading"].rsplit(" > ")[-1] in row["text"][:300]
+        row["shown"] = row["text"] if there else f"{row['heading']}\n{row['text']}"
+    # let a model write
+    writer, order = writer or TransformersBackend(), _order(cut, seed)
+    if queries is None:
+        noted = steps.kept.get("queries", {})
+        known = noted.get("number") if noted.get("writer") == writer.name else None
+        queries = known or _affordable(writer, order)
+        steps.note("queries", {"writer": writer.name, "number": queries})
+    made_from = [digest(parts), writer.name, getattr(writer, "settings", {}), queries, seed]
+    some = order[: max(1, queries // len(PROMPT.kinds))]
+    write = partial(_write, bodies, some, writer, Passages(model, size), seed, told)
+    written = steps.file("queries.jsonl", made_from, write)
+    kept = _usable(read_lines(written, "query", "document"), bodies, written)
+    # ask a person
+    groups = groups_of(kept, bodies)
+    text_of = {(row["document"], row["passage"]): row["shown"] for row in cut}
+    to_draw = lambda to: write_asked(to, draw(kept, groups, text_of))  # noqa: E731
+    asked = read_asked(steps.file("to_confirm.csv", [digest(written), seed], to_draw))
+    asked = [row for row in asked if row.document in bodies]
+    about = _about(path.name, writer.name, model)
+    open_ = [row._replace(right=None) for row in asked]
+    whole = domain_of(name, bodies, kept, open_, groups, about)
+    store = LabelStore(whole, steps.folder / "labels.jsonl")
+    asked = merged(asked, store)
+    judged = sum(row.right is not None for row in asked)
+    ready = alone or bool(asked) and judged >= min(ENOUGH, len(asked))
+    domain = domain_of(name, bodies, kept, asked, groups, about)
+    if ready:
+        made_from = [domain.hash, about]
+        to_write = lambda to: to_beir(domain, to, replace=True)  # noqa: E731
+        domain = load_domain(steps.file(name, made_from, to_write))
+    tasks = (Task(query_id(normalise(r.query)), r.document, r.query, r.passage) for r in asked)
+    return Start(steps.folder, domain, tuple(asked), tuple(tasks), store, ready)
+
+
+def _read(source: str | os.PathLike[str], told: Told, path: Path) -> None:
+    found = read_documents(source)
+    left = [{"file": file, "reason": why} for file, why in found.skipped]
+    write_lines(path.with_name("skipped.jsonl"), left)
+    told(f"read: {found!r}" + " (skipped.jsonl lists them)" * bool(left))
+    write_lines(path, (document._asdict() for document in found.documents))
+
+
+def _cut(bodies: Texts, model: str, size: int, told: Told, path: Path) -> None:
+    loaded = as_model(model)
+    offsets, added = offsets_of(loaded)
+    room = min(size, getattr(loaded, "max_seq_length", None) or size) - added
+    room = max(room, passages.LEAST)
+    found = passages.cut([*bodies.values()], room, headings=True, offsets=offsets)
+    rows = [
+        {"document": document, "passage": n, "heading": part.heading, "text": part.of(text)}
+        for (document, text), own in zip(bodies.items(), found, strict=True)
+        for n, part in enumerate(own)
+    ]
+    told(f"cut: {len(rows):,} passages of {size} word pieces at most")
+    write_lines(path, rows)
+
+
+def _order(cut: list[Row], seed: int) -> list[Row]:
+    """Passages in the order in which they are asked about: one of each document, then a second one
+    of each that has it, and so on; those of a few words are left out."""
+    lengths = [len(words(row["text"])) for row in cut]
+    least = min(SHORT, median(lengths))
+    of: dict[str, list[tuple[bytes, int]]] = defaultdict(list)
+    for i, row in enumerate(cut):
+        if lengths[i] >= least:
+            of[row["document"]].append((in_order(f"{row['document']} {row['passage']}", seed), i))
+    ranked = [
+        (n, in_order(document, seed), i)
+        for document, own in of.items()
+        for n, (_, i) in enumerate(sorted(own))
+    ]
+    return [cut[i] for *_, i in sorted(ranked)]
+
+
+def _affordable(writer: Any, order: list[Row]) -> int:
+    """Queries that a model here writes in the time there is; of an endpoint, a fixed number."""
+    if not isinstance(writer, TransformersBackend):
+        return OF_ENDPOINT
+    texts = [row["shown"] for row in order[:TIMED]]
+    ask = partial(writer.generate, max_tokens=32, temperature=0.0, seed=0)
+    ask([PROMPT.render(texts[0], "question")])  # loads it
+    started = time.perf_counter()
+    for kind in PROMPT.kinds:
+        ask([PROMPT.render(text, kind) for text in texts])
+    each = (time.perf_counter() - started) / (len(texts) * len(PROMPT.kinds))
+    return int(min(MOST, max(LEAST, AIM / each // 30 * 30)))
+
+
+def _write(
+    bodies: Texts,
+    order: list[Row],
+    writer: Any,
+    retriever: Passages,
+    seed: int,
+    told: Told,
+    path: Path,
+) -> None:
+    """Queries about passages, as queries of their documents, and the filter that removed each."""
+    told(f"writing: {writer.name} is asked about {len(order):,} passages")
+    place = {f"{row['document']}#{row['passage']}": row for row in order}
+    found = generate({key: row["shown"] for key, row in place.items()}, writer, PROMPT, seed=seed)
+    if left := found.counts["left"]:
+        raise EmbkitError(
+            f"{found.stopped}: {len(found.rows):,} queries done and kept, {left:,} left",
+            expected="an answer or a reason for every one",
+            hint="the same command goes on from here",
+        )
+    own = ((place[r.document], r) for r in found.rows)
+    rows = tuple(Written(of["document"], r.query, r.kind, of["passage"]) for of, r in own)
+    above = {(row["document"], row["passage"]): row["above"] for row in order}
+    told("filtering: each query must find its document, and say more than the heading")
+    filtered = filter_generated(
+        replace(found, rows=rows, texts=bodies),
+        bodies,
+        retriever=retriever,
+        top_k=max(1, min(10, len(bodies) // 10)),
+        headings=lambda row: above[row.document, row.n],
+    )
+    by = {row: rule for rule, removed in filtered.removed.items() for row, _ in removed}
+    told(repr(filtered))
+    lines = (
+        {"query": r.query, "document": r.document, "passage": r.n, "kind": r.kind}
+        | {"kept": r not in by, "removed_by": by.get(r)}
+        for r in rows
+    )
+    write_lines(path, lines)
+
+
+def _usable(rows: list[Row], bodies: Mapping[str, str], path: Path) -> list[Row]:
+    """The queries that are kept, one of each text; fails for too few."""
+    first: dict[str, Row] = {}
+    for row in rows:
+        if row.get("kept", True) and row["document"] in bodies and normalise(row["query"]):
+            first.setdefault(normalise(row["query"]), row)
+    documents = len({row["document"] for row in first.values()})
+    if len(first) < NEEDED or documents < FEW:
+        why = Counter(row["removed_by"] for row in rows if row.get("removed_by"))
+        told = "; ".join(f"the filter {rule!r} removed {n:,}" for rule, n in why.most_common())
+        raise EmbkitError(
+            f"{len(first):,} of {len(rows):,} written queries are of use, about {documents:,} "
+            f"documents ({told or 'none was removed'}); all are kept in {shown(path)}",
+            expected=f"{NEEDED} queries or more, about {FEW} documents or more",
+            hint="more queries (--queries), another writer (--endpoint URL --writer NAME), or mend "
+            "the file: add rows, or set kept to true",
+        )
+    return [*first.values()]
+
+
+def _about(name: str, writer: str, model: str) -> dict[str, str]:
+    return {
+        "title": f"{name}: from a query to its document",
+        "source": f"The documents of {name}; the queries are by {writer}",
+        "terms": "Your own data: embkit does not know under which terms it may be used.",
+        "limits": f"A language model wrote all queries, and {model} finds the document of each. A "
+        "person found those of `confirmed` right, and nobody has looked at the others. One "
+        "document is right for a query.",
+    }
