@@ -174,17 +174,12 @@ def _plain(text: str) -> str:
 def pixels(references: Sequence[str], size: int) -> np.ndarray:
     """Pictures as numbers, (pictures, size, size, 3) of uint8: whole, on a white square."""
     import numpy as np
-    from PIL import Image
+    from PIL import Image, ImageOps
 
-    found = np.full((len(references), size, size, 3), 255, dtype=np.uint8)
+    found = np.empty((len(references), size, size, 3), dtype=np.uint8)
     for place, reference in enumerate(references):
         image = open_picture(reference)
-        if image.size != (size, size):
-            share = size / max(image.size)
-            width, height = (max(1, round(side * share)) for side in image.size)
-            image = image.resize((width, height), Image.Resampling.BILINEAR)
-        top, left = (size - image.height) // 2, (size - image.width) // 2
-        found[place, top : top + image.height, left : left + image.width] = np.asarray(image)
+        found[place] = ImageOps.pad(image, (size, size), Image.Resampling.BILINEAR, color="white")
     return found
 
 

@@ -30,13 +30,12 @@ def compare(
         asked: names (or labels) of the approaches whose comparison was planned: the family of
             tests that p is corrected for; default: all that are given.
 
-    Raises:
-        EmbkitError: for no scores, the same scores twice, scores of different domains, a missing
-            baseline, or approaches that were not scored on the same queries.
+    Fails for no scores, the same scores twice, scores of different domains, a missing baseline, or
+    approaches that were not scored on the same queries.
     """
     scores = list(scores)
-    hint = "ek.compare([ek.evaluate('minilm', domain), ek.evaluate(run, domain)])"
     if not scores:
+        hint = "ek.compare([ek.evaluate('minilm', domain), ek.evaluate(run, domain)])"
         raise EmbkitError("no scores to compare", expected="at least the baseline's", hint=hint)
     first = scores[0]
     for other in scores:

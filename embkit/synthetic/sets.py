@@ -94,16 +94,16 @@ def make_set(
     seed: int = 42,
     name: str | None = None,
     per_document: int = 1,
-    budget: int | None = None,
+    **options: Any,
 ) -> tuple[Path, Filtered]:
     """Generates, filters and writes a domain's set of queries, which ``Recipe(pairs=name)`` reads.
 
-    The prompt is the domain's own in ``PROMPTS``, else the general one; the default name is the
+    The options are those of ``generate``, such as ``budget``. The prompt is the domain's own in ``PROMPTS``, else the general one; the default name is the
     model's. Fails as the three do, and where something was left unasked: the same call goes on.
     """
+    options |= {"limit": limit, "seed": seed, "per_document": per_document}
     prompt = PROMPTS.get(domain.name, PROMPTS["general"])
-    options: dict[str, Any] = {"per_document": per_document, "limit": limit, "budget": budget}
-    generated = generate(eligible_documents(domain), backend, prompt, seed=seed, **options)
+    generated = generate(eligible_documents(domain), backend, prompt, **options)
     if left := generated.counts["left"]:
         raise EmbkitError(
             f"{generated.stopped}: {len(generated.rows):,} queries done and kept, {left:,} left",
@@ -129,8 +129,7 @@ def _card(filtered: Filtered, domain: Domain, name: str, command: str | None) ->
         "domain": f"{domain.name}, profile {domain.profile}, content {domain.hash}",
         **{f"filter: {k}": v for k, v in filtered.settings.items()},
     }
-    counts = {what: f"{n:,}" for what, n in generated.counts.items() if what not in PASSING}
-    counts |= {f"failed: {why}": f"{n:,}" for why, n in generated.reasons().most_common()}
+    counts = {what: n for what, n in generated.counted().items() if what not in PASSING}
     documents = len({row.document for row in filtered.rows})
     counts["kept"] = f"{len(filtered.rows):,} queries for {documents:,} documents"
     kept = Counter(row.kind for row in filtered.rows)
