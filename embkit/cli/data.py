@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
 
 from .. import auditing
 from ..advice import advise as advice
@@ -39,21 +38,16 @@ def export(chosen: argparse.Namespace) -> int:
     else:
         run = shell.run_or_best(domain, chosen.run)
         if run is None:
-            raise EmbkitError(
-                f"nothing has been trained on {domain.name!r} yet",
-                expected="a finished run",
-                hint=f"python -m embkit run {domain.name}",
-            )
+            told = f"nothing has been trained on {domain.name!r} yet"
+            hint = f"python -m embkit run {domain.name}"
+            raise EmbkitError(told, expected="a finished run", hint=hint)
         written = out.export_model(run, target, replace=chosen.replace)
     return shell.say(f"written: {written}")
 
 
 def generate(chosen: argparse.Namespace) -> int:
-    backend: Any
-    if chosen.endpoint:
-        backend = backends.OpenAIBackend(chosen.model, chosen.endpoint)
-    else:
-        backend = local.TransformersBackend(chosen.model)
+    remote, name = chosen.endpoint, chosen.model
+    backend = backends.OpenAIBackend(name, remote) if remote else local.TransformersBackend(name)
     handed = ("limit", "seed", "name", "per_document", "budget")
     options = {name: getattr(chosen, name) for name in handed}
     where, filtered = sets.make_set(shell.the_domain(chosen), backend, **options)

@@ -145,7 +145,8 @@ def approaches(chosen: argparse.Namespace) -> int:
     where = found.report.save(paths().runs / "approaches" / domain.profile)
     rates = found.frame()["learning rate"].dropna()
     chose = "; ".join(f"{name} {rate:g}" for name, rate in rates.items())
-    more = f"\n\nseeds {', '.join(map(str, chosen.seeds))}; learning rates that dev chose: {chose}\n"
+    seeds = ", ".join(map(str, chosen.seeds))
+    more = f"\n\nseeds {seeds}; learning rates that dev chose: {chose}\n"
     more += f"nDCG@10 on the general probe, mean over the seeds: {told}\n"
     more += f"written: {where / 'leaderboard.json'} and report.html"
     return show(found.report, chosen.json, more=more)

@@ -128,13 +128,11 @@ def _one_form(image: Image) -> Image:
         values = np.asarray(image, dtype=np.float64)
         top = 65535.0 if image.mode.startswith("I;16") else max(float(values.max()), 1.0)
         image = Image.fromarray((values / top * 255).clip(0, 255).astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        above = image.convert("RGBA")
-        white = Image.new("RGBA", above.size, "white")
-        image = Image.alpha_composite(white, above)
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
     image = image.convert("RGB")
-    if max(image.size) > KEPT:
-        image.thumbnail((KEPT, KEPT), Image.Resampling.LANCZOS)
+    image.thumbnail((KEPT, KEPT), Image.Resampling.LANCZOS)  # a smaller one stays as it is
     return image
 
 

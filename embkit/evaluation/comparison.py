@@ -50,11 +50,9 @@ def compare(
     names = Counter((s.label, s.base_model, s.recipe_hash, s.meta.get("seed")) for s in scores)
     (name, *_), times = names.most_common(1)[0]
     if times > 1:
-        raise EmbkitError(
-            f"the scores of {name!r} are given twice",
-            expected="each approach once; other labels for those that differ",
-            hint='give each its own meta["label"], or drop one',
-        )
+        expected = "each approach once; other labels for those that differ"
+        hint = 'give each its own meta["label"], or drop one'
+        raise EmbkitError(f"the scores of {name!r} are given twice", expected=expected, hint=hint)
     bases = [s for s in scores if baseline in (s.approach, s.label)]
     if not bases:
         raise unknown("baseline", baseline, [s.label for s in scores])

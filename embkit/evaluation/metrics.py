@@ -146,11 +146,9 @@ def _measure(name: str) -> tuple[Any, int | None]:
     if not at and not needs_cut:
         return measure, None
     if not re.fullmatch(r"0*[1-9][0-9]*", tail, flags=re.ASCII):
-        raise EmbkitError(
-            f"the metric {name!r} has no usable cut-off",
-            expected="a whole number of 1 or more after the @",
-            hint=f"{stem}@10",
-        )
+        given = f"the metric {name!r} has no usable cut-off"
+        expected = "a whole number of 1 or more after the @"
+        raise EmbkitError(given, expected=expected, hint=f"{stem}@10")
     cut = min(int(tail), _DEEPEST)
     # trec_eval's reciprocal rank has no cut-off, and ir-measures' other one orders ties otherwise
     return (measure, cut) if stem == "mrr" else (measure @ cut, None)
@@ -180,19 +178,15 @@ def _ranks(query: str, docs: Mapping[str, float]) -> dict[str, float]:
 
 
 def _nan(query: object) -> EmbkitError:
-    return EmbkitError(
-        f"query {query!r} has a document whose score is NaN",
-        expected="a number for each document",
-        hint="look for NaN in the vectors: np.isnan(vectors).any(axis=1)",
-    )
+    given = f"query {query!r} has a document whose score is NaN"
+    hint = "look for NaN in the vectors: np.isnan(vectors).any(axis=1)"
+    return EmbkitError(given, expected="a number for each document", hint=hint)
 
 
 def _check_ids(ids: Iterable[object]) -> None:
     """trec_eval reads ids as C strings: other ids would be mixed up, or end the process."""
     for name in ids:
         if not isinstance(name, str) or _UNFIT.search(name):
-            raise EmbkitError(
-                f"{name!r} cannot be the id of a query or document",
-                expected="text that UTF-8 can hold, without NUL characters",
-                hint="use str(id) for numbers",
-            )
+            given = f"{name!r} cannot be the id of a query or document"
+            expected = "text that UTF-8 can hold, without NUL characters"
+            raise EmbkitError(given, expected=expected, hint="use str(id) for numbers")

@@ -60,8 +60,8 @@ class Scores:
 
     def __post_init__(self) -> None:
         if not self.per_query:
-            said = f"scores of {self.approach!r} without a split"
-            raise EmbkitError(said, expected="a split in per_query", hint="ek.evaluate(run, domain)")
+            said, hint = f"scores of {self.approach!r} without a split", "ek.evaluate(run, domain)"
+            raise EmbkitError(said, expected="at least one split in per_query", hint=hint)
         for split, frame in self.per_query.items():
             whole = frame.index.is_unique and len(frame.columns)
             if not whole or not np.isfinite(frame.to_numpy(float)).all():

@@ -133,11 +133,9 @@ def _decided(gains: Sequence[Gain]) -> tuple[str, str]:
 def _rivals(report: Report) -> dict[str, list[Row]]:
     """What is compared with the general model: its rows, one a test split, by a name of its own."""
     if report.baseline is None:
-        raise EmbkitError(
-            "a report without a baseline",
-            expected="a report of compare() or leaderboard(), with the general model in it",
-            hint="ek.evaluation.verdict.verdict(ek.leaderboard(domain))",
-        )
+        expected = "a report of compare() or leaderboard(), with the general model in it"
+        hint = "ek.evaluation.verdict.verdict(ek.leaderboard(domain))"
+        raise EmbkitError("a report without a baseline", expected=expected, hint=hint)
     rows = [r for r in report.rows if not r["subset"] and r["delta_vs_base"] is not None]
     labels = Counter(row["label"] for row in rows if row["split"] == rows[0]["split"])
     found: dict[str, list[Row]] = {}

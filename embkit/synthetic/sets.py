@@ -46,11 +46,8 @@ def write_set(
     found = result if isinstance(result, Filtered) else Filtered(result, result.rows, {}, {})
     generated = found.generated
     if not re.fullmatch(r"[\w-]{1,60}", name) or name == "human":
-        raise EmbkitError(
-            f"a set named {name!r}",
-            expected="letters, digits, - and _, and not 'human'",
-            hint="name='smollm2'",
-        )
+        expected = "letters, digits, - and _, and not 'human'"
+        raise EmbkitError(f"a set named {name!r}", expected=expected, hint="name='smollm2'")
     if held := {r.document for r in generated.rows} - eligible_documents(domain).keys():
         raise EmbkitError(
             f"{len(held):,} documents of the set are held out for testing, or not in the domain: "
@@ -69,11 +66,9 @@ def write_set(
     target, beside = folder / f"{name}.jsonl", folder / f"{name}.md"
     there, card = (where.data_file(domain.name, path.name) for path in (target, beside))
     if there.exists() and not (card.exists() and MADE in card.read_text(encoding="utf-8")):
-        raise EmbkitError(
-            f"{domain.name}/{name}.jsonl is there already and was made in another way",
-            expected="a new name, or a set that this command made",
-            hint=f"name='{name}-2'",
-        )
+        told = f"{domain.name}/{name}.jsonl is there already and was made in another way"
+        expected = "a new name, or a set that this command made"
+        raise EmbkitError(told, expected=expected, hint=f"name='{name}-2'")
     by = {row: rule for rule, rows in found.removed.items() for row, _ in rows}
     lines = []
     for row in generated.rows:
@@ -98,8 +93,9 @@ def make_set(
 ) -> tuple[Path, Filtered]:
     """Generates, filters and writes a domain's set of queries, which ``Recipe(pairs=name)`` reads.
 
-    The options are those of ``generate``, such as ``budget``. The prompt is the domain's own in ``PROMPTS``, else the general one; the default name is the
-    model's. Fails as the three do, and where something was left unasked: the same call goes on.
+    The prompt is the domain's own in ``PROMPTS``, else the general one; the default name is the
+    model's; the options are those of ``generate``, such as ``budget``. Fails as the three do, and
+    where something was left unasked: the same call goes on.
     """
     options |= {"limit": limit, "seed": seed, "per_document": per_document}
     prompt = PROMPTS.get(domain.name, PROMPTS["general"])

@@ -52,18 +52,13 @@ class Case:
 class FailureBrowser(Panel):
     """Two models on one split, query by query: filter by outcome and by words, look at one.
 
-    ``outcome``, ``find`` and ``query`` are traits: set them from code as a click does.
+    ``outcome``, ``find`` and ``query`` are traits: set them from code as a click does, as in
+    ``browser.outcome = "lost"``; ``browser.reason`` tells why the query scored as it did. Fails for
+    an unknown split, or a model that cannot be had.
 
     Args:
         before, after: each a Run, a model, a model's name or ``"bm25"``.
         split: whose queries; default: the first test split.
-
-    Raises:
-        EmbkitError: an unknown split, or a model that cannot be had.
-
-    Example:
-        >>> browser = FailureBrowser("minilm", run, domain)  # doctest: +SKIP
-        >>> browser.outcome = "lost"; browser.reason  # doctest: +SKIP
     """
 
     outcome = traitlets.Enum(OUTCOMES, "lost", help="which queries are listed")

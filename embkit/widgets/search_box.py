@@ -42,12 +42,7 @@ class SearchBox(Panel):
         before, after: each a Run, a model, its name, ``"bm25"`` or a function of texts.
         query: to begin with; default: the first query of the first test split.
 
-    Raises:
-        EmbkitError: a model cannot be had, or a run's folder has gone.
-
-    Example:
-        >>> box = SearchBox("minilm", run, domain)  # doctest: +SKIP
-        >>> box.query = "low iron in the blood"; box.after[0].text  # doctest: +SKIP
+    Fails where a model cannot be had, or a run's folder has gone.
     """
 
     query = traitlets.Unicode(help="what is searched for")
