@@ -81,7 +81,7 @@ class Audit(Shown):
             out += ["", f"{_SIGNS[f.verdict]} {f.verdict:<8}{f.name}"]
             parts = [("    ", f.sentence), *(("      - ", text) for text in f.examples)]
             for lead, text in [*parts, ("    next: ", f.todo)]:
-                look = {"initial_indent": lead, "subsequent_indent": " " * len(lead)}
+                look: Any = {"initial_indent": lead, "subsequent_indent": " " * len(lead)}
                 out += textwrap.wrap(text, width, break_on_hyphens=False, **look)
         out += ["", *textwrap.wrap(self.note, width, break_on_hyphens=False)] if self.note else []
         return "\n".join(visible(line) for line in out)

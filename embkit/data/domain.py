@@ -275,11 +275,9 @@ def _check_texts(domain: Domain) -> None:
             hint = "check the source or the chapters that the profile chooses"
             raise EmbkitError(given, expected=expected, hint=hint)
         if empty := [k for k, t in texts.items() if not isinstance(t, str) or not t.strip()]:
-            raise EmbkitError(
-                f"{len(empty)} {kind} text(s) of {domain.name!r} are empty: {empty[:5]}",
-                expected="text in every document and query",
-                hint="drop them before making the Domain, and count what you dropped",
-            )
+            given = f"{len(empty)} {kind} text(s) of {domain.name!r} are empty: {empty[:5]}"
+            hint = "drop them before making the Domain, and count what you dropped"
+            raise EmbkitError(given, expected="text in every document and query", hint=hint)
 
 
 def _check_ids(domain: Domain) -> None:

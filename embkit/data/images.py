@@ -174,10 +174,11 @@ def pixels(references: Sequence[str], size: int) -> np.ndarray:
     import numpy as np
     from PIL import Image, ImageOps
 
+    middle = 0.499, 0.499  # of an odd margin, the larger half lies right or below
     found = np.empty((len(references), size, size, 3), dtype=np.uint8)
     for place, reference in enumerate(references):
-        image = open_picture(reference)
-        found[place] = ImageOps.pad(image, (size, size), Image.Resampling.BILINEAR, color="white")
+        form = (size, size), Image.Resampling.BILINEAR, "white", middle
+        found[place] = np.asarray(ImageOps.pad(open_picture(reference), *form))
     return found
 
 

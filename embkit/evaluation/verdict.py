@@ -162,7 +162,7 @@ def _chosen(rivals: dict[str, list[Row]]) -> str | None:
 def _gains(name: str, rows: Sequence[Row]) -> tuple[Gain, ...]:
     found = []
     for row, p in zip(rows, holm([row["p_vs_base"] for row in rows]), strict=True):
-        known = {key: row[key] for key in ("queries", "clusters", "over", "seeds")}
+        known: Any = {key: row[key] for key in ("queries", "clusters", "over", "seeds")}
         change = row["delta_vs_base"], *row["delta_vs_base_ci"], p
         found.append(Gain(name, row["split"], *change, **known, needed=row["needed_vs_base"]))
     return tuple(found)

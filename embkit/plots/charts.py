@@ -144,8 +144,8 @@ def rank_change(rows: draw.Rows, query: str = "", *, k: int = 10) -> Figure:
             parts = [draw.short(row["text"], 44), str(rank or "not found")]
             text = draw.plain("  ".join(parts if align == "right" else parts[::-1]))
             if height is not None:
-                look = {"fontsize": 10, "color": ink, "fontweight": weight}
-                axes.text(x, height, text, ha=align, va="center", **look)
+                named: Any = {"fontsize": 10, "color": ink, "fontweight": weight}
+                axes.text(x, height, text, ha=align, va="center", **named)
         if relevant:
             axes.plot([0.445, 0.555], heights, color=draw.color(0), marker="o", clip_on=False)
     # the columns' titles, and the border below the first k
@@ -186,7 +186,7 @@ def pareto(rows: draw.Rows, front: draw.Rows, cost: str, *, missing: int = 0) ->
     # the front: joined, numbered, named beside the axes
     points = [(row[cost] or least / 3, row[metric]) for row in on_front]
     axes.plot(*zip(*points, strict=True), drawstyle="steps-post", color=draw.color(0), lw=1.4)
-    bold = {"color": "white", "fontsize": 9, "fontweight": "bold", "zorder": 4}
+    bold: Any = {"color": "white", "fontsize": 9, "fontweight": "bold", "zorder": 4}
     for number, (row, point) in enumerate(zip(on_front, points, strict=True), 1):
         axes.annotate(str(number), point, ha="center", va="center_baseline", **bold)
         axes.plot([], ls="", label=f"{number}  {draw.short(draw.name(row), 40)}")

@@ -66,9 +66,9 @@ def write_set(
     target, beside = folder / f"{name}.jsonl", folder / f"{name}.md"
     there, card = (where.data_file(domain.name, path.name) for path in (target, beside))
     if there.exists() and not (card.exists() and MADE in card.read_text(encoding="utf-8")):
-        told = f"{domain.name}/{name}.jsonl is there already and was made in another way"
+        given = f"{domain.name}/{name}.jsonl is there already and was made in another way"
         expected = "a new name, or a set that this command made"
-        raise EmbkitError(told, expected=expected, hint=f"name='{name}-2'")
+        raise EmbkitError(given, expected=expected, hint=f"name='{name}-2'")
     by = {row: rule for rule, rows in found.removed.items() for row, _ in rows}
     lines = []
     for row in generated.rows:

@@ -88,7 +88,7 @@ class LinkedMaps(Panel):
         """What stands on the page, from top to bottom."""
         from jscatter import compose
 
-        hint = {"placeholder": "drop in a query", "description": "query"}
+        hint: Any = {"placeholder": "drop in a query", "description": "query"}
         box = ipywidgets.Text(continuous_update=False, **hint)
         look = ipywidgets.Dropdown(options=COLOURS, description="colour")
         controls = self.link(by=look, query=box)
@@ -96,7 +96,7 @@ class LinkedMaps(Panel):
         sides = zip(self.space.names, self.space.map.trust, strict=True)
         told = (f"<b>{html.escape(name[:80])}</b>, trustworthiness {t:.3f}" for name, t in sides)
         heads = [ipywidgets.HTML(text, layout={"width": "50%"}) for text in told]
-        together = {"sync_view": True, "sync_selection": True, "sync_hover": True}
+        together: Any = {"sync_view": True, "sync_selection": True, "sync_hover": True}
         grid = compose(list(self.scatters), cols=2, row_height=HEIGHT, **together)
         rows = [ipywidgets.HBox(row) for row in (controls, heads)]
         return [*rows, grid, self.page, self.status]

@@ -93,9 +93,8 @@ class LiveTraining(Panel):
             best = "" if score is None else f" nDCG@10 on {on} {score:.3f}."
             self.tell(f"Stopped. The best so far is kept.{best} Train goes on from here.")
             return
-        said = f"Done in {seconds:.0f} s."
-        if not self.progress.steps:
-            said = "It was trained before: nothing to do."
+        here = f"Done in {seconds:.0f} s."
+        said = here if self.progress.steps else "It was trained before: nothing to do."
         steps = int(result.record["steps"])
         speed = self.progress.pairs_per_second or result.record["pairs_per_second"]
         self._hear(Progress(steps, steps, tuple(result.history), speed))

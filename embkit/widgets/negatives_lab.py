@@ -50,11 +50,9 @@ class NegativesLab(Panel):
         **settings: Any,
     ) -> None:
         if not pairs:
-            raise EmbkitError(
-                "NegativesLab() was given no pairs",
-                expected="(query id, anchor, document id) rows",
-                hint="ek.widgets.NegativesLab(domain, ek.training_pairs(recipe, domain).rows)",
-            )
+            expected = "(query id, anchor, document id) rows"
+            hint = "ek.widgets.NegativesLab(domain, ek.training_pairs(recipe, domain).rows)"
+            raise EmbkitError("NegativesLab() was given no pairs", expected=expected, hint=hint)
         self.domain, self.pairs_given = domain, len(pairs)
         self.pairs = [pairs[i] for i in _spread(len(pairs), most)]
         # vectors of the corpus and of the anchors, given back without encoding anew
@@ -65,7 +63,7 @@ class NegativesLab(Panel):
         deepest = min(DEEPEST, len(domain.corpus))
         self._ends = ipywidgets.IntRangeSlider(description="ranks", min=0, max=deepest, **LOOK)
         self._ends.add_class("embkit-ranks")
-        margins = {"description": "relative margin", "max": 0.5, "step": 0.01}
+        margins: Any = {"description": "relative margin", "max": 0.5, "step": 0.01}
         self._margin = ipywidgets.FloatSlider(**margins, **LOOK)
         self._relatives = ipywidgets.Checkbox(description="keep relatives of the positive")
         self.results = ipywidgets.HTML()

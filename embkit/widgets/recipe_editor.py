@@ -115,8 +115,7 @@ class RecipeEditor(Panel):
             self._show()
 
     def _show(self) -> None:
-        self._draft = {}
-        self._busy = True  # controls follow the recipe, not the other way round
+        self._draft, self._busy = {}, True  # controls follow the recipe, not the other way round
         try:
             for name, control in self.controls.items():
                 _write(control, getattr(self.recipe, name))

@@ -61,7 +61,7 @@ class TemperatureLab(Panel):
             )
         self._curves: dict[int, dict[float, float]] = {}
         super().__init__(batch=most)
-        ends = {"min": np.log10(LOWEST), "max": np.log10(HIGHEST), "step": 0.01}
+        ends: Any = {"min": np.log10(LOWEST), "max": np.log10(HIGHEST), "step": 0.01}
         heat = ipywidgets.FloatLogSlider(**ends, description="temperature", **LOOK)
         pairs = ipywidgets.IntSlider(min=2, max=most, description="pairs in batch", **LOOK)
         query = ipywidgets.IntSlider(max=most - 1, description="query", **LOOK)

@@ -45,11 +45,9 @@ class TruncationLab(Panel):
 
     def __init__(self, models: Mapping[str, Any], domain: Domain, *, split: str = "") -> None:
         if not isinstance(models, Mapping) or not 1 <= len(models) <= MOST:
-            raise EmbkitError(
-                f"TruncationLab() was given {models!r}"[:200],
-                expected=f"one to {MOST} models, by name",
-                hint="ek.widgets.TruncationLab({'plain': run, 'general': 'minilm'}, domain)",
-            )
+            given = f"TruncationLab() was given {models!r}"[:200]
+            hint = "ek.widgets.TruncationLab({'plain': run, 'general': 'minilm'}, domain)"
+            raise EmbkitError(given, expected=f"one to {MOST} models, by name", hint=hint)
         super().__init__()
         self.domain, self.split = domain, split or domain.test_splits[0]
         self._judged = domain.split(self.split)
