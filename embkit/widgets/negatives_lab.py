@@ -24,8 +24,8 @@ TRIPLETS = 6
 class NegativesLab(Panel):
     """Move the window and the margin: ``mine`` runs anew at every step of a slider.
 
-    The vectors are made once. Settings are traits: set them from code as the sliders do, as in
-    ``lab.margin = 0.1``; ``lab.mined`` is what comes out. Fails for no pairs, or no such model.
+    The vectors are made once. Settings are traits: set them from code as the sliders do. Fails for
+    no pairs, or no such model. Example: ``lab.margin = 0.1``; ``lab.mined`` is what comes out.
 
     Args:
         pairs: (query id, anchor, document id) rows, such as ``training_pairs(...).rows``.
@@ -57,9 +57,11 @@ class NegativesLab(Panel):
         self.pairs = [pairs[i] for i in _spread(len(pairs), most)]
         # vectors of the corpus and of the anchors, given back without encoding anew
         ranks, asked = as_model(model), list(dict.fromkeys(anchor for _, anchor, _ in self.pairs))
-        anchors = encode_as(ranks, asked, "query")
+        anchors = dict(zip(asked, encode_as(ranks, asked, "query"), strict=True))
         documents = encode_as(ranks, list(domain.corpus.values()), "document")
-        self._vectors = lambda texts: anchors if texts == asked else documents
+        self._vectors = lambda texts: (  # anchors come again, in other orders
+            [anchors[text] for text in texts] if anchors.keys() >= set(texts) else documents
+        )
         deepest = min(DEEPEST, len(domain.corpus))
         self._ends = ipywidgets.IntRangeSlider(description="ranks", min=0, max=deepest, **LOOK)
         self._ends.add_class("embkit-ranks")

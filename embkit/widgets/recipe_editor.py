@@ -43,9 +43,9 @@ SAMPLE = 200  # texts whose words are counted for the estimate
 class RecipeEditor(Panel):
     """Change a recipe: what differs from a preset, the script, the minutes; Train.
 
-    ``recipe`` always holds the last valid recipe, and may be set from code, as in
-    ``editor.set(epochs=1)``; what is not valid is named in ``message`` and changes nothing. It
-    begins with the preset's, and is compared with it; fails for an unknown one.
+    ``recipe`` always holds the last valid recipe, and may be set from code; what is not valid is
+    named in ``message`` and changes nothing. It begins with the preset's, and is compared with it;
+    fails for an unknown one. Example: ``editor.set(epochs=1)``, then ``editor.recipe.epochs``.
     """
 
     recipe = traitlets.Instance(Recipe, help="the last valid recipe")

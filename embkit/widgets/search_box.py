@@ -43,6 +43,7 @@ class SearchBox(Panel):
         query: to begin with; default: the first query of the first test split.
 
     Fails where a model cannot be had, or a run's folder has gone.
+    Example: ``box.query = "low iron in the blood"``, then ``box.after[0].text``.
     """
 
     query = traitlets.Unicode(help="what is searched for")
