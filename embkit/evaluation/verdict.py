@@ -163,8 +163,9 @@ def _gains(name: str, rows: Sequence[Row]) -> tuple[Gain, ...]:
     found = []
     for row, p in zip(rows, holm([row["p_vs_base"] for row in rows]), strict=True):
         known: Any = {key: row[key] for key in ("queries", "clusters", "over", "seeds")}
-        change = row["delta_vs_base"], *row["delta_vs_base_ci"], p
-        found.append(Gain(name, row["split"], *change, **known, needed=row["needed_vs_base"]))
+        known |= {"p": p, "delta": row["delta_vs_base"], "needed": row["needed_vs_base"]}
+        low, high = row["delta_vs_base_ci"]
+        found.append(Gain(name, row["split"], low=low, high=high, **known))
     return tuple(found)
 
 
