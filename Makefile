@@ -49,7 +49,7 @@ export EMBKIT_DOMAIN := $(DOMAIN)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup assets run lab page test test-all lint style bench full sources approaches pictures \
+.PHONY: help setup assets run lab page test test-all lint style bench full approaches pictures \
 	notebooks clean
 
 help: ## list the targets
@@ -104,9 +104,6 @@ bench: assets ## compare speed with the stock trainer
 
 full: assets ## the main job at full size
 	@EMBKIT_PROFILE=full $(BIN)/python -m notebooks.tools.full
-
-sources: assets ## training data of every kind, compared at equal cost
-	@$(BIN)/python -m embkit sources
 
 approaches: assets ## every approach with three seeds, compared (ARGS="--only corpus LoRA" some)
 	@$(BIN)/python -m embkit approaches --keep $(ARGS)

@@ -131,7 +131,7 @@ def test_the_readmes_name_only_targets_that_exist():
     assert {"run", "lab", "test", "test-all", "setup"} <= set(named["README.md"])
     everywhere = {target for found in named.values() for target in found}
     assert everywhere <= targets
-    assert {"bench", "full", "sources", "approaches", "pictures", "page"} <= everywhere
+    assert {"bench", "full", "approaches", "pictures", "page"} <= everywhere
     assert {"notebooks", "style", "lint", "assets"} <= everywhere
 
 

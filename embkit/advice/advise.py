@@ -98,15 +98,11 @@ def advise(
         minutes: that it may take here; the plan keeps to it, where it can.
         told: called with the plan, which tells the minutes, before anything is encoded.
 
-    Raises:
-        EmbkitError: no dev queries, a target out of range, or the model cannot be had.
+    Fails without dev queries, for a target out of range, and where the model cannot be had.
     """
     if target is not None and not 0 < target <= 1:
-        raise EmbkitError(
-            f"target={target!r}",
-            expected="a number above 0 and at most 1 (nDCG@10)",
-            hint="ek.advise(domain, target=0.6)",
-        )
+        expected, hint = "a number above 0 and at most 1 (nDCG@10)", "ek.advise(domain, target=0.6)"
+        raise EmbkitError(f"target={target!r}", expected=expected, hint=hint)
     settled = lambda found: bool(untrained(found, target))  # noqa: E731
     found = gather(domain, model, minutes=minutes, enough=settled, quiet=quiet, told=told)
     return decide(found, target)

@@ -34,9 +34,7 @@ class Curve(Shown):
     expects too little. The interval is that of one further run: Student's t, with the spread of the
     points around the curve pooled with the usual one (``SPREAD``), as three points say little; all
     points were measured on the same dev queries, whose sampling moves them together (``error``).
-
-    Raises:
-        EmbkitError: no point, or a value outside 0 to 1.
+    Fails for no point, or a value outside 0 to 1.
 
     Paper: Hernandez et al., Scaling laws for transfer, 2021 (pre-training as so much more data).
     """

@@ -174,11 +174,9 @@ def gather(
     """
     pairs = len(collect(domain, "human")[0])
     if not domain.split("dev"):
-        raise EmbkitError(
-            f"{domain.name!r} without dev queries",
-            expected="a dev split: the test splits may advise nothing",
-            hint="ek.load_domain(folder) splits one off; or add one to qrels['dev']",
-        )
+        expected = "a dev split: the test splits may advise nothing"
+        hint = "ek.load_domain(folder) splits one off; or add one to qrels['dev']"
+        raise EmbkitError(f"{domain.name!r} without dev queries", expected=expected, hint=hint)
     loaded, recipe = load_model(model), default_recipe(pairs, model)
     planned = plan(domain, loaded, recipe, pairs, minutes)
     if told:

@@ -103,8 +103,8 @@ def unanswerable(m: Sample) -> Finding | None:
         found, _ = exact_search(*vectors, depth, m.domain.hidden(lost, ids))
         lost = lost_of(lost, found)
     # what is said
-    numbers = {"sampled": len(chosen), "lost": len(lost), "missed by words": missed, "depth": depth}
-    draft = Draft("unanswerable queries", numbers=dict(numbers))
+    draft = Draft("unanswerable queries", numbers={"sampled": len(chosen), "lost": len(lost)})
+    draft.numbers |= {"missed by words": missed, "depth": depth}
     sampled = "" if len(chosen) == len(m.asked) else " sampled"
     within = "" if len(ids) == len(m.corpus) else f" when {len(ids):,} documents are searched"
     shown = lost[:: max(1, len(lost) // 5)][:5]  # from all over, not the first in the alphabet

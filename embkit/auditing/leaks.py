@@ -100,11 +100,9 @@ def near_duplicates(m: Sample) -> Finding | None:
     draft.parts[0] = f"queries with a near twin in training ({rule}): {draft.parts[0]}"
     # the worst split decides
     bad = shares[1] >= 0.25 or shares[2] >= 0.1
-    if bad or shares[0] >= 0.01:
-        todo = "report these queries apart, or move them into train: memory answers those with the "
-        draft.say(
-            todo=f"{todo}same answer; those with another answer are hard cases, worth reading"
-        )
+    todo = "report these queries apart, or move them into train: memory answers those with the "
+    todo += "same answer; those with another answer are hard cases, worth reading"
+    draft.say(todo=todo if bad or shares[0] >= 0.01 else "")
     return draft.finding(bad)
 
 

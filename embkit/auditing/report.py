@@ -79,10 +79,11 @@ class Audit(Shown):
         out = [self.summary]
         for f in self.findings:
             out += ["", f"{_SIGNS[f.verdict]} {f.verdict:<8}{f.name}"]
-            out += _wrapped(f.sentence, width, "    ")
-            out += [line for text in f.examples for line in _wrapped(text, width, "      - ")]
-            out += _wrapped(f.todo, width, "    next: ")
-        out += ["", *_wrapped(self.note, width, "")] if self.note else []
+            parts = [("    ", f.sentence), *(("      - ", text) for text in f.examples)]
+            for lead, text in [*parts, ("    next: ", f.todo)]:
+                look: Any = {"initial_indent": lead, "subsequent_indent": " " * len(lead)}
+                out += textwrap.wrap(text, width, break_on_hyphens=False, **look)
+        out += ["", *textwrap.wrap(self.note, width, break_on_hyphens=False)] if self.note else []
         return "\n".join(visible(line) for line in out)
 
     def table(self) -> Table:
@@ -106,12 +107,6 @@ class Audit(Shown):
     __str__ = __repr__ = to_text
 
 
-def _wrapped(text: str, width: int, lead: str) -> list[str]:
-    return textwrap.wrap(
-        text, width, initial_indent=lead, subsequent_indent=" " * len(lead), break_on_hyphens=False
-    )
-
-
 def audit(domain: Domain, *, model: Any = None, scores: Any = None) -> Audit:
     """Looks a domain over before anything is trained: sizes, leaks, copies, damage, labels.
 
@@ -119,15 +114,12 @@ def audit(domain: Domain, *, model: Any = None, scores: Any = None) -> Audit:
     at most, and search for 2,000 queries among at most 50,000 documents beside their right ones;
     near-duplicates are looked for in 10,000 queries of a split at most. ``note`` says where that
     was less than all. Embeddings come from ``encode`` and its cache. Without a model the window is
-    that of ``minilm``, where it is here.
+    that of ``minilm``, where it is here. Fails for what is no Domain.
 
     Args:
         model: a model's name or folder, a SentenceTransformer, or a function
             ``list[str] -> (texts, dim)``; without one, what needs a model is left out.
         scores: Scores of this domain; intervals are then computed, not guessed.
-
-    Raises:
-        EmbkitError: no Domain.
     """
     if not isinstance(domain, Domain):
         given = repr(domain) if isinstance(domain, str) else type(domain).__name__
@@ -135,9 +127,6 @@ def audit(domain: Domain, *, model: Any = None, scores: Any = None) -> Audit:
         raise EmbkitError(f"audit() was given {given}", expected="a Domain", hint=hint)
     read = Sample(domain, None if model is None else as_model(model), scores)
     findings = tuple(found for check in CHECKS if (found := check(read)) is not None)
-    notes = [
-        _NO_MODEL * (model is None),
-        _NO_WINDOW * (model is None and not is_here(DEFAULT)),
-        read.sampled,
-    ]
-    return Audit(domain.name, findings, domain.hash, " ".join(filter(None, notes)))
+    no_window = _NO_WINDOW * (model is None and not is_here(DEFAULT))
+    notes = " ".join(filter(None, [_NO_MODEL * (model is None), no_window, read.sampled]))
+    return Audit(domain.name, findings, domain.hash, notes)

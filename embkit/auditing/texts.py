@@ -191,12 +191,10 @@ def fragmentation(m: Sample) -> Finding | None:
     for word, n, _, _ in worst:
         pieces = " ".join(m.tokenizer.tokenize(word)[:12])
         draft.examples.append(f"{quote(word, 30)} {n:,} times: {pieces}")
-    if unknown > 0.05:
-        draft.say(todo="the tokenizer cannot read these: take a model of this language or script")
-    elif here >= 1.3 * there:
-        draft.say(todo="nothing to mend: expect to need more pairs, or try a model of this field")
-    if unknown:
-        draft.say(f"{percent(unknown)} of the words are unknown to the tokenizer")
+    strange = "the tokenizer cannot read these: take a model of this language or script"
+    many = "nothing to mend: expect to need more pairs, or try a model of this field"
+    draft.say(todo=strange if unknown > 0.05 else many * (here >= 1.3 * there))
+    draft.say(f"{percent(unknown)} of the words are unknown to the tokenizer" * bool(unknown))
     return draft.finding(bad=unknown > 0.05)
 
 

@@ -38,11 +38,9 @@ def export(chosen: argparse.Namespace) -> int:
     else:
         run = shell.run_or_best(domain, chosen.run)
         if run is None:
-            raise EmbkitError(
-                f"nothing has been trained on {domain.name!r} yet",
-                expected="a finished run",
-                hint=f"python -m embkit run {domain.name}",
-            )
+            told = f"nothing has been trained on {domain.name!r} yet"
+            hint = f"python -m embkit run {domain.name}"
+            raise EmbkitError(told, expected="a finished run", hint=hint)
         written = out.export_model(run, target, replace=chosen.replace)
     return shell.say(f"written: {written}")
 

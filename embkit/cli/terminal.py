@@ -108,11 +108,9 @@ def run_or_best(domain: Domain, name: str | None) -> Run | None:
         return max(finished(domain), key=lambda run: run.dev_score, default=None)
     found = subject(domain, name)
     if not isinstance(found, Run):
-        raise EmbkitError(
-            f"{name!r} is a model, not a run",
-            expected="the name of a finished run",
-            hint="python -m embkit leaderboard --json shows recipe_hash, which names a run",
-        )
+        given, expected = f"{name!r} is a model, not a run", "the name of a finished run"
+        hint = "python -m embkit leaderboard --json shows recipe_hash, which names a run"
+        raise EmbkitError(given, expected=expected, hint=hint)
     return found
 
 

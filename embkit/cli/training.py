@@ -1,4 +1,4 @@
-"""run, start, train, sources: what trains."""
+"""run, start, train, approaches: what trains."""
 
 from __future__ import annotations
 
@@ -207,19 +207,6 @@ def train(chosen: argparse.Namespace) -> int:
     return show(leaderboard(domain), chosen.json)
 
 
-def sources(chosen: argparse.Namespace) -> int:
-    domain, known = the_domain(chosen), training.experiments.SOURCES
-    there = training.experiments.available(domain)
-    if strange := [arm for arm in chosen.arms or () if arm not in known]:
-        raise unknown("arm", strange[0], known)
-    arms = {arm: known[arm] for arm in chosen.arms or there}
-    if missing := [arm for arm in known if arm not in there]:
-        note(f"left out, because {domain.name} has no data for them: {'; '.join(missing)}")
-    recipe = Recipe(epochs=chosen.epochs, batch_size=64, max_pairs=chosen.pairs)
-    found = training.experiments.equal_cost(recipe, domain, arms, rates=chosen.rates)
-    return _compared(found, "sources", chosen.json, f"{found.pairs:,} pairs each")
-
-
 def approaches(chosen: argparse.Namespace) -> int:
     domain, names = the_domain(chosen), chosen.only or list(PRESETS)
     known = ("base", *WORDS, catalogue.UNTRAINED, *names)
@@ -234,16 +221,11 @@ def approaches(chosen: argparse.Namespace) -> int:
         keep(one, domain, json.loads(sweep.best.to_json()) if sweep else None)
     general = {s.label: s.meta.get("general_ndcg@10") for s in found.scores.values()}
     told = "; ".join(f"{name} {value:.3f}" for name, value in general.items() if value)
-    seeds = f"seeds {', '.join(map(str, chosen.seeds))}"
-    probe = f"nDCG@10 on the general probe, mean over the seeds: {told}"
-    return _compared(found, f"approaches/{domain.profile}", chosen.json, seeds, probe)
-
-
-def _compared(found: Any, folder: str, as_json: bool, first: str, *more: str) -> int:
-    """Saves a comparison's report and prints it, with the learning rates that dev chose."""
-    where = found.report.save(paths().runs / folder)
+    where = found.report.save(paths().runs / "approaches" / domain.profile)
     rates = found.frame()["learning rate"].dropna()
-    told = "; ".join(f"{name} {rate:g}" for name, rate in rates.items())
-    lines = [f"\n\n{first}; learning rates that dev chose: {told}", *more]
-    lines.append(f"written: {where / 'leaderboard.json'} and report.html")
-    return show(found.report, as_json, more="\n".join(lines))
+    chose = "; ".join(f"{name} {rate:g}" for name, rate in rates.items())
+    seeds = ", ".join(map(str, chosen.seeds))
+    more = f"\n\nseeds {seeds}; learning rates that dev chose: {chose}\n"
+    more += f"nDCG@10 on the general probe, mean over the seeds: {told}\n"
+    more += f"written: {where / 'leaderboard.json'} and report.html"
+    return show(found.report, chosen.json, more=more)

@@ -56,11 +56,9 @@ class AppendOnlyStore:
             self._start()
             return
         except OSError as error:
-            raise EmbkitError(
-                f"the {self.what}s in {self.path} cannot be read: {error.strerror or error}",
-                expected="a file of JSON lines, or a path where one can be made",
-                hint=self.hint,
-            ) from error
+            given = f"the {self.what}s in {self.path} cannot be read: {error.strerror or error}"
+            expected = "a file of JSON lines, or a path where one can be made"
+            raise EmbkitError(given, expected=expected, hint=self.hint) from error
         for line in lines:
             self._offset += len(line) + 1
             self._lines += 1
@@ -79,11 +77,9 @@ class AppendOnlyStore:
                 self.refresh()
                 yield
         except OSError as error:
-            raise EmbkitError(
-                f"the {self.what} was not kept: {self.path.name} cannot be written to ({error})",
-                expected="a file that may be written to, on a disk with room",
-                hint=f"free some space, or {self.hint}",
-            ) from error
+            given = f"the {self.what} was not kept: {self.path.name} cannot be written to ({error})"
+            expected, hint = "a file on a disk with room", f"free some space, or {self.hint}"
+            raise EmbkitError(given, expected=expected, hint=hint) from error
 
     def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Writes rows at the end, within ``locked``; all of them are kept, or none."""

@@ -271,17 +271,13 @@ def right_documents(judged: Mapping[str, int]) -> Iterator[str]:
 def _check_texts(domain: Domain) -> None:
     for kind, texts in (("document", domain.corpus), ("query", domain.queries)):
         if not texts:
-            raise EmbkitError(
-                f"domain {domain.name!r} has no {kind} at all",
-                expected=f"at least one {kind} with text",
-                hint="check the source or the chapters that the profile chooses",
-            )
+            given, expected = f"domain {domain.name!r} has no {kind} at all", f"one {kind} or more"
+            hint = "check the source or the chapters that the profile chooses"
+            raise EmbkitError(given, expected=expected, hint=hint)
         if empty := [k for k, t in texts.items() if not isinstance(t, str) or not t.strip()]:
-            raise EmbkitError(
-                f"{len(empty)} {kind} text(s) of {domain.name!r} are empty: {empty[:5]}",
-                expected="text in every document and query",
-                hint="drop them before making the Domain, and count what you dropped",
-            )
+            given = f"{len(empty)} {kind} text(s) of {domain.name!r} are empty: {empty[:5]}"
+            hint = "drop them before making the Domain, and count what you dropped"
+            raise EmbkitError(given, expected="text in every document and query", hint=hint)
 
 
 def _check_ids(domain: Domain) -> None:
@@ -289,11 +285,9 @@ def _check_ids(domain: Domain) -> None:
         domain.split(needed)
     searched = {split: frozenset(ids) for split, ids in domain.searched.items()}
     if strange := sorted({d for ids in searched.values() for d in ids}.difference(domain.corpus)):
-        raise EmbkitError(
-            f"{len(strange)} documents are searched that do not exist: {strange[:3]}",
-            expected="document ids of `corpus` in `searched`",
-            hint="drop them, or add their texts",
-        )
+        given = f"{len(strange)} documents are searched that do not exist: {strange[:3]}"
+        expected = "document ids of `corpus` in `searched`"
+        raise EmbkitError(given, expected=expected, hint="drop them, or add their texts")
     for split, qrels in domain.qrels.items():
         for query, judged in qrels.items():
             missing = [d for d in judged if d not in domain.corpus]

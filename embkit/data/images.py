@@ -128,13 +128,11 @@ def _one_form(image: Image) -> Image:
         values = np.asarray(image, dtype=np.float64)
         top = 65535.0 if image.mode.startswith("I;16") else max(float(values.max()), 1.0)
         image = Image.fromarray((values / top * 255).clip(0, 255).astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        above = image.convert("RGBA")
-        white = Image.new("RGBA", above.size, "white")
-        image = Image.alpha_composite(white, above)
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
     image = image.convert("RGB")
-    if max(image.size) > KEPT:
-        image.thumbnail((KEPT, KEPT), Image.Resampling.LANCZOS)
+    image.thumbnail((KEPT, KEPT), Image.Resampling.LANCZOS)  # a smaller one stays as it is
     return image
 
 
@@ -174,17 +172,13 @@ def _plain(text: str) -> str:
 def pixels(references: Sequence[str], size: int) -> np.ndarray:
     """Pictures as numbers, (pictures, size, size, 3) of uint8: whole, on a white square."""
     import numpy as np
-    from PIL import Image
+    from PIL import Image, ImageOps
 
-    found = np.full((len(references), size, size, 3), 255, dtype=np.uint8)
+    middle = 0.499, 0.499  # of an odd margin, the larger half lies right or below
+    found = np.empty((len(references), size, size, 3), dtype=np.uint8)
     for place, reference in enumerate(references):
-        image = open_picture(reference)
-        if image.size != (size, size):
-            share = size / max(image.size)
-            width, height = (max(1, round(side * share)) for side in image.size)
-            image = image.resize((width, height), Image.Resampling.BILINEAR)
-        top, left = (size - image.height) // 2, (size - image.width) // 2
-        found[place, top : top + image.height, left : left + image.width] = np.asarray(image)
+        form = (size, size), Image.Resampling.BILINEAR, "white", middle
+        found[place] = np.asarray(ImageOps.pad(open_picture(reference), *form))
     return found
 
 

@@ -30,13 +30,12 @@ def compare(
         asked: names (or labels) of the approaches whose comparison was planned: the family of
             tests that p is corrected for; default: all that are given.
 
-    Raises:
-        EmbkitError: for no scores, the same scores twice, scores of different domains, a missing
-            baseline, or approaches that were not scored on the same queries.
+    Fails for no scores, the same scores twice, scores of different domains, a missing baseline, or
+    approaches that were not scored on the same queries.
     """
     scores = list(scores)
-    hint = "ek.compare([ek.evaluate('minilm', domain), ek.evaluate(run, domain)])"
     if not scores:
+        hint = "ek.compare([ek.evaluate('minilm', domain), ek.evaluate(run, domain)])"
         raise EmbkitError("no scores to compare", expected="at least the baseline's", hint=hint)
     first = scores[0]
     for other in scores:
@@ -51,11 +50,9 @@ def compare(
     names = Counter((s.label, s.base_model, s.recipe_hash, s.meta.get("seed")) for s in scores)
     (name, *_), times = names.most_common(1)[0]
     if times > 1:
-        raise EmbkitError(
-            f"the scores of {name!r} are given twice",
-            expected="each approach once; other labels for those that differ",
-            hint='give each its own meta["label"], or drop one',
-        )
+        expected = "each approach once; other labels for those that differ"
+        hint = 'give each its own meta["label"], or drop one'
+        raise EmbkitError(f"the scores of {name!r} are given twice", expected=expected, hint=hint)
     bases = [s for s in scores if baseline in (s.approach, s.label)]
     if not bases:
         raise unknown("baseline", baseline, [s.label for s in scores])

@@ -143,7 +143,7 @@ def estimate(values: Any, clusters: Sequence[Hashable] | None = None) -> Estimat
     components, 1946; Hillis, Berbaum and Metz, Recent developments in the
     Dorfman-Berbaum-Metz procedure for multireader ROC study analysis, 2008.
     """
-    table = _table(values)
+    table, _ = _read(values)
     return _estimate(table.mean(axis=0), [table], _codes(values, clusters, table.shape[1]))
 
 
@@ -157,7 +157,7 @@ def paired_test(a: Any, b: Any, clusters: Sequence[Hashable] | None = None) -> P
             many seeds as a has are taken in pairs, another number for itself.
         clusters: (queries,) in a's order, as in `estimate`.
     """
-    (left, ids_a), (right, ids_b) = (_table(a), _ids(a)), (_table(b), _ids(b))
+    (left, ids_a), (right, ids_b) = _read(a), _read(b)
     queries = left.shape[1]
     what, alike = "values", queries == right.shape[1]
     if ids_a is not None and ids_b is not None:
@@ -286,25 +286,18 @@ def _codes(values: Any, clusters: Sequence[Hashable] | None, queries: int) -> np
     if clusters is None:
         return np.arange(queries)
     if len(clusters) != queries:
-        raise EmbkitError(
-            f"{len(clusters)} clusters for {queries} queries",
-            expected="what each query belongs to, one a query",
-            hint="leave clusters out, or give one a query",
-        )
+        expected, hint = "what each query belongs to, one a query", "leave clusters out"
+        given = f"{len(clusters)} clusters for {queries} queries"
+        raise EmbkitError(given, expected=expected, hint=hint)
     first: dict[Hashable, int] = {}
     return np.array([first.setdefault(cluster, len(first)) for cluster in clusters])
 
 
-def _ids(values: Any) -> list[Any] | None:
-    if hasattr(values, "iloc"):
-        return list(values.index)
-    return list(values) if isinstance(values, Mapping) else None
-
-
-def _table(values: Any) -> np.ndarray:
-    """The values as floats, (seeds, queries)."""
+def _read(values: Any) -> tuple[np.ndarray, list[Any] | None]:
+    """The values as floats, (seeds, queries); the queries' ids, where there are some."""
+    ids = list(values.index) if hasattr(values, "iloc") else None
     if isinstance(values, Mapping):
-        values = list(values.values())
+        ids, values = list(values), list(values.values())
     table = np.atleast_2d(np.asarray(values, dtype=np.float64))
     if table.ndim != 2 or not table.size or not np.isfinite(table).all():
         raise EmbkitError(
@@ -312,4 +305,4 @@ def _table(values: Any) -> np.ndarray:
             expected="one finite number a query, and at least one query",
             hint='pass a column of per-query scores, such as scores.per_query["test"]["ndcg@10"]',
         )
-    return table
+    return table, ids

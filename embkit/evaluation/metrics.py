@@ -56,10 +56,8 @@ def score_ranking(ranking: Ranking, qrels: Qrels, metrics: Sequence[str] = METRI
             document is left out, and counted in `.attrs["unanswerable"]`.
         metrics: names such as "ndcg@5" or "recall@1000"; a cut-off may exceed the corpus.
 
-    Raises:
-        EmbkitError: for an unknown metric or cut-off, NaN scores, ids that are not text, broken
-            grades, or a ranking that shares no query with the qrels.
-
+    Fails for an unknown metric or cut-off, NaN scores, ids that are not text, broken grades, or a
+    ranking that shares no query with the qrels.
     Paper: Järvelin and Kekäläinen, Cumulated gain-based evaluation of IR techniques, 2002.
     """
     import pandas as pd
@@ -108,37 +106,22 @@ def ranking_from_arrays(
         indices: (n, k) places in `doc_ids`; -1 where fewer than k documents were found.
         scores: (n, k).
 
-    Raises:
-        EmbkitError: for shapes or indices that do not fit, ids or documents twice, or NaN scores.
+    Fails for shapes or indices that do not fit, ids or documents twice, or NaN scores.
     """
     indices, scores = np.asarray(indices), np.asarray(scores)
     if indices.ndim != 2 or indices.shape != scores.shape or len(indices) != len(query_ids):
-        raise EmbkitError(
-            f"indices {indices.shape} and scores {scores.shape} for {len(query_ids)} queries",
-            expected=f"both of shape ({len(query_ids)}, k)",
-            hint="indices, scores = ek.exact_search(query_vectors, doc_vectors, k)",
-        )
+        shapes = f"indices {indices.shape} and scores {scores.shape} for {len(query_ids)} queries"
+        raise _unfit(shapes, f"both of shape ({len(query_ids)}, k)")
     for kind, ids in (("query", query_ids), ("document", doc_ids)):
         for twice in (name for name, times in Counter(ids).items() if times > 1):
-            raise EmbkitError(
-                f"the {kind} id {twice!r} is given twice",
-                expected=f"one id a {kind}",
-                hint="pass list(domain.corpus) and the list of the split's query ids",
-            )
+            raise _unfit(f"the {kind} id {twice!r} is given twice", f"one id a {kind}")
     whole = np.issubdtype(indices.dtype, np.integer)
     if indices.size and not (whole and indices.min() >= -1 and indices.max() < len(doc_ids)):
-        raise EmbkitError(
-            f"indices from {indices.min()} to {indices.max()} for {len(doc_ids)} documents",
-            expected=f"whole numbers from 0 to {len(doc_ids) - 1}, or -1 for no document",
-            hint="pass the ids of the corpus that was searched, in its order",
-        )
+        given = f"indices from {indices.min()} to {indices.max()} for {len(doc_ids)} documents"
+        raise _unfit(given, f"whole numbers from 0 to {len(doc_ids) - 1}, or -1 for no document")
     ordered = np.sort(indices, axis=1)
     if ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any():
-        raise EmbkitError(
-            "a document is listed twice for one query",
-            expected="each document at most once a query",
-            hint="merge the lists and keep the best score of each document",
-        )
+        raise _unfit("a document is listed twice for one query", "each one at most once a query")
     ranking = {}
     for query, places, values in zip(query_ids, indices.tolist(), scores.tolist(), strict=True):
         found = {doc_ids[p]: v for p, v in zip(places, values, strict=True) if p >= 0}
@@ -147,6 +130,11 @@ def ranking_from_arrays(
         # the order of trec_eval
         ranking[query] = dict(sorted(found.items(), key=lambda i: (i[1], i[0]), reverse=True))
     return ranking
+
+
+def _unfit(given: str, expected: str) -> EmbkitError:
+    hint = "ranking_from_arrays(query_ids, list(domain.corpus), *ek.exact_search(a, b, k))"
+    return EmbkitError(given, expected=expected, hint=hint)
 
 
 def _measure(name: str) -> tuple[Any, int | None]:
@@ -158,11 +146,9 @@ def _measure(name: str) -> tuple[Any, int | None]:
     if not at and not needs_cut:
         return measure, None
     if not re.fullmatch(r"0*[1-9][0-9]*", tail, flags=re.ASCII):
-        raise EmbkitError(
-            f"the metric {name!r} has no usable cut-off",
-            expected="a whole number of 1 or more after the @",
-            hint=f"{stem}@10",
-        )
+        given = f"the metric {name!r} has no usable cut-off"
+        expected = "a whole number of 1 or more after the @"
+        raise EmbkitError(given, expected=expected, hint=f"{stem}@10")
     cut = min(int(tail), _DEEPEST)
     # trec_eval's reciprocal rank has no cut-off, and ir-measures' other one orders ties otherwise
     return (measure, cut) if stem == "mrr" else (measure @ cut, None)
@@ -171,8 +157,7 @@ def _measure(name: str) -> tuple[Any, int | None]:
 def _grades(query: str, grades: Mapping[str, int]) -> dict[str, int]:
     _check_ids([query, *grades])
     for doc, grade in grades.items():
-        whole = isinstance(grade, (int, np.integer)) or float(grade).is_integer()
-        if not whole or grade > _HIGHEST_GRADE:
+        if not float(grade).is_integer() or grade > _HIGHEST_GRADE:
             raise EmbkitError(
                 f"query {query!r} grades document {doc!r} with {grade!r}",
                 expected=f"a whole number of at most {_HIGHEST_GRADE:,}; 0 means not relevant",
@@ -193,19 +178,15 @@ def _ranks(query: str, docs: Mapping[str, float]) -> dict[str, float]:
 
 
 def _nan(query: object) -> EmbkitError:
-    return EmbkitError(
-        f"query {query!r} has a document whose score is NaN",
-        expected="a number for each document",
-        hint="look for NaN in the vectors: np.isnan(vectors).any(axis=1)",
-    )
+    given = f"query {query!r} has a document whose score is NaN"
+    hint = "look for NaN in the vectors: np.isnan(vectors).any(axis=1)"
+    return EmbkitError(given, expected="a number for each document", hint=hint)
 
 
 def _check_ids(ids: Iterable[object]) -> None:
     """trec_eval reads ids as C strings: other ids would be mixed up, or end the process."""
     for name in ids:
         if not isinstance(name, str) or _UNFIT.search(name):
-            raise EmbkitError(
-                f"{name!r} cannot be the id of a query or document",
-                expected="text that UTF-8 can hold, without NUL characters",
-                hint="use str(id) for numbers",
-            )
+            given = f"{name!r} cannot be the id of a query or document"
+            expected = "text that UTF-8 can hold, without NUL characters"
+            raise EmbkitError(given, expected=expected, hint="use str(id) for numbers")

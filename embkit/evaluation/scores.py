@@ -60,11 +60,8 @@ class Scores:
 
     def __post_init__(self) -> None:
         if not self.per_query:
-            raise EmbkitError(
-                f"scores of {self.approach!r} without a split",
-                expected="at least one split in per_query",
-                hint="ek.evaluate(run, domain)",
-            )
+            said, hint = f"scores of {self.approach!r} without a split", "ek.evaluate(run, domain)"
+            raise EmbkitError(said, expected="at least one split in per_query", hint=hint)
         for split, frame in self.per_query.items():
             whole = frame.index.is_unique and len(frame.columns)
             if not whole or not np.isfinite(frame.to_numpy(float)).all():
@@ -79,13 +76,10 @@ class Scores:
             for name, queries in subsets.items():
                 missing = set(queries).difference(frame.index)
                 if len(missing) > frame.attrs.get("unanswerable", 0):
-                    raise EmbkitError(
-                        f"the subset {name!r} of {split!r} has "
-                        f"{some_of(len(missing), 'query that was', 'queries that were')} not "
-                        f"scored, such as {min(missing)!r}",
-                        expected=f"query ids of the split {split!r}",
-                        hint=f"domain.subset({split!r})",
-                    )
+                    told = some_of(len(missing), "query that was", "queries that were")
+                    told = f"the subset {name!r} has {told} not scored, such as {min(missing)!r}"
+                    right = f"query ids of the split {split!r}"
+                    raise EmbkitError(told, expected=right, hint=f"domain.subset({split!r})")
 
     @property
     def label(self) -> str:
@@ -95,12 +89,10 @@ class Scores:
     def check_domain(self, domain: Domain) -> None:
         """Fails where these are scores of another domain, or of other content of it."""
         if self.domain_hash != domain.hash:
-            raise EmbkitError(
-                f"{self.label!r} was scored on {self.domain!r} ({self.domain_hash[:8]}), not on "
-                f"{domain.name!r} ({domain.hash[:8]})",
-                expected="scores of the domain that is given",
-                hint="ek.evaluate(run, domain)",
-            )
+            told = f"{self.label!r} was scored on {self.domain!r} ({self.domain_hash[:8]}), not on "
+            told += f"{domain.name!r} ({domain.hash[:8]})"
+            expected, hint = "scores of the domain that is given", "ek.evaluate(run, domain)"
+            raise EmbkitError(told, expected=expected, hint=hint)
 
     def labelled(self, label: str) -> Scores:
         """The same scores under another name in tables."""
@@ -120,12 +112,11 @@ class Scores:
     @cached_property
     def _places(self) -> dict[tuple[str, str], np.ndarray]:
         """Where the queries of each subset stand in their split."""
-        found = {}
-        for split, subsets in self.subsets.items():
-            for name, queries in subsets.items():
-                known = frozenset(queries)
-                found[split, name] = np.flatnonzero([q in known for q in self._frame(split).index])
-        return found
+        return {
+            (split, name): np.flatnonzero(self._frame(split).index.isin(queries))
+            for split, subsets in self.subsets.items()
+            for name, queries in subsets.items()
+        }
 
     def change(
         self, after: Scores, split: str, metric: str = "ndcg@10", subset: str | None = None
@@ -133,12 +124,10 @@ class Scores:
         """What each query gains from here to ``after``, in this one's order; fails for others."""
         a, b = self.values(split, metric, subset), after.values(split, metric, subset)
         if len(a) != len(b) or set(a.index) != set(b.index):
-            raise EmbkitError(
-                f"{some_of(len(a), 'query', 'queries')} of {self.label!r} and {len(b)} of "
-                f"{after.label!r} on {split!r}, not the same",
-                expected="scores of the same queries",
-                hint="evaluate both on the same domain and profile",
-            )
+            own = f"{some_of(len(a), 'query', 'queries')} of {self.label!r}"
+            told = f"{own} and {len(b)} of {after.label!r} on {split!r}, not the same"
+            hint = "evaluate both on the same domain and profile"
+            raise EmbkitError(told, expected="scores of the same queries", hint=hint)
         return b.loc[a.index] - a.to_numpy()
 
     def test(
@@ -264,10 +253,8 @@ class Scores:
                 of = dict(zip(queries, kept["clusters"], strict=True))
                 frame.attrs[CLUSTERS] = Clusters(kept["over"], of)
             per_query[split] = frame
-        subsets = {
-            split: {name: tuple(queries) for name, queries in named.items()}
-            for split, named in data["subsets"].items()
-        }
+        named = data["subsets"].items()
+        subsets = {split: {n: tuple(ids) for n, ids in parts.items()} for split, parts in named}
         known = {name: data[name] for name in (*_SAVED, "meta")}
         known["dev"] = data.get("dev", {})  # none in what was scored before dev was
         runs = tuple(map(cls._of, data.get("runs", ())))

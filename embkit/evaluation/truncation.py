@@ -105,12 +105,8 @@ def evaluate_sizes(
             Default: those that the run was trained for, else halves down to an eighth.
         save: whether the leaderboard keeps the sizes that the model was trained for.
 
-    Raises:
-        EmbkitError: a size beyond the model; ``"bm25"``, which has none.
-
-    Warns:
-        UntrainedDimension: for each size that the model was not trained for, with what it loses.
-
+    Fails for a size beyond the model, and for ``"bm25"``, which has none; warns
+    (``UntrainedDimension``) of each size that the model was not trained for, with what it loses.
     Matryoshka representation learning: Kusupati et al. 2022, https://arxiv.org/abs/2205.13147
     """
     if as_fusion(what) or isinstance(by_recipe(what), Passages) or what == "bm25":
@@ -131,8 +127,8 @@ def evaluate_sizes(
     sizes = learnt or None if sizes is None else sizes
     scores = {dim: base}
     # search and score with the first numbers of each vector
-    halves = [size for size in (dim // 2, dim // 4, dim // 8) if size]
-    for size in sorted(set(halves if sizes is None else sizes) - {dim}, reverse=True):
+    halves = {dim // 2, dim // 4, dim // 8} - {0}
+    for size in sorted({*(halves if sizes is None else sizes)} - {dim}, reverse=True):
         small, per_query = truncate(documents, size), {}
         for split, queries in asked.items():
             ids = list(domain.split(split)), list(domain.corpus)

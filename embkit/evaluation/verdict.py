@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -44,10 +45,6 @@ class Gain:
             f"{self.delta:+.3f} [{self.low:+.3f}, {self.high:+.3f}] on {self.split} "
             f"({some_of(self.queries, 'query', 'queries')}{within}, {p})"
         )
-
-    @property
-    def told_needed(self) -> str:
-        return f"about {self.needed:,} are" if self.needed else "more seeds, not queries, are"
 
 
 @dataclass(frozen=True, repr=False)
@@ -98,9 +95,10 @@ def verdict(evidence: Report | Sequence[Scores], baseline: str = "base") -> Verd
     decision, why = _decided([gain for gain in gains if gain.clusters >= FEWEST])
     told = f"{name}, chosen on dev, {why} {' and '.join(map(str, gains))} nDCG@10"
     if decision == TOO_FEW:
-        asked = max(gains, key=lambda gain: (gain.needed or float("inf")) / gain.queries)
-        few = f"{asked.queries:,} on {asked.split}; {asked.told_needed} needed to see a difference"
-        told = f"{few} of {WORTH}. {told}"
+        asked = max(gains, key=lambda gain: (gain.needed or math.inf) / gain.queries)
+        more = f"about {asked.needed:,} are" if asked.needed else "more seeds, not queries, are"
+        few = f"{asked.queries:,} on {asked.split}; {more} needed to see a difference of {WORTH}"
+        told = f"{few}. {told}"
     elif decision == FINE_TUNE and not _trained(rivals[name]):
         decision = SWITCH
     beside = _beside(name, rivals)
@@ -125,24 +123,19 @@ def _decided(gains: Sequence[Gain]) -> tuple[str, str]:
         return FINE_TUNE, "gains"
     if worse:
         return KEEP, "loses:"
-    ruled_out = [gain.high < WORTH or (gain.low <= 0 and _enough(gain)) for gain in gains]
+    enough = [gain.queries >= (gain.needed or math.inf) for gain in gains]
+    ruled_out = (g.high < WORTH or (g.low <= 0 and n) for g, n in zip(gains, enough, strict=True))
     if gains and all(ruled_out):
         return KEEP, "gains nothing that would matter:"
     return TOO_FEW, "so far"
 
 
-def _enough(gain: Gain) -> bool:
-    return gain.needed is not None and gain.queries >= gain.needed
-
-
 def _rivals(report: Report) -> dict[str, list[Row]]:
     """What is compared with the general model: its rows, one a test split, by a name of its own."""
     if report.baseline is None:
-        raise EmbkitError(
-            "a report without a baseline",
-            expected="a report of compare() or leaderboard(), with the general model in it",
-            hint="ek.evaluation.verdict.verdict(ek.leaderboard(domain))",
-        )
+        expected = "a report of compare() or leaderboard(), with the general model in it"
+        hint = "ek.evaluation.verdict.verdict(ek.leaderboard(domain))"
+        raise EmbkitError("a report without a baseline", expected=expected, hint=hint)
     rows = [r for r in report.rows if not r["subset"] and r["delta_vs_base"] is not None]
     labels = Counter(row["label"] for row in rows if row["split"] == rows[0]["split"])
     found: dict[str, list[Row]] = {}
@@ -167,22 +160,13 @@ def _chosen(rivals: dict[str, list[Row]]) -> str | None:
 
 
 def _gains(name: str, rows: Sequence[Row]) -> tuple[Gain, ...]:
-    return tuple(
-        Gain(
-            approach=name,
-            split=row["split"],
-            delta=row["delta_vs_base"],
-            low=row["delta_vs_base_ci"][0],
-            high=row["delta_vs_base_ci"][1],
-            p=p,
-            queries=row["queries"],
-            clusters=row["clusters"],
-            over=row["over"],
-            seeds=row["seeds"],
-            needed=row["needed_vs_base"],
-        )
-        for row, p in zip(rows, holm([row["p_vs_base"] for row in rows]), strict=True)
-    )
+    found = []
+    for row, p in zip(rows, holm([row["p_vs_base"] for row in rows]), strict=True):
+        known: Any = {key: row[key] for key in ("queries", "clusters", "over", "seeds")}
+        known |= {"p": p, "delta": row["delta_vs_base"], "needed": row["needed_vs_base"]}
+        low, high = row["delta_vs_base_ci"]
+        found.append(Gain(name, row["split"], low=low, high=high, **known))
+    return tuple(found)
 
 
 def _beside(name: str, rivals: dict[str, list[Row]]) -> str:

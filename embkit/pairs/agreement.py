@@ -94,12 +94,10 @@ def annotator_agreement(store: LabelStore) -> Agreement:
         if (both := sorted(labels[first].keys() & labels[second].keys()))
     ]
     if not found:
-        raise EmbkitError(
-            f"{len(labels)} annotator(s), and no pair judged by two of them",
-            expected="the same pairs judged by at least two annotators",
-            hint="give a second person the same tasks: "
-            "ek.widgets.Annotator(tasks, store, annotator='bob')",
-        )
+        said = f"{len(labels)} annotator(s), and no pair judged by two of them"
+        expected = "the same pairs judged by at least two annotators"
+        hint = "a second person: ek.widgets.Annotator(tasks, store, annotator='bob')"
+        raise EmbkitError(said, expected=expected, hint=hint)
     given: dict[Pair, dict[str, int]] = defaultdict(dict)
     for name in sorted(labels):
         for pair, grade in labels[name].items():

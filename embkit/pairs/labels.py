@@ -172,11 +172,8 @@ def annotator_name(name: str) -> str:
     """A name without spaces around it; fails for an empty or unprintable one, or for a rule's."""
     given = name.strip() if isinstance(name, str) else ""
     if not given or not given.isprintable() or given in RULES:
-        raise EmbkitError(
-            f"annotator={name!r}",
-            expected=f"a name or initials on one line, other than {' and '.join(RULES)}",
-            hint="annotator='ann'",
-        )
+        expected = f"a name or initials on one line, other than {' and '.join(RULES)}"
+        raise EmbkitError(f"annotator={name!r}", expected=expected, hint="annotator='ann'")
     return given
 
 
@@ -210,7 +207,9 @@ def with_labels(domain: Domain, qrels: Labels, split: str = "train") -> Domain:
     query of another split, or a document of a held-out group among the training positives, is a
     leak. Fails for that, an unknown split, id or grade, or a query that loses its last positive.
     """
-    _judged(domain, qrels)
+    for query, judged in qrels.items():
+        for document, grade in judged.items():
+            _check(domain, query, document, grade)
     known = itertools.chain(*(part.values() for part in domain.qrels.values()))
     graded = any(grade > 1 for judged in known for grade in judged.values())
     grades = {2: 2 if graded else 1, 0: 0}
@@ -230,11 +229,3 @@ def with_labels(domain: Domain, qrels: Labels, split: str = "train") -> Domain:
         negatives={query: wrong for query, wrong in negatives.items() if wrong},
         about={**domain.about, f"labels of {split}": f"{added:,} pairs judged by people"},
     )
-
-
-def _judged(domain: Domain, qrels: Labels) -> list[tuple[str, str, int]]:
-    """(query, document, grade), checked."""
-    found = [(q, d, grade) for q, judged in qrels.items() for d, grade in judged.items()]
-    for row in found:
-        _check(domain, *row)
-    return found

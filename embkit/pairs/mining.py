@@ -15,6 +15,7 @@ from ..recipes.checks import CHOICES
 from ..search.passages import index_of
 from .rules import OUT, OWN, Known, Pair, Sieve
 
+SHOWN = 100  # characters of a text in the case of a rule
 CrossEncoderScores = Callable[[list[tuple[str, str]]], Any]  # (query, document) -> scores
 
 
@@ -45,17 +46,21 @@ class Mined:
             f"{self.candidates:,} candidates; removed: {gone or 'none'}; filled {self.filled:,})"
         )
 
+    def rules(self, caption: str = "") -> Table:
+        """What each rule removed, its share of the candidates, and a case of it."""
+        cells = []
+        for rule, n in self.removed.items():
+            some = [[text[:SHOWN] for text in case] for case in self.examples.get(rule, ())]
+            such = "{} → {}: not {}".format(*some[0]) if some else ""
+            cells.append([rule, f"{n:,}", f"{n / max(1, self.candidates):.1%}", such])
+        return Table(["rule", "removed", "share", "such as"], cells, caption)
+
     def _repr_html_(self) -> str:
-        such = {r: "{} → {}: not {}".format(*some[0]) for r, some in self.examples.items() if some}
-        rules = [
-            [rule, f"{n:,}", f"{n / max(1, self.candidates):.1%}", such.get(rule, "")]
-            for rule, n in self.removed.items()
-        ]
-        counted = Table(["rule", "removed", "share", "such as"], rules, repr(self))
         texts, few = self.corpus, np.random.default_rng(0).permutation(len(self))[:5]
         rows = [(self.anchors[i], self.positives[i], self.negatives[i][0]) for i in few]
         triplets = [[anchor, texts[right], texts[wrong]] for anchor, right, wrong in rows]
-        return counted.to_html() + Table(["anchor", "positive", "negative"], triplets).to_html()
+        counted = self.rules(repr(self)).to_html()
+        return counted + Table(["anchor", "positive", "negative"], triplets).to_html()
 
 
 def mine(

@@ -122,9 +122,7 @@ def rank_change(rows: draw.Rows, query: str = "", *, k: int = 10) -> Figure:
     """
     draw.some(rows, "rows", 'rows = [{"text": ..., "before": 7, "after": 1, "relevant": True}]')
     if k < 1:
-        raise EmbkitError(
-            f"k={k}", expected="k of 1 or more", hint="ek.plots.rank_change(rows, k=10)"
-        )
+        raise EmbkitError(f"k={k}", expected="k of 1 or more", hint="rank_change(rows, k=10)")
     sides = {"before": (0.43, "right"), "after": (0.57, "left")}
     # a place a document and side: its rank, below the columns its own line, or None
     places, story, depth = [], [], k
@@ -146,10 +144,8 @@ def rank_change(rows: draw.Rows, query: str = "", *, k: int = 10) -> Figure:
             parts = [draw.short(row["text"], 44), str(rank or "not found")]
             text = draw.plain("  ".join(parts if align == "right" else parts[::-1]))
             if height is not None:
-                axes.text(
-                    x, height, text, ha=align, va="center", fontsize=10, color=ink,
-                    fontweight=weight,
-                )  # fmt: skip
+                named: Any = {"fontsize": 10, "color": ink, "fontweight": weight}
+                axes.text(x, height, text, ha=align, va="center", **named)
         if relevant:
             axes.plot([0.445, 0.555], heights, color=draw.color(0), marker="o", clip_on=False)
     # the columns' titles, and the border below the first k
@@ -190,22 +186,17 @@ def pareto(rows: draw.Rows, front: draw.Rows, cost: str, *, missing: int = 0) ->
     # the front: joined, numbered, named beside the axes
     points = [(row[cost] or least / 3, row[metric]) for row in on_front]
     axes.plot(*zip(*points, strict=True), drawstyle="steps-post", color=draw.color(0), lw=1.4)
+    bold: Any = {"color": "white", "fontsize": 9, "fontweight": "bold", "zorder": 4}
     for number, (row, point) in enumerate(zip(on_front, points, strict=True), 1):
-        axes.annotate(
-            str(number), point, ha="center", va="center_baseline",
-            color="white", fontsize=9, fontweight="bold", zorder=4,
-        )  # fmt: skip
+        axes.annotate(str(number), point, ha="center", va="center_baseline", **bold)
         axes.plot([], ls="", label=f"{number}  {draw.short(draw.name(row), 40)}")
     draw.legend(axes)
     # the axes, and the text
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:g}")
     name, paid, split = draw.metric(metric), cost.replace("_", " "), rows[0]["split"]
-    axes.set(
-        xlabel=f"{draw.plain(paid)} (at the left end: none)",
-        ylabel=f"{name} on {draw.plain(split)}",
-        title="round: nothing is as cheap and better",
-    )
+    axes.set(xlabel=f"{draw.plain(paid)} (at the left end: none)")
+    axes.set(ylabel=f"{name} on {draw.plain(split)}", title="round: nothing is as cheap and better")
     told = "; ".join(f"{draw.name(row)} {row[metric]:.3f} for {row[cost]:,.3g}" for row in on_front)
     text = f"{name} on {split} against {paid} of {len(rows)} approaches; on the front: {told}; "
     text += f"{len(rows) - len(on_front)} are beaten."

@@ -76,9 +76,10 @@ def _maps(
     figure, panels = draw.panels(*size, 1, len(sides), sharex=share, sharey=share)
     for axes, name, (points, trust) in zip(panels, names, sides, strict=True):
         last = _scatter(axes, points, values, named=by == "group")
-        _bare(axes)
-        axes.set_aspect("equal", adjustable="box" if share else "datalim")
         axes.set(title=draw.plain(name), xlabel=f"trustworthiness {trust:.3f}")
+        axes.set(xticks=[], yticks=[])  # numbers that mean nothing
+        axes.grid(visible=False)
+        axes.set_aspect("equal", adjustable="box" if share else "datalim")
     if last is not None:
         figure.colorbar(last, ax=panels[-1], label=draw.plain(by))
         return figure, panels
@@ -86,12 +87,6 @@ def _maps(
         panels[-1].scatter([], [], s=40, label=draw.plain(name, 24), **_mark(number, name))
     draw.legend(panels[-1])
     return figure, panels
-
-
-def _bare(axes: Axes) -> None:
-    """Axes whose numbers mean nothing have none."""
-    axes.set(xticks=[], yticks=[])
-    axes.grid(visible=False)
 
 
 def classes(values: np.ndarray) -> list[str]:

@@ -66,11 +66,9 @@ class OpenAIBackend:
         url = base_url or os.environ.get("OPENAI_BASE_URL")
         where = urlsplit(url or "https://api.openai.com").netloc
         if "@" in where:
-            raise EmbkitError(
-                "base_url holds a user or a password",
-                expected="an address without them: it is shown and kept with the answers",
-                hint=f"export {KEY}=... in the shell instead",
-            )
+            expected = "an address without them: it is shown and kept with the answers"
+            hint = f"export {KEY}=... in the shell instead"
+            raise EmbkitError("base_url holds a user or a password", expected=expected, hint=hint)
         self.name = f"{model} at {where}"
         self.settings: dict[str, Any] = {"extra": dict(extra)} if extra else {}
         self.workers, self._model, self._extra = workers, model, dict(extra or {})

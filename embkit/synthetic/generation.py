@@ -48,10 +48,14 @@ class Generated:
         """How many failed for which reason, without the answers' own words."""
         return Counter(reason.split(": ")[0] for reason in self.failed.values())
 
+    def counted(self) -> dict[str, str]:
+        """How much was asked, written and not written, for which reason."""
+        found = {what: f"{n:,}" for what, n in self.counts.items()}
+        return found | {f"failed: {why}": f"{n:,}" for why, n in self.reasons().most_common()}
+
     def _facts(self) -> Table:
         found = {"model": self.backend, "prompt": f"{self.prompt.name} ({self.prompt.hash})"}
-        found |= {what: f"{n:,}" for what, n in self.counts.items()}
-        found |= {f"failed: {why}": f"{n:,}" for why, n in self.reasons().most_common()}
+        found |= self.counted()
         if self.stopped:
             found["stopped"] = (
                 f"{self.stopped}: {len(self.rows):,} done, {self.counts['left']:,} left; "
@@ -105,9 +109,8 @@ def generate(
     numbers |= {"max_tokens": (max_tokens, 1), "seed": (seed, 0)}
     for name, (value, least) in numbers.items():
         if value is not None and (not isinstance(value, int) or value < least):
-            raise EmbkitError(
-                f"{name}={value!r}", expected=f"a whole number ≥ {least}", hint=f"{name}={least}"
-            )
+            expected, hint = f"a whole number ≥ {least}", f"{name}={least}"
+            raise EmbkitError(f"{name}={value!r}", expected=expected, hint=hint)
     # which documents, in an order of the seed's
     order = sorted(documents)
     random.Random(seed).shuffle(order)
@@ -156,11 +159,8 @@ def _check(documents: Any, backend: Any, prompt: Any) -> None:
         ("prompt", prompt, isinstance(prompt, Prompt), "PROMPTS['general']"),
     ):
         if not right:
-            raise EmbkitError(
-                f"generate() was given {type(given).__name__} as its {what}",
-                expected=f"a {what.capitalize()}",
-                hint=f"ek.synthetic.{hint}",
-            )
+            told = f"generate() was given {type(given).__name__} as its {what}"
+            raise EmbkitError(told, expected=f"a {what.capitalize()}", hint=f"ek.synthetic.{hint}")
 
 
 def read_set(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

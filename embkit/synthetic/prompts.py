@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import tomllib
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -148,20 +149,8 @@ def _wrong(
 
 
 def _read(name: str) -> Prompt:
-    """The prompt of a file: the label and the instruction; each kind, its label, its description;
-    below an empty line the examples, a document and a query of each kind ("-" for none)."""
-    text = Path(__file__).with_name(f"prompt_{name}.txt").read_text(encoding="utf-8")
-    head, shots = text.split("\n\n")
-    first, *others = head.splitlines()
-    label, instruction = first.split(": ", maxsplit=1)
-    kinds = {kind: (short, what) for kind, short, what in (x.split(" | ") for x in others)}
-    examples: dict[str, list[Pair]] = {kind: [] for kind in kinds}
-    lines = iter(shots.strip().splitlines())
-    for document, *queries in zip(*[lines] * (1 + len(kinds)), strict=True):
-        for kind, query in zip(kinds, queries, strict=True):
-            if query != "-":
-                examples[kind].append((document, query.removeprefix("- ")))
-    return Prompt(name, instruction, kinds, examples, label)
+    file = Path(__file__).with_name(f"prompt_{name}.toml")
+    return Prompt(name, **tomllib.loads(file.read_text(encoding="utf-8")))
 
 
 # The examples of icd10cm: injuries, and titles made up in the manner of ICD-10-CM. No profile holds

@@ -46,11 +46,8 @@ def write_set(
     found = result if isinstance(result, Filtered) else Filtered(result, result.rows, {}, {})
     generated = found.generated
     if not re.fullmatch(r"[\w-]{1,60}", name) or name == "human":
-        raise EmbkitError(
-            f"a set named {name!r}",
-            expected="letters, digits, - and _, and not 'human'",
-            hint="name='smollm2'",
-        )
+        expected = "letters, digits, - and _, and not 'human'"
+        raise EmbkitError(f"a set named {name!r}", expected=expected, hint="name='smollm2'")
     if held := {r.document for r in generated.rows} - eligible_documents(domain).keys():
         raise EmbkitError(
             f"{len(held):,} documents of the set are held out for testing, or not in the domain: "
@@ -69,11 +66,9 @@ def write_set(
     target, beside = folder / f"{name}.jsonl", folder / f"{name}.md"
     there, card = (where.data_file(domain.name, path.name) for path in (target, beside))
     if there.exists() and not (card.exists() and MADE in card.read_text(encoding="utf-8")):
-        raise EmbkitError(
-            f"{domain.name}/{name}.jsonl is there already and was made in another way",
-            expected="a new name, or a set that this command made",
-            hint=f"name='{name}-2'",
-        )
+        given = f"{domain.name}/{name}.jsonl is there already and was made in another way"
+        expected = "a new name, or a set that this command made"
+        raise EmbkitError(given, expected=expected, hint=f"name='{name}-2'")
     by = {row: rule for rule, rows in found.removed.items() for row, _ in rows}
     lines = []
     for row in generated.rows:
@@ -94,16 +89,17 @@ def make_set(
     seed: int = 42,
     name: str | None = None,
     per_document: int = 1,
-    budget: int | None = None,
+    **options: Any,
 ) -> tuple[Path, Filtered]:
     """Generates, filters and writes a domain's set of queries, which ``Recipe(pairs=name)`` reads.
 
     The prompt is the domain's own in ``PROMPTS``, else the general one; the default name is the
-    model's. Fails as the three do, and where something was left unasked: the same call goes on.
+    model's; the options are those of ``generate``, such as ``budget``. Fails as the three do, and
+    where something was left unasked: the same call goes on.
     """
+    options |= {"limit": limit, "seed": seed, "per_document": per_document}
     prompt = PROMPTS.get(domain.name, PROMPTS["general"])
-    options: dict[str, Any] = {"per_document": per_document, "limit": limit, "budget": budget}
-    generated = generate(eligible_documents(domain), backend, prompt, seed=seed, **options)
+    generated = generate(eligible_documents(domain), backend, prompt, **options)
     if left := generated.counts["left"]:
         raise EmbkitError(
             f"{generated.stopped}: {len(generated.rows):,} queries done and kept, {left:,} left",
@@ -129,8 +125,7 @@ def _card(filtered: Filtered, domain: Domain, name: str, command: str | None) ->
         "domain": f"{domain.name}, profile {domain.profile}, content {domain.hash}",
         **{f"filter: {k}": v for k, v in filtered.settings.items()},
     }
-    counts = {what: f"{n:,}" for what, n in generated.counts.items() if what not in PASSING}
-    counts |= {f"failed: {why}": f"{n:,}" for why, n in generated.reasons().most_common()}
+    counts = {what: n for what, n in generated.counted().items() if what not in PASSING}
     documents = len({row.document for row in filtered.rows})
     counts["kept"] = f"{len(filtered.rows):,} queries for {documents:,} documents"
     kept = Counter(row.kind for row in filtered.rows)

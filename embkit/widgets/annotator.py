@@ -23,13 +23,7 @@ class Annotator(Page):
     """Shows one document after the other beside its query; keys 2, 1 and 0 grade it.
 
     It goes on where this annotator stopped. From code, ``press`` does what a key does. If that goes
-    wrong, the item stays.
-
-    Args:
-        tasks: what is to be judged, from ``candidates``.
-
-    Raises:
-        EmbkitError: no tasks, no store, or no name.
+    wrong, the item stays. ``tasks`` are from ``candidates``; fails for none, no store, or no name.
     """
 
     _esm, _css = page("annotator")
@@ -39,12 +33,10 @@ class Annotator(Page):
 
     def __init__(self, tasks: Sequence[Task], store: LabelStore, annotator: str = "me") -> None:
         if not isinstance(store, LabelStore) or not tasks:
+            given = f"Annotator() was given {len(tasks or ())} tasks and {type(store).__name__}"
             tasks_of = "ek.pairs.candidates(domain, 'train', models)"
-            raise EmbkitError(
-                f"Annotator() was given {len(tasks or ())} tasks and {type(store).__name__}",
-                expected="tasks from candidates() and a LabelStore",
-                hint=f"ek.widgets.Annotator({tasks_of}, ek.pairs.LabelStore(domain))",
-            )
+            hint = f"ek.widgets.Annotator({tasks_of}, ek.pairs.LabelStore(domain))"
+            raise EmbkitError(given, expected="tasks of candidates() and a LabelStore", hint=hint)
         super().__init__(annotator=annotator_name(annotator), total=len(tasks))
         self.tasks, self.store = tuple(tasks), store
         place = {task.pair: i for i, task in enumerate(self.tasks)}

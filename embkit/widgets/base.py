@@ -97,7 +97,7 @@ class Panel(Told, ipywidgets.VBox):
     message = traitlets.Unicode(help="what the panel has to say: an error, or what to do next")
 
     def __init__(self, **kwargs: Any) -> None:
-        self.status = ipywidgets.HTML()
+        self.status, self.page = ipywidgets.HTML(), ipywidgets.HTML()  # messages; what it shows
         super().__init__(**kwargs)
         self.add_class("embkit-panel")
         self.layout.padding = "8px"

@@ -51,18 +51,13 @@ class Case:
 class FailureBrowser(Panel):
     """Two models on one split, query by query: filter by outcome and by words, look at one.
 
-    ``outcome``, ``find`` and ``query`` are traits: set them from code as a click does.
+    ``outcome``, ``find`` and ``query`` are traits: set them from code as a click does. Fails for an
+    unknown split, or a model that cannot be had. Example: ``browser.outcome = "lost"``, after which
+    ``browser.reason`` tells why the first of them scored as it did.
 
     Args:
         before, after: each a Run, a model, a model's name or ``"bm25"``.
         split: whose queries; default: the first test split.
-
-    Raises:
-        EmbkitError: an unknown split, or a model that cannot be had.
-
-    Example:
-        >>> browser = FailureBrowser("minilm", run, domain)  # doctest: +SKIP
-        >>> browser.outcome = "lost"; browser.reason  # doctest: +SKIP
     """
 
     outcome = traitlets.Enum(OUTCOMES, "lost", help="which queries are listed")

@@ -22,15 +22,13 @@ WORDS = 5  # captions that are shown for a picked picture
 class Gallery(Page):
     """Searches a domain's held-out pictures with your words, by several models, one row each.
 
-    Pick a picture, and each model says which of the held-out captions lie nearest to it.
+    Pick a picture, and each model says which of the held-out captions lie nearest to it. Fails for
+    no models, or a domain without pictures.
 
     Args:
         models: row's name -> a model that reads texts and pictures.
         query: the first search; default: a caption of the domain's own.
         k: pictures a row.
-
-    Raises:
-        EmbkitError: no models, or a domain without pictures.
     """
 
     _esm, _css = page("gallery")

@@ -29,15 +29,9 @@ class LinkedMaps(Panel):
     """Two maps of one fit: hover shows a document's text, a lasso chooses on both at once.
 
     Hold shift and draw to choose; type a query to drop it in as a star, joined with what it finds.
-    From code: ``maps.select([0, 7])``, ``maps.query = "..."``.
-
-    Args:
-        space: from ``ek.space.fit_space``.
-        by: colour to begin with, as in ``Space.colours``.
-
-    Raises:
-        EmbkitError: no Space, or a document that there is not.
-        TraitError: a colour that there is not.
+    From code: ``maps.select([0, 7])``, ``maps.query = "..."``. ``space`` is from
+    ``ek.space.fit_space``, ``by`` a colour of ``Space.colours``. Fails for no Space, and for a
+    document or a colour (a TraitError) that there is not.
     """
 
     by = traitlets.Enum(COLOURS, "group", help="what the points are coloured by")
@@ -46,11 +40,9 @@ class LinkedMaps(Panel):
 
     def __init__(self, space: Space, by: str = "group") -> None:
         if not isinstance(space, Space):
-            raise EmbkitError(
-                f"LinkedMaps() was given {type(space).__name__}",
-                expected="a Space",
-                hint="ek.widgets.LinkedMaps(ek.space.fit_space('minilm', run, domain))",
-            )
+            hint = "ek.widgets.LinkedMaps(ek.space.fit_space('minilm', run, domain))"
+            given = f"LinkedMaps() was given {type(space).__name__}"
+            raise EmbkitError(given, expected="a Space", hint=hint)
         import pandas as pd
 
         super().__init__()
@@ -66,7 +58,6 @@ class LinkedMaps(Panel):
             for points in self._points
         ]
         self.scatters = tuple(_scatter(frame, x, y) for frame in self._frames)
-        self.page = ipywidgets.HTML()
         self._colour()
         self._tell_chosen()
         self.on("by", self._colour)
@@ -81,11 +72,9 @@ class LinkedMaps(Panel):
     def _in_corpus(self, proposal: Any) -> list[int]:
         most = len(self._texts)
         if bad := [number for number in proposal["value"] if not 0 <= number < most]:
-            raise EmbkitError(
-                f"document number {bad[0]} of {most:,}",
-                expected=f"numbers from 0 to {most - 1}",
-                hint="maps.select([maps.space.ids.index(document)])",
-            )
+            given, expected = f"document number {bad[0]} of {most:,}", f"0 to {most - 1}"
+            hint = "maps.select([maps.space.ids.index(document)])"
+            raise EmbkitError(given, expected=expected, hint=hint)
         return proposal["value"]
 
     def select(self, numbers: Sequence[int]) -> None:
@@ -99,24 +88,16 @@ class LinkedMaps(Panel):
         """What stands on the page, from top to bottom."""
         from jscatter import compose
 
-        controls = self.link(
-            by=ipywidgets.Dropdown(options=COLOURS, description="colour"),
-            query=ipywidgets.Text(
-                placeholder="drop in a query", continuous_update=False, description="query"
-            ),
-        )
+        hint: Any = {"placeholder": "drop in a query", "description": "query"}
+        box = ipywidgets.Text(continuous_update=False, **hint)
+        look = ipywidgets.Dropdown(options=COLOURS, description="colour")
+        controls = self.link(by=look, query=box)
         controls.append(self.button("choose none", lambda: self.select([])))
-        heads = [
-            ipywidgets.HTML(
-                f"<b>{html.escape(name[:80])}</b>, trustworthiness {trust:.3f}",
-                layout={"width": "50%"},
-            )
-            for name, trust in zip(self.space.names, self.space.map.trust, strict=True)
-        ]
-        grid = compose(
-            list(self.scatters), sync_view=True, sync_selection=True, sync_hover=True,
-            cols=2, row_height=HEIGHT,
-        )  # fmt: skip
+        sides = zip(self.space.names, self.space.map.trust, strict=True)
+        told = (f"<b>{html.escape(name[:80])}</b>, trustworthiness {t:.3f}" for name, t in sides)
+        heads = [ipywidgets.HTML(text, layout={"width": "50%"}) for text in told]
+        together: Any = {"sync_view": True, "sync_selection": True, "sync_hover": True}
+        grid = compose(list(self.scatters), cols=2, row_height=HEIGHT, **together)
         rows = [ipywidgets.HBox(row) for row in (controls, heads)]
         return [*rows, grid, self.page, self.status]
 
@@ -151,8 +132,7 @@ class LinkedMaps(Panel):
             sides = zip(lines, places, self.near, self._points, strict=True)
             for mine, star, near, points in sides:
                 mine += [Line([tuple(star.tolist()), tuple(end)]) for end in points[near].tolist()]
-                outline = _star(star, self._reach)
-                mine.append(Line(outline, line_color="#d60036", line_width=3))
+                mine += [Line(_star(star, self._reach), line_color="#d60036", line_width=3)]
         for scatter, mine in zip(self.scatters, lines, strict=True):
             scatter.annotations(mine)
         self._tell_chosen()

@@ -67,11 +67,8 @@ class LiveTraining(Panel):
         self.tell("Stopping after the step in hand; then dev is scored once more.")
 
     async def train(self) -> Run | Stopped:
-        """Trains to the end or to Stop.
-
-        Raises:
-            EmbkitError: another training is under way; or as ``ek.train`` raises.
-        """
+        """Trains to the end or to Stop; fails while another training is under way, and as
+        ``ek.train`` does."""
         started = time.perf_counter()
         job = Job(self.recipe, self.domain, self._hear)
         self.tell("Getting ready: pairs, weights.")
@@ -96,9 +93,8 @@ class LiveTraining(Panel):
             best = "" if score is None else f" nDCG@10 on {on} {score:.3f}."
             self.tell(f"Stopped. The best so far is kept.{best} Train goes on from here.")
             return
-        said = f"Done in {seconds:.0f} s."
-        if not self.progress.steps:
-            said = "It was trained before: nothing to do."
+        here = f"Done in {seconds:.0f} s."
+        said = here if self.progress.steps else "It was trained before: nothing to do."
         steps = int(result.record["steps"])
         speed = self.progress.pairs_per_second or result.record["pairs_per_second"]
         self._hear(Progress(steps, steps, tuple(result.history), speed))
@@ -144,17 +140,11 @@ class LiveTraining(Panel):
 
 
 async def train_live(recipe: Recipe, domain: Domain) -> Run | Stopped:
-    """``train``, with a panel that shows it as it goes and stops at a click.
+    """``train``, with a panel that shows it as it goes and stops at a click: ``await`` it.
 
-    Returns:
-        The run; or, after Stop, a ``Stopped`` with the best model so far. Training the recipe
-        again, by whatever call, goes on from there.
-
-    Raises:
-        EmbkitError: another training is under way; or as ``train`` raises.
-
-    Example:
-        >>> run = await ek.train_live(recipe, domain)  # doctest: +SKIP
+    Gives the run; or, after Stop, a ``Stopped`` with the best model so far. Training the recipe
+    again, by whatever call, goes on from there. Fails while another training is under way, and as
+    ``train`` does.
     """
     from IPython.display import display
 

@@ -14,31 +14,24 @@ from ..display import Table
 from ..errors import EmbkitError
 from ..models.encoding import encode_as
 from ..models.loading import as_model
-from ..pairs.mining import Mined, Pair, mine
+from ..pairs.mining import SHOWN, Mined, Pair, mine
 from .base import LOOK, Panel, framed
 
 DEEPEST = 200  # the window's end, at most
-SHOWN = 100  # characters of a text in a row
 TRIPLETS = 6
 
 
 class NegativesLab(Panel):
     """Move the window and the margin: ``mine`` runs anew at every step of a slider.
 
-    The vectors are made once. Settings are traits: set them from code as the sliders do.
+    The vectors are made once. Settings are traits: set them from code as the sliders do. Fails for
+    no pairs, or no such model. Example: ``lab.margin = 0.1``; ``lab.mined`` is what comes out.
 
     Args:
         pairs: (query id, anchor, document id) rows, such as ``training_pairs(...).rows``.
         model: what ranks: a model, a Run, or a name.
         most: so many of the pairs, evenly spaced; the rest is left out, so that a slider answers
             at once.
-
-    Raises:
-        EmbkitError: no pairs, or no such model.
-
-    Example:
-        >>> lab = NegativesLab(domain, pairs.rows)  # doctest: +SKIP
-        >>> lab.margin = 0.1; lab.mined.removed["relative margin"]  # doctest: +SKIP
     """
 
     range_min = traitlets.Int(0, help="skip so many of the best candidates that are left")
@@ -57,24 +50,23 @@ class NegativesLab(Panel):
         **settings: Any,
     ) -> None:
         if not pairs:
-            raise EmbkitError(
-                "NegativesLab() was given no pairs",
-                expected="(query id, anchor, document id) rows",
-                hint="ek.widgets.NegativesLab(domain, ek.training_pairs(recipe, domain).rows)",
-            )
+            expected = "(query id, anchor, document id) rows"
+            hint = "ek.widgets.NegativesLab(domain, ek.training_pairs(recipe, domain).rows)"
+            raise EmbkitError("NegativesLab() was given no pairs", expected=expected, hint=hint)
         self.domain, self.pairs_given = domain, len(pairs)
         self.pairs = [pairs[i] for i in _spread(len(pairs), most)]
         # vectors of the corpus and of the anchors, given back without encoding anew
         ranks, asked = as_model(model), list(dict.fromkeys(anchor for _, anchor, _ in self.pairs))
-        anchors = encode_as(ranks, asked, "query")
+        anchors = dict(zip(asked, encode_as(ranks, asked, "query"), strict=True))
         documents = encode_as(ranks, list(domain.corpus.values()), "document")
-        self._vectors = lambda texts: anchors if texts == asked else documents
+        self._vectors = lambda texts: (  # anchors come again, in other orders
+            [anchors[text] for text in texts] if anchors.keys() >= set(texts) else documents
+        )
         deepest = min(DEEPEST, len(domain.corpus))
         self._ends = ipywidgets.IntRangeSlider(description="ranks", min=0, max=deepest, **LOOK)
         self._ends.add_class("embkit-ranks")
-        self._margin = ipywidgets.FloatSlider(
-            description="relative margin", min=0, max=0.5, step=0.01, **LOOK
-        )
+        margins: Any = {"description": "relative margin", "max": 0.5, "step": 0.01}
+        self._margin = ipywidgets.FloatSlider(**margins, **LOOK)
         self._relatives = ipywidgets.Checkbox(description="keep relatives of the positive")
         self.results = ipywidgets.HTML()
         super().__init__(**settings)
@@ -94,25 +86,14 @@ class NegativesLab(Panel):
         """Mines anew; if the rules leave no window, what was mined before stays."""
         if self.range_min <= self.range_max:
             self._ends.value = (self.range_min, self.range_max)
-        self.mined = mine(
-            self.domain, self.pairs, model=self._vectors,
-            range_min=self.range_min, range_max=self.range_max,
-            relative_margin=self.margin or None, keep_relatives=self.keep_relatives,
-        )  # fmt: skip
+        window: Any = {"range_min": self.range_min, "range_max": self.range_max}
+        rules: Any = {"keep_relatives": self.keep_relatives, "relative_margin": self.margin or None}
+        self.mined = mine(self.domain, self.pairs, model=self._vectors, **window, **rules)
         self.results.value = self._html(self.mined)
         few = f"Mined for {len(self.pairs):,} of the {self.pairs_given:,} pairs."
         self.tell(few if len(self.pairs) < self.pairs_given else "")
 
     def _html(self, mined: Mined) -> str:
-        # what each rule removed
-        removed = []
-        for rule, count in mined.removed.items():
-            example, share = "", count / max(1, mined.candidates)
-            if mined.examples.get(rule):
-                query, right, gone = (text[:SHOWN] for text in mined.examples[rule][0])
-                example = f"{query} → {right}: not {gone}"
-            removed.append((rule, f"{count:,}", f"{share:.1%}", example))
-        rules = framed(Table(("rule", "removed", "of the candidates", "such as"), removed))
         # a few triplets, with the similarity of anchor to positive and to negative
         triplets = []
         for i in _spread(len(mined), TRIPLETS):
@@ -130,7 +111,7 @@ class NegativesLab(Panel):
             f"{hardest:.3f}, of the positives {np.nanmean(mined.positive_scores):.3f}; "
             f"{mined.filled:,} places without a candidate, filled with random documents"
         )
-        return f"<p class='embkit-mined'>{said}</p>{rules}{shown}"
+        return f"<p class='embkit-mined'>{said}</p>{framed(mined.rules())}{shown}"
 
     def title(self) -> str:
         kept = ", relatives kept" if self.keep_relatives else ""

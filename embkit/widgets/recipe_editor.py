@@ -44,19 +44,8 @@ class RecipeEditor(Panel):
     """Change a recipe: what differs from a preset, the script, the minutes; Train.
 
     ``recipe`` always holds the last valid recipe, and may be set from code; what is not valid is
-    named in ``message`` and changes nothing.
-
-    Args:
-        recipe: to begin with; default: the preset's.
-        preset: what it is compared with.
-
-    Raises:
-        EmbkitError: an unknown preset.
-
-    Example:
-        >>> editor = RecipeEditor(domain, preset="corpus")  # doctest: +SKIP
-        >>> editor.set(epochs=1); editor.recipe.epochs  # doctest: +SKIP
-        1
+    named in ``message`` and changes nothing. It begins with the preset's, and is compared with it;
+    fails for an unknown one. Example: ``editor.set(epochs=1)``, then ``editor.recipe.epochs``.
     """
 
     recipe = traitlets.Instance(Recipe, help="the last valid recipe")
@@ -79,9 +68,8 @@ class RecipeEditor(Panel):
         self.pages, self.live = self._pages(), LiveTraining(start, domain)
         self.summary, self.script = ipywidgets.HTML(), ipywidgets.HTML()
         super().__init__(recipe=recipe or start, preset=preset)
-        self.link(preset=self.presets)
-        shown = [self.presets, self.pages, self.status, self.summary, self.script, self.live]
-        self.children = shown
+        shown = [self.pages, self.status, self.summary, self.script, self.live]
+        self.children = [*self.link(preset=self.presets), *shown]
         for name, control in self.controls.items():
             control.observe(self.guarded(lambda c, n=name: self._set(n, c["new"])), "value")
         self.on("preset", self._choose)
@@ -127,8 +115,7 @@ class RecipeEditor(Panel):
             self._show()
 
     def _show(self) -> None:
-        self._draft = {}
-        self._busy = True  # controls follow the recipe, not the other way round
+        self._draft, self._busy = {}, True  # controls follow the recipe, not the other way round
         try:
             for name, control in self.controls.items():
                 _write(control, getattr(self.recipe, name))

@@ -31,10 +31,7 @@ class RunTable(Page):
 
     What is clicked can be typed: ``table.split = "novel"``, ``table.find = "LoRA"``,
     ``table.by("seconds")``, ``table.choose("base")``. ``table.chosen`` names what was chosen, and
-    ``table.report`` is the report of it alone.
-
-    Raises:
-        EmbkitError: no report, or one without rows.
+    ``table.report`` is the report of it alone. Fails for no report, or one without rows.
     """
 
     _esm, _css = page("run_table")
@@ -45,11 +42,9 @@ class RunTable(Page):
 
     def __init__(self, report: Report) -> None:
         if not isinstance(report, Report) or not report.rows:
-            raise EmbkitError(
-                f"RunTable() was given {type(report).__name__} without rows",
-                expected="a report with rows",
-                hint="ek.widgets.RunTable(ek.leaderboard(domain))",
-            )
+            given = f"RunTable() was given {type(report).__name__} without rows"
+            hint = "ek.widgets.RunTable(ek.leaderboard(domain))"
+            raise EmbkitError(given, expected="a report with rows", hint=hint)
         self._all = report
         places = list(dict.fromkeys(map(_place, report.rows)))
         first = {"split": places[0], "sort": "nDCG@10 [95%]"}

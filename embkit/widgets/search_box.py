@@ -44,12 +44,8 @@ class SearchBox(Panel):
             ``ek.search.Passages`` of one: of a document, the passage that matches is shown.
         query: to begin with; default: the first query of the first test split.
 
-    Raises:
-        EmbkitError: a model cannot be had, or a run's folder has gone.
-
-    Example:
-        >>> box = SearchBox("minilm", run, domain)  # doctest: +SKIP
-        >>> box.query = "low iron in the blood"; box.after[0].text  # doctest: +SKIP
+    Fails where a model cannot be had, or a run's folder has gone.
+    Example: ``box.query = "low iron in the blood"``, then ``box.after[0].text``.
     """
 
     query = traitlets.Unicode(help="what is searched for")

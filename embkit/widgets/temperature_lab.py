@@ -33,9 +33,8 @@ class TemperatureLab(Panel):
     Args:
         similarities: of query i to document j, the right ones on the diagonal, (pairs, pairs).
 
-    Raises:
-        EmbkitError: a matrix that is not square, or another number of texts.
-        TraitError: a value out of range.
+    Fails for a matrix that is not square, another number of texts, and (a TraitError) a setting
+    out of range.
 
     Example:
         >>> lab = TemperatureLab([[0.9, 0.2], [0.4, 0.8]], ["a", "b"], ["A", "B"])
@@ -56,18 +55,14 @@ class TemperatureLab(Panel):
         most = len(self.similarities)
         if not most == len(queries) == len(documents) or not 2 <= most <= MOST:
             raise EmbkitError(
-                f"a matrix of {most} rows for {len(queries)} queries and "
-                f"{len(documents)} documents",
+                f"a matrix of {most} rows for {len(queries)} queries, {len(documents)} documents",
                 expected=f"2 to {MOST} pairs, and a text for each query and document",
                 hint="ek.widgets.TemperatureLab(queries @ documents.T, query_texts, texts)",
             )
         self._curves: dict[int, dict[float, float]] = {}
         super().__init__(batch=most)
-        self.page = ipywidgets.HTML()
-        low, high = np.log10(LOWEST), np.log10(HIGHEST)
-        heat = ipywidgets.FloatLogSlider(
-            min=low, max=high, step=0.01, description="temperature", **LOOK
-        )
+        ends: Any = {"min": np.log10(LOWEST), "max": np.log10(HIGHEST), "step": 0.01}
+        heat = ipywidgets.FloatLogSlider(**ends, description="temperature", **LOOK)
         pairs = ipywidgets.IntSlider(min=2, max=most, description="pairs in batch", **LOOK)
         query = ipywidgets.IntSlider(max=most - 1, description="query", **LOOK)
         sliders = self.link(temperature=heat, batch=pairs, query=query)

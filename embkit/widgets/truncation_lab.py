@@ -32,14 +32,12 @@ class TruncationLab(Panel):
     """Move the slider: every model's vectors are truncated there, and searched again.
 
     The score of each size is measured when the lab is made; a query is searched anew for every
-    place of the slider. From code: ``lab.size = 32``, ``lab.query = "..."``.
+    place of the slider. From code: ``lab.size = 32``, ``lab.query = "..."``. Fails for no model or
+    too many, an empty query, a size that is no step.
 
     Args:
         models: name -> a Run, a model or its name; up to four.
         split: whose nDCG@10 is shown; default: the first test split.
-
-    Raises:
-        EmbkitError: no model or too many, an empty query, a size that is no step.
     """
 
     size = traitlets.Int(help="dimensions that are left")
@@ -47,11 +45,9 @@ class TruncationLab(Panel):
 
     def __init__(self, models: Mapping[str, Any], domain: Domain, *, split: str = "") -> None:
         if not isinstance(models, Mapping) or not 1 <= len(models) <= MOST:
-            raise EmbkitError(
-                f"TruncationLab() was given {models!r}"[:200],
-                expected=f"one to {MOST} models, by name",
-                hint="ek.widgets.TruncationLab({'plain': run, 'general': 'minilm'}, domain)",
-            )
+            given = f"TruncationLab() was given {models!r}"[:200]
+            hint = "ek.widgets.TruncationLab({'plain': run, 'general': 'minilm'}, domain)"
+            raise EmbkitError(given, expected=f"one to {MOST} models, by name", hint=hint)
         super().__init__()
         self.domain, self.split = domain, split or domain.test_splits[0]
         self._judged = domain.split(self.split)
@@ -63,7 +59,6 @@ class TruncationLab(Panel):
         widest = max(v.shape[1] for v in self._documents.values())
         self.sizes = tuple(sorted({s for s in STEPS if s < widest} | {widest}))
         self.table = {name: self._measured(name) for name in self.models}
-        self.page = ipywidgets.HTML()
         self.query = domain.queries[next(iter(self._judged))]
         self.size = max(s for s in self.sizes if s <= 64)
         self._ask()
@@ -133,19 +128,15 @@ class TruncationLab(Panel):
         corpus, queries = self.domain.corpus, self.domain.queries
         same = [row for q, row in self._judged.items() if queries[q] == self.query]
         right = set(right_documents(same[-1])) if same else set()
-        heads = [
-            f"{name}: nDCG@10 {mean:.3f} [{low:.3f}, {high:.3f}]"
-            for name, (mean, low, high) in self.scores.items()
-        ]
+        told = "{}: nDCG@10 {:.3f} [{:.3f}, {:.3f}]".format
+        heads = [told(name, *found) for name, found in self.scores.items()]
         rows = [
             [f"{'★ ' if d in right else ''}{corpus[d][:160]} ({s:.2f})" for d, s in row]
             for row in zip(*self.results.values(), strict=True)
         ]
         share = self.size / self.sizes[-1]
-        curves = {
-            name: [(size, mean) for size, (mean, _, _) in points.items()]
-            for name, points in self.table.items()
-        }
+        tables = self.table.items()
+        curves = {name: [(size, row[0]) for size, row in rows.items()] for name, rows in tables}
         label = f"nDCG@10 by dimensions, the shown one {self.size}"
         drawn = sketch(label, curves, mark=self.size, logx=True, width=560, height=120)
         self.page.value = (

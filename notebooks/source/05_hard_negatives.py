@@ -267,7 +267,7 @@ apart
 # ## The comparison at equal cost
 #
 # The same model, pairs, steps; for each kind of negatives, the dev sample chooses between two
-# learning rates (`make sources` tries three). Then, once, the test splits.
+# learning rates (`data/results.md` has three). Then, once, the test splits.
 
 # %%
 arms = {

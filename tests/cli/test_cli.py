@@ -24,7 +24,7 @@ from embkit.recipes.recipe import Recipe
 from embkit.runs import finished, store
 
 COMMANDS = ("advise", "assets", "card", "check", "compare", "evaluate", "export", "generate")
-COMMANDS += ("leaderboard", "run", "search", "sources", "start", "train")
+COMMANDS += ("leaderboard", "run", "search", "start", "train")
 ESCAPE = "\x1b[31m"
 
 
@@ -478,7 +478,7 @@ def test_search_that_cannot_be(trained, folder, capsys):
     assert "not a run" in refused(capsys, "search", "a", "--domain", folder, "--run", "minilm")
 
 
-# -- export, card, generate, sources --
+# -- export, card, generate --
 
 
 def test_export_writes_a_domain_and_a_model(trained, folder, tmp_path, capsys):
@@ -514,33 +514,6 @@ def test_generate_hands_its_options_on(folder, monkeypatch, capsys, tmp_path):
     assert "9 of 10" in shown and "set.jsonl" in shown and "set.md" in shown
     assert (asked["limit"], asked["seed"], asked["name"]) == (5, 3, "mine")
     assert (asked["domain"], asked["backend"]) == ("own", "<smollm2>")
-
-
-def test_sources_compares_the_arms_that_there_are(trained, folder, monkeypatch, capsys, shared):
-    seen = {}
-    domain = load_domain(folder)
-    run = finished(domain)[0]
-
-    def equal_cost(recipe, domain, arms, rates):
-        from embkit.training.experiments import Comparison
-        from embkit.training.trials import GridResult
-
-        seen.update(recipe=recipe, arms=arms, rates=rates)
-        sweep, found = GridResult("learning_rate", (run,)), ek.evaluate(run, domain)
-        first, *_ = arms
-        return Comparison(30, {first: sweep}, {first: found.labelled(first)}, first)
-
-    monkeypatch.setattr("embkit.training.experiments.equal_cost", equal_cost)
-    arguments = ["sources", "--domain", folder, "--pairs", 20, "--epochs", 1]
-    shown = printed(capsys, *arguments)
-    assert "human, in-batch" in shown and "30 pairs each" in shown
-    assert seen["recipe"] == Recipe(epochs=1, batch_size=64, max_pairs=20)
-    assert seen["rates"] is None
-    assert "human + BM25" in seen["arms"] and "strong LLM, lay words" not in seen["arms"]
-    assert (shared / "runs" / "sources" / "leaderboard.json").is_file()
-    printed(capsys, *arguments, "--arms", "human + BM25", "--json", "--rates", 1e-4, 2e-4)
-    assert list(seen["arms"]) == ["human + BM25"] and seen["rates"] == [1e-4, 2e-4]
-    assert "did you mean" in refused(capsys, *arguments, "--arms", "human + bm")
 
 
 # -- how it ends --

@@ -7,7 +7,7 @@ lies whole in train, in dev or in the test. A test searches what is held out, an
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ...errors import EmbkitError
 from ..domain import Domain, normalise
@@ -79,18 +79,9 @@ def domain_of(
         split: tuple(dict.fromkeys(d for right in qrels[split].values() for d in right))
         for split in ("dev", TO_IMAGE, TO_TEXT)
     }
-    return Domain(
-        name=name,
-        profile=profile,
-        corpus=corpus,
-        queries=queries,
-        qrels=qrels,
-        test_splits=(TO_IMAGE, TO_TEXT),
-        groups=groups,
-        held_out=TO_IMAGE,
-        searched=searched,
-        about=about or {},
-    )
+    facts: Any = {"groups": groups, "held_out": TO_IMAGE, "searched": searched}
+    tests = (TO_IMAGE, TO_TEXT)
+    return Domain(name, profile, corpus, queries, qrels, tests, **facts, about=about or {})
 
 
 def parts(rows: Iterable[Captioned]) -> list[Part]:

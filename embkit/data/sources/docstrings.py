@@ -17,9 +17,11 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from string import Template
+from typing import Any
 
 from ...session import paths
 from ..domain import Domain, about, normalise
+from ..passages import WORD  # as BERT's tokenizers begin; a word is one piece or more
 from ..splits import query_id, share
 from .python_code import PACKAGES, definitions, modules, summary
 
@@ -30,8 +32,6 @@ WORDS = 60  # of a document, at least: words and single marks
 LONG = r'"""(?:(?!""")[\s\S]){80}'  # what a file with such a docstring holds
 WINDOW = 256  # of these: an answer behind them is behind as many word pieces too
 QUESTIONS = "questions.jsonl"
-
-WORD = re.compile(r"\w+|[^\w\s]")  # as BERT's tokenizers begin; a word is one piece or more
 
 
 def load(profile: str) -> Domain:
@@ -62,17 +62,9 @@ def load(profile: str) -> Domain:
         dev = split_of(groups[home]) == "dev"
         queries[query_id(key)] = text
         qrels["dev" if dev else where][query_id(key)] = {home: 1}
-    return Domain(
-        name="docstrings",
-        profile=profile,
-        corpus=corpus,
-        queries=queries,
-        qrels=qrels,
-        test_splits=("novel", "near", "far"),
-        groups=groups,
-        held_out="novel",
-        about=_about(profile, lost),
-    )
+    facts: Any = {"groups": groups, "held_out": "novel", "about": _about(profile, lost)}
+    tests = ("novel", "near", "far")
+    return Domain("docstrings", profile, corpus, queries, qrels, tests, **facts)
 
 
 def split_of(module: str) -> str:

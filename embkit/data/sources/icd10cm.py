@@ -12,6 +12,7 @@ import json
 import re
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 from ...errors import EmbkitError
 from ...session import paths
@@ -47,19 +48,10 @@ def load(profile: str) -> Domain:
         if key not in phrases and key not in titles:
             query = "lay" + hashlib.sha1(key.encode()).hexdigest()[:12]
             queries[query], qrels["lay"][query] = text, {code: 1}
-    return Domain(
-        name="icd10cm",
-        profile=profile,
-        corpus=corpus,
-        queries=queries,
-        qrels=qrels,
-        test_splits=("known", "novel", "lay"),
-        groups={code: code[:3] for code in corpus},
-        held_out="novel",
-        parents=parents,
-        negatives={query: documents for query, documents in wrong.items() if documents},
-        about=ABOUT,
-    )
+    facts: Any = {"groups": {code: code[:3] for code in corpus}, "held_out": "novel"}
+    facts |= {"negatives": {query: documents for query, documents in wrong.items() if documents}}
+    facts |= {"parents": parents, "about": ABOUT}
+    return Domain("icd10cm", profile, corpus, queries, qrels, ("known", "novel", "lay"), **facts)
 
 
 def _corpus(prefixes: tuple[str, ...]) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:

@@ -24,7 +24,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from string import Template
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ... import session
 from ...errors import EmbkitError
@@ -78,17 +78,8 @@ def load(profile: str) -> Domain:
         key = normalise(function.query)
         asked.setdefault(key, (function.query, set()))[1].add(document)
     queries, qrels = split_by_kind(asked, units.__getitem__)
-    return Domain(
-        name="python_code",
-        profile=profile,
-        corpus=corpus,
-        queries=queries,
-        qrels=qrels,
-        test_splits=("known", "novel"),
-        groups=groups,
-        held_out="novel",
-        about=_about(profile),
-    )
+    facts: Any = {"groups": groups, "held_out": "novel", "about": _about(profile)}
+    return Domain("python_code", profile, corpus, queries, qrels, ("known", "novel"), **facts)
 
 
 def _functions(profile: str) -> Iterator[Function]:
@@ -229,12 +220,7 @@ def _probe(small: bool) -> Domain:
     right = {document for judged in asked.values() for document in judged}
     rest = [] if small else shuffled(set(code.corpus) - right)
     kept = sorted(right) + rest[: max(0, PROBE_DOCUMENTS - len(right))]
-    return Domain(
-        name=PROBE,
-        profile="workshop",
-        corpus={document: code.corpus[document] for document in kept},
-        queries={query: code.queries[query] for query in asked},
-        qrels={"train": {}, "dev": {}, PROBE: asked},
-        test_splits=(PROBE,),
-        about=code.about,
-    )
+    corpus = {document: code.corpus[document] for document in kept}
+    queries = {query: code.queries[query] for query in asked}
+    qrels = {"train": {}, "dev": {}, PROBE: asked}
+    return Domain(PROBE, "workshop", corpus, queries, qrels, (PROBE,), about=code.about)
