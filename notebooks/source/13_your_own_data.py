@@ -562,3 +562,4 @@ ek.exercises.check(
 #   <https://burrsettles.com/pub/settles.activelearning.pdf>
 # - sentence-transformers, *Training overview*, for the exported model,
 #   <https://sbert.net/docs/sentence_transformer/training_overview.html>
+# - next: `14_long_documents`
