@@ -143,18 +143,6 @@ def test_a_function_gets_the_prompt_that_it_has():
     np.testing.assert_allclose(embkit.encode(table, ["ear"], prompt="an "), wanted)
 
 
-def test_vectors_are_copied_only_where_all_texts_are_read_alike(
-    store, tiny_domain, recipe, prompted, tiny_teacher
-):
-    recipe = recipe.replace(model=prompted, approach="embedding_mse", teacher=str(tiny_teacher))
-    with pytest.raises(EmbkitError, match="one vector to copy"):
-        trainer.train(recipe, tiny_domain, quiet=True)
-    off = trainer.train(
-        recipe.replace(query_prompt="", document_prompt=""), tiny_domain, quiet=True
-    )
-    assert not any(off.model().prompts.values())
-
-
 def test_a_model_of_two_ways_is_trained_on_both(store, tiny_domain, recipe, tiny_model, tmp_path):
     parts = list(SentenceTransformer(str(tiny_model), device="cpu"))[:1]
     router = Router.for_query_document(parts, list(embkit.load_model(tiny_model))[:1])
