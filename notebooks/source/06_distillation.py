@@ -275,9 +275,11 @@ on_few.to_frame().round(3)
 
 # %%
 control = ek.train(ek.Recipe(shuffle_labels=True, epochs=1), domain)
-trusting = few.replace(approach="distill", teacher_share=1.0, in_batch_weight=0.0)
+no_labels = {"teacher_share": 1.0, "in_batch_weight": 0.0}
 misled, led = (
-    ek.train(trusting.replace(teacher=who), domain, quiet=True)
+    ek.train(
+        few.replace(approach="distill", teacher=who, **no_labels), domain, quiet=True
+    )
     for who in (control, teachers)
 )
 pd.Series(

@@ -11,7 +11,6 @@ from transformers import TrainerCallback
 import embkit
 from embkit.auditing.base import Sample
 from embkit.cli.terminal import encoded
-from embkit.errors import EmbkitError
 from embkit.models import packing
 from embkit.models.encoding import encode_as
 from embkit.models.vectors import prompt_of
