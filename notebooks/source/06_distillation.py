@@ -167,11 +167,10 @@ assert np.allclose(cosines, mean_of_cosines, atol=1e-5)
 
 # %%
 general = ek.load_model("minilm")
-one = 0
-listed = [domain.corpus[d] for d in (mined.positives[one], *mined.negatives[one])]
-asked, shown = ek.encode(general, [mined.anchors[one]]), ek.encode(general, listed)
+listed = [domain.corpus[d] for d in (mined.positives[0], *mined.negatives[0])]
+asked, shown = ek.encode(general, [mined.anchors[0]]), ek.encode(general, listed)
 student_scores = asked @ shown.T  # (1, list)
-teacher_scores = teacher.scores([mined.anchors[one]], [listed])
+teacher_scores = teacher.scores([mined.anchors[0]], [listed])
 t = 0.05
 
 
