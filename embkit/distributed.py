@@ -35,11 +35,9 @@ class Team:
         """Every process's value, by rank, in every process. It must go through pickle."""
         if self.size == 1:
             return [value]
-        import torch.distributed as dist
+        from accelerate.utils import gather_object
 
-        found: list[Any] = [None] * self.size
-        dist.all_gather_object(found, value)
-        return found
+        return gather_object([value])
 
     def tell(self, value: T) -> T:
         """The first process's value, in every process."""
@@ -66,24 +64,19 @@ def team() -> Team:
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1 or "RANK" not in os.environ:
         return Team()
-    import torch
-    import torch.distributed as dist
+    from accelerate import PartialState
 
     from .session import device
 
-    if not dist.is_initialized():
-        on_gpu = device().startswith("cuda")
-        if on_gpu:
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        try:
-            dist.init_process_group("nccl" if on_gpu else "gloo")
-        except (RuntimeError, ValueError) as error:
-            raise EmbkitError(
-                f"process {os.environ['RANK']} of {size} cannot reach the others: {error}",
-                expected="processes started by one torchrun or accelerate launch",
-                hint=LAUNCH,
-            ) from error
-    return Team(dist.get_rank(), dist.get_world_size())
+    try:
+        state = PartialState(cpu=not device().startswith("cuda"))
+    except (RuntimeError, ValueError) as error:
+        raise EmbkitError(
+            f"process {os.environ['RANK']} of {size} cannot reach the others: {error}",
+            expected="processes started by one torchrun or accelerate launch",
+            hint=LAUNCH,
+        ) from error
+    return Team(state.process_index, state.num_processes)
 
 
 def check_recipe(approach: str, batch_size: int, members: Team) -> None:

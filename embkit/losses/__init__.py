@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = exports(
     __name__,
     {
         "clip": ["SharedSpaceLoss"],
-        "corpus": ["CorpusDistillLoss", "CorpusSoftmaxLoss", "KeptDocuments", "VectorsLoss"],
+        "corpus": ["CorpusDistillLoss", "CorpusSoftmaxLoss", "KeptDocuments"],
         "in_batch": ["batch_loss"],
     },
 )

@@ -1,15 +1,14 @@
 """A softmax over the whole corpus, against document vectors that are kept and refreshed.
 
 The positive is taken from the same kept vectors: a fresh one beside stale negatives would be told
-apart by its freshness. The classes stand on torch, transformers and sentence-transformers alone: a
-recipe's stand-alone script carries their source.
+apart by its freshness. The classes stand on torch and transformers alone: a recipe's stand-alone
+script carries their source.
 """
 
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from sentence_transformers.sentence_transformer import losses
 from transformers import TrainerCallback
 
 NONE = -1  # fills up a row of labels
@@ -125,24 +124,6 @@ class CorpusDistillLoss(CorpusSoftmaxLoss):
             wanted = torch.softmax(taught / self.teacher_temperature, dim=-1)
             given = torch.log_softmax(queries @ documents.T / self.temperature, dim=-1)
         return F.kl_div(given, wanted, reduction="batchmean")
-
-
-class VectorsLoss(losses.EmbedDistillLoss):
-    """EmbedDistillLoss whose labels are places in a table of the vectors to copy, (texts, dim).
-
-    The distance is the cosine's, for unit vectors the mean squared error but for a factor.
-    """
-
-    def __init__(self, model, vectors):
-        super().__init__(model, "cosine")
-        self.register_buffer("vectors", vectors.float(), persistent=False)
-
-    def forward(self, sentence_features, labels):
-        return super().forward(sentence_features, self.vectors[labels])
-
-    def compute_loss_from_embeddings(self, embeddings, teacher_embeddings):
-        exact = [vectors.float() for vectors in embeddings]  # 16 bits are few for a distance
-        return super().compute_loss_from_embeddings(exact, teacher_embeddings)
 
 
 class KeptDocuments(TrainerCallback):

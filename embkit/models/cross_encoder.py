@@ -10,17 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 from sentence_transformers import CrossEncoder
-from sentence_transformers.util import batch_to_device
 
 from ..assets.catalogue import resolve
 from ..errors import EmbkitError
 from ..session import autocast, device, precision, quiet
 from .loading import clear_errors
-from .packing import castable, token_batches
+from .packing import castable
 from .vectors import cache_file, read_array, write_array
 
 Pairs = Sequence[tuple[str, str]]  # (query, document)
-TOKENS = 2048  # that go through the model at once on a processor
+BATCH = 32  # pairs that go through the model at once on a processor
 
 
 def load_cross_encoder(model: str | os.PathLike = "reranker", **kwargs: Any) -> CrossEncoder:
@@ -46,10 +45,10 @@ def load_cross_encoder(model: str | os.PathLike = "reranker", **kwargs: Any) -> 
 def score_pairs(model: CrossEncoder, pairs: Pairs) -> np.ndarray:
     """A cross-encoder's score of each (query, document) pair: its logit, no sigmoid on it.
 
-    float32, shape (pairs,); higher is more relevant. Pairs go through the model shortest first,
-    each distinct one once. Scores are cached on disk under the hash of the model, the precision and
-    the pairs. Fails for a pair that is none, an empty text, a model with several outputs, NaN, or
-    one score for pairs that differ.
+    float32, shape (pairs,); higher is more relevant. Each distinct pair goes through the model
+    once. Scores are cached on disk under the hash of the model, the precision and the pairs. Fails
+    for a pair that is none, an empty text, a model with several outputs, NaN, or one score for
+    pairs that differ.
     """
     pairs = _checked_pairs(pairs)
     if not hasattr(model, "predict") or not hasattr(model, "num_labels"):
@@ -78,12 +77,12 @@ def score_pairs(model: CrossEncoder, pairs: Pairs) -> np.ndarray:
 
 def _checked_pairs(pairs: Pairs) -> list[tuple[str, str]]:
     listed = [pairs] if isinstance(pairs, str) else list(pairs)
-    bad = []
-    for i, pair in enumerate(listed):
-        texts = pair if isinstance(pair, list | tuple) and len(pair) == 2 else [None]
-        if not all(isinstance(text, str) and text.strip() for text in texts):
-            bad.append(i)
-    if bad:
+
+    def whole(pair: Any) -> bool:
+        two = isinstance(pair, list | tuple) and len(pair) == 2
+        return two and all(isinstance(text, str) and text.strip() for text in pair)
+
+    if bad := [i for i, pair in enumerate(listed) if not whole(pair)]:
         raise EmbkitError(
             f"{len(bad)} of {len(listed)} pairs are no (query, document), or hold an empty text, "
             f"first at {bad[:3]}",
@@ -113,38 +112,23 @@ def _checked_scores(model: Any, pairs: list[tuple[str, str]], scores: np.ndarray
     return scores
 
 
-def _scores(model: Any, pairs: list[tuple[str, str]]) -> np.ndarray:
+def _scores(model: CrossEncoder, pairs: list[tuple[str, str]]) -> np.ndarray:
     kind = model.device.type
     fits = castable(model, kind)
-    short = fits and precision(kind) != "fp32"
-    scores = np.empty(len(pairs), np.float32)
     training, kept = model.training, list(model.keep_in_fp32_modules or [])
-    model.eval()
     try:
-        if short:  # 16 bits are too few for a score: near ones would be ties
+        if fits and precision(kind) != "fp32":  # 16 bits are too few: near scores would be ties
             layers = model.named_modules()
             heads = [n for n, m in layers if type(m) is torch.nn.Linear and m.out_features == 1]
             model.set_keep_in_fp32_modules([*kept, *heads])
-        with torch.inference_mode(), autocast(kind, wanted=fits):
-            tokens = TOKENS if kind == "cpu" else 16 * TOKENS
-            for batch in token_batches(_lengths(model, pairs), tokens):
-                rows = batch.tolist()
-                features = model.preprocess([pairs[i] for i in rows])
-                found = model(batch_to_device(features, model.device))["scores"]
-                scores[rows] = found.float().cpu().numpy().reshape(-1)
+        with autocast(kind, wanted=fits):
+            return model.predict(
+                pairs,
+                batch_size=BATCH if kind == "cpu" else 16 * BATCH,
+                activation_fn=torch.nn.Identity(),
+                show_progress_bar=False,
+            )
     finally:
-        if short:
+        if model.keep_in_fp32_modules != kept:
             model.set_keep_in_fp32_modules(kept)
         model.train(training)
-    return scores
-
-
-def _lengths(model: Any, pairs: list[tuple[str, str]]) -> torch.Tensor:
-    """Tokens of each pair, shape (pairs,)."""
-    cut = {"truncation": True, "max_length": model.max_seq_length} if model.max_seq_length else {}
-    found: list[int] = []
-    for start in range(0, len(pairs), 10_000):  # what a tokenizer returns is large
-        queries, documents = zip(*pairs[start : start + 10_000], strict=True)
-        tokens = model.tokenizer(list(queries), list(documents), **cut)["input_ids"]
-        found += [len(row) for row in tokens]
-    return torch.tensor(found)

@@ -43,13 +43,6 @@ LARGE = 100_000  # texts: the vectors of more are made in shards and stay on dis
 SHARD = 16_384  # texts: a few seconds of work for a small model on a processor
 
 
-def checked_dtype(dtype: str) -> str:
-    """The name of a dtype that vectors are kept in; fails for another."""
-    if dtype not in (known := ("float32", "float16")):
-        raise unknown("dtype", dtype, known)
-    return dtype
-
-
 def encode(
     model: SentenceTransformer | EmbedFunction,
     texts: Sequence[str],
@@ -75,7 +68,9 @@ def encode(
     Fails for an empty text, a row of another shape, NaN, a prompt that fills the window, an unknown
     dtype; of more than ``LARGE`` texts, for a disk without room for their vectors.
     """
-    texts, dtype = checked_texts(texts), checked_dtype(dtype)
+    texts = checked_texts(texts)
+    if dtype not in (known := ("float32", "float16")):
+        raise unknown("dtype", dtype, known)
     checked_model(model, prompt)
     where = None
     if cache and hasattr(model, "preprocess"):
@@ -115,49 +110,29 @@ def encode_as(
 
 
 def encode_shards(
-    model: SentenceTransformer | EmbedFunction,
-    texts: Sequence[str],
+    model: SentenceTransformer,
+    texts: list[str],
     *,
     prompt: str | None = None,
     task: str | None = None,
     dtype: str = "float32",
     shard: int = SHARD,
-    name: str | None = None,
     progress: Progress | None = None,
 ) -> Vectors:
     """Unit vectors of texts, on disk and memory-mapped, made in shards that survive a kill.
 
-    The same call goes on where a kill stopped it, and gives the same bits. Memory holds the texts
-    and one shard's vectors, the disk for a while each vector twice. What you write into the array
-    stays in memory; the file is not changed.
+    What ``encode`` does with many texts, once it has checked them. The same call goes on where a
+    kill stopped it, and gives the same bits. Memory holds the texts and one shard's vectors, the
+    disk for a while each vector twice. What you write into the array stays in memory.
 
     Args:
-        model: as in ``encode``; a function's vectors are kept under ``name``: take another when
-            the function changes.
         dtype: ``float32``, or ``float16``: half the disk, and products off by about 0.0005.
         shard: texts a shard; what was begun goes on with its own size.
         progress: called with the number of distinct texts done so far, earlier calls' included.
 
-    Fails as ``encode`` does, and for a function without a name.
+    Fails for NaN, and for a disk that has no room.
     """
-    texts, dtype = checked_texts(texts), checked_dtype(dtype)
-    if not isinstance(shard, int) or shard < 1:
-        expected, hint = "a number of texts, 1 or more", f"shard={SHARD}"
-        raise EmbkitError(f"shard={shard!r}", expected=expected, hint=hint)
-    checked_model(model, prompt)
-    known = f"function {name}"
-    if hasattr(model, "preprocess"):
-        known = f"{weights_fingerprint(model)} {precision(model.device.type)}"  # type: ignore
-    elif name is None:
-        raise EmbkitError(
-            "encode_shards() was given a function as its model, and no name",
-            expected="name=, which stands for the function's weights",
-            hint="encode_shards(function, texts, name='my-api-v1')",
-        )
-
-    make = partial(fresh_vectors, model, prompt=prompt, task=task)
-    if not texts:
-        return make([], progress=None).astype(dtype)
+    known = f"{weights_fingerprint(model)} {precision(model.device.type)}"
     target = paths().cache / "embeddings" / f"{_key([known, prompt, task, dtype], texts)}.npy"
     if _mapped(target, len(texts), dtype) is None:
         with _disk(target):
@@ -165,6 +140,7 @@ def encode_shards(
             held = FileLock(target.with_suffix(".lock")).acquire()
         with held:  # a second process waits here, and then finds it done
             if _mapped(target, len(texts), dtype) is None:
+                make = partial(fresh_vectors, model, prompt=prompt, task=task)
                 _fill(target, texts, make, dtype, shard, progress)
     shutil.rmtree(target.with_suffix(".shards"), ignore_errors=True)
     return np.load(target, mmap_mode="c")
@@ -207,39 +183,28 @@ def _fill(
     distinct: dict[str, int] = {}
     numbers = (distinct.setdefault(text, len(distinct)) for text in texts)
     place = np.fromiter(numbers, np.int64, len(texts))  # (texts,)
-    # what is there already
+    # what is there already, and what is missing
     new, folder = list(distinct), target.with_suffix(".shards")
     begun = read_array(folder / "0")
     shard = shard if begun is None else max(1, len(begun))  # what was begun keeps its size
     parts = {start: new[start : start + shard] for start in range(0, len(new), shard)}
-    made = {}  # first text of a shard that is there -> the dimensions of its vectors
-    for start, own in parts.items():
-        if (found := _mapped(folder / f"{start}", len(own), dtype)) is not None:
-            made[start] = found.shape[1]
-    dims, told = set(made.values()), sum(len(parts[start]) for start in made)
+    found = {start: _mapped(folder / f"{start}", len(own), dtype) for start, own in parts.items()}
+    missing = [start for start in parts if found[start] is None]
+    told = len(new) - sum(len(parts[start]) for start in missing)
     if progress and told:
         progress(told)
-    # what is missing
-    for start in (start for start in parts if start not in made):
+    for start in missing:
         count = None if progress is None else lambda n, told=told: progress(told + n)
-        block = make(parts[start], progress=count)
-        if not dims:
-            _check_room(target, (len(texts) + len(new)) * block[0].astype(dtype).nbytes)
-        if not dims <= {block.shape[1]}:
-            raise EmbkitError(
-                f"vectors of {block.shape[1]} dimensions, after {min(dims)} for earlier texts",
-                expected="as many for every text",
-                hint="give another name= when the function changes",
-            )
-        dims.add(block.shape[1])
-        kept = block.astype(dtype, copy=False)
-        write_atomic(folder / f"{start}", partial(np.save, arr=kept))
+        block = make(parts[start], progress=count).astype(dtype, copy=False)
+        if not told:
+            _check_room(target, (len(texts) + len(new)) * block[0].nbytes)
+        write_atomic(folder / f"{start}", partial(np.save, arr=block))
         told += len(block)
         if progress:
             progress(told)
 
     # all of it, in the texts' order
-    (dim,) = dims
+    dim = read_array(folder / "0", "r").shape[1]
 
     def put_together(stream: BinaryIO) -> None:
         head = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": (len(texts), dim)}

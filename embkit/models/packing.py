@@ -10,7 +10,6 @@ packed is tried. If not, it is run in groups of like length, or as sentence-tran
 from __future__ import annotations
 
 import contextlib
-import copy
 import functools
 import itertools
 from collections.abc import Callable, Iterator
@@ -31,10 +30,8 @@ from .trial import first_equal
 ATTENTION = "embkit_packed"
 # what a network may ask of its attention, and the mask or the packing has done already
 DONE = {"position_ids", "sliding_window", "use_cache", "is_causal", "deterministic"}
-WINDOW = 32  # batches that are read at once, to be split by their texts' true lengths
 PICTURES = 256  # that are decoded at once
 WASTE = 1.15  # padded tokens over tokens, in a group of like length
-FEW = 1024  # texts: for fewer, a copy of the model with cast weights does not pay
 Features = dict[str, Any]
 
 
@@ -135,19 +132,6 @@ def chunks(lengths: Tensor, smallest: int = 8) -> list[Tensor]:
             start, tokens = i, 0
         tokens += length
     return [*found, order[start:]]
-
-
-def token_batches(lengths: Tensor, tokens: int) -> Iterator[Tensor]:
-    """Row numbers, shortest first, in batches of that many tokens at most, padding included.
-
-    A row that is longer is a batch of its own; ``lengths`` are tokens a row, shape (rows,).
-    """
-    rising, order = lengths.sort(stable=True)
-    counted, start = rising.tolist(), 0
-    for end in range(1, len(counted) + 1):
-        if end == len(counted) or counted[end] * (end + 1 - start) > tokens:
-            yield order[start:end]
-            start = end
 
 
 def _part(features: Features, rows: Tensor) -> Features:
@@ -275,7 +259,7 @@ def embed(
     tokens: int | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> Tensor:
-    """Embeds texts, shortest with shortest, each distinct one once: float32 (texts, dim), on CPU.
+    """Embeds texts, longest with longest, each distinct one once: float32 (texts, dim), on CPU.
 
     ``prompt``, ``task`` and ``progress`` are those of ``encode``. About so many ``tokens`` go
     through the model at once; default: as many as a processor's cache likes (2,048; 4,096 in bf16),
@@ -283,70 +267,44 @@ def embed(
     """
     if not texts:
         return torch.empty(0, model.get_embedding_dimension() or 0)
-    distinct = list(dict.fromkeys(texts))
-    given, training, kind = model, model.training, model.device.type
+    training, kind = model.training, model.device.type
     model.eval()
-    dtype = session.torch_dtype(session.precision(kind))
-    short, fits = dtype != torch.float32, castable(model, kind)
+    short, fits = session.precision(kind) != "fp32", castable(model, kind)
     tokens = tokens or (32_768 if kind != "cpu" else 4096 if short else 2048)
     route = {"task": task} if task and routed(model) else {}
-    plain = engine(model, route.get("task")) == "plain"
-    if short and fits and kind == "cpu" and len(distinct) > FEW and not plain:
-        model = _cast_once(model, dtype)  # every copy knows how it is run
+    place: dict[str, int] = {}  # of each distinct text, among those that were run
     found: list[Tensor] = []
-    order: list[int] = []  # of the distinct texts, as they were run
     try:
-        if plain and _text_batch(model.preprocess(texts[:1], **route)):
-            # vectors depend on padding: the library's own batches
+        if engine(model, route.get("task")) == "plain" and _text_batch(
+            model.preprocess(texts[:1], **route)
+        ):  # vectors depend on padding: the library's own batches
             with session.autocast(kind, wanted=fits):
                 made = model.encode(texts, prompt=prompt or "", convert_to_tensor=True, **route)
             return made.float().cpu()
-        with efficient(model), session.autocast(kind, wanted=fits):
-            for rows in _windows(distinct, WINDOW * tokens):
-                read = model.preprocess([distinct[i] for i in rows], prompt=prompt, **route)
-                for part, features in _batches(read, len(rows), tokens):
-                    features = batch_to_device(features, model.device)
-                    vectors = model(features, **route)["sentence_embedding"].float().cpu()
-                    found.append(vectors[:, : model.truncate_dim])
-                    order += [rows[i] for i in part.tolist()]
-                    if progress:
-                        progress(len(order))
+        with efficient(model), session.autocast(kind, wanted=fits):  # which casts weights once
+            for batch in _batches(texts, tokens, model.max_seq_length):
+                features = model.preprocess(batch, prompt=prompt, **route)
+                features = batch_to_device(features, model.device)
+                vectors = model(features, **route)["sentence_embedding"].float().cpu()
+                found.append(vectors[:, : model.truncate_dim])
+                place |= {text: len(place) + i for i, text in enumerate(batch)}
+                if progress:
+                    progress(len(place))
     finally:
-        given.train(training)
-    place = {distinct[i]: n for n, i in enumerate(order)}
+        model.train(training)
     return torch.cat(found)[torch.tensor([place[text] for text in texts])]
 
 
-def _cast_once(model: SentenceTransformer, dtype: torch.dtype) -> SentenceTransformer:
-    """A copy whose linear layers' weights are what autocast would make of them at every batch."""
-    if "forward" in model.__dict__:  # in the middle of its training: its forward is not ours
-        return model
-    fast = copy.deepcopy(model, {id(model.tokenizer): model.tokenizer})
-    for module in fast.modules():
-        if type(module) is torch.nn.Linear:  # not those that hold their weights packed
-            module.to(dtype)
-    return fast
+def _batches(texts: list[str], tokens: int, window: int | None) -> Iterator[list[str]]:
+    """The distinct texts, longest first, in batches of one kind and of about so many tokens.
 
-
-def _windows(texts: list[str], tokens: int) -> Iterator[list[int]]:
-    """Numbers of texts, shortest first, to be read at once: about so many tokens, of one kind."""
-    window: list[int] = []
-    kind = False  # whether they are pictures
-    for i in sorted(range(len(texts)), key=lambda i: len(texts[i])):
-        picture, count = is_picture(texts[i]), len(window) + 1
-        full = (len(texts[i]) // 4 + 3) * count > tokens  # a token has ~4 letters
-        if window and (full or picture != kind or (picture and count > PICTURES)):
-            yield window
-            window = []
-        window.append(i)
-        kind = picture
-    yield window
-
-
-def _batches(features: Features, texts: int, tokens: int) -> Iterator[tuple[Tensor, Features]]:
-    """Cuts what was read at once into batches, shortest first: the rows of each, and its part."""
-    if not _text_batch(features):  # no tokens to count, such as a bag of static vectors
-        yield torch.arange(texts), features
-        return
-    for rows in token_batches(features["attention_mask"].sum(dim=1), tokens):
-        yield rows, _part(features, rows)
+    A token has about four bytes of UTF-8; ``window`` is what a model reads of a text at most.
+    """
+    distinct = {text: (is_picture(text), len(text.encode())) for text in texts}
+    order, start = sorted(distinct, key=distinct.__getitem__, reverse=True), 0
+    while start < len(order):
+        picture, size = distinct[order[start]]
+        read = min(size // 4 + 3, window or size)  # tokens of the batch's longest text
+        batch = order[start : start + (PICTURES if picture else max(1, tokens // read))]
+        yield (batch := [text for text in batch if is_picture(text) == picture])
+        start += len(batch)

@@ -158,7 +158,7 @@ def make_pairs(recipe: Recipe, domain: Domain) -> TrainingPairs:
         domain,
         tuple(rows),
         _mined(recipe, domain, rows, known) if recipe.mining.number else None,
-        "texts" if loss == "embedding_mse" else recipe.unique_in_batch,
+        recipe.unique_in_batch,
         dropped,
         corpus_labels=loss in CORPUS,
         right_labels=loss == "clip"
@@ -325,12 +325,9 @@ class Taught:
 
     labels: list[Any]  # one a row of the data set
     texts: tuple[str, ...] = ()  # unlabeled texts, rows of their own after the pairs'
-    alone: bool = False  # texts are all that is trained on, and the pairs only named them
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)  # the run's teacher.npz
 
     def columns(self, pairs: dict[str, list[Any]]) -> dict[str, list[Any]]:
         """The data set's columns: those of the pairs, with unlabeled rows and the labels."""
-        if self.alone:
-            return {"anchor": list(self.texts), "label": self.labels}
         texts = {name: rows + list(self.texts) for name, rows in pairs.items() if name != "label"}
         return texts | {"label": self.labels}

@@ -79,7 +79,6 @@ def check_together(recipe: Any) -> None:
 def _clash(recipe: Any) -> tuple[str, str, str] | None:
     """What is wrong with an approach, what is expected, and what to change."""
     approach, lists = recipe.approach, recipe.teaching.lists
-    prompts = recipe.query_prompt or recipe.document_prompt
     if approach in TAUGHT and not recipe.teacher:
         return "without a teacher", "who teaches: names, folders or runs", "teacher='bge-small'"
     if lists and not recipe.hard_negatives:
@@ -87,13 +86,8 @@ def _clash(recipe: Any) -> tuple[str, str, str] | None:
         return "without mined negatives", wanted, "hard_negatives=4"
     if recipe.unlabeled_texts and (lists or approach not in TAUGHT):
         given = f"with unlabeled_texts={recipe.unlabeled_texts!r}"
-        wanted = "an approach that learns from a teacher alone: distill or embedding_mse"
+        wanted = "approach='distill', which learns from a teacher alone, too"
         return given, wanted, "approach='distill', teacher='bge-small'"
-    if approach == "embedding_mse" and (recipe.matryoshka or prompts or recipe.hard_negatives):
-        given = "with Matryoshka sizes, prompts or mined negatives"
-        wanted = "none of them: every text has one vector to copy"
-        changes = "matryoshka=(), query_prompt=None, document_prompt=None, hard_negatives=0"
-        return given, wanted, changes
     if approach == "distill" and recipe.corpus_sample:
         given = f"with corpus_sample={recipe.corpus_sample}"
         return given, "None: the teacher's softmax is over all documents", "corpus_sample=None"

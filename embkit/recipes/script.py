@@ -17,7 +17,6 @@ from .views import APART, AUTO, LISTS, Loss
 OWN = {  # approach -> the classes that are not sentence-transformers'
     "corpus": ("CorpusSoftmaxLoss", "KeptDocuments"),
     "distill": ("CorpusSoftmaxLoss", "CorpusDistillLoss", "KeptDocuments"),
-    "embedding_mse": ("VectorsLoss",),
 }
 
 
@@ -37,7 +36,7 @@ def stock_script(recipe: Any) -> str:
     trainer, lora, own = recipe.trainer, recipe.lora, OWN.get(recipe.approach, ())
     on = session.device()
     precision = session.precision(on)
-    corpus, taught = "KeptDocuments" in own, recipe.approach in ("distill", "embedding_mse")
+    corpus, taught = "KeptDocuments" in own, recipe.approach == "distill"
     apart = recipe.approach in APART  # a file of pairs says which rows may not meet
     own_batches = apart or recipe.unique_in_batch == "families"
     helpers = ("padded",) * corpus + ("Apart",) * apart

@@ -75,7 +75,7 @@ def loss_settings(part: Loss) -> tuple[str, dict[str, Any]]:
     - ``margin_mse``: MarginMSELoss, (cos(q, d+) - cos(q, d-) - teacher's margin)^2
       (Hofstätter et al. 2020, https://arxiv.org/abs/2010.02666).
 
-    Those of ``corpus``, ``distill``, ``clip`` and ``embedding_mse`` are embkit's own: ``losses/``.
+    Those of ``corpus``, ``distill`` and ``clip`` are embkit's own: ``losses/``.
     """
     ranking, scale = "MultipleNegativesRankingLoss", {"scale": 1 / part.temperature}
     weighed = {"hardness_mode": "all_negatives", "hardness_strength": part.hardness}
@@ -101,7 +101,6 @@ def loss_settings(part: Loss) -> tuple[str, dict[str, Any]]:
         "clip": ("SharedSpaceLoss", temperature),
         "kl": ("DistillKLDivLoss", cosine | {"student_temperature": part.temperature} | taught),
         "margin_mse": ("MarginMSELoss", cosine),
-        "embedding_mse": ("VectorsLoss", {"vectors": Code("taught['vectors']")}),
     }
     return losses[part.approach]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 AUTO: tuple[Any, ...] = ("auto",)  # LoRA's targets, Matryoshka's sizes: by the model's structure
-TAUGHT = ("distill", "kl", "margin_mse", "embedding_mse")  # these have a teacher
+TAUGHT = ("distill", "kl", "margin_mse")  # these have a teacher
 LISTS = ("kl", "margin_mse")  # the teacher scores each pair's positive and mined negatives
 CORPUS = ("corpus", "distill")  # the softmax goes over all documents
 # another row's documents are negatives, and nothing masks those that are right
@@ -39,7 +39,6 @@ class Teaching:
     teacher: tuple[str, ...]
     unlabeled_texts: tuple[str, ...]
     model: str
-    layers: int | None
     prompts: dict[str, str]  # the recipe's own, for ``model``
 
     @property

@@ -1,4 +1,4 @@
-"""Teachers and what they teach: scores of candidate lists, or vectors of any text at all."""
+"""Teachers and what they teach: scores of candidate lists, or of all documents for any text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.linalg import orthogonal_procrustes
 from sentence_transformers import CrossEncoder
 
 from ..assets.catalogue import folder_fingerprint, names, resolve
@@ -19,9 +18,8 @@ from ..errors import EmbkitError
 from ..files import read_json
 from ..models.cross_encoder import load_cross_encoder, score_pairs
 from ..models.encoding import encode_as
-from ..models.layers import keep_layers
 from ..models.loading import load_model
-from ..models.vectors import Vectors, prompt_of, unit, weights_fingerprint
+from ..models.vectors import Vectors, weights_fingerprint
 from ..pairs.pairs import NONE, Taught, TrainingPairs, collect, sets, source_hash
 from ..recipes.presets import PRESETS
 from ..recipes.recipe import Recipe, preset
@@ -141,12 +139,9 @@ def teach(teaching: Teaching, pairs: TrainingPairs, *, fit: Fit | None = None) -
             expected="a teacher that has vectors: one bi-encoder or several",
             hint="approach='kl', hard_negatives=8: a cross-encoder can score lists",
         )
-    # vectors to copy, or two tables of vectors: a softmax over all documents is made of them
+    # two tables of vectors: a softmax over all documents is made of them
     known = list(dict.fromkeys(anchor for _, anchor, _ in pairs.rows))
     new = unlabeled_texts(teaching, pairs)
-    if teaching.approach == "embedding_mse":
-        right = [pairs.domain.corpus[document] for _, _, document in pairs.rows]
-        return _vectors(teaching, teacher, list(dict.fromkeys([*known, *right, *new])))
     asked = teacher.vectors([*known, *new], "query")
     shown = teacher.vectors(list(pairs.domain.corpus.values()))
     _telling(asked[:64] @ shown.T, teacher.name)
@@ -220,41 +215,3 @@ def _telling(scores: np.ndarray, who: str) -> np.ndarray:
             hint="a training run that diverged teaches nothing: lower its learning rate",
         )
     return scores
-
-
-def _vectors(teaching: Teaching, teacher: Teacher, texts: list[str]) -> Taught:
-    """Every text's vector to copy: the teacher's, in as many dimensions as the student has."""
-    student = keep_layers(load_model(teaching.model, prompts=teaching.prompts), teaching.layers)
-    asked, shown = (prompt_of(student, kind) for kind in ("query", "document"))
-    if asked != shown:
-        raise EmbkitError(
-            f"{teaching.model!r} has the prompts {asked!r} for queries and {shown!r} for documents",
-            expected="one prompt for all texts, or none: every text has one vector to copy",
-            hint="recipe.replace(query_prompt='', document_prompt='')",
-        )
-    start = encode_as(student, texts, "document")
-    vectors = _telling(teacher.vectors(texts), teacher.name)
-    _telling(vectors[:64] @ vectors.T, teacher.name)
-    target = procrustes_align(reduce_dim(vectors, start.shape[1]), start)
-    return Taught(list(range(len(texts))), tuple(texts), True, {"vectors": target})
-
-
-def reduce_dim(vectors: Vectors, dim: int) -> Vectors:
-    """Unit vectors, (texts, dim), whose cosines are as near as can be to the given ones'.
-
-    The best subspace is that of the largest singular values (Eckart and Young 1936); vectors with
-    fewer dimensions are filled up with zeros, which changes no cosine.
-    """
-    if vectors.shape[1] > dim:
-        _, axes = np.linalg.eigh(vectors.T @ vectors)  # the largest come last
-        vectors = unit(vectors @ axes[:, -dim:])
-    return np.pad(vectors, ((0, 0), (0, dim - vectors.shape[1]))).astype(np.float32)
-
-
-def procrustes_align(vectors: Vectors, towards: Vectors) -> Vectors:
-    """Vectors, (texts, dim), rotated so that they lie as near as can be to others; no cosine
-    changes. A student then need not learn where the axes lie.
-
-    Orthogonal Procrustes: Schönemann 1966.
-    """
-    return (vectors @ orthogonal_procrustes(vectors, towards)[0]).astype(np.float32)

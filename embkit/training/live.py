@@ -145,7 +145,7 @@ class _Watcher(TrainerCallback):
         self.recipe, self._report = recipe, report
         self.progress, self.path = Progress(), None  # type: Progress, Path | None
         self._best = float("-inf")
-        self._spent, self._since, self._first, self._told = 0.0, 0.0, 0, 0.0
+        self._began, self._first, self._told = 0.0, 0, 0.0
 
     def _tell(self, **news: Any) -> None:
         self.progress = replace(self.progress, **news)
@@ -154,23 +154,20 @@ class _Watcher(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         checkpoints = Path(args.output_dir)
         self.path, self._first = checkpoints.parent, state.global_step
+        self._began = time.perf_counter()
         rows = tuple(row for row in map(log_row, state.log_history) if _says(row))
         self._tell(step=state.global_step, steps=state.max_steps, history=rows)
         if (checkpoints / BEST).is_dir():  # of before a stop
             self._best = max((row[DEV] for row in rows if DEV in row), default=self._best)
 
-    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._since = time.perf_counter()
-
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         now = time.perf_counter()
-        self._spent += now - self._since
-        done = state.global_step - self._first
+        seconds, done = now - self._began, state.global_step - self._first
         self.progress = replace(
             self.progress,
             step=state.global_step,
-            pairs_per_second=done * self.recipe.batch_size / max(self._spent, 1e-9),
-            seconds_left=(state.max_steps - state.global_step) * self._spent / max(1, done),
+            pairs_per_second=done * self.recipe.batch_size / max(seconds, 1e-9),
+            seconds_left=(state.max_steps - state.global_step) * seconds / max(1, done),
         )
         if now - self._told > EVERY:
             self._told = now

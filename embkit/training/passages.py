@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import TrainerCallback
 
 from ..files import write_atomic
@@ -51,22 +50,13 @@ class TrainedPassages(TrainerCallback):
         if self.part.choice == "first":
             return [0] * len(self.pairs)
         asked = list(dict.fromkeys(anchor for anchor, _ in self.pairs))
-        queries = self._vectors(asked, "query", self.prompts[0])
+        vectors = packing.embed(self.model, asked, prompt=self.prompts[0], task="query")
+        queries = dict(zip(asked, vectors, strict=True))
         shown = [passage for own in self.passages.values() for passage in own]
-        vectors = self._vectors(shown, "document", self.prompts[1])
-        row = {anchor: i for i, anchor in enumerate(asked)}
-        start, first = 0, {}
-        for text, own in self.passages.items():
-            first[text] = start
-            start += len(own)
-        chosen = []
-        for anchor, text in self.pairs:
-            here = vectors[first[text] : first[text] + len(self.passages[text])]
-            chosen.append(int((here @ queries[row[anchor]]).argmax()))
-        return chosen
-
-    def _vectors(self, texts: list[str], task: str, prompt: str | None) -> torch.Tensor:
-        return packing.embed(self.model, texts, prompt=prompt, task=task)
+        vectors = packing.embed(self.model, shown, prompt=self.prompts[1], task="document")
+        parts = vectors.split([len(own) for own in self.passages.values()])  # a document's own
+        documents = dict(zip(self.passages, parts, strict=True))
+        return [int((documents[text] @ queries[anchor]).argmax()) for anchor, text in self.pairs]
 
     @property
     def chosen(self) -> list[int]:

@@ -11,19 +11,19 @@
 #
 # A better model may be too large or too slow to serve. It can still teach: it says of any text,
 # labelled or not, what is near it, and a small model learns to say the same. Here you look for a
-# teacher that is better than its student, let it teach in four ways, and measure how much of its
+# teacher that is better than its student, let it teach in three ways, and measure how much of its
 # lead the student takes, and what a student of half the layers keeps.
 #
 # **You will do**
 # - let a cross-encoder re-rank, untrained and tuned, and see whether it is fit to teach
 # - put two tuned encoders together, and check that their cosine is the mean of two cosines
-# - compute two losses by hand, equal to the library's classes
+# - compute a loss by hand, equal to the library's class
 # - give a margin loss scores of another scale, and let a bad teacher teach
 # - teach a student of six layers, and one of three
 #
 # **You will learn**
 # - that a teacher must be shown to be better before it teaches
-# - what margins, lists and vectors pass on, and why unlabelled texts can be used
+# - what margins and lists pass on, and why unlabelled texts can be used
 # - what a smaller encoder costs in quality and gains in speed
 #
 # **You need** notebook 04; of 05, what a mined negative is.
@@ -132,7 +132,7 @@ Markdown(
     f"together {on_dev['two encoders']:.3f}, "
     f"the student alone {on_dev['student alone']:.3f}. "
     f"Of the two kinds, the better teacher here: *{chosen}*. What follows is taught "
-    "by two encoders, which can do more than score: they have vectors."
+    "by two encoders, which score every document at once: they have vectors."
 )
 
 # %% [markdown]
@@ -157,55 +157,20 @@ float(np.abs(cosines - mean_of_cosines).max())
 assert np.allclose(cosines, mean_of_cosines, atol=1e-5)
 
 # %% [markdown]
-# ## Vectors to copy
-#
-# The teacher's vectors are longer than the student's. They are reduced to its size, in the directions in
-# which they spread most (singular values). Then they are rotated as a whole to where the student
-# starts, which changes no cosine. What the reduction loses:
-
-# %%
-copying = taught_recipe.replace(approach="embedding_mse")
-pairs = ek.training_pairs(copying, domain)
-target = pairs.taught.arrays["vectors"]  # (texts, dim of the student)
-some = list(pairs.taught.texts[:300])
-whole = teacher.vectors(some) @ teacher.vectors(some).T
-lost = np.abs(target[:300] @ target[:300].T - whole).mean()
-dims = teacher.vectors(some[:1]).shape[1]
-{"texts": len(target), "dimensions": f"{target.shape[1]} of {dims}",
- "mean change of a cosine": round(float(lost), 4)}
-
-# %% [markdown]
-# The loss of a text is 1 − cos(student, teacher), for unit vectors the squared distance but for a
-# factor. Its class is the library's `EmbedDistillLoss`, here with a table to look the vectors up in.
-# No label is needed, so every document's text can be learnt from, too.
-
-# %%
-general = ek.load_model("minilm")
-general.eval()
-start = ek.encode(general, some[:4])  # (4, dim)
-vector_loss = (1 - (start * target[:4]).sum(axis=1)).mean()
-loss = ek.training.make_loss(copying.loss, general, pairs.taught.arrays)
-by_library = loss([general.preprocess(some[:4])], torch.arange(4)).item()
-type(loss).__mro__[1].__name__, by_library, float(vector_loss)
-
-# %% tags=["hide"]
-assert abs(by_library - vector_loss) < 0.01, (by_library, vector_loss)
-
-# %% [markdown]
 # ## Lists to copy
 #
-# Another way passes on scores. A label says: this document, none other. A teacher says how good
+# A label says: this document, none other. A teacher says how good
 # each of a list is. With $p$ the teacher's softmax over the list and $s$ the student's, the loss is
 # the Kullback–Leibler divergence (the library multiplies it by the student's temperature squared):
 #
 # $$\mathrm{KL}(p \,\|\, s) = \sum_d p_d \log \frac{p_d}{s_d}$$
 
 # %%
-one = 0
-listed = [domain.corpus[d] for d in (mined.positives[one], *mined.negatives[one])]
-asked, shown = ek.encode(general, [mined.anchors[one]]), ek.encode(general, listed)
+general = ek.load_model("minilm")
+listed = [domain.corpus[d] for d in (mined.positives[0], *mined.negatives[0])]
+asked, shown = ek.encode(general, [mined.anchors[0]]), ek.encode(general, listed)
 student_scores = asked @ shown.T  # (1, list)
-teacher_scores = teacher.scores([mined.anchors[one]], [listed])
+teacher_scores = teacher.scores([mined.anchors[0]], [listed])
 t = 0.05
 
 
@@ -271,12 +236,11 @@ scales = {"as they are": logits, "rescaled": ek.training.rescaled(logits, cosine
 }
 
 # %% [markdown]
-# ## Four ways to teach
+# ## Three ways to teach
 #
 # The same teacher, a part of the pairs, one epoch, scored on the dev sample. *Margins* and
-# *lists* see a pair's document and four mined negatives; *vectors* copies vectors; *corpus*
-# is the list of all documents, half of it the labels' softmax. None of them has unlabelled
-# texts here.
+# *lists* see a pair's document and four mined negatives; *corpus* is the list of all
+# documents, half of it the labels' softmax. None of them has unlabelled texts here.
 
 # %%
 few = alone_recipe.replace(max_pairs=500, epochs=1)
@@ -286,7 +250,6 @@ ways = {
     "labels, corpus": {},
     "margins": {"approach": "margin_mse", "hard_negatives": 4, **taught_by},
     "lists": {"approach": "kl", "hard_negatives": 4, **taught_by},
-    "vectors": {"approach": "embedding_mse", **taught_by},
     "corpus": {"approach": "distill", **taught_by},
 }
 on_few = {
@@ -300,24 +263,27 @@ on_few.to_frame().round(3)
 
 # %% [markdown]
 # As it ran here (one seed, one learning rate for all): margins and lists fall far behind.
-# Vectors, the corpus and labels alone score alike: with so few pairs, no way of teaching is
-# shown to beat labels.
+# The corpus and labels alone score alike: with so few pairs, no way of teaching is shown to
+# beat labels.
 
 # %% [markdown]
 # ## A student believes its teacher
 #
 # The control of notebook 04 learnt from shuffled labels. It can teach, too. Nothing in the loss asks
-# whether the teacher is right.
+# whether the teacher is right. Both students here learn from a teacher alone: no label has a share.
 
 # %%
 control = ek.train(ek.Recipe(shuffle_labels=True, epochs=1), domain)
-misled = ek.train(
-    few.replace(approach="embedding_mse", teacher=control),
-    domain, quiet=True,
+no_labels = {"teacher_share": 1.0, "in_batch_weight": 0.0}
+misled, led = (
+    ek.train(
+        few.replace(approach="distill", teacher=who, **no_labels), domain, quiet=True
+    )
+    for who in (control, teachers)
 )
 pd.Series(
     {"bad teacher": control.dev_score, "its student": misled.dev_score,
-     "the same student, good teacher": on_few["vectors"]},
+     "the same student, good teacher": led.dev_score},
     name="dev nDCG@10",
 ).to_frame().round(3)
 
@@ -468,7 +434,6 @@ ek.exercises.check(
 #   <https://arxiv.org/abs/1503.02531>
 # - Hofstätter et al. 2020, *Cross-Architecture Knowledge Distillation*, margin MSE,
 #   <https://arxiv.org/abs/2010.02666>
-# - Kim et al. 2023, *EmbedDistill*, vectors to copy, <https://arxiv.org/abs/2301.12005>
 # - Sanh et al. 2019, *DistilBERT*, a student from some of the layers,
 #   <https://arxiv.org/abs/1910.01108>
 # - next: `07_matryoshka`

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -114,12 +115,12 @@ def steps(folder: Path) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
         return {"verdict": found.verdict, "note": found.note}
 
     def encode(dtype: str) -> dict[str, Any]:
-        made = encode_shards(drawing(), held["texts"], name="drawn", dtype=dtype)
+        made = encode_shards(Drawing(), held["texts"], dtype=dtype)
         held[dtype] = made
         return {"megabytes": made.nbytes / 2**20}
 
     def search(dtype: str) -> dict[str, Any]:
-        queries = drawing(seed=1)([""] * QUERIES)
+        queries = Drawing(seed=1)([""] * QUERIES)
         found = exact_search(queries, held[dtype], DEPTH)[0]
         first = held.setdefault("found", found)
         same = sum(
@@ -138,15 +139,26 @@ def steps(folder: Path) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
     yield "search, float16", lambda: search("float16")
 
 
-def drawing(seed: int = 0) -> Callable[[list[str]], np.ndarray]:
+class Drawing:
     """Stands for a model: unit vectors at random, shape (texts, DIM)."""
-    rng = np.random.default_rng(seed)
 
-    def drawn(texts: list[str]) -> np.ndarray:
-        rows = rng.standard_normal((len(texts), DIM), dtype=np.float32)
+    device, max_seq_length = SimpleNamespace(type="cpu"), None
+
+    def __init__(self, seed: int = 0) -> None:
+        self.rng = np.random.default_rng(seed)
+
+    def __call__(self, texts: list[str]) -> np.ndarray:
+        rows = self.rng.standard_normal((len(texts), DIM), dtype=np.float32)
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
-    return drawn
+    def __repr__(self) -> str:
+        return "drawn"
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def named_modules(self) -> list[Any]:
+        return []
 
 
 def main() -> int:

@@ -153,6 +153,22 @@ def test_a_distinct_text_is_embedded_once_and_order_is_kept(model, monkeypatch):
     assert not torch.equal(found[0], found[1])
 
 
+def test_batches_hold_each_text_once_with_texts_of_its_length(monkeypatch):
+    texts = [f"{'ab ' * (n % 23)}{n}" for n in range(200)] + ["日本" * 40, "x" * 9000, "2", "2"]
+    batches = list(packing._batches(texts, 64, window=32))
+    flat = [text for batch in batches for text in batch]
+    assert sorted(flat) == sorted(set(texts)) and len(flat) == len(texts) - 1
+    assert [len(text.encode()) for text in flat] == sorted(
+        (len(text.encode()) for text in flat), reverse=True
+    )
+    for batch in batches:
+        longest = min(len(batch[0].encode()) // 4 + 3, 32)
+        assert len(batch) == 1 or longest * len(batch) <= 64
+    monkeypatch.setattr(packing, "is_picture", lambda text: text.startswith("ab"))
+    for batch in packing._batches(texts, 640, window=None):
+        assert len({text.startswith("ab") for text in batch}) == 1
+
+
 def test_embed_of_nothing_and_with_a_prompt(model):
     assert packing.embed(model, []).shape == (0, 32)
     expected = model.encode(["iron"], prompt="query: ")

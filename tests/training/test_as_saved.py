@@ -11,7 +11,6 @@ from transformers import TrainerCallback
 import embkit
 from embkit.auditing.base import Sample
 from embkit.cli.terminal import encoded
-from embkit.errors import EmbkitError
 from embkit.models import packing
 from embkit.models.encoding import encode_as
 from embkit.models.vectors import prompt_of
@@ -141,18 +140,6 @@ def test_a_function_gets_the_prompt_that_it_has():
     longer = np.array([[6.0, 1.0]])
     wanted = longer / np.linalg.norm(longer)
     np.testing.assert_allclose(embkit.encode(table, ["ear"], prompt="an "), wanted)
-
-
-def test_vectors_are_copied_only_where_all_texts_are_read_alike(
-    store, tiny_domain, recipe, prompted, tiny_teacher
-):
-    recipe = recipe.replace(model=prompted, approach="embedding_mse", teacher=str(tiny_teacher))
-    with pytest.raises(EmbkitError, match="one vector to copy"):
-        trainer.train(recipe, tiny_domain, quiet=True)
-    off = trainer.train(
-        recipe.replace(query_prompt="", document_prompt=""), tiny_domain, quiet=True
-    )
-    assert not any(off.model().prompts.values())
 
 
 def test_a_model_of_two_ways_is_trained_on_both(store, tiny_domain, recipe, tiny_model, tmp_path):

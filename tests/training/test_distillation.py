@@ -4,23 +4,16 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import CrossEncoder, SentenceTransformer
-from sentence_transformers.sentence_transformer import losses
 
 import embkit as ek
 from embkit.errors import EmbkitError
-from embkit.losses.corpus import CorpusDistillLoss, VectorsLoss
+from embkit.losses.corpus import CorpusDistillLoss
 from embkit.models import layers
 from embkit.models.loading import load_model
 from embkit.recipes.pruning import spaced
 from embkit.recipes.recipe import Recipe
 from embkit.training import cross_encoder, trainer
-from embkit.training.distillation import (
-    Teacher,
-    load_teacher,
-    procrustes_align,
-    reduce_dim,
-    rescaled,
-)
+from embkit.training.distillation import Teacher, load_teacher, rescaled
 from embkit.training.losses import make_loss
 from embkit.training.trainer import training_pairs
 from tests.families import MANY_WORDS, NETWORKS, make_family
@@ -109,15 +102,6 @@ def test_a_student_that_agrees_with_its_teacher_has_nothing_to_learn(some):
     assert loss([{"x": part["queries"]}], part["labels"]).item() == pytest.approx(0, abs=1e-6)
 
 
-def test_vectors_to_copy_are_looked_up_for_the_library_s_loss(some):
-    table, labels = torch.tensor(some["corpus"]).float(), torch.tensor([3, 0, 8, 3])
-    queries = [{"x": torch.tensor(some["queries"]).float()}]
-    library = losses.EmbedDistillLoss(Table(), "cosine")
-    assert VectorsLoss(Table(), table)(queries, labels).item() == pytest.approx(
-        library(queries, table[labels]).item()
-    )
-
-
 def test_margins_and_lists_are_compared_by_cosine(tiny_model, some):
     recipe = Recipe(teacher="another", hard_negatives=1, approach="margin_mse")
     vectors = [torch.tensor(some[name]).float() for name in ("queries", "positives", "queries")]
@@ -147,21 +131,6 @@ def test_a_teacher_is_evaluated_like_a_model(store, tiny_domain, tiny_model, tin
     both = load_teacher([tiny_model, tiny_teacher])
     assert ek.evaluate(both, tiny_domain, name="both").label == "both"
     assert ek.evaluate(both, tiny_domain, name="both").to_json()  # kept, by its weights
-
-
-def test_vectors_are_shortened_and_turned_without_touching_their_cosines():
-    rng = np.random.default_rng(0)
-    flat = unit(rng.normal(size=(40, 5)) @ rng.normal(size=(5, 12))).astype(np.float32)
-    short = reduce_dim(flat, 5)  # they never filled more than five dimensions
-    np.testing.assert_allclose(short @ short.T, flat @ flat.T, atol=1e-5)
-    towards = unit(rng.normal(size=(40, 5))).astype(np.float32)
-    near = procrustes_align(short, towards)
-    np.testing.assert_allclose(near @ near.T, short @ short.T, atol=1e-5)
-    assert (near * towards).sum() > (short * towards).sum()
-    spun = short @ np.linalg.qr(rng.normal(size=(5, 5)))[0].astype(np.float32)
-    np.testing.assert_allclose(procrustes_align(spun, short), short, atol=1e-5)
-    assert reduce_dim(flat, 20).shape == (40, 20)
-    assert reduce_dim(flat, 3).shape == (40, 3)
 
 
 def test_scores_of_another_kind_are_brought_to_a_student_s_cosines():
@@ -203,9 +172,8 @@ def test_the_student_comes_nearer_to_its_teacher(store, tiny_domain, tiny_model,
         return np.abs(vectors @ vectors.T - teacher @ teacher.T).mean()
 
     start = distance(load_model(tiny_model))
-    for changes in ({"approach": "distill", "teacher_share": 1.0}, {"approach": "embedding_mse"}):
-        run = trainer.train(base.replace(**changes, **taught), tiny_domain, quiet=True)
-        assert distance(run.model()) < 0.8 * start, changes
+    recipe = base.replace(approach="distill", teacher_share=1.0, **taught)
+    assert distance(trainer.train(recipe, tiny_domain, quiet=True).model()) < 0.8 * start
 
 
 def test_another_teacher_s_weights_are_another_run(
@@ -259,9 +227,8 @@ def test_a_cross_encoder_scores_lists_and_has_no_vectors(
     pairs = training_pairs(recipe, tiny_domain)
     assert np.shape(pairs.taught.labels) == (len(pairs.rows), 4)
     assert np.abs(pairs.taught.labels).max() < 1.5  # brought to cosines
-    for approach in ("distill", "embedding_mse"):
-        with pytest.raises(EmbkitError, match="approach='kl'"):
-            training_pairs(recipe.replace(approach=approach, hard_negatives=0), tiny_domain)
+    with pytest.raises(EmbkitError, match="approach='kl'"):
+        training_pairs(recipe.replace(approach="distill", hard_negatives=0), tiny_domain)
     with pytest.raises(EmbkitError, match="among others"):
         load_teacher([tiny_model, tiny_reader])
 
@@ -292,7 +259,7 @@ def test_a_cross_encoder_is_tuned_once_and_ranks_better(
 
 
 @pytest.mark.parametrize("broken", ["nan", "constant"])
-@pytest.mark.parametrize("approach", ["distill", "embedding_mse", "kl"])
+@pytest.mark.parametrize("approach", ["distill", "kl"])
 def test_a_teacher_that_says_nothing_is_refused(
     cache, tmp_path, tiny_domain, tiny_model, broken, approach
 ):
@@ -325,7 +292,7 @@ def test_a_teacher_that_is_no_model_is_refused(store, tmp_path, tiny_domain, tin
         ({"approach": "margin_mse", "teacher": "another"}, "hard_negatives="),
         ({"unlabeled_texts": "documents"}, "approach='distill'"),
         ({"approach": "distill", "teacher": "a", "corpus_sample": 10}, "corpus_sample=None"),
-        ({"approach": "embedding_mse", "teacher": "a", "query_prompt": "q: "}, "prompt"),
+        ({"approach": "embedding_mse", "teacher": "a"}, "unknown approach 'embedding_mse'"),
         ({"layers": 2, "lora_rank": 4}, "lora_rank=0"),
         ({"layers": 0}, "layers"),
     ],

@@ -133,11 +133,6 @@ VARIANTS = {
     "distilled at two sizes": {"approach": "distill", "teacher": "another", "matryoshka": (32, 8)},
     "distilled over lists": {"approach": "kl", "teacher": "another", "hard_negatives": 3},
     "distilled margins": {"approach": "margin_mse", "teacher": "another", "hard_negatives": 2},
-    "distilled vectors": {
-        "approach": "embedding_mse",
-        "teacher": "another",
-        "unlabeled_texts": ("documents",),
-    },
     "whole corpus at two sizes": {
         "approach": "corpus",
         "matryoshka": (32, 8),
