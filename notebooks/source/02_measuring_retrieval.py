@@ -432,4 +432,4 @@ ek.exercises.check(
 #   <https://doi.org/10.3368/jhr.50.2.317>
 # - MacAvaney, Macdonald and Ounis 2022, *Streamlining Evaluation with ir-measures*,
 #   <https://arxiv.org/abs/2111.13466>
-# - next: `04_contrastive`
+# - next: `03_training_pairs`

@@ -374,4 +374,4 @@ ek.exercises.check(
 #   <https://jmlr.org/papers/v11/radovanovic10a.html>
 # - Hamilton, Leskovec and Jurafsky 2016, on rotating one space onto another,
 #   <https://arxiv.org/abs/1605.09096>
-# - next: `13_your_own_data`
+# - next: `12_compare_and_decide`

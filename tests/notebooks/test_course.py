@@ -1,5 +1,7 @@
 """The course: the builder and the runner on made-up notebooks, then every real notebook."""
 
+import itertools
+import re
 import sys
 from pathlib import Path
 
@@ -436,3 +438,9 @@ def said(cells):
     checks = [cell for cell in cells if "ek.exercises.check(" in cell.source]
     texts = [output.data["text/plain"] for cell in checks for output in cell.outputs]
     return len(checks), sum("no answer yet" in text for text in texts)
+
+
+def test_each_lesson_names_the_one_after_it():
+    for lesson, after in itertools.pairwise(COURSE):
+        text = (NOTEBOOKS / "source" / f"{lesson}.py").read_text(encoding="utf-8")
+        assert re.findall(r"next: `(\w+)`", text) == [after], lesson
