@@ -5,7 +5,7 @@ import pytest
 
 from embkit.data import load_domain
 from tests.benchmarks import bench, bench_size
-from tests.benchmarks.bench_size import drawing, sentences, table, vocabulary, watch, write_folder
+from tests.benchmarks.bench_size import Drawing, sentences, table, vocabulary, watch, write_folder
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +44,8 @@ def test_words_are_distinct_and_some_are_frequent():
 
 
 def test_what_stands_for_a_model_gives_unit_vectors_that_its_seed_decides():
-    rows = drawing()(["a", "b"])
-    assert rows.shape == (2, bench_size.DIM) and (rows == drawing()(["c", "d"])).all()
+    rows = Drawing()(["a", "b"])
+    assert rows.shape == (2, bench_size.DIM) and (rows == Drawing()(["c", "d"])).all()
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, rtol=1e-5)
 
 

@@ -102,12 +102,12 @@ def test_dev_evidence_is_kept_by_the_documents_that_were_searched(
 
 
 def test_two_domains_of_one_name_leave_two_reports(tiny_domain, store):
-    first = _kept(tiny_domain)[0]
+    first = _kept(tiny_domain)
     first.mkdir(parents=True)
     (first / "audit.json").write_text(json.dumps({"domain_hash": tiny_domain.hash}))
     other = dataclasses.replace(tiny_domain, negatives={})
-    assert _kept(tiny_domain)[0] == first == store / tiny_domain.name
-    assert _kept(other)[0] == store / f"{tiny_domain.name}-{other.hash[:8]}"
+    assert _kept(tiny_domain) == first == store / tiny_domain.name
+    assert _kept(other) == store / f"{tiny_domain.name}-{other.hash[:8]}"
 
 
 def test_a_fingerprint_sees_every_write_and_nothing_else(tiny_model):
