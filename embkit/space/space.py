@@ -166,7 +166,8 @@ class Space:
                 geometry.hubness(self.near[side]),
                 float(roc_auc_score(kinds, cosines)),
             )
-        return pd.DataFrame(values, index=list(BETTER)).assign(better=BETTER.values())
+        index = pd.Index(list(BETTER), name=f"queries of {split}")
+        return pd.DataFrame(values, index=index).assign(better=BETTER.values())
 
     def colours(self, by: str = "group") -> np.ndarray:
         """What each document is coloured by: strings for classes, numbers for amounts.

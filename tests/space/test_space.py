@@ -271,6 +271,7 @@ def test_measures_are_those_of_geometry(space, tiny_domain):
 
     found = space.measures("known")
     assert list(found.columns) == [*space.names, "better"] and set(found.index) == set(BETTER)
+    assert found.index.name == "queries of known"
     texts = list(tiny_domain.corpus.values())
     similar = space.similarities("known")
     for side, name in enumerate(space.names):
