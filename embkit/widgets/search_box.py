@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from ..plots.space import SIDES
 from ..search.passages import by_recipe, index_of, matching
 from .base import Names, Panel, columns, own_domain, stood
 
+LONG = 1000  # characters of a query above which the reader is told that models read less
 SHOWN = 160  # characters of a document in the list
 
 
@@ -59,8 +61,9 @@ class SearchBox(Panel):
     ) -> None:
         self.domain, self.names, self._ids = domain, names, list(domain.corpus)
         self._texts = list(domain.corpus.values())
-        models = (as_model(by_recipe(what)) for what in (before, after))
-        self._indexes = [index_of(model, self._texts) for model in models]
+        self._subjects = before, after
+        self._models = [as_model(by_recipe(what)) for what in self._subjects]
+        self._indexes = [index_of(model, self._texts) for model in self._models]
         self._places = {document: place for place, document in enumerate(self._ids)}
         self._warning = own_domain(domain, before, after)
         self._right: dict[str, frozenset[str]] = {}
@@ -104,7 +107,17 @@ class SearchBox(Panel):
         right = self.right
         self.ranks = {d: (before.get(d), after.get(d)) for d in self._ids if d in right}
         self.results.value = self._html()
-        self.tell(self._warning)
+        self.tell(self._warning, *self._notes())
+
+    def _notes(self) -> Iterator[str]:
+        paths = [what.path for what in self._subjects if hasattr(what, "record")]
+        if gone := [path.name for path in paths if not path.is_dir()]:
+            yield f"{' and '.join(gone)}: deleted on disk, still in memory here."
+        if len(self.query) > LONG:
+            models = [getattr(model, "of", model) for model in self._models]
+            windows = [getattr(model, "max_seq_length", None) for model in models]
+            read = min(filter(None, windows), default="few")
+            yield f"{len(self.query):,} characters: the models read the first {read} tokens."
 
     def _hits(
         self, side: int, scores: dict[str, float], others: dict[str, int], above: str, below: str
