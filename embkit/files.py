@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -60,6 +60,12 @@ def read_json(path: Path) -> dict[str, Any]:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return {}
+
+
+def write_lines(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) -> Path:
+    """Writes a JSON object a line, whole or not at all; fails as ``write_atomic`` does."""
+    lines = ((json.dumps(row, ensure_ascii=False) + "\n").encode() for row in rows)
+    return write_atomic(path, lambda file: file.writelines(lines))
 
 
 def filled(template: Path, **values: Any) -> str:

@@ -16,7 +16,7 @@ from statistics import median
 from typing import Any
 
 from ..assets import catalogue
-from ..data import Domain, load_domain, passages
+from ..data import Domain, load_domain
 from ..data.domain import normalise
 from ..data.readers.documents import Document, files_of, read_documents
 from ..data.readers.folder import local
@@ -24,8 +24,9 @@ from ..data.splits import in_order, query_id
 from ..data.text_checks import words
 from ..errors import EmbkitError
 from ..export.export import to_beir
+from ..files import write_lines
 from ..models.loading import as_model
-from ..models.window import offsets_of
+from ..models.window import cut_for
 from ..pairs.labels import LabelStore
 from ..pairs.pooling import Task
 from ..search.passages import Passages
@@ -46,7 +47,7 @@ from .confirming import (
     read_asked,
     write_asked,
 )
-from .steps import Row, Steps, digest, read_lines, write_lines
+from .steps import Row, Steps, digest, read_lines
 
 PROMPT = PROMPTS["general"]
 AIM = 400  # seconds that a model here may write for, by default
@@ -202,11 +203,7 @@ def _read(source: str | os.PathLike[str], told: Told, path: Path) -> None:
 
 
 def _cut(bodies: Texts, model: str, size: int, told: Told, path: Path) -> None:
-    loaded = as_model(model)
-    offsets, added = offsets_of(loaded)
-    room = min(size, getattr(loaded, "max_seq_length", None) or size) - added
-    room = max(room, passages.LEAST)
-    found = passages.cut([*bodies.values()], room, headings=True, offsets=offsets)
+    found = cut_for(as_model(model), [*bodies.values()], size, headings=True)
     rows = [
         {"document": document, "passage": n, "heading": part.heading, "text": part.of(text)}
         for (document, text), own in zip(bodies.items(), found, strict=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +48,6 @@ def digest(path: Path) -> str:
         with file.open("rb") as stream:
             found.update(file.name.encode() + hashlib.file_digest(stream, "sha256").digest())
     return found.hexdigest()[:16]
-
-
-def write_lines(path: Path, rows: Iterable[Row]) -> Path:
-    """Writes JSON lines."""
-    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    return write_atomic(path, lambda file: file.writelines(line.encode() for line in lines))
 
 
 def read_lines(path: Path, *fields: str) -> list[Row]:

@@ -190,7 +190,8 @@ class Domain:
     @property
     def dev_name(self) -> str:
         """What training's figure is called: ``dev``, or ``dev sample`` where it is of a part."""
-        whole = "dev" in self.searched or len(self.dev_corpus()) == len(self.corpus)
+        few = len(self.corpus) <= SAMPLED and len(self.dev_corpus()) == len(self.corpus)
+        whole = "dev" in self.searched or few
         return "dev" if whole else DEV_SAMPLE
 
     def counts(self) -> dict[str, int]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..data import Domain
 from ..errors import EmbkitError
-from ..files import filled
+from ..files import filled, write_lines
 from ..search.passages import Passages, by_recipe
 
 if TYPE_CHECKING:
@@ -53,8 +53,7 @@ def to_beir(domain: Domain, folder: Folder, *, replace: bool = False) -> Path:
         )
         queries = ({"_id": q, "text": t, "metadata": {}} for q, t in domain.queries.items())
         for name, rows in (("corpus", documents), ("queries", queries)):
-            with (fresh / f"{name}.jsonl").open("w", encoding="utf-8", newline="\n") as file:
-                file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            write_lines(fresh / f"{name}.jsonl", rows)
         (fresh / "qrels").mkdir()
         for split, qrels in domain.qrels.items():
             judged = ((q, d, grade) for q, of in qrels.items() for d, grade in of.items())

@@ -22,7 +22,7 @@ from ..losses.batches import Apart, padded
 from ..models.loading import load_model
 from ..recipes.recipe import Recipe
 from ..recipes.views import APART, CORPUS
-from ..search.passages import Passages
+from ..search.passages import cut_by
 from .mining import Mined, mine
 from .rules import Family, Pair, own_of, right_of
 
@@ -170,12 +170,11 @@ def make_pairs(recipe: Recipe, domain: Domain) -> TrainingPairs:
 
 
 def _mined(recipe: Recipe, domain: Domain, rows: list[Pair], known: list[Pair]) -> Mined:
-    mining, cut = recipe.mining, recipe.passages
+    mining = recipe.mining
     options = asdict(mining)
     if (prompts := options.pop("prompts")) and mining.miner == "dense":
         options["model"] = load_model(mining.model, prompts=prompts)
-    if cut.size:
-        options["model"] = Passages(options["model"], cut.size, cut.overlap, cut.headings)
+    options["model"] = cut_by(recipe.passages, options["model"])
     if mining.reranker_filter:
         from ..models.cross_encoder import load_cross_encoder, score_pairs
 

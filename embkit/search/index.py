@@ -129,6 +129,12 @@ def places_of(blocks: Iterable[np.ndarray], k: int, least: float = -np.inf) -> F
     return indices, scores
 
 
+def pairs_of(blocks: Iterable[np.ndarray], documents: Sequence[int]) -> np.ndarray:
+    """Of each row of some blocks the score of its own document, shape (rows,)."""
+    rows = (row for block in blocks for row in block)
+    return np.array([row[d] for row, d in zip(rows, documents, strict=True)], np.float32)
+
+
 class Dense:
     """Documents encoded once by one model, as ``encode_as`` does, and searched exactly.
 
@@ -211,8 +217,7 @@ class BM25:
 
     def pair_scores(self, queries: Sequence[str], documents: Sequence[int]) -> np.ndarray:
         """The scores of (query, document) pairs, shape (pairs,), 0 where they share no word."""
-        rows = self.scores(queries)
-        return np.array([row[0, d] for row, d in zip(rows, documents, strict=True)], np.float32)
+        return pairs_of(self.scores(queries), documents)
 
     def scores(self, queries: Sequence[str]) -> Iterator[np.ndarray]:
         """For each query, the scores of all documents, shape (1, documents)."""

@@ -15,7 +15,8 @@ from ..errors import EmbkitError
 from ..models.late import late_vectors
 from ..models.loading import as_model
 from ..models.window import cut_for
-from .index import BM25, Dense, Found, best_mean, checked_k, places_of, without
+from ..recipes.views import Passages as Cut
+from .index import BM25, Dense, Found, best_mean, checked_k, pairs_of, places_of, without
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,7 @@ class PassageIndex:
 
     def pair_scores(self, queries: Sequence[str], documents: Sequence[int]) -> np.ndarray:
         """The scores of (query, document) pairs, shape (pairs,)."""
-        rows = (row for block in self.scores(queries) for row in block)
-        return np.array([row[d] for row, d in zip(rows, documents, strict=True)], np.float32)
+        return pairs_of(self.scores(queries), documents)
 
     def matched(self, query: str, documents: Sequence[int]) -> list[str]:
         """The passage of each of these documents (their places) that scores best for a query."""
@@ -124,10 +124,16 @@ def matching(index: Any, query: str, texts: Sequence[str], places: Sequence[int]
     return index.matched(query, places) if cut_up else [texts[place] for place in places]
 
 
+def cut_by(part: Cut, model: Any) -> Any:
+    """A model as ``Passages`` of it where a recipe's part says how documents are cut; else as it
+    is."""
+    return Passages(model, part.size, part.overlap, part.headings) if part.size else model
+
+
 def by_recipe(what: Any) -> Any:
     """A Run whose recipe cuts documents, as ``Passages`` of it; anything else as it is."""
     part = getattr(getattr(what, "recipe", None), "passages", None)
-    return Passages(what, part.size, part.overlap, part.headings) if part and part.size else what
+    return cut_by(part, what) if part else what
 
 
 def index_of(

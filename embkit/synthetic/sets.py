@@ -11,7 +11,7 @@ from typing import Any
 from ..data import Domain
 from ..display import facts, table
 from ..errors import EmbkitError
-from ..files import filled, write_atomic
+from ..files import filled, write_atomic, write_lines
 from ..session import paths
 from .backends import Backend
 from .filters import Filtered, filter_generated
@@ -74,9 +74,9 @@ def write_set(
     for row in generated.rows:
         line: dict[str, Any] = {"query": row.query, "document": row.document, "kind": row.kind}
         line |= {"kept": row not in by, "removed_by": by.get(row)}
-        lines.append(json.dumps(line, ensure_ascii=False) + "\n")
+        lines.append(line)
     written = _card(found, domain, name, command)
-    write_atomic(target, "".join(lines))
+    write_lines(target, lines)
     write_atomic(beside, written)
     return target
 

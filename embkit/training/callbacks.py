@@ -15,20 +15,19 @@ from transformers import TrainerCallback
 from ..data import Domain
 from ..evaluation.ranking import ndcg
 from ..files import read_json
-from ..recipes.views import Passages as Cut
-from ..search.passages import Passages
+from ..recipes.views import Passages
+from ..search.passages import cut_by
 
 
 class DevScore(BaseEvaluator):
     """nDCG@10 of dev's queries, searched in the domain's dev corpus, for the trainer."""
 
-    def __init__(self, domain: Domain, cut: Cut | None = None) -> None:
+    def __init__(self, domain: Domain, cut: Passages | None = None) -> None:
         super().__init__()
         self.domain, self.cut, self.primary_metric = domain, cut, "dev_ndcg@10"
 
     def __call__(self, model: Any, *_: Any, **__: Any) -> dict[str, float]:
-        if self.cut and self.cut.size:
-            model = Passages(model, self.cut.size, self.cut.overlap, self.cut.headings)
+        model = cut_by(self.cut, model) if self.cut else model
         values = ndcg(model, self.domain, "dev", self.domain.dev_corpus(), cache=False)
         return {self.primary_metric: float(values.mean())}
 

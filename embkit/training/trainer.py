@@ -25,7 +25,7 @@ from ..assets.catalogue import folder_fingerprint, resolve
 from ..data import Domain
 from ..distributed import check_recipe, ignore_unused, team
 from ..errors import EmbkitError
-from ..files import made_once, replace_folder, write_atomic
+from ..files import made_once, replace_folder, write_atomic, write_lines
 from ..losses import batches, corpus
 from ..models import layers, loading, packing, quantized
 from ..models.vectors import check_prompt, prompt_of
@@ -220,9 +220,8 @@ def _for_the_script(recipe: Recipe, pairs: TrainingPairs, path: Path, shown: Any
         rows = Dataset.from_dict(rows.to_dict() | shown[:])
     rows.to_json(path / "pairs.jsonl", force_ascii=False)
     if pairs.corpus_labels:
-        rows = ({"document": text} for text in pairs.domain.corpus.values())
-        lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-        write_atomic(path / "documents.jsonl", "".join(lines))
+        documents = ({"document": text} for text in pairs.domain.corpus.values())
+        write_lines(path / "documents.jsonl", documents)
     if pairs.taught and pairs.taught.arrays:
         arrays: dict[str, Any] = dict(pairs.taught.arrays)
         write_atomic(path / "teacher.npz", lambda stream: np.savez(stream, **arrays))

@@ -23,7 +23,7 @@ from ...session import paths
 from ..domain import Domain, about, normalise
 from ..passages import WORD  # as BERT's tokenizers begin; a word is one piece or more
 from ..splits import query_id, share
-from .python_code import PACKAGES, definitions, modules, summary
+from .python_code import PACKAGES, definitions, dotted, modules, summary
 
 LIBRARIES = PACKAGES | {"torch": "torch", "matplotlib": "matplotlib"}
 TEST, DEV = 0.16, 0.24  # of the modules: tests below the first, dev below the second
@@ -80,7 +80,7 @@ def _documented(profile: str) -> Iterator[tuple[str, str, str, str]]:
         assert spec and spec.origin, library  # embkit itself needs them all
         home = Path(spec.origin).parent
         for parts in modules(home, home.parent):
-            module = ".".join(part for part in parts if part != "__init__")
+            module = dotted(parts)
             if profile != "full" and share(f"module {module}") >= WORKSHOP:
                 continue
             for name, node in definitions(home.parent, parts, LONG)[1]:
@@ -88,7 +88,7 @@ def _documented(profile: str) -> Iterator[tuple[str, str, str, str]]:
                     continue  # not for users
                 text = ast.get_docstring(node) or ""
                 query = summary(text)
-                found = re.search(r"\s+".join(map(re.escape, query.split())), text)
+                found = standing(query, text)
                 if query and found:
                     rest = f"{text[: found.start()].strip()}\n\n{text[found.end() :].strip()}"
                     if len(WORD.findall(rest)) >= WORDS:
@@ -108,9 +108,14 @@ def _questions(corpus: dict[str, str]) -> dict[str, tuple[str, str, str | None]]
     return found
 
 
+def standing(phrase: str, text: str) -> re.Match[str] | None:
+    """Where a phrase stands in a text, however its lines are broken."""
+    return re.search(r"\s+".join(map(re.escape, phrase.split())), text)
+
+
 def behind(document: str, answer: str) -> int | None:
     """Words and marks of a document before the words that answer a question; None without them."""
-    found = re.search(r"\s+".join(map(re.escape, answer.split())), document)
+    found = standing(answer, document)
     return len(WORD.findall(document[: found.start()])) if found else None
 
 

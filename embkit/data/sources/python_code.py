@@ -121,6 +121,11 @@ def modules(folder: Path, root: Path) -> Iterator[tuple[str, ...]]:
             yield parts
 
 
+def dotted(parts: tuple[str, ...]) -> str:
+    """A module's name."""
+    return ".".join(part for part in parts if part != "__init__")
+
+
 def definitions(
     root: Path, parts: tuple[str, ...], holds: str = ""
 ) -> tuple[str, list[tuple[str, Definition]]]:
@@ -135,7 +140,7 @@ def definitions(
             tree = ast.parse(text)
     except (SyntaxError, ValueError, OSError):
         return "", []
-    module = ".".join(part for part in parts if part != "__init__")
+    module = dotted(parts)
     seen: Counter[str] = Counter()
     found = []
     for name, node in _definitions(tree.body, ""):
