@@ -123,3 +123,16 @@ def test_a_docstring_is_parted_into_its_summary_and_the_rest(monkeypatch, tmp_pa
         ("numpy.m:shown", "numpy.m", SUMMARY, f"f(a)\n\n{REST}"),
         ("numpy.m:Box", "numpy.m", SUMMARY, f"{REST} more"),
     ]
+
+
+def test_what_was_read_again_is_what_the_page_beside_it_says():
+    folder = session.paths().data / "docstrings"
+    read = lambda name: map(json.loads, (folder / name).read_text().splitlines())  # noqa: E731
+    asked = {(query_id(row["query"]), row["document"]) for row in read(docstrings.QUESTIONS)}
+    graded = {(row["query"], row["document"]): row["grade"] for row in read("reviewed.jsonl")}
+    own = {pair: grade for pair, grade in graded.items() if pair in asked}
+    assert {query for query, _ in graded} == {query for query, _ in own}
+    weak, beside = [grade for grade in own.values() if grade < 2], graded.keys() - own.keys()
+    said = (folder / "questions.md").read_text()
+    assert f"{len(own)} drawn at random" in said and f"In {len(weak)} of {len(own)}" in said
+    assert f"for {len({query for query, _ in beside})} of {len(own)} another docstring" in said
