@@ -18,6 +18,8 @@ from ..files import read_json
 from ..recipes.views import Passages
 from ..search.passages import cut_by
 
+SAVE_EVERY = 30.0  # seconds between two checkpoints of one process: what a kill may cost
+
 
 class DevScore(BaseEvaluator):
     """nDCG@10 of dev's queries, searched in the domain's dev corpus, for the trainer."""
@@ -77,6 +79,7 @@ class Watch(TrainerCallback):
         from tqdm import tqdm
 
         self._start, self._memory = time.perf_counter(), Memory().__enter__()
+        self._saved = self._start
         options = {"desc": self._label, "disable": self._quiet, "unit": "step", "mininterval": 1}
         self._bar = tqdm(file=sys.stderr, **options)
         return self
@@ -91,6 +94,8 @@ class Watch(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._bar.update(state.global_step - self._bar.n)
+        if args.save_strategy == "no" and time.perf_counter() - self._saved >= SAVE_EVERY:
+            control.should_save = True
         if self.stop.is_set():
             control.should_save = control.should_training_stop = True
 
@@ -103,3 +108,4 @@ class Watch(TrainerCallback):
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.is_world_process_zero:
             self._clock.write_text(json.dumps({"seconds": self.seconds}))
+        self._saved = time.perf_counter()

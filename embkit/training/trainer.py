@@ -42,7 +42,7 @@ from .passages import TrainedPassages
 
 DEV = "dev_ndcg@10"  # in a run's history
 LOGGED = ("step", "epoch", "loss", "learning_rate", "grad_norm", DEV)
-SAVE_EVERY = 4  # steps between two checkpoints, at least: one takes a second or more to write
+TWICE = 4  # steps between two checkpoints of several processes, at least
 FREE_SPACE = (
     "delete runs that are no longer needed (run.delete() for one of ek.finished(domain)), or set "
     "EMBKIT_RUNS=/another/folder"
@@ -142,8 +142,9 @@ def _train(
     if members.first:
         path.mkdir(parents=True, exist_ok=True)
 
-    # the trainer: checkpoints twice an epoch, dev after each
+    # the trainer: dev after each epoch, checkpoints by the clock, which processes do not share
     steps = -(-len(pairs) // recipe.batch_size)
+    by_steps = {"save_steps": max(TWICE, -(-steps // 2))}
     trainer = make_trainer(
         recipe,
         models[0],
@@ -153,7 +154,7 @@ def _train(
         callbacks=[watch, *more],
         **session.precision_flags(),
         eval_strategy="epoch",
-        save_steps=max(SAVE_EVERY, -(-steps // 2)),
+        **(by_steps if members.size > 1 else {"save_strategy": "no"}),
         save_total_limit=1,
         logging_steps=max(1, steps // 20),
     )

@@ -6,15 +6,17 @@ import shutil
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
+from transformers import TrainerCallback
 
 from embkit import runs
 from embkit.errors import EmbkitError
 from embkit.recipes.recipe import Recipe
-from embkit.training import trainer, trials
+from embkit.training import callbacks, trainer, trials
 from embkit.training.trainer import training_pairs
 from tests.families import make_family
 from tests.training.compared import same, weights
@@ -146,6 +148,7 @@ import os, sys
 from embkit.training import callbacks, trainer
 import pickle
 recipe, domain = pickle.load(open(sys.argv[1], "rb"))
+callbacks.SAVE_EVERY = 0.0
 on_step_end = callbacks.Watch.on_step_end
 def die(self, args, state, control, **kwargs):
     on_step_end(self, args, state, control, **kwargs)
@@ -172,6 +175,32 @@ def test_a_killed_process_leaves_a_run_that_resumes_bitwise(
     left = runs.store(tiny_domain) / whole.path.name
     assert list(left.glob("checkpoints/checkpoint-*")) and not (left / "run.json").exists()
     assert same(weights(whole), weights(trainer.train(recipe, tiny_domain, quiet=True)))
+
+
+@pytest.mark.parametrize(("every", "expected"), [(0.0, "all"), (2.5, "each third"), (60.0, "none")])
+def test_checkpoints_come_by_the_clock(store, monkeypatch, tiny_domain, recipe, every, expected):
+    """A clock that goes on by a second a step."""
+    from transformers import Trainer
+
+    saved = []
+    clock = SimpleNamespace(perf_counter=lambda: float(sum(heard)))
+    heard: list[int] = []
+    monkeypatch.setattr(callbacks, "time", clock)
+    monkeypatch.setattr(callbacks, "SAVE_EVERY", every)
+
+    def save(trainer, *_, **__):
+        saved.append(trainer.state.global_step)
+        os.makedirs(trainer.args.output_dir, exist_ok=True)
+
+    monkeypatch.setattr(Trainer, "_save_checkpoint", save)
+
+    class Second(TrainerCallback):
+        def on_step_begin(self, *_, **__):
+            heard.append(1)
+
+    run = trainer.train(recipe, tiny_domain, quiet=True, callbacks=[Second()])
+    all_ = range(1, run.record["steps"] + 1)
+    assert saved == {"all": [*all_], "each third": [*all_][2::3], "none": []}[expected]
 
 
 def test_a_checkpoint_cut_off_in_the_middle_is_not_used(tmp_path):
@@ -201,6 +230,7 @@ def test_a_kill_right_after_a_checkpoint_blocks_no_run(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(callbacks, "SAVE_EVERY", 0.0)
         patch.setattr(Trainer, "_save_checkpoint", killed)
         trainer.train(recipe, tiny_domain, quiet=True)
     begun = []
@@ -223,7 +253,7 @@ def test_a_checkpoint_without_the_documents_is_not_used(tmp_path):
 BOTH = """
 import pickle, sys, torch
 torch.set_num_threads(1)
-from embkit.training import trainer, trials
+from embkit.training import callbacks, trainer, trials
 recipe, domain = pickle.load(open(sys.argv[1], "rb"))
 run = trainer.train(recipe, domain, quiet=True)
 print(run.record["seconds"])
