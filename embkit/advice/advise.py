@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 from ..data import Domain
 from ..display import Shown, Table, some_of
 from ..errors import EmbkitError
-from ..evaluation.comparison import WORTH
-from ..evaluation.intervals import LEVEL, SPREAD, Estimate, holm, queries_needed
-from ..evaluation.verdict import FINE_TUNE, KEEP, SWITCH
+from ..evaluation.decision import FINE_TUNE, KEEP, SWITCH
+from ..evaluation.intervals import LEVEL, SPREAD, WORTH, Estimate, holm, queries_needed
 from .alternatives import HYBRID
 from .evidence import Evidence, Trial, gather
 from .planning import FEW_PAIRS

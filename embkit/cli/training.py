@@ -47,7 +47,7 @@ def run(chosen: argparse.Namespace) -> int:
     planned = plan(domain, chosen.model, max_pairs=chosen.pairs, **options)
     scores, summary, _ = _scored(planned, domain, tell, _kept(domain))
     report, found = compare(scores, "base"), verdict(scores)
-    folder = report.save(_kept(domain))
+    folder = report.save(_kept(domain), domain)
     minutes = (time.perf_counter() - started) / 60
     result: dict[str, Any] = {"audit": summary, "plan": str(planned), "folder": str(folder)}
     result |= {"verdict": found.to_dict(), "leaderboard": report.rows, "minutes": minutes}
@@ -85,7 +85,7 @@ def start(chosen: argparse.Namespace) -> int:
         planned = replace(planned, contrastive=plain)
     scores, summary, trained = _scored(planned, domain, tell, made.folder, full=False)
     report = compare(scores, "base")
-    report.save(made.folder)
+    report.save(made.folder, domain)
     verdicts = {split: verdict(_of(split, scores)) for split in domain.test_splits}
     by = {"confirmed": "by people", "written": "by the model, seen by nobody"}
     said = "\n".join(f"verdict on {s} ({by.get(s, s)}): {v}" for s, v in verdicts.items())
@@ -221,7 +221,7 @@ def approaches(chosen: argparse.Namespace) -> int:
         keep(one, domain, json.loads(sweep.best.to_json()) if sweep else None)
     general = {s.label: s.meta.get("general_ndcg@10") for s in found.scores.values()}
     told = "; ".join(f"{name} {value:.3f}" for name, value in general.items() if value)
-    where = found.report.save(paths().runs / "approaches" / domain.profile)
+    where = found.report.save(paths().runs / "approaches" / domain.profile, domain)
     rates = found.frame()["learning rate"].dropna()
     chose = "; ".join(f"{name} {rate:g}" for name, rate in rates.items())
     seeds = ", ".join(map(str, chosen.seeds))

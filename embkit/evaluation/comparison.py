@@ -7,11 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ..errors import EmbkitError, unknown
-from .intervals import holm
-from .report import Report
+from .intervals import WORTH, holm
+from .report import Report, base_of
 from .scores import Scores
-
-WORTH = 0.02  # nDCG@10: a difference that would matter
 
 
 def compare(
@@ -53,14 +51,13 @@ def compare(
         expected = "each approach once; other labels for those that differ"
         hint = 'give each its own meta["label"], or drop one'
         raise EmbkitError(f"the scores of {name!r} are given twice", expected=expected, hint=hint)
-    bases = [s for s in scores if baseline in (s.approach, s.label)]
-    if not bases:
+    if base_of(first, scores, baseline) is None:
         raise unknown("baseline", baseline, [s.label for s in scores])
 
     # each approach against its baseline, row by row
     rows = []
     for one in scores:
-        base = next((b for b in bases if b.base_model == one.base_model), bases[0])
+        base = base_of(one, scores, baseline)
         for row in one.rows():
             if one is not base and row["queries"]:
                 place = (row["split"], "ndcg@10", row["subset"])
@@ -85,4 +82,4 @@ def compare(
     subsets = [None, *dict.fromkeys(row["subset"] for row in rows if row["subset"])]
     rows.sort(key=lambda row: -math.inf if row["ndcg@10"] is None else row["ndcg@10"], reverse=True)
     rows.sort(key=lambda row: (splits.index(row["split"]), subsets.index(row["subset"])))
-    return Report(rows, baseline=baseline, tests=len(tested))
+    return Report(rows, baseline=baseline, tests=len(tested), scores=scores)

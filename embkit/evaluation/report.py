@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import base64
-import html
 import json
 import os
+import re
+import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from string import Template
 from typing import TYPE_CHECKING, Any
 
-from ..display import BEST, Table, no_formula, some_of, table, visible
+from ..data.domain import Domain, right_documents
+from ..display import BEST, Table, as_html, no_formula, short, some_of, table, visible
 from ..errors import EmbkitError
 from ..files import write_atomic
+from .decision import Row, Verdict, decided
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Row = dict[str, Any]
+FEW = 12  # approaches up to which a page shows all of them beside each other
+MOVED, SHOWN = 3, 160  # queries that won or lost most; characters of a text
 _COSTS = {  # heading -> column of the rows, and how it is written
     "learning rate": ("learning_rate", "g"),
     "seed": ("seed", "d"),
@@ -44,6 +47,7 @@ class Report:
     rows: list[Row]  # as `ek.compare` makes them; a value that does not apply is None
     baseline: str | None = None  # the approach that the differences are taken to
     tests: int = 0  # how many were asked for: what p is corrected for
+    scores: Sequence[Any] = field(default=(), compare=False)  # the Scores that it compares
 
     def pareto(self, cost: str = "train_seconds", split: str | None = None) -> Figure:
         """Quality against cost, drawn with its ``pareto_front``, which has the same arguments."""
@@ -156,10 +160,11 @@ class Report:
 
     __repr__ = to_text
 
-    def save(self, folder: str | os.PathLike[str]) -> Path:
+    def save(self, folder: str | os.PathLike[str], domain: Domain | None = None) -> Path:
         """Write the report into a folder, each file whole or not at all; fails where it cannot.
 
-        The files are `leaderboard.json`, `.csv`, `.md` and `.tex`, and the page `report.html`.
+        The files are `leaderboard.json`, `.csv`, `.md` and `.tex`, and the page `report.html`; with
+        a domain the page shows the queries that won and lost most.
         """
         try:
             data = json.dumps(self.rows, indent=1, ensure_ascii=False, allow_nan=False)
@@ -174,7 +179,7 @@ class Report:
             "leaderboard.csv": self.to_csv(),
             "leaderboard.md": self.to_markdown() + "\n",
             "leaderboard.tex": self.to_latex() + "\n",
-            "report.html": self._page(),
+            "report.html": self._page(domain),
         }
         for name, text in files.items():
             write_atomic(Path(folder) / name, text)
@@ -193,29 +198,101 @@ class Report:
         ]
         return table(row for place, row in enumerate(rows) if row not in rows[:place])
 
-    def _page(self) -> str:
+    def _page(self, domain: Domain | None) -> str:
         """The whole HTML page, with its pictures inside."""
         from .. import plots
 
-        names = ", ".join(dict.fromkeys(str(row["domain"]) for row in self.rows)) or "no results"
-        body = [f"<h1>Leaderboard: {html.escape(names)}</h1>", self._repr_html_()]
-        if any(row.get("ndcg@10") is not None for row in self.rows):
-            body.append(_picture(plots.intervals(self)))
-        if self.rows:
-            body += ["<h2>What each approach is, and what it cost</h2>", self._cost().to_html()]
+        whole = [row for row in self.rows if not row.get("subset")]
+        each = {row["label"]: row for row in reversed(whole)}
+        found = decided(self.rows, self.baseline) if self.baseline else None
+        first, folded = _by_lesson(list(each.values()), found.approach if found else None)
+        figures = []
+        if scored := [row for row in whole if row.get("ndcg@10") is not None]:
+            shown = [row for row in scored if row["label"] in first]
+            figures.append(plots.intervals(shown or scored))
         if any(row.get("train_seconds") for row in self.rows):
-            body.append(_picture(self.pareto()))
-        title = html.escape(f"embkit leaderboard: {names}")
-        page = Template(Path(__file__).with_name("report.html").read_text(encoding="utf-8"))
-        return page.substitute(title=title, body="\n".join(body))
+            dev = [r | {"split": "dev", "ndcg@10": r["dev"], "ndcg@10_ci": None} for r in scored]
+            known = [row for row in dev if row["dev"] is not None and row["label"] in first]
+            figures.append(Report(known or scored).pareto())
+        return as_html(
+            "evaluation/report.jinja",
+            names=list(dict.fromkeys(str(row["domain"]) for row in self.rows)),
+            report=self,
+            verdict=found,
+            each=list(each.values()),
+            chosen=[row for row in whole if found and row["label"] == found.approach],
+            approaches=self._beside(first),
+            folded={lesson: self._beside(labels) for lesson, labels in folded.items()},
+            changes=self._changes(found, domain) if found and domain else {},
+            pictures=[
+                (plots.alt_text(figure), base64.b64encode(plots.png(figure)).decode("ascii"))
+                for figure in figures
+            ],
+        )
+
+    def _beside(self, labels: Sequence[str]) -> Table:
+        """Approaches with their nDCG@10 on dev and on each test split, one row each."""
+        rows = {label: {"approach": label} for label in labels}
+        for row in (row for row in self.rows if row["label"] in rows and not row["subset"]):
+            told = with_interval(row.get("ndcg@10"), row.get("ndcg@10_ci"), ".3f")
+            gain = _number(row.get("delta_vs_base"), "+.3f")
+            rows[row["label"]] |= {
+                "dev": _number(row.get("dev"), ".3f"),
+                "seeds": str(row.get("seeds") or 1),
+                "train s": _number(row.get("train_seconds"), ",.0f"),
+                f"{row['split']} [95%]": told,
+                **({f"Δ {row['split']}": gain} if self.baseline else {}),
+            }
+        return table(rows.values())
+
+    def _changes(self, found: Verdict, domain: Domain) -> dict[str, list[dict[str, Any]]]:
+        """Split -> the queries that what dev chose won and lost most, with their answers."""
+        one = next((s for s in self.scores if s.label == found.approach), None)
+        base = base_of(one, self.scores, str(self.baseline)) if one else None
+        moved: dict[str, list[dict[str, Any]]] = {}
+        for split in one.per_query if one and base else ():
+            change, before = base.change(one, split).sort_values(), base.values(split)
+            most = [*change.index[::-1][:MOVED], *change.index[:MOVED][::-1]]
+            moved[split] = [
+                {
+                    "query": short(domain.queries[query], SHOWN),
+                    "answer": short(domain.corpus[right[0]], SHOWN) if right else "",
+                    "before": before[query],
+                    "after": before[query] + change[query],
+                    "change": change[query],
+                }
+                for query in dict.fromkeys(most)
+                if change[query] and (right := [*right_documents(domain.split(split)[query])])
+            ]
+        return moved
 
 
-def _picture(figure: Any) -> str:
-    from .. import plots
+def base_of(one: Any, scores: Sequence[Any], baseline: str) -> Any:
+    """The baseline of an approach: that of its own base model, else the first; None without."""
+    bases = [s for s in scores if baseline in (s.approach, s.label)]
+    return next((b for b in bases if b.base_model == one.base_model), next(iter(bases), None))
 
-    picture = base64.b64encode(plots.png(figure)).decode("ascii")
-    text = html.escape(plots.alt_text(figure), quote=True)
-    return f'<img alt="{text}" src="data:image/png;base64,{picture}">'
+
+def _by_lesson(rows: Sequence[Row], chosen: str | None) -> tuple[list[str], dict[str, list[str]]]:
+    """The labels of the approaches, the best on dev first; by lesson those of the experiments
+    around them.
+
+    Of many rows, a lesson's approach is the one with most seeds, of these the best on dev. What dev
+    chose, and what needs no training, is no experiment.
+    """
+    lessons = tomllib.loads(Path(__file__).with_name("lessons.toml").read_text(encoding="utf-8"))
+    of = {
+        row["label"]: next((n for n, word in lessons.items() if re.search(word, row["label"])), "")
+        for row in sorted(rows, key=lambda row: -(row.get("dev") or 0))
+    }
+    seeds = {row["label"]: row.get("seeds", 1) for row in rows}
+    best = {of[label]: label for label in sorted(reversed(of), key=seeds.__getitem__)}
+    kept = {chosen, *best.values()}
+    first = [n for n in of if len(of) <= FEW or of[n].startswith("01") or n in kept]
+    left = {
+        lesson: [n for n in of if of[n] == lesson and n not in first] for lesson in sorted(best)
+    }
+    return first, {name or "Others": labels for name, labels in left.items() if labels}
 
 
 def _number(value: Any, form: str) -> str:
