@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,7 @@ from ..display import Table
 from ..errors import unknown
 from ..evaluation.ranking import DEPTH, rank, score
 from ..plots.space import SIDES
-from .base import Names, Panel, columns, framed, own_domain, stood
+from .base import Names, Panel, own_domain, stood
 
 OUTCOMES = ("won", "lost", "tied")
 METRIC = "ndcg@10"  # what is won and lost
@@ -128,16 +127,9 @@ class FailureBrowser(Panel):
             self._list.value = self.query
         case, right = self.cases[self.query], sorted(self._right[self.query])
         answers = "; ".join(self.domain.corpus[d][:SHOWN] for d in right)
-        lists = []
         sides = zip(self.names, (case.before, case.after), self._rankings, case.ranks, strict=True)
-        for name, value, rankings, best in sides:
-            shown = framed(self._first_rows(case, rankings[case.query], best))
-            lists.append(f"<b>{html.escape(name)}</b> {value:.3f}{shown}")
-        self.detail.value = (
-            f"<div class='embkit-case'><b>{html.escape(case.text[:500])}</b><br>"
-            f"★ {html.escape(answers[:500])}"
-            f"<p class='embkit-reason'>{html.escape(self.reason)}</p>{columns(*lists)}</div>"
-        )
+        lists = [(n, v, self._first_rows(case, of[case.query], best)) for n, v, of, best in sides]
+        self.show("failure_browser", self.detail, case=case, answers=answers, lists=lists)
 
     def _first_rows(self, case: Case, ranking: dict[str, float], best: int | None) -> Table:
         """The first documents of a ranking and its best right one; right ones stand out."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,7 +20,7 @@ from ..models.loading import as_model
 from ..models.vectors import Vectors
 from ..search.index import Found, exact_search
 from ..search.tiered import truncate
-from .base import LOOK, Panel, framed, sketch
+from .base import LOOK, Panel, sketch
 
 STEPS = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 MOST = 4  # models beside each other
@@ -134,17 +133,12 @@ class TruncationLab(Panel):
             [f"{'★ ' if d in right else ''}{corpus[d][:160]} ({s:.2f})" for d, s in row]
             for row in zip(*self.results.values(), strict=True)
         ]
-        share = self.size / self.sizes[-1]
         tables = self.table.items()
         curves = {name: [(size, row[0]) for size, row in rows.items()] for name, rows in tables}
         label = f"nDCG@10 by dimensions, the shown one {self.size}"
         drawn = sketch(label, curves, mark=self.size, logx=True, width=560, height=120)
-        self.page.value = (
-            f"<p style='margin:4px 0'><b>{self.size} dimensions: {self.megabytes:,.1f} MB</b> for "
-            f"{len(corpus):,} documents, {share:.0%} of the whole; "
-            f"{self.size * 4 / 1000:,.2f} GB a million. ★ right for "
-            f"<i>{html.escape(self.query[:200])}</i></p>{drawn}{framed(Table(heads, rows))}"
-        )
+        shown: Any = {"documents": len(corpus), "results": Table(heads, rows)}
+        self.show("truncation_lab", self.page, curves=drawn, **shown)
 
     def __repr__(self) -> str:
         said = ", ".join(f"{name} {mean:.3f}" for name, (mean, _, _) in self.scores.items())
