@@ -7,10 +7,12 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from ..display import some_of
 from ..errors import EmbkitError
+from ..files import filled
 from .intervals import FEWEST, LEVEL, WORTH, holm
 
 FINE_TUNE, SWITCH = "fine-tune", "take another model, untrained"
@@ -70,31 +72,29 @@ def decided(rows: Sequence[Row], baseline: str | None) -> Verdict:
     """What ``verdict`` says of a report's rows."""
     rivals = _rivals(rows, baseline)
     if not any(map(_trained, rivals.values())):
-        return _said(NOTHING, "no fine-tuned model has been evaluated yet")
+        return Verdict(NOTHING, f"{NOTHING}: no fine-tuned model has been evaluated yet")
     name = _chosen(rivals)
     if name is None:
-        told = ", ".join(rivals)
-        return _said(NO_CHOICE, f"dev has scored none of {told}; the tests may not choose")
+        told = f"dev has scored none of {', '.join(rivals)}; the tests may not choose"
+        return Verdict(NO_CHOICE, f"{NO_CHOICE}: {told}")
     gains = _gains(name, rivals[name])
     decision, why = _decided([gain for gain in gains if gain.clusters >= FEWEST])
-    told = f"{name}, chosen on dev, {why} {' and '.join(map(str, gains))} nDCG@10"
-    if decision == TOO_FEW:
-        asked = max(gains, key=lambda gain: (gain.needed or math.inf) / gain.queries)
-        more = f"about {asked.needed:,} are" if asked.needed else "more seeds, not queries, are"
-        few = f"{asked.queries:,} on {asked.split}; {more} needed to see a difference of {WORTH}"
-        told = f"{few}. {told}"
-    elif decision == FINE_TUNE and not _trained(rivals[name]):
+    if decision == FINE_TUNE and not _trained(rivals[name]):
         decision = SWITCH
-    beside = _beside(name, rivals)
-    unknown = [other for other, (row, *_) in rivals.items() if row["dev"] is None and other != name]
-    if unknown:
-        beside += f"; not scored on dev, so not looked at: {', '.join(unknown)} (evaluate again)"
-    one_seed = "; one seed: of these weights, not of the method" if gains[0].seeds == 1 else ""
-    return _said(decision, told + beside + one_seed * _trained(rivals[name]), name, gains)
-
-
-def _said(decision: str, text: str, name: str | None = None, gains: Sequence[Gain] = ()) -> Verdict:
-    return Verdict(decision, f"{decision}: {text}", name, tuple(gains))
+    asked = max(gains, key=lambda gain: (gain.needed or math.inf) / gain.queries)
+    text = filled(
+        Path(__file__).with_name("verdict.jinja"),
+        decision=decision,
+        why=why,
+        name=name,
+        gains=gains,
+        asked=asked if decision == TOO_FEW else None,
+        worth=WORTH,
+        rivals=rivals,
+        beside=_beside(name, rivals),
+        unknown=[n for n, (row, *_) in rivals.items() if row["dev"] is None and n != name],
+    )
+    return Verdict(decision, text, name, gains)
 
 
 def _decided(gains: Sequence[Gain]) -> tuple[str, str]:
@@ -153,21 +153,10 @@ def _gains(name: str, rows: Sequence[Row]) -> tuple[Gain, ...]:
     return tuple(found)
 
 
-def _beside(name: str, rivals: dict[str, list[Row]]) -> str:
-    """What else is about as good on dev and what it costs; and the best that needs no training."""
-    mine, told = rivals[name][0], ""
-    free = [other for other in rivals if not _trained(rivals[other]) and other != name]
-    best = max(free, key=lambda other: rivals[other][0]["dev"] or 0, default=None)
-    for other, (row, *_) in rivals.items():
-        dev, own = row["dev"], mine["dev"]
-        close = dev is not None and own is not None and dev > own - WORTH
-        if other == name or dev is None or not (close or other == best):
-            continue
-        told += f"; {other} has {dev:.3f} on dev where {name} has {own:.3f}"
-        told += "" if _trained([row]) else ", untrained"
-        share = (row["trainable_params"] or 0) / (mine["trainable_params"] or 1)
-        told += f", with {share:.1%} of the trained parameters" if 0 < share < 1 else ""
-        seconds, longer = row["train_seconds"], mine["train_seconds"]
-        if seconds and longer and seconds < 0.8 * longer:
-            told += f", trained in {seconds:,.0f} s instead of {longer:,.0f} s"
-    return told
+def _beside(name: str, rivals: dict[str, list[Row]]) -> set[str]:
+    """What else is about as good on dev; and the best that needs no training."""
+    dev = {other: rows[0]["dev"] for other, rows in rivals.items() if rows[0]["dev"] is not None}
+    own = dev.pop(name, math.inf)
+    free = [other for other in dev if not _trained(rivals[other])]
+    close = {other for other in dev if dev[other] > own - WORTH}
+    return close | {max(free, key=dev.__getitem__)} if free else close
