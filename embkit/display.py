@@ -94,7 +94,9 @@ def _templates() -> Any:
 
     folder = FileSystemLoader(Path(__file__).parent)
     blocks = {"trim_blocks": True, "lstrip_blocks": True}
-    return Environment(loader=folder, autoescape=True, auto_reload=False, **blocks)
+    made = Environment(loader=folder, autoescape=True, auto_reload=False, **blocks)
+    made.filters["line"] = _line
+    return made
 
 
 def as_html(template: str, **values: Any) -> str:

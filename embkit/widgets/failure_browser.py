@@ -12,7 +12,6 @@ import traitlets
 
 from ..data.domain import Domain, right_documents
 from ..data.text_checks import words
-from ..display import Table
 from ..errors import unknown
 from ..evaluation.ranking import DEPTH, rank, score
 from ..plots.space import SIDES
@@ -22,7 +21,6 @@ OUTCOMES = ("won", "lost", "tied")
 METRIC = "ndcg@10"  # what is won and lost
 SAME = 1e-9  # a difference in the metric up to this is a tie
 MOST = 200  # queries in the list
-HEAD = ("", "document", "score", "shared words")
 ROWS, SHOWN = 5, 110  # of a ranked list; characters of a text in a row
 
 
@@ -128,21 +126,9 @@ class FailureBrowser(Panel):
         case, right = self.cases[self.query], sorted(self._right[self.query])
         answers = "; ".join(self.domain.corpus[d][:SHOWN] for d in right)
         sides = zip(self.names, (case.before, case.after), self._rankings, case.ranks, strict=True)
-        lists = [(n, v, self._first_rows(case, of[case.query], best)) for n, v, of, best in sides]
-        self.show("failure_browser", self.detail, case=case, answers=answers, lists=lists)
-
-    def _first_rows(self, case: Case, ranking: dict[str, float], best: int | None) -> Table:
-        """The first documents of a ranking and its best right one; right ones stand out."""
-        rows: list[Any] = []
-        bold, found = set(), list(ranking.items())
-        last = [best - 1] if best and best > ROWS else []
-        for place in [*range(min(ROWS, len(found))), *last]:
-            document, similarity = found[place]
-            text = self.domain.corpus[document]
-            both = ", ".join(shared(case.text, text)) or "none"
-            bold |= {(len(rows), 0)} if document in self._right[case.query] else set()
-            rows.append([str(place + 1), text[:SHOWN], f"{similarity:.3f}", both])
-        return Table(HEAD, rows, bold=bold)
+        shown = {"case": case, "answers": answers, "right": right, "shared": shared}
+        shown["sides"] = [(n, value, of[case.query], best) for n, value, of, best in sides]
+        self.show("failure_browser", self.detail, rows=ROWS, most=SHOWN, **shown)
 
     @property
     def reason(self) -> str:

@@ -11,7 +11,6 @@ import numpy as np
 import traitlets
 from matplotlib.figure import Figure
 
-from ..display import Table
 from ..errors import EmbkitError
 from ..plots import AMOUNTS
 from ..plots.figures import LIGHT, color
@@ -146,15 +145,7 @@ class LinkedMaps(Panel):
         self._tell_chosen()
 
     def _tell_chosen(self) -> None:
-        space, found, chosen = self.space, None, None
-        if len(self.near[0]):
-            lists = [[self._texts[i][:SHOWN] for i in near] for near in self.near]
-            found = Table([f"{n}: found" for n in space.names], [*zip(*lists, strict=True)])
-        if self.selection:
-            listed, rest = self.selection[:LISTED], len(self.selection) - LISTED
-            rows = [(space.ids[i], self._texts[i][:SHOWN], f"{space.drift[i]:.2f}") for i in listed]
-            chosen = Table(("chosen", "text", "drift"), rows, f"and {rest:,} more" * (rest > 0))
-        self.show("linked_maps", self.page, found=found, chosen=chosen)
+        self.show("linked_maps", self.page, texts=self._texts, most=SHOWN, listed=LISTED)
 
 
 def _scatter(frame: Any, x: list[float], y: list[float]) -> Any:

@@ -10,7 +10,6 @@ import numpy as np
 import traitlets
 
 from ..data.domain import Domain
-from ..display import Table
 from ..errors import EmbkitError
 from ..models.encoding import encode_as
 from ..models.loading import as_model
@@ -94,19 +93,11 @@ class NegativesLab(Panel):
         self.tell(few if len(self.pairs) < self.pairs_given else "")
 
     def _shown(self, mined: Mined) -> None:
-        # a few triplets, with the similarity of anchor to positive and to negative
-        triplets = []
-        for i in _spread(len(mined), TRIPLETS):
-            score, right, wrong = mined.scores[i, 0], mined.positives[i], mined.negatives[i][0]
-            near = "at random" if np.isnan(score) else f"{score:.2f}"
-            positive = f"{mined.corpus[right][:SHOWN]} ({mined.positive_scores[i]:.2f})"
-            negative = f"{mined.corpus[wrong][:SHOWN]} ({near})"
-            triplets.append((mined.anchors[i][:SHOWN], positive, negative))
-        table = Table(("anchor", "positive", "hardest negative"), triplets)
-        scores, right = mined.scores[:, 0], np.nanmean(mined.positive_scores)
+        scores = mined.scores[:, 0]
         hardest = np.nanmean(scores) if np.isfinite(scores).any() else np.nan
-        means = {"hardest": hardest, "right": right}
-        self.show("negatives_lab", self.results, mined=mined, triplets=table, **means)
+        means = {"hardest": hardest, "right": np.nanmean(mined.positive_scores)}
+        some = _spread(len(mined), TRIPLETS)
+        self.show("negatives_lab", self.results, mined=mined, triplets=some, most=SHOWN, **means)
 
     def title(self) -> str:
         kept = ", relatives kept" if self.keep_relatives else ""

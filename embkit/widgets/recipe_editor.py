@@ -12,7 +12,6 @@ import numpy as np
 import traitlets
 
 from ..data.domain import Domain
-from ..display import Table
 from ..errors import EmbkitError
 from ..recipes.checks import CHOICES
 from ..recipes.presets import PRESETS
@@ -124,13 +123,7 @@ class RecipeEditor(Panel):
         if not self.live.running:
             self.live.recipe = self.recipe
         self.tell()
-        rows = [(name, str(was), str(now)) for name, (was, now) in self.diff.items()]
-        head = (f"differs from {self.preset!r}", "there", "here")
-        minutes = self.minutes
-        time = f"{60 * minutes:.0f} seconds" if minutes < 2 else f"{minutes:.0f} minutes"
-        about = f"About {time} on this machine. Recipe {self.recipe.hash}."
-        differs = Table(head, rows or [["nothing", "", ""]], about)
-        self.show("recipe_editor", self.summary, differs=differs)
+        self.show("recipe_editor", self.summary)
         try:
             script = self.recipe.to_script()
         except EmbkitError as error:  # not every recipe has a script
