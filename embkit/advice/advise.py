@@ -33,7 +33,7 @@ _NAMES |= {"ceiling": CEILING, "keep": KEEP, "switch": SWITCH, "fine_tune": FINE
 RULES: dict[str, dict[str, str]] = tomllib.loads(
     Path(__file__).with_name("rules.toml").read_text(encoding="utf-8")
 )
-THEN = {name: Template(rule["then"]).render(_NAMES) for name, rule in RULES.items()}
+THEN = {n: Template(rule["then"]).render(_NAMES) for n, rule in RULES.items() if "then" in rule}
 DECISIONS = {LABEL, KEEP, SWITCH, BOTH, FINE_TUNE, TRY}
 
 
@@ -44,6 +44,7 @@ def advice_rules() -> pd.DataFrame:
     rows = [
         [name, *(Template(rule[key]).render(_NAMES) for key in ("when", "then", "source"))]
         for name, rule in RULES.items()
+        if name in THEN
     ]
     return pd.DataFrame(rows, columns=["rule", "when", "then", "source"]).set_index("rule")
 
@@ -120,12 +121,13 @@ def decide(e: Evidence, target: float | None = None) -> Advice:
     decision = THEN[held[0]]
     told = {"pairs too few", held[0]} | {name for name in held if THEN[name] not in DECISIONS}
     values = _NAMES | {"e": e, "target": target, "free": free, "won": won, "needed": needed(e)}
-    values |= {"some_of": some_of, "best": _best}
-    reasons = {n: Template(RULES[n]["says"]).render(values) for n in held if n in told}
-    approach = None
-    if decision in (FINE_TUNE, TRY):
-        approach, why = _approach(e)
-        reasons = {held[0]: reasons.pop(held[0]), "what first": why} | reasons
+    values |= {"some_of": some_of, "best": _best, "large": e.parameters >= LARGE}
+    approach, order = None, [n for n in held if n in told]
+    if decision in (FINE_TUNE, TRY):  # contrastive, unless a trial beats it by a paired test
+        values["best_trial"] = best = next(iter(beats(e, "contrastive")), "contrastive")
+        approach = f"LoRA, {best}" if values["large"] else best
+        order.insert(1, "what first")
+    reasons = {name: Template(RULES[name]["says"]).render(values) for name in order}
     return Advice(decision, approach, tuple(reasons.items()), e, target)
 
 
@@ -141,23 +143,6 @@ def winners(tests: Mapping[str, Estimate], least: float = WORTH) -> list[str]:
 def beats(e: Evidence, other: str) -> list[str]:
     """The small runs that beat something else that was tried, the most first."""
     return winners({n: t.over[other] for n, t in e.trials.items() if other in t.over}, least=0.0)
-
-
-def _approach(e: Evidence) -> tuple[str, str]:
-    """Contrastive, unless a trial beats it by a paired test; LoRA on a large model."""
-    best = next(iter(beats(e, "contrastive")), "contrastive")
-    if best != "contrastive":
-        trial = e.trials[best]
-        why = (
-            f"{trial.over['contrastive'].mean:+.3f} nDCG@10 on dev over contrastive training on "
-            f"the same {trial.pairs:,} pairs (p < {LEVEL}, corrected)"
-        )
-    else:
-        beaten = ": on dev, nothing that was tried beats it by a paired test"
-        why = "the plainest" + (beaten if len(e.trials) > 1 else "; nothing else was tried")
-    if e.parameters >= LARGE:
-        return f"LoRA, {best}", f"{why}; LoRA because of {e.parameters:,} parameters"
-    return best, why
 
 
 def needed(e: Evidence) -> int:

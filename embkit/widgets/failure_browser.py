@@ -14,8 +14,9 @@ from ..data.domain import Domain, right_documents
 from ..data.text_checks import words
 from ..errors import unknown
 from ..evaluation.ranking import DEPTH, rank, score
+from ..files import filled
 from ..plots.space import SIDES
-from .base import Names, Panel, own_domain, stood
+from .base import PAGES, Names, Panel, own_domain, stood
 
 OUTCOMES = ("won", "lost", "tied")
 METRIC = "ndcg@10"  # what is won and lost
@@ -135,23 +136,12 @@ class FailureBrowser(Panel):
         """Why the query scored as it did: ranks, scores and shared words, side by side."""
         if self.query is None:
             return ""
-        case, right = self.cases[self.query], self._right[self.query]
-        places, parts = [], []
-        for name, rankings, place in zip(self.names, self._rankings, case.ranks, strict=True):
-            ranking = rankings[case.query]
-            cut = DEPTH if len(ranking) >= DEPTH else 0
-            places.append(f"{stood(place, cut)} {name}")
-            best, wrong = (
-                next((d for d in ranking if (d in right) == wanted), None)
-                for wanted in (True, False)
-            )
-            if best is not None and wrong is not None:
-                both = [len(shared(case.text, self.domain.corpus[d])) for d in (best, wrong)]
-                parts.append(
-                    f"{name}, it scores {ranking[best] - ranking[wrong]:+.3f} against the best "
-                    f"wrong one; words shared with the query: {both[0]}, the wrong one {both[1]}"
-                )
-        return "; ".join([f"best right answer: {', '.join(places)}", *parts]) + "."
+        case = self.cases[self.query]
+        shown: dict[str, Any] = {"stood": stood, "shared": shared, "depth": DEPTH}
+        rankings = [ranking[self.query] for ranking in self._rankings]
+        shown["sides"] = [*zip(self.names, rankings, case.ranks, strict=True)]
+        shown |= {"text": case.text, "right": self._right[self.query]}
+        return filled(PAGES / "reason.jinja", corpus=self.domain.corpus, **shown)
 
     def title(self) -> str:
         shown = f"{len(self.listed):,} of {len(self.cases):,} queries of {self.split!r}"
