@@ -93,7 +93,7 @@ def _templates() -> Any:
     from jinja2 import Environment, FileSystemLoader
 
     folder = FileSystemLoader(Path(__file__).parent)
-    blocks = {"trim_blocks": True, "lstrip_blocks": True}
+    blocks: Any = {"trim_blocks": True, "lstrip_blocks": True}
     made = Environment(loader=folder, autoescape=True, auto_reload=False, **blocks)
     made.filters["line"] = _line
     return made
