@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -54,21 +55,9 @@ class Table:
 
     def to_html(self) -> str:
         """An HTML table; every cell is text, and is escaped here."""
-        frame, sides = self.frame(f"\x02{{}} {BEST}\x03"), self.sides()
+        return as_html("table.jinja", table=self, rows=self.frame("{}"), star=BEST)
 
-        def line(tag: str, cells: Iterable[str]) -> str:
-            texts = [html.escape(cell.strip(), quote=False) for cell in cells]
-            styled = zip(sides, texts, strict=True)
-            inner = (f"      <{tag} style='text-align:{s}'>{text}</{tag}>\n" for s, text in styled)
-            return f"    <tr>\n{''.join(inner)}    </tr>\n"
-
-        head = f"  <thead>\n{line('th', frame.columns)}  </thead>\n" if any(self.head) else ""
-        body = "".join(line("td", row) for row in frame.to_numpy())
-        body = re.sub("\x02(.*?)\x03", r"<b>\1</b>", body)
-        style = "caption-side:bottom;text-align:left"
-        caption = f"<caption style='{style}'>{html.escape(self.caption)}</caption>"
-        caption = caption if self.caption else ""
-        return f"<table>{caption}\n{head}  <tbody>\n{body}  </tbody>\n</table>"
+    __html__ = to_html  # a template takes it as it is
 
     def to_text(self) -> str:
         """Columns for a terminal; what cannot be seen is spelt out."""
@@ -97,6 +86,23 @@ class Table:
         for letter, command in _LATEX.items():
             made = made.replace(letter, command)
         return made.strip()
+
+
+@cache
+def _templates() -> Any:
+    from jinja2 import Environment, FileSystemLoader
+
+    folder = FileSystemLoader(Path(__file__).parent)
+    blocks: Any = {"trim_blocks": True, "lstrip_blocks": True}
+    made = Environment(loader=folder, autoescape=True, auto_reload=False, **blocks)
+    made.filters["line"] = _line
+    return made
+
+
+def as_html(template: str, **values: Any) -> str:
+    """The text of an HTML template, by its path in the package; every value is escaped, but for
+    those that have ``__html__``."""
+    return _templates().get_template(template).render(values)
 
 
 class Shown:

@@ -72,6 +72,10 @@ class Curve(Shown):
         """The expected nDCG@10 after training on so many pairs."""
         return 1 - self._error * (1 + pairs / HEAD_START) ** -self.power
 
+    def pairs_for(self, target: float, pairs: int) -> int | None:
+        """Of twice, four times and so on as many pairs, the first that should exceed a target."""
+        return next((n for k in range(1, 11) if self.at(n := 2**k * pairs) > target), None)
+
     def interval(self, pairs: int) -> tuple[float, float]:
         """Within what a run on so many pairs will end, with a probability of 95%, on queries like
         dev's."""

@@ -24,7 +24,7 @@ from ..data.splits import in_order, query_id
 from ..data.text_checks import words
 from ..errors import EmbkitError
 from ..export.export import to_beir
-from ..files import write_lines
+from ..files import filled, write_lines
 from ..models.loading import as_model
 from ..models.window import cut_for
 from ..pairs.labels import LabelStore
@@ -79,24 +79,8 @@ class Start:
     @property
     def proof(self) -> str:
         """What people have confirmed, or what is to be done."""
-        file, right = (
-            shown(self.folder / "to_confirm.csv"),
-            sum(r.right is True for r in self.asked),
-        )
-        if not self.ready:
-            return (
-                f"{self.judged} of {len(self.asked)} queries are judged in {file}. A test that no "
-                "model wrote needs a person: read each query and its passage, and write y into the "
-                "column right where the document answers the query, n where it does not, "
-                f"{min(ENOUGH, len(self.asked))} at least. Then the same command goes on from "
-                "here. With --yes it goes on without a person, and nothing is proven by people"
-            )
-        if not right:
-            return (
-                "nothing is proven by people: no person has confirmed a query, and the model that "
-                "wrote the test `written` wrote what is trained on, too"
-            )
-        return f"{right} of {self.judged} judged queries were confirmed by people ({file})"
+        told = {"file": shown(self.folder / "to_confirm.csv"), "enough": ENOUGH}
+        return filled(Path(__file__).with_name("proof.jinja"), start=self, **told)
 
     def __repr__(self) -> str:
         return f"Start({self.folder.name!r}: {self.proof}; {self.domain!r})"

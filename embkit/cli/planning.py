@@ -8,12 +8,14 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..advice.planning import lengths_of
 from ..data import Domain
+from ..files import filled
 from ..models import loading
 from ..models.window import tokenizer_of, unread
 from ..pairs.pairs import collect
@@ -64,20 +66,9 @@ class Plan:
         return self.contrastive.replace(lora_rank=LORA_RANK, lora_targets=AUTO, learning_rate=rate)
 
     def __str__(self) -> str:
-        recipe = self.contrastive
-        pairs = min(self.pairs, recipe.max_pairs or self.pairs)
-        of = f" of {self.pairs:,}" if pairs < self.pairs else ""
-        rates = " or ".join(f"{rate:g}" for rate in self.rates)
-        chosen = f"{rates} (dev chooses)" if len(self.rates) > 1 else rates
-        length = f", {recipe.max_length} tokens a text" if recipe.max_length else ""
-        length += f", passages of {recipe.passage_size}" if recipe.passage_size else ""
-        mined = f" with {recipe.hard_negatives} hard negative each" * bool(recipe.hard_negatives)
-        text = (
-            f"{pairs:,}{of} pairs{mined}, {recipe.epochs} "
-            f"epoch{'s' * (recipe.epochs > 1)} in batches of {recipe.batch_size}{length}, learning "
-            f"rate {chosen}; about {self.minutes} minutes on two cores, less with bf16 or a GPU"
-        )
-        return text + (f"; {self.why}" if self.why else "")
+        rates = [f"{rate:g}" for rate in self.rates]
+        told = {"plan": self, "recipe": self.contrastive, "rates": rates}
+        return filled(Path(__file__).with_name("plan.jinja"), **told)
 
     @property
     def minutes(self) -> int:

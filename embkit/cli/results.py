@@ -96,25 +96,25 @@ def _typed() -> Iterator[str]:
 
 def _look(query: str, indices: dict[str, Any], domain: Domain, k: int, as_json: bool) -> None:
     """Prints what a query finds, with the rank that each document had before."""
-    if not query.strip():
-        raise EmbkitError("an empty query", expected="a few words", hint="'low iron in the blood'")
+    ranking.check_query(query)
     deep, ids = min(max(DEEP, k), len(domain.corpus)), list(domain.corpus)
     before: dict[str, int] = {}
     found: dict[str, list[dict[str, Any]]] = {}
     lines = [f"query: {query}"]
     for title, index in indices.items():
-        places, scores = (rows[0] for rows in index.search([query], deep))
+        places, scores = (rows[0].tolist() for rows in index.search([query], deep))
         before = before or {ids[place]: rank for rank, place in enumerate(places, start=1)}
-        rows, cells = [], []
         texts = matching(index, query, list(domain.corpus.values()), places[:k])
-        for rank, (place, score, text) in enumerate(zip(places, scores, texts, strict=False), 1):
-            document = ids[place]
-            was = before.get(document)
-            row = {"rank": rank, "score": round(float(score), 3), "id": document}
-            rows.append(row | {"text": text, "before": was})
-            shown = short(shell.visible(" ".join(f"{document}  {text}".split())), WIDE)
-            told = f"(was {was or f'beyond {deep}'})" if found else ""
-            cells.append([f"{rank:>4}", f"{row['score']:.3f}", shown, told])
+        hits = zip(map(ids.__getitem__, places), scores, texts, strict=False)
+        rows: list[dict[str, Any]] = [
+            {"rank": rank, "score": round(score, 3), "id": i, "text": text, "before": before.get(i)}
+            for rank, (i, score, text) in enumerate(hits, 1)
+        ]
+        cells = []
+        for row in rows:
+            text = short(shell.visible(" ".join(f"{row['id']}  {row['text']}".split())), WIDE)
+            told = f"(was {row['before'] or f'beyond {deep}'})" if found else ""
+            cells.append([f"{row['rank']:>4}", f"{row['score']:.3f}", text, told])
         lines += ["", title, Table(["", "", "", ""], cells).to_text()]
         found[title] = rows
     shell.answer(as_json, {"query": query, "found": found}, "\n".join([*lines, ""]))

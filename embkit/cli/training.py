@@ -21,6 +21,7 @@ from ..errors import EmbkitError, unknown
 from ..evaluation.comparison import compare
 from ..evaluation.kept import keep
 from ..evaluation.ranking import leaderboard
+from ..evaluation.report import Report
 from ..evaluation.scores import Scores
 from ..evaluation.verdict import verdict
 from ..files import read_json, write_atomic
@@ -47,13 +48,17 @@ def run(chosen: argparse.Namespace) -> int:
     planned = plan(domain, chosen.model, max_pairs=chosen.pairs, **options)
     scores, summary, _ = _scored(planned, domain, tell, _kept(domain))
     report, found = compare(scores, "base"), verdict(scores)
-    folder = report.save(_kept(domain))
+    folder = report.save(_kept(domain), domain)
+    result = {"audit": summary, "plan": str(planned), "folder": str(folder)}
+    told = f"verdict: {found}\n\nwritten: {folder / 'leaderboard.json'} and report.html"
+    return _done(chosen.json, started, report, told, result | {"verdict": found.to_dict()})
+
+
+def _done(as_json: bool, started: float, report: Report, said: str, result: dict[str, Any]) -> int:
+    """Writes what a command has found: the report, what is said of it, how long it took."""
     minutes = (time.perf_counter() - started) / 60
-    result: dict[str, Any] = {"audit": summary, "plan": str(planned), "folder": str(folder)}
-    result |= {"verdict": found.to_dict(), "leaderboard": report.rows, "minutes": minutes}
-    written = f"written: {folder / 'leaderboard.json'} and report.html; {minutes:.1f} minutes"
-    told = f"\n{report.to_text()}\n\nverdict: {found}\n\n{written}"
-    return answer(chosen.json, result, told)
+    told = f"\n{report.to_text()}\n\n{said}; {minutes:.1f} minutes"
+    return answer(as_json, result | {"leaderboard": report.rows, "minutes": minutes}, told)
 
 
 def start(chosen: argparse.Namespace) -> int:
@@ -85,17 +90,17 @@ def start(chosen: argparse.Namespace) -> int:
         planned = replace(planned, contrastive=plain)
     scores, summary, trained = _scored(planned, domain, tell, made.folder, full=False)
     report = compare(scores, "base")
-    report.save(made.folder)
+    report.save(made.folder, domain)
     verdicts = {split: verdict(_of(split, scores)) for split in domain.test_splits}
     by = {"confirmed": "by people", "written": "by the model, seen by nobody"}
     said = "\n".join(f"verdict on {s} ({by.get(s, s)}): {v}" for s, v in verdicts.items())
-    minutes = (time.perf_counter() - began) / 60
-    result |= {"audit": summary, "advice": advice.answer, "plan": str(planned), "minutes": minutes}
+    result |= {"audit": summary, "advice": advice.answer, "plan": str(planned)}
     result |= {"verdicts": {split: found.to_dict() for split, found in verdicts.items()}}
-    result |= {"leaderboard": report.rows, "model": str(trained.path / "model")}
-    told = f"\n{report.to_text()}\n\n{said}\n\n{made.proof}.\ntrained: {result['model']}"
-    told += f"\nwritten: {made.folder}, with report.html; {minutes:.1f} minutes"
-    return answer(chosen.json, result, told)
+    result["model"] = str(trained.path / "model")
+    said += (
+        f"\n\n{made.proof}.\ntrained: {result['model']}\nwritten: {made.folder}, with report.html"
+    )
+    return _done(chosen.json, began, report, said, result)
 
 
 def _of(split: str, scores: Sequence[Scores]) -> list[Scores]:
@@ -221,7 +226,7 @@ def approaches(chosen: argparse.Namespace) -> int:
         keep(one, domain, json.loads(sweep.best.to_json()) if sweep else None)
     general = {s.label: s.meta.get("general_ndcg@10") for s in found.scores.values()}
     told = "; ".join(f"{name} {value:.3f}" for name, value in general.items() if value)
-    where = found.report.save(paths().runs / "approaches" / domain.profile)
+    where = found.report.save(paths().runs / "approaches" / domain.profile, domain)
     rates = found.frame()["learning rate"].dropna()
     chose = "; ".join(f"{name} {rate:g}" for name, rate in rates.items())
     seeds = ", ".join(map(str, chosen.seeds))

@@ -7,11 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ..errors import EmbkitError, unknown
-from .intervals import holm
-from .report import Report
+from .intervals import WORTH, holm
+from .report import Report, base_of
 from .scores import Scores
-
-WORTH = 0.02  # nDCG@10: a difference that would matter
 
 
 def compare(
@@ -39,28 +37,20 @@ def compare(
         raise EmbkitError("no scores to compare", expected="at least the baseline's", hint=hint)
     first = scores[0]
     for other in scores:
-        if (other.domain, other.domain_hash) != (first.domain, first.domain_hash):
-            raise EmbkitError(
-                f"{first.label!r} was scored on {first.domain!r} ({first.domain_hash[:8]}), "
-                f"{other.label!r} on {other.domain!r} ({other.domain_hash[:8]}): other queries "
-                "or documents, so the numbers cannot be compared",
-                expected="scores of one domain with one content hash, so of one profile",
-                hint="evaluate all of them on the same domain, then compare again",
-            )
+        other.check_domain(first.domain, first.domain_hash)
     names = Counter((s.label, s.base_model, s.recipe_hash, s.meta.get("seed")) for s in scores)
     (name, *_), times = names.most_common(1)[0]
     if times > 1:
         expected = "each approach once; other labels for those that differ"
         hint = 'give each its own meta["label"], or drop one'
         raise EmbkitError(f"the scores of {name!r} are given twice", expected=expected, hint=hint)
-    bases = [s for s in scores if baseline in (s.approach, s.label)]
-    if not bases:
+    if base_of(first, scores, baseline) is None:
         raise unknown("baseline", baseline, [s.label for s in scores])
 
     # each approach against its baseline, row by row
     rows = []
     for one in scores:
-        base = next((b for b in bases if b.base_model == one.base_model), bases[0])
+        base = base_of(one, scores, baseline)
         for row in one.rows():
             if one is not base and row["queries"]:
                 place = (row["split"], "ndcg@10", row["subset"])
@@ -83,6 +73,6 @@ def compare(
     # the best of each split and subset first
     splits = list(dict.fromkeys(row["split"] for row in rows))
     subsets = [None, *dict.fromkeys(row["subset"] for row in rows if row["subset"])]
-    rows.sort(key=lambda row: -math.inf if row["ndcg@10"] is None else row["ndcg@10"], reverse=True)
-    rows.sort(key=lambda row: (splits.index(row["split"]), subsets.index(row["subset"])))
-    return Report(rows, baseline=baseline, tests=len(tested))
+    best = lambda row: math.inf if row["ndcg@10"] is None else -row["ndcg@10"]  # noqa: E731
+    rows.sort(key=lambda r: (splits.index(r["split"]), subsets.index(r["subset"]), best(r)))
+    return Report(rows, baseline=baseline, tests=len(tested), scores=scores)

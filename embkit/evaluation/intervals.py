@@ -24,6 +24,7 @@ from ..errors import EmbkitError
 LEVEL, POWER = 0.05, 0.80  # of a test, two-sided; and of what it is planned to see
 ALONE, CLUSTERS = "queries", "clusters"  # in the attrs of a frame of scores
 SPREAD = 0.20  # of differences between neighbouring recipes over queries: 0.17 to 0.22
+WORTH = 0.02  # nDCG@10: a difference that would matter
 FEWEST = 6  # clusters, below which nothing is claimed
 _TIES = 0.3  # weight of what was not seen yet, where many values are equal; by simulation
 _NORMAL, _MANY = 1.959964, 1e9  # its quantile of 0.975; degrees of freedom that count as endless

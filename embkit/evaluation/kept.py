@@ -15,7 +15,7 @@ from ..errors import EmbkitError
 from ..files import write_atomic
 from ..session import environment, paths
 from .intervals import CLUSTERS, clusters
-from .scores import Scores, over_seeds
+from .scores import Scores, by_query, over_seeds
 
 METRIC = "ndcg@10"
 _NAMES = ("approach", "base_model", "recipe_hash")
@@ -31,7 +31,7 @@ def keep(scores: Scores, domain: Domain, recipe: Mapping[str, Any] | None = None
 
     ``results`` reads them again. Fails for scores of another domain.
     """
-    scores.check_domain(domain)
+    scores.check_domain(domain.name, domain.hash)
     runs = scores.runs or (scores,)
 
     def written(values: Sequence[Sequence[float]]) -> list[list[float]]:
@@ -62,8 +62,6 @@ def results(domain: Domain) -> dict[str, Scores]:
 
 
 def _read(file: str | os.PathLike[str], domain: Domain) -> Scores:
-    import pandas as pd
-
     try:
         data = json.loads(Path(file).read_text(encoding="utf-8"))
         if data["domain_hash"] != domain.hash:
@@ -72,8 +70,7 @@ def _read(file: str | os.PathLike[str], domain: Domain) -> Scores:
         for number, seed in enumerate(data["seeds"]):
             per_query = {}
             for split, values in data[METRIC].items():
-                index = pd.Index(sorted(domain.split(split)), name="query_id", dtype=object)
-                per_query[split] = pd.DataFrame({METRIC: values[number]}, index=index)
+                per_query[split] = by_query({METRIC: values[number]}, sorted(domain.split(split)))
                 per_query[split].attrs[CLUSTERS] = clusters(domain, split)
             dev = dict(zip(asked, data["dev"][number], strict=True)) if data["dev"][0] else {}
             meta = data["meta"] | {"label": data["label"], "seed": seed}

@@ -330,6 +330,12 @@ def _with_general(scores: Scores, path: Path) -> Scores:
     return scores
 
 
+def check_query(query: str) -> None:
+    """Fails for a query without a word."""
+    if not query.strip():
+        raise EmbkitError("an empty query", expected="a few words", hint="'low iron in the blood'")
+
+
 def search_side_by_side(
     query: str, models: dict[str, Any], domain: Domain, k: int = 5
 ) -> pd.DataFrame:
@@ -340,20 +346,17 @@ def search_side_by_side(
     """
     import pandas as pd
 
-    if not query.strip():
-        raise EmbkitError("an empty query", expected="a few words", hint="'low iron in the blood'")
+    check_query(query)
     ids, texts = list(domain.corpus), list(domain.corpus.values())
-    columns: dict[str, list[Any]] = {}
+    columns: dict[str, Sequence[Any]] = {}
     for name, model in models.items():
         index = indexed(weighed(model, domain), texts)
         indices, scores = (row[0] for row in index.search([query], k))
         places = indices[indices >= 0].tolist()  # those that are found come first
-        found = zip(places, matching(index, query, texts, places), strict=True)
-        rest = len(indices) - len(places)
-        columns[name] = [*(f"{ids[i]}  {text}" for i, text in found), *["nothing found"] * rest]
-        columns[f"{name}: score"] = [
-            round(s, 3) if s > -math.inf else math.nan for s in scores.tolist()
-        ]
+        found = zip(places, matching(index, query, texts, places), scores.tolist(), strict=False)
+        rows: list[Any] = [(f"{ids[i]}  {text}", round(score, 3)) for i, text, score in found]
+        rows += [("nothing found", math.nan)] * (len(indices) - len(rows))
+        columns[name], columns[f"{name}: score"] = zip(*rows, strict=True)
     table = pd.DataFrame(columns)
     return table.set_index(pd.RangeIndex(1, len(table) + 1, name="rank"))
 
@@ -375,6 +378,8 @@ def rank_changes(
     last = len(ids) + 1
     kept = [i for i in ids if i in right or min(place.get(i, last) for place in places) <= k]
     kept.sort(key=lambda i: places[1].get(i, last))
-    columns = ("text", "before", "after", "relevant")
-    rows = ((domain.corpus[i], places[0].get(i), places[1].get(i), i in right) for i in kept)
-    return [dict(zip(columns, row, strict=True)) for row in rows]
+    return [
+        {"text": domain.corpus[i], "before": places[0].get(i), "after": places[1].get(i)}
+        | {"relevant": i in right}
+        for i in kept
+    ]

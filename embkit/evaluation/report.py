@@ -3,25 +3,43 @@
 from __future__ import annotations
 
 import base64
-import html
 import json
 import os
+import re
+import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from string import Template
 from typing import TYPE_CHECKING, Any
 
-from ..display import BEST, Table, no_formula, some_of, table, visible
+from ..data.domain import Domain, right_documents
+from ..display import Table, as_html, no_formula, table, visible
 from ..errors import EmbkitError
-from ..files import write_atomic
+from ..files import filled, write_atomic
+from .decision import Row, decided
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Row = dict[str, Any]
-_COSTS = {  # heading -> column of the rows, and how it is written
+FEW = 12  # approaches up to which a page shows all of them beside each other
+HERE = Path(__file__).parent
+# heading -> column of the rows, and how it is written
+_FIRST = {
+    "approach": ("label", ""),
+    "split": ("split", ""),
+    "nDCG@10 [95%]": ("ndcg@10", ".3f"),
+}
+_HOLM = ("p_holm", ".3f")
+_TESTED = {"p": ("p_vs_base", ".3f"), "p Holm": _HOLM, "win / tie / loss": ("wins", ",d")}
+_METRICS = {
+    name.replace("mrr", "MRR"): (name, ".3f")
+    for name in ("mrr@10", "recall@10", "recall@100", "hit@1", "dev")
+} | {"queries": ("queries", ",d")}
+_COSTS = {
+    "approach": ("label", ""),
+    "base model": ("base_model", ""),
+    "recipe": ("recipe_hash", ".8"),
     "learning rate": ("learning_rate", "g"),
     "seed": ("seed", "d"),
     "trained": ("trainable_params", ",d"),
@@ -44,6 +62,7 @@ class Report:
     rows: list[Row]  # as `ek.compare` makes them; a value that does not apply is None
     baseline: str | None = None  # the approach that the differences are taken to
     tests: int = 0  # how many were asked for: what p is corrected for
+    scores: Sequence[Any] = field(default=(), compare=False)  # the Scores that it compares
 
     def pareto(self, cost: str = "train_seconds", split: str | None = None) -> Figure:
         """Quality against cost, drawn with its ``pareto_front``, which has the same arguments."""
@@ -59,29 +78,12 @@ class Report:
         dev = [row["dev"] for row in self.rows if row.get("dev") is not None]
         whole = len(dev) == len(self.rows)  # what is not known may be the best
         best = max(dev) if whole and len({*dev}) > 1 else None
-        shown, bold = [], set()
-        for number, row in enumerate(self.rows):
-            if best is not None and row["dev"] == best:
-                bold.add((number, 2))
-            cells = {
-                "approach": row.get("label") or row["approach"],
-                "split": row["split"] + (f" / {row['subset']}" if row["subset"] else ""),
-                "nDCG@10 [95%]": with_interval(row.get("ndcg@10"), row.get("ndcg@10_ci"), ".3f"),
-            }
-            if self.baseline:
-                delta, interval = row.get("delta_vs_base"), row.get("delta_vs_base_ci")
-                counts = [row.get(name) for name in ("wins", "ties", "losses")]
-                cells |= {
-                    f"Δ {self.baseline} [95%]": with_interval(delta, interval, "+.3f"),
-                    "p": _p(row.get("p_vs_base")),
-                    **({"p Holm": _p(row.get("p_holm"))} if self.tests else {}),
-                    "win / tie / loss": " / ".join(f"{n:,d}" for n in counts if n is not None),
-                }
-            for metric in ("mrr@10", "recall@10", "recall@100", "hit@1"):
-                cells[metric.replace("mrr", "MRR")] = _number(row.get(metric), ".3f")
-            cells["dev"] = _number(row.get("dev"), ".3f")
-            shown.append(cells | {"queries": _number(row.get("queries"), ",d")})
-        return table(shown, caption=self._note(bool(bold)), bold=bold)
+        bold = {(n, 2) for n, r in enumerate(self.rows) if best is not None and r["dev"] == best}
+        tested = {f"Δ {self.baseline} [95%]": ("delta_vs_base", "+.3f")} | _TESTED
+        tested = {k: v for k, v in tested.items() if self.baseline and (self.tests or v != _HOLM)}
+        columns = _FIRST | tested | _METRICS
+        rows = [{head: cell(row, *how) for head, how in columns.items()} for row in self.rows]
+        return table(rows, caption=self._note(bool(bold)), bold=bold)
 
     def _note(self, chosen: bool) -> str:
         """What the figures are over, and what p is corrected for."""
@@ -90,22 +92,10 @@ class Report:
             for row in self.rows
             if row.get("clusters") and not row["subset"]
         }
-        note = "nDCG@10 with its 95% interval"
-        note += f" over {', '.join(over.values())}" if over else ""
-        several = {row.get("seeds", 1) for row in self.rows if row.get("recipe_hash")}
-        note += " and over seeds" if several - {1} else ""
-        note += ". One seed: it is of these weights, not of the method." if 1 in several else "."
-        if self.baseline:
-            note += " Differences and p: paired, over the same; win / tie / loss counts queries. "
-            asked = f"p Holm is corrected for the {self.tests} tests that were asked for."
-            note += asked if self.tests else "p is of each test alone, not corrected."
+        seeds = {row.get("seeds", 1) for row in self.rows if row.get("recipe_hash")}
         missing = {s: n for r in self.rows for s, n in (r.get("missing_judged") or {}).items() if n}
-        for split, n in missing.items():
-            judged = some_of(
-                n, f"judged document of {split} is", f"judged documents of {split} are"
-            )
-            note += f" {judged} not in the corpus: not comparable with published figures."
-        return note + (f" {BEST} marks what dev chose." if chosen else "")
+        told = {"report": self, "over": over, "seeds": seeds, "missing": missing, "chosen": chosen}
+        return filled(HERE / "note.jinja", **told)
 
     def to_text(self) -> str:
         """A table for a terminal, one block a split."""
@@ -156,10 +146,11 @@ class Report:
 
     __repr__ = to_text
 
-    def save(self, folder: str | os.PathLike[str]) -> Path:
+    def save(self, folder: str | os.PathLike[str], domain: Domain | None = None) -> Path:
         """Write the report into a folder, each file whole or not at all; fails where it cannot.
 
-        The files are `leaderboard.json`, `.csv`, `.md` and `.tex`, and the page `report.html`.
+        The files are `leaderboard.json`, `.csv`, `.md` and `.tex`, and the page `report.html`; with
+        a domain the page shows the queries that won and lost most.
         """
         try:
             data = json.dumps(self.rows, indent=1, ensure_ascii=False, allow_nan=False)
@@ -174,7 +165,7 @@ class Report:
             "leaderboard.csv": self.to_csv(),
             "leaderboard.md": self.to_markdown() + "\n",
             "leaderboard.tex": self.to_latex() + "\n",
-            "report.html": self._page(),
+            "report.html": self._page(domain),
         }
         for name, text in files.items():
             write_atomic(Path(folder) / name, text)
@@ -182,40 +173,72 @@ class Report:
 
     def _cost(self) -> Table:
         """What each approach is and costs, one row each."""
-        rows = [
-            {
-                "approach": row.get("label") or row["approach"],
-                "base model": row.get("base_model") or "",
-                "recipe": (row.get("recipe_hash") or "")[:8],
-            }
-            | {head: _number(row.get(name), form) for head, (name, form) in _COSTS.items()}
-            for row in self.rows
-        ]
+        rows = [{head: cell(row, *how) for head, how in _COSTS.items()} for row in self.rows]
         return table(row for place, row in enumerate(rows) if row not in rows[:place])
 
-    def _page(self) -> str:
+    def _page(self, domain: Domain | None) -> str:
         """The whole HTML page, with its pictures inside."""
         from .. import plots
 
-        names = ", ".join(dict.fromkeys(str(row["domain"]) for row in self.rows)) or "no results"
-        body = [f"<h1>Leaderboard: {html.escape(names)}</h1>", self._repr_html_()]
-        if any(row.get("ndcg@10") is not None for row in self.rows):
-            body.append(_picture(plots.intervals(self)))
-        if self.rows:
-            body += ["<h2>What each approach is, and what it cost</h2>", self._cost().to_html()]
+        found = decided(self.rows, self.baseline) if self.baseline else None
+        chosen = found.approach if found else None
+        whole = [row for row in self.rows if not row.get("subset")]
+        places: dict[str, dict[str, Row]] = {}  # label -> split -> row
+        for row in whole:
+            places.setdefault(row["label"], {})[row["split"]] = row
+        first, folded = _by_lesson([[*of.values()][0] for of in places.values()], chosen)
+        figures = []
+        if scored := [row for row in whole if row.get("ndcg@10") is not None]:
+            shown = [row for row in scored if row["label"] in first]
+            figures.append(plots.intervals(shown or scored))
         if any(row.get("train_seconds") for row in self.rows):
-            body.append(_picture(self.pareto()))
-        title = html.escape(f"embkit leaderboard: {names}")
-        page = Template(Path(__file__).with_name("report.html").read_text(encoding="utf-8"))
-        return page.substitute(title=title, body="\n".join(body))
+            dev = [r | {"split": "dev", "ndcg@10": r["dev"], "ndcg@10_ci": None} for r in scored]
+            known = [row for row in dev if row["dev"] is not None and row["label"] in first]
+            figures.append(Report(known or scored).pareto())
+        pictures = [(plots.alt_text(f), base64.b64encode(plots.png(f)).decode()) for f in figures]
+        one = next((s for s in self.scores if s.label == chosen and domain), None)
+        return as_html(
+            "evaluation/report.jinja",
+            report=self,
+            cell=cell,
+            verdict=found,
+            places=places,
+            first=first,
+            folded=folded,
+            pictures=pictures,
+            domain=domain,
+            one=one,
+            base=base_of(one, self.scores, str(self.baseline)) if one else None,
+            right=right_documents,
+        )
 
 
-def _picture(figure: Any) -> str:
-    from .. import plots
+def base_of(one: Any, scores: Sequence[Any], baseline: str) -> Any:
+    """The baseline of an approach: that of its own base model, else the first; None without."""
+    bases = [s for s in scores if baseline in (s.approach, s.label)]
+    return next((b for b in bases if b.base_model == one.base_model), next(iter(bases), None))
 
-    picture = base64.b64encode(plots.png(figure)).decode("ascii")
-    text = html.escape(plots.alt_text(figure), quote=True)
-    return f'<img alt="{text}" src="data:image/png;base64,{picture}">'
+
+def _by_lesson(rows: Sequence[Row], chosen: str | None) -> tuple[list[str], dict[str, list[str]]]:
+    """The labels of the approaches, the best on dev first; by lesson those of the experiments
+    around them.
+
+    Of many rows, a lesson's approach is the one with most seeds, of these the best on dev. What dev
+    chose, and what needs no training, is no experiment.
+    """
+    lessons = tomllib.loads((HERE / "lessons.toml").read_text(encoding="utf-8"))
+    of = {
+        row["label"]: next((n for n, word in lessons.items() if re.search(word, row["label"])), "")
+        for row in sorted(rows, key=lambda row: -(row.get("dev") or 0))
+    }
+    seeds = {row["label"]: row.get("seeds", 1) for row in rows}
+    best = {of[label]: label for label in sorted(reversed(of), key=seeds.__getitem__)}
+    kept = {chosen, *best.values()}
+    first = [n for n in of if len(of) <= FEW or of[n].startswith("01") or n in kept]
+    left = {
+        lesson: [n for n in of if of[n] == lesson and n not in first] for lesson in sorted(best)
+    }
+    return first, {name or "Others": labels for name, labels in left.items() if labels}
 
 
 def _number(value: Any, form: str) -> str:
@@ -229,8 +252,19 @@ def with_interval(value: float | None, interval: Sequence[float] | None, form: s
     return f"{value:{form}} [{interval[0]:{form}}, {interval[1]:{form}}]"
 
 
-def _p(value: float | None) -> str:
-    return "<0.001" if value is not None and value < 0.001 else _number(value, ".3f")
+def cell(row: Row, key: str, form: str) -> str:
+    """What a table writes of a row: a value, with its interval where it has one."""
+    value = row.get(key)
+    if key == "label":
+        return str(value or row["approach"])
+    if key == "split":
+        return row["split"] + (f" / {row['subset']}" if row["subset"] else "")
+    if key == "wins":
+        counts = [row.get(name) for name in ("wins", "ties", "losses")]
+        return " / ".join(format(n, form) for n in counts if n is not None)
+    if key.startswith("p_") and value is not None and value < 0.001:
+        return "<0.001"
+    return with_interval(value, row.get(f"{key}_ci"), form)
 
 
 def pareto_front(

@@ -24,7 +24,6 @@ from .report import Report, Row
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ..data import Domain
 
 _SAVED = ("approach", "domain", "domain_hash", "base_model", "recipe_hash")
 _FACTS = """corpus trainable_params total_params train_seconds peak_memory_mb dim learning_rate seed
@@ -86,13 +85,15 @@ class Scores:
         """The name shown in tables: the label in `meta`, else the approach."""
         return str(self.meta.get("label") or self.approach)
 
-    def check_domain(self, domain: Domain) -> None:
+    def check_domain(self, name: str, content: str) -> None:
         """Fails where these are scores of another domain, or of other content of it."""
-        if self.domain_hash != domain.hash:
-            told = f"{self.label!r} was scored on {self.domain!r} ({self.domain_hash[:8]}), not on "
-            told += f"{domain.name!r} ({domain.hash[:8]})"
-            expected, hint = "scores of the domain that is given", "ek.evaluate(run, domain)"
-            raise EmbkitError(told, expected=expected, hint=hint)
+        if (self.domain, self.domain_hash) != (name, content):
+            raise EmbkitError(
+                f"{self.label!r} was scored on {self.domain!r} ({self.domain_hash[:8]}), not on "
+                f"{name!r} ({content[:8]}): other queries or documents",
+                expected="scores of one domain with one content hash, so of one profile",
+                hint="evaluate all of them on the same domain, then compare again",
+            )
 
     def labelled(self, label: str) -> Scores:
         """The same scores under another name in tables."""
@@ -241,13 +242,10 @@ class Scores:
 
     @classmethod
     def _of(cls, data: dict[str, Any]) -> Scores:
-        import pandas as pd
-
         per_query = {}
         for split, kept in data["per_query"].items():
             queries = kept["queries"]
-            index = pd.Index(queries, name="query_id", dtype=object)
-            frame = pd.DataFrame(kept["metrics"], index=index, dtype=np.float64)
+            frame = by_query(kept["metrics"], queries)
             frame.attrs["unanswerable"] = kept["unanswerable"]
             if kept.get("over", ALONE) != ALONE:
                 of = dict(zip(queries, kept["clusters"], strict=True))
@@ -280,6 +278,13 @@ def over_seeds(runs: Sequence[Scores]) -> Scores:
     costs = {k: fmean(v) for k, v in each.items() if all(isinstance(x, float) for x in v)}
     meta = first.meta | costs | {"seeds": each.get("seed"), "seed": None}
     return replace(first, per_query=per_query, dev=dev, meta=meta, runs=tuple(runs))
+
+
+def by_query(columns: Mapping[str, Any], queries: Sequence[str]) -> pd.DataFrame:
+    """A table of metrics, one row a query."""
+    import pandas as pd
+
+    return pd.DataFrame(columns, pd.Index(queries, name="query_id", dtype=object), dtype=np.float64)
 
 
 def _plain(value: Any) -> Any:

@@ -6,11 +6,11 @@ import csv
 import json
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ..data import Domain
@@ -119,21 +119,21 @@ def _fresh(folder: Folder, replace: bool, mark: str) -> Iterator[Path]:
             expected="a new or an empty folder",
             hint="another folder" if replace else "another folder, or replace=True",
         )
-    part = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
     try:
-        part.mkdir(parents=True)
-        yield part
-        if target.is_dir():
-            shutil.rmtree(target)
-        os.replace(part, target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(".part", f".{target.name}.", target.parent) as made:
+            part = Path(made) / target.name
+            part.mkdir()
+            yield part
+            if target.is_dir():
+                shutil.rmtree(target)
+            part.replace(target)
     except OSError as error:
         raise EmbkitError(
             f"cannot write {target.name!r}: {error.strerror or error}",
             expected="a folder that can be written to, with room on its disk",
             hint="free some space, or choose another folder",
         ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _tsv(path: Path, rows: Iterable[tuple]) -> None:

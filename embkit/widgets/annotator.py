@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import html
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import traitlets
 
+from ..display import as_html
 from ..errors import EmbkitError
 from ..pairs.labels import GRADES, MEANINGS, LabelStore, annotator_name
 from ..pairs.pooling import Task
@@ -97,12 +97,7 @@ class Annotator(Page):
         self._shown = float("-inf")  # the next key may follow at once
 
     def still(self) -> str:
-        keys = "".join(f"<br><b>{key}</b> {html.escape(text)}" for key, text in KEYS.items())
-        who, query, document = map(html.escape, (self.annotator, self.query, self.document))
-        return (
-            f"<div style='border:1px solid;padding:1em'>{self.done} of {self.total} judged by {who}"
-            f"<p><b>{query}</b></p><p style='white-space:pre-wrap'>{document}</p>Keys:{keys}</div>"
-        )
+        return as_html("widgets/pages/annotator.jinja", panel=self)
 
     def __repr__(self) -> str:
         return f"Annotator({self.done} of {self.total} judged by {self.annotator})"

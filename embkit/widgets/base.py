@@ -16,7 +16,7 @@ import traitlets
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from ..display import Table
+from ..display import Table, as_html
 from ..errors import EmbkitError
 from ..plots import figures as draw
 
@@ -127,6 +127,12 @@ class Panel(Told, ipywidgets.VBox):
         made.on_click(self.guarded(lambda _: call()))
         return made
 
+    def show(self, template: str, place: ipywidgets.HTML, **values: Any) -> None:
+        """Shows a template of ``pages`` in a place of the panel; it reads the panel and values."""
+        place.value = as_html(
+            f"widgets/pages/{template}.jinja", panel=self, framed=framed, **values
+        )
+
     def picture(self) -> Figure | None:
         """What a panel of curves or maps shows, as a figure."""
         return None
@@ -179,13 +185,6 @@ def framed(table: Table) -> str:
     return f"<div style='{style}'>{drawn}</div>"
 
 
-def columns(*parts: str) -> str:
-    """Parts of a page side by side."""
-    style = "flex:1;min-width:0;overflow-wrap:anywhere"
-    inner = "".join(f"<div style='{style}'>{part}</div>" for part in parts)
-    return f"<div style='display:flex;gap:1.5em;line-height:1.4'>{inner}</div>"
-
-
 def sketch(
     label: str,
     series: Mapping[str, Sequence[tuple[float, float]]],
@@ -194,8 +193,8 @@ def sketch(
     logx: bool = False,
     width: int = 260,
     height: int = 90,
-) -> str:
-    """Lines as SVG, drawn within a millisecond: for what follows a slider or a training.
+) -> dict[str, Any]:
+    """Lines as a template draws them within a millisecond: for what follows a slider or a training.
 
     Args:
         label: what is shown; above the lines, with the range of their values.
@@ -212,20 +211,14 @@ def sketch(
         right, above = (scale(x) - left) / across, (y - low) / up
         return f"{4 + right * (width - 8):.1f},{height - 4 - above * (height - 8):.1f}"
 
-    drawn = ""
-    for number, (name, points) in enumerate(series.items()):
-        colour, y = to_hex(draw.color(number)), 14 + 16 * number
-        look = f"stroke='{colour}' stroke-width='2' stroke-dasharray='{SVG_DASHES[number]}'"
-        path = " ".join(at(*point) for point in points)
-        drawn += f"<polyline points='{path}' fill='none' {look}/>"
-        if name:
-            drawn += f"<path d='M14 {y - 4}h26' {look}/><text x='46' y='{y}' font-size='12' "
-            drawn += f"fill='currentColor'>{html.escape(name[:40])}</text>"
-    if mark is not None:
-        drawn += f"<path d='M{at(mark, low).split(',')[0]} 0V{height}' stroke='currentColor'/>"
-    told = html.escape(f"{label} ({low:.4g} to {max(ys):.4g})")
-    return (
-        f"<figure style='margin:4px 12px 4px 0'><figcaption>{told}</figcaption>"
-        f"<svg viewBox='0 0 {width} {height}' width='{width}' style='max-width:100%' role='img' "
-        f"aria-label='{told}'>{drawn}</svg></figure>"
-    )
+    return {
+        "label": f"{label} ({low:.4g} to {max(ys):.4g})",
+        "width": width,
+        "height": height,
+        "mark": None if mark is None else at(mark, low).split(",")[0],
+        "series": [
+            {"name": name, "path": " ".join(at(*point) for point in points)}
+            | {"colour": to_hex(draw.color(number)), "dashes": SVG_DASHES[number]}
+            for number, (name, points) in enumerate(series.items())
+        ],
+    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -13,17 +12,16 @@ import traitlets
 
 from ..data.domain import Domain, right_documents
 from ..data.text_checks import words
-from ..display import Table
 from ..errors import unknown
 from ..evaluation.ranking import DEPTH, rank, score
+from ..files import filled
 from ..plots.space import SIDES
-from .base import Names, Panel, columns, framed, own_domain, stood
+from .base import PAGES, Names, Panel, own_domain, stood
 
 OUTCOMES = ("won", "lost", "tied")
 METRIC = "ndcg@10"  # what is won and lost
 SAME = 1e-9  # a difference in the metric up to this is a tie
 MOST = 200  # queries in the list
-HEAD = ("", "document", "score", "shared words")
 ROWS, SHOWN = 5, 110  # of a ranked list; characters of a text in a row
 
 
@@ -128,52 +126,22 @@ class FailureBrowser(Panel):
             self._list.value = self.query
         case, right = self.cases[self.query], sorted(self._right[self.query])
         answers = "; ".join(self.domain.corpus[d][:SHOWN] for d in right)
-        lists = []
         sides = zip(self.names, (case.before, case.after), self._rankings, case.ranks, strict=True)
-        for name, value, rankings, best in sides:
-            shown = framed(self._first_rows(case, rankings[case.query], best))
-            lists.append(f"<b>{html.escape(name)}</b> {value:.3f}{shown}")
-        self.detail.value = (
-            f"<div class='embkit-case'><b>{html.escape(case.text[:500])}</b><br>"
-            f"★ {html.escape(answers[:500])}"
-            f"<p class='embkit-reason'>{html.escape(self.reason)}</p>{columns(*lists)}</div>"
-        )
-
-    def _first_rows(self, case: Case, ranking: dict[str, float], best: int | None) -> Table:
-        """The first documents of a ranking and its best right one; right ones stand out."""
-        rows: list[Any] = []
-        bold, found = set(), list(ranking.items())
-        last = [best - 1] if best and best > ROWS else []
-        for place in [*range(min(ROWS, len(found))), *last]:
-            document, similarity = found[place]
-            text = self.domain.corpus[document]
-            both = ", ".join(shared(case.text, text)) or "none"
-            bold |= {(len(rows), 0)} if document in self._right[case.query] else set()
-            rows.append([str(place + 1), text[:SHOWN], f"{similarity:.3f}", both])
-        return Table(HEAD, rows, bold=bold)
+        shown = {"case": case, "answers": answers, "right": right, "shared": shared}
+        shown["sides"] = [(n, value, of[case.query], best) for n, value, of, best in sides]
+        self.show("failure_browser", self.detail, rows=ROWS, most=SHOWN, **shown)
 
     @property
     def reason(self) -> str:
         """Why the query scored as it did: ranks, scores and shared words, side by side."""
         if self.query is None:
             return ""
-        case, right = self.cases[self.query], self._right[self.query]
-        places, parts = [], []
-        for name, rankings, place in zip(self.names, self._rankings, case.ranks, strict=True):
-            ranking = rankings[case.query]
-            cut = DEPTH if len(ranking) >= DEPTH else 0
-            places.append(f"{stood(place, cut)} {name}")
-            best, wrong = (
-                next((d for d in ranking if (d in right) == wanted), None)
-                for wanted in (True, False)
-            )
-            if best is not None and wrong is not None:
-                both = [len(shared(case.text, self.domain.corpus[d])) for d in (best, wrong)]
-                parts.append(
-                    f"{name}, it scores {ranking[best] - ranking[wrong]:+.3f} against the best "
-                    f"wrong one; words shared with the query: {both[0]}, the wrong one {both[1]}"
-                )
-        return "; ".join([f"best right answer: {', '.join(places)}", *parts]) + "."
+        case = self.cases[self.query]
+        shown: dict[str, Any] = {"stood": stood, "shared": shared, "depth": DEPTH}
+        rankings = [ranking[self.query] for ranking in self._rankings]
+        shown["sides"] = [*zip(self.names, rankings, case.ranks, strict=True)]
+        shown |= {"text": case.text, "right": self._right[self.query]}
+        return filled(PAGES / "reason.jinja", corpus=self.domain.corpus, **shown)
 
     def title(self) -> str:
         shown = f"{len(self.listed):,} of {len(self.cases):,} queries of {self.split!r}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import itertools
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +11,7 @@ import traitlets
 from ..data import Domain
 from ..data.images import data_url, is_picture
 from ..data.sources.captioned import TO_IMAGE
+from ..display import as_html
 from ..errors import EmbkitError
 from ..search.passages import index_of
 from .base import Page, Search, page
@@ -90,17 +90,7 @@ class Gallery(Page):
             self.pick(str(content.get("row")), int(content.get("pick", 0)))
 
     def still(self) -> str:
-        rows = [f"<p><b>{html.escape(n)}</b></p>{''.join(map(_cell, r))}" for n, r in self.found]
-        said = [html.escape(f"{name}: {' · '.join(texts)}") for name, texts in self.words]
-        below = "<br>".join([html.escape(self.message), *said])
-        return f"<div><b>🔍 {html.escape(self.query)}</b>{''.join(rows)}<p>{below}</p></div>"
+        return as_html("widgets/pages/gallery.jinja", panel=self)
 
     def __repr__(self) -> str:
         return f"Gallery({self.query!r}, {len(self._pictures):,} pictures)"
-
-
-def _cell(item: Mapping[str, Any]) -> str:
-    caption, mark = html.escape(str(item["caption"])), "✓ " if item["right"] else ""
-    box = "display:inline-block;width:92px;vertical-align:top;text-align:center"
-    image = f"<img src='{item['picture']}' width='56' alt='{caption}'>"
-    return f"<div style='{box}'>{image}<br><small>{mark}{caption}</small></div>"

@@ -11,13 +11,12 @@ import numpy as np
 import traitlets
 from matplotlib.figure import Figure
 
-from ..display import Table
 from ..errors import EmbkitError
 from ..plots import AMOUNTS
 from ..plots.figures import LIGHT, color
 from ..plots.space import REST, space_maps
 from ..space.space import COLOURS, Space
-from .base import Panel, framed
+from .base import Panel
 
 LISTED = 12  # documents of a selection whose texts are shown
 FOUND = 5  # documents that a query is joined with
@@ -146,18 +145,7 @@ class LinkedMaps(Panel):
         self._tell_chosen()
 
     def _tell_chosen(self) -> None:
-        space, parts = self.space, []
-        if len(self.near[0]):
-            lists = [[self._texts[i][:SHOWN] for i in near] for near in self.near]
-            found = Table([f"{n}: found" for n in space.names], [*zip(*lists, strict=True)])
-            parts.append(f"★ <i>{html.escape(self.query[:200])}</i>{framed(found)}")
-        if self.selection:
-            listed, rest = self.selection[:LISTED], len(self.selection) - LISTED
-            rows = [(space.ids[i], self._texts[i][:SHOWN], f"{space.drift[i]:.2f}") for i in listed]
-            more = f"and {rest:,} more" if rest > 0 else ""
-            parts.append(framed(Table(("chosen", "text", "drift"), rows, more)))
-        hint = "Nothing is chosen: hold shift and draw around points, or click one."
-        self.page.value = "".join(parts) or hint
+        self.show("linked_maps", self.page, texts=self._texts, most=SHOWN, listed=LISTED)
 
 
 def _scatter(frame: Any, x: list[float], y: list[float]) -> Any:

@@ -111,12 +111,12 @@ class LiveTraining(Panel):
         self.bar.value = progress.step / max(1, progress.steps)
         self.facts.value = f"<div class='embkit-facts'>{html.escape(self._facts())}</div>"
         if new:
-            drawn, dev = "", f"{self.domain.dev_name} nDCG@10"
+            drawn, dev = [], f"{self.domain.dev_name} nDCG@10"
             charts = {"loss": "loss", "learning rate": "learning_rate", dev: DEV}
             for name, key in charts.items():
                 points = [(row["step"], row[key]) for row in progress.history if key in row]
-                drawn += sketch(f"{name} {points[-1][1]:.4g}", {"": points}) if points else ""
-            self.charts.value = f"<div style='display:flex;flex-wrap:wrap'>{drawn}</div>"
+                drawn += [sketch(f"{name} {points[-1][1]:.4g}", {"": points})] if points else []
+            self.show("live_training", self.charts, charts=drawn)
 
     def _facts(self) -> str:
         now = self.progress

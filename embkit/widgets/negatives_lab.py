@@ -10,12 +10,11 @@ import numpy as np
 import traitlets
 
 from ..data.domain import Domain
-from ..display import Table
 from ..errors import EmbkitError
 from ..models.encoding import encode_as
 from ..models.loading import as_model
 from ..pairs.mining import SHOWN, Mined, Pair, mine
-from .base import LOOK, Panel, framed
+from .base import LOOK, Panel
 
 DEEPEST = 200  # the window's end, at most
 TRIPLETS = 6
@@ -89,29 +88,16 @@ class NegativesLab(Panel):
         window: Any = {"range_min": self.range_min, "range_max": self.range_max}
         rules: Any = {"keep_relatives": self.keep_relatives, "relative_margin": self.margin or None}
         self.mined = mine(self.domain, self.pairs, model=self._vectors, **window, **rules)
-        self.results.value = self._html(self.mined)
+        self._shown(self.mined)
         few = f"Mined for {len(self.pairs):,} of the {self.pairs_given:,} pairs."
         self.tell(few if len(self.pairs) < self.pairs_given else "")
 
-    def _html(self, mined: Mined) -> str:
-        # a few triplets, with the similarity of anchor to positive and to negative
-        triplets = []
-        for i in _spread(len(mined), TRIPLETS):
-            score, right, wrong = mined.scores[i, 0], mined.positives[i], mined.negatives[i][0]
-            near = "at random" if np.isnan(score) else f"{score:.2f}"
-            positive = f"{mined.corpus[right][:SHOWN]} ({mined.positive_scores[i]:.2f})"
-            negative = f"{mined.corpus[wrong][:SHOWN]} ({near})"
-            triplets.append((mined.anchors[i][:SHOWN], positive, negative))
-        shown = framed(Table(("anchor", "positive", "hardest negative"), triplets))
-        # similarities
+    def _shown(self, mined: Mined) -> None:
         scores = mined.scores[:, 0]
         hardest = np.nanmean(scores) if np.isfinite(scores).any() else np.nan
-        said = (
-            f"{mined.candidates:,} candidates; mean similarity of the hardest negatives "
-            f"{hardest:.3f}, of the positives {np.nanmean(mined.positive_scores):.3f}; "
-            f"{mined.filled:,} places without a candidate, filled with random documents"
-        )
-        return f"<p class='embkit-mined'>{said}</p>{framed(mined.rules())}{shown}"
+        means = {"hardest": hardest, "right": np.nanmean(mined.positive_scores)}
+        some = _spread(len(mined), TRIPLETS)
+        self.show("negatives_lab", self.results, mined=mined, triplets=some, most=SHOWN, **means)
 
     def title(self) -> str:
         kept = ", relatives kept" if self.keep_relatives else ""

@@ -12,14 +12,13 @@ import numpy as np
 import traitlets
 
 from ..data.domain import Domain
-from ..display import Table
 from ..errors import EmbkitError
 from ..recipes.checks import CHOICES
 from ..recipes.presets import PRESETS
 from ..recipes.recipe import Recipe
 from ..recipes.recipe import preset as preset_of
 from ..runs import finished
-from .base import Panel, framed
+from .base import Panel
 from .live_training import LiveTraining
 
 KNOBS = {knob.name: knob for knob in fields(Recipe)}
@@ -124,21 +123,12 @@ class RecipeEditor(Panel):
         if not self.live.running:
             self.live.recipe = self.recipe
         self.tell()
-        rows = [(name, str(was), str(now)) for name, (was, now) in self.diff.items()]
-        head = (f"differs from {self.preset!r}", "there", "here")
-        minutes = self.minutes
-        time = f"{60 * minutes:.0f} seconds" if minutes < 2 else f"{minutes:.0f} minutes"
-        about = f"About {time} on this machine. Recipe {self.recipe.hash}."
-        shown = framed(Table(head, rows or [["nothing", "", ""]], about))
-        self.summary.value = f"<div class='embkit-diff'>{shown}</div>"
+        self.show("recipe_editor", self.summary)
         try:
             script = self.recipe.to_script()
         except EmbkitError as error:  # not every recipe has a script
             script = str(error)
-        self.script.value = (
-            "<details><summary>The same without embkit</summary><pre class='embkit-script' "
-            f"style='line-height:1.3'>{html.escape(script)}</pre></details>"
-        )
+        self.show("recipe_script", self.script, script=script)
 
     def title(self) -> str:
         first = "model approach epochs batch_size learning_rate temperature".split()

@@ -8,7 +8,7 @@ import traitlets
 
 from ..display import Table
 from ..errors import EmbkitError, unknown
-from ..evaluation.report import Report, Row, _p, with_interval
+from ..evaluation.report import Report, cell
 from ..plots.figures import name
 from .base import Page, page
 
@@ -17,8 +17,8 @@ COLUMNS = {  # heading -> what it is sorted by, and how its numbers are written
     "approach": ("label", ""),
     "nDCG@10 [95%]": ("ndcg@10", ".3f"),
     "difference": ("delta_vs_base", "+.3f"),
-    "p Holm": ("p_holm", ""),
-    "win / tie / loss": ("wins", ""),
+    "p Holm": ("p_holm", ".3f"),
+    "win / tie / loss": ("wins", ",d"),
     "trained": ("trainable_params", ",.0f"),
     "seconds": ("train_seconds", ",.0f"),
     "bytes": ("bytes_per_embedding", ",.0f"),
@@ -46,7 +46,7 @@ class RunTable(Page):
             hint = "ek.widgets.RunTable(ek.leaderboard(domain))"
             raise EmbkitError(given, expected="a report with rows", hint=hint)
         self._all = report
-        places = list(dict.fromkeys(map(_place, report.rows)))
+        places = list(dict.fromkeys(cell(row, "split", "") for row in report.rows))
         first = {"split": places[0], "sort": "nDCG@10 [95%]"}
         super().__init__(splits=places, columns=list(COLUMNS), **first)
         self.observe(self._shown, ["split", "find", "sort", "descending"])
@@ -84,12 +84,12 @@ class RunTable(Page):
 
     def _shown(self, *_: Any) -> None:
         key, wanted = COLUMNS[self.sort][0], self.find.casefold()
-        found = [r for r in self._all.rows if _place(r) == self.split]
+        found = [r for r in self._all.rows if cell(r, "split", "") == self.split]
         found = [r for r in found if wanted in name(r).casefold()]
         known = [r for r in found if r.get(key) is not None]
         known.sort(key=lambda row: row[key], reverse=self.descending)
         known += [r for r in found if r.get(key) is None]  # at the end, either way
-        self.rows = [[_cell(row, *how) for how in COLUMNS.values()] for row in known]
+        self.rows = [[cell(row, *how) for how in COLUMNS.values()] for row in known]
 
     def still(self) -> str:
         note = f"{min(STILL, len(self.rows))} of {len(self.rows)} on {self.split}, by {self.sort}"
@@ -97,17 +97,3 @@ class RunTable(Page):
 
     def __repr__(self) -> str:
         return f"RunTable({len(self.rows)} approaches on {self.split}, by {self.sort})"
-
-
-def _place(row: Row) -> str:
-    return row["split"] + (f" / {row['subset']}" if row.get("subset") else "")
-
-
-def _cell(row: Row, key: str, form: str) -> str:
-    if key == "label":
-        return name(row)
-    if key == "p_holm":
-        return _p(row.get(key))
-    if key == "wins":
-        return "" if row[key] is None else f"{row[key]} / {row['ties']} / {row['losses']}"
-    return with_interval(row[key], row.get(f"{key}_ci"), form)

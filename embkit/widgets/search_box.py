@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from ..data.domain import Domain, normalise, right_documents
 from ..models.loading import as_model
 from ..plots.space import SIDES
 from ..search.passages import by_recipe, index_of, matching
-from .base import Names, Panel, columns, own_domain, stood
+from .base import Names, Panel, own_domain, stood
 
 LONG = 1000  # characters of a query above which the reader is told that models read less
 SHOWN = 160  # characters of a document in the list
@@ -106,7 +105,10 @@ class SearchBox(Panel):
         self.after = self._hits(1, found[1], before, "▲ from", "▼ from")
         right = self.right
         self.ranks = {d: (before.get(d), after.get(d)) for d in self._ids if d in right}
-        self.results.value = self._html()
+        best = sorted(self.ranks.items(), key=lambda item: item[1][1] or np.inf)[:3]
+        texts = self.domain.corpus
+        answers = [(texts[d][:SHOWN], *map(stood, places)) for d, places in best]
+        self.show("search_box", self.results, answers=answers, most=SHOWN)
         self.tell(self._warning, *self._notes())
 
     def _notes(self) -> Iterator[str]:
@@ -132,28 +134,6 @@ class SearchBox(Panel):
                 moved = "=" if rank == other else f"{above if rank < other else below} {other:,}"
             hits.append(Hit(rank, document, text, score, other, document in right, moved))
         return tuple(hits)
-
-    def _html(self) -> str:
-        lists = []
-        for name, hits in zip(self.names, (self.before, self.after), strict=True):
-            rows = "".join(
-                f"<li style='font-weight:{600 if hit.right else 400}'>"
-                f"{'★ ' if hit.right else ''}{html.escape(hit.text[:SHOWN])} "
-                f"<small>{hit.score:.3f} {hit.moved}</small></li>"
-                for hit in hits
-            )
-            style = "margin:0;padding-left:2.2em;list-style:decimal"
-            listed = f"<ol class='embkit-hits' style='{style}'>{rows}</ol>"
-            lists.append(f"<b>{html.escape(name)}</b>{listed}")
-        # where the right documents stand on both sides, a line each, the best three
-        best = sorted(self.ranks.items(), key=lambda item: item[1][1] or np.inf)[:3]
-        answers = [
-            f"★ right answer {self.domain.corpus[document][:SHOWN]}: "
-            f"{stood(before)} {self.names[0]}, {stood(after)} {self.names[1]}"
-            for document, (before, after) in best
-        ]
-        shown = (f"<div class='embkit-answer'>{html.escape(text)}</div>" for text in answers)
-        return columns(*lists) + "".join(shown)
 
     def title(self) -> str:
         return f"query: {self.query}"

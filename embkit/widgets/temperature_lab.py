@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +15,7 @@ from matplotlib.image import imsave
 from ..errors import EmbkitError
 from ..losses.in_batch import BatchLoss, batch_loss
 from ..plots import AMOUNTS
-from .base import LOOK, Panel, columns, sketch
+from .base import LOOK, Panel, sketch
 
 LOWEST, HIGHEST = 0.005, 1.0
 CURVE = np.geomspace(LOWEST, HIGHEST, 33).tolist()
@@ -100,11 +99,7 @@ class TemperatureLab(Panel):
     def _draw(self) -> None:
         self.tell()
         found, row = self.result, min(self.query, len(self._part) - 1)
-        said = (
-            f"loss {found.loss:.3f}; the right documents' mean share {found.right:.2f}; "
-            f"the hardest negative's share of the push {found.hardest:.2f}"
-        )
-        parts = []
+        pictures = {}
         push = float(np.abs(found.gradient).max()) or 1.0
         matrices: dict[str, tuple[np.ndarray, dict[str, Any]]] = {
             "similarity": (self._part, {"cmap": AMOUNTS}),
@@ -114,23 +109,12 @@ class TemperatureLab(Panel):
         for name, (matrix, look) in matrices.items():
             file = io.BytesIO()  # a picture with a pixel a number, which the page makes larger
             imsave(file, matrix, format="png", **look)
-            data = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-            style = "image-rendering:pixelated"
-            parts.append(f"{name}<br><img alt='{name}' width='100%' style='{style}' src='{data}'>")
-        points = {"": list(self.curve.items())}
-        parts.append(
-            sketch("loss by temperature", points, mark=self.temperature, logx=True, height=180)
-        )
-        hardest = "".join(
-            f"<li>{html.escape(text[:160])}: similarity {similarity:.2f}, {share:.0%} of the push"
-            for text, similarity, share in self.hardest()
-        )
-        query, right = (html.escape(texts[row][:160]) for texts in self._texts)
-        self.page.value = (
-            f"<b>{said}</b>{columns(*parts)}<p style='margin:4px 0'>{query} → {right}: "
-            f"{found.softmax[row, row]:.0%} of the softmax. Its hardest negatives:"
-            f"<ul style='margin:0'>{hardest}</ul></p>"
-        )
+            pictures[name] = base64.b64encode(file.getvalue()).decode()
+        curve: Any = {"series": {"": [*self.curve.items()]}, "mark": self.temperature}
+        texts = dict(zip(("query", "right"), (texts[row] for texts in self._texts), strict=True))
+        losses = sketch("loss by temperature", **curve, logx=True, height=180)
+        shown = {"result": found, "share": found.softmax[row, row], "matrices": pictures} | texts
+        self.show("temperature_lab", self.page, losses=losses, **shown)
 
     def __repr__(self) -> str:
         return f"TemperatureLab({self.result!r})"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,17 +10,16 @@ import traitlets
 
 from ..data import Domain
 from ..data.domain import Hidden, right_documents
-from ..display import Table
 from ..errors import EmbkitError
 from ..evaluation.intervals import mean_interval
 from ..evaluation.metrics import ranking_from_arrays
-from ..evaluation.ranking import score
+from ..evaluation.ranking import check_query, score
 from ..models.encoding import encode_as
 from ..models.loading import as_model
 from ..models.vectors import Vectors
 from ..search.index import Found, exact_search
 from ..search.tiered import truncate
-from .base import LOOK, Panel, framed, sketch
+from .base import LOOK, Panel, sketch
 
 STEPS = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 MOST = 4  # models beside each other
@@ -115,9 +113,7 @@ class TruncationLab(Panel):
         return rows
 
     def _ask(self) -> None:
-        if not self.query.strip():  # the last results stay
-            hint = "lab.query = 'low iron in the blood'"
-            raise EmbkitError("an empty query", expected="a few words", hint=hint)
+        check_query(self.query)  # the last results stay
         self._asked = {
             n: encode_as(m, [self.query], "query", cache=False) for n, m in self.models.items()
         }
@@ -130,21 +126,12 @@ class TruncationLab(Panel):
         right = set(right_documents(same[-1])) if same else set()
         told = "{}: nDCG@10 {:.3f} [{:.3f}, {:.3f}]".format
         heads = [told(name, *found) for name, found in self.scores.items()]
-        rows = [
-            [f"{'★ ' if d in right else ''}{corpus[d][:160]} ({s:.2f})" for d, s in row]
-            for row in zip(*self.results.values(), strict=True)
-        ]
-        share = self.size / self.sizes[-1]
         tables = self.table.items()
         curves = {name: [(size, row[0]) for size, row in rows.items()] for name, rows in tables}
         label = f"nDCG@10 by dimensions, the shown one {self.size}"
         drawn = sketch(label, curves, mark=self.size, logx=True, width=560, height=120)
-        self.page.value = (
-            f"<p style='margin:4px 0'><b>{self.size} dimensions: {self.megabytes:,.1f} MB</b> for "
-            f"{len(corpus):,} documents, {share:.0%} of the whole; "
-            f"{self.size * 4 / 1000:,.2f} GB a million. ★ right for "
-            f"<i>{html.escape(self.query[:200])}</i></p>{drawn}{framed(Table(heads, rows))}"
-        )
+        shown: Any = {"corpus": corpus, "right": right, "heads": heads}
+        self.show("truncation_lab", self.page, curves=drawn, **shown)
 
     def __repr__(self) -> str:
         said = ", ".join(f"{name} {mean:.3f}" for name, (mean, _, _) in self.scores.items())

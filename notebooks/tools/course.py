@@ -264,7 +264,7 @@ def leaderboard(runs: Path | None = None) -> None:
     except EmbkitError as error:  # the notebooks that ran evaluate nothing: no failure
         say(f"\nno leaderboard yet: {error.given}")
         return
-    report.save(runs)
+    report.save(runs, domain)
     say(f"\n{report.to_text()}\n\ncourse: {index(runs / 'course')}")
     say(f"report: {runs / 'report.html'}")
 
