@@ -153,22 +153,17 @@ def deal(parts: Mapping[bytes, list[T]], goals: Mapping[str, int]) -> dict[str, 
 
 def connected(items: Iterable[tuple[T, Iterable[Hashable]]]) -> list[list[T]]:
     """The items, each with its keys, that share a key directly or through others: their parts."""
-    above: dict[T, T] = {}  # item -> an earlier one of its part, or itself
+    from scipy.cluster.hierarchy import DisjointSet
+
+    there = DisjointSet()
     holder: dict[Hashable, T] = {}
-
-    def root(item: T) -> T:
-        while above[item] != item:
-            above[item] = above[above[item]]
-            item = above[item]
-        return item
-
     for item, keys in items:
-        above[item] = item
+        there.add(item)
         for key in keys:
-            above[root(holder.setdefault(key, item))] = root(item)
+            there.merge(holder.setdefault(key, item), item)
     parts: dict[T, list[T]] = defaultdict(list)
-    for item in above:
-        parts[root(item)].append(item)
+    for item in there:
+        parts[there[item]].append(item)
     return list(parts.values())
 
 
