@@ -7,17 +7,13 @@ padding puts the odd pixel at the end.
 
 from __future__ import annotations
 
-import json
 import math
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .. import session
-from . import TOWERS
 
 # (blocks, kernel, stride of the first, expansion, channels)
 STAGES = (
@@ -139,16 +135,3 @@ def nudge(x: Tensor) -> Tensor:
     grid = F.affine_grid(maps, list(x.shape), align_corners=False)
     moved = F.grid_sample(x - 1, grid, align_corners=False) + 1
     return moved.contiguous(memory_format=torch.channels_last)
-
-
-def start_folder(source: Path, target: Path) -> None:
-    """Fills the folder of untrained towers from a ``.pth`` file, a pickle of tensors."""
-    (file,) = source.glob("*.pth")
-    image = ImageTower()
-    # the original names stand in this tower's order; the classifier is left out
-    original = torch.load(file, weights_only=True)
-    kept = [weight for name, weight in original.items() if not name.startswith("_fc.")]
-    image.load_state_dict(dict(zip(image.state_dict(), kept, strict=True)))
-    weights = {f"image.{k}": v.contiguous() for k, v in image.state_dict().items()}
-    save_file(weights, target / WEIGHTS)
-    (target / TOWERS).write_text(json.dumps({"size": 96, "text": "minilm"}))
