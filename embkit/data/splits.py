@@ -181,12 +181,32 @@ def share(text: str) -> float:
     return int.from_bytes(_hash(text)[:4]) / 2**32
 
 
+Asked = dict[str, tuple[str, set[str]]]  # normalised query -> its text and right documents
+
+
+def gathered(
+    rows: Iterable[tuple[str, str, str, str]],
+) -> tuple[dict[str, str], dict[str, dict[str, None]], Asked]:
+    """Rows of (id, kind, query, document): the corpus, in which twins are one document, the kinds
+    in which each document stands, and what is asked."""
+    corpus: dict[str, str] = {}
+    first: dict[str, str] = {}  # text -> the first id that has it
+    kinds: dict[str, dict[str, None]] = {}
+    asked: Asked = {}
+    for own, kind, query, text in rows:
+        document = first.setdefault(normalise(text), own)
+        corpus.setdefault(document, text)
+        kinds.setdefault(document, {})[kind] = None
+        asked.setdefault(normalise(query), (query, set()))[1].add(document)
+    return corpus, kinds, asked
+
+
 def split_by_kind(
-    asked: Mapping[str, tuple[str, Iterable[str]]], kinds: Callable[[str], Iterable[str]]
+    asked: Asked, kinds: Callable[[str], Iterable[str]]
 ) -> tuple[dict[str, str], dict[str, Split]]:
     """Queries and qrels of ``train``, ``dev``, ``known`` and ``novel``, as ``split_of`` says.
 
-    ``asked`` is normalised query -> its text and right documents, ``kinds`` gives a document's.
+    ``kinds`` gives those of a document.
     """
     queries: dict[str, str] = {}
     qrels: dict[str, Split] = {split: {} for split in ("train", "dev", "known", "novel")}

@@ -192,17 +192,16 @@ def _counted(table: Table, ways: Sequence[Way], options: Mapping[str, Any]) -> l
     right, wrong = [0] * len(ways), [0] * len(ways)
     rows: list[dict[str, Shown]] = [{} for _ in ways]  # query -> its first right row
     grades = [grader(roles, table.header) for _, roles in ways]
-    with contextlib.closing(Quarantine()) as unused:
-        for row in table.rows(unused):
-            for n, (_, roles) in enumerate(ways):
-                cells = [row.values.get(roles[role][0]) for role in ("anchor", "positive")]
-                if not all(kinds.texts_of(cell)[0] for cell in cells):
-                    continue
-                grade = grades[n](row.values)[0]
-                right[n] += grade is not None and grade > 0
-                wrong[n] += grade == 0
-                if grade and len(rows[n]) < QUERIES:
-                    rows[n].setdefault(normalise(str(cells[0])), example(roles, row.values))
+    for row in table.rows(Quarantine(kept=False)):
+        for n, (_, roles) in enumerate(ways):
+            cells = [row.values.get(roles[role][0]) for role in ("anchor", "positive")]
+            if not all(kinds.texts_of(cell)[0] for cell in cells):
+                continue
+            grade = grades[n](row.values)[0]
+            right[n] += grade is not None and grade > 0
+            wrong[n] += grade == 0
+            if grade and len(rows[n]) < QUERIES:
+                rows[n].setdefault(normalise(str(cells[0])), example(roles, row.values))
     told = zip(ways, right, wrong, rows, strict=True)
     return [
         Reading(what, {"columns": typed(roles, table.header), **options}, n, m, (*found.values(),))

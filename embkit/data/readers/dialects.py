@@ -6,7 +6,6 @@ the header's width is taken. A tab-separated file with plain quotes has one row 
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import itertools
 import re
@@ -75,10 +74,9 @@ class Dialect(NamedTuple):
 
 def find(path: Path, encoding: str | None) -> Dialect:
     """The dialect of a file: see the module's description."""
-    with contextlib.closing(Quarantine(encoding)) as unused:
-        read = lines(path, unused, path.name)
-        sound = (text for _, text, fault in read if not fault and text.strip())
-        first, second = itertools.islice(itertools.chain(sound, ("", "")), 2)
+    read = lines(path, Quarantine(encoding, kept=False), path.name)
+    sound = (text for _, text, fault in read if not fault and text.strip())
+    first, second = itertools.islice(itertools.chain(sound, ("", "")), 2)
     named = _SEP.match(first)
     first, skipped = (second, 1) if named else (first, 0)
     marks = [named[1]] if named else [mark for mark in "\t,;|" if mark in first]
@@ -87,49 +85,37 @@ def find(path: Path, encoding: str | None) -> Dialect:
     if not marks:
         return Dialect(" " if len(first.split()) in (3, 4) else ",")
     best, most = Dialect(marks[0], skipped=skipped), (-1.0, 0)
-    for mark in marks:
-        share, chosen, escaped = _fit(path, encoding, Dialect(mark, skipped=skipped))
-        if escaped:
-            found, other, _ = _fit(path, encoding, Dialect(mark, BACKSLASH, skipped))
-            share, chosen = (found, other) if found > share else (share, chosen)
-        if (share, first.count(mark)) > most:
-            best, most = chosen, (share, first.count(mark))
+    for mark, quotes in itertools.product(marks, (DOUBLED, BACKSLASH, PLAIN)):
+        if best.delimiter != mark or most[0] < 1:
+            dialect = Dialect(mark, quotes, skipped)
+            found = _fit(path, encoding, dialect), first.count(mark)
+            best, most = (dialect, found) if found > most else (best, most)
     return best
 
 
-def _fit(path: Path, encoding: str | None, dialect: Dialect) -> tuple[float, Dialect, bool]:
+def _fit(path: Path, encoding: str | None, dialect: Dialect) -> float:
     """The share of a file's lines that are in rows as wide as the header, as a dialect reads them;
-    that dialect, or the one of plain text where lines are rows by themselves, and what looks like
-    quoting is not; and whether a quote stands behind a backslash."""
-    mark, width, marks, escaped = dialect.delimiter, 0, 0, False
-    total = good = alone = 0  # lines; in rows of that width; so by themselves, in plain text
-    joined = swallowed = 0  # rows of several lines; those whose lines are rows of that width each
+    less where quotes seem to be plain characters, or plain characters (but in tabs) quotes."""
+    total = good = width = 0  # lines; in rows of that width; fields of the first row
+    joined = swallowed = 0  # lines in rows of several; those that are rows of that width each
     quoted = broken = 0  # rows in which a field begins with a quote; whose quotes do not add up
-    with contextlib.closing(Quarantine(encoding)) as unused:
-        for _, found, text, _, spanned, stray in records(lines(path, unused, path.name), dialect):
-            fields = trimmed(found or [], width)
-            if not width:
-                width, marks = len(fields), text.count(mark)
-            total += spanned
-            good += spanned * (1 < len(fields) == width)
-            if spanned == 1:
-                alone += text.count(mark) == marks
-            else:
-                counts = [part.count(mark) for part in text.splitlines()]
-                alone += counts.count(marks)
-                joined += 1
-                swallowed += counts.count(width - 1) == len(counts)
-            if '"' in text:
-                escaped = escaped or '\\"' in text
-                if dialect.quoted(text):
-                    quoted += not stray
-                    broken += stray
-    spare = 0 if mark == "\t" else 0.1 * total
-    likely = alone >= good and not spare and quoted <= 3 * broken
-    plain = 2 * swallowed > joined or alone > good + spare or likely
-    if plain and not (good == total and not broken and (2 * alone < total or not joined)):
-        return alone / max(total, 1), dialect._replace(quotes=PLAIN), escaped
-    return good / max(total, 1), dialect, escaped
+    read = lines(path, Quarantine(encoding, kept=False), path.name)
+    for _, found, text, _, spanned, stray in records(read, dialect):
+        fields = trimmed(found or [], width)
+        width = width or len(fields)
+        total += spanned
+        good += spanned * (1 < len(fields) == width)
+        if spanned > 1:
+            joined += spanned
+            counts = {part.count(dialect.delimiter) for part in text.splitlines()}
+            swallowed += spanned * (counts == {width - 1})
+        if '"' in text and dialect.quoted(text):
+            quoted += not stray
+            broken += stray
+    tabs = dialect.delimiter == "\t"
+    odd = not tabs if dialect.quotes == PLAIN else 2 * swallowed > joined
+    good -= swallowed + broken * (tabs and quoted <= 3 * broken)
+    return good / max(total, 1) - 0.1 * odd
 
 
 def trimmed(fields: list[str], width: int) -> list[str]:

@@ -11,17 +11,12 @@ from ..domain import normalise
 from . import shapes
 from .asking import WANTED, ask, condition, described, grader, to_type, typed
 from .draft import WHOLE, Material
-from .kinds import FEW, TEXTUAL, text_of, texts_of
-from .rows import Row, Table, text_fault
+from .kinds import TEXTUAL, text_of, texts_of
+from .rows import Table, text_fault
 from .shapes import NAMES, ROLES, Choice, Roles
-from .tables import with_rows
+from .tables import looked_through
 
 Columns = Mapping[str, str | int | Sequence[str | int]]
-
-
-class Later(Exception):
-    """A table's file, and rows behind the first ones that change what its columns are: it is read
-    again with them."""
 
 
 def roles_of(table: Table, given: Columns | None, encoding: str | None = None) -> Choice:
@@ -74,6 +69,8 @@ def add_pairs(
         for row in table.rows(material.bad):
             aside("no columns", row)
         return
+    if material.given is None:
+        table = looked_through(table, material.bad.encoding)
     choice = roles_of(table, material.given, material.bad.encoding)
     roles = choice.roles
     used = {name for role, names in roles.items() if role in (*NAMES, "negative") for name in names}
@@ -87,15 +84,12 @@ def add_pairs(
     if table.how:
         material.bad.said[f"{table.file}: {table.how}"] = None
     grade_row = grader(roles, table.header)
-    watch = _Watch(table, rest) if material.given is None else None
 
     def document_of(text: str) -> str:
         return (known.get(normalise(text)) if known else None) or _known(material, "d", text)
 
     for row in table.rows(material.bad):
         values = row.values
-        if watch:
-            watch.see(row)
         # the query and its right documents
         right, faults = texts_of(values.get(positive))
         query = text_of(values.get(anchor))
@@ -125,39 +119,6 @@ def add_pairs(
             for fault in faults:
                 aside(fault, row, f"in {column!r}; the pair is kept")
             material.negatives[asked] |= dict.fromkeys(map(document_of, usable))
-    if watch and watch.more:
-        larger = with_rows(table, watch.more)
-        again = roles_of(larger, None, material.bad.encoding)  # asks, if it is not plain any more
-        if again.roles != roles:
-            raise Later(table.file, watch.more)
-
-
-class _Watch:
-    """Looks for what the first rows of a table did not show: another column, another value."""
-
-    def __init__(self, table: Table, columns: Sequence[str]) -> None:
-        self.more = list[Row]()
-        self.header = set(table.header)
-        seen = {c: {"", *(_simple(row.values.get(c)) for row in table.some)} for c in columns}
-        self.seen = {c: values for c, values in seen.items() if len(values) <= FEW + 1}
-
-    def see(self, row: Row) -> None:
-        """Keeps a row that shows something new."""
-        new = not row.values.keys() <= self.header
-        if new:
-            self.header |= set(row.values)
-        for name, seen in list(self.seen.items()):
-            if (value := _simple(row.values.get(name))) not in seen:
-                new = True
-                seen.add(value)
-                if len(seen) > FEW + 1:
-                    del self.seen[name]
-        if new:
-            self.more.append(row)
-
-
-def _simple(value: Any) -> Any:
-    return value if isinstance(value, str | int | float) else "[…]" if value else ""
 
 
 def _known(material: Material, kind: str, text: Any) -> str:

@@ -21,6 +21,7 @@ RAW_LIMIT = 2000  # characters of a bad row that the quarantine file keeps
 EXAMPLES = 8  # bad rows that a report shows
 SOME = 1000  # rows of a table from which its columns are known
 
+SAVE_AGAIN = "open it with the program that made it, and save it again"
 OTHER_ENCODING = " (another encoding?)"
 
 Line = tuple[int, str, str | None]  # line (from 1), text, what is wrong with its bytes
@@ -49,18 +50,21 @@ class Table(NamedTuple):
 class Quarantine:
     """Rows read, counted by file; bad rows, counted by cause and kept on disk, not in memory."""
 
-    def __init__(self, encoding: str | None = None) -> None:
+    def __init__(self, encoding: str | None = None, kept: bool = True) -> None:
+        self.kept = kept  # else nobody asks for bad rows
         self.encoding = encoding  # of text files; None: found out from their first bytes
         self.rows: Counter[str] = Counter()
         self.causes: Counter[str] = Counter()
         self.examples: list[dict[str, Any]] = []
         self.undecoded: Counter[str] = Counter()  # rows with bytes of another encoding, by file
         self.said: dict[str, None] = {}  # how files were taken apart, where it is worth saying
-        self._spool = tempfile.TemporaryFile()
+        self._spool = tempfile.TemporaryFile() if kept else io.BytesIO()
         self.close = self._spool.close
 
     def add(self, cause: str, row: Row, detail: str = "") -> None:
         """Puts a row aside; a byte that could not be decoded is kept as ``\\udce9``."""
+        if not self.kept:
+            return
         self.causes[cause] += 1
         self.undecoded[row.file] += cause.endswith(OTHER_ENCODING)
         raw = row.raw
@@ -174,24 +178,18 @@ def _open(path: Path, encoding: str | None) -> TextIO:
 
 def encoding_of(head: bytes) -> str:
     """UTF-8, unless the first bytes are those of UTF-16 or UTF-32."""
-    if head.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
-        return "utf-32"
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return "utf-16"
-    even, odd = head[::2].count(0), head[1::2].count(0)
-    if len(head) > 3 and max(even, odd) > 0.3 * len(head) / 2 and min(even, odd) < len(head) / 20:
-        return "utf-16-le" if odd > even else "utf-16-be"
-    return "utf-8-sig"
+    found = json.detect_encoding(head)
+    return "utf-8-sig" if found == "utf-8" else found
 
 
 @contextlib.contextmanager
-def readable(path: Path, *errors: type[Exception]) -> Iterator[None]:
+def readable(
+    path: Path, *errors: type[Exception], said: str = "read", hint: str = SAVE_AGAIN
+) -> Iterator[None]:
+    """What cannot be read (or ``said``) is one clear error, of whatever kinds it is."""
     try:
         yield
     except errors as error:
         why = str(getattr(error, "strerror", None) or error).splitlines() or [type(error).__name__]
-        raise EmbkitError(
-            f"{path.name!r} cannot be read: {why[0]}",
-            expected="a whole file that you may read",
-            hint="open it with the program that made it, and save it again",
-        ) from error
+        given = f"{path.name!r} cannot be {said}: {why[0]}"
+        raise EmbkitError(given, expected="what is whole and you may read", hint=hint) from error
