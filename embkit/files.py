@@ -15,6 +15,8 @@ from filelock import FileLock
 
 from .errors import EmbkitError
 
+SAVE_AGAIN = "open it with the program that made it, and save it again"
+
 
 def write_atomic(
     path: str | os.PathLike[str],
@@ -96,6 +98,19 @@ def replace_folder(target: Path, write: Callable[[str], object]) -> None:
     write(str(fresh))
     shutil.rmtree(target, ignore_errors=True)
     fresh.replace(target)
+
+
+@contextlib.contextmanager
+def readable(
+    path: Path, *errors: type[Exception], said: str = "read", hint: str = SAVE_AGAIN
+) -> Iterator[None]:
+    """What cannot be read (or ``said``) is one clear error, of whatever kinds it is."""
+    try:
+        yield
+    except errors as error:
+        why = str(getattr(error, "strerror", None) or error).splitlines() or [type(error).__name__]
+        given = f"{path.name!r} cannot be {said}: {why[0]}"
+        raise EmbkitError(given, expected="what is whole and you may read", hint=hint) from error
 
 
 class AppendOnlyStore:

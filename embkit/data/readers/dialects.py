@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from .rows import Line, Quarantine, lines, suffix
 
 QUOTED_LINES = 1000  # a quoted field that spans more lines than this was never closed
+csv.field_size_limit(2**31 - 1)  # its own is 128 kB
 DOUBLED, BACKSLASH, PLAIN = "doubled", "backslash", "plain"  # how a quote inside quotes is written
 MARKS = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars", " ": "spaces"}
 _SEP = re.compile(r"\ufeff?sep=(.)\s*$", re.IGNORECASE)
@@ -33,25 +34,15 @@ class Dialect(NamedTuple):
         """The fields of one record; None where its quotes do not add up."""
         if self.delimiter == " ":
             return text.split()
-        marked = '"' in text or (self.quotes == BACKSLASH and "\\" in text)
-        if self.quotes == PLAIN or not marked:
+        escape = "\\" if self.quotes == BACKSLASH else None
+        if self.quotes == PLAIN or not ('"' in text or (escape and escape in text)):
             return text.rstrip("\r\n").split(self.delimiter)
-        old = csv.field_size_limit()
-        if len(text) > old:  # the limit is the csv module's own, of 128 kB
-            csv.field_size_limit(len(text))
+        how: Any = {"doublequote": not escape, "escapechar": escape, "strict": True}
         try:
-            found = list(csv.reader([text], **self.options))
-        except csv.Error:
+            (found,) = csv.reader([text], delimiter=self.delimiter, **how)
+        except (csv.Error, ValueError):  # ValueError: not one record
             return None
-        finally:
-            csv.field_size_limit(old)
-        return found[0] if len(found) == 1 else None
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What the csv module's reader takes."""
-        escaped = {"doublequote": False, "escapechar": "\\"} if self.quotes == BACKSLASH else {}
-        return {"delimiter": self.delimiter, "strict": True, **escaped}
+        return found
 
     def opens(self, text: str) -> bool:
         """Whether a quote is open at the end of a line."""

@@ -19,6 +19,7 @@ from typing import Any
 from ... import session
 from ...assets.hub import is_id
 from ...errors import EmbkitError
+from ...files import readable
 from ...session import shown
 from ..domain import Domain, normalise, right_documents
 from ..splits import divide, smoke
@@ -28,7 +29,7 @@ from .asking import Reading, Unclear, encodings
 from .draft import WHOLE, Material, quarantine_file, reported
 from .pairs import Columns, add_pairs
 from .parts import CORPUS, JUDGEMENTS, MARKED, PAIRS, QUERIES, TRIPLES, UNNAMED, Part
-from .rows import NotDecoded, Quarantine, Table, causes_of, readable, suffix
+from .rows import NotDecoded, Quarantine, Table, causes_of, suffix
 from .tables import KINDS, PARQUET, PLAIN, table
 
 LONG = 100_000  # characters; a longer text is kept and noted

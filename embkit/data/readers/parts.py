@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 
 from ...assets.hub import refusal
 from ...errors import EmbkitError
+from ...files import readable
 from ...session import shown
 from . import kinds, shapes
 from .draft import WHOLE
-from .rows import Table, readable, suffix
+from .rows import Table, suffix
 from .tables import KINDS, PLAIN, dataset_table, listed, one_object, table
 
 ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
@@ -240,7 +241,7 @@ def saved(path: Path) -> dict[str, Any]:
     from datasets import load_from_disk
 
     hint = "save it again with data.save_to_disk(folder)"
-    with readable(path, Exception, said="loaded as a data set", hint=hint):  # damage has many
+    with readable(path, Exception, said="loaded as a data set", hint=hint):
         return mapping(load_from_disk(str(path)))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import io
 import json
@@ -15,13 +14,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from ...errors import EmbkitError
-from ...files import write_atomic
+from ...files import readable, write_atomic
 
 RAW_LIMIT = 2000  # characters of a bad row that the quarantine file keeps
 EXAMPLES = 8  # bad rows that a report shows
 SOME = 1000  # rows of a table from which its columns are known
 
-SAVE_AGAIN = "open it with the program that made it, and save it again"
 OTHER_ENCODING = " (another encoding?)"
 
 Line = tuple[int, str, str | None]  # line (from 1), text, what is wrong with its bytes
@@ -180,16 +178,3 @@ def encoding_of(head: bytes) -> str:
     """UTF-8, unless the first bytes are those of UTF-16 or UTF-32."""
     found = json.detect_encoding(head)
     return "utf-8-sig" if found == "utf-8" else found
-
-
-@contextlib.contextmanager
-def readable(
-    path: Path, *errors: type[Exception], said: str = "read", hint: str = SAVE_AGAIN
-) -> Iterator[None]:
-    """What cannot be read (or ``said``) is one clear error, of whatever kinds it is."""
-    try:
-        yield
-    except errors as error:
-        why = str(getattr(error, "strerror", None) or error).splitlines() or [type(error).__name__]
-        given = f"{path.name!r} cannot be {said}: {why[0]}"
-        raise EmbkitError(given, expected="what is whole and you may read", hint=hint) from error

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import EmbkitError
+from ...files import readable
 from .dialects import find, records, trimmed
 from .kinds import FEW, what_columns_hold
 from .rows import (
@@ -24,7 +25,6 @@ from .rows import (
     binary,
     is_numbered,
     lines,
-    readable,
     suffix,
 )
 
