@@ -10,17 +10,20 @@ import csv
 import itertools
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .rows import Line, Quarantine, lines, suffix
+from .rows import Line, Quarantine, is_numbered, lines, suffix
 
 QUOTED_LINES = 1000  # a quoted field that spans more lines than this was never closed
 csv.field_size_limit(2**31 - 1)  # its own is 128 kB
 DOUBLED, BACKSLASH, PLAIN = "doubled", "backslash", "plain"  # how a quote inside quotes is written
 MARKS = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars", " ": "spaces"}
 _SEP = re.compile(r"\ufeff?sep=(.)\s*$", re.IGNORECASE)
+_NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?$")
+_ID = re.compile(r"([^\s\d]+)\d\S*$")
+LONGEST, WORDS = 60, 6  # characters and words that a column's name has at most
 
 
 class Dialect(NamedTuple):
@@ -158,3 +161,21 @@ def records(stream: Iterator[Line], dialect: Dialect) -> Iterator[Record]:
         if stray and dialect.delimiter == "\t":
             fields = text.rstrip("\r\n").split("\t")
         yield Record(line, fields, text, fault, len(taken), stray)
+
+
+def is_header(first: Sequence[str], others: Sequence[Sequence[str]]) -> bool:
+    """Whether the first row of a table reads like names of columns, and not like its other rows."""
+    cells = [cell.strip() for cell in first]
+    if is_numbered(cells):
+        return len(cells) > 1  # as pandas names columns without names
+    for place, cell in enumerate(cells):
+        if _NUMBER.match(cell) or len(cell) > LONGEST or len(cell.split()) > WORDS:
+            return False
+        below = [row[place].strip() for row in others[:100] if len(row) > place]
+        if cell and len(below) > 3 and below.count(cell) > len(below) / 10:
+            return False  # a value that comes back
+        kind = _ID.match(cell)
+        ids = [x for x in below if kind and x.startswith(kind[1]) and _ID.match(x)]
+        if len(ids) > len(below) / 2:
+            return False  # an id above ids
+    return True

@@ -18,7 +18,6 @@ from ...files import readable, write_atomic
 
 RAW_LIMIT = 2000  # characters of a bad row that the quarantine file keeps
 EXAMPLES = 8  # bad rows that a report shows
-SOME = 1000  # rows of a table from which its columns are known
 
 OTHER_ENCODING = " (another encoding?)"
 

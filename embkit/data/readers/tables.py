@@ -12,32 +12,18 @@ from typing import Any
 
 from ...errors import EmbkitError
 from ...files import readable
-from .dialects import find, records, trimmed
+from .dialects import find, is_header, records, trimmed
 from .kinds import FEW, what_columns_hold
-from .rows import (
-    OTHER_ENCODING,
-    SOME,
-    Line,
-    NotDecoded,
-    Quarantine,
-    Row,
-    Table,
-    binary,
-    is_numbered,
-    lines,
-    suffix,
-)
+from .rows import OTHER_ENCODING, Line, NotDecoded, Quarantine, Row, Table, binary, lines, suffix
 
 DELIMITED = (".csv", ".tsv", ".tab")
 PARQUET = (".parquet", ".pq")
 JSON = (".jsonl", ".ndjson", ".json")
 KINDS = (*DELIMITED, *JSON, *PARQUET)
 PLAIN = (".txt", ".trec", ".qrels", ".qrel", ".run")  # delimited text by other names
+SOME = 1000  # rows of a table from which its columns are known
 LONG = 400  # characters that the first rows keep of a text
 AT_ONCE = 1000  # rows of a Parquet file or a data set
-NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?$")
-_ID = re.compile(r"([^\s\d]+)\d\S*$")
-LONGEST, WORDS = 60, 6  # characters and words that a column's name has at most
 _VALUE = re.compile(r"[^,\s]")  # where an object begins, behind another
 _NEXT = re.compile(r"\n\s*(?=\{)")  # a line that begins an object
 
@@ -156,24 +142,6 @@ def _delimited(path: Path, encoding: str | None, numbered: bool | None, file: st
 
     odd = dialect.quotes != "doubled" or dialect.skipped
     return _made(file, read, encoding, header, dialect.said if odd else "")
-
-
-def is_header(first: Sequence[str], others: Sequence[Sequence[str]]) -> bool:
-    """Whether the first row of a table reads like names of columns, and not like its other rows."""
-    cells = [cell.strip() for cell in first]
-    if is_numbered(cells):
-        return len(cells) > 1  # as pandas names columns without names
-    for place, cell in enumerate(cells):
-        if NUMBER.match(cell) or len(cell) > LONGEST or len(cell.split()) > WORDS:
-            return False
-        below = [row[place].strip() for row in others[:100] if len(row) > place]
-        if cell and len(below) > 3 and below.count(cell) > len(below) / 10:
-            return False  # a value that comes back
-        kind = _ID.match(cell)
-        ids = [x for x in below if kind and x.startswith(kind[1]) and _ID.match(x)]
-        if len(ids) > len(below) / 2:
-            return False  # an id above ids
-    return True
 
 
 # JSON
