@@ -267,13 +267,12 @@ def smoke(
             if not chosen[split] or len(kept) + sum(d not in kept for d in right) <= most:
                 kept |= dict.fromkeys(right)
                 chosen[split][query] = judged
-    for part in chosen.values():  # documents that are judged and wrong
-        for query, judged in part.items():
-            for document in (*judged, *negatives.get(query, ())):
-                if len(kept) < SMOKE["documents"] and judged.get(document, 0) < 1:
-                    kept.setdefault(document)
-    others = (document for document in shuffled(corpus) if document not in kept)
-    kept |= dict.fromkeys(itertools.islice(others, max(0, SMOKE["documents"] - len(kept))))
+    asked = [(query, judged) for part in chosen.values() for query, judged in part.items()]
+    marked = ((judged, (*judged, *negatives.get(query, ()))) for query, judged in asked)
+    wrong = (d for judged, documents in marked for d in documents if judged.get(d, 0) < 1)
+    for document in itertools.chain(wrong, shuffled(corpus)):
+        if len(kept) < SMOKE["documents"]:
+            kept.setdefault(document)
     small = {
         split: {q: {d: g for d, g in j.items() if d in kept} for q, j in chosen[split].items()}
         for split in qrels

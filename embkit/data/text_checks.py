@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html.entities
 import re
 import unicodedata
 from collections import Counter
@@ -142,14 +141,14 @@ LONG_LINE = 10_000  # characters
 _CONTROL = re.compile(r"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff\u202a-\u202e\u2066-\u2069]")
 _TAG = re.compile(r"</?[A-Za-z][\w-]{0,30}(?:\s[^<>]{0,500})?/?>|<!--")
-_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});")
 
 
 def oddities(text: str) -> list[str]:
     """The kinds of damage a text shows, by name; none for a sound text."""
     from ftfy.badness import is_bad
+    from ftfy.fixes import unescape_html
 
-    plain, entities = text.isascii(), (m[0][1:] for m in _ENTITY.finditer(text))
+    plain = text.isascii()
     mojibake = not plain and is_bad(text)
     found = {
         "mojibake": mojibake,
@@ -158,7 +157,7 @@ def oddities(text: str) -> list[str]:
         "control character": not mojibake and _CONTROL.search(text),  # as its second bytes look
         "invisible character": not plain and _INVISIBLE.search(text),
         "not NFC": not plain and not unicodedata.is_normalized("NFC", text),
-        "HTML entity": any(name[0] == "#" or name in html.entities.html5 for name in entities),
+        "HTML entity": unescape_html(text) != text,
         "HTML tag": _TAG.search(text),
         "very long line": len(text) > LONG_LINE and max(map(len, text.splitlines())) > LONG_LINE,
     }

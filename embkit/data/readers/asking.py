@@ -9,7 +9,6 @@ import shlex
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +82,6 @@ class Unclear(EmbkitError):
         ]
         display({"text/html": Facts(heads, rows).to_html(), "text/plain": ""}, raw=True)
         return [f"EmbkitError: {self.given}", f"  expected: {self.expected}"]
-
-    def __reduce__(self) -> Any:
-        again = partial(Unclear, expected=self.expected, readings=self.readings)
-        return again, (self.given,)
 
 
 def to_type(options: Mapping[str, Any], before: str = "") -> dict[str, str]:

@@ -47,6 +47,15 @@ def load(
 ) -> Domain:
     """Reads data of your own; arguments and errors are those of ``load_domain``."""
     try:
+        "".encode(encoding or "utf-8")
+    except LookupError as error:
+        raise EmbkitError(
+            f"encoding={encoding!r}",
+            expected="the name of an encoding that Python knows",
+            hint="encoding='cp1252' for Western European text; others are gb18030, shift_jis",
+            shell="--encoding cp1252 for Western European text; others are gb18030, shift_jis",
+        ) from error
+    try:
         return _load(source, profile, columns, encoding, subset)
     except NotDecoded as found:
         path, share = found.args

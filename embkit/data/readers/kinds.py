@@ -87,7 +87,11 @@ def kind_of(values: Iterable[Any]) -> str:
     numbers = [n for n in map(number_of, there) if n is not None]
     distinct = {word_of(value) for value in there if not isinstance(value, dict | list)}
     if len(numbers) >= 0.95 * len(there):
-        return _number_kind(numbers, distinct)
+        if any(number != number // 1 for number in numbers):
+            return SCORE
+        repeated = len(distinct) < len(numbers) or len(numbers) < 3
+        few = repeated and len(distinct) <= FEW and min(numbers) >= -1 and max(numbers) <= 10
+        return LABEL if few else NUMBER
     texts = [value for value in there if isinstance(value, str)]
     if len(texts) < 0.5 * len(there):
         return OTHER
@@ -104,15 +108,6 @@ def kind_of(values: Iterable[Any]) -> str:
 def what_columns_hold(header: Sequence[str], some: Sequence[Row]) -> dict[str, str]:
     """Column -> what it holds, by a table's first rows."""
     return {name: kind_of(row.values.get(name) for row in some) for name in header}
-
-
-def _number_kind(numbers: Sequence[float], distinct: set[str]) -> str:
-    if any(number != number // 1 for number in numbers):
-        return SCORE
-    repeated = len(distinct) < len(numbers) or len(numbers) < 3
-    if repeated and len(distinct) <= FEW and min(numbers) >= -1 and max(numbers) <= 10:
-        return LABEL
-    return NUMBER
 
 
 def texts_of(value: Any) -> tuple[list[str], list[str]]:

@@ -11,9 +11,8 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
-from ...errors import EmbkitError
 from ...files import readable, write_atomic
 
 RAW_LIMIT = 2000  # characters of a bad row that the quarantine file keeps
@@ -134,8 +133,11 @@ def lines(path: Path, bad: Quarantine, file: str) -> Iterator[Line]:
     line = 0
     with readable(path, OSError):
         try:
-            with _open(path, bad.encoding) as stream:
-                replaced = stream.errors == "replace"
+            with binary(path) as raw:
+                found = bad.encoding or encoding_of(raw.peek(4096)[:4096])
+                replaced = found.lower().startswith(("utf-16", "utf-32"))
+                errors = "replace" if replaced else "surrogateescape"
+                stream = io.TextIOWrapper(raw, found, errors, newline="")
                 known = bad.encoding or ("UTF-16" if replaced else "UTF-8")
                 for line, text in enumerate(stream, 1):
                     text = text.lstrip("\ufeff")  # files with a BOM, put one behind the other
@@ -153,24 +155,6 @@ def lines(path: Path, bad: Quarantine, file: str) -> Iterator[Line]:
 def binary(path: Path) -> Any:
     """A file's bytes, with ``.gz`` looked through."""
     return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")
-
-
-def _open(path: Path, encoding: str | None) -> TextIO:
-    stream = binary(path)
-    try:
-        found = encoding or encoding_of(stream.peek(4096)[:4096])
-        errors = "replace" if found.lower().startswith(("utf-16", "utf-32")) else "surrogateescape"
-        return io.TextIOWrapper(stream, found, errors, newline="")
-    except BaseException as error:
-        stream.close()
-        if not isinstance(error, LookupError):
-            raise
-        raise EmbkitError(
-            f"encoding={encoding!r}",
-            expected="the name of an encoding that Python knows",
-            hint="encoding='cp1252' for Western European text; others are gb18030, shift_jis",
-            shell="--encoding cp1252 for Western European text; others are gb18030, shift_jis",
-        ) from error
 
 
 def encoding_of(head: bytes) -> str:

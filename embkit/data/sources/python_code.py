@@ -9,7 +9,6 @@ function's own name is ``_`` too. The code is that of Python's standard library 
 from __future__ import annotations
 
 import ast
-import itertools
 import platform
 import random
 import re
@@ -75,14 +74,13 @@ def load(profile: str) -> Domain:
 def _functions(profile: str) -> Iterator[Function]:
     """All functions; an error where the standard library's sources are not installed."""
     library = Path(sysconfig.get_paths()["stdlib"])
-    functions = _of_folder(library, library, SMOKE if profile == "smoke" else None)
-    if not (first := list(itertools.islice(functions, 1))):
+    if not any(library.glob("*.py")):
         raise EmbkitError(
             "the sources of Python's standard library are not installed",
             expected=f"*.py files in {library.name!r}, the folder of the standard library",
             hint="use a Python from python.org, conda, pyenv or your system's full package",
         )
-    yield from itertools.chain(first, functions)
+    yield from _of_folder(library, library, SMOKE if profile == "smoke" else None)
     for name in PACKAGES if profile == "full" else ():
         spec = find_spec(name)
         assert spec and spec.origin, name  # embkit itself needs them all
