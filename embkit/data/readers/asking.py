@@ -16,7 +16,8 @@ from ...display import Table as Facts
 from ...errors import EmbkitError
 from ..domain import normalise
 from . import kinds
-from .rows import Quarantine, Table, binary, is_numbered
+from .kinds import Table
+from .rows import Quarantine, binary, is_numbered
 from .shapes import NAMES, Roles, Way, example, fitting
 
 _OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}

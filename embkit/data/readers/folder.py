@@ -27,9 +27,10 @@ from ..text_checks import no_text
 from . import image_folder, joined, parts
 from .asking import Reading, Unclear, encodings
 from .draft import WHOLE, Material, quarantine_file, reported
+from .kinds import Table
 from .pairs import Columns, add_pairs
 from .parts import CORPUS, JUDGEMENTS, MARKED, PAIRS, QUERIES, TRIPLES, UNNAMED, Part
-from .rows import NotDecoded, Quarantine, Table, causes_of, suffix
+from .rows import NotDecoded, Quarantine, causes_of, suffix
 from .tables import KINDS, PARQUET, PLAIN, table
 
 LONG = 100_000  # characters; a longer text is kept and noted

@@ -12,8 +12,8 @@ from typing import Any
 from ...errors import EmbkitError
 from .asking import grade_of
 from .draft import Material
-from .kinds import ID, LABEL, NOTHING, NUMBER, TEXT
-from .rows import Quarantine, Row, Table, as_id, is_numbered, text_fault
+from .kinds import ID, LABEL, NOTHING, NUMBER, TEXT, Table
+from .rows import Quarantine, Row, as_id, is_numbered, text_fault
 from .shapes import JUDGED, TEXTS, fitting, plain
 
 _WHOLE = re.compile(r"(\d+)\.0+$")

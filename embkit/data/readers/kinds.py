@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ..images import SUFFIXES
 from ..text_checks import EMPTY, ids
-from .rows import Row, text_fault
+from .rows import Quarantine, Row, text_fault
 
 TEXT, PASSAGE, CATEGORY = "texts", "passages", "a few short texts"
 ID, LABEL, SCORE, NUMBER = "ids", "labels", "scores", "whole numbers"
@@ -105,11 +107,6 @@ def kind_of(values: Iterable[Any]) -> str:
     return ID if ids(texts, least=1) else TEXT
 
 
-def what_columns_hold(header: Sequence[str], some: Sequence[Row]) -> dict[str, str]:
-    """Column -> what it holds, by a table's first rows."""
-    return {name: kind_of(row.values.get(name) for row in some) for name in header}
-
-
 def texts_of(value: Any) -> tuple[list[str], list[str]]:
     """The usable texts of a value, one text or a list, and what is wrong with the others.
 
@@ -123,3 +120,23 @@ def texts_of(value: Any) -> tuple[list[str], list[str]]:
     found = list(map(text_of, several))
     faults = [fault for fault in map(text_fault, found) if fault and fault != "empty text"]
     return [text for text in found if not text_fault(text)], faults
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows with the names of their columns, whatever they lie in; they can be read again."""
+
+    file: str  # as reports name it
+    header: list[str]
+    rows: Callable[[Quarantine], Iterator[Row]]  # reads from the beginning
+    some: list[Row]  # the first ones
+    how: str | None = None  # how delimited text was taken apart; empty where that is plain
+
+    @cached_property
+    def held(self) -> dict[str, str]:
+        """Column -> what it holds, by the first rows."""
+        return {c: kind_of(row.values.get(c) for row in self.some) for c in self.header}
+
+    def values(self, column: str) -> list[Any]:
+        """What stands in a column of the first rows."""
+        return [v for row in self.some if (v := row.values.get(column)) not in (None, "")]

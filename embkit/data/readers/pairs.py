@@ -11,8 +11,8 @@ from ..domain import normalise
 from . import shapes
 from .asking import WANTED, ask, condition, described, grader, to_type, typed
 from .draft import WHOLE, Material
-from .kinds import TEXTUAL, text_of, texts_of
-from .rows import Table, text_fault
+from .kinds import TEXTUAL, Table, text_of, texts_of
+from .rows import text_fault
 from .shapes import NAMES, ROLES, Choice, Roles
 from .tables import looked_through
 

@@ -18,7 +18,8 @@ from ...files import readable
 from ...session import shown
 from . import kinds, shapes
 from .draft import WHOLE
-from .rows import Table, suffix
+from .kinds import Table
+from .rows import suffix
 from .tables import KINDS, PLAIN, dataset_table, listed, one_object, table
 
 ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,17 +30,6 @@ class Row(NamedTuple):
     line: int
     values: dict[str, Any]  # column -> value
     raw: Any  # the row as it stood
-
-
-class Table(NamedTuple):
-    """Rows with the names of their columns, whatever they lie in; they can be read again."""
-
-    file: str  # as reports name it
-    header: list[str]
-    rows: Callable[[Quarantine], Iterator[Row]]  # reads from the beginning
-    some: list[Row]  # the first ones
-    held: Mapping[str, str]  # column -> what it holds, as ``kinds`` tells it
-    how: str | None = None  # how delimited text was taken apart; empty where that is plain
 
 
 class Quarantine:

@@ -7,14 +7,15 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ...errors import EmbkitError
 from ...files import readable
 from .dialects import find, is_header, records, trimmed
-from .kinds import FEW, what_columns_hold
-from .rows import OTHER_ENCODING, Line, NotDecoded, Quarantine, Row, Table, binary, lines, suffix
+from .kinds import FEW, Table
+from .rows import OTHER_ENCODING, Line, NotDecoded, Quarantine, Row, binary, lines, suffix
 
 DELIMITED = (".csv", ".tsv", ".tab")
 PARQUET = (".parquet", ".pq")
@@ -71,7 +72,7 @@ def _made(
         some.append(row._replace(values=values, raw=None))
     if header is None:
         header = list(dict.fromkeys(name for row in some for name in row.values))
-    return Table(file, header, read, some, what_columns_hold(header, some), how)
+    return Table(file, header, read, some, how)
 
 
 def looked_through(table: Table, encoding: str | None) -> Table:
@@ -92,8 +93,7 @@ def looked_through(table: Table, encoding: str | None) -> Table:
         if new or not row.values.keys() <= names.keys():
             some.append(row)
             names |= dict.fromkeys(row.values)
-    held = what_columns_hold([*names], some)
-    return table._replace(header=[*names], some=some, held=held)
+    return replace(table, header=[*names], some=some)
 
 
 # Delimited text
