@@ -126,7 +126,9 @@ class AppendOnlyStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._start()
+        self._size = 0  # bytes that have been taken in
+        self._damaged: list[tuple[int, str]] = []
+        self._clear()
 
     def _clear(self) -> None:
         """Forgets all lines: another file lies in the path now."""
@@ -140,32 +142,26 @@ class AppendOnlyStore:
     def damaged(self) -> tuple[tuple[int, str], ...]:
         """(line number, text) of the lines that are no whole row; they stay in the file."""
         self.refresh()
-        tail = [(self._lines + 1, self._tail)] if self._tail else []
-        return tuple((n, line.decode(errors="replace")) for n, line in [*self._damaged, *tail])
+        return tuple(self._damaged)
 
     def refresh(self) -> None:
-        """Takes in what was written since; an error if the file cannot be read."""
+        """Takes in what others wrote since; an error if the file cannot be read."""
         try:
-            with self.path.open("rb") as file:
-                if os.fstat(file.fileno()).st_size < self._offset:
-                    self._start()
-                file.seek(self._offset)
-                *lines, tail = file.read().split(b"\n")
+            if self._size == self.path.stat().st_size:
+                return
+            data = self.path.read_bytes()
         except FileNotFoundError:
-            self._start()
-            return
+            data = b""
         except OSError as error:
             given = f"the {self.what}s in {self.path} cannot be read: {error.strerror or error}"
             expected = "a file of JSON lines, or a path where one can be made"
             raise EmbkitError(given, expected=expected, hint=self.hint) from error
-        for line in lines:
-            self._offset += len(line) + 1
-            self._lines += 1
+        self._size, self._damaged = len(data), []
+        self._clear()
+        for number, line in enumerate(data.split(b"\n"), 1):
+            # no part of a JSON object is one: a last line that parses is whole, newline or not
             if line.strip() and not self._whole(line):
-                self._damaged.append((self._lines, line))
-        # No part of a JSON object is one: a last line that parses is whole, newline or not.
-        self._tail = b"" if self._whole(tail) else tail
-        self._offset += len(tail) - len(self._tail)
+                self._damaged.append((number, line.decode(errors="replace")))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -182,7 +178,8 @@ class AppendOnlyStore:
 
     def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Writes rows at the end, within ``locked``; all of them are kept, or none."""
-        text = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+        lines = [json.dumps(row).encode() for row in rows]
+        text = b"".join(line + b"\n" for line in lines)
         with self.path.open("ab+", buffering=0) as file:
             end = file.seek(0, os.SEEK_END)
             if end:
@@ -196,13 +193,9 @@ class AppendOnlyStore:
                 with contextlib.suppress(OSError):
                     file.truncate(end)
                 raise
-        self.refresh()
-
-    def _start(self) -> None:
-        self._offset = self._lines = 0  # bytes and lines that have been taken in
-        self._tail = b""  # what follows the last line's end
-        self._damaged: list[tuple[int, bytes]] = []
-        self._clear()
+        self._size = end + len(text)
+        for line in lines:
+            self._whole(line)
 
     def _whole(self, line: bytes) -> bool:
         try:

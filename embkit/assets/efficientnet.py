@@ -35,18 +35,16 @@ class Same(nn.Conv2d):
     def __init__(
         self, inside: int, out: int, kernel: int, *, stride: int = 1, groups: int = 1
     ) -> None:
-        super().__init__(inside, out, kernel, stride=stride, groups=groups, bias=False)
+        even = kernel // 2 if stride == 1 else 0  # else ``forward`` pads
+        super().__init__(inside, out, kernel, stride, even, groups=groups, bias=False)
         self.norm = nn.BatchNorm2d(self.out_channels, eps=1e-3)
 
     def forward(self, x: Tensor) -> Tensor:
         kernel, stride = self.kernel_size[0], self.stride[0]
-        rest = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in x.shape[-2:]]
-        even = all(n % 2 == 0 for n in rest) and rest[0] == rest[1]
-        padding = rest[0] // 2 if even else 0
-        if not even:
+        if stride > 1:
+            rest = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in x.shape[-2:]]
             x = F.pad(x, [rest[1] // 2, -(-rest[1] // 2), rest[0] // 2, -(-rest[0] // 2)])
-        x = F.conv2d(x, self.weight, None, self.stride, padding, 1, self.groups)
-        return self.norm(x)
+        return self.norm(super().forward(x))
 
 
 class Block(nn.Module):

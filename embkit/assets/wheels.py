@@ -43,11 +43,8 @@ def sha256(path: Path) -> str:
 
 def differing(folder: Path, files: Mapping[str, str]) -> list[str]:
     """Those of the files that are missing from the folder or have another sha256."""
-
-    def same(path: Path, digest: str) -> bool:
-        return path.is_file() and sha256(path) == digest
-
-    return [name for name, digest in files.items() if not same(folder / name, digest)]
+    there = {name: sha256(folder / name) for name in files if (folder / name).is_file()}
+    return [name for name, digest in files.items() if there.get(name) != digest]
 
 
 def wheel_of(package: Package, folder: Path) -> Path:

@@ -53,10 +53,6 @@ class Dialect(NamedTuple):
             text = re.sub(r"\\.", "", text)
         return self.quotes != PLAIN and text.count('"') % 2 == 1
 
-    def quoted(self, text: str) -> bool:
-        """Whether a field begins with a quote."""
-        return text.startswith('"') or f'{self.delimiter}"' in text
-
     @property
     def said(self) -> str:
         """What is worth saying of it."""
@@ -103,7 +99,7 @@ def _fit(path: Path, encoding: str | None, dialect: Dialect) -> float:
             joined += spanned
             counts = {part.count(dialect.delimiter) for part in text.splitlines()}
             swallowed += spanned * (counts == {width - 1})
-        if '"' in text and dialect.quoted(text):
+        if text.startswith('"') or f'{dialect.delimiter}"' in text:  # a field begins with one
             quoted += not stray
             broken += stray
     tabs = dialect.delimiter == "\t"

@@ -56,10 +56,16 @@ class Material:
             self.merged += there
         return not fault
 
-    def judge(self, split: str, query: str, document: str, grade: int) -> bool:
-        """Adds a judgement; False where another grade stands there already."""
+    def judge(
+        self, split: str, query: str, document: str, grade: int, row: Row, zeros: bool = True
+    ) -> None:
+        """Adds a judgement, a row's; of several grades the first stays. With ``zeros`` a grade of 0
+        makes the document one of the query's negatives."""
         judged = self.qrels.setdefault(split, {}).setdefault(query, {})
-        return judged.setdefault(document, grade) == grade
+        if judged.setdefault(document, grade) != grade:
+            self.bad.add("pair with two different scores", row, f"{grade} after another")
+        elif zeros and not grade:
+            self.negatives[query][document] = None
 
     def settle(self) -> None:
         """Puts in order what a Domain does not allow; everything dropped is put aside.

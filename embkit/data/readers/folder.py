@@ -25,10 +25,10 @@ from ..domain import Domain, normalise, right_documents
 from ..splits import divide, smoke
 from ..text_checks import no_text
 from . import image_folder, joined, parts
-from .asking import Reading, Unclear, encodings
+from .asking import Columns, Reading, Unclear, encodings
 from .draft import WHOLE, Material, quarantine_file, reported
+from .joined import add_pairs
 from .kinds import Table
-from .pairs import Columns, add_pairs
 from .parts import CORPUS, JUDGEMENTS, MARKED, PAIRS, QUERIES, TRIPLES, UNNAMED, Part
 from .rows import NotDecoded, Quarantine, causes_of, suffix
 from .tables import KINDS, PARQUET, PLAIN, table

@@ -1,7 +1,9 @@
-"""Texts and judgements in files of their own, joined by ids: BEIR's layout, MS MARCO's, TREC's."""
+"""Rows to a domain: texts and judgements in files of their own, joined by ids, as in BEIR's layout,
+MS MARCO's and TREC's; and pairs and triplets."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections import Counter
@@ -10,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import EmbkitError
-from .asking import grade_of
-from .draft import Material
-from .kinds import ID, LABEL, NOTHING, NUMBER, TEXT, Table
+from ..domain import normalise
+from .asking import condition, grade_of, grader, roles_of
+from .draft import WHOLE, Material
+from .kinds import ID, LABEL, NOTHING, NUMBER, TEXT, Table, text_of, texts_of
 from .rows import Quarantine, Row, as_id, is_numbered, text_fault
-from .shapes import JUDGED, TEXTS, fitting, plain
+from .shapes import JUDGED, NAMES, TEXTS, fitting, plain
+from .tables import looked_through
 
 _WHOLE = re.compile(r"(\d+)\.0+$")
 
@@ -123,10 +127,8 @@ def add_judgements(material: Material, split: str, rows: Iterable[Row], zeros: b
             swapped[key in material.corpus] += 1
             if grade > 0 and key in material.queries and lacking is not None:
                 material.missing[split, key].add(lacking)
-        elif not material.judge(split, *pair, grade):
-            material.bad.add("pair with two different scores", row)
-        elif not grade and zeros:
-            material.negatives[pair[0]][pair[1]] = None
+        else:
+            material.judge(split, *pair, grade, row, zeros)
     if swapped[True] > swapped[False] and not material.qrels.get(split):
         raise EmbkitError(
             f"{row.file}: the ids under query-id are those of documents",
@@ -174,3 +176,76 @@ def read_card(path: Path, material: Material) -> None:
         pass
     except (OSError, ValueError, KeyError, TypeError) as error:
         material.notes.append(f"domain.json is damaged and was passed over: {type(error).__name__}")
+
+
+# Pairs and triplets
+
+
+def add_pairs(
+    material: Material, table: Table, split: str = WHOLE, known: Mapping[str, str] | None = None
+) -> None:
+    """Adds rows of pairs or triplets: texts become documents and queries, once each.
+
+    ``known`` is normalised text -> id of the documents that are there already.
+    """
+    aside = material.bad.add
+    if not table.header:  # no row from which its columns could be known
+        for row in table.rows(material.bad):
+            aside("no columns", row)
+        return
+    if material.given is None:
+        table = looked_through(table, material.bad.encoding)
+    choice = roles_of(table, material.given, material.bad.encoding)
+    roles = choice.roles
+    used = {name for role, names in roles.items() if role in (*NAMES, "negative") for name in names}
+    told = {role: ", ".join(names) for role, names in roles.items()}
+    material.columns = ({"shape": choice.shape} if choice.shape else {}) | told
+    (anchor,), (positive,) = roles["anchor"], roles["positive"]
+    tested = (condition(c, table.header)[0] for r in ("right", "wrong") for c in roles.get(r, ()))
+    labels = {*roles.get("score", ()), *tested}
+    if rest := [name for name in table.header if name not in used | labels]:
+        material.columns["not used"] = ", ".join(rest[:20])
+    if table.how:
+        material.bad.said[f"{table.file}: {table.how}"] = None
+    grade_row = grader(roles, table.header)
+
+    def document_of(text: str) -> str:
+        return (known.get(normalise(text)) if known else None) or _own_id(material, "d", text)
+
+    for row in table.rows(material.bad):
+        values = row.values
+        # the query and its right documents
+        right, faults = texts_of(values.get(positive))
+        query = text_of(values.get(anchor))
+        fault, column = text_fault(query), anchor
+        if not fault and not right:
+            fault, column = (faults or ["empty text"])[0], positive
+        if fault:
+            aside(fault, row, f"in column {column!r}")
+            continue
+        grade, cause = grade_row(values)
+        if grade is None:
+            aside(cause, row)
+            continue
+        for fault in faults:
+            aside(fault, row, f"one of several in {positive!r}; rest kept")
+        asked = _own_id(material, "q", query)
+        material.where.setdefault(asked, (row.file, row.line))
+        for document in map(document_of, right):
+            material.merged += document in material.qrels.get(split, {}).get(asked, ())
+            material.judge(split, asked, document, grade, row)
+        # negatives
+        for column in roles.get("negative", ()):
+            usable, faults = texts_of(values.get(column))
+            for fault in faults:
+                aside(fault, row, f"in {column!r}; the pair is kept")
+            material.negatives[asked] |= dict.fromkeys(map(document_of, usable))
+
+
+def _own_id(material: Material, kind: str, text: Any) -> str:
+    """The id of a query ("q") or document ("d"), made of its text, whatever the rows' order."""
+    key = kind + hashlib.sha1(normalise(text).encode()).hexdigest()[:16]
+    texts = material.queries if kind == "q" else material.corpus
+    if texts.setdefault(key, text) != text:
+        material.alike += 1
+    return key
