@@ -262,8 +262,10 @@ def from_hub(name: str, subset: str | None) -> dict[str, Any]:
             if subset or not refused:
                 raise
             data = mapping(datasets.load_dataset(name, None))
-        if any(part.role == JUDGEMENTS for part in _parts(data)) and not {*SIDES} <= set(data):
-            for kind in SIDES:  # as MTEB lays its data sets out
+        try:
+            dataset_parts(data)
+        except EmbkitError:  # judgements alone, as MTEB lays its data sets out
+            for kind in SIDES:
                 (data[kind],) = datasets.load_dataset(name, kind).values()
         return data
     except Exception as error:  # offline, no such data set, no such configuration
@@ -282,17 +284,14 @@ def from_hub(name: str, subset: str | None) -> dict[str, Any]:
         datasets.config.HF_HUB_OFFLINE = offline
 
 
-def _parts(data: dict[str, Any]) -> Iterator[Part]:
+def dataset_parts(data: dict[str, Any]) -> list[Part]:
+    """The parts of a data set: its corpus, if it has one, and its judgements or its pairs."""
+    found = []
     for name, rows in data.items():
         read = dataset_table(rows, name or "rows")
         role = name if name in SIDES else role_of(read)
         role = role if role in (*SIDES, JUDGEMENTS) else PAIRS
-        yield Part(role, split_name(name), read, name)
-
-
-def dataset_parts(data: dict[str, Any]) -> list[Part]:
-    """The parts of a data set: its corpus, if it has one, and its judgements or its pairs."""
-    found = list(_parts(data))
+        found.append(Part(role, split_name(name), read, name))
     roles = {part.role for part in found}
     if JUDGEMENTS in roles and not {*SIDES} <= roles:
         raise EmbkitError(
