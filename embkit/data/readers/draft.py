@@ -12,7 +12,7 @@ from typing import Any
 from ...display import Table
 from ...session import paths, shown
 from ..domain import Domain, earlier_results, normalise
-from .rows import Quarantine, Row, causes_of, text_fault
+from .rows import Quarantine, Row, causes_of
 
 Judged = dict[str, int]  # document id -> grade
 Split = dict[str, Judged]  # query id -> what is judged
@@ -44,17 +44,6 @@ class Material:
     alike: int = 0  # texts that differ from an earlier one in case or spaces alone
     # (split, query) -> its right documents that the corpus lacks
     missing: dict[tuple[str, str], set[str]] = field(default_factory=lambda: defaultdict(set))
-
-    def add(self, texts: dict[str, str], key: str, text: Any, row: Row) -> bool:
-        """Adds a text under an id; whether it is there now. What cannot be used is put aside."""
-        fault, there = text_fault(text), key in texts
-        if not fault and texts.setdefault(key, text) != text:
-            fault = "id that another text has"
-        if fault:
-            self.bad.add(fault, row)
-        else:
-            self.merged += there
-        return not fault
 
     def judge(
         self, split: str, query: str, document: str, grade: int, row: Row, zeros: bool = True

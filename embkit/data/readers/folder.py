@@ -101,8 +101,7 @@ def _load(
             expected="a path from here or from the project's folder",
             hint=f"check the path; the working folder is {Path.cwd().name!r}",
         )
-    packed = parts.archives(path)
-    with parts.unpacked(packed) if packed else contextlib.nullcontext(path) as inside:
+    with parts.unpacked(path) as inside:
         with _quarantine(source, name, encoding) as bad:
             material = Material(bad, columns)
             # pictures with captions, or texts
@@ -178,12 +177,11 @@ def _join(path: Path | None, found: Sequence[Part], material: Material) -> None:
         joined.add_texts(material, part.role, part.table)
     texts = material.queries, material.corpus
     for part in (*of[JUDGEMENTS], *of[TRIPLES], *of[MARKED]):
-        rows, triples = joined.judged_rows(part.table, texts, material.bad), part.role == TRIPLES
+        triples = part.role == TRIPLES
+        rows = joined.judged_rows(part.table, texts, material.bad, triples)
         if part.role == MARKED:
             joined.add_wrong(material, rows)
             continue
-        if triples:
-            rows = itertools.chain.from_iterable(map(joined.two_judgements, rows))
         joined.add_judgements(material, part.split, rows, triples or not of[MARKED])
     if unused := [part.name for part in found if part.role in (PAIRS, UNNAMED)]:
         material.notes.append(f"not read: {', '.join(unused[:8])}")

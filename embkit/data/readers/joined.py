@@ -68,8 +68,13 @@ def add_texts(material: Material, kind: str, table: Table) -> None:
         elif not fault and titled != told:  # BEIR's way; either may be missing
             both = f"{title} {text}" if isinstance(text, str) else text
             text = title if text_fault(text) == "empty text" else both
-        if not material.add(texts, key, text, row):
+        fault, there = text_fault(text), key in texts
+        if not fault and texts.setdefault(key, text) != text:
+            fault = "id that another text has"
+        if fault:
+            material.bad.add(fault, row)
             continue
+        material.merged += there
         if kind == "queries":
             material.where.setdefault(key, (row.file, row.line))
         elif isinstance(values.get("metadata"), dict):
@@ -78,11 +83,14 @@ def add_texts(material: Material, kind: str, table: Table) -> None:
                     found[key] = other
 
 
-def judged_rows(table: Table, texts: Sequence[Mapping[str, str]], bad: Quarantine) -> Iterator[Row]:
+def judged_rows(
+    table: Table, texts: Sequence[Mapping[str, str]], bad: Quarantine, triples: bool = False
+) -> Iterator[Row]:
     """The judgements of a table under the names of ``JUDGED``.
 
     A table without a header is in BEIR's order (query, document, score) or, with four columns, in
-    TREC's (query, iteration, document, grade). Unknown names are columns by the ids they hold.
+    TREC's (query, iteration, document, grade). Unknown names are columns by the ids they hold. Of
+    ``triples`` of ids (query, right, wrong) each row is a judgement of both documents.
     """
     header, wanted = table.header, ("query-id", "corpus-id")
     columns = {role: fits[0] for role, names in JUDGED.items() if (fits := fitting(header, names))}
@@ -101,14 +109,11 @@ def judged_rows(table: Table, texts: Sequence[Mapping[str, str]], bad: Quarantin
             hint="name the columns so, and see that their ids are those of the texts",
         )
     for row in table.rows(bad):
-        yield row._replace(values={r: row.values.get(name) for r, name in columns.items()})
-
-
-def two_judgements(row: Row) -> tuple[Row, Row]:
-    """A triple of ids (query, right, wrong) as a judgement of each document."""
-    values = row.values
-    wrong = {"query-id": values["query-id"], "corpus-id": values["score"], "score": 0}
-    return row._replace(values={**values, "score": 1}), row._replace(values=wrong)
+        values = {role: row.values.get(name) for role, name in columns.items()}
+        if triples:
+            yield row._replace(values=values | {"score": 1})
+            values |= {"corpus-id": values["score"], "score": 0}
+        yield row._replace(values=values)
 
 
 def add_judgements(material: Material, split: str, rows: Iterable[Row], zeros: bool = True) -> None:

@@ -113,9 +113,6 @@ def texts_of(value: Any) -> tuple[list[str], list[str]]:
     Nothing (an empty text, a null) among the others is no fault: short rows are padded with it.
     A passage that is an object gives its title and its text.
     """
-    if isinstance(value, str):  # as nearly all are
-        fault = text_fault(value)
-        return ([], [fault] * (fault != "empty text")) if fault else ([value], [])
     several = list(value) if isinstance(value, list | tuple) else [value]
     found = list(map(text_of, several))
     faults = [fault for fault in map(text_fault, found) if fault and fault != "empty text"]

@@ -8,7 +8,7 @@ import shlex
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -174,22 +174,20 @@ def to_load(path: Path, before: str = "") -> dict[str, str]:
     return {"hint": f"{before}load_domain({found!r})", "shell": shell}
 
 
-def archives(path: Path | None) -> list[Path]:
-    """A zip or tar archive, or those of a folder that holds nothing else; none for what is none."""
-    if path is None or not path.exists():
-        return []
-    files = [path] if path.is_file() else [f for f in sorted(path.iterdir()) if f.name[0] != "."]
-    packed = [f for f in files if f.is_file() and f.name.lower().endswith(ARCHIVES)]
-    return packed if len(packed) == len(files) else []
-
-
 @contextlib.contextmanager
-def unpacked(packed: Sequence[Path]) -> Iterator[Path]:
-    """A folder with what archives hold, for as long as it is read.
+def unpacked(path: Path | None) -> Iterator[Path | None]:
+    """The path; of a zip or tar archive, or a folder of nothing else, a folder with what is in it,
+    for as long as it is read.
 
     No entry is written outside it, no link is followed, and an archive that unpacks to more than
     50 GB or a million files is refused.
     """
+    there = path is not None and path.is_dir() and sorted(path.iterdir())
+    files = [f for f in there or [path] if f and f.name[0] != "."]
+    packed = [f for f in files if f.is_file() and f.name.lower().endswith(ARCHIVES)]
+    if not packed or len(packed) < len(files):
+        yield path
+        return
     with tempfile.TemporaryDirectory(prefix=_UNPACKED) as name:
         for path in packed:
             _unpack(path, Path(name) / path.name.split(".")[0] if packed[1:] else Path(name))
