@@ -209,27 +209,18 @@ def _data_cells(data: Mapping[str, Any], folder: Path | None, material: Material
                 yield row._replace(raw=raw), picture, caption, False
 
 
-def _told(
-    read: Table, pictures: list[str], texts: list[str], where: str, material: Material
-) -> Iterator[tuple[Row, Any, list[Any]]]:
-    """Each row of a table, what it says of its picture, and its captions."""
-    chosen = material.columns = _columns(read.header, pictures, texts, material.given or {}, where)
-    for row in read.rows(material.bad):
-        captions = row.values.get(chosen["caption"])
-        several = isinstance(captions, list) and captions
-        yield row, row.values.get(chosen["picture"]), captions if several else [captions]
-
-
 def _image_columns(rows: Any) -> list[str]:
     from datasets import Image
 
     return [name for name, kind in (rows.features or {}).items() if isinstance(kind, Image)]
 
 
-def _columns(
-    names: list[str], pictures: list[str], texts: list[str], said: Mapping[str, Any], where: str
-) -> dict[str, str]:
-    """Role -> column: what was said, else the only one of pictures and the first of captions."""
+def _told(
+    read: Table, pictures: list[str], texts: list[str], where: str, material: Material
+) -> Iterator[tuple[Row, Any, list[Any]]]:
+    """Each row of a table, what it says of its picture, and its captions. Their columns are those
+    that were said, else the only one of pictures and the first of captions."""
+    names, said = read.header, material.given or {}
     if strange := [role for role in said if role not in PICTURES]:
         raise unknown("role of a column", strange[0], PICTURES)
     captions = [name for name in fitting(names, PICTURES["caption"]) if name not in pictures]
@@ -250,7 +241,10 @@ def _columns(
                 f"and one of captions ({', '.join(PICTURES['caption'])})",
                 **to_type({"columns": step}),
             )
-    return {role: str(name) for role, name in found.items()}
+    material.columns = {role: str(name) for role, name in found.items()}
+    for row in read.rows(material.bad):
+        picture, told = map(row.values.get, material.columns.values())
+        yield row, picture, told if isinstance(told, list) and told else [told]
 
 
 def _stored(cell: Any, folder: Path | None) -> Picture:

@@ -62,7 +62,8 @@ def add_texts(material: Material, kind: str, table: Table) -> None:
             cause = "missing _id" if nothing else "_id that is neither text nor a whole number"
             material.bad.add(cause, row)
             continue
-        text, title = values.get(told), values.get(titled)
+        text: Any = values.get(told)
+        title: Any = values.get(titled)
         if (fault := text_fault(title)) and fault != "empty text":
             text = title  # put aside with the title's fault
         elif not fault and titled != told:  # BEIR's way; either may be missing

@@ -182,8 +182,8 @@ def unpacked(path: Path | None) -> Iterator[Path | None]:
     No entry is written outside it, no link is followed, and an archive that unpacks to more than
     50 GB or a million files is refused.
     """
-    there = path is not None and path.is_dir() and sorted(path.iterdir())
-    files = [f for f in there or [path] if f and f.name[0] != "."]
+    there = sorted(path.iterdir()) if path and path.is_dir() else filter(None, [path])
+    files = [f for f in there if f.name[0] != "."]
     packed = [f for f in files if f.is_file() and f.name.lower().endswith(ARCHIVES)]
     if not packed or len(packed) < len(files):
         yield path

@@ -149,4 +149,5 @@ def binary(path: Path) -> Any:
 def encoding_of(head: bytes) -> str:
     """UTF-8, unless the first bytes are those of UTF-16 or UTF-32."""
     found = json.detect_encoding(head)
-    return "utf-8-sig" if found == "utf-8" else found
+    few = found[-2:] in ("le", "be") and head.count(0) < 0.15 * len(head)  # a NUL by accident
+    return "utf-8-sig" if found == "utf-8" or few else found
