@@ -4,7 +4,6 @@ MS MARCO's and TREC's; and pairs and triplets."""
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import EmbkitError
+from ...files import read_json
 from ..domain import normalise
 from .asking import condition, grade_of, grader, roles_of
 from .draft import WHOLE, Material
@@ -172,16 +172,14 @@ def _known(given: Any, texts: Mapping[str, str]) -> str | None:
 
 def read_card(path: Path, material: Material) -> None:
     """Reads what ``to_beir`` writes beside BEIR's files: the order of the tests, the terms."""
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        material.tests = [str(split) for split in facts["test_splits"]]
-        material.held_out = facts.get("held_out")
-        kept = ("title", "source", "terms", "limits")
-        material.about = {k: str(facts["about"][k]) for k in kept if k in facts["about"]}
-    except FileNotFoundError:
-        pass
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        material.notes.append(f"domain.json is damaged and was passed over: {type(error).__name__}")
+    facts = read_json(path)
+    tests, about = facts.get("test_splits"), facts.get("about")
+    if not isinstance(tests, list) or not isinstance(about, dict):
+        material.notes += ["domain.json is damaged and was passed over"] * path.is_file()
+        return
+    material.tests, material.held_out = list(map(str, tests)), facts.get("held_out")
+    kept = ("title", "source", "terms", "limits")
+    material.about = {k: str(about[k]) for k in kept if k in about}
 
 
 # Pairs and triplets
