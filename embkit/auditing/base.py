@@ -6,7 +6,7 @@ Every threshold is a rule of thumb; each sentence gives the figure behind its ve
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -24,40 +24,28 @@ TEXTS = 50_000  # texts of a kind that one of the slower checks reads; larger se
 NEAR = 10_000  # queries of a split that are compared with those of training
 
 
-@dataclass(frozen=True)
+@dataclass
 class Finding:
-    """One line of an audit."""
+    """One line of an audit; a check puts it together."""
 
     name: str  # what was looked at
-    verdict: str  # OK, LOOK (decide for yourself) or PROBLEM (mend it before you train)
-    sentence: str  # what was found, with its figures
+    verdict: str = OK  # or LOOK (decide for yourself), or PROBLEM (mend it before you train)
+    sentence: str = ""  # what was found, with its figures
     examples: tuple[str, ...] = ()
     todo: str = ""  # what to do next, if anything
-    numbers: Mapping[str, float] = field(default_factory=dict)  # the figures, for a program
-
-
-@dataclass
-class Draft:
-    """A finding in the making."""
-
-    name: str
-    parts: list[str] = field(default_factory=list)
-    examples: list[str] = field(default_factory=list)
-    todo: list[str] = field(default_factory=list)
-    numbers: dict[str, float] = field(default_factory=dict)
+    numbers: dict[str, float] = field(default_factory=dict)  # the figures, for a program
 
     def say(self, part: str = "", todo: str = "", examples: Iterable[str] = ()) -> None:
         """Adds a part of the sentence, what to do about it, and cases of it."""
-        self.parts += [part] if part else []
-        self.todo += [todo] if todo else []
-        self.examples += examples
+        self.sentence = "; ".join(filter(None, [self.sentence, part]))
+        self.todo = "; ".join(filter(None, [self.todo, todo]))
+        self.examples += tuple(examples)
 
-    def finding(self, bad: object = False) -> Finding:
+    def judged(self, bad: object = False) -> Finding:
         """A problem where it is bad; else something to look at where there is something to do."""
-        text, todo = "; ".join(self.parts), "; ".join(self.todo)
-        verdict = PROBLEM if bad else LOOK if todo else OK
-        sentence, examples = f"{text[:1].upper()}{text[1:]}.", tuple(self.examples)
-        return Finding(self.name, verdict, sentence, examples, todo, self.numbers)
+        self.verdict = PROBLEM if bad else LOOK if self.todo else OK
+        self.sentence = f"{self.sentence[:1].upper()}{self.sentence[1:]}."
+        return self
 
 
 class Sample:

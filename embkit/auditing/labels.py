@@ -12,7 +12,7 @@ from ..display import percent, some_of
 from ..errors import EmbkitError
 from ..evaluation.intervals import SPREAD, visible
 from ..search.index import BM25, exact_search
-from .base import TEXTS, Draft, Finding, Sample, of, quote
+from .base import TEXTS, Finding, Sample, of, quote
 
 PLAUSIBLE_SD = 0.45  # of nDCG@10 over queries, where nothing has been scored
 NARROW, WIDE = 0.05, 0.125  # half an interval's width: up to here ok, from here a problem
@@ -33,7 +33,7 @@ def sizes(m: Sample) -> Finding:
     widest = max(widths, key=widths.__getitem__, default="")
     width = widths.get(widest, math.inf)
     # what is said of them
-    draft = Draft("sizes")
+    draft = Finding("sizes")
     told = ", ".join(f"{n:,} {split}" for split, n in counts.items())
     draft.say(f"{some_of(len(m.corpus), 'document', 'documents')}; queries: {told}")
     if right:
@@ -55,7 +55,7 @@ def sizes(m: Sample) -> Finding:
     draft.numbers |= {f"{split} queries": n for split, n in counts.items()}
     draft.numbers |= {f"{split} half-width": w for split, w in widths.items()}
     draft.numbers |= {f"{split} visible": seen for split, (_, seen) in known.items()}
-    return draft.finding(bad=width >= WIDE or not counts["train"])
+    return draft.judged(bad=width >= WIDE or not counts["train"])
 
 
 def _known_to(m: Sample, split: str) -> tuple[float, float]:
@@ -103,7 +103,7 @@ def unanswerable(m: Sample) -> Finding | None:
         found, _ = exact_search(*vectors, depth, m.domain.hidden(lost, ids))
         lost = lost_of(lost, found)
     # what is said
-    draft = Draft("unanswerable queries", numbers={"sampled": len(chosen), "lost": len(lost)})
+    draft = Finding("unanswerable queries", numbers={"sampled": len(chosen), "lost": len(lost)})
     draft.numbers |= {"missed by words": missed, "depth": depth}
     sampled = "" if len(chosen) == len(m.asked) else " sampled"
     within = "" if len(ids) == len(m.corpus) else f" when {len(ids):,} documents are searched"
@@ -118,7 +118,7 @@ def unanswerable(m: Sample) -> Finding | None:
     if lost and len(lost) >= share * len(chosen):
         todo = "read some: a wrong label, a missing document, or the hard case that training is for"
         draft.say(todo=f"{todo}{more}")
-    return draft.finding()
+    return draft.judged()
 
 
 def own_documents(m: Sample) -> Finding | None:
@@ -126,12 +126,12 @@ def own_documents(m: Sample) -> Finding | None:
     own = sorted(m.own.intersection(m.asked))
     if not own:
         return None
-    draft = Draft("own documents", numbers={"left out": len(own)})
+    draft = Finding("own documents", numbers={"left out": len(own)})
     cases = [f"{q}: {quote(m.queries[q])}" for q in own[:2]]
     told = "queries are in the corpus under their own id, and no label says that this is right: "
     told += "that document is left out when they search"
     draft.say(f"{of(len(own), len(m.asked))} {told}", examples=cases)
-    return draft.finding()
+    return draft.judged()
 
 
 def balance(m: Sample) -> Finding | None:
@@ -149,7 +149,7 @@ def balance(m: Sample) -> Finding | None:
     groups = set(m.groups.values()) - m.domain.tested_groups
     bare = sorted(groups - {m.groups[d] for d in m.trained if d in m.groups})
     # what to do
-    draft = Draft("label balance")
+    draft = Finding("label balance")
     told = f"{some_of(int(total), 'training pair', 'training pairs')} over "
     told += f"{some_of(n, 'document', 'documents')}, Gini {gini:.2f}: the most frequent 10% have "
     draft.say(f"{told}{percent(top)} of the pairs")
@@ -161,10 +161,10 @@ def balance(m: Sample) -> Finding | None:
         draft.say(
             todo="label queries for rarer documents, or take fewer pairs of the frequent ones"
         )
-        for d, c in counts.most_common(3):
-            draft.examples.append(f"{some_of(c, 'pair', 'pairs')}: {quote(m.corpus[d])}")
+        few = ((quote(m.corpus[d]), c) for d, c in counts.most_common(3))
+        draft.say(examples=[f"{some_of(c, 'pair', 'pairs')}: {text}" for text, c in few])
     if len(bare) > 0.25 * len(groups):
         todo = "label a few queries in the groups that have none"
         draft.say(todo=todo, examples=[f"no training pair: {', '.join(map(str, bare[:8]))}"])
     draft.numbers |= {"gini": gini, "top tenth": top, "groups without a pair": len(bare)}
-    return draft.finding(bad=top > 0.9 and n >= 10)
+    return draft.judged(bad=top > 0.9 and n >= 10)

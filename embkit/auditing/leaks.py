@@ -12,7 +12,7 @@ from ..data import text_checks
 from ..data.domain import normalise
 from ..display import some_of
 from ..search.index import exact_search
-from .base import NEAR, Draft, Finding, Sample, of, quote
+from .base import NEAR, Finding, Sample, of, quote
 
 LETTERS, COSINE = 0.8, 0.9  # from here on two queries are near-duplicates
 FRESH = 30  # queries about what training has not seen, for a test of it
@@ -31,7 +31,7 @@ def duplicates(m: Sample) -> Finding:
             if alike := set(documents[text]).difference(m.own.intersection([q])):
                 (other if alike.isdisjoint(m.right[m.asked[q]][q]) else own).append(q)
     # what is said of them
-    draft = Draft("duplicates")
+    draft = Finding("duplicates")
     repeats = some_of(extra, "document repeats", "documents repeat")
     draft.say(f"{repeats if extra else 'no document repeats'} another's text")
     if extra:
@@ -53,7 +53,7 @@ def duplicates(m: Sample) -> Finding:
         )
     draft.numbers |= {"documents": extra, "query is its document": len(own)}
     draft.numbers["query is another document"] = len(other)
-    return draft.finding(extra > 0.05 * len(m.corpus) or len(other) > 0.01 * len(m.asked))
+    return draft.judged(extra > 0.05 * len(m.corpus) or len(other) > 0.01 * len(m.asked))
 
 
 def _same(texts: Mapping[str, str]) -> dict[bytes, list[str]]:
@@ -72,7 +72,7 @@ def near_duplicates(m: Sample) -> Finding | None:
         return None
     # twins of each split's queries in training, and which of them have the same answer
     by_letters, by_cosine = _twins(m, splits)
-    draft = Draft("near-duplicates across splits")
+    draft = Finding("near-duplicates across splits")
     shares = np.zeros(3)  # the worst split's: near at all, same answer, same answer by letters
     for split, ids in splits.items():
         twins = {q: by_cosine[q] | by_letters[q] for q in ids if by_cosine[q] or by_letters[q]}
@@ -91,19 +91,18 @@ def near_duplicates(m: Sample) -> Finding | None:
         draft.say(f"{split}: {told}, {of(len(memory), len(ids))} with the same answer")
         for q in sorted(twins, key=lambda q: (q not in memory, -max(twins[q].values())))[:2]:
             t = memory.get(q) or max(twins[q], key=twins[q].__getitem__)
-            draft.examples.append(
-                f"{split}: {quote(m.queries[q])} ~ train: {quote(m.queries[t])}, "
-                f"{twins[q][t]:.2f}, {'the same' if q in memory else 'another'} answer"
-            )
+            case = f"{split}: {quote(m.queries[q])} ~ train: {quote(m.queries[t])}, "
+            case += f"{twins[q][t]:.2f}, {'the same' if q in memory else 'another'} answer"
+            draft.say(examples=[case])
     rule = f"5-character pieces, Jaccard ≥ {LETTERS}"
     rule += f"; cosine ≥ {COSINE}" * (m.model is not None)
-    draft.parts[0] = f"queries with a near twin in training ({rule}): {draft.parts[0]}"
+    draft.sentence = f"queries with a near twin in training ({rule}): {draft.sentence}"
     # the worst split decides
     bad = shares[1] >= 0.25 or shares[2] >= 0.1
     todo = "report these queries apart, or move them into train: memory answers those with the "
     todo += "same answer; those with another answer are hard cases, worth reading"
     draft.say(todo=todo if bad or shares[0] >= 0.01 else "")
-    return draft.finding(bad)
+    return draft.judged(bad)
 
 
 Twins = dict[str, dict[str, float]]  # query -> training query -> closeness
@@ -131,7 +130,7 @@ def leakage(m: Sample) -> Finding | None:
         return None
     home, what = (m.groups, "group") if m.groups else ({d: d for d in m.corpus}, "document")
     seen = {home[d] for d in m.trained if d in home}
-    draft = Draft("leakage by group")
+    draft = Finding("leakage by group")
     shares, fresh = [], 0
     for split in m.splits:
         right = m.right[split]
@@ -145,4 +144,4 @@ def leakage(m: Sample) -> Finding | None:
         draft.say("no groups are given, so each document stands for itself")
     if fresh < FRESH:
         draft.say(todo=f"hold some {what}s out: no test has {FRESH} queries about what is new")
-    return draft.finding()
+    return draft.judged()

@@ -10,7 +10,7 @@ from ..data import text_checks
 from ..data.images import is_picture
 from ..display import percent, some_of
 from ..models.window import DEFAULT, unread, without_weights
-from .base import Draft, Finding, Sample, of, quote
+from .base import Finding, Sample, of, quote
 
 COPY = 0.8  # share of a query's words in its document that makes it a copy
 ASYMMETRY = 10  # times as long
@@ -21,7 +21,7 @@ _BROKEN = ("mojibake", "replacement character", "NUL", "control character")
 
 def lengths(m: Sample) -> Finding:
     """How long texts are, and how many a model would cut off."""
-    draft = Draft("lengths")
+    draft = Finding("lengths")
     # in words
     texts = {kind: found for kind, found in m.texts.items() if found}
     counts = {k: np.array([len(text_checks.words(t)) for t in found]) for k, found in texts.items()}
@@ -43,7 +43,7 @@ def lengths(m: Sample) -> Finding:
             draft.say(f"in tokens {found.median:g} (documents) and {np.median(asked):g} (queries)")
             draft.say(f"{percent(share)} of the queries are longer than the window" * bool(share))
         draft.say(found.told(f"{DEFAULT}, the default," if m.model is None else "the model"))
-        draft.examples += [f"{n:,} tokens: {quote(text)}" for n, text in found.longest]
+        draft.say(examples=[f"{n:,} tokens: {quote(text)}" for n, text in found.longest])
         draft.numbers |= {f"{kind}, over the window": share for kind, share in over.items()}
         draft.numbers["tokens never read"] = found.tokens
     if (cut := max(over.values(), default=0.0)) > 0.01:
@@ -53,12 +53,12 @@ def lengths(m: Sample) -> Finding:
     if ratio >= ASYMMETRY:
         todo = "short questions for long documents: try prompts, and passages for documents"
         draft.say(f"documents are {ratio:.0f} times as long as queries", todo)
-    return draft.finding(bad=cut > 0.2)
+    return draft.judged(bad=cut > 0.2)
 
 
 def no_texts(m: Sample) -> Finding:
     """Numbers, ids, printed lists and the names of empty cells where a text should be."""
-    draft, bad, worst = Draft("texts that are no texts"), {}, 0.0
+    draft, bad, worst = Finding("texts that are no texts"), {}, 0.0
     for what, texts in (("documents", m.corpus), ("queries", {q: m.queries[q] for q in m.asked})):
         real = {i: text for i, text in texts.items() if not is_picture(text)}
         found = {i: kind for i, text in real.items() if (kind := text_checks.no_text(text))}
@@ -69,7 +69,7 @@ def no_texts(m: Sample) -> Finding:
             draft.say(f"{what}: {of(n, len(texts))} {kind}")
             draft.numbers[f"{what}, {kind}"] = n
             some = [i for i, named in found.items() if named == kind][:2]
-            draft.examples += [f"{kind}, {what} {i}: {quote(texts[i])}" for i in some]
+            draft.say(examples=[f"{kind}, {what} {i}: {quote(texts[i])}" for i in some])
         bad[what], worst = found, max(worst, len(found) / max(len(texts), 1))
     pairs = [(q, d) for right in m.right.values() for q, found in right.items() for d in found]
     part = sum(q in bad["queries"] or d in bad["documents"] for q, d in pairs)
@@ -80,7 +80,7 @@ def no_texts(m: Sample) -> Finding:
     else:
         draft.say("no text is a number, an id, a printed list or the name of an empty cell")
     draft.numbers["right pairs"] = part
-    return draft.finding(bad=max(worst, part / max(len(pairs), 1)) > 0.01)
+    return draft.judged(bad=max(worst, part / max(len(pairs), 1)) > 0.01)
 
 
 def copies(m: Sample) -> Finding | None:
@@ -103,14 +103,14 @@ def copies(m: Sample) -> Finding | None:
     worst = max(high[split] / len(shares[split]) for split in shares)
     told = ", ".join(f"{split} {of(n, len(shares[split]))}" for split, n in high.items())
     middle = float(np.median(np.concatenate(list(shares.values()))))
-    draft = Draft("queries that copy their document", numbers={"median": middle})
+    draft = Finding("queries that copy their document", numbers={"median": middle})
     draft.numbers |= {f"{split}, copies": n for split, n in high.items()}
     draft.say(f"queries with at least {COPY:.0%} of their words in their right document: {told}")
     draft.say(f"the median is {middle:.0%}")
     if worst >= 0.2:
         todo = "compare with BM25 before you train: word search answers these; then ask for "
         draft.say(todo=f"{todo}queries in people's own words", examples=examples)
-    return draft.finding(bad=worst >= 0.6)
+    return draft.judged(bad=worst >= 0.6)
 
 
 def languages(m: Sample) -> Finding:
@@ -118,7 +118,7 @@ def languages(m: Sample) -> Finding:
     scripts = {kind: text_checks.scripts(found) for kind, found in m.texts.items() if found}
     votes = {kind: text_checks.languages(m.texts[kind]) for kind in scripts}
     votes = {kind: told for kind, told in votes.items() if told.total() >= TELLING}
-    draft, mixed = Draft("languages"), False
+    draft, mixed = Finding("languages"), False
     for kind, shares in scripts.items():
         text = ", ".join(f"{name} {percent(s)}" for name, s in list(shares.items())[:3])
         draft.numbers |= {f"{kind}, {name}": share for name, share in shares.items()}
@@ -132,7 +132,7 @@ def languages(m: Sample) -> Finding:
             for found in m.texts[kind][:5_000]:
                 own = next(iter(text_checks.scripts([found])), None)
                 if own not in (None, next(iter(shares))) and len(draft.examples) < 4:
-                    draft.examples.append(f"{kind}, {own}: {quote(found)}")
+                    draft.say(examples=[f"{kind}, {own}: {quote(found)}"])
     large = {s for shares in scripts.values() for s in shares if shares[s] > UNSPACED}
     if unspaced := " and ".join(sorted(large & text_checks.BY_CHARACTER)):
         text = f"word search takes each character of {unspaced} as a word"
@@ -142,7 +142,7 @@ def languages(m: Sample) -> Finding:
     several = "several languages: take a model that knows them, and report each apart" * mixed
     apart = "queries and documents are in different languages: take a multilingual model"
     draft.say(todo=apart if len(main) > 1 or len(spoken) > 1 else several)
-    return draft.finding()
+    return draft.judged()
 
 
 def encoding(m: Sample) -> Finding:
@@ -161,10 +161,10 @@ def encoding(m: Sample) -> Finding:
     told = ", ".join(f"{name} in {n:,}" for name, n in counts.most_common())
     todo = "read the source as what it is (most often UTF-8), take out tags and invisible "
     todo += "characters, bring all to NFC; keep what is meant, such as tags in texts about HTML"
-    draft = Draft("encoding", numbers=dict(counts))
+    draft = Finding("encoding", numbers=dict(counts))
     said = f"{some_of(read, 'text', 'texts')} read: {told or 'no damage seen'}"
     draft.say(said, todo if counts else "", examples.values())
-    return draft.finding(bad=broken > 0.01 * read)
+    return draft.judged(bad=broken > 0.01 * read)
 
 
 def fragmentation(m: Sample) -> Finding | None:
@@ -182,7 +182,7 @@ def fragmentation(m: Sample) -> Finding | None:
     unknown = sum(n for _, n, _, lost in words if lost) / sum(n for _, n, _, _ in words)
     worst = [row for row in words if row[3]] if unknown > 0.05 else [r for r in words if r[2] >= 3]
     worst = sorted(worst, key=lambda row: (-row[1], row[0]))[:8]
-    draft = Draft("tokenizer fragmentation")
+    draft = Finding("tokenizer fragmentation")
     draft.numbers |= {"pieces a word": here, "everyday English": there}
     draft.numbers |= {"split in three": split, "unknown": unknown}
     draft.say(f"{here:.2f} pieces a word, against {there:.2f} in everyday English")
@@ -190,12 +190,12 @@ def fragmentation(m: Sample) -> Finding | None:
     draft.say(f"{share}, against {percent(usual)}")
     for word, n, _, _ in worst:
         pieces = " ".join(m.tokenizer.tokenize(word)[:12])
-        draft.examples.append(f"{quote(word, 30)} {n:,} times: {pieces}")
+        draft.say(examples=[f"{quote(word, 30)} {n:,} times: {pieces}"])
     strange = "the tokenizer cannot read these: take a model of this language or script"
     many = "nothing to mend: expect to need more pairs, or try a model of this field"
     draft.say(todo=strange if unknown > 0.05 else many * (here >= 1.3 * there))
     draft.say(f"{percent(unknown)} of the words are unknown to the tokenizer" * bool(unknown))
-    return draft.finding(bad=unknown > 0.05)
+    return draft.judged(bad=unknown > 0.05)
 
 
 def _pieces(words: list[tuple[str, int, int, bool]]) -> tuple[float, float]:

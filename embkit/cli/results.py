@@ -7,8 +7,6 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from tqdm import tqdm
-
 from ..assets import catalogue
 from ..data import Domain
 from ..display import Table, short
@@ -132,14 +130,6 @@ def assets(chosen: argparse.Namespace) -> int:
             told = f"{asset.licence}; {fetch.requirement}: {sizes}; {catalogue.state(asset)}"
             shell.say(f"{asset.name:<10} {asset.title}\n{'':<10} {told}")
             continue
-        with tqdm(desc=asset.name, unit="B", unit_scale=True, leave=False) as bar:
-
-            def show(done: int, total: int, bar: tqdm = bar, name: str = asset.name) -> None:
-                if done == total:
-                    bar.set_description(f"{name}, unpacking")
-                bar.total = total
-                bar.update(done - bar.n)
-
-            folder = catalogue.resolve(asset.name, progress=show)
+        folder = catalogue.resolve(asset.name)
         shell.say(f"{asset.name}: {asset.title} ({asset.licence}), checked, in {folder}")
     return OK

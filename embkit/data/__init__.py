@@ -13,8 +13,8 @@ from ..errors import EmbkitError, unknown
 from .domain import Domain, check_leakage
 from .images import data_url
 from .readers import folder
+from .readers.asking import Columns
 from .readers.draft import LoadReport
-from .readers.pairs import Columns
 from .sources import docstrings, icd10cm, icons, python_code
 from .sources.python_code import general_probe
 

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..display import Table, facts
+from ..display import Table, facts, some_of
 from ..errors import EmbkitError, unknown
 from ..session import paths, shown
 from .images import data_url, is_picture
@@ -235,8 +235,8 @@ def earlier_results(domain: Domain) -> str:
     if not (results := folders.total()):
         return ""
     where = shown(own.with_name(min(folders) if len(folders) == 1 else f"{alike}*"))
-    one = f"{results:,} result of" if results == 1 else f"{results:,} results of"
-    return f"{one} an earlier cut or other texts: kept under {where}, and not compared"
+    said = some_of(results, "result", "results")
+    return f"{said} of an earlier cut or other texts: kept under {where}, and not compared"
 
 
 def shuffled(ids: Iterable[str]) -> list[str]:

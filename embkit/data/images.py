@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import EmbkitError, not_installed
-from ..files import write_atomic
+from ..errors import not_installed
+from ..files import readable, write_atomic
 from ..session import paths
 
 if TYPE_CHECKING:
@@ -57,15 +57,9 @@ def open_picture(reference: str) -> Image:
     """The picture as RGB, its longer side ``KEPT`` pixels or fewer."""
     from PIL import Image
 
-    try:
-        with Image.open(picture_file(reference)) as image:
-            return image.convert("RGB")
-    except OSError as error:
-        raise EmbkitError(
-            f"the file of {reference!r} cannot be read: {error}",
-            expected="the picture that load_domain() put into embkit's cache",
-            hint="load the domain again in a new process: it renders what is missing",
-        ) from error
+    file, hint = picture_file(reference), "load the domain again in a new process: it renders it"
+    with readable(file, OSError, hint=hint), Image.open(file) as image:
+        return image.convert("RGB")
 
 
 def keep_picture(image: Image) -> str:

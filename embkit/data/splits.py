@@ -153,22 +153,17 @@ def deal(parts: Mapping[bytes, list[T]], goals: Mapping[str, int]) -> dict[str, 
 
 def connected(items: Iterable[tuple[T, Iterable[Hashable]]]) -> list[list[T]]:
     """The items, each with its keys, that share a key directly or through others: their parts."""
-    above: dict[T, T] = {}  # item -> an earlier one of its part, or itself
+    from scipy.cluster.hierarchy import DisjointSet
+
+    there = DisjointSet()
     holder: dict[Hashable, T] = {}
-
-    def root(item: T) -> T:
-        while above[item] != item:
-            above[item] = above[above[item]]
-            item = above[item]
-        return item
-
     for item, keys in items:
-        above[item] = item
+        there.add(item)
         for key in keys:
-            above[root(holder.setdefault(key, item))] = root(item)
+            there.merge(holder.setdefault(key, item), item)
     parts: dict[T, list[T]] = defaultdict(list)
-    for item in above:
-        parts[root(item)].append(item)
+    for item in there:
+        parts[there[item]].append(item)
     return list(parts.values())
 
 
@@ -186,12 +181,32 @@ def share(text: str) -> float:
     return int.from_bytes(_hash(text)[:4]) / 2**32
 
 
+Asked = dict[str, tuple[str, set[str]]]  # normalised query -> its text and right documents
+
+
+def gathered(
+    rows: Iterable[tuple[str, str, str, str]],
+) -> tuple[dict[str, str], dict[str, dict[str, None]], Asked]:
+    """Rows of (id, kind, query, document): the corpus, in which twins are one document, the kinds
+    in which each document stands, and what is asked."""
+    corpus: dict[str, str] = {}
+    first: dict[str, str] = {}  # text -> the first id that has it
+    kinds: dict[str, dict[str, None]] = {}
+    asked: Asked = {}
+    for own, kind, query, text in rows:
+        document = first.setdefault(normalise(text), own)
+        corpus.setdefault(document, text)
+        kinds.setdefault(document, {})[kind] = None
+        asked.setdefault(normalise(query), (query, set()))[1].add(document)
+    return corpus, kinds, asked
+
+
 def split_by_kind(
-    asked: Mapping[str, tuple[str, Iterable[str]]], kinds: Callable[[str], Iterable[str]]
+    asked: Asked, kinds: Callable[[str], Iterable[str]]
 ) -> tuple[dict[str, str], dict[str, Split]]:
     """Queries and qrels of ``train``, ``dev``, ``known`` and ``novel``, as ``split_of`` says.
 
-    ``asked`` is normalised query -> its text and right documents, ``kinds`` gives a document's.
+    ``kinds`` gives those of a document.
     """
     queries: dict[str, str] = {}
     qrels: dict[str, Split] = {split: {} for split in ("train", "dev", "known", "novel")}
@@ -252,13 +267,12 @@ def smoke(
             if not chosen[split] or len(kept) + sum(d not in kept for d in right) <= most:
                 kept |= dict.fromkeys(right)
                 chosen[split][query] = judged
-    for part in chosen.values():  # documents that are judged and wrong
-        for query, judged in part.items():
-            for document in (*judged, *negatives.get(query, ())):
-                if len(kept) < SMOKE["documents"] and judged.get(document, 0) < 1:
-                    kept.setdefault(document)
-    others = (document for document in shuffled(corpus) if document not in kept)
-    kept |= dict.fromkeys(itertools.islice(others, max(0, SMOKE["documents"] - len(kept))))
+    asked = [(query, judged) for part in chosen.values() for query, judged in part.items()]
+    marked = ((judged, (*judged, *negatives.get(query, ()))) for query, judged in asked)
+    wrong = (d for judged, documents in marked for d in documents if judged.get(d, 0) < 1)
+    for document in itertools.chain(wrong, shuffled(corpus)):
+        if len(kept) < SMOKE["documents"]:
+            kept.setdefault(document)
     small = {
         split: {q: {d: g for d, g in j.items() if d in kept} for q, j in chosen[split].items()}
         for split in qrels

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import html.entities
 import re
 import unicodedata
 from collections import Counter
@@ -143,26 +141,15 @@ LONG_LINE = 10_000  # characters
 _CONTROL = re.compile(r"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff\u202a-\u202e\u2066-\u2069]")
 _TAG = re.compile(r"</?[A-Za-z][\w-]{0,30}(?:\s[^<>]{0,500})?/?>|<!--")
-_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});")
-_LEADS = "\u00c2-\u00c5\u00ce-\u00d1\u00d7-\u00d9\u00e0-\u00ef\u00f0"  # UTF-8's first bytes
-_REST = "\u0080-\u00bf\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc\u2013-\u2122"
-_MANGLED = re.compile(f"[{_LEADS}][{_REST}]{{1,3}}")
-
-
-def _was_utf8(run: str) -> bool:
-    """Whether letters are the bytes of UTF-8, read as if each were a character (Ã© for é)."""
-    raw = b"".join(c.encode("cp1252", "ignore") or c.encode("latin-1", "ignore") for c in run)
-    ends = range(len(raw), 1, -1) if len(raw) == len(run) else ()
-    for end in ends:  # what follows may belong to the text
-        with contextlib.suppress(UnicodeDecodeError):
-            return len(raw[:end].decode("utf-8")) == 1
-    return False
 
 
 def oddities(text: str) -> list[str]:
     """The kinds of damage a text shows, by name; none for a sound text."""
-    plain, entities = text.isascii(), (m[0][1:] for m in _ENTITY.finditer(text))
-    mojibake = not plain and any(_was_utf8(m[0]) for m in _MANGLED.finditer(text))
+    from ftfy.badness import is_bad
+    from ftfy.fixes import unescape_html
+
+    plain = text.isascii()
+    mojibake = not plain and is_bad(text)
     found = {
         "mojibake": mojibake,
         "replacement character": not plain and "\ufffd" in text,
@@ -170,7 +157,7 @@ def oddities(text: str) -> list[str]:
         "control character": not mojibake and _CONTROL.search(text),  # as its second bytes look
         "invisible character": not plain and _INVISIBLE.search(text),
         "not NFC": not plain and not unicodedata.is_normalized("NFC", text),
-        "HTML entity": any(name[0] == "#" or name in html.entities.html5 for name in entities),
+        "HTML entity": unescape_html(text) != text,
         "HTML tag": _TAG.search(text),
         "very long line": len(text) > LONG_LINE and max(map(len, text.splitlines())) > LONG_LINE,
     }

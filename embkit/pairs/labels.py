@@ -16,9 +16,9 @@ from statistics import multimode
 from typing import Any
 
 from ..data import Domain
-from ..data.append_only import AppendOnlyStore
 from ..display import Table
 from ..errors import EmbkitError, unknown
+from ..files import AppendOnlyStore
 from ..session import paths
 
 GRADES = {2: "relevant", 1: "partly", 0: "not relevant"}

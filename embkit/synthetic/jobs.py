@@ -10,8 +10,8 @@ from threading import Event, Lock
 from typing import Any
 
 from ..data import text_checks
-from ..data.append_only import AppendOnlyStore
 from ..errors import EmbkitError
+from ..files import AppendOnlyStore
 from ..session import paths
 from .backends import Backend, Failure
 from .prompts import Prompt, clean, content_hash

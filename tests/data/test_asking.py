@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from embkit.data import load_domain
-from embkit.data.readers import pairs as reading
+from embkit.data.readers import joined as reading
 from embkit.data.readers import tables
 from embkit.data.readers.kinds import kind_of
 from embkit.data.readers.parts import split_name

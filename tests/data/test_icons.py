@@ -406,3 +406,15 @@ def test_an_archive_is_no_picture(tmp_path):
         archive.writestr("a", "b" * 100)
     with pytest.raises(PictureFault, match="damaged"):
         read_picture(tmp_path / "a.png")
+
+
+def test_class_folders_may_number_their_files_alike(tmp_path):
+    for number in range(12):
+        file = tmp_path / "mine" / f"kind_{number % 4}" / f"{number // 4}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        saved(file, picture(number))
+    domain = load_domain(tmp_path / "mine", profile="workshop")
+    splits = [split for split in domain.qrels if split != TO_TEXT]
+    right = [pair for split in splits for pair in domain.right(split)]
+    found = {(domain.queries[query], domain.corpus[document]) for query, document in right}
+    assert found == {(f"kind {n % 4}", keep_picture(picture(n))) for n in range(12)}

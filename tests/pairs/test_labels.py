@@ -18,7 +18,8 @@ import pytest
 from filelock import FileLock
 from sklearn.metrics import cohen_kappa_score
 
-from embkit.data import Domain, append_only
+from embkit import files
+from embkit.data import Domain
 from embkit.errors import EmbkitError
 from embkit.evaluation.ranking import rank
 from embkit.pairs.agreement import LINEAR, NOMINAL, annotator_agreement, kappas
@@ -193,7 +194,7 @@ def test_a_disk_that_fails_is_told_and_leaves_nothing_half_written(path, labels,
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(append_only.os, "fsync", full)
+        patch.setattr(files.os, "fsync", full)
         with pytest.raises(EmbkitError, match="not kept.*No space left"):
             labels.label("q01", "eye1", 0)
     assert path.read_bytes() == before
@@ -203,7 +204,7 @@ def test_a_disk_that_fails_is_told_and_leaves_nothing_half_written(path, labels,
 
 def test_every_decision_is_synced(labels, monkeypatch):
     synced = []
-    monkeypatch.setattr(append_only.os, "fsync", lambda file: synced.append(os.fstat(file).st_size))
+    monkeypatch.setattr(files.os, "fsync", lambda file: synced.append(os.fstat(file).st_size))
     labels.label("q00", "eye0", 2)
     labels.label("q00", "eye0", 1)
     assert synced[0] < synced[1] == labels.path.stat().st_size

@@ -11,7 +11,8 @@ from PIL import Image, ImageDraw
 from safetensors.torch import save_file
 
 from embkit import evaluate, load_model, train
-from embkit.assets.efficientnet import TOWERS, WEIGHTS, ImageTower, nudge
+from embkit.assets import TOWERS
+from embkit.assets.efficientnet import WEIGHTS, ImageTower, nudge
 from embkit.data.images import keep_picture
 from embkit.data.sources.captioned import TO_IMAGE, Captioned, domain_of
 from embkit.errors import EmbkitError

@@ -9,21 +9,22 @@ import shlex
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ...display import Table as Facts
-from ...errors import EmbkitError
+from ...errors import EmbkitError, unknown
 from ..domain import normalise
 from . import kinds
-from .rows import Quarantine, Table, binary, is_numbered
-from .shapes import NAMES, Roles, Way, example, fitting
+from .kinds import Table
+from .rows import Quarantine, binary, is_numbered
+from .shapes import NAMES, ROLES, Choice, Roles, Way, choose, example, fitting
 
 _OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 _CONDITION = re.compile(r"(.+?)\s*(==|!=|>=|<=|>|<)\s*(.+)$", re.DOTALL)
 QUERIES = 3  # different ones that a reading needs, to make train, dev and test from, and shows
 Shown = tuple[str, ...]  # a row: query, document
+Columns = Mapping[str, str | int | Sequence[str | int]]
 WANTED = "one column of anchors (queries) and one of positives (the right documents)"
 
 
@@ -84,10 +85,6 @@ class Unclear(EmbkitError):
         display({"text/html": Facts(heads, rows).to_html(), "text/plain": ""}, raw=True)
         return [f"EmbkitError: {self.given}", f"  expected: {self.expected}"]
 
-    def __reduce__(self) -> Any:
-        again = partial(Unclear, expected=self.expected, readings=self.readings)
-        return again, (self.given,)
-
 
 def to_type(options: Mapping[str, Any], before: str = "") -> dict[str, str]:
     """An error's hint, in Python and in a shell: what to type behind the path."""
@@ -129,9 +126,6 @@ def grader(roles: Roles, header: Sequence[str]) -> Callable[[Mapping[str, Any]],
         return lambda values: grade_of(values.get(score[0]))
     right, wrong = ([condition(c, header)[1] for c in roles.get(r, ())] for r in ("right", "wrong"))
 
-    if not right and not wrong:
-        return lambda values: (1, "")
-
     def grade(values: Mapping[str, Any]) -> tuple[int | None, str]:
         if any(holds(values) for holds in wrong):
             return 0, ""
@@ -165,19 +159,53 @@ def typed(roles: Roles, header: Sequence[str]) -> dict[str, Any]:
     return {role: names if names[1:] else names[0] for role, names in plainly.items() if names}
 
 
-def ask(table: Table, why: str, ways: Sequence[Way], encoding: str | None = None) -> EmbkitError:
-    """The error for a table that can be read in several ways, each of them counted."""
-    given, expected = described(table, why), WANTED
+def roles_of(table: Table, given: Columns | None, encoding: str | None = None) -> Choice:
+    """The columns that were named, or those that are plain; else one error that asks."""
+    if given is not None:
+        return Choice(_named(table, given))
+    choice = choose(table)
+    if not choice.why:
+        return choice
+    why, expected = described(table, choice.why), WANTED
     if table.how is not None and not fitting(table.header, [*NAMES["anchor"], *NAMES["positive"]]):
         expected += " (of a file without a header: their numbers, from 0)"
-    if readings := _counted(table, ways, {"encoding": encoding} if encoding else {}):
-        return Unclear(given, expected=expected, readings=readings)
-    return EmbkitError(
-        given,
+    options = {"encoding": encoding} if encoding else {}
+    if readings := _counted(table, choice.readings, options):
+        raise Unclear(why, expected=expected, readings=readings)
+    raise EmbkitError(
+        why,
         expected=f"{expected}, with texts in both, and three queries or more",
         hint="add the column of texts that is missing; where ids stand for texts, put the files "
         "that hold the texts into a folder with this one, and give the folder",
     )
+
+
+def _named(table: Table, columns: Columns) -> Roles:
+    header, found = table.header, Roles()
+
+    def asked(why: str) -> EmbkitError:
+        taken = {name for role in NAMES for name in found.get(role, ())}
+        texts = [c for c in header if table.held[c] in kinds.TEXTUAL and c not in taken]
+        free = iter([*texts, *(c for c in header if c not in {*taken, *texts})])
+        guessed = {r: found.get(r) or (next(free, "the column's name")[:40],) for r in NAMES}
+        step = to_type({"columns": typed(guessed, header)})
+        return EmbkitError(described(table, why), expected=WANTED, **step)
+
+    if not isinstance(columns, Mapping):
+        raise asked(f"columns={columns!r} names no roles")
+    for role, given in columns.items():
+        role = "negative" if role == "negatives" else role
+        if role not in ROLES:
+            raise unknown("role in columns=", role, ROLES)
+        found[role] = tuple(map(str, given if isinstance(given, list | tuple) else [given]))
+        for name in found[role]:
+            column = condition(name, header)[0] if role in ("right", "wrong") else name
+            if column not in header:
+                raise unknown(f"column (for {role}, in {table.file!r})", column, header)
+    for role in NAMES:
+        if len(found.get(role, ())) != 1:
+            raise asked(f"columns= names no {role}")
+    return found
 
 
 def described(table: Table, why: str) -> str:
@@ -192,17 +220,16 @@ def _counted(table: Table, ways: Sequence[Way], options: Mapping[str, Any]) -> l
     right, wrong = [0] * len(ways), [0] * len(ways)
     rows: list[dict[str, Shown]] = [{} for _ in ways]  # query -> its first right row
     grades = [grader(roles, table.header) for _, roles in ways]
-    with contextlib.closing(Quarantine()) as unused:
-        for row in table.rows(unused):
-            for n, (_, roles) in enumerate(ways):
-                cells = [row.values.get(roles[role][0]) for role in ("anchor", "positive")]
-                if not all(kinds.texts_of(cell)[0] for cell in cells):
-                    continue
-                grade = grades[n](row.values)[0]
-                right[n] += grade is not None and grade > 0
-                wrong[n] += grade == 0
-                if grade and len(rows[n]) < QUERIES:
-                    rows[n].setdefault(normalise(str(cells[0])), example(roles, row.values))
+    for row in table.rows(Quarantine(kept=False)):
+        for n, (_, roles) in enumerate(ways):
+            cells = [row.values.get(roles[role][0]) for role in ("anchor", "positive")]
+            if not all(kinds.texts_of(cell)[0] for cell in cells):
+                continue
+            grade = grades[n](row.values)[0]
+            right[n] += grade is not None and grade > 0
+            wrong[n] += grade == 0
+            if grade and len(rows[n]) < QUERIES:
+                rows[n].setdefault(normalise(str(cells[0])), example(roles, row.values))
     told = zip(ways, right, wrong, rows, strict=True)
     return [
         Reading(what, {"columns": typed(roles, table.header), **options}, n, m, (*found.values(),))
@@ -223,11 +250,9 @@ def encodings(path: Path) -> Iterator[tuple[str, tuple[Shown, ...]]]:
     likely = ["cp1252"] * latin + ([best.encoding] if best else [])  # the commonest of its script
     seen = set()
     for encoding in dict.fromkeys([*likely, "cp1252", "cp1250", "cp1251", "shift_jis", "gb18030"]):
-        try:
+        with contextlib.suppress(UnicodeDecodeError):
             text = data.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-        odd = [line.strip()[:80] for line in text.splitlines() if not line.isascii()]
-        if odd and text not in seen:
-            seen.add(text)
-            yield encoding, tuple((line,) for line in odd[:QUERIES])
+            odd = [line.strip()[:80] for line in text.splitlines() if not line.isascii()]
+            if odd and text not in seen:
+                seen.add(text)
+                yield encoding, tuple((line,) for line in odd[:QUERIES])

@@ -6,21 +6,24 @@ the header's width is taken. A tab-separated file with plain quotes has one row 
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import itertools
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .rows import Line, Quarantine, lines, suffix
+from .rows import Line, Quarantine, is_numbered, lines, suffix
 
 QUOTED_LINES = 1000  # a quoted field that spans more lines than this was never closed
+csv.field_size_limit(2**31 - 1)  # its own is 128 kB
 DOUBLED, BACKSLASH, PLAIN = "doubled", "backslash", "plain"  # how a quote inside quotes is written
 MARKS = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars", " ": "spaces"}
 _SEP = re.compile(r"\ufeff?sep=(.)\s*$", re.IGNORECASE)
+_NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?$")
+_ID = re.compile(r"([^\s\d]+)\d\S*$")
+LONGEST, WORDS = 60, 6  # characters and words that a column's name has at most
 
 
 class Dialect(NamedTuple):
@@ -34,35 +37,21 @@ class Dialect(NamedTuple):
         """The fields of one record; None where its quotes do not add up."""
         if self.delimiter == " ":
             return text.split()
-        marked = '"' in text or (self.quotes == BACKSLASH and "\\" in text)
-        if self.quotes == PLAIN or not marked:
+        escape = "\\" if self.quotes == BACKSLASH else None
+        if self.quotes == PLAIN or not ('"' in text or (escape and escape in text)):
             return text.rstrip("\r\n").split(self.delimiter)
-        old = csv.field_size_limit()
-        if len(text) > old:  # the limit is the csv module's own, of 128 kB
-            csv.field_size_limit(len(text))
+        how: Any = {"doublequote": not escape, "escapechar": escape, "strict": True}
         try:
-            found = list(csv.reader([text], **self.options))
-        except csv.Error:
+            (found,) = csv.reader([text], delimiter=self.delimiter, **how)
+        except (csv.Error, ValueError):  # ValueError: not one record
             return None
-        finally:
-            csv.field_size_limit(old)
-        return found[0] if len(found) == 1 else None
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What the csv module's reader takes."""
-        escaped = {"doublequote": False, "escapechar": "\\"} if self.quotes == BACKSLASH else {}
-        return {"delimiter": self.delimiter, "strict": True, **escaped}
+        return found
 
     def opens(self, text: str) -> bool:
         """Whether a quote is open at the end of a line."""
         if self.quotes == BACKSLASH:
             text = re.sub(r"\\.", "", text)
         return self.quotes != PLAIN and text.count('"') % 2 == 1
-
-    def quoted(self, text: str) -> bool:
-        """Whether a field begins with a quote."""
-        return text.startswith('"') or f'{self.delimiter}"' in text
 
     @property
     def said(self) -> str:
@@ -75,10 +64,9 @@ class Dialect(NamedTuple):
 
 def find(path: Path, encoding: str | None) -> Dialect:
     """The dialect of a file: see the module's description."""
-    with contextlib.closing(Quarantine(encoding)) as unused:
-        read = lines(path, unused, path.name)
-        sound = (text for _, text, fault in read if not fault and text.strip())
-        first, second = itertools.islice(itertools.chain(sound, ("", "")), 2)
+    read = lines(path, Quarantine(encoding, kept=False), path.name)
+    sound = (text for _, text, fault in read if not fault and text.strip())
+    first, second = itertools.islice(itertools.chain(sound, ("", "")), 2)
     named = _SEP.match(first)
     first, skipped = (second, 1) if named else (first, 0)
     marks = [named[1]] if named else [mark for mark in "\t,;|" if mark in first]
@@ -87,49 +75,37 @@ def find(path: Path, encoding: str | None) -> Dialect:
     if not marks:
         return Dialect(" " if len(first.split()) in (3, 4) else ",")
     best, most = Dialect(marks[0], skipped=skipped), (-1.0, 0)
-    for mark in marks:
-        share, chosen, escaped = _fit(path, encoding, Dialect(mark, skipped=skipped))
-        if escaped:
-            found, other, _ = _fit(path, encoding, Dialect(mark, BACKSLASH, skipped))
-            share, chosen = (found, other) if found > share else (share, chosen)
-        if (share, first.count(mark)) > most:
-            best, most = chosen, (share, first.count(mark))
+    for mark, quotes in itertools.product(marks, (DOUBLED, BACKSLASH, PLAIN)):
+        if best.delimiter != mark or most[0] < 1:
+            dialect = Dialect(mark, quotes, skipped)
+            found = _fit(path, encoding, dialect), first.count(mark)
+            best, most = (dialect, found) if found > most else (best, most)
     return best
 
 
-def _fit(path: Path, encoding: str | None, dialect: Dialect) -> tuple[float, Dialect, bool]:
+def _fit(path: Path, encoding: str | None, dialect: Dialect) -> float:
     """The share of a file's lines that are in rows as wide as the header, as a dialect reads them;
-    that dialect, or the one of plain text where lines are rows by themselves, and what looks like
-    quoting is not; and whether a quote stands behind a backslash."""
-    mark, width, marks, escaped = dialect.delimiter, 0, 0, False
-    total = good = alone = 0  # lines; in rows of that width; so by themselves, in plain text
-    joined = swallowed = 0  # rows of several lines; those whose lines are rows of that width each
+    less where quotes seem to be plain characters, or plain characters (but in tabs) quotes."""
+    total = good = width = 0  # lines; in rows of that width; fields of the first row
+    joined = swallowed = 0  # lines in rows of several; those that are rows of that width each
     quoted = broken = 0  # rows in which a field begins with a quote; whose quotes do not add up
-    with contextlib.closing(Quarantine(encoding)) as unused:
-        for _, found, text, _, spanned, stray in records(lines(path, unused, path.name), dialect):
-            fields = trimmed(found or [], width)
-            if not width:
-                width, marks = len(fields), text.count(mark)
-            total += spanned
-            good += spanned * (1 < len(fields) == width)
-            if spanned == 1:
-                alone += text.count(mark) == marks
-            else:
-                counts = [part.count(mark) for part in text.splitlines()]
-                alone += counts.count(marks)
-                joined += 1
-                swallowed += counts.count(width - 1) == len(counts)
-            if '"' in text:
-                escaped = escaped or '\\"' in text
-                if dialect.quoted(text):
-                    quoted += not stray
-                    broken += stray
-    spare = 0 if mark == "\t" else 0.1 * total
-    likely = alone >= good and not spare and quoted <= 3 * broken
-    plain = 2 * swallowed > joined or alone > good + spare or likely
-    if plain and not (good == total and not broken and (2 * alone < total or not joined)):
-        return alone / max(total, 1), dialect._replace(quotes=PLAIN), escaped
-    return good / max(total, 1), dialect, escaped
+    read = lines(path, Quarantine(encoding, kept=False), path.name)
+    for _, found, text, _, spanned, stray in records(read, dialect):
+        fields = trimmed(found or [], width)
+        width = width or len(fields)
+        total += spanned
+        good += spanned * (1 < len(fields) == width)
+        if spanned > 1:
+            joined += spanned
+            counts = {part.count(dialect.delimiter) for part in text.splitlines()}
+            swallowed += spanned * (counts == {width - 1})
+        if text.startswith('"') or f'{dialect.delimiter}"' in text:  # a field begins with one
+            quoted += not stray
+            broken += stray
+    tabs = dialect.delimiter == "\t"
+    odd = not tabs if dialect.quotes == PLAIN else 2 * swallowed > joined
+    good -= swallowed + broken * (tabs and quoted <= 3 * broken)
+    return good / max(total, 1) - 0.1 * odd
 
 
 def trimmed(fields: list[str], width: int) -> list[str]:
@@ -181,3 +157,21 @@ def records(stream: Iterator[Line], dialect: Dialect) -> Iterator[Record]:
         if stray and dialect.delimiter == "\t":
             fields = text.rstrip("\r\n").split("\t")
         yield Record(line, fields, text, fault, len(taken), stray)
+
+
+def is_header(first: Sequence[str], others: Sequence[Sequence[str]]) -> bool:
+    """Whether the first row of a table reads like names of columns, and not like its other rows."""
+    cells = [cell.strip() for cell in first]
+    if is_numbered(cells):
+        return len(cells) > 1  # as pandas names columns without names
+    for place, cell in enumerate(cells):
+        if _NUMBER.match(cell) or len(cell) > LONGEST or len(cell.split()) > WORDS:
+            return False
+        below = [row[place].strip() for row in others[:100] if len(row) > place]
+        if cell and len(below) > 3 and below.count(cell) > len(below) / 10:
+            return False  # a value that comes back
+        kind = _ID.match(cell)
+        ids = [x for x in below if kind and x.startswith(kind[1]) and _ID.match(x)]
+        if len(ids) > len(below) / 2:
+            return False  # an id above ids
+    return True

@@ -116,13 +116,12 @@ def read_documents(source: str | os.PathLike[str]) -> Documents:
     """
     from tqdm import tqdm
 
-    path = local(source)
     skipped: list[tuple[str, str]] = []
     found: dict[bytes, Document] = {}  # by a hash of the text
     merged, encodings = 0, Counter[str]()
-    packed = parts.archives(path)
-    with parts.unpacked(packed) if packed else contextlib.nullcontext(source) as folder:
-        for name, file in tqdm(files_of(folder), "reading", unit="file", mininterval=1, delay=2):
+    with parts.unpacked(local(source)) as folder:
+        files = files_of(folder or source)
+        for name, file in tqdm(files, "reading", unit="file", mininterval=1, delay=2):
             name = name.encode("utf-8", "backslashreplace").decode()
             try:
                 for document in _documents(name, file, skipped, encodings):

@@ -12,7 +12,7 @@ from typing import Any
 from ...display import Table
 from ...session import paths, shown
 from ..domain import Domain, earlier_results, normalise
-from .rows import Quarantine, Row, causes_of, text_fault
+from .rows import Quarantine, Row, causes_of
 
 Judged = dict[str, int]  # document id -> grade
 Split = dict[str, Judged]  # query id -> what is judged
@@ -45,21 +45,16 @@ class Material:
     # (split, query) -> its right documents that the corpus lacks
     missing: dict[tuple[str, str], set[str]] = field(default_factory=lambda: defaultdict(set))
 
-    def add(self, texts: dict[str, str], key: str, text: Any, row: Row) -> bool:
-        """Adds a text under an id; whether it is there now. What cannot be used is put aside."""
-        fault, there = text_fault(text), key in texts
-        if not fault and texts.setdefault(key, text) != text:
-            fault = "id that another text has"
-        if fault:
-            self.bad.add(fault, row)
-        else:
-            self.merged += there
-        return not fault
-
-    def judge(self, split: str, query: str, document: str, grade: int) -> bool:
-        """Adds a judgement; False where another grade stands there already."""
+    def judge(
+        self, split: str, query: str, document: str, grade: int, row: Row, zeros: bool = True
+    ) -> None:
+        """Adds a judgement, a row's; of several grades the first stays. With ``zeros`` a grade of 0
+        makes the document one of the query's negatives."""
         judged = self.qrels.setdefault(split, {}).setdefault(query, {})
-        return judged.setdefault(document, grade) == grade
+        if judged.setdefault(document, grade) != grade:
+            self.bad.add("pair with two different scores", row, f"{grade} after another")
+        elif zeros and not grade:
+            self.negatives[query][document] = None
 
     def settle(self) -> None:
         """Puts in order what a Domain does not allow; everything dropped is put aside.

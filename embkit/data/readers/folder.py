@@ -19,17 +19,19 @@ from typing import Any
 from ... import session
 from ...assets.hub import is_id
 from ...errors import EmbkitError
+from ...files import readable
 from ...session import shown
 from ..domain import Domain, normalise, right_documents
 from ..splits import divide, smoke
 from ..text_checks import no_text
-from . import datasets, image_folder, joined, parts
-from .asking import Reading, Unclear, encodings
+from . import image_folder, joined, parts
+from .asking import Columns, Reading, Unclear, encodings
 from .draft import WHOLE, Material, quarantine_file, reported
-from .pairs import Columns, Later, add_pairs
+from .joined import add_pairs
+from .kinds import Table
 from .parts import CORPUS, JUDGEMENTS, MARKED, PAIRS, QUERIES, TRIPLES, UNNAMED, Part
-from .rows import NotDecoded, Quarantine, Row, Table, causes_of, suffix
-from .tables import KINDS, PARQUET, PLAIN, table, with_rows
+from .rows import NotDecoded, Quarantine, causes_of, suffix
+from .tables import KINDS, PARQUET, PLAIN, table
 
 LONG = 100_000  # characters; a longer text is kept and noted
 UNDECODED = 0.1  # share of a file's rows in another encoding, above which it is asked for
@@ -45,6 +47,15 @@ def load(
     subset: str | None = None,
 ) -> Domain:
     """Reads data of your own; arguments and errors are those of ``load_domain``."""
+    try:
+        "".encode(encoding or "utf-8")
+    except LookupError as error:
+        raise EmbkitError(
+            f"encoding={encoding!r}",
+            expected="the name of an encoding that Python knows",
+            hint="encoding='cp1252' for Western European text; others are gb18030, shift_jis",
+            shell="--encoding cp1252 for Western European text; others are gb18030, shift_jis",
+        ) from error
     try:
         return _load(source, profile, columns, encoding, subset)
     except NotDecoded as found:
@@ -75,13 +86,13 @@ def _load(
     name, data, path = _name(source), None, None
     # a data set: an object, the folder it was saved to, an id on the hub
     if not isinstance(source, str | os.PathLike):
-        data, where = datasets.mapping(source), "a datasets object"
+        data, where = parts.mapping(source), "a datasets object"
     elif path := local(source):
         where = shown(path)
         if any((path / file).is_file() for file in ("dataset_dict.json", "state.json")):
-            data = datasets.saved(path)
+            data = parts.saved(path)
     elif is_hub_id(source):
-        data = datasets.from_hub(str(source), subset)
+        data = parts.from_hub(str(source), subset)
         part = next(iter(data.values())).info.config_name or "default"
         where = f"the hub: {source}" + f", {part}" * (part != "default")
     else:
@@ -90,44 +101,31 @@ def _load(
             expected="a path from here or from the project's folder",
             hint=f"check the path; the working folder is {Path.cwd().name!r}",
         )
-    later: dict[str, list[Row]] = {}  # rows that change what the first ones of a file seemed to be
-    packed = parts.archives(path)
-    with parts.unpacked(packed) if packed else contextlib.nullcontext(path) as inside:
-        while True:
-            try:
-                with _quarantine(source, name, encoding) as bad:
-                    material = Material(bad, columns)
-                    # pictures with captions, or texts
-                    shown_by = image_folder.load(inside, data, name, profile, where, material)
-                    if shown_by is not None:
-                        return shown_by
-                    layout = _read(inside, data, material, later)
-                    for file, lost in bad.undecoded.items():
-                        if inside and lost > UNDECODED * bad.rows[file]:
-                            path = inside / file if inside.is_dir() else inside
-                            raise NotDecoded(path, lost / bad.rows[file])
-                    return _domain(material, name, profile, layout, where)
-            except Later as found:
-                file, rows = found.args
-                later.setdefault(file, []).extend(rows)
+    with parts.unpacked(path) as inside:
+        with _quarantine(source, name, encoding) as bad:
+            material = Material(bad, columns)
+            # pictures with captions, or texts
+            shown_by = image_folder.load(inside, data, name, profile, where, material)
+            if shown_by is not None:
+                return shown_by
+            layout = _read(inside, data, material)
+            for file, lost in bad.undecoded.items():
+                if inside and lost > UNDECODED * bad.rows[file]:
+                    path = inside / file if inside.is_dir() else inside
+                    raise NotDecoded(path, lost / bad.rows[file])
+            return _domain(material, name, profile, layout, where)
 
 
-def _read(
-    path: Path | None,
-    data: dict[str, Any] | None,
-    material: Material,
-    later: Mapping[str, Sequence[Row]],
-) -> str:
+def _read(path: Path | None, data: dict[str, Any] | None, material: Material) -> str:
     """Adds what a folder, a file or a data set holds; as what it was read."""
     if path is None or data is not None:
-        kind, found = "a data set", datasets.parts_of(data or {})
+        kind, found = "a data set", parts.dataset_parts(data or {})
     elif path.is_dir():
         kind, found = "a folder", parts.parts_of(path, material.bad.encoding)
     elif found := parts.objects(path):
         kind = "one JSON object"
     else:
         kind, found = "", [Part(PAIRS, WHOLE, _table(path, material), path.name)]
-    found = [p._replace(table=with_rows(p.table, later.get(p.table.file, ()))) for p in found]
     roles = {part.role for part in found}
     if roles & {CORPUS, QUERIES} and (QUERIES in roles or PAIRS not in roles):
         _join(path, found, material)
@@ -179,12 +177,11 @@ def _join(path: Path | None, found: Sequence[Part], material: Material) -> None:
         joined.add_texts(material, part.role, part.table)
     texts = material.queries, material.corpus
     for part in (*of[JUDGEMENTS], *of[TRIPLES], *of[MARKED]):
-        rows, triples = joined.judged_rows(part.table, texts, material.bad), part.role == TRIPLES
+        triples = part.role == TRIPLES
+        rows = joined.judged_rows(part.table, texts, material.bad, triples)
         if part.role == MARKED:
             joined.add_wrong(material, rows)
             continue
-        if triples:
-            rows = itertools.chain.from_iterable(map(joined.two_judgements, rows))
         joined.add_judgements(material, part.split, rows, triples or not of[MARKED])
     if unused := [part.name for part in found if part.role in (PAIRS, UNNAMED)]:
         material.notes.append(f"not read: {', '.join(unused[:8])}")
@@ -223,7 +220,8 @@ def _quarantine(source: Any, name: str, encoding: str | None) -> Iterator[Quaran
     """What bad rows are put into; if the source is refused, its error says where they lie."""
     bad, refused = Quarantine(encoding), quarantine_file(f"{name}-refused")
     try:
-        yield bad
+        with readable(Path(str(source)), OSError):  # a folder that may not be listed
+            yield bad
         refused.unlink(missing_ok=True)  # of an earlier try
     except EmbkitError as error:
         if not bad.causes:
@@ -237,12 +235,6 @@ def _quarantine(source: Any, name: str, encoding: str | None) -> Iterator[Quaran
             expected=error.expected,
             hint=error.hint + lie,
             shell=error.shell + lie,
-        ) from error
-    except OSError as error:  # a folder that may not be listed, a disk that has gone
-        raise EmbkitError(
-            f"{str(source)!r} cannot be read: {error.strerror or error}",
-            expected="a file or folder that you may read",
-            hint="check its permissions",
         ) from error
     finally:
         bad.close()

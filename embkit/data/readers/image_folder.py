@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from ..images import SUFFIXES, PictureFault, decode, keep_picture, read_picture
 from ..sources.captioned import Captioned, domain_of
 from .asking import to_type
 from .draft import Material, reported
-from .kinds import PICTURE, TEXT, texts_of
+from .kinds import PICTURE, TEXT, Table
 from .parts import SPLITS, data_files, split_name
 from .rows import Quarantine, Row, lines, suffix, text_fault
 from .shapes import PICTURES, fitting
@@ -29,8 +30,8 @@ from .tables import PLAIN, dataset_table, one_object, table
 SHARES = {"test": 0.20, "dev": 0.10}
 Caption = tuple[Row, str, Any]  # the row, its picture's file from the folder on, its text
 Picture = str | PictureFault  # the text that stands for it, or what is wrong with it
-# the row, its id, its picture and caption; whether it is the first file that shows the picture
-Cell = tuple[Row, str, Picture, Any, bool]
+# the row, its picture and caption; whether it is the first file that shows the picture
+Cell = tuple[Row, Picture, Any, bool]
 _NAMED = re.compile(  # a line of a caption file: a picture, maybe its number, and the caption
     rf"\s*(\S.*?(?:{'|'.join(map(re.escape, SUFFIXES))}))(?:#\d+)?\s*[,\t]\s*(.*)", re.IGNORECASE
 )
@@ -56,8 +57,11 @@ def load(
     if not cells:
         return None
     rows: dict[tuple[str, str], Captioned] = {}
-    repeated = 0
-    for row, key, picture, caption, first in cells:
+    repeated, told = 0, Counter[str]()  # captions by the place where they stand
+    for row, picture, caption, first in cells:
+        place = f"{Path(row.file).stem}:{row.line}"
+        key = f"{place}.{told[place]}" if told[place] else place
+        told[place] += 1
         fault = str(picture) if isinstance(picture, PictureFault) else text_fault(caption)
         if not fault:
             new = Captioned(key, " ".join(caption.split()), str(picture), str(picture))
@@ -107,7 +111,7 @@ def _opened(
             (source,) = found  # a table may name files as they lay elsewhere
         picture = opened[source] = opened.get(source) or _kept(source, folder)
         own = isinstance(picture, str) and first.setdefault(picture, source) == source
-        yield row, f"{Path(row.file).stem}:{row.line}", picture, caption, own
+        yield row, picture, caption, own
     tables = [file for file in read if suffix(Path(file)) not in (".txt", *SUFFIXES)]
     if len(tables) > 1:
         material.notes.append(f"{', '.join(tables[:8])} were read together")
@@ -177,8 +181,8 @@ def _caption_lines(path: Path, base: Path, bad: Quarantine) -> Iterator[Caption]
 
 def _caption_table(path: Path, base: Path, material: Material) -> Iterator[Caption]:
     """The rows of a table with a column of pictures' files."""
-    bad, said = material.bad, material.given or {}
-    read = table(path, bad.encoding)
+    said = material.given or {}
+    read = table(path, material.bad.encoding)
     pictures = [name for name in read.header if read.held[name] == PICTURE]
     pictures = pictures or fitting(read.header, PICTURES["picture"])[:1]
     remote = any("://" in str(row.values.get(name)) for row in read.some for name in pictures)
@@ -186,14 +190,10 @@ def _caption_table(path: Path, base: Path, material: Material) -> Iterator[Capti
     if remote or not said_so:  # addresses of what img2dataset has fetched; a table of texts
         return
     texts = [name for name in read.header if read.held[name] == TEXT]
-    chosen = material.columns = _columns(read.header, pictures, texts, said, repr(path.name))
-    for row in read.rows(bad):
-        given = str(row.values.get(chosen["picture"]) or "").strip().replace("\\", "/")
-        captions, faults = texts_of(row.values.get(chosen["caption"]))
-        for fault in faults:
-            bad.add(fault, row, "one of several captions")
-        for caption in captions or ([] if faults else [""]):
-            yield row, str(base / re.sub(r"#\d+$", "", given)), caption
+    for row, cell, captions in _told(read, pictures, texts, repr(path.name), material):
+        given = re.sub(r"#\d+$", "", str(cell or "").strip().replace("\\", "/"))
+        for caption in captions:
+            yield row, str(base / given), caption
 
 
 def _data_cells(data: Mapping[str, Any], folder: Path | None, material: Material) -> Iterator[Cell]:
@@ -202,17 +202,11 @@ def _data_cells(data: Mapping[str, Any], folder: Path | None, material: Material
         material.notes.append(f"the splits {', '.join(data)} were read together")
     for part, rows in data.items():
         read = dataset_table(rows, part or "rows")
-        said, pictures = material.given or {}, _image_columns(rows)
-        header, file = read.header, read.file
-        chosen = material.columns = _columns(header, pictures, [], said, "a data set")
-        for row in read.rows(material.bad):
-            captions = row.values[chosen["caption"]]
-            picture = _stored(row.values[chosen["picture"]], folder)
-            listed = captions if isinstance(captions, list) and captions else [captions]
-            for place, caption in enumerate(listed):
-                key = f"{file}:{row.line}.{place}" if place else f"{file}:{row.line}"
-                shown = row._replace(raw={"row": row.line, "caption": caption})
-                yield shown, key, picture, caption, False
+        for row, cell, captions in _told(read, _image_columns(rows), [], "a data set", material):
+            picture = _stored(cell, folder)
+            for caption in captions:
+                raw = {"row": row.line, "caption": caption}
+                yield row._replace(raw=raw), picture, caption, False
 
 
 def _image_columns(rows: Any) -> list[str]:
@@ -221,10 +215,12 @@ def _image_columns(rows: Any) -> list[str]:
     return [name for name, kind in (rows.features or {}).items() if isinstance(kind, Image)]
 
 
-def _columns(
-    names: list[str], pictures: list[str], texts: list[str], said: Mapping[str, Any], where: str
-) -> dict[str, str]:
-    """Role -> column: what was said, else the only one of pictures and the first of captions."""
+def _told(
+    read: Table, pictures: list[str], texts: list[str], where: str, material: Material
+) -> Iterator[tuple[Row, Any, list[Any]]]:
+    """Each row of a table, what it says of its picture, and its captions. Their columns are those
+    that were said, else the only one of pictures and the first of captions."""
+    names, said = read.header, material.given or {}
     if strange := [role for role in said if role not in PICTURES]:
         raise unknown("role of a column", strange[0], PICTURES)
     captions = [name for name in fitting(names, PICTURES["caption"]) if name not in pictures]
@@ -245,7 +241,10 @@ def _columns(
                 f"and one of captions ({', '.join(PICTURES['caption'])})",
                 **to_type({"columns": step}),
             )
-    return {role: str(name) for role, name in found.items()}
+    material.columns = {role: str(name) for role, name in found.items()}
+    for row in read.rows(material.bad):
+        picture, told = map(row.values.get, material.columns.values())
+        yield row, picture, told if isinstance(told, list) and told else [told]
 
 
 def _stored(cell: Any, folder: Path | None) -> Picture:

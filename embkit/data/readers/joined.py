@@ -1,8 +1,9 @@
-"""Texts and judgements in files of their own, joined by ids: BEIR's layout, MS MARCO's, TREC's."""
+"""Rows to a domain: texts and judgements in files of their own, joined by ids, as in BEIR's layout,
+MS MARCO's and TREC's; and pairs and triplets."""
 
 from __future__ import annotations
 
-import json
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import EmbkitError
-from .asking import grade_of
-from .draft import Material
-from .kinds import ID, LABEL, NOTHING, NUMBER, TEXT
-from .rows import Quarantine, Row, Table, as_id, is_numbered, text_fault
-from .shapes import JUDGED, TEXTS, fitting, plain
+from ...files import read_json
+from ..domain import normalise
+from .asking import condition, grade_of, grader, roles_of
+from .draft import WHOLE, Material
+from .kinds import ID, LABEL, NOTHING, NUMBER, TEXT, Table, text_of, texts_of
+from .rows import Quarantine, Row, as_id, is_numbered, text_fault
+from .shapes import JUDGED, NAMES, TEXTS, fitting, plain
+from .tables import looked_through
 
 _WHOLE = re.compile(r"(\d+)\.0+$")
 
@@ -58,14 +62,20 @@ def add_texts(material: Material, kind: str, table: Table) -> None:
             cause = "missing _id" if nothing else "_id that is neither text nor a whole number"
             material.bad.add(cause, row)
             continue
-        text, title = values.get(told), values.get(titled)
+        text: Any = values.get(told)
+        title: Any = values.get(titled)
         if (fault := text_fault(title)) and fault != "empty text":
             text = title  # put aside with the title's fault
         elif not fault and titled != told:  # BEIR's way; either may be missing
             both = f"{title} {text}" if isinstance(text, str) else text
             text = title if text_fault(text) == "empty text" else both
-        if not material.add(texts, key, text, row):
+        fault, there = text_fault(text), key in texts
+        if not fault and texts.setdefault(key, text) != text:
+            fault = "id that another text has"
+        if fault:
+            material.bad.add(fault, row)
             continue
+        material.merged += there
         if kind == "queries":
             material.where.setdefault(key, (row.file, row.line))
         elif isinstance(values.get("metadata"), dict):
@@ -74,11 +84,14 @@ def add_texts(material: Material, kind: str, table: Table) -> None:
                     found[key] = other
 
 
-def judged_rows(table: Table, texts: Sequence[Mapping[str, str]], bad: Quarantine) -> Iterator[Row]:
+def judged_rows(
+    table: Table, texts: Sequence[Mapping[str, str]], bad: Quarantine, triples: bool = False
+) -> Iterator[Row]:
     """The judgements of a table under the names of ``JUDGED``.
 
     A table without a header is in BEIR's order (query, document, score) or, with four columns, in
-    TREC's (query, iteration, document, grade). Unknown names are columns by the ids they hold.
+    TREC's (query, iteration, document, grade). Unknown names are columns by the ids they hold. Of
+    ``triples`` of ids (query, right, wrong) each row is a judgement of both documents.
     """
     header, wanted = table.header, ("query-id", "corpus-id")
     columns = {role: fits[0] for role, names in JUDGED.items() if (fits := fitting(header, names))}
@@ -97,14 +110,11 @@ def judged_rows(table: Table, texts: Sequence[Mapping[str, str]], bad: Quarantin
             hint="name the columns so, and see that their ids are those of the texts",
         )
     for row in table.rows(bad):
-        yield row._replace(values={r: row.values.get(name) for r, name in columns.items()})
-
-
-def two_judgements(row: Row) -> tuple[Row, Row]:
-    """A triple of ids (query, right, wrong) as a judgement of each document."""
-    values = row.values
-    wrong = {"query-id": values["query-id"], "corpus-id": values["score"], "score": 0}
-    return row._replace(values={**values, "score": 1}), row._replace(values=wrong)
+        values = {role: row.values.get(name) for role, name in columns.items()}
+        if triples:
+            yield row._replace(values=values | {"score": 1})
+            values |= {"corpus-id": values["score"], "score": 0}
+        yield row._replace(values=values)
 
 
 def add_judgements(material: Material, split: str, rows: Iterable[Row], zeros: bool = True) -> None:
@@ -123,10 +133,8 @@ def add_judgements(material: Material, split: str, rows: Iterable[Row], zeros: b
             swapped[key in material.corpus] += 1
             if grade > 0 and key in material.queries and lacking is not None:
                 material.missing[split, key].add(lacking)
-        elif not material.judge(split, *pair, grade):
-            material.bad.add("pair with two different scores", row)
-        elif not grade and zeros:
-            material.negatives[pair[0]][pair[1]] = None
+        else:
+            material.judge(split, *pair, grade, row, zeros)
     if swapped[True] > swapped[False] and not material.qrels.get(split):
         raise EmbkitError(
             f"{row.file}: the ids under query-id are those of documents",
@@ -164,13 +172,84 @@ def _known(given: Any, texts: Mapping[str, str]) -> str | None:
 
 def read_card(path: Path, material: Material) -> None:
     """Reads what ``to_beir`` writes beside BEIR's files: the order of the tests, the terms."""
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        material.tests = [str(split) for split in facts["test_splits"]]
-        material.held_out = facts.get("held_out")
-        kept = ("title", "source", "terms", "limits")
-        material.about = {k: str(facts["about"][k]) for k in kept if k in facts["about"]}
-    except FileNotFoundError:
-        pass
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        material.notes.append(f"domain.json is damaged and was passed over: {type(error).__name__}")
+    facts = read_json(path)
+    tests, about = facts.get("test_splits"), facts.get("about")
+    if not isinstance(tests, list) or not isinstance(about, dict):
+        material.notes += ["domain.json is damaged and was passed over"] * path.is_file()
+        return
+    material.tests, material.held_out = list(map(str, tests)), facts.get("held_out")
+    kept = ("title", "source", "terms", "limits")
+    material.about = {k: str(about[k]) for k in kept if k in about}
+
+
+# Pairs and triplets
+
+
+def add_pairs(
+    material: Material, table: Table, split: str = WHOLE, known: Mapping[str, str] | None = None
+) -> None:
+    """Adds rows of pairs or triplets: texts become documents and queries, once each.
+
+    ``known`` is normalised text -> id of the documents that are there already.
+    """
+    aside = material.bad.add
+    if not table.header:  # no row from which its columns could be known
+        for row in table.rows(material.bad):
+            aside("no columns", row)
+        return
+    if material.given is None:
+        table = looked_through(table, material.bad.encoding)
+    choice = roles_of(table, material.given, material.bad.encoding)
+    roles = choice.roles
+    used = {name for role, names in roles.items() if role in (*NAMES, "negative") for name in names}
+    told = {role: ", ".join(names) for role, names in roles.items()}
+    material.columns = ({"shape": choice.shape} if choice.shape else {}) | told
+    (anchor,), (positive,) = roles["anchor"], roles["positive"]
+    tested = (condition(c, table.header)[0] for r in ("right", "wrong") for c in roles.get(r, ()))
+    labels = {*roles.get("score", ()), *tested}
+    if rest := [name for name in table.header if name not in used | labels]:
+        material.columns["not used"] = ", ".join(rest[:20])
+    if table.how:
+        material.bad.said[f"{table.file}: {table.how}"] = None
+    grade_row = grader(roles, table.header)
+
+    def document_of(text: str) -> str:
+        return (known.get(normalise(text)) if known else None) or _own_id(material, "d", text)
+
+    for row in table.rows(material.bad):
+        values = row.values
+        # the query and its right documents
+        right, faults = texts_of(values.get(positive))
+        query = text_of(values.get(anchor))
+        fault, column = text_fault(query), anchor
+        if not fault and not right:
+            fault, column = (faults or ["empty text"])[0], positive
+        if fault:
+            aside(fault, row, f"in column {column!r}")
+            continue
+        grade, cause = grade_row(values)
+        if grade is None:
+            aside(cause, row)
+            continue
+        for fault in faults:
+            aside(fault, row, f"one of several in {positive!r}; rest kept")
+        asked = _own_id(material, "q", query)
+        material.where.setdefault(asked, (row.file, row.line))
+        for document in map(document_of, right):
+            material.merged += document in material.qrels.get(split, {}).get(asked, ())
+            material.judge(split, asked, document, grade, row)
+        # negatives
+        for column in roles.get("negative", ()):
+            usable, faults = texts_of(values.get(column))
+            for fault in faults:
+                aside(fault, row, f"in {column!r}; the pair is kept")
+            material.negatives[asked] |= dict.fromkeys(map(document_of, usable))
+
+
+def _own_id(material: Material, kind: str, text: Any) -> str:
+    """The id of a query ("q") or document ("d"), made of its text, whatever the rows' order."""
+    key = kind + hashlib.sha1(normalise(text).encode()).hexdigest()[:16]
+    texts = material.queries if kind == "q" else material.corpus
+    if texts.setdefault(key, text) != text:
+        material.alike += 1
+    return key

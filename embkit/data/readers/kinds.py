@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ..images import SUFFIXES
 from ..text_checks import EMPTY, ids
-from .rows import Row, text_fault
+from .rows import Quarantine, Row, text_fault
 
 TEXT, PASSAGE, CATEGORY = "texts", "passages", "a few short texts"
 ID, LABEL, SCORE, NUMBER = "ids", "labels", "scores", "whole numbers"
@@ -87,7 +89,11 @@ def kind_of(values: Iterable[Any]) -> str:
     numbers = [n for n in map(number_of, there) if n is not None]
     distinct = {word_of(value) for value in there if not isinstance(value, dict | list)}
     if len(numbers) >= 0.95 * len(there):
-        return _number_kind(numbers, distinct)
+        if any(number != number // 1 for number in numbers):
+            return SCORE
+        repeated = len(distinct) < len(numbers) or len(numbers) < 3
+        few = repeated and len(distinct) <= FEW and min(numbers) >= -1 and max(numbers) <= 10
+        return LABEL if few else NUMBER
     texts = [value for value in there if isinstance(value, str)]
     if len(texts) < 0.5 * len(there):
         return OTHER
@@ -101,30 +107,33 @@ def kind_of(values: Iterable[Any]) -> str:
     return ID if ids(texts, least=1) else TEXT
 
 
-def what_columns_hold(header: Sequence[str], some: Sequence[Row]) -> dict[str, str]:
-    """Column -> what it holds, by a table's first rows."""
-    return {name: kind_of(row.values.get(name) for row in some) for name in header}
-
-
-def _number_kind(numbers: Sequence[float], distinct: set[str]) -> str:
-    if any(number != number // 1 for number in numbers):
-        return SCORE
-    repeated = len(distinct) < len(numbers) or len(numbers) < 3
-    if repeated and len(distinct) <= FEW and min(numbers) >= -1 and max(numbers) <= 10:
-        return LABEL
-    return NUMBER
-
-
 def texts_of(value: Any) -> tuple[list[str], list[str]]:
     """The usable texts of a value, one text or a list, and what is wrong with the others.
 
     Nothing (an empty text, a null) among the others is no fault: short rows are padded with it.
     A passage that is an object gives its title and its text.
     """
-    if isinstance(value, str):  # as nearly all are
-        fault = text_fault(value)
-        return ([], [fault] * (fault != "empty text")) if fault else ([value], [])
     several = list(value) if isinstance(value, list | tuple) else [value]
     found = list(map(text_of, several))
     faults = [fault for fault in map(text_fault, found) if fault and fault != "empty text"]
     return [text for text in found if not text_fault(text)], faults
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows with the names of their columns, whatever they lie in; they can be read again."""
+
+    file: str  # as reports name it
+    header: list[str]
+    rows: Callable[[Quarantine], Iterator[Row]]  # reads from the beginning
+    some: list[Row]  # the first ones
+    how: str | None = None  # how delimited text was taken apart; empty where that is plain
+
+    @cached_property
+    def held(self) -> dict[str, str]:
+        """Column -> what it holds, by the first rows."""
+        return {c: kind_of(row.values.get(c) for row in self.some) for c in self.header}
+
+    def values(self, column: str) -> list[Any]:
+        """What stands in a column of the first rows."""
+        return [v for row in self.some if (v := row.values.get(column)) not in (None, "")]

@@ -8,19 +8,23 @@ import shlex
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from ...assets.hub import refusal
 from ...errors import EmbkitError
+from ...files import readable
 from ...session import shown
 from . import kinds, shapes
 from .draft import WHOLE
-from .rows import Table, suffix
-from .tables import KINDS, PLAIN, listed, one_object, table
+from .kinds import Table
+from .rows import suffix
+from .tables import KINDS, PLAIN, dataset_table, listed, one_object, table
 
 ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 CORPUS, QUERIES, JUDGEMENTS, TRIPLES, PAIRS = "corpus", "queries", "judgements", "triples", "pairs"
+SIDES = CORPUS, QUERIES
 MARKED = "negatives"  # what ``to_beir`` writes of documents that people marked as wrong
 UNNAMED = "texts"  # documents or queries: nothing says which
 ALL = (CORPUS, QUERIES, JUDGEMENTS, TRIPLES, PAIRS, MARKED)
@@ -130,12 +134,12 @@ def role_of(read: Table) -> str:
 def _sides(found: list[Part]) -> list[Part]:
     """Parts whose names say what they are not, or nothing of their side: by what they hold."""
     roles = {part.role for part in found}
-    if not {CORPUS, QUERIES} <= roles:  # such as customer_queries.csv, with the answers in it
-        odd = [p for p in found if p.role in (CORPUS, QUERIES) and role_of(p.table) == PAIRS]
+    if not {*SIDES} <= roles:  # such as customer_queries.csv, with the answers in it
+        odd = [p for p in found if p.role in SIDES and role_of(p.table) == PAIRS]
         found = [part._replace(role=PAIRS) if part in odd else part for part in found]
         roles = {part.role for part in found}
     open_ = [part for part in found if part.role == UNNAMED]
-    left = [role for role in (CORPUS, QUERIES) if role not in roles]
+    left = [role for role in SIDES if role not in roles]
     if open_ and len(left) == 1:
         return [part._replace(role=left[0]) if part in open_ else part for part in found]
     if open_ and len(open_) < len(found):
@@ -170,22 +174,20 @@ def to_load(path: Path, before: str = "") -> dict[str, str]:
     return {"hint": f"{before}load_domain({found!r})", "shell": shell}
 
 
-def archives(path: Path | None) -> list[Path]:
-    """A zip or tar archive, or those of a folder that holds nothing else; none for what is none."""
-    if path is None or not path.exists():
-        return []
-    files = [path] if path.is_file() else [f for f in sorted(path.iterdir()) if f.name[0] != "."]
-    packed = [f for f in files if f.is_file() and f.name.lower().endswith(ARCHIVES)]
-    return packed if len(packed) == len(files) else []
-
-
 @contextlib.contextmanager
-def unpacked(packed: Sequence[Path]) -> Iterator[Path]:
-    """A folder with what archives hold, for as long as it is read.
+def unpacked(path: Path | None) -> Iterator[Path | None]:
+    """The path; of a zip or tar archive, or a folder of nothing else, a folder with what is in it,
+    for as long as it is read.
 
     No entry is written outside it, no link is followed, and an archive that unpacks to more than
     50 GB or a million files is refused.
     """
+    there = sorted(path.iterdir()) if path and path.is_dir() else filter(None, [path])
+    files = [f for f in there if f.name[0] != "."]
+    packed = [f for f in files if f.is_file() and f.name.lower().endswith(ARCHIVES)]
+    if not packed or len(packed) < len(files):
+        yield path
+        return
     with tempfile.TemporaryDirectory(prefix=_UNPACKED) as name:
         for path in packed:
             _unpack(path, Path(name) / path.name.split(".")[0] if packed[1:] else Path(name))
@@ -193,7 +195,9 @@ def unpacked(packed: Sequence[Path]) -> Iterator[Path]:
 
 
 def _unpack(path: Path, folder: Path) -> None:
-    try:
+    hint = "unpack it yourself and give the folder"
+    damage = OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, RuntimeError  # or a password
+    with readable(path, *damage, said="unpacked", hint=hint):
         if path.suffix.lower() == ".zip":
             with zipfile.ZipFile(path) as archive:
                 _check_size(path, [entry.file_size for entry in archive.infolist()])
@@ -203,12 +207,6 @@ def _unpack(path: Path, folder: Path) -> None:
                 entries = [entry for entry in archive if entry.isfile()]
                 _check_size(path, [entry.size for entry in entries])
                 archive.extractall(folder, entries, filter="data")
-    except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, RuntimeError) as error:
-        raise EmbkitError(
-            f"{path.name!r} cannot be unpacked: {str(error).splitlines()[0]}",
-            expected="a whole zip or tar archive without a password",
-            hint="unpack it yourself and give the folder",
-        ) from error
 
 
 def _check_size(path: Path, sizes: list[int]) -> None:
@@ -218,3 +216,85 @@ def _check_size(path: Path, sizes: list[int]) -> None:
             expected=f"at most {MOST_BYTES >> 30} GB and {MOST_FILES:,} files",
             hint="unpack it yourself and give the folder",
         )
+
+
+# Data sets of the datasets library
+
+
+def mapping(data: Any) -> dict[str, Any]:
+    """Split -> Dataset; a Dataset alone has no split."""
+    from datasets import Dataset, DatasetDict
+
+    if isinstance(data, DatasetDict):
+        return dict(data)
+    if isinstance(data, Dataset):
+        return {WHOLE: data}
+    raise EmbkitError(
+        f"load_domain() was given {type(data).__name__}",
+        expected="a path, a hub id, a datasets.Dataset or a DatasetDict",
+        hint="Dataset.from_list(rows) for a list of dicts, Dataset.from_pandas(table) for pandas",
+    )
+
+
+def saved(path: Path) -> dict[str, Any]:
+    from datasets import load_from_disk
+
+    hint = "save it again with data.save_to_disk(folder)"
+    with readable(path, Exception, said="loaded as a data set", hint=hint):
+        return mapping(load_from_disk(str(path)))
+
+
+def from_hub(name: str, subset: str | None) -> dict[str, Any]:
+    import datasets
+    from huggingface_hub import HfApi, constants
+
+    closed, refused, offline = False, None, datasets.config.HF_HUB_OFFLINE
+    try:
+        closed = bool(HfApi().dataset_info(name, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT).gated)
+    except Exception as error:  # the cache, at once: datasets itself would ask again for minutes
+        refused, datasets.config.HF_HUB_OFFLINE = error, True
+    try:
+        try:  # datasets does not know which one of its cache is the default
+            data = mapping(datasets.load_dataset(name, subset or (refused and "default")))
+        except Exception:
+            if subset or not refused:
+                raise
+            data = mapping(datasets.load_dataset(name, None))
+        try:
+            dataset_parts(data)
+        except EmbkitError:  # judgements alone, as MTEB lays its data sets out
+            for kind in SIDES:
+                (data[kind],) = datasets.load_dataset(name, kind).values()
+        return data
+    except Exception as error:  # offline, no such data set, no such configuration
+        if said := refusal("dataset", name, refused, ["icd10cm"], closed):
+            raise said from error
+        why = " ".join(str(error).split("\n")[:2]).strip() or type(error).__name__
+        if refused:
+            why += f" ({(str(refused) or repr(refused)).splitlines()[0]})"
+        raise EmbkitError(
+            f"no folder {name!r} here, and the hub's data set of that name cannot be had: {why}",
+            expected="a folder, or a data set that the hub or its cache on this machine has",
+            hint="where there is a network: datasets.load_dataset(...).save_to_disk(folder), then "
+            "load_domain(folder); subset='…' picks a configuration",
+        ) from error
+    finally:
+        datasets.config.HF_HUB_OFFLINE = offline
+
+
+def dataset_parts(data: dict[str, Any]) -> list[Part]:
+    """The parts of a data set: its corpus, if it has one, and its judgements or its pairs."""
+    found = []
+    for name, rows in data.items():
+        read = dataset_table(rows, name or "rows")
+        role = name if name in SIDES else role_of(read)
+        role = role if role in (*SIDES, JUDGEMENTS) else PAIRS
+        found.append(Part(role, split_name(name), read, name))
+    roles = {part.role for part in found}
+    if JUDGEMENTS in roles and not {*SIDES} <= roles:
+        raise EmbkitError(
+            "a data set with judgements (query-id, corpus-id) and no corpus or no queries",
+            expected="the parts corpus and queries beside the judgements",
+            hint="DatasetDict({'corpus': ..., 'queries': ..., 'test': judgements})",
+        )
+    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import io
 import json
@@ -10,16 +9,14 @@ import shutil
 import tempfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
-from ...errors import EmbkitError
-from ...files import write_atomic
+from ...files import readable, write_atomic
 
 RAW_LIMIT = 2000  # characters of a bad row that the quarantine file keeps
 EXAMPLES = 8  # bad rows that a report shows
-SOME = 1000  # rows of a table from which its columns are known
 
 OTHER_ENCODING = " (another encoding?)"
 
@@ -35,32 +32,24 @@ class Row(NamedTuple):
     raw: Any  # the row as it stood
 
 
-class Table(NamedTuple):
-    """Rows with the names of their columns, whatever they lie in; they can be read again."""
-
-    file: str  # as reports name it
-    header: list[str]
-    rows: Callable[[Quarantine], Iterator[Row]]  # reads from the beginning
-    some: list[Row]  # the first ones
-    held: Mapping[str, str]  # column -> what it holds, as ``kinds`` tells it
-    how: str | None = None  # how delimited text was taken apart; empty where that is plain
-
-
 class Quarantine:
     """Rows read, counted by file; bad rows, counted by cause and kept on disk, not in memory."""
 
-    def __init__(self, encoding: str | None = None) -> None:
+    def __init__(self, encoding: str | None = None, kept: bool = True) -> None:
+        self.kept = kept  # else nobody asks for bad rows
         self.encoding = encoding  # of text files; None: found out from their first bytes
         self.rows: Counter[str] = Counter()
         self.causes: Counter[str] = Counter()
         self.examples: list[dict[str, Any]] = []
         self.undecoded: Counter[str] = Counter()  # rows with bytes of another encoding, by file
         self.said: dict[str, None] = {}  # how files were taken apart, where it is worth saying
-        self._spool = tempfile.TemporaryFile()
+        self._spool = tempfile.TemporaryFile() if kept else io.BytesIO()
         self.close = self._spool.close
 
     def add(self, cause: str, row: Row, detail: str = "") -> None:
         """Puts a row aside; a byte that could not be decoded is kept as ``\\udce9``."""
+        if not self.kept:
+            return
         self.causes[cause] += 1
         self.undecoded[row.file] += cause.endswith(OTHER_ENCODING)
         raw = row.raw
@@ -133,8 +122,11 @@ def lines(path: Path, bad: Quarantine, file: str) -> Iterator[Line]:
     line = 0
     with readable(path, OSError):
         try:
-            with _open(path, bad.encoding) as stream:
-                replaced = stream.errors == "replace"
+            with binary(path) as raw:
+                found = bad.encoding or encoding_of(raw.peek(4096)[:4096])
+                replaced = found.lower().startswith(("utf-16", "utf-32"))
+                errors = "replace" if replaced else "surrogateescape"
+                stream = io.TextIOWrapper(raw, found, errors, newline="")
                 known = bad.encoding or ("UTF-16" if replaced else "UTF-8")
                 for line, text in enumerate(stream, 1):
                     text = text.lstrip("\ufeff")  # files with a BOM, put one behind the other
@@ -154,44 +146,8 @@ def binary(path: Path) -> Any:
     return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")
 
 
-def _open(path: Path, encoding: str | None) -> TextIO:
-    stream = binary(path)
-    try:
-        found = encoding or encoding_of(stream.peek(4096)[:4096])
-        errors = "replace" if found.lower().startswith(("utf-16", "utf-32")) else "surrogateescape"
-        return io.TextIOWrapper(stream, found, errors, newline="")
-    except BaseException as error:
-        stream.close()
-        if not isinstance(error, LookupError):
-            raise
-        raise EmbkitError(
-            f"encoding={encoding!r}",
-            expected="the name of an encoding that Python knows",
-            hint="encoding='cp1252' for Western European text; others are gb18030, shift_jis",
-            shell="--encoding cp1252 for Western European text; others are gb18030, shift_jis",
-        ) from error
-
-
 def encoding_of(head: bytes) -> str:
     """UTF-8, unless the first bytes are those of UTF-16 or UTF-32."""
-    if head.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
-        return "utf-32"
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return "utf-16"
-    even, odd = head[::2].count(0), head[1::2].count(0)
-    if len(head) > 3 and max(even, odd) > 0.3 * len(head) / 2 and min(even, odd) < len(head) / 20:
-        return "utf-16-le" if odd > even else "utf-16-be"
-    return "utf-8-sig"
-
-
-@contextlib.contextmanager
-def readable(path: Path, *errors: type[Exception]) -> Iterator[None]:
-    try:
-        yield
-    except errors as error:
-        why = str(getattr(error, "strerror", None) or error).splitlines() or [type(error).__name__]
-        raise EmbkitError(
-            f"{path.name!r} cannot be read: {why[0]}",
-            expected="a whole file that you may read",
-            hint="open it with the program that made it, and save it again",
-        ) from error
+    found = json.detect_encoding(head)
+    few = found[-2:] in ("le", "be") and head.count(0) < 0.15 * len(head)  # a NUL by accident
+    return "utf-8-sig" if found == "utf-8" or few else found

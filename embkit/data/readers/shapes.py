@@ -13,8 +13,8 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from . import kinds
-from .kinds import CATEGORY, ID, LABEL, NOTHING, NUMBER, OTHER, PASSAGE, SCORE, TEXT, TEXTUAL, plain
-from .rows import Row, Table
+from .kinds import NOTHING, OTHER, PASSAGE, SCORE, TEXT, TEXTUAL, Table, plain
+from .rows import Row
 
 Roles = dict[str, tuple[str, ...]]  # role -> the columns that play it, or the condition
 Way = tuple[str, Roles]  # a reading: what it says, and its roles
@@ -30,12 +30,11 @@ class Shape(NamedTuple):
     label: str = ""  # must be there: it says which rows are right
 
 
-def _listed(part: str) -> dict[str, list[str]]:
-    return {name: told.split() for name, told in kinds.TOLD[part].items()}
-
-
 SHAPES = [Shape(**shape) for shape in kinds.TOLD["shapes"]]
-NAMES, TEXTS, JUDGED, PICTURES = map(_listed, ("pairs", "texts", "judged", "pictures"))
+NAMES, TEXTS, JUDGED, PICTURES = (
+    {name: told.split() for name, told in kinds.TOLD[part].items()}
+    for part in ("pairs", "texts", "judged", "pictures")
+)
 ROLES = (*NAMES, "negative", "score", "right", "wrong")
 NEGATIVE, LABELS, ASIDE = (
     re.compile("|".join(kinds.TOLD["patterns"][name])) for name in ("negative", "label", "aside")
@@ -75,8 +74,9 @@ def choose(table: Table) -> Choice:
     rest = _unused(table, found)
     if not triplets:
         named = [c for c in rest if NEGATIVE.fullmatch(plain(c))]
-        textual = (*TEXTUAL, ID, NOTHING)
-        if negatives := [c for c in named if held[c] in textual or _words(table, c)]:
+        textual = (*TEXTUAL, kinds.ID, NOTHING)
+        words = {c for c in named if all(kinds.number_of(v) is None for v in table.values(c))}
+        if negatives := [c for c in named if held[c] in textual or c in words]:
             found["negative"] = tuple(negatives)
             rest = _unused(table, found)
     name, labels = shape.name if shape else "", [] if triplets else rest
@@ -206,30 +206,20 @@ def _of_other_rows(table: Table, roles: Roles, column: str) -> bool:
     return 2 * met > len(there) > 0
 
 
-def _values(table: Table, column: str) -> list[Any]:
-    """What stands in a column of the first rows."""
-    return [v for row in table.some if (v := row.values.get(column)) not in (None, "")]
-
-
-def _words(table: Table, column: str) -> bool:
-    """Whether a column of labels holds words, which may be short texts."""
-    return all(kinds.number_of(value) is None for value in _values(table, column))
-
-
 def _labels(table: Table, column: str) -> bool:
     """Whether a column may say which rows are right: by its few values, or by its name."""
     named, held = LABELS.fullmatch(plain(column)) is not None, table.held[column]
     values = {kinds.word_of(v) for row in table.some if (v := row.values.get(column)) is not None}
     if len(values) <= 1:  # all rows alike, as far as was seen
         return named and not values <= {*kinds.RIGHT_WORDS} - {"1"} and held != NOTHING
-    if held == CATEGORY:
+    if held == kinds.CATEGORY:
         return named or not ASIDE.fullmatch(plain(column))
-    return held in (LABEL, SCORE) or (named and held in (TEXT, NUMBER, OTHER))
+    return held in (kinds.LABEL, SCORE) or (named and held in (TEXT, kinds.NUMBER, OTHER))
 
 
 def label_readings(table: Table, column: str, roles: Roles) -> list[Way]:
     """The ways in which a column can say which rows are right."""
-    values = _values(table, column)
+    values = table.values(column)
     words = sorted({kinds.word_of(value) for value in values})
     numbers = sorted({n for value in values if (n := kinds.number_of(value)) is not None})
     readings: list[Way] = []

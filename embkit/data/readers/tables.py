@@ -7,38 +7,25 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ...errors import EmbkitError
-from .dialects import find, records, trimmed
-from .kinds import what_columns_hold
-from .rows import (
-    OTHER_ENCODING,
-    SOME,
-    Line,
-    NotDecoded,
-    Quarantine,
-    Row,
-    Table,
-    binary,
-    is_numbered,
-    lines,
-    readable,
-    suffix,
-)
+from ...files import readable
+from .dialects import find, is_header, records, trimmed
+from .kinds import FEW, Table
+from .rows import OTHER_ENCODING, Line, NotDecoded, Quarantine, Row, binary, lines, suffix
 
 DELIMITED = (".csv", ".tsv", ".tab")
 PARQUET = (".parquet", ".pq")
 JSON = (".jsonl", ".ndjson", ".json")
 KINDS = (*DELIMITED, *JSON, *PARQUET)
 PLAIN = (".txt", ".trec", ".qrels", ".qrel", ".run")  # delimited text by other names
+SOME = 1000  # rows of a table from which its columns are known
 LONG = 400  # characters that the first rows keep of a text
 AT_ONCE = 1000  # rows of a Parquet file or a data set
-NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?$")
-_ID = re.compile(r"([^\s\d]+)\d\S*$")
-LONGEST, WORDS = 60, 6  # characters and words that a column's name has at most
-_GAP = re.compile(r"[,\s]*")  # between the objects of an array
+_VALUE = re.compile(r"[^,\s]")  # where an object begins, behind another
 _NEXT = re.compile(r"\n\s*(?=\{)")  # a line that begins an object
 
 
@@ -80,22 +67,33 @@ def _made(
     Of their long texts the ends are cut off, which would be kept beside the corpus.
     """
     some = []
-    with contextlib.closing(Quarantine(encoding)) as unused:
-        for row in itertools.islice(read(unused), SOME):
-            values = {k: v[:LONG] if isinstance(v, str) else v for k, v in row.values.items()}
-            some.append(row._replace(values=values, raw=None))
+    for row in itertools.islice(read(Quarantine(encoding, kept=False)), SOME):
+        values = {k: v[:LONG] if isinstance(v, str) else v for k, v in row.values.items()}
+        some.append(row._replace(values=values, raw=None))
     if header is None:
         header = list(dict.fromkeys(name for row in some for name in row.values))
-    return Table(file, header, read, some, what_columns_hold(header, some), how)
+    return Table(file, header, read, some, how)
 
 
-def with_rows(table: Table, more: Sequence[Row]) -> Table:
-    """A table in whose first rows others stand too, with the columns that these have."""
-    if not more:
-        return table
-    some = [*table.some, *more]
-    names = list(dict.fromkeys([*table.header, *(name for row in more for name in row.values)]))
-    return table._replace(header=names, some=some, held=what_columns_hold(names, some))
+def looked_through(table: Table, encoding: str | None) -> Table:
+    """A table in whose first rows those stand too that show what these did not: another column,
+    another value in a column of a few."""
+
+    def value(row: Row, name: str) -> Any:
+        found = row.values.get(name)
+        return found if isinstance(found, str | int | float) else "[…]" if found else ""
+
+    some, names = list(table.some), dict.fromkeys(table.header)
+    seen = {name: {"", *(value(row, name) for row in some)} for name in names}
+    for row in table.rows(Quarantine(encoding, kept=False)):
+        few = ((name, values) for name, values in seen.items() if len(values) <= FEW + 1)
+        new = [name for name, values in few if value(row, name) not in values]
+        for name in new:
+            seen[name].add(value(row, name))
+        if new or not row.values.keys() <= names.keys():
+            some.append(row)
+            names |= dict.fromkeys(row.values)
+    return replace(table, header=[*names], some=some)
 
 
 # Delimited text
@@ -103,8 +101,8 @@ def with_rows(table: Table, more: Sequence[Row]) -> Table:
 
 def _delimited(path: Path, encoding: str | None, numbered: bool | None, file: str) -> Table:
     dialect = find(path, encoding)
-    with contextlib.closing(Quarantine(encoding)) as unused:
-        first = list(itertools.islice(records(lines(path, unused, file), dialect), SOME))
+    read_lines = lines(path, Quarantine(encoding, kept=False), file)
+    first = list(itertools.islice(records(read_lines, dialect), SOME))
     if not first:
         raise EmbkitError(
             f"{file!r} is empty: it holds no row",
@@ -146,24 +144,6 @@ def _delimited(path: Path, encoding: str | None, numbered: bool | None, file: st
     return _made(file, read, encoding, header, dialect.said if odd else "")
 
 
-def is_header(first: Sequence[str], others: Sequence[Sequence[str]]) -> bool:
-    """Whether the first row of a table reads like names of columns, and not like its other rows."""
-    cells = [cell.strip() for cell in first]
-    if is_numbered(cells):
-        return len(cells) > 1  # as pandas names columns without names
-    for place, cell in enumerate(cells):
-        if NUMBER.match(cell) or len(cell) > LONGEST or len(cell.split()) > WORDS:
-            return False
-        below = [row[place].strip() for row in others[:100] if len(row) > place]
-        if cell and len(below) > 3 and below.count(cell) > len(below) / 10:
-            return False  # a value that comes back
-        kind = _ID.match(cell)
-        ids = [x for x in below if kind and x.startswith(kind[1]) and _ID.match(x)]
-        if len(ids) > len(below) / 2:
-            return False  # an id above ids
-    return True
-
-
 # JSON
 
 
@@ -193,33 +173,30 @@ def _json(path: Path, bad: Quarantine, file: str) -> Iterator[Row]:
 
     Where the first of them is a list, all are, and their columns are "0", "1", …
     """
-    with contextlib.closing(Quarantine(bad.encoding)) as unused:
-        stream = (text.strip() for _, text, _ in lines(path, unused, file))
-        first, second = itertools.islice(itertools.chain(filter(None, stream), ("", "")), 2)
+    stream = (text.strip() for _, text, _ in lines(path, Quarantine(bad.encoding, False), file))
+    first, second = itertools.islice(itertools.chain(filter(None, stream), ("", "")), 2)
     array = first[:1] == "[" and not (first.endswith("]") and second[:1] == "[")
     spread = first[:1] == "{" and not first.endswith("}") and not second.startswith("{")
     bare = (first + second)[array:].lstrip().startswith("[")
     decode, lines_of = json.JSONDecoder().raw_decode, _whole if array or spread else lines
     for line, text, fault in lines_of(path, bad, file):
-        place, seen = len(text) - len(text.lstrip()), 0
+        end = seen = 0
         if array:
-            place = len(text) - len(text[place + 1 :].lstrip())
-        while place < len(text) and not (array and text[place] == "]"):
+            end = text.index("[") + 1
+        while (found := _VALUE.search(text, end)) and not (array and found[0] == "]"):
+            place = found.start()
             line, seen = line + text.count("\n", seen, place), place
             bad.rows[file] += 1
             try:
                 if fault:
                     raise UnicodeError
-                if array or spread:
-                    values, end = decode(text, place)
-                else:
-                    values, end = json.loads(text), len(text)
+                values, end = decode(text, place)
             except (ValueError, RecursionError) as error:
                 row = Row(file, line, {}, text[place : place + 4000])
                 bad.add(fault or "malformed JSON", row, "" if fault else str(error))
                 # on at the next line that begins an object
                 found = _NEXT.search(text, place)
-                place = found.end() if found else len(text)
+                end = found.end() if found else len(text)
                 continue
             if bare and isinstance(values, list):
                 values = {str(n): value for n, value in enumerate(values)}
@@ -229,7 +206,6 @@ def _json(path: Path, bad: Quarantine, file: str) -> Iterator[Row]:
             else:
                 kind = type(values).__name__
                 bad.add("JSON that is no object", Row(file, line, {}, shown), kind)
-            place = _GAP.match(text, end).end()  # type: ignore[union-attr]
 
 
 def _whole(path: Path, bad: Quarantine, file: str) -> Iterator[Line]:

@@ -22,7 +22,7 @@ from typing import Any
 from ...session import paths
 from ..domain import Domain, about, normalise
 from ..passages import WORD  # as BERT's tokenizers begin; a word is one piece or more
-from ..splits import query_id, share
+from ..splits import gathered, query_id, share
 from .python_code import PACKAGES, definitions, dotted, modules, summary
 
 LIBRARIES = PACKAGES | {"torch": "torch", "matplotlib": "matplotlib"}
@@ -36,15 +36,8 @@ QUESTIONS = "questions.jsonl"
 
 def load(profile: str) -> Domain:
     """Builds the domain; the same packages and profile give the same content hash."""
-    corpus: dict[str, str] = {}
-    groups: dict[str, str] = {}
-    first: dict[str, str] = {}  # text -> the first id that has it: twins are one document
-    asked: dict[str, tuple[str, set[str]]] = {}
-    for name, module, query, document in _documented(profile):
-        home = first.setdefault(normalise(document), name)
-        corpus.setdefault(home, document)
-        groups.setdefault(home, module)
-        asked.setdefault(normalise(query), (query, set()))[1].add(home)
+    corpus, modules_of, asked = gathered(_documented(profile))
+    groups = {document: next(iter(found)) for document, found in modules_of.items()}
     queries: dict[str, str] = {}
     qrels: dict[str, dict[str, dict[str, int]]] = {
         split: {} for split in ("train", "dev", "novel", "near", "far")

@@ -7,17 +7,16 @@ not. The test split ``lay`` asks in a patient's words, which a language model wr
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from ...errors import EmbkitError
+from ...files import readable
 from ...session import paths
 from ..domain import Domain, about, normalise
-from ..splits import split_by_kind
+from ..splits import query_id, split_by_kind
 
 CHAPTERS = {
     "smoke": ("D5", "D6", "D7", "D8"),  # blood and the immune mechanism
@@ -46,7 +45,7 @@ def load(profile: str) -> Domain:
     qrels["lay"] = {}
     for key, (text, code) in _lay(home).items():
         if key not in phrases and key not in titles:
-            query = "lay" + hashlib.sha1(key.encode()).hexdigest()[:12]
+            query = f"lay{query_id(key)[1:]}"
             queries[query], qrels["lay"][query] = text, {code: 1}
     facts: Any = {"groups": {code: code[:3] for code in corpus}, "held_out": "novel"}
     facts |= {"negatives": {query: documents for query, documents in wrong.items() if documents}}
@@ -79,15 +78,10 @@ def _lay(home: dict[str, str]) -> dict[str, tuple[str, str]]:
     """Normalised query -> (query, code) of the test half of data/icd10cm/lay.jsonl."""
     found = {}
     file = paths().data / "icd10cm" / "lay.jsonl"
-    try:
+    hint = "work in a clone, install embkit anew, or take data of your own: "
+    hint += "load_domain('path/to/your/folder')"
+    with readable(file, OSError, said="read for the lay queries of icd10cm", hint=hint):
         lines = file.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise EmbkitError(
-            f"the lay queries of icd10cm cannot be read: no {file}",
-            expected="data/icd10cm/lay.jsonl, which a clone and a wheel of embkit carry",
-            hint="work in a clone, install embkit anew, or take data of your own: "
-            "load_domain('path/to/your/folder')",
-        ) from error
     for row in map(json.loads, lines):
         if row["split"] == "test" and row["document"] in home:
             found[normalise(row["query"])] = row["query"], home[row["document"]]

@@ -9,7 +9,6 @@ function's own name is ``_`` too. The code is that of Python's standard library 
 from __future__ import annotations
 
 import ast
-import itertools
 import platform
 import random
 import re
@@ -17,7 +16,7 @@ import sysconfig
 import textwrap
 import tokenize
 import warnings
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import version
@@ -28,8 +27,8 @@ from typing import Any, NamedTuple
 
 from ... import session
 from ...errors import EmbkitError
-from ..domain import Domain, about, normalise, shuffled
-from ..splits import split_by_kind
+from ..domain import Domain, about, shuffled
+from ..splits import gathered, split_by_kind
 
 PACKAGES = {"numpy": "numpy", "scipy": "scipy", "pandas": "pandas", "sklearn": "scikit-learn"}
 SMOKE = (
@@ -65,18 +64,8 @@ class Function(NamedTuple):
 
 def load(profile: str) -> Domain:
     """Builds the domain; the same Python, packages and profile give the same content hash."""
-    corpus: dict[str, str] = {}
-    groups: dict[str, str] = {}
-    first: dict[str, str] = {}  # code -> the first function that has it: twins are one document
-    units: dict[str, set[str]] = defaultdict(set)  # document -> the units in which it stands
-    asked: dict[str, tuple[str, set[str]]] = {}
-    for function in _functions(profile):
-        document = first.setdefault(normalise(function.document), function.id)
-        corpus.setdefault(document, function.document)
-        groups.setdefault(document, function.unit)
-        units[document].add(function.unit)
-        key = normalise(function.query)
-        asked.setdefault(key, (function.query, set()))[1].add(document)
+    corpus, units, asked = gathered(_functions(profile))
+    groups = {document: next(iter(found)) for document, found in units.items()}
     queries, qrels = split_by_kind(asked, units.__getitem__)
     facts: Any = {"groups": groups, "held_out": "novel", "about": _about(profile)}
     return Domain("python_code", profile, corpus, queries, qrels, ("known", "novel"), **facts)
@@ -85,14 +74,13 @@ def load(profile: str) -> Domain:
 def _functions(profile: str) -> Iterator[Function]:
     """All functions; an error where the standard library's sources are not installed."""
     library = Path(sysconfig.get_paths()["stdlib"])
-    functions = _of_folder(library, library, SMOKE if profile == "smoke" else None)
-    if not (first := list(itertools.islice(functions, 1))):
+    if not any(library.glob("*.py")):
         raise EmbkitError(
             "the sources of Python's standard library are not installed",
             expected=f"*.py files in {library.name!r}, the folder of the standard library",
             hint="use a Python from python.org, conda, pyenv or your system's full package",
         )
-    yield from itertools.chain(first, functions)
+    yield from _of_folder(library, library, SMOKE if profile == "smoke" else None)
     for name in PACKAGES if profile == "full" else ():
         spec = find_spec(name)
         assert spec and spec.origin, name  # embkit itself needs them all
