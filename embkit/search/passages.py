@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ..data.domain import Hidden
 from ..data.passages import cut
 from ..errors import EmbkitError
 from ..models.late import late_vectors
 from ..models.loading import as_model
 from ..models.window import cut_for
 from ..recipes.views import Passages as Cut
-from .index import BM25, Dense, Found, best_mean, checked_k, pairs_of, places_of, without
+from .index import BM25, Dense, Index, best_mean
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ class Passages:
         return replace(self, of=as_model(self.of))
 
 
-class PassageIndex:
+class PassageIndex(Index):
     """Documents cut into passages, which are encoded (or counted, for BM25) once, and searched."""
 
     def __init__(self, how: Passages, texts: Sequence[str], *, cache: bool = True) -> None:
@@ -81,27 +79,15 @@ class PassageIndex:
         vectors = late_vectors(model, self._texts, spans) if how.late else None
         words = isinstance(model, str)
         self._index = BM25(own) if words else Dense(model, own, cache=cache, vectors=vectors)
+        self.size, self.least = len(self._texts), self._index.least
 
     def __len__(self) -> int:
         """How many passages there are: vectors of the index."""
         return sum(map(len, self.cut))
 
-    def search(self, queries: Sequence[str], k: int = 10, hidden: Hidden = None) -> Found:
-        """(indices, scores) of documents, (queries, min(k, documents)), best first; ties by lower
-        index. Where fewer are found, the row ends with index -1, score -inf."""
-        checked_k(k)
-        if hidden is not None:
-            return without(hidden, partial(self.search, queries), k)
-        return places_of(self.scores(queries), min(k, len(self._texts)), self._index.least)
-
     def scores(self, queries: Sequence[str]) -> Iterator[np.ndarray]:
-        """The scores of all documents, (some queries, documents), in blocks."""
         for block in self._index.scores(queries):
             yield best_mean(block, self._starts, self._how.best)
-
-    def pair_scores(self, queries: Sequence[str], documents: Sequence[int]) -> np.ndarray:
-        """The scores of (query, document) pairs, shape (pairs,)."""
-        return pairs_of(self.scores(queries), documents)
 
     def matched(self, query: str, documents: Sequence[int]) -> list[str]:
         """The passage of each of these documents (their places) that scores best for a query."""
@@ -138,7 +124,7 @@ def by_recipe(what: Any) -> Any:
 
 def index_of(
     model: Any, texts: Sequence[str], *, cache: bool = True
-) -> BM25 | Dense | PassageIndex:
+) -> Index:
     """Documents made ready for a search by what ``as_model`` takes, or by ``Passages`` of it; for a
     Run whose recipe cuts documents, by their passages."""
     model = as_model(by_recipe(model))
