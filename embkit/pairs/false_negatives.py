@@ -1,4 +1,4 @@
-"""How many mined negatives are right answers that nobody labelled? Two imperfect classifiers."""
+"""Which mined negatives may be right answers that nobody labelled: those a cross-encoder prefers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from ..display import Table
 from ..errors import EmbkitError
 from ..evaluation.intervals import mean_interval
 from .mining import CrossEncoderScores, Mined
-
-LIKELY_HIT = 0.5  # of two right documents, either may score higher
 
 
 @dataclass(frozen=True)
@@ -30,14 +28,9 @@ class Suspect:
 
 @dataclass(frozen=True, repr=False)
 class FalseNegatives:
-    """An estimate of the share of mined negatives that are right answers.
+    """Mined negatives, and how many a cross-encoder scores at least as high as the positive.
 
-    A negative is suspect where the cross-encoder scores it at least as high as the positive. That
-    classifier errs: it also suspects documents that people marked as wrong (the false alarms),
-    and it notices only about half of the truly right ones, since of two right documents either
-    may score higher. The estimate corrects for both (Rogan and Gladen 1978,
-    https://doi.org/10.1093/oxfordjournals.aje.a112510):
-    (suspected - false alarms) / (1/2 - false alarms), clipped to [0, 1].
+    It errs: ``false_alarms`` is how often it does so with documents that people marked as wrong.
     """
 
     sample: tuple[Suspect, ...]  # the negatives looked at, most suspect first
@@ -45,34 +38,16 @@ class FalseNegatives:
     suspected_ci: tuple[float, float]  # its 95% interval
     false_alarms: float | None  # suspected share of what people marked; None where nobody did
     marked: int  # how many people marked
-    confirmed: float  # share of all mined negatives that people marked as wrong for that query
-
-    @property
-    def rate(self) -> float | None:
-        """The estimated share of false negatives; None where the cross-encoder cannot tell."""
-        if self.false_alarms is None or self.false_alarms >= LIKELY_HIT:
-            return None
-        corrected = (self.suspected - self.false_alarms) / (LIKELY_HIT - self.false_alarms)
-        return float(np.clip(corrected, 0.0, 1.0))
 
     def verdict(self) -> str:
-        """The figures in a sentence or two."""
+        """The figures in a sentence."""
         low, high = self.suspected_ci
-        said = (
-            f"of {len(self.sample):,} mined negatives the cross-encoder scores "
-            f"{self.suspected:.0%} [{low:.0%}, {high:.0%}] at least as high as the positive"
-        )
+        said = f"of {len(self.sample):,} mined negatives the cross-encoder scores "
+        said += f"{self.suspected:.0%} [{low:.0%}, {high:.0%}] at least as high as the positive"
         if self.false_alarms is not None:
             said += f"; but also {self.false_alarms:.0%} of the {self.marked:,} documents that "
             said += "people marked as wrong"
-        said += f". People had marked {self.confirmed:.1%} of all mined negatives as wrong. "
-        if self.rate is None:
-            return said + "No estimate: the cross-encoder cannot tell right from wrong here."
-        return (
-            said + f"Corrected for both errors, {self.rate:.0%} are false negatives: at the most, "
-            "where what people marked is easier than what was mined, since the cross-encoder then "
-            "raises more false alarms among the mined ones."
-        )
+        return said
 
     def __repr__(self) -> str:
         return f"FalseNegatives({self.verdict()})"
@@ -91,7 +66,8 @@ def find_false_negatives(
     mined: Mined, domain: Domain, score: CrossEncoderScores, *, sample: int = 300
 ) -> FalseNegatives:
     """Scores ``sample`` mined negatives, and as many that people marked as wrong (the domain's
-    ``negatives``), with a cross-encoder: the first share, corrected by the second."""
+    ``negatives``), with a cross-encoder. ``mine(reranker_filter=score)`` leaves the suspects out.
+    """
     places = [(row, d) for row, negatives in enumerate(mined.negatives) for d in negatives]
     if not places:
         raise EmbkitError("no mined negatives", expected="at least one", hint="ek.mine(...)")
@@ -133,5 +109,4 @@ def find_false_negatives(
         suspected_ci=mean_interval(of_mined),
         false_alarms=float(of_marked.mean()) if len(of_marked) else None,
         marked=len(judged),
-        confirmed=float(np.mean([d in marked.get(mined.anchors[r], ()) for r, d in places])),
     )

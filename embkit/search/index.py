@@ -93,17 +93,6 @@ def best_of(indices: np.ndarray, scores: np.ndarray, k: int) -> Found:
     return np.take_along_axis(indices, order, axis=1), np.take_along_axis(scores, order, axis=1)
 
 
-def best_mean(scores: np.ndarray, starts: np.ndarray, n: int = 1) -> np.ndarray:
-    """Scores of passages, (queries, passages), as those of their documents: each the mean of its n
-    best, or of all where it has fewer. ``starts``: where each document's passages begin.
-    """
-    best = np.maximum.reduceat(scores, starts, axis=1)
-    if n == 1:
-        return best
-    parts = np.split(scores, starts[1:], axis=1)
-    return np.stack([np.sort(part, axis=1)[:, -n:].mean(axis=1) for part in parts], axis=1)
-
-
 def places_of(
     blocks: Iterable[np.ndarray], k: int, least: float = -np.inf, hidden: Hidden = None
 ) -> Found:

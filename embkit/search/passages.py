@@ -14,7 +14,7 @@ from ..models.late import late_vectors
 from ..models.loading import as_model
 from ..models.window import cut_for
 from ..recipes.views import Passages as Cut
-from .index import BM25, Dense, Index, best_mean
+from .index import BM25, Dense, Index
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,6 @@ class Passages:
             text; of a function and of BM25 words and single marks.
         overlap: pieces that a passage shares with the one before it, below half of the size.
         headings: whether the headings above a passage stand before it.
-        best: over how many of its best passages a document's score is the mean.
         late: vectors of a passage's words as a window of the whole document gives them, pooled over
             the passage (late chunking, https://arxiv.org/abs/2409.04701); for models that pool by
             the mean.
@@ -40,13 +39,10 @@ class Passages:
     size: int = 128
     overlap: int = 0
     headings: bool = False
-    best: int = 1
     late: bool = False
 
     def __post_init__(self) -> None:
         cut([], self.size, self.overlap)  # fails for what does not fit
-        if self.best < 1:
-            raise EmbkitError(f"best={self.best}", expected="1 or more", hint="best=1")
         if self.late and (self.headings or self.overlap):
             raise EmbkitError(
                 "late=True with headings or an overlap",
@@ -58,8 +54,7 @@ class Passages:
     def told(self) -> str:
         """How the documents are cut, in a few words."""
         said = f"passages of {self.size}" + (f", {self.overlap} shared" if self.overlap else "")
-        said += ", headings" if self.headings else ""
-        return said + (f", mean of {self.best}" if self.best > 1 else "") + ", late" * self.late
+        return said + ", headings" * self.headings + ", late" * self.late
 
     def model(self) -> Passages:
         """The same with its model loaded: what ``as_model`` gives for it."""
@@ -87,7 +82,7 @@ class PassageIndex(Index):
 
     def scores(self, queries: Sequence[str]) -> Iterator[np.ndarray]:
         for block in self._index.scores(queries):
-            yield best_mean(block, self._starts, self._how.best)
+            yield np.maximum.reduceat(block, self._starts, axis=1)
 
     def matched(self, query: str, documents: Sequence[int]) -> list[str]:
         """The passage of each of these documents (their places) that scores best for a query."""

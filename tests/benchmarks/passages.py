@@ -51,7 +51,6 @@ def ways():
     for window in (128, 256, 512):
         yield f"minilm, whole, window {window}", lambda window=window: whole("minilm", window)
     yield "minilm, passages of 128", cut
-    yield "minilm, passages of 128, mean of 2", replace(cut, best=2)
     yield "hybrid of passages of 128", Fusion(cut)
     yield "minilm, passages of 256", replace(cut, size=256)
     yield "minilm, passages of 64", replace(cut, size=64)

@@ -10,7 +10,7 @@ from embkit.errors import EmbkitError
 from embkit.models.loading import load_model
 from embkit.models.window import cut_for, offsets_of
 from embkit.search.hybrid import Hybrid
-from embkit.search.index import BM25, Dense, best_mean, places_of
+from embkit.search.index import BM25, Dense, places_of
 from embkit.search.passages import PassageIndex, Passages, index_of, matching
 from tests.families import make_family
 
@@ -30,7 +30,7 @@ def texts():
 
 
 def by_hand(how, model, queries, texts, of="text"):
-    """Each document's score for each query: the mean of its best passages', in float64."""
+    """Each document's score for each query: its best passage's, in float64."""
     from embkit.models.vectors import unit
 
     rows = []
@@ -38,13 +38,12 @@ def by_hand(how, model, queries, texts, of="text"):
         row = []
         for text, own in zip(texts, cut(texts, how.size, how.overlap), strict=True):
             shown = [text[p.start : p.end] for p in own]
-            scores = sorted(unit(model(shown)) @ unit(model([query]))[0], reverse=True)
-            row.append(float(np.mean(scores[: how.best])))
+            row.append(float(max(unit(model(shown)) @ unit(model([query]))[0])))
         rows.append(row)
     return np.array(rows)
 
 
-@pytest.mark.parametrize("how", [{}, {"overlap": 3}, {"best": 2}, {"best": 50}])
+@pytest.mark.parametrize("how", [{}, {"overlap": 3}])
 @pytest.mark.parametrize("k", [1, 5, 8, 99])
 def test_a_document_scores_what_its_best_passages_do(texts, how, k):
     how, queries = Passages(embed, size=8, **how), ["w1 w2", "w3", "w11 w11"]
@@ -105,17 +104,6 @@ def test_passages_of_a_model_are_fused_with_the_words_of_documents(texts):
     alone = PassageIndex(Passages(embed, size=8), texts)
     assert both.search(["w3"], 8)[0].tolist() == alone.search(["w3"], 8)[0].tolist()
     assert isinstance(both.words, BM25)
-
-
-@pytest.mark.parametrize("n", [1, 2, 3, 9])
-def test_the_mean_of_the_best(n):
-    scores = np.random.default_rng(n).normal(size=(4, 10)).astype(np.float32)
-    starts, ends = np.array([0, 1, 4, 6]), [1, 4, 6, 10]
-    found = best_mean(scores, starts, n)
-    for row in range(4):
-        for d, (a, b) in enumerate(zip(starts, ends, strict=True)):
-            best = sorted(scores[row, a:b].tolist(), reverse=True)[:n]
-            assert found[row, d] == pytest.approx(sum(best) / len(best), abs=1e-6)
 
 
 def test_places_are_those_of_a_stable_sort_whatever_the_blocks():
@@ -184,7 +172,6 @@ def test_what_does_not_fit_is_refused(tiny_model, texts):
     for wrong in (
         {"size": 4},
         {"size": 16, "overlap": 8},
-        {"best": 0},
         {"late": True, "overlap": 2},
     ):
         with pytest.raises(EmbkitError):
@@ -192,6 +179,6 @@ def test_what_does_not_fit_is_refused(tiny_model, texts):
 
 
 def test_what_is_told_tells_apart():
-    ways = [{}, {"size": 64}, {"overlap": 8}, {"headings": True}, {"best": 2}, {"late": True}]
+    ways = [{}, {"size": 64}, {"overlap": 8}, {"headings": True}, {"late": True}]
     assert len({Passages(embed, **way).told for way in ways}) == len(ways)
-    assert Passages(embed, 64, 8, True, 2).told == "passages of 64, 8 shared, headings, mean of 2"
+    assert Passages(embed, 64, 8, True).told == "passages of 64, 8 shared, headings"
