@@ -30,10 +30,10 @@ from .vectors import (
     checked_model,
     checked_texts,
     fresh_vectors,
+    kept,
     prompt_of,
     read_array,
     weights_fingerprint,
-    write_array,
 )
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def encode(
     if dtype not in (known := ("float32", "float16")):
         raise unknown("dtype", dtype, known)
     checked_model(model, prompt)
-    where = None
+    fresh = partial(fresh_vectors, model, texts, prompt=prompt, task=task, progress=progress)
     if cache and hasattr(model, "preprocess"):
         from .packing import routed
 
@@ -82,12 +82,8 @@ def encode(
             return encode_shards(model, texts, progress=progress, **options)
         made_of = [prompt, texts, *([way] if way else [])]
         where = cache_file(model, "embeddings", *made_of)  # type: ignore[arg-type]
-        if (found := read_array(where)) is not None and len(found) == len(texts):
-            return found.astype(dtype, copy=False)
-    vectors = fresh_vectors(model, texts, prompt=prompt, task=task, progress=progress)
-    if where:
-        write_array(where, vectors)
-    return vectors.astype(dtype, copy=False)
+        return kept(where, len(texts), fresh).astype(dtype, copy=False)
+    return fresh().astype(dtype, copy=False)
 
 
 def encode_as(

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..data.images import in_parts
 from ..errors import EmbkitError
-from .vectors import Vectors, cache_file, prompt_of, read_array, unit, write_array
+from .vectors import Vectors, cache_file, kept, prompt_of, unit
 from .window import offsets_of
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-BATCH = 16  # windows that are read at once
+HELD = 256  # windows whose tokens are in memory at once
 
 
 def late_vectors(
@@ -37,19 +38,33 @@ def late_vectors(
             hint="leave late=True out",
         )
     where = cache_file(model, "embeddings", "late", texts, spans)
-    if (found := read_array(where)) is not None:
-        return found
-    windows = [
-        w for text, own in zip(texts, spans, strict=True) for w in _windows(model, text, own)
-    ]
-    order = np.argsort([-len(text) for text, _ in windows], kind="stable")
-    rows: dict[int, list[np.ndarray]] = {}
-    for first in range(0, len(order), BATCH):
-        some = order[first : first + BATCH]
-        rows |= zip(some.tolist(), _read(model, [windows[i] for i in some]), strict=True)
-    vectors = unit(np.stack([row for place in sorted(rows) for row in rows[place]]))
-    write_array(where, vectors)
-    return vectors
+    return kept(where, sum(map(len, spans)), lambda: _late(model, texts, spans))
+
+
+def _late(
+    model: SentenceTransformer, texts: list[str], spans: list[list[tuple[int, int]]]
+) -> Vectors:
+    """The vectors of ``late_vectors``: each the mean of the tokens between two places."""
+    from .. import session
+
+    beside = zip(texts, spans, strict=True)
+    windows = [window for text, own in beside for window in _windows(model, text, own)]
+    prompt, made = prompt_of(model, "document") or "", []
+    for some in in_parts(windows, HELD):
+        read = [prompt + text for text, _ in some]
+        with session.autocast(model.device.type):
+            found = model.encode(
+                read, prompt="", output_value="token_embeddings", show_progress_bar=False
+            )
+        options = {"truncation": True, "max_length": model.max_seq_length}
+        offsets = model.tokenizer(read, return_offsets_mapping=True, **options)["offset_mapping"]
+        for vectors, ends, (_, own) in zip(found, offsets, some, strict=True):
+            tokens = vectors[-len(ends) :].float().cpu().numpy()  # without padding on the left
+            begins, last = np.array(ends).T - len(prompt)
+            for a, b in own:
+                inside = (last > a) & (last <= b) & (last > begins)
+                made.append(tokens[inside if inside.any() else ...].mean(axis=0))
+    return unit(np.stack(made))
 
 
 def _windows(
@@ -74,29 +89,3 @@ def _windows(
             start, own = begin, []
         own = [*own, (begin - start, end - start)]
     return [*found, (text[start : own[-1][1] + start], own)]
-
-
-def _read(
-    model: SentenceTransformer, windows: list[tuple[str, list[tuple[int, int]]]]
-) -> list[list[np.ndarray]]:
-    import torch
-    from sentence_transformers.util import batch_to_device
-
-    from .. import session
-
-    prompt = prompt_of(model, "document") or ""
-    texts = [prompt + text for text, _ in windows]
-    features = batch_to_device(model.preprocess(texts), model.device)
-    used = features["attention_mask"].bool().cpu().numpy()  # (windows, longest)
-    with torch.inference_mode(), session.autocast(model.device.type):
-        tokens = model[0](features)["token_embeddings"].float().cpu().numpy()
-    read = model.tokenizer(
-        texts, return_offsets_mapping=True, truncation=True, max_length=model.max_seq_length
-    )["offset_mapping"]
-    made = []
-    for row, mask, ends, (_, spans) in zip(tokens, used, read, windows, strict=True):
-        begins, last = np.array(ends).T - len(prompt)
-        inside = [(last > a) & (last <= b) & (last > begins) for a, b in spans]
-        inside = [own if own.any() else np.ones_like(own) for own in inside]  # a text of no token
-        made.append([row[mask][own].mean(axis=0) for own in inside])
-    return made

@@ -169,7 +169,10 @@ def read_array(where: Path, mode: Any = None) -> Any:
         return None
 
 
-def write_array(where: Path, array: np.ndarray) -> None:
-    """A cache that cannot be written is no error: the result is here."""
-    with contextlib.suppress(EmbkitError):
-        write_atomic(where, lambda stream: np.save(stream, array))
+def kept(where: Path, rows: int, make: Callable[[], np.ndarray]) -> np.ndarray:
+    """A kept array of so many rows; where there is none, it is made, and kept if it can be."""
+    if (found := read_array(where)) is None or len(found) != rows:
+        found = make()
+        with contextlib.suppress(EmbkitError):
+            write_atomic(where, lambda stream: np.save(stream, found))
+    return found

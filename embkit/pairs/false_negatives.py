@@ -1,4 +1,4 @@
-"""Which mined negatives may be right answers that nobody labelled: those a cross-encoder prefers."""
+"""Mined negatives that may be right answers nobody labelled: those a cross-encoder prefers."""
 
 from __future__ import annotations
 

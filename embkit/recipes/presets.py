@@ -1,4 +1,4 @@
-"""Presets: what each approach changes in ``Recipe()``, as ``presets.toml`` has it."""
+"""Presets: what each approach, and each source of data, changes, as ``presets.toml`` has it."""
 
 from __future__ import annotations
 
@@ -16,3 +16,4 @@ def _read(kind: str) -> dict[str, dict[str, Any]]:
 
 PRESETS = _read("texts")
 PICTURES = _read("pictures")  # on a domain with pictures
+SOURCES = _read("sources")  # what the training data is made of, beside one and the same recipe

@@ -23,6 +23,7 @@ RETIRED = {  # fields that recipes once had -> the value that all of them have n
     "text_rate": 0.05,
     "augment": 1.0,
     "corpus_refresh": 1,
+    "corpus_sample": None,
     "lora_init": "default",
 }
 TOWERS = {"all": "both towers", "none": "ridge, frozen towers"}
@@ -55,7 +56,6 @@ class Recipe:
     teacher: tuple[str, ...] = knob((), "distilling: who teaches: models, presets or runs")
     teacher_temperature: float = knob(0.05, "distill, kl: divides the teacher's scores", 1e-4, 10)
     teacher_share: float = knob(0.5, "distill: teacher's share of the loss, the rest: labels", 0, 1)
-    corpus_sample: int | None = knob(None, "corpus: documents to compare with a step; None: all", 1)
     unlabeled_texts: tuple[str, ...] = knob((), "texts for the teacher alone: documents or sets")
     layers: int | None = knob(None, "layers that are kept, evenly spaced; None: all", 1, 1000)
     matryoshka: tuple[int, ...] = knob((), "sizes to truncate to, largest first; auto: 4 halvings")

@@ -72,7 +72,6 @@ class Loss:
     margin: float
     guide: str
     in_batch_weight: float
-    corpus_sample: int | None
     teacher_temperature: float
     teacher_share: float
     matryoshka: tuple[int, ...]

@@ -18,6 +18,7 @@ from ..evaluation.ranking import evaluate
 from ..evaluation.report import Report
 from ..evaluation.scores import Scores, over_seeds
 from ..pairs.pairs import collect, sets
+from ..recipes.presets import SOURCES
 from ..recipes.recipe import Recipe, preset
 from .trainer import train
 from .trials import GridResult, tune
@@ -26,17 +27,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 RATES = (1e-4, 2e-4, 4e-4)
-SOURCES: dict[str, dict[str, Any]] = {  # what the training data is made of -> a recipe's changes
-    "human, in-batch": {},
-    "small LLM, unfiltered": {"pairs": "smollm2:all"},
-    "small LLM, filtered": {"pairs": "smollm2"},
-    "strong LLM, lay words": {"pairs": "lay"},
-    "human + random": {"hard_negatives": 1, "miner": "random"},
-    "human + BM25": {"hard_negatives": 1, "miner": "bm25"},
-    "human + dense, unfiltered": {"hard_negatives": 1, "miner": "dense", "keep_relatives": True},
-    "human + dense, filtered": {"hard_negatives": 1, "miner": "dense", "relative_margin": 0.05},
-    "human + Excludes": {"hard_negatives": 1, "miner": "human"},
-}
 REFERENCES = ("bm25", "minilm", "hybrid", ALTERNATIVE)  # what is scored beside runs as it is
 FACTORS = (0.5, 1.0, 2.0)  # of a preset's learning rate, for dev to choose among
 

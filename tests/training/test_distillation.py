@@ -291,7 +291,6 @@ def test_a_teacher_that_is_no_model_is_refused(store, tmp_path, tiny_domain, tin
         ({"approach": "kl", "teacher": "another"}, "hard_negatives="),
         ({"approach": "margin_mse", "teacher": "another"}, "hard_negatives="),
         ({"unlabeled_texts": "documents"}, "approach='distill'"),
-        ({"approach": "distill", "teacher": "a", "corpus_sample": 10}, "corpus_sample=None"),
         ({"approach": "embedding_mse", "teacher": "a"}, "unknown approach 'embedding_mse'"),
         ({"layers": 2, "lora_rank": 4}, "lora_rank=0"),
         ({"layers": 0}, "layers"),
