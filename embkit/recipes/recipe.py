@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from ..display import Table
 from ..errors import EmbkitError, unknown
@@ -28,6 +28,20 @@ RETIRED = {  # fields that recipes once had -> the value that all of them have n
 }
 TOWERS = {"all": "both towers", "none": "ridge, frozen towers"}
 KINDS = {"plain": "LoRA", "rslora": "rsLoRA", "dora": "DoRA"}
+T = TypeVar("T")
+
+
+class Part(Generic[T]):
+    """A recipe's part as an attribute of it: a view, whose fields bear the recipe's own names, with
+    a prefix there or without, or ``other`` ones."""
+
+    def __init__(self, view: type[T], prefix: str = "", **other: str) -> None:
+        self.view, self.prefix, self.other = view, prefix, other
+
+    def __get__(self, recipe: Any, owner: Any = None) -> T:
+        names = [f.name for f in fields(self.view)]  # type: ignore[arg-type]
+        theirs = {n: f"{self.prefix}{n}" for n in names if f"{self.prefix}{n}" in FIELDS}
+        return self.view(**{n: getattr(recipe, (theirs | self.other).get(n, n)) for n in names})
 
 
 @dataclass(frozen=True, repr=False)
@@ -149,26 +163,19 @@ class Recipe:
 
     # ---- each step's own part
 
-    @property
-    def mining(self) -> views.Mining:
-        """How hard negatives are found."""
-        return self._part(views.Mining, number=self.hard_negatives, prompts=self.trainer.prompts)
+    mining = Part(views.Mining, number="hard_negatives")
+    teaching = Part(views.Teaching)
+    passages = Part(views.Passages, "passage_")
+    loss = Part(views.Loss)
+    lora = Part(views.Lora, "lora_")
+    trainer = Part(views.Trainer, negatives="hard_negatives")
+    clip = Part(views.Clip)
 
     @property
-    def teaching(self) -> views.Teaching:
-        """Who teaches."""
-        return self._part(views.Teaching, prompts=self.trainer.prompts)
-
-    @property
-    def passages(self) -> views.Passages:
-        """How documents are cut, and which part of a right one is trained on."""
-        own = {f: getattr(self, f"passage_{f}") for f in ("size", "overlap", "headings", "choice")}
-        return views.Passages(**own)
-
-    @property
-    def loss(self) -> views.Loss:
-        """What is minimised."""
-        return self._part(views.Loss)
+    def prompts(self) -> dict[str, str]:
+        """What the model's ``encode_query`` and ``encode_document`` will put before a text."""
+        given = {"query": self.query_prompt, "document": self.document_prompt}
+        return {kind: prompt for kind, prompt in given.items() if prompt is not None}
 
     @property
     def beside(self) -> tuple[str, ...]:
@@ -176,27 +183,6 @@ class Recipe:
         guide = self.guide if self.approach == "gist" else None
         veto = self.reranker_filter if self.hard_negatives else None
         return tuple(name for name in (guide, veto) if name)
-
-    @property
-    def lora(self) -> views.Lora:
-        """Small matrices beside frozen weights."""
-        own = {k.removeprefix("lora_"): getattr(self, k) for k in FIELDS if k.startswith("lora_")}
-        return self._part(views.Lora, **own)
-
-    @property
-    def trainer(self) -> views.Trainer:
-        """How long, how fast and in which steps."""
-        return self._part(views.Trainer, negatives=self.hard_negatives)
-
-    @property
-    def clip(self) -> views.Clip:
-        """Which parts of two towers are trained, and how fast."""
-        return self._part(views.Clip)
-
-    def _part(self, kind: Any, **own: Any) -> Any:
-        """A view: the fields that bear its names, and those that are given."""
-        names = [f.name for f in fields(kind) if f.name not in own]
-        return kind(**{name: getattr(self, name) for name in names}, **own)
 
     # ---- copies, names, files
 

@@ -73,20 +73,16 @@ class Comparison(Shown):
 
     def table(self) -> Table:
         """One row an arm, with what dev chose for it."""
-        rows = []
-        for arm, values in self.frame().iterrows():
-            known = values.dropna()
-            told = {"trained on": str(arm)}
-            for split in (name for name in values.index if f"{name}: p" in values.index):
-                told[split] = f"{known[split]:.3f}"
-                if f"{split}: difference" in known:
-                    p = values[f"{split}: p"]
-                    stars = "**" if p < 0.01 else "*" if p < 0.05 else ""
-                    told[split] += f" ({known[f'{split}: difference']:+.3f}{stars})"
-            if "seconds" in known:
-                told["learning rate"] = f"{known['learning rate']:g}"
-                told["s"] = f"{known['seconds']:.0f}"
-            rows.append(told)
+        told: dict[str, dict[str, str]] = {arm: {"trained on": arm} for arm in self.scores}
+        for row in (row for row in self.report.rows if not row["subset"]):
+            own, p = told[row["label"]], row["p_holm"]
+            own[row["split"]] = f"{row['ndcg@10']:.3f}"
+            if p is not None:
+                stars = "**" if p < 0.01 else "*" if p < 0.05 else ""
+                own[row["split"]] += f" ({row['delta_vs_base']:+.3f}{stars})"
+        for arm, sweep in self.sweeps.items():
+            told[arm]["learning rate"] = f"{sweep.best.learning_rate:g}"
+            told[arm]["s"] = f"{sweep.best_run.seconds:.0f}"
         caption = (
             f"nDCG@10; in brackets the difference to {self.baseline}, with * where p < 0.05 and ** "
             "where p < 0.01 (paired tests, p corrected for their number by Holm). "
@@ -94,7 +90,7 @@ class Comparison(Shown):
         )
         edges = [f"{arm} ({sweep.edge})" for arm, sweep in self.sweeps.items() if sweep.edge]
         caption += f" At the edge of those tried: {', '.join(edges)}." if edges else ""
-        return table(rows, caption=caption)
+        return table(told.values(), caption=caption)
 
     def __repr__(self) -> str:
         return self.report.to_text()

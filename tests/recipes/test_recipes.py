@@ -414,6 +414,7 @@ def test_each_view_holds_the_values_of_its_fields_and_nothing_is_left_over():
     shown = {f.name for part in parts for f in dataclasses.fields(getattr(recipe, part))}
     # read of the recipe itself, by ``make_pairs``, or under another name
     own = {"pairs", "max_pairs", "unique_in_batch", "shuffle_labels", "hard_negatives"}
+    own |= {"query_prompt", "document_prompt"}
     lora = {f"lora_{f.name}" for f in dataclasses.fields(recipe.lora)}
     cut = {f"passage_{f.name}" for f in dataclasses.fields(recipe.passages)}
     names = {f.name for f in dataclasses.fields(Recipe)}
