@@ -122,7 +122,7 @@ def _scored(
     tell(f"plan: {planned}")
     rate = planned.rates[0]
     if len(planned.rates) > 1:
-        tried = training.trials.tune(planned.trial, domain, learning_rate=planned.rates)
+        tried = training.experiments.tune(planned.trial, domain, learning_rate=planned.rates)
         rate = tried.best.learning_rate
     done = training.trainer.train(planned.contrastive.replace(learning_rate=rate), domain)
     scores.append(scored(done, domain))

@@ -14,9 +14,9 @@ from sentence_transformers import CrossEncoder
 from ..assets.catalogue import resolve
 from ..errors import EmbkitError
 from ..session import autocast, device, precision, quiet
+from .encoding import cache_file, kept
 from .loading import clear_errors
 from .packing import castable
-from .vectors import cache_file, kept
 
 Pairs = Sequence[tuple[str, str]]  # (query, document)
 BATCH = 32  # pairs that go through the model at once on a processor

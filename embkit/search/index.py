@@ -10,8 +10,7 @@ import numpy as np
 from ..data.domain import Hidden
 from ..data.text_checks import UNSPACED
 from ..errors import EmbkitError
-from ..models.encoding import encode_as
-from ..models.vectors import Vectors, listed
+from ..models.encoding import Vectors, encode_as, listed
 
 Found = tuple[np.ndarray, np.ndarray]  # indices and scores, both (queries, k)
 _WIDTH = 65_536  # documents that are read at once

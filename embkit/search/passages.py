@@ -10,9 +10,8 @@ import numpy as np
 
 from ..data.passages import cut
 from ..errors import EmbkitError
-from ..models.late import late_vectors
 from ..models.loading import as_model
-from ..models.window import cut_for
+from ..models.window import cut_for, late_vectors
 from ..recipes.views import Passages as Cut
 from .index import BM25, Dense, Index
 

@@ -11,7 +11,7 @@ from sentence_transformers.util.quantization import quantize_embeddings
 
 from ..data.domain import Hidden
 from ..errors import EmbkitError, unknown
-from ..models.vectors import Vectors, unit
+from ..models.encoding import Vectors, unit
 from .index import Found, best_of, exact_search
 
 EXACT, BINARY = "exact", "binary"

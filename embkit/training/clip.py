@@ -14,9 +14,8 @@ from ..data import Domain
 from ..data.images import in_parts, pixels
 from ..errors import EmbkitError
 from ..models.clip import AT_ONCE, Towers, one_kind
-from ..models.encoding import encode
+from ..models.encoding import cache_file, encode, kept, unit
 from ..models.loading import load_model
-from ..models.vectors import cache_file, kept, unit
 from ..pairs.pairs import TrainingPairs
 from ..recipes.settings import IMAGE_TOWER, TEXT_TOWER
 from ..recipes.views import Clip

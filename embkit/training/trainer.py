@@ -28,7 +28,7 @@ from ..errors import EmbkitError
 from ..files import made_once, read_json, replace_folder, write_atomic, write_lines
 from ..losses import batches, corpus
 from ..models import layers, loading, packing, quantized
-from ..models.vectors import check_prompt, prompt_of
+from ..models.encoding import check_prompt, prompt_of
 from ..pairs.pairs import TrainingPairs, batch_sampler, make_pairs, source_hash
 from ..recipes.recipe import Recipe
 from ..recipes.script import stock_script

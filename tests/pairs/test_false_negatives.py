@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from embkit.errors import EmbkitError
-from embkit.pairs.false_negatives import find_false_negatives
-from embkit.pairs.mining import mine
+from embkit.pairs.mining import find_false_negatives, mine
 from embkit.pairs.pairs import collect
 
 

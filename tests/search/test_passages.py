@@ -31,7 +31,7 @@ def texts():
 
 def by_hand(how, model, queries, texts, of="text"):
     """Each document's score for each query: its best passage's, in float64."""
-    from embkit.models.vectors import unit
+    from embkit.models.encoding import unit
 
     rows = []
     for query in queries:
