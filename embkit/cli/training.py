@@ -24,8 +24,7 @@ from ..evaluation.ranking import leaderboard
 from ..evaluation.scores import Scores
 from ..evaluation.verdict import verdict
 from ..files import read_json, write_atomic
-from ..recipes.presets import PRESETS
-from ..recipes.recipe import Recipe
+from ..recipes.recipe import PRESETS, Recipe
 from ..runs import Run
 from ..search.hybrid import Fusion
 from ..search.passages import Passages

@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tomllib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from ..display import Table
 from ..errors import EmbkitError, unknown
 from . import views
 from .checks import CHOICES, LOSSES, check_together, check_value, knob, strange
-from .presets import PICTURES, PRESETS
 from .script import stock_script
 
 VERSION = 1  # of the defaults: raised when one changes, so that hashes do
@@ -29,6 +30,18 @@ RETIRED = {  # fields that recipes once had -> the value that all of them have n
 TOWERS = {"all": "both towers", "none": "ridge, frozen towers"}
 KINDS = {"plain": "LoRA", "rslora": "rsLoRA", "dora": "DoRA"}
 T = TypeVar("T")
+
+
+def _named(kind: str) -> dict[str, dict[str, Any]]:
+    """Name -> what it changes in Recipe(), of presets.toml; what has several values is a tuple."""
+    told = tomllib.loads(Path(__file__).with_name("presets.toml").read_text(encoding="utf-8"))
+    plain = lambda value: tuple(value) if isinstance(value, list) else value  # noqa: E731
+    return {name: {k: plain(v) for k, v in of.items()} for name, of in told[kind].items()}
+
+
+PRESETS = _named("texts")
+PICTURES = _named("pictures")  # on a domain with pictures
+SOURCES = _named("sources")  # what the training data is made of, beside one and the same recipe
 
 
 class Part(Generic[T]):

@@ -20,8 +20,7 @@ from ..models.cross_encoder import load_cross_encoder, score_pairs
 from ..models.encoding import Vectors, encode_as, weights_fingerprint
 from ..models.loading import load_model
 from ..pairs.pairs import NONE, Taught, TrainingPairs, collect, sets, source_hash
-from ..recipes.presets import PRESETS
-from ..recipes.recipe import Recipe, preset
+from ..recipes.recipe import PRESETS, Recipe, preset
 from ..recipes.views import Teaching
 from ..runs import RECORD, Run, store
 

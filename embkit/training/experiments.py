@@ -19,8 +19,7 @@ from ..evaluation.ranking import evaluate
 from ..evaluation.report import Report
 from ..evaluation.scores import Scores, over_seeds
 from ..pairs.pairs import collect, sets
-from ..recipes.presets import SOURCES
-from ..recipes.recipe import Recipe, preset
+from ..recipes.recipe import SOURCES, Recipe, preset
 from ..runs import Run
 from .trainer import train
 

@@ -359,8 +359,7 @@ def test_speed_and_size_are_measured_side_by_side(tiny_model):
 
 
 def test_the_presets_of_the_lesson_name_presets_as_their_teachers():
-    from embkit.recipes.presets import PRESETS
-    from embkit.recipes.recipe import preset
+    from embkit.recipes.recipe import PRESETS, preset
 
     for name in ("distilled", "distilled, 3 layers"):
         recipe = preset(name)
