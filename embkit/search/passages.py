@@ -116,7 +116,9 @@ def by_recipe(what: Any) -> Any:
     return cut_by(part, what) if part else what
 
 
-def index_of(model: Any, texts: Sequence[str], *, cache: bool = True) -> Index:
+def index_of(
+    model: Any, texts: Sequence[str], *, cache: bool = True
+) -> BM25 | Dense | PassageIndex:
     """Documents made ready for a search by what ``as_model`` takes, or by ``Passages`` of it; for a
     Run whose recipe cuts documents, by their passages."""
     model = as_model(by_recipe(model))
