@@ -192,7 +192,7 @@ def test_another_teacher_s_weights_are_another_run(
 
 
 def test_runs_and_presets_teach(store, tiny_domain, tiny_model, monkeypatch):
-    from embkit.recipes import presets
+    from embkit.recipes.recipe import PRESETS
 
     plain = Recipe(model=str(tiny_model), epochs=1)
     run = trainer.train(plain, tiny_domain, quiet=True)
@@ -200,7 +200,7 @@ def test_runs_and_presets_teach(store, tiny_domain, tiny_model, monkeypatch):
     both = load_teacher([run, other], tiny_domain)
     assert len(both.models) == 2
     assert load_teacher(str(run.path)).fingerprint() == Teacher("", (run.model(),)).fingerprint()
-    monkeypatch.setitem(presets.PRESETS, "tiny", {"model": str(tiny_model), "epochs": 1})
+    monkeypatch.setitem(PRESETS, "tiny", {"model": str(tiny_model), "epochs": 1})
     named = load_teacher("tiny", tiny_domain, fit=trainer.train)
     assert named.fingerprint() == load_teacher(run.path.name, tiny_domain).fingerprint()
 
