@@ -31,8 +31,8 @@ _NAMES = {  # the module that has them -> what lessons use every day
     "search.index": ["exact_search"],
     "session": ["paths", "setup"],
     "training.heads": ["fit_head"],
+    "training.experiments": ["tune"],
     "training.trainer": ["train", "training_pairs"],
-    "training.trials": ["tune"],
     "widgets.live_training": ["train_live"],
 }
 _FOLDERS = (
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from .runs import Run, finished
     from .search.index import exact_search
     from .session import paths, setup
+    from .training.experiments import tune
     from .training.heads import fit_head
     from .training.trainer import train, training_pairs
-    from .training.trials import tune
     from .widgets.live_training import train_live

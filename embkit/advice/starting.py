@@ -31,11 +31,11 @@ from ..pairs.labels import LabelStore
 from ..pairs.pooling import Task
 from ..search.passages import Passages
 from ..session import paths, shown
-from ..synthetic.filters import filter_generated
+from ..synthetic.backends import TransformersBackend
 from ..synthetic.generation import Row as Written
 from ..synthetic.generation import generate
-from ..synthetic.local import TransformersBackend
 from ..synthetic.prompts import PROMPTS
+from ..synthetic.sets import filter_generated
 from .confirming import (
     ENOUGH,
     Asked,

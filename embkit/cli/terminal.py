@@ -18,13 +18,12 @@ from ..display import visible
 from ..errors import EmbkitError, unknown
 from ..evaluation.ranking import evaluate
 from ..evaluation.scores import Scores
-from ..models.encoding import encode_as
+from ..models.encoding import Vectors, encode_as
 from ..models.loading import as_model
-from ..models.vectors import Vectors
 from ..runs import RECORD, Run, finished, store
 from ..search.hybrid import as_fusion
 from ..search.passages import Passages, by_recipe
-from ..synthetic import backends, local
+from ..synthetic import backends
 
 WORDS = ("bm25", "hybrid")  # what can be scored and is no model of the catalogue
 OK, FOUND, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -71,7 +70,9 @@ def the_domain(chosen: argparse.Namespace) -> Domain:
 
 def the_writer(model: str, endpoint: str | None) -> Any:
     """The language model that is to write: of an endpoint, else of the package."""
-    return backends.OpenAIBackend(model, endpoint) if endpoint else local.TransformersBackend(model)
+    return (
+        backends.OpenAIBackend(model, endpoint) if endpoint else backends.TransformersBackend(model)
+    )
 
 
 def subject(domain: Domain, what: str) -> Any:

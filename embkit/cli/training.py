@@ -25,8 +25,7 @@ from ..evaluation.report import Report
 from ..evaluation.scores import Scores
 from ..evaluation.verdict import verdict
 from ..files import read_json, write_atomic
-from ..recipes.presets import PRESETS
-from ..recipes.recipe import Recipe
+from ..recipes.recipe import PRESETS, Recipe
 from ..runs import Run
 from ..search.hybrid import Fusion
 from ..search.passages import Passages
@@ -127,7 +126,7 @@ def _scored(
     tell(f"plan: {planned}")
     rate = planned.rates[0]
     if len(planned.rates) > 1:
-        tried = training.trials.tune(planned.trial, domain, learning_rate=planned.rates)
+        tried = training.experiments.tune(planned.trial, domain, learning_rate=planned.rates)
         rate = tried.best.learning_rate
     done = training.trainer.train(planned.contrastive.replace(learning_rate=rate), domain)
     scores.append(scored(done, domain))

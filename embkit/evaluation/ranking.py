@@ -218,7 +218,7 @@ def _subject(what: Any, name: str | None, domain: str) -> _Subject:
         meta = {"base_model": str(what), "trainable_params": 0}
         return _Subject(f"base-{folder_fingerprint(resolve(what))[:12]}", name or "base", meta)
     if hasattr(what, "preprocess"):
-        from ..models.vectors import weights_fingerprint
+        from ..models.encoding import weights_fingerprint
 
         prompts = {k: p for k, p in (getattr(what, "prompts", None) or {}).items() if p}
         told = f"-{_digest(json.dumps(prompts, sort_keys=True))[:6]}" if prompts else ""

@@ -25,11 +25,10 @@ from ..data import Domain
 from ..errors import EmbkitError, not_installed
 from ..evaluation.intervals import paired_test
 from ..evaluation.ranking import ndcg
-from ..models.encoding import encode_as
+from ..models.encoding import checked_texts, checked_vectors, encode_as, prompt_of
 from ..models.loading import as_model
 from ..models.packing import embed
 from ..models.trial import TOLERANCE
-from ..models.vectors import checked_texts, checked_vectors, prompt_of
 from ..runs import Run
 from ..session import precision
 from .export import Folder, _fresh, cutting

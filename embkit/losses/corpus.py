@@ -20,15 +20,14 @@ class CorpusSoftmaxLoss(torch.nn.Module):
     A row's labels are the places in the corpus of its positive, then of what else is right for the
     same query and so is no negative, then ``NONE``. The documents' vectors are constants: the
     loss moves the queries; ``in_batch_weight`` is the share of the loss over the batch, which
-    moves the documents, too: at 0 no document is encoded at a step. ``sample`` is how many
-    documents a step compares with, beside the batch's positives; None: all. Models that truncate
-    are met with truncated documents.
+    moves the documents, too: at 0 no document is encoded at a step. Models that truncate are met
+    with truncated documents.
     """
 
-    def __init__(self, model, temperature=0.05, in_batch_weight=0.5, sample=None):
+    def __init__(self, model, temperature=0.05, in_batch_weight=0.5):
         super().__init__()
         self.model, self.temperature = model, temperature
-        self.share, self.sample = in_batch_weight, sample
+        self.share = in_batch_weight
         self.documents = torch.empty(0, 0)  # (corpus, dim), set by KeptDocuments
 
     def forward(self, sentence_features, labels):
@@ -44,20 +43,13 @@ class CorpusSoftmaxLoss(torch.nn.Module):
         return F.normalize(self.model(features)["sentence_embedding"].float(), dim=-1)
 
     def _over_corpus(self, queries, labels):
-        documents, positives = self.documents, labels[:, 0]
-        others = labels[:, 1:]
+        positives, others = labels[:, 0], labels[:, 1:]
         row, column = torch.nonzero(others != NONE, as_tuple=True)
-        right = others[row, column]
-        if self.sample is not None and self.sample < len(documents):
-            drawn = torch.randint(len(documents), (self.sample,), device=labels.device)
-            kept, places = torch.cat([positives, right, drawn]).unique(return_inverse=True)
-            documents, positives = documents[kept], places[: len(positives)]
-            right = places[len(positives) : len(positives) + len(right)]
-        documents = F.normalize(documents[:, : queries.shape[1]], dim=-1)
+        documents = F.normalize(self.documents[:, : queries.shape[1]], dim=-1)
         with torch.autocast(queries.device.type, enabled=False):
             logits = queries @ documents.T / self.temperature  # (batch, corpus)
         forbidden = torch.zeros_like(logits, dtype=torch.bool)
-        forbidden[row, right] = True
+        forbidden[row, others[row, column]] = True
         return F.cross_entropy(logits.masked_fill(forbidden, -torch.inf), positives)
 
     def _over_batch(self, queries, columns):

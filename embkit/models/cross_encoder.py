@@ -14,9 +14,9 @@ from sentence_transformers import CrossEncoder
 from ..assets.catalogue import resolve
 from ..errors import EmbkitError
 from ..session import autocast, device, precision, quiet
+from .encoding import cache_file, kept
 from .loading import clear_errors
 from .packing import castable
-from .vectors import cache_file, read_array, write_array
 
 Pairs = Sequence[tuple[str, str]]  # (query, document)
 BATCH = 32  # pairs that go through the model at once on a processor
@@ -51,28 +51,23 @@ def score_pairs(model: CrossEncoder, pairs: Pairs) -> np.ndarray:
     pairs that differ.
     """
     pairs = _checked_pairs(pairs)
-    if not hasattr(model, "predict") or not hasattr(model, "num_labels"):
+    outputs = getattr(model, "num_labels", "no")
+    if outputs != 1 or not hasattr(model, "predict"):
+        given = f"{type(model).__name__} with {outputs} outputs a pair"
         raise EmbkitError(
-            f"score_pairs() was given {model!r} as its model",
-            expected="a CrossEncoder",
+            f"score_pairs() was given {given} as its model",
+            expected="a CrossEncoder with one output: the relevance of the document to the query",
             hint="ek.models.score_pairs(ek.models.load_cross_encoder('reranker'), pairs)",
-        )
-    if model.num_labels != 1:
-        raise EmbkitError(
-            f"the cross-encoder has {model.num_labels} outputs a pair",
-            expected="one: the relevance of the document to the query",
-            hint="ek.models.load_cross_encoder('reranker')",
         )
     if not pairs:
         return np.empty(0, np.float32)
-    where = cache_file(model, "scores", pairs)
-    if (found := read_array(where)) is not None and found.shape == (len(pairs),):
-        return found
     number = {pair: i for i, pair in enumerate(dict.fromkeys(pairs))}
-    scores = _checked_scores(model, list(number), _scores(model, list(number)))
-    scores = scores[[number[pair] for pair in pairs]]
-    write_array(where, scores)
-    return scores
+
+    def scores() -> np.ndarray:
+        found = _checked_scores(model, list(number), _scores(model, list(number)))
+        return found[[number[pair] for pair in pairs]]
+
+    return kept(cache_file(model, "scores", pairs), len(pairs), scores)
 
 
 def _checked_pairs(pairs: Pairs) -> list[tuple[str, str]]:
@@ -115,12 +110,12 @@ def _checked_scores(model: Any, pairs: list[tuple[str, str]], scores: np.ndarray
 def _scores(model: CrossEncoder, pairs: list[tuple[str, str]]) -> np.ndarray:
     kind = model.device.type
     fits = castable(model, kind)
-    training, kept = model.training, list(model.keep_in_fp32_modules or [])
+    training, whole = model.training, list(model.keep_in_fp32_modules or [])
     try:
         if fits and precision(kind) != "fp32":  # 16 bits are too few: near scores would be ties
             layers = model.named_modules()
             heads = [n for n, m in layers if type(m) is torch.nn.Linear and m.out_features == 1]
-            model.set_keep_in_fp32_modules([*kept, *heads])
+            model.set_keep_in_fp32_modules([*whole, *heads])
         with autocast(kind, wanted=fits):
             return model.predict(
                 pairs,
@@ -129,6 +124,6 @@ def _scores(model: CrossEncoder, pairs: list[tuple[str, str]]) -> np.ndarray:
                 show_progress_bar=False,
             )
     finally:
-        if model.keep_in_fp32_modules != kept:
-            model.set_keep_in_fp32_modules(kept)
+        if model.keep_in_fp32_modules != whole:
+            model.set_keep_in_fp32_modules(whole)
         model.train(training)

@@ -24,27 +24,21 @@ from .loading import first_line, load_model
 def require_bitsandbytes() -> Any:
     """The bitsandbytes module; fails where it is missing or has no 4-bit kernel for the device."""
     quiet()
-    where = device()
+    where, told = device(), "4-bit weights need bitsandbytes, which cannot be imported"
     try:
         bnb: Any = importlib.import_module("bitsandbytes")
-    except Exception as error:  # a library that it cannot open is an OSError or a RuntimeError
-        raise EmbkitError(
-            f"4-bit weights need bitsandbytes, which cannot be imported: {first_line(error)}",
-            expected="bitsandbytes, installed",
-            hint='pip install "embkit[qlora]"; '
-            "or quantize='none': LoRA on the weights as they are",
-        ) from error
-    try:
+        told = f"bitsandbytes has no working 4-bit kernel for {where!r}"
         kept, state = bnb.functional.quantize_4bit(
             torch.linspace(-1, 1, 256, device=where).view(4, 64), quant_type="nf4"
         )
         read = bnb.functional.dequantize_4bit(kept, state)
         assert bool(torch.isfinite(read).all()), "it gives NaN"
-    except Exception as error:  # each backend has its own way to lack a kernel
+    except Exception as error:  # a library that does not open, or each backend's own way to fail
         raise EmbkitError(
-            f"bitsandbytes has no working 4-bit kernel for {where!r}: {first_line(error)}",
-            expected="a processor, or a GPU that bitsandbytes supports",
-            hint="EMBKIT_DEVICE=cpu; or quantize='none': LoRA on the weights as they are",
+            f"{told}: {first_line(error)}",
+            expected="bitsandbytes, and a processor or a GPU that it supports",
+            hint='pip install "embkit[qlora]", or EMBKIT_DEVICE=cpu; '
+            "or quantize='none': LoRA on the weights as they are",
         ) from error
     return bnb
 

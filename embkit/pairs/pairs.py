@@ -24,7 +24,7 @@ from ..recipes.recipe import Recipe
 from ..recipes.views import APART, CORPUS
 from ..search.passages import cut_by
 from .mining import Mined, mine
-from .rules import Family, Pair, own_of, right_of
+from .rules import Pair, own_of, relatives, right_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -255,8 +255,7 @@ def in_batch_false_negatives(
     the same query text), ``relatives`` (above or below the right document), ``same family``.
     """
     right = [pairs.right[normalise(anchor)] for _, anchor, _ in pairs.rows]
-    tree, families = Family(pairs.domain.parents), pairs.families
-    relatives = {d: set(tree.relatives(d)) for d in {d for _, _, d in pairs.rows}}
+    near, families = relatives(pairs.domain.parents), pairs.families
     kinds = ("negatives", "same document", "known positive", "relatives", "same family")
     found = dict.fromkeys(kinds, 0)
     for i, j in itertools.chain(*(itertools.permutations(batch, 2) for batch in batches)):
@@ -264,7 +263,7 @@ def in_batch_false_negatives(
         found["negatives"] += 1
         found["same document"] += other == own
         found["known positive"] += other != own and other in right[i]
-        found["relatives"] += other in relatives[own]
+        found["relatives"] += other in near[own]
         found["same family"] += families[i] == families[j]
     return found
 

@@ -28,28 +28,16 @@ def own_of(domain: Domain) -> dict[str, str]:
     return {normalise(domain.queries[q]): q for q in domain.own}
 
 
-class Family:
-    """Ancestors and descendants in a tree given as child -> parent."""
-
-    def __init__(self, parents: Mapping[str, str]) -> None:
-        above: dict[str, list[str]] = defaultdict(list)
-        below: dict[str, list[str]] = defaultdict(list)
-        for child, parent in parents.items():
-            above[child].append(parent)
-            below[parent].append(child)
-        self._ways = above, below
-
-    def relatives(self, document: str) -> tuple[str, ...]:
-        """All documents above and below one."""
-        found: dict[str, None] = {}
-        for way in self._ways:
-            waiting = list(way[document])
-            while waiting:
-                one = waiting.pop()
-                if one not in found:
-                    found[one] = None
-                    waiting += way[one]
-        return tuple(found)
+def relatives(parents: Mapping[str, str]) -> dict[str, set[str]]:
+    """Document -> all above and below it, in a tree given as child -> parent."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for child in parents:
+        above = parents.get(child)
+        while above is not None and above not in found[child]:
+            found[child].add(above)
+            found[above].add(child)
+            above = parents.get(above)
+    return found
 
 
 class Known:
@@ -70,7 +58,7 @@ class Known:
             "same text as a positive": lambda d: twins[normalise(corpus[d])],
         }
         if not keep_relatives:
-            rules["relatives of a positive"] = Family(domain.parents).relatives
+            rules["relatives of a positive"] = relatives(domain.parents).__getitem__
         # (row, document) as one number each, sorted
         number = {document: i for i, document in enumerate(self.ids)}
         places = [(row, d) for row, documents in enumerate(of_row) for d in documents]

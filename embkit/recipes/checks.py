@@ -88,9 +88,6 @@ def _clash(recipe: Any) -> tuple[str, str, str] | None:
         given = f"with unlabeled_texts={recipe.unlabeled_texts!r}"
         wanted = "approach='distill', which learns from a teacher alone, too"
         return given, wanted, "approach='distill', teacher='bge-small'"
-    if approach == "distill" and recipe.corpus_sample:
-        given = f"with corpus_sample={recipe.corpus_sample}"
-        return given, "None: the teacher's softmax is over all documents", "corpus_sample=None"
     if recipe.passage_size and approach in (*CORPUS, *TAUGHT, "clip"):
         given = f"with passage_size={recipe.passage_size}"
         return given, "a loss over pairs and batches: these compare whole documents", CONTRASTIVE

@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tomllib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 from ..display import Table
 from ..errors import EmbkitError, unknown
 from . import views
 from .checks import CHOICES, LOSSES, check_together, check_value, knob, strange
-from .presets import PICTURES, PRESETS
 from .script import stock_script
 
 VERSION = 1  # of the defaults: raised when one changes, so that hashes do
@@ -23,10 +24,37 @@ RETIRED = {  # fields that recipes once had -> the value that all of them have n
     "text_rate": 0.05,
     "augment": 1.0,
     "corpus_refresh": 1,
+    "corpus_sample": None,
     "lora_init": "default",
 }
 TOWERS = {"all": "both towers", "none": "ridge, frozen towers"}
 KINDS = {"plain": "LoRA", "rslora": "rsLoRA", "dora": "DoRA"}
+T = TypeVar("T")
+
+
+def _named(kind: str) -> dict[str, dict[str, Any]]:
+    """Name -> what it changes in Recipe(), of presets.toml; what has several values is a tuple."""
+    told = tomllib.loads(Path(__file__).with_name("presets.toml").read_text(encoding="utf-8"))
+    plain = lambda value: tuple(value) if isinstance(value, list) else value  # noqa: E731
+    return {name: {k: plain(v) for k, v in of.items()} for name, of in told[kind].items()}
+
+
+PRESETS = _named("texts")
+PICTURES = _named("pictures")  # on a domain with pictures
+SOURCES = _named("sources")  # what the training data is made of, beside one and the same recipe
+
+
+class Part(Generic[T]):
+    """A recipe's part as an attribute of it: a view, whose fields bear the recipe's own names, with
+    a prefix there or without, or ``other`` ones."""
+
+    def __init__(self, view: type[T], prefix: str = "", **other: str) -> None:
+        self.view, self.prefix, self.other = view, prefix, other
+
+    def __get__(self, recipe: Any, owner: Any = None) -> T:
+        names = [f.name for f in fields(self.view)]  # type: ignore[arg-type]
+        theirs = {n: f"{self.prefix}{n}" for n in names if f"{self.prefix}{n}" in FIELDS}
+        return self.view(**{n: getattr(recipe, (theirs | self.other).get(n, n)) for n in names})
 
 
 @dataclass(frozen=True, repr=False)
@@ -55,7 +83,6 @@ class Recipe:
     teacher: tuple[str, ...] = knob((), "distilling: who teaches: models, presets or runs")
     teacher_temperature: float = knob(0.05, "distill, kl: divides the teacher's scores", 1e-4, 10)
     teacher_share: float = knob(0.5, "distill: teacher's share of the loss, the rest: labels", 0, 1)
-    corpus_sample: int | None = knob(None, "corpus: documents to compare with a step; None: all", 1)
     unlabeled_texts: tuple[str, ...] = knob((), "texts for the teacher alone: documents or sets")
     layers: int | None = knob(None, "layers that are kept, evenly spaced; None: all", 1, 1000)
     matryoshka: tuple[int, ...] = knob((), "sizes to truncate to, largest first; auto: 4 halvings")
@@ -149,26 +176,19 @@ class Recipe:
 
     # ---- each step's own part
 
-    @property
-    def mining(self) -> views.Mining:
-        """How hard negatives are found."""
-        return self._part(views.Mining, number=self.hard_negatives, prompts=self.trainer.prompts)
+    mining = Part(views.Mining, number="hard_negatives")
+    teaching = Part(views.Teaching)
+    passages = Part(views.Passages, "passage_")
+    loss = Part(views.Loss)
+    lora = Part(views.Lora, "lora_")
+    trainer = Part(views.Trainer, negatives="hard_negatives")
+    clip = Part(views.Clip)
 
     @property
-    def teaching(self) -> views.Teaching:
-        """Who teaches."""
-        return self._part(views.Teaching, prompts=self.trainer.prompts)
-
-    @property
-    def passages(self) -> views.Passages:
-        """How documents are cut, and which part of a right one is trained on."""
-        own = {f: getattr(self, f"passage_{f}") for f in ("size", "overlap", "headings", "choice")}
-        return views.Passages(**own)
-
-    @property
-    def loss(self) -> views.Loss:
-        """What is minimised."""
-        return self._part(views.Loss)
+    def prompts(self) -> dict[str, str]:
+        """What the model's ``encode_query`` and ``encode_document`` will put before a text."""
+        given = {"query": self.query_prompt, "document": self.document_prompt}
+        return {kind: prompt for kind, prompt in given.items() if prompt is not None}
 
     @property
     def beside(self) -> tuple[str, ...]:
@@ -176,27 +196,6 @@ class Recipe:
         guide = self.guide if self.approach == "gist" else None
         veto = self.reranker_filter if self.hard_negatives else None
         return tuple(name for name in (guide, veto) if name)
-
-    @property
-    def lora(self) -> views.Lora:
-        """Small matrices beside frozen weights."""
-        own = {k.removeprefix("lora_"): getattr(self, k) for k in FIELDS if k.startswith("lora_")}
-        return self._part(views.Lora, **own)
-
-    @property
-    def trainer(self) -> views.Trainer:
-        """How long, how fast and in which steps."""
-        return self._part(views.Trainer, negatives=self.hard_negatives)
-
-    @property
-    def clip(self) -> views.Clip:
-        """Which parts of two towers are trained, and how fast."""
-        return self._part(views.Clip)
-
-    def _part(self, kind: Any, **own: Any) -> Any:
-        """A view: the fields that bear its names, and those that are given."""
-        names = [f.name for f in fields(kind) if f.name not in own]
-        return kind(**{name: getattr(self, name) for name in names}, **own)
 
     # ---- copies, names, files
 

@@ -12,6 +12,7 @@ from .. import session
 from ..errors import EmbkitError
 from ..files import filled
 from . import pruning, settings
+from .settings import Code
 from .views import APART, AUTO, LISTS, Loss
 
 OWN = {  # approach -> the classes that are not sentence-transformers'
@@ -42,16 +43,15 @@ def stock_script(recipe: Any) -> str:
     helpers = ("padded",) * corpus + ("Apart",) * apart
 
     # the arguments, as they are written
-    arguments = {k: repr(value) for k, value in settings.trainer_arguments(trainer).items()}
-    arguments |= {precision: "True"} if precision != "fp32" else {}
-    columns = trainer.by_column("asked", "shown").items()
-    arguments["prompts"] = f"{{{', '.join(f'{name!r}: {of}' for name, of in columns)}}}"
-    arguments["router_mapping"] = repr(trainer.by_column("query", "document"))
+    arguments = settings.trainer_arguments(trainer)
+    arguments |= {precision: True} if precision != "fp32" else {}
+    arguments["prompts"] = trainer.by_column(Code("asked"), Code("shown"))
+    arguments["router_mapping"] = trainer.by_column("query", "document")
     if own_batches:
-        arguments["batch_sampler"] = "sampler"
+        arguments["batch_sampler"] = Code("sampler")
     if trainer.epochs == 1 and trainer.warmup_ratio:
         several = f"len(data) > {trainer.batch_size}"
-        arguments["warmup_steps"] = f"{trainer.warmup_ratio!r} if {several} else 0.0"
+        arguments["warmup_steps"] = Code(f"{trainer.warmup_ratio!r} if {several} else 0.0")
     whole = ', device="cpu"' * (on == "cpu") + f", model_kwargs={settings.FP32!r}"
     four_bits = f"{whole[:-1]}, 'quantization_config': four_bits}}"
     revision = "".join(_named(recipe.model).partition(", revision=")[1:])
@@ -88,10 +88,9 @@ def _written(given: dict[str, Any], indent: int) -> str:
 def _loss(part: Loss, loaded: str) -> str:
     """The loss, as the script makes it."""
     name, given = settings.loss_settings(part)
-    written = {key: repr(value) for key, value in given.items()}
     if "guide" in given:
-        written["guide"] = f"SentenceTransformer({_named(given['guide'])}{loaded})"
-    arguments = ", ".join(["model", *(f"{key}={value}" for key, value in written.items())])
+        given["guide"] = Code(f"SentenceTransformer({_named(given['guide'])}{loaded})")
+    arguments = ", ".join(["model", *(f"{key}={value!r}" for key, value in given.items())])
     loss = f"{'' if part.approach in OWN else 'losses.'}{name}({arguments})"
     sizes = settings.HALVINGS if part.matryoshka == AUTO else list(part.matryoshka)
     return f"losses.MatryoshkaLoss(model, {loss}, {sizes})" if sizes else loss

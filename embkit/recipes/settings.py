@@ -93,7 +93,7 @@ def loss_settings(part: Loss) -> tuple[str, dict[str, Any]]:
         "cached": (f"Cached{ranking}", scale | {"mini_batch_size": 32} | weighed),
         "gist": ("GISTEmbedLoss", {"guide": part.guide} | temperature),
         "triplet": ("TripletLoss", distance | {"triplet_margin": part.margin}),
-        "corpus": ("CorpusSoftmaxLoss", temperature | batch | {"sample": part.corpus_sample}),
+        "corpus": ("CorpusSoftmaxLoss", temperature | batch),
         "distill": (
             "CorpusDistillLoss",
             tables | temperature | taught | {"teacher_share": part.teacher_share} | batch,

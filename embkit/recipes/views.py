@@ -72,7 +72,6 @@ class Loss:
     margin: float
     guide: str
     in_batch_weight: float
-    corpus_sample: int | None
     teacher_temperature: float
     teacher_share: float
     matryoshka: tuple[int, ...]
@@ -112,15 +111,8 @@ class Trainer:
     dropout: float | None
     max_length: int | None
     layers: int | None
-    query_prompt: str | None
-    document_prompt: str | None
     negatives: int
-
-    @property
-    def prompts(self) -> dict[str, str]:
-        """What the model's ``encode_query`` and ``encode_document`` will put before a text."""
-        given = {"query": self.query_prompt, "document": self.document_prompt}
-        return {kind: prompt for kind, prompt in given.items() if prompt is not None}
+    prompts: dict[str, str]  # what is put before a query, and before a document
 
     def by_column(self, query: str | None, document: str | None) -> dict[str, str]:
         """What goes with queries and with documents, by column of the training pairs."""

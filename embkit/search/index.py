@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,10 @@ import numpy as np
 from ..data.domain import Hidden
 from ..data.text_checks import UNSPACED
 from ..errors import EmbkitError
-from ..models.encoding import encode_as
-from ..models.vectors import Vectors, listed
+from ..models.encoding import Vectors, encode_as, listed
 
 Found = tuple[np.ndarray, np.ndarray]  # indices and scores, both (queries, k)
+_WIDTH = 65_536  # documents that are read at once
 _WORD = rf"[^\W{UNSPACED}]{{2,}}|[{UNSPACED}]"
 
 
@@ -43,40 +42,26 @@ def exact_search(
             expected="two arrays (n, dim) with the same dim",
             hint="encode both with the same model and the same truncation",
         )
-    if hidden is not None:
-        return without(hidden, partial(exact_search, queries, documents, block_mb=block_mb), k)
-    k = min(k, len(documents))
-    width = min(len(documents), 65_536)
-    height = max(1, int(block_mb * 2**20 / 4 / max(1, width)))
-    indices = np.empty((len(queries), k), dtype=np.int64)
-    scores = np.empty((len(queries), k), dtype=np.float32)
-    for top in range(0, len(queries) if k else 0, height):
-        rows = slice(top, top + height)
-        best: Found = indices[rows, :0], scores[rows, :0]
-        for left in range(0, len(documents), width):
-            block = queries[rows] @ np.asarray(documents[left : left + width], np.float32).T
-            if not np.isfinite(block).all():
-                raise EmbkitError(
-                    "a query or document vector holds NaN or infinity",
-                    expected="finite numbers",
-                    hint="ek.encode() refuses such vectors when they are made",
-                )
-            places, values = _among(block, min(k, block.shape[1]))
-            found = (places + left, values)  # behind what has lower indices
-            both = [np.concatenate(pair, axis=1) for pair in zip(best, found, strict=True)]
-            best = best_of(both[0], both[1], k)
-        indices[rows], scores[rows] = best
-    return indices, scores
+    blocks = _products(queries, documents, block_mb)
+    return places_of(blocks, min(k, len(documents)), hidden=hidden)
 
 
-def without(hidden: Sequence[int], search: Callable[..., Found], k: int) -> Found:
-    """What ``search(k=k)`` finds when each query's hidden place is left out; -1 hides none.
-
-    Where fewer than k are left, a row ends with index -1, score -inf.
-    """
-    indices, scores = search(k=k + 1)
-    own = indices == np.asarray(hidden)[:, None]
-    return best_of(np.where(own, -1, indices), np.where(own, -np.inf, scores), k)
+def _products(queries: Vectors, documents: Vectors, block_mb: float = 256) -> Iterator[np.ndarray]:
+    """The dot products of some queries with all documents, block by block."""
+    height = max(1, int(block_mb * 2**20 / 4 / max(1, len(documents))))
+    for top in range(0, len(queries), height):
+        asked = queries[top : top + height]
+        block = np.empty((len(asked), len(documents)), np.float32)
+        for left in range(0, len(documents), _WIDTH):  # of a file, only a part is in memory
+            part = slice(left, left + _WIDTH)
+            block[:, part] = asked @ np.asarray(documents[part], np.float32).T
+        if not np.isfinite(block).all():
+            raise EmbkitError(
+                "a query or document vector holds NaN or infinity",
+                expected="finite numbers",
+                hint="ek.encode() refuses such vectors when they are made",
+            )
+        yield block
 
 
 def checked_k(k: int) -> None:
@@ -107,42 +92,54 @@ def best_of(indices: np.ndarray, scores: np.ndarray, k: int) -> Found:
     return np.take_along_axis(indices, order, axis=1), np.take_along_axis(scores, order, axis=1)
 
 
-def best_mean(scores: np.ndarray, starts: np.ndarray, n: int = 1) -> np.ndarray:
-    """Scores of passages, (queries, passages), as those of their documents: each the mean of its n
-    best, or of all where it has fewer. ``starts``: where each document's passages begin.
-    """
-    best = np.maximum.reduceat(scores, starts, axis=1)
-    if n == 1:
-        return best
-    parts = np.split(scores, starts[1:], axis=1)
-    return np.stack([np.sort(part, axis=1)[:, -n:].mean(axis=1) for part in parts], axis=1)
-
-
-def places_of(blocks: Iterable[np.ndarray], k: int, least: float = -np.inf) -> Found:
+def places_of(
+    blocks: Iterable[np.ndarray], k: int, least: float = -np.inf, hidden: Hidden = None
+) -> Found:
     """The k best places of every row of some blocks, best first; ties by lower index. What scores
-    no more than ``least`` is not found: index -1, score -inf."""
-    rows = [best_of(*_among(block, k), k) for block in blocks]
-    empty = (np.empty((0, k), np.int64), np.empty((0, k), np.float32))
-    indices, scores = (np.concatenate(each) for each in zip(empty, *rows, strict=True))
+    no more than ``least``, or is a row's hidden place, is not found: index -1, score -inf."""
+    found: list[Found] = [(np.empty((0, k), np.int64), np.empty((0, k), np.float32))]
+    done = 0
+    for block in blocks:
+        own = np.array([] if hidden is None else hidden[done : done + len(block)], np.int64)
+        block[np.flatnonzero(own >= 0), own[own >= 0]] = -np.inf
+        found.append(best_of(*_among(block, k), k))
+        done += len(block)
+    indices, scores = (np.concatenate(each) for each in zip(*found, strict=True))
     nothing = scores <= least
     indices[nothing], scores[nothing] = -1, -np.inf
     return indices, scores
 
 
-def pairs_of(blocks: Iterable[np.ndarray], documents: Sequence[int]) -> np.ndarray:
-    """Of each row of some blocks the score of its own document, shape (rows,)."""
-    rows = (row for block in blocks for row in block)
-    return np.array([row[d] for row, d in zip(rows, documents, strict=True)], np.float32)
+class Index:
+    """Documents made ready for a search; each kind of search gives their ``scores``."""
+
+    least = -np.inf  # what a document scores that is not found
+    size: int  # documents
+
+    def scores(self, queries: Sequence[str]) -> Iterator[np.ndarray]:
+        """The scores of all documents, (some queries, documents), in blocks."""
+        raise NotImplementedError
+
+    def search(self, queries: Sequence[str], k: int = 10, hidden: Hidden = None) -> Found:
+        """(indices, scores), both (queries, min(k, documents)), best first; ties by lower index.
+
+        Where fewer are found, the row ends with index -1, score -inf.
+        """
+        checked_k(k)
+        return places_of(self.scores(queries), min(k, self.size), self.least, hidden)
+
+    def pair_scores(self, queries: Sequence[str], documents: Sequence[int]) -> np.ndarray:
+        """The scores of (query, document) pairs, shape (pairs,)."""
+        rows = (row for block in self.scores(queries) for row in block)
+        return np.array([row[d] for row, d in zip(rows, documents, strict=True)], np.float32)
 
 
-class Dense:
+class Dense(Index):
     """Documents encoded once by one model, as ``encode_as`` does, and searched exactly.
 
     ``vectors`` are the documents', (documents, dim), where they are made in another way. One query
     alone, such as one that is typed, is not kept on disk.
     """
-
-    least = -np.inf  # what a document scores that is not found
 
     def __init__(
         self,
@@ -156,30 +153,22 @@ class Dense:
             model, rows, kind, cache=cache and (kind == "document" or len(rows) > 1)
         )
         self._documents = self._encode(texts, "document") if vectors is None else vectors
+        self.size = len(self._documents)
 
     def scores(self, queries: Sequence[str]) -> Iterator[np.ndarray]:
-        """The scores of all documents, (some queries, documents), in blocks of about 256 MB."""
-        asked = self._encode(queries, "query")
-        height = max(1, 2**26 // max(1, len(self._documents)))
-        for top in range(0, len(asked), height):
-            yield asked[top : top + height] @ np.asarray(self._documents, np.float32).T
-
-    def search(self, queries: Sequence[str], k: int = 10, hidden: Hidden = None) -> Found:
-        """(indices, scores), both (queries, min(k, documents)), best first; ties by lower index."""
-        return exact_search(self._encode(queries, "query"), self._documents, k, hidden)
+        return _products(self._encode(queries, "query"), self._documents)
 
     def pair_scores(self, queries: Sequence[str], documents: Sequence[int]) -> np.ndarray:
-        """The scores of (query, document) pairs, shape (pairs,)."""
         row = {query: i for i, query in enumerate(dict.fromkeys(queries))}  # kept by a search
         asked = self._encode(list(row), "query")[[row[query] for query in queries]]
         return np.einsum("ij,ij->i", asked, self._documents[np.asarray(documents)])
 
 
-class BM25:
+class BM25(Index):
     """Search by words: BM25 (bm25s, its Lucene variant), English stop words left out.
 
     A word has two letters or more; in scripts without spaces (Chinese, Japanese, Thai) each
-    character is one. A document that shares no word with a query is not found.
+    character is one. A document that shares no word with a query is not found: it scores 0.
 
     Example:
         >>> BM25(["iron deficiency anemia", "whooping cough"]).search(["iron"], k=1)[0].tolist()
@@ -187,7 +176,7 @@ class BM25:
     """
 
     VERSION = 2  # of what is found; scores kept under another are counted anew
-    least = 0.0  # what a document scores that shares no word
+    least = 0.0
 
     def __init__(self, texts: Sequence[str]) -> None:
         import bm25s
@@ -202,26 +191,11 @@ class BM25:
                 expected="at least one text with a word that is no stop word",
                 hint="ek.search.BM25(list(domain.corpus.values()))",
             )
-        self._index, self._size = bm25s.BM25(k1=1.5, b=0.75), len(tokens)
+        self._index, self.size = bm25s.BM25(k1=1.5, b=0.75), len(tokens)
         self._index.index(tokens, show_progress=False)
 
-    def search(self, queries: Sequence[str], k: int = 10, hidden: Hidden = None) -> Found:
-        """(indices, scores), both (queries, min(k, documents)), best first; ties by lower index.
-
-        Where fewer documents share a word with a query, its row ends with index -1, score -inf.
-        """
-        checked_k(k)
-        if hidden is not None:
-            return without(hidden, partial(self.search, queries), k)
-        return places_of(self.scores(queries), min(k, self._size), self.least)
-
-    def pair_scores(self, queries: Sequence[str], documents: Sequence[int]) -> np.ndarray:
-        """The scores of (query, document) pairs, shape (pairs,), 0 where they share no word."""
-        return pairs_of(self.scores(queries), documents)
-
     def scores(self, queries: Sequence[str]) -> Iterator[np.ndarray]:
-        """For each query, the scores of all documents, shape (1, documents)."""
         for words in self._tokens(listed(queries)) if queries else []:
             known = [word for word in words if word in self._index.vocab_dict]
-            found = self._index.get_scores(known) if known else np.zeros(self._size)
+            found = self._index.get_scores(known) if known else np.zeros(self.size)
             yield np.asarray(found, np.float32)[None]

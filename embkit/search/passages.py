@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ..data.domain import Hidden
 from ..data.passages import cut
 from ..errors import EmbkitError
-from ..models.late import late_vectors
 from ..models.loading import as_model
-from ..models.window import cut_for
+from ..models.window import cut_for, late_vectors
 from ..recipes.views import Passages as Cut
-from .index import BM25, Dense, Found, best_mean, checked_k, pairs_of, places_of, without
+from .index import BM25, Dense, Index
 
 
 @dataclass(frozen=True)
@@ -24,7 +21,7 @@ class Passages:
     """A model that searches passages and finds documents:
     ``ek.evaluate(ek.search.Passages("minilm", size=128), domain)``.
 
-    A document scores what its best passage scores.
+    A document scores what its best passage scores, or the mean of its ``best`` best ones.
 
     Args:
         of: a Run, a model, its name, a function ``list[str] -> (texts, dim)``, or ``"bm25"``.
@@ -60,15 +57,15 @@ class Passages:
     def told(self) -> str:
         """How the documents are cut, in a few words."""
         said = f"passages of {self.size}" + (f", {self.overlap} shared" if self.overlap else "")
-        said += ", headings" if self.headings else ""
-        return said + (f", mean of {self.best}" if self.best > 1 else "") + ", late" * self.late
+        said += ", headings" * self.headings + ", late" * self.late
+        return said + (f", mean of {self.best}" if self.best > 1 else "")
 
     def model(self) -> Passages:
         """The same with its model loaded: what ``as_model`` gives for it."""
         return replace(self, of=as_model(self.of))
 
 
-class PassageIndex:
+class PassageIndex(Index):
     """Documents cut into passages, which are encoded (or counted, for BM25) once, and searched."""
 
     def __init__(self, how: Passages, texts: Sequence[str], *, cache: bool = True) -> None:
@@ -81,27 +78,15 @@ class PassageIndex:
         vectors = late_vectors(model, self._texts, spans) if how.late else None
         words = isinstance(model, str)
         self._index = BM25(own) if words else Dense(model, own, cache=cache, vectors=vectors)
+        self.size, self.least = len(self._texts), self._index.least
 
     def __len__(self) -> int:
         """How many passages there are: vectors of the index."""
         return sum(map(len, self.cut))
 
-    def search(self, queries: Sequence[str], k: int = 10, hidden: Hidden = None) -> Found:
-        """(indices, scores) of documents, (queries, min(k, documents)), best first; ties by lower
-        index. Where fewer are found, the row ends with index -1, score -inf."""
-        checked_k(k)
-        if hidden is not None:
-            return without(hidden, partial(self.search, queries), k)
-        return places_of(self.scores(queries), min(k, len(self._texts)), self._index.least)
-
     def scores(self, queries: Sequence[str]) -> Iterator[np.ndarray]:
-        """The scores of all documents, (some queries, documents), in blocks."""
         for block in self._index.scores(queries):
             yield best_mean(block, self._starts, self._how.best)
-
-    def pair_scores(self, queries: Sequence[str], documents: Sequence[int]) -> np.ndarray:
-        """The scores of (query, document) pairs, shape (pairs,)."""
-        return pairs_of(self.scores(queries), documents)
 
     def matched(self, query: str, documents: Sequence[int]) -> list[str]:
         """The passage of each of these documents (their places) that scores best for a query."""
@@ -115,6 +100,16 @@ class PassageIndex:
     def _shown(self, document: int, passage: int) -> str:
         text = self._texts[document]
         return self.cut[document][passage].of(text, self._how.headings) or text
+
+
+def best_mean(scores: np.ndarray, starts: np.ndarray, n: int = 1) -> np.ndarray:
+    """Scores of passages, (queries, passages), as those of their documents: each the mean of its n
+    best, or of all where it has fewer. ``starts``: where each document's passages begin.
+    """
+    if n == 1:
+        return np.maximum.reduceat(scores, starts, axis=1)
+    parts = np.split(scores, starts[1:], axis=1)
+    return np.stack([np.sort(part, axis=1)[:, -n:].mean(axis=1) for part in parts], axis=1)
 
 
 def matching(index: Any, query: str, texts: Sequence[str], places: Sequence[int]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -12,8 +11,8 @@ from sentence_transformers.util.quantization import quantize_embeddings
 
 from ..data.domain import Hidden
 from ..errors import EmbkitError, unknown
-from ..models.vectors import Vectors, unit
-from .index import Found, best_of, exact_search, without
+from ..models.encoding import Vectors, unit
+from .index import Found, best_of, exact_search
 
 EXACT, BINARY = "exact", "binary"
 _BLOCK = 2**24  # numbers of the cold tier that are held at once
@@ -103,8 +102,7 @@ class TieredIndex:
             )
         if k < 1 or queries.ndim != 2 or queries.shape[1] != self.cold.shape[1]:
             return exact_search(queries, self.cold[:1], k)  # says what is wrong
-        if hidden is not None:
-            return without(hidden, partial(self.search, queries), k)
+        own = np.array([-1] * len(queries) if hidden is None else hidden)[:, None]  # (queries, 1)
         indices = np.empty((len(queries), k), np.int64)
         scores = np.empty((len(queries), k), np.float32)
         found = self._candidates(queries, self.shortlist)  # (queries, shortlist)
@@ -115,7 +113,9 @@ class TieredIndex:
             vectors = np.asarray(self.cold)[found[part]].astype(np.float32, copy=False)
             asked = queries[part, :, None].astype(np.float32, copy=False)
             whole = (vectors @ asked)[:, :, 0]  # (queries, shortlist)
+            whole[found[part] == own[part]] = -np.inf
             indices[part], scores[part] = best_of(found[part], whole, k)
+        indices[np.isneginf(scores)] = -1
         return indices, scores
 
     def _candidates(self, queries: Vectors, many: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import EmbkitError
-from ..models.vectors import Vectors
+from ..models.encoding import Vectors
 from ..search.index import exact_search
 
 SAMPLE = 2000  # texts of which every pair is looked at

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import EmbkitError, unknown
 from ..files import write_atomic
-from ..models.vectors import Vectors
+from ..models.encoding import Vectors
 from ..session import paths
 from . import geometry
 

@@ -19,9 +19,8 @@ import numpy as np
 from ..data import Domain
 from ..data.domain import Hidden, right_documents
 from ..errors import EmbkitError, unknown
-from ..models.encoding import encode_as
+from ..models.encoding import Vectors, encode_as
 from ..models.loading import as_model
-from ..models.vectors import Vectors
 from ..search.index import BM25, exact_search
 from . import geometry
 from .maps import Map, project

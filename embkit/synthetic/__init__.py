@@ -5,11 +5,9 @@ from ..lazy import exports
 __getattr__, __dir__, __all__ = exports(
     __name__,
     {
-        "backends": ["OpenAIBackend"],
-        "filters": ["filter_generated"],
+        "backends": ["OpenAIBackend", "TransformersBackend"],
         "generation": ["generate", "read_set"],
-        "local": ["TransformersBackend"],
         "prompts": ["PROMPTS", "Prompt"],
-        "sets": ["eligible_documents", "make_set", "write_set"],
+        "sets": ["eligible_documents", "filter_generated", "make_set", "write_set"],
     },
 )

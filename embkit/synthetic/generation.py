@@ -5,18 +5,193 @@ from __future__ import annotations
 import json
 import os
 import random
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event, Lock
 from typing import Any, NamedTuple
 
+from ..data import text_checks
 from ..data.domain import SHOWN, normalise
 from ..display import Table, facts
 from ..errors import EmbkitError
-from .backends import Backend
-from .jobs import GenerationJob, Item
-from .prompts import PROMPTS, Prompt
+from ..files import AppendOnlyStore
+from ..session import paths
+from .backends import Backend, Failure
+from .prompts import PROMPTS, Prompt, clean, content_hash
+
+RETRIES = 3  # times that an item is asked again whose answer was none
+PATIENCE = 10  # items that fail in a row before nothing more is asked
+WARMER = 0.3  # added to the temperature each time an answer was none
+BLOCK = 4  # batches of a kind that are sorted together
+
+Item = tuple[str, str, int]  # (document id, kind, n)
+
+
+class Answers(AppendOnlyStore):
+    """A language model's answers by key; the first answer to a key is the one."""
+
+    what, hint = "answer", "EMBKIT_CACHE=/another/folder"
+    lock_seconds = -1.0
+
+    def _clear(self) -> None:
+        self.found: dict[str, str] = {}
+
+    def _take(self, row: Any) -> bool:
+        key, query = row["key"], row["query"]
+        if whole := isinstance(key, str) and isinstance(query, str):
+            self.found.setdefault(key, query)
+        return whole
+
+    def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Keeps answers, each with a ``key`` and a ``query``; on disk when it returns."""
+        with self.locked():
+            self.append(row for row in rows if row["key"] not in self.found)
+
+
+@dataclass
+class GenerationJob:
+    """Asks a backend for items; ``done`` and ``failed`` fill up while ``run`` runs."""
+
+    backend: Backend
+    prompt: Prompt
+    texts: Mapping[str, str]
+    settings: Mapping[str, Any]  # what decides the answers
+    budget: int | None
+    done: dict[Item, str] = field(default_factory=dict)
+    failed: dict[Item, str] = field(default_factory=dict)
+    stopped: str | None = None
+    cached: int = 0
+    sent: int = 0
+
+    def __post_init__(self) -> None:
+        self._silent = 0  # items in a row without any answer
+        self._lock, self._halt = Lock(), Event()
+        examples = (text for pairs in self.prompt.examples.values() for _, text in pairs)
+        told = text_checks.languages(examples) + text_checks.languages(self.texts.values())
+        self._languages = [name for name, n in told.items() if n >= 0.1 * told.total()]
+        name = content_hash([self.backend.name, self.prompt.hash, self.settings])
+        self.answers = Answers(paths().cache / "generated" / f"{name}.jsonl")
+
+    def run(self, items: Sequence[Item]) -> None:
+        """Asks for what is not answered yet; what is then in neither dict was not asked."""
+        from tqdm import tqdm
+
+        self.answers.refresh()
+        todo = []
+        for item in items:
+            if not any(letter.isalnum() for letter in self.texts[item[0]]):
+                self.failed[item] = "nothing to ask about: the document holds no letter or digit"
+            elif (query := self.answers.found.get(self._key(item))) is not None:
+                self.done[item] = query
+            else:
+                todo.append(item)
+        self.cached = len(self.done)
+        workers = int(getattr(self.backend, "workers", 1))
+        shown: dict[str, Any] = {"desc": "queries", "unit": "query", "mininterval": 1}
+        shown |= {"total": len(items), "initial": len(items) - len(todo)}
+        with tqdm(**shown) as self._bar, ThreadPoolExecutor(workers) as pool:
+            try:
+                list((pool.map if workers > 1 else map)(self._settle, list(self._chunks(todo))))
+            except BaseException:
+                self._halt.set()  # what is under way ends and is kept; nothing new begins
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _key(self, item: Item) -> str:
+        document, kind, n = item
+        return content_hash([self.prompt.render(self.texts[document], kind), kind, n])
+
+    def _chunks(self, todo: Sequence[Item]) -> Iterator[list[Item]]:
+        """Items of one kind and similar length together; a run that stops early has all kinds."""
+        size = max(1, int(getattr(self.backend, "batch_size", 1)))
+        block = BLOCK * size * len({item[1:] for item in todo})
+        for start in range(0, len(todo), block or 1):
+            groups: dict[tuple[int, str], list[Item]] = defaultdict(list)
+            for item in todo[start : start + block]:
+                groups[item[2], item[1]].append(item)
+            for group in groups.values():
+                group.sort(key=lambda item: len(self.texts[item[0]]))
+                yield from (group[i : i + size] for i in range(0, len(group), size))
+
+    def _settle(self, chunk: list[Item]) -> None:
+        """Asks until each item has its answer or has failed; a bad one is asked for warmer."""
+        for attempt in range(RETRIES + 1):
+            if not chunk or self._halt.is_set():
+                return
+            again = []
+            for item, failure in self._ask(chunk, attempt):
+                if failure.again and attempt < RETRIES:
+                    again.append(item)
+                else:
+                    self._fail(item, failure)
+            chunk = again
+
+    def _ask(self, chunk: list[Item], attempt: int) -> list[tuple[Item, Failure]]:
+        """Asks once, keeps the good answers, and gives back the items that have none."""
+        missing: list[tuple[Item, Failure]] = []
+        rows: dict[Item, dict[str, Any]] = {}
+        # once the budget is spent, the last items have no answer and are not asked
+        for item, answer in zip(chunk, self._call(chunk, attempt), strict=False):
+            document, kind, n = item
+            if isinstance(answer, str):
+                answer = clean(answer, self.texts[document], self.prompt, kind, self._languages)
+            if isinstance(answer, Failure):
+                missing.append((item, answer))
+            else:
+                about = {"document": document, "kind": kind, "n": n}
+                rows[item] = {"key": self._key(item), "query": answer} | about
+        if rows:
+            self.answers.add(list(rows.values()))
+        with self._lock:
+            for item, row in rows.items():
+                self.done[item] = self.answers.found[row["key"]]
+                self._silent = 0
+                self._bar.update()
+        return missing
+
+    def _call(self, chunk: list[Item], attempt: int) -> list[str | Failure]:
+        """Answers to as many as the budget pays; where a batch fails, each is asked alone."""
+        with self._lock:
+            if self.budget is not None and self.sent + len(chunk) > self.budget:
+                self._stop(f"the budget of {self.budget:,} prompts is spent")
+                chunk = chunk[: self.budget - self.sent]
+            self.sent += len(chunk)
+        if not chunk:
+            return []
+        try:
+            answers = self.backend.generate(
+                [self.prompt.render(self.texts[document], kind) for document, kind, _ in chunk],
+                max_tokens=self.settings["max_tokens"],
+                temperature=self.settings["temperature"] + WARMER * attempt,
+                seed=self.settings["seed"] + 1000 * chunk[0][2] + attempt,
+            )
+            if not isinstance(answers, str) and len(answers) == len(chunk):
+                wrong = Failure("no text came back")
+                return [a if isinstance(a, str | Failure) else wrong for a in answers]
+            reason = f"{len(answers)} answers came back for {len(chunk)} prompts"
+        except EmbkitError:  # bad input, or a refused key: the same for every item
+            self._halt.set()
+            raise
+        except Exception as error:  # whatever a backend has
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        if len(chunk) == 1:
+            return [Failure(reason)]
+        return [answer for item in chunk for answer in self._call([item], attempt)]
+
+    def _fail(self, item: Item, failure: Failure) -> None:
+        with self._lock:
+            self.failed[item] = failure.reason
+            self._silent = 0 if failure.again else self._silent + 1
+            self._bar.update()
+            if self._silent >= PATIENCE:
+                self._stop(f"{PATIENCE} items in a row had no answer ({failure.reason})")
+
+    def _stop(self, reason: str) -> None:
+        self.stopped = self.stopped or reason
+        self._halt.set()
 
 
 class Row(NamedTuple):

@@ -1,25 +1,186 @@
-"""Sets of written queries: which documents may be asked about, the files, and their cards."""
+"""Sets of written queries: which documents may be asked about, what each filter throws out, the
+files, and their cards."""
 
 from __future__ import annotations
 
 import json
+import random
 import re
 from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..data import Domain
-from ..display import facts, table
+from ..data.domain import SHOWN
+from ..data.text_checks import jaccard, words
+from ..display import Table, facts, table
 from ..errors import EmbkitError
 from ..files import filled, write_atomic, write_lines
+from ..search.passages import Passages, index_of
 from ..session import paths
 from .backends import Backend
-from .filters import Filtered, filter_generated
-from .generation import Generated, examples, generate
-from .prompts import PROMPTS
+from .generation import Generated, Row, examples, generate
+from .prompts import PROMPTS, plain
 
+RULES = {
+    "test query": "asked word for word in a test split or in dev",
+    "duplicate": "the same text as an earlier row's, or as a query of train",
+    "copy": "made of the document's own words",
+    "round trip": "one by which a general model does not find the document",
+}
+HEADING = "the heading again, or a part of it: it asks nothing of the text below"
+ASKING = set("a an the of in on for to and or is are was do does did how what which who".split())
+ASKING |= set("where when why can i me my you it about with by from find tell explain".split())
+COPY = 0.8  # Jaccard similarity of a query's words and its document's: a copy from here on
 MADE = "<!-- a generated set: made by embkit, may be made again -->"
 PASSING = ("from the cache", "prompts sent", "left")  # counts that depend on what the cache held
+
+
+@dataclass(frozen=True, repr=False)
+class Filtered:
+    """Written queries after the filters: what is kept, and what each rule removed and why."""
+
+    generated: Generated  # what was filtered
+    rows: tuple[Row, ...]  # what is kept
+    removed: Mapping[str, tuple[tuple[Row, str], ...]]  # rule -> rows and why, in the rules' order
+    settings: Mapping[str, Any]  # the rules' bounds
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def table(self) -> Table:
+        """What each rule removes, how many, their share of what reached it, how many are left."""
+        cells, left = [], len(self.generated.rows)
+        for rule, removed in self.removed.items():
+            share = len(removed) / max(1, left)
+            left -= len(removed)
+            cells.append(
+                [rule, RULES.get(rule, HEADING), f"{len(removed):,}", f"{share:.1%}", f"{left:,}"]
+            )
+        return Table(["filter", "removes a query that is", "removed", "share", "left"], cells)
+
+    def removed_examples(self, n: int) -> Table:
+        """A few rows that each rule removed, and why."""
+        cells = [
+            [rule, row.query[:SHOWN], self.generated.texts[row.document][:SHOWN], why]
+            for rule, found in self.removed.items()
+            for row, why in random.Random(0).sample(found, min(n, len(found)))
+        ]
+        return Table(["filter", "query", "document", "why"], cells)
+
+    def _kept(self) -> str:
+        return f"{len(self.rows):,} of {len(self.generated.rows):,} queries kept"
+
+    def __repr__(self) -> str:
+        return f"Filtered({self._kept()})\n{self.table().to_text()}"
+
+    def _repr_html_(self) -> str:
+        return (
+            replace(self.table(), caption=self._kept()).to_html()
+            + examples(self.rows, self.generated.texts, 5, "kept").to_html()
+            + replace(self.removed_examples(3), caption="removed").to_html()
+        )
+
+
+def filter_generated(
+    generated: Generated,
+    domain: Domain | Mapping[str, str],
+    *,
+    retriever: Any = "minilm",
+    top_k: int = 10,
+    headings: Callable[[Row], str] | None = None,
+) -> Filtered:
+    """Throws out what is no use, by ``RULES`` in their order, and keeps what each rule threw out.
+
+    Args:
+        domain: or its documents alone, where nothing is asked of them yet.
+        retriever: of the round trip: a SentenceTransformer, its name, ``"bm25"``, ``Passages``, a
+            function ``list[str] -> (texts, dim)``, or None to leave the rule out.
+        top_k: among so many documents it must find a query's own.
+        headings: what stands above the part of a document that a query was written for; a query
+            without another word than these is thrown out.
+
+    Fails for a document that the domain does not have, and for a ``top_k`` below 1.
+    Paper: Dai and others, Promptagator, 2022 (round-trip filter).
+    """
+    corpus = domain if isinstance(domain, Mapping) else domain.corpus
+    if top_k < 1:
+        raise EmbkitError(f"top_k={top_k}", expected="1 or more", hint="top_k=10")
+    if foreign := [r.document for r in generated.rows if r.document not in corpus]:
+        raise EmbkitError(
+            f"{len(foreign):,} queries are of documents that are not searched: {foreign[:3]}",
+            expected="the domain, profile included, that they were written for",
+            hint="load_domain(name, profile=...) as for generate(...)",
+        )
+    asked, first = dict[str, str](), dict[str, str]()
+    if not isinstance(domain, Mapping):
+        asked = _known(domain, (split for split in domain.qrels if split != "train"))
+        first = _known(domain, ["train"])
+    # the rules: each gives a reason, or None, for every row that reaches it
+    settings: dict[str, Any] = {"copy_overlap": COPY}
+    steps: dict[str, Callable[[list[Row]], list[str | None]]] = {
+        "test query": lambda rows: [asked.get(plain(row.query)) for row in rows],
+        "duplicate": lambda rows: _seen(rows, first),
+        "copy": lambda rows: [_copied(r.query, corpus[r.document]) for r in rows],
+    }
+    if headings is not None:
+        steps["heading"] = lambda rows: [_headed(r.query, headings(r)) for r in rows]
+    if retriever is not None:
+        name = retriever if isinstance(retriever, str) else type(retriever).__name__
+        name = retriever.told if isinstance(retriever, Passages) else name
+        settings |= {"retriever": name, "top_k": top_k, "documents searched": len(corpus)}
+        steps["round trip"] = lambda rows: _lost(rows, corpus, retriever, top_k)
+    rows, removed = list(generated.rows), {}
+    for rule, check in steps.items():
+        told = list(zip(rows, check(rows) if rows else (), strict=True))
+        removed[rule] = tuple((row, why) for row, why in told if why)
+        rows = [row for row, why in told if not why]
+    return Filtered(generated, tuple(rows), removed, settings)
+
+
+def _known(domain: Domain, splits: Iterable[str]) -> dict[str, str]:
+    """The queries that these splits judge, in plain form, and where each stands."""
+    judged = ((domain.queries[query], split) for split in splits for query in domain.qrels[split])
+    return {plain(text): f"a query of {split!r}" for text, split in judged}
+
+
+def _seen(rows: list[Row], first: dict[str, str]) -> list[str | None]:
+    reasons: list[str | None] = []
+    for row in rows:
+        text = plain(row.query)
+        reasons.append(first.get(text))
+        first.setdefault(text, f"already written for {row.document} ({row.kind})")
+    return reasons
+
+
+def _copied(query: str, document: str) -> str | None:
+    share = jaccard(set(words(query)), set(words(document)))
+    return f"{share:.0%} of their words are the same" if share >= COPY else None
+
+
+def _headed(query: str, heading: str) -> str | None:
+    asks = set(words(query)) - ASKING - set(words(heading))
+    return None if asks or not heading else f"no word that is not in {heading[:60]!r}"
+
+
+def _lost(
+    rows: list[Row], corpus: Mapping[str, str], retriever: Any, top_k: int
+) -> list[str | None]:
+    ids, texts = list(corpus), list(corpus.values())
+    found, _ = index_of(retriever, texts).search([row.query for row in rows], top_k)
+    reasons: list[str | None] = []
+    for row, places in zip(rows, np.asarray(found), strict=True):
+        own, places = plain(corpus[row.document]), places[places >= 0]
+        hit = any(ids[i] == row.document or plain(texts[i]) == own for i in places)
+        why = "no document shares a word with it"
+        if len(places):
+            why = f"not among the first {len(places)}; its first is {texts[places[0]][:60]!r}"
+        reasons.append(None if hit else why)
+    return reasons
 
 
 def eligible_documents(domain: Domain) -> dict[str, str]:

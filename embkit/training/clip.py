@@ -14,9 +14,8 @@ from ..data import Domain
 from ..data.images import in_parts, pixels
 from ..errors import EmbkitError
 from ..models.clip import AT_ONCE, Towers, one_kind
-from ..models.encoding import encode
+from ..models.encoding import cache_file, encode, kept, unit
 from ..models.loading import load_model
-from ..models.vectors import cache_file, read_array, unit, write_array
 from ..pairs.pairs import TrainingPairs
 from ..recipes.settings import IMAGE_TOWER, TEXT_TOWER
 from ..recipes.views import Clip
@@ -116,18 +115,17 @@ def image_features(model: SentenceTransformer, pictures: Sequence[str]) -> np.nd
     """What the image tower makes of pictures before its projection, (pictures, 1280); kept."""
     towers, training = model[0], model.training
     where = cache_file(towers.image, "embeddings", towers.size, list(pictures))
-    found = read_array(where)
-    if found is not None and len(found) == len(pictures):
-        return found
-    model.eval()
-    parts = [
-        towers.look(torch.from_numpy(pixels(part, towers.size)).to(model.device)).float().cpu()
-        for part in in_parts(pictures, AT_ONCE)
-    ]
-    model.train(training)
-    vectors = torch.cat(parts).numpy()
-    write_array(where, vectors)
-    return vectors
+
+    def made() -> np.ndarray:
+        model.eval()
+        parts = [
+            towers.look(torch.from_numpy(pixels(part, towers.size)).to(model.device)).float().cpu()
+            for part in in_parts(pictures, AT_ONCE)
+        ]
+        model.train(training)
+        return torch.cat(parts).numpy()
+
+    return kept(where, len(pictures), made)
 
 
 def copy_captions(domain: Domain, k: int = 5) -> Callable[[list[str]], np.ndarray]:

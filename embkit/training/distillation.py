@@ -17,12 +17,10 @@ from ..data import Domain
 from ..errors import EmbkitError
 from ..files import read_json
 from ..models.cross_encoder import load_cross_encoder, score_pairs
-from ..models.encoding import encode_as
+from ..models.encoding import Vectors, encode_as, weights_fingerprint
 from ..models.loading import load_model
-from ..models.vectors import Vectors, weights_fingerprint
 from ..pairs.pairs import NONE, Taught, TrainingPairs, collect, sets, source_hash
-from ..recipes.presets import PRESETS
-from ..recipes.recipe import Recipe, preset
+from ..recipes.recipe import PRESETS, Recipe, preset
 from ..recipes.views import Teaching
 from ..runs import RECORD, Run, store
 

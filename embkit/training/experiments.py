@@ -1,4 +1,5 @@
-"""Comparisons that need many runs: arms of one cost, each with its own learning rate from dev."""
+"""What is tried on dev: values of one field; and comparisons that need many runs, arms of one
+cost, each with its own learning rate from dev."""
 
 from __future__ import annotations
 
@@ -18,27 +19,83 @@ from ..evaluation.ranking import evaluate
 from ..evaluation.report import Report
 from ..evaluation.scores import Scores, over_seeds
 from ..pairs.pairs import collect, sets
-from ..recipes.recipe import Recipe, preset
+from ..recipes.recipe import SOURCES, Recipe, preset
+from ..runs import Run
 from .trainer import train
-from .trials import GridResult, tune
 
 if TYPE_CHECKING:
     import pandas as pd
 
+DEV = "dev nDCG@10"
 RATES = (1e-4, 2e-4, 4e-4)
-SOURCES: dict[str, dict[str, Any]] = {  # what the training data is made of -> a recipe's changes
-    "human, in-batch": {},
-    "small LLM, unfiltered": {"pairs": "smollm2:all"},
-    "small LLM, filtered": {"pairs": "smollm2"},
-    "strong LLM, lay words": {"pairs": "lay"},
-    "human + random": {"hard_negatives": 1, "miner": "random"},
-    "human + BM25": {"hard_negatives": 1, "miner": "bm25"},
-    "human + dense, unfiltered": {"hard_negatives": 1, "miner": "dense", "keep_relatives": True},
-    "human + dense, filtered": {"hard_negatives": 1, "miner": "dense", "relative_margin": 0.05},
-    "human + Excludes": {"hard_negatives": 1, "miner": "human"},
-}
 REFERENCES = ("bm25", "minilm", "hybrid", ALTERNATIVE)  # what is scored beside runs as it is
 FACTORS = (0.5, 1.0, 2.0)  # of a preset's learning rate, for dev to choose among
+
+
+@dataclass(frozen=True, repr=False)
+class GridResult(Shown):
+    """Runs over the values of one field; the dev split alone chooses among them."""
+
+    field: str
+    runs: tuple[Run, ...]
+
+    @property
+    def rows(self) -> tuple[dict[str, Any], ...]:
+        """One dict a value: the value, its dev score, the seconds it took."""
+        tried = [(getattr(run.recipe, self.field), run) for run in self.runs]
+        return tuple({self.field: v, DEV: r.dev_score, "seconds": r.seconds} for v, r in tried)
+
+    @property
+    def edge(self) -> str | None:
+        """``lowest`` or ``highest`` where the best value is the last that was tried on its side."""
+        values = [getattr(run.recipe, self.field) for run in self.runs]
+        if len({*values}) < 2 or not all(type(value) in (int, float) for value in values):
+            return None
+        best = getattr(self.best, self.field)
+        return {min(values): "lowest", max(values): "highest"}.get(best)
+
+    @property
+    def best_run(self) -> Run:
+        """The run with the best dev score."""
+        return max(self.runs, key=lambda run: run.dev_score)
+
+    @property
+    def best(self) -> Recipe:
+        """The recipe with the best dev score."""
+        return self.best_run.recipe
+
+    def table(self) -> Table:
+        """The runs, the best one marked; the caption says where it lies at the edge."""
+        score, told = f"{self.runs[0].dev_name} nDCG@10", []
+        for value, dev, seconds in map(dict.values, self.rows):
+            value = f"{value:.4g}" if isinstance(value, float) else str(value)
+            told.append({self.field: value, score: f"{dev:.3f}", "seconds": f"{seconds:.0f}"})
+        edge = f"The best {self.field} is the {self.edge} that was tried: try further out."
+        best = {(self.runs.index(self.best_run), 1)}
+        return table(told, caption=edge if self.edge else "", bold=best)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def tune(recipe: Recipe, domain: Domain, *, quiet: bool = False, **values: Sequence) -> GridResult:
+    """Trains a recipe with each value of one field and lets the dev split choose.
+
+    Args:
+        values: one field with a list of values, such as ``learning_rate=[1e-4, 4e-4]``.
+
+    Raises:
+        EmbkitError: no field or several, or as ``train`` raises.
+    """
+    if len(values) != 1:
+        raise EmbkitError(
+            f"tune() was given {len(values)} fields: {sorted(values)}",
+            expected="one field with a list of values",
+            hint="ek.tune(recipe, domain, learning_rate=[1e-4, 4e-4])",
+        )
+    ((name, tried),) = values.items()
+    recipes = [recipe.replace(**{name: value}) for value in tried]
+    return GridResult(name, tuple(train(r, domain, quiet=quiet) for r in recipes))
 
 
 def available(domain: Domain) -> dict[str, dict[str, Any]]:
@@ -83,20 +140,16 @@ class Comparison(Shown):
 
     def table(self) -> Table:
         """One row an arm, with what dev chose for it."""
-        rows = []
-        for arm, values in self.frame().iterrows():
-            known = values.dropna()
-            told = {"trained on": str(arm)}
-            for split in (name for name in values.index if f"{name}: p" in values.index):
-                told[split] = f"{known[split]:.3f}"
-                if f"{split}: difference" in known:
-                    p = values[f"{split}: p"]
-                    stars = "**" if p < 0.01 else "*" if p < 0.05 else ""
-                    told[split] += f" ({known[f'{split}: difference']:+.3f}{stars})"
-            if "seconds" in known:
-                told["learning rate"] = f"{known['learning rate']:g}"
-                told["s"] = f"{known['seconds']:.0f}"
-            rows.append(told)
+        told: dict[str, dict[str, str]] = {arm: {"trained on": arm} for arm in self.scores}
+        for row in (row for row in self.report.rows if not row["subset"]):
+            own, p = told[row["label"]], row["p_holm"]
+            own[row["split"]] = f"{row['ndcg@10']:.3f}"
+            if p is not None:
+                stars = "**" if p < 0.01 else "*" if p < 0.05 else ""
+                own[row["split"]] += f" ({row['delta_vs_base']:+.3f}{stars})"
+        for arm, sweep in self.sweeps.items():
+            told[arm]["learning rate"] = f"{sweep.best.learning_rate:g}"
+            told[arm]["s"] = f"{sweep.best_run.seconds:.0f}"
         caption = (
             f"nDCG@10; in brackets the difference to {self.baseline}, with * where p < 0.05 and ** "
             "where p < 0.01 (paired tests, p corrected for their number by Holm). "
@@ -104,7 +157,7 @@ class Comparison(Shown):
         )
         edges = [f"{arm} ({sweep.edge})" for arm, sweep in self.sweeps.items() if sweep.edge]
         caption += f" At the edge of those tried: {', '.join(edges)}." if edges else ""
-        return table(rows, caption=caption)
+        return table(told.values(), caption=caption)
 
     def __repr__(self) -> str:
         return self.report.to_text()

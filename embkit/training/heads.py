@@ -49,7 +49,6 @@ KINDS = {  # kind -> what the leaderboard calls it
 # After a step of size s, weights go the share s * PULL of the way back to the identity.
 PULL = {"linear": 1.0, "two-sided": 10.0, "mlp": 10.0}
 TEMPERATURE = 0.05  # divides the similarities
-SAMPLE = 8192  # documents a step to compare with, at most
 MODULE = "head"  # the folder of the trained modules
 
 
@@ -65,7 +64,7 @@ class HeadSettings:
     learning_rate: float = knob(3e-3, "Adam's first step size, falling linearly to 0", 1e-9, 1.0)
     epochs: int = knob(15, "passes over the pairs at most; dev chooses one to stop after", 1, 1000)
     batch_size: int = knob(512, "pairs a step", 2, 65536)
-    seed: int = knob(42, "of the order and of the sample", 0, 2**32 - 1)
+    seed: int = knob(42, "of the order of the pairs", 0, 2**32 - 1)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -231,7 +230,7 @@ def _fit(settings: HeadSettings, model: Any, pairs: TrainingPairs) -> tuple[Rout
     # the modules, the loss, and a learning rate that falls to 0
     session.seed_everything(settings.seed)
     router = routes(settings.kind, queries.shape[1])
-    loss = CorpusSoftmaxLoss(router.sub_modules["query"], TEMPERATURE, 0.0, SAMPLE)
+    loss = CorpusSoftmaxLoss(router.sub_modules["query"], TEMPERATURE, in_batch_weight=0.0)
     weights = list(router.parameters())
     start = [weight.detach().clone() for weight in weights]
     optimizer = torch.optim.Adam(weights, lr=settings.learning_rate)

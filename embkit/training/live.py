@@ -147,9 +147,12 @@ class _Watcher(TrainerCallback):
         self._best = float("-inf")
         self._began, self._first, self._told = 0.0, 0, 0.0
 
-    def _tell(self, **news: Any) -> None:
-        self.progress = replace(self.progress, **news)
-        self._report(self.progress)
+    def _tell(self, pause: float = 0.0, **news: Any) -> None:
+        """Takes news in, and reports unless the last report is less than a pause ago."""
+        self.progress, now = replace(self.progress, **news), time.perf_counter()
+        if now - self._told >= pause:
+            self._told = now
+            self._report(self.progress)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         checkpoints = Path(args.output_dir)
@@ -161,17 +164,13 @@ class _Watcher(TrainerCallback):
             self._best = max((row[DEV] for row in rows if DEV in row), default=self._best)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        now = time.perf_counter()
-        seconds, done = now - self._began, state.global_step - self._first
-        self.progress = replace(
-            self.progress,
+        seconds, done = time.perf_counter() - self._began, state.global_step - self._first
+        self._tell(
+            EVERY,
             step=state.global_step,
             pairs_per_second=done * self.recipe.batch_size / max(seconds, 1e-9),
             seconds_left=(state.max_steps - state.global_step) * seconds / max(1, done),
         )
-        if now - self._told > EVERY:
-            self._told = now
-            self._report(self.progress)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         row = log_row({**(logs or {}), "step": state.global_step})

@@ -69,12 +69,9 @@ def _check_targets(network: Any, targets: tuple[str, ...]) -> None:
     if missing or not targets:
         known, ends = (sorted({n.rsplit(".", 1)[-1] for n in names}) for names in (layers, linear))
         raise EmbkitError(
-            f"the model has no linear layer or table named {', '.join(missing) or '(nothing)'!r}"
-            if targets != AUTO
-            else "LoRA for a model that is not one transformer",
-            expected=f"the ends of layers' names, such as: {', '.join(known)}; or 'auto'"
-            if known
-            else "a model of one transformer",
+            f"the model has no linear layer or table named {', '.join(missing) or '(nothing)'!r}",
+            expected="a model of one transformer, and the ends of its layers' names, such as: "
+            f"{', '.join(known) or '(none here)'}; or 'auto'",
             hint=f"recipe.replace({f'lora_targets={tuple(ends)!r}' if ends else 'lora_rank=0'})",
         )
 

@@ -43,7 +43,7 @@ class TrainedPassages(TrainerCallback):
             text: [passage.of(text, part.headings) or text for passage in own]
             for text, own in zip(texts, found, strict=True)
         }
-        self.chosen = self.choose()
+        self.show(self.choose())
 
     def choose(self) -> list[int]:
         """For each pair of an anchor and a document, the place of the passage that is shown."""
@@ -58,13 +58,9 @@ class TrainedPassages(TrainerCallback):
         documents = dict(zip(self.passages, parts, strict=True))
         return [int((documents[text] @ queries[anchor]).argmax()) for anchor, text in self.pairs]
 
-    @property
-    def chosen(self) -> list[int]:
-        return self._chosen
-
-    @chosen.setter
-    def chosen(self, places: list[int]) -> None:
-        self._chosen = places
+    def show(self, places: list[int]) -> None:
+        """Sets which passage of its document is shown with each pair."""
+        self.chosen = places
         self.shown = {
             pair: self.passages[pair[1]][place]
             for pair, place in zip(self.pairs, places, strict=True)
@@ -84,9 +80,9 @@ class TrainedPassages(TrainerCallback):
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         kept = self.file(args.output_dir, state.global_step)
         if kept.is_file():  # stopped within an epoch: as it was chosen when that began
-            self.chosen = json.loads(kept.read_text())
+            self.show(json.loads(kept.read_text()))
         elif state.global_step:
-            self.chosen = self.choose()
+            self.show(self.choose())
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if control.should_save and state.global_step % (state.max_steps // args.num_train_epochs):

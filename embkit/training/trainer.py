@@ -25,10 +25,10 @@ from ..assets.catalogue import folder_fingerprint, resolve
 from ..data import Domain
 from ..distributed import check_recipe, ignore_unused, team
 from ..errors import EmbkitError
-from ..files import made_once, replace_folder, write_atomic, write_lines
+from ..files import made_once, read_json, replace_folder, write_atomic, write_lines
 from ..losses import batches, corpus
 from ..models import layers, loading, packing, quantized
-from ..models.vectors import check_prompt, prompt_of
+from ..models.encoding import check_prompt, prompt_of
 from ..pairs.pairs import TrainingPairs, batch_sampler, make_pairs, source_hash
 from ..recipes.recipe import Recipe
 from ..recipes.script import stock_script
@@ -342,13 +342,11 @@ def _last_checkpoint(folder: Path, documents: bool = False) -> str | None:
     what a kill cut off in the middle of writing is removed."""
     whole = []
     for checkpoint in folder.glob("checkpoint-*"):
-        try:  # the trainer writes its state last
-            step = json.loads((checkpoint / "trainer_state.json").read_text())["global_step"]
-            if documents:
-                corpus.KeptDocuments.file(folder, step).stat()
-            whole.append((step, str(checkpoint)))
-        except (OSError, ValueError, KeyError):
+        step = read_json(checkpoint / "trainer_state.json").get("global_step")  # written last
+        if step is None or documents and not corpus.KeptDocuments.file(folder, step).is_file():
             shutil.rmtree(checkpoint, ignore_errors=True)
+        else:
+            whole.append((step, str(checkpoint)))
     return max(whole)[1] if whole else None
 
 

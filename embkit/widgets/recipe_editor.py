@@ -14,8 +14,7 @@ import traitlets
 from ..data.domain import Domain
 from ..errors import EmbkitError
 from ..recipes.checks import CHOICES
-from ..recipes.presets import PRESETS
-from ..recipes.recipe import Recipe
+from ..recipes.recipe import PRESETS, Recipe
 from ..recipes.recipe import preset as preset_of
 from ..runs import finished
 from .base import Panel

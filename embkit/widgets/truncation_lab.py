@@ -14,9 +14,8 @@ from ..errors import EmbkitError
 from ..evaluation.intervals import mean_interval
 from ..evaluation.metrics import ranking_from_arrays
 from ..evaluation.ranking import check_query, score
-from ..models.encoding import encode_as
+from ..models.encoding import Vectors, encode_as
 from ..models.loading import as_model
-from ..models.vectors import Vectors
 from ..search.index import Found, exact_search
 from ..search.tiered import truncate
 from .base import LOOK, Panel, sketch

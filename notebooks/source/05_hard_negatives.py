@@ -130,8 +130,9 @@ f"{np.mean(same):.1%} of {len(same)} pairs have the same two negatives"
 #
 # ## Are they really wrong?
 #
-# Two classifiers. A cross-encoder reads query and document together; people marked some documents as
-# wrong. Neither is perfect: the first also suspects what people marked as wrong.
+# A cross-encoder reads query and document together: what it scores as high as the positive may be a
+# right answer that nobody labelled. It is not perfect: it also suspects documents that people marked
+# as wrong. So the share is no count of false negatives; read the texts.
 
 # %%
 reader = ek.models.load_cross_encoder("reranker")

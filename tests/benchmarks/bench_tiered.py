@@ -23,8 +23,7 @@ import numpy as np
 from matplotlib.lines import Line2D
 
 from embkit.data import load_domain
-from embkit.models.encoding import encode_as
-from embkit.models.vectors import Vectors
+from embkit.models.encoding import Vectors, encode_as
 from embkit.recipes.recipe import preset
 from embkit.search.index import exact_search
 from embkit.search.tiered import TieredIndex, overlap

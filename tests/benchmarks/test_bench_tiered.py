@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from embkit import plots
-from embkit.models.vectors import unit
+from embkit.models.encoding import unit
 from embkit.search.index import exact_search
 from tests.benchmarks import bench, bench_tiered
 from tests.benchmarks.bench_tiered import TieredBench, at_size, perturbed, tiered_bench

@@ -229,7 +229,7 @@ def test_run_says_what_share_of_the_documents_the_window_cuts(
         raise Enough
 
     monkeypatch.setattr(training.training.trainer, "train", stop)
-    monkeypatch.setattr(training.training.trials, "tune", stop)
+    monkeypatch.setattr(training.training.experiments, "tune", stop)
     with pytest.raises(Enough):
         main(["run", str(folder), "--model", str(tiny_model), "--max-length", str(length)])
     told = [row for row in capsys.readouterr().out.splitlines() if row.startswith("window: ")]
@@ -509,7 +509,7 @@ def test_generate_hands_its_options_on(folder, monkeypatch, capsys, tmp_path):
         return tmp_path / "set.jsonl", "Filtered(9 of 10 queries kept)"
 
     monkeypatch.setattr("embkit.synthetic.sets.make_set", make_set)
-    monkeypatch.setattr("embkit.synthetic.local.TransformersBackend", lambda model: f"<{model}>")
+    monkeypatch.setattr("embkit.synthetic.backends.TransformersBackend", lambda model: f"<{model}>")
     shown = printed(capsys, "generate", folder, "--limit", 5, "--seed", 3, "--name", "mine")
     assert "9 of 10" in shown and "set.jsonl" in shown and "set.md" in shown
     assert (asked["limit"], asked["seed"], asked["name"]) == (5, 3, "mine")

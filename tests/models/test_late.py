@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from embkit.errors import EmbkitError
-from embkit.models.late import late_vectors
 from embkit.models.loading import load_model
+from embkit.models.window import late_vectors
 from embkit.search.passages import PassageIndex, Passages
 from tests.families import make_family
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from embkit.errors import EmbkitError
-from embkit.models import encoding, vectors
+from embkit.models import encoding
 from embkit.models.encoding import encode, encode_shards
 from embkit.models.loading import load_model
 from embkit.search.index import exact_search
@@ -154,7 +154,7 @@ def test_encode_gives_half_precision_for_few_texts_too(cache, model):
 
 def test_the_cache_of_few_texts_has_the_key_it_always_had(cache, model):
     encode(model, TEXTS, prompt="eye: ")
-    digest = hashlib.sha256(vectors.weights_fingerprint(model).encode())
+    digest = hashlib.sha256(encoding.weights_fingerprint(model).encode())
     digest.update(json.dumps(["fp32", "eye: ", TEXTS]).encode())
     assert [p.name for p in cache.rglob("*.npy")] == [f"{digest.hexdigest()[:32]}.npy"]
 

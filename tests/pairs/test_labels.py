@@ -22,8 +22,14 @@ from embkit import files
 from embkit.data import Domain
 from embkit.errors import EmbkitError
 from embkit.evaluation.ranking import rank
-from embkit.pairs.agreement import LINEAR, NOMINAL, annotator_agreement, kappas
-from embkit.pairs.labels import LabelStore, with_labels
+from embkit.pairs.labels import (
+    LINEAR,
+    NOMINAL,
+    LabelStore,
+    annotator_agreement,
+    kappas,
+    with_labels,
+)
 from embkit.pairs.pooling import candidates
 
 WRITER = """

@@ -12,7 +12,7 @@ from sentence_transformers.sentence_transformer.modules import Normalize
 from embkit.errors import EmbkitError
 from embkit.pairs.mining import mine
 from embkit.pairs.pairs import collect
-from embkit.pairs.rules import Family
+from embkit.pairs.rules import relatives
 from embkit.search.index import BM25
 
 
@@ -150,7 +150,7 @@ def test_bm25_negatives_are_its_ranking_less_the_positive(tiny_domain, rows):
     ids, index = list(tiny_domain.corpus), BM25(list(tiny_domain.corpus.values()))
     for row, (_, anchor, positive) in enumerate(rows):
         places, scores = index.search([anchor], len(ids))
-        spared = {positive, *Family(tiny_domain.parents).relatives(positive)}
+        spared = {positive, *relatives(tiny_domain.parents)[positive]}
         wanted = [ids[p] for p, s in zip(places[0], scores[0], strict=True) if s > 0]
         wanted = [d for d in wanted if d not in spared][:2]
         assert list(mined.negatives[row])[: len(wanted)] == wanted

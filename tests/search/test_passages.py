@@ -10,8 +10,8 @@ from embkit.errors import EmbkitError
 from embkit.models.loading import load_model
 from embkit.models.window import cut_for, offsets_of
 from embkit.search.hybrid import Hybrid
-from embkit.search.index import BM25, Dense, best_mean, places_of
-from embkit.search.passages import PassageIndex, Passages, index_of, matching
+from embkit.search.index import BM25, Dense, places_of
+from embkit.search.passages import PassageIndex, Passages, best_mean, index_of, matching
 from tests.families import make_family
 
 WORDS = [f"w{i}" for i in range(12)]
@@ -31,7 +31,7 @@ def texts():
 
 def by_hand(how, model, queries, texts, of="text"):
     """Each document's score for each query: the mean of its best passages', in float64."""
-    from embkit.models.vectors import unit
+    from embkit.models.encoding import unit
 
     rows = []
     for query in queries:

@@ -13,9 +13,8 @@ import pytest
 
 from embkit.errors import EmbkitError
 from embkit.synthetic import backends
-from embkit.synthetic.backends import Failure, OpenAIBackend
+from embkit.synthetic.backends import Failure, OpenAIBackend, TransformersBackend
 from embkit.synthetic.generation import generate
-from embkit.synthetic.local import TransformersBackend
 from embkit.synthetic.prompts import Prompt
 from tests.synthetic.test_generation import run
 

@@ -13,10 +13,9 @@ from unittest import mock
 import pytest
 
 from embkit.errors import EmbkitError
-from embkit.synthetic import jobs
+from embkit.synthetic import generation
 from embkit.synthetic.backends import Failure
-from embkit.synthetic.generation import Generated, generate, read_set
-from embkit.synthetic.jobs import PATIENCE, Answers
+from embkit.synthetic.generation import PATIENCE, Answers, Generated, generate, read_set
 from embkit.synthetic.prompts import PROMPTS, Prompt, clean, plain
 
 PROMPT = Prompt(
@@ -60,7 +59,7 @@ class Echo:
 
 
 def run(documents, backend, prompt=LAYMAN, *, retries=3, **options):
-    with mock.patch.object(jobs, "RETRIES", retries):
+    with mock.patch.object(generation, "RETRIES", retries):
         return generate(documents, backend, prompt, **options)
 
 
@@ -326,7 +325,7 @@ def test_lines_that_are_no_answer_are_passed_over(cache, junk):
 
 def test_two_processes_share_a_cache(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from embkit.synthetic.jobs import Answers\n"
+        "import sys; from pathlib import Path; from embkit.synthetic.generation import Answers\n"
         "cache = Answers(Path(sys.argv[1]))\n"
         "for i in range(60):\n"
         "    cache.add([{'key': f'{sys.argv[2]}{i}', 'query': 'x' * (i * 50)}])\n"

@@ -12,10 +12,9 @@ import pytest
 from embkit import session
 from embkit.errors import EmbkitError
 from embkit.synthetic import sets
-from embkit.synthetic.filters import RULES, filter_generated
 from embkit.synthetic.generation import Generated, Row, read_set
 from embkit.synthetic.prompts import PROMPTS
-from embkit.synthetic.sets import eligible_documents, make_set, write_set
+from embkit.synthetic.sets import RULES, eligible_documents, filter_generated, make_set, write_set
 
 
 @pytest.fixture

@@ -12,8 +12,7 @@ import embkit
 from embkit.auditing.base import Sample
 from embkit.cli.terminal import encoded
 from embkit.models import packing
-from embkit.models.encoding import encode_as
-from embkit.models.vectors import prompt_of
+from embkit.models.encoding import encode_as, prompt_of
 from embkit.recipes import script as scripts
 from embkit.recipes.recipe import Recipe
 from embkit.training import lora, trainer

@@ -19,8 +19,7 @@ from embkit.errors import EmbkitError
 from embkit.losses.clip import SharedSpaceLoss, right_as_well, symmetric_loss
 from embkit.models.clip import PictureReader
 from embkit.models.encoding import encode
-from embkit.recipes.presets import PICTURES
-from embkit.recipes.recipe import Recipe, preset
+from embkit.recipes.recipe import PICTURES, Recipe, preset
 from embkit.recipes.script import stock_script
 from embkit.space.geometry import modality_gap
 from embkit.training.clip import copy_captions, is_trained, ridge_start

@@ -15,8 +15,8 @@ from embkit.advice import evidence
 from embkit.cli.training import _kept
 from embkit.evaluation.ranking import leaderboard
 from embkit.files import write_atomic
+from embkit.models.encoding import weights_fingerprint
 from embkit.models.loading import load_model
-from embkit.models.vectors import weights_fingerprint
 from embkit.runs import RECORD
 from embkit.training import heads, trainer
 from embkit.training.distillation import Teacher

@@ -15,7 +15,7 @@ from sentence_transformers.sentence_transformer.modules import Dense
 import embkit
 from embkit.errors import EmbkitError
 from embkit.models import packing, quantized
-from embkit.models.vectors import weights_fingerprint
+from embkit.models.encoding import weights_fingerprint
 from embkit.recipes import settings
 from embkit.recipes.recipe import Recipe
 from embkit.training import lora, trainer

@@ -16,7 +16,7 @@ from transformers import TrainerCallback
 from embkit import runs
 from embkit.errors import EmbkitError
 from embkit.recipes.recipe import Recipe
-from embkit.training import callbacks, trainer, trials
+from embkit.training import callbacks, experiments, trainer
 from embkit.training.trainer import training_pairs
 from tests.families import make_family
 from tests.training.compared import same, weights
@@ -253,7 +253,7 @@ def test_a_checkpoint_without_the_documents_is_not_used(tmp_path):
 BOTH = """
 import pickle, sys, torch
 torch.set_num_threads(1)
-from embkit.training import callbacks, trainer, trials
+from embkit.training import experiments, trainer
 recipe, domain = pickle.load(open(sys.argv[1], "rb"))
 run = trainer.train(recipe, domain, quiet=True)
 print(run.record["seconds"])
@@ -413,14 +413,14 @@ def test_max_pairs_takes_a_seeded_part(tiny_domain, recipe):
 
 
 def test_choose_takes_the_best_dev_score(store, tiny_domain, recipe):
-    sweep = trials.tune(
+    sweep = experiments.tune(
         recipe.replace(epochs=1), tiny_domain, quiet=True, learning_rate=[1e-6, 1e-3]
     )
     scores = {run.recipe.learning_rate: run.dev_score for run in sweep.runs}
     assert sweep.best.learning_rate == max(scores, key=scores.get)
     assert sweep._repr_html_().count("★") == 1 and str(sweep).count("★") == 1
     with pytest.raises(EmbkitError, match="one field"):
-        trials.tune(recipe, tiny_domain, seed=[1], epochs=[1])
+        experiments.tune(recipe, tiny_domain, seed=[1], epochs=[1])
 
 
 def test_a_store_that_cannot_be_made_is_one_clear_error(tmp_path, monkeypatch, tiny_domain, recipe):

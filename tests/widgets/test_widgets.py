@@ -15,8 +15,7 @@ from embkit.evaluation import ranking
 from embkit.evaluation.metrics import score_ranking
 from embkit.pairs import mining
 from embkit.recipes.checks import CHOICES
-from embkit.recipes.presets import PRESETS
-from embkit.recipes.recipe import Recipe
+from embkit.recipes.recipe import PRESETS, Recipe
 from embkit.training import trainer
 from embkit.widgets import FailureBrowser, NegativesLab, RecipeEditor, SearchBox
 from embkit.widgets.base import Panel, framed
