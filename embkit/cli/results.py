@@ -1,4 +1,4 @@
-"""evaluate, compare, leaderboard, search, assets: what is done with models and runs."""
+"""evaluate, compare, leaderboard, search, certify, assets: what is done with models and runs."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ..evaluation import ranking
 from ..evaluation.comparison import compare as compared
 from ..evaluation.report import Report
 from ..evaluation.verdict import verdict
+from ..export.certify import certify as certified
 from ..models.loading import as_model, load_model
 from ..search.passages import Passages, by_recipe, matching
 from . import terminal as shell
@@ -116,6 +117,16 @@ def _look(query: str, indices: dict[str, Any], domain: Domain, k: int, as_json: 
         lines += ["", title, Table(["", "", "", ""], cells).to_text()]
         found[title] = rows
     shell.answer(as_json, {"query": query, "found": found}, "\n".join([*lines, ""]))
+
+
+def certify(chosen: argparse.Namespace) -> int:
+    domain = shell.the_domain(chosen)
+    what, dev = shell.subject(domain, chosen.run), None if chosen.probes else domain
+    found = certified(what, chosen.served, dev, name=chosen.name, bare=chosen.bare)
+    result = {"passed": found.passed, "causes": found.causes, "notes": found.notes}
+    result |= {"1 - cosine": found.apart, "dev": found.loss and found.loss[:4]}
+    shell.answer(chosen.json, result, str(found))
+    return OK if found.passed else shell.FOUND
 
 
 def assets(chosen: argparse.Namespace) -> int:
