@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import os
-import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -120,7 +119,7 @@ def certify(
         cause, least = min(faults, key=lambda pair: pair[1].max())
         if least.max() * NEARER < apart.max():
             causes.append(cause)
-        elif apart.max() > ROUNDED or apart.max() > SAME * 100 and not _even(apart):
+        elif apart.max() > ROUNDED:
             causes.append(_unknown(apart))
         else:
             notes.append("the vectors are rounded: other digits, or weights of fewer bits")
@@ -189,12 +188,6 @@ def _distance(found: Vectors, dims: int, wanted: Vectors) -> np.ndarray:
     return np.stack([np.maximum(1 - (a * b).sum(axis=1), 0) for a, b in pairs])
 
 
-def _even(apart: np.ndarray) -> bool:
-    """Whether all probes are about as far: rounding spares none."""
-    worst = apart.max(axis=0)
-    return bool(worst.max() < 30 * np.median(worst))
-
-
 def _unknown(apart: np.ndarray) -> str:
     """What can be said where no single fault gives these vectors."""
     far = {name for name, worst in zip(PROBES, apart.max(axis=0), strict=True) if worst > ROUNDED}
@@ -232,11 +225,6 @@ def _faults(model: Any, what: Any, texts: list[str]) -> Iterator[tuple[str, Vect
                 yield f"texts are cut after {size} tokens, not {window}", under(own)
     finally:
         model.max_seq_length = window
-    yield (
-        "letters lose their case",
-        under(lambda given, kind: own([text.lower() for text in given], kind)),
-    )
-    yield "letters lose their accents", under(lambda given, kind: own([*map(_bare, given)], kind))
     bases = dict.fromkeys(BASES)
     if isinstance(what, Run):
         bases = {what.recipe.model: None} | bases
@@ -269,11 +257,6 @@ def _reads(model: Any) -> int:
     """Tokens that a model's positions allow."""
     config = getattr(getattr(model[0], "auto_model", None), "config", None)
     return int(getattr(config, "max_position_embeddings", 0) or 0)
-
-
-def _bare(text: str) -> str:
-    """A text without the marks on its letters."""
-    return "".join(c for c in unicodedata.normalize("NFD", text) if unicodedata.category(c) != "Mn")
 
 
 def _lengths(wanted: Vectors, found: Vectors) -> list[str]:

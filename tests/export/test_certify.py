@@ -136,6 +136,16 @@ FAULTS = {
 }
 
 
+WELL = {
+    "the same": plain,
+    "a copy": lambda m: plain(copy.deepcopy(m)),
+    "in bf16": lambda m: rounded(m, "bfloat16"),
+    "in fp16": lambda m: rounded(m, "float16"),
+    "six digits": lambda m: lambda texts: np.round(plain(m)(texts), 6),
+    "one by one": lambda m: lambda texts: np.concatenate([plain(m)([text]) for text in texts]),
+}
+
+
 @pytest.mark.parametrize("cause", FAULTS)
 def test_a_fault_of_a_server_is_named(cause, model, serve):
     found = certify(model, serve(FAULTS[cause](model)))
@@ -144,16 +154,8 @@ def test_a_fault_of_a_server_is_named(cause, model, serve):
 
 
 def test_what_is_served_well_passes(model, serve, tmp_path, tiny_domain):
-    good = {
-        "the same": plain(model),
-        "a copy": plain(copy.deepcopy(model)),
-        "bfloat16": rounded(model, "bfloat16"),
-        "float16": rounded(model, "float16"),
-        "six digits": lambda texts: np.round(plain(model)(texts), 6),
-        "alone": lambda texts: np.concatenate([plain(model)([text]) for text in texts]),
-    }
-    for name, function in good.items():
-        found = certify(model, serve(function), tiny_domain)
+    for name, well in WELL.items():
+        found = certify(model, serve(well(model)), tiny_domain)
         assert found.passed, (name, found.answer)
         assert found.loss.queries == 7 and set(found.apart) == {*PROBES}, name
     model.save_pretrained(str(tmp_path / "plain"))
