@@ -23,9 +23,9 @@ from ..errors import EmbkitError
 from ..evaluation.intervals import PairedTest, paired_test
 from ..evaluation.ranking import ndcg
 from ..files import read_json
+from ..models.encoding import prompt_of, unit
 from ..models.loading import as_model, clear_errors, load_model
 from ..models.openai import openai_client, openai_embeddings
-from ..models.vectors import prompt_of, unit
 from ..runs import Run
 from .onnx import FLOAT, INT8, OnnxModel
 

@@ -11,8 +11,8 @@ import pytest
 from embkit.errors import EmbkitError
 from embkit.export.certify import PROBES, certify
 from embkit.export.onnx import export_onnx
+from embkit.models.encoding import unit
 from embkit.models.loading import load_model
-from embkit.models.vectors import unit
 from embkit.recipes.recipe import Recipe
 from embkit.training.trainer import train
 
