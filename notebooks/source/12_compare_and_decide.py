@@ -365,22 +365,22 @@ study.trials_dataframe()[columns].sort_values("value", ascending=False).round(5)
 # size. What that loses is measured on the dev sample against the engine's own precision.
 
 # %%
-import tempfile
-from pathlib import Path
-
-out = Path(tempfile.mkdtemp())
-plain_folder = ek.export_model(best, out / "model", report=report)
+out = ek.paths().runs / "served"
+plain_folder = ek.export_model(best, out / "model", report=report, replace=True)
 card = (plain_folder / "README.md").read_text(encoding="utf-8")
 print(card[card.index("## Evaluation") :][:900])
 
 # %%
-onnx_folder = ek.export.export_onnx(best, out / "onnx")
+onnx_folder = ek.export.export_onnx(best, out / "onnx", replace=True)
 searched = domain.dev_corpus(2_000)
 loss = ek.export.onnx_loss(best, onnx_folder, domain, documents=searched)
 loss.round(4)
 
 # %% [markdown]
-# `serve.py` in that folder is all it takes to serve:
+# `serve.py` in that folder is all it takes to serve. Whatever serves it in the end, check that
+# it gives the vectors that were trained: `ek.export.certify(best, onnx_folder, domain)`, or
+# `python -m embkit certify RUN http://localhost:8000/v1`. Prompts that are missing or put twice,
+# another pooling, texts that are cut: the certificate names the cause.
 
 # %%
 print((onnx_folder / "serve.py").read_text())
