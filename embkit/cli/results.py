@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from .. import export
 from ..assets import catalogue
 from ..data import Domain
 from ..display import Table, short
@@ -15,7 +16,6 @@ from ..evaluation import ranking
 from ..evaluation.comparison import compare as compared
 from ..evaluation.report import Report
 from ..evaluation.verdict import verdict
-from ..export.certify import certify as certified
 from ..models.loading import as_model, load_model
 from ..search.passages import Passages, by_recipe, matching
 from . import terminal as shell
@@ -122,7 +122,7 @@ def _look(query: str, indices: dict[str, Any], domain: Domain, k: int, as_json: 
 def certify(chosen: argparse.Namespace) -> int:
     domain = shell.the_domain(chosen)
     what, dev = shell.subject(domain, chosen.run), None if chosen.probes else domain
-    found = certified(what, chosen.served, dev, name=chosen.name, bare=chosen.bare)
+    found = export.certify(what, chosen.served, dev, name=chosen.name, bare=chosen.bare)
     result = {"passed": found.passed, "causes": found.causes, "notes": found.notes}
     result |= {"1 - cosine": found.apart, "dev": found.loss and found.loss[:4]}
     shell.answer(chosen.json, result, str(found))

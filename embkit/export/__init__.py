@@ -5,7 +5,7 @@ from ..lazy import exports
 __getattr__, __dir__, __all__ = exports(
     __name__,
     {
-        "certify": ["Certificate", "certify"],
+        "certificates": ["Certificate", "certify"],
         "export": ["export_model", "to_beir"],
         "onnx": ["OnnxModel", "export_onnx", "onnx_loss"],
     },

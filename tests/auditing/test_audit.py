@@ -494,7 +494,7 @@ def test_text_is_never_markup_and_control_characters_are_spelt_out():
     found = audited(hostile())
     page = found._repr_html_()
     assert "<script>alert" not in page and "<b onmouseover" not in page and "<img" not in page
-    assert "&lt;script&gt;alert('x')&lt;/script&gt; \\u202e\\x00 &amp;amp;" in page
+    assert "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; \\u202e\\x00 &amp;amp;" in page
     text = found.to_text()
     for shown in (page, text):
         assert all(c.isprintable() or c == "\n" for c in shown)

@@ -10,11 +10,11 @@ import tempfile
 from pathlib import Path
 
 from embkit.data import load_domain
-from embkit.export.certify import certify
+from embkit.export.certificates import certify
 from embkit.export.onnx import export_onnx
 from embkit.models.loading import load_model
 from embkit.session import paths
-from tests.export.test_certify import ASK, FAULTS, WELL
+from tests.export.test_certificates import ASK, FAULTS, WELL
 
 START, END = "<!-- certificates -->", "<!-- /certificates -->"
 MODELS = ("minilm", "bge-small")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from embkit.errors import EmbkitError
-from embkit.export.certify import PROBES, certify
+from embkit.export.certificates import PROBES, certify
 from embkit.export.onnx import export_onnx
 from embkit.models.encoding import unit
 from embkit.models.loading import load_model
