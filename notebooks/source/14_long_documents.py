@@ -420,6 +420,10 @@ else:
 found
 
 # %% [markdown]
+# As it was measured there: what searches passages gains on `far`, trained or not, and the best
+# on dev is untrained, words and passages fused. Training asks with first sentences. It gains on
+# `novel`, which asks so, too; on questions, the same search is better without it.
+#
 # Where the two disagree, believe the large one: it has more pairs, and seeds.
 #
 # ## A failure on purpose: labels on passages that leak
