@@ -125,7 +125,7 @@ def certify(chosen: argparse.Namespace) -> int:
     found = export.certify(what, chosen.served, dev, name=chosen.name, bare=chosen.bare)
     result = {"passed": found.passed, "causes": found.causes, "notes": found.notes}
     result |= {"1 - cosine": found.apart, "dev": found.loss and found.loss[:4]}
-    shell.answer(chosen.json, result, str(found))
+    shell.answer(chosen.json, result, f"{found}\n\n{found.table().to_text()}")
     return OK if found.passed else shell.FOUND
 
 

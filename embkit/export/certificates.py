@@ -73,7 +73,10 @@ class Certificate(Shown):
         if self.loss is not None:
             delta, low, high = self.loss[:3]
             rows.append(["nDCG@10 on dev, lost", f"{delta:+.4f} [{low:+.4f}, {high:+.4f}]"])
-        return Table(["probe", "1 - cosine"], rows, ". ".join([self.answer, *self.notes]))
+        return Table(["probe", "1 - cosine"], rows, str(self))
+
+    def __str__(self) -> str:
+        return ". ".join([self.answer, *self.notes])
 
     def __repr__(self) -> str:
         return f"Certificate({self.answer})"

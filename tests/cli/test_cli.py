@@ -23,8 +23,8 @@ from embkit.export.export import to_beir
 from embkit.recipes.recipe import Recipe
 from embkit.runs import finished, store
 
-COMMANDS = ("advise", "assets", "card", "check", "compare", "evaluate", "export", "generate")
-COMMANDS += ("leaderboard", "run", "search", "start", "train")
+COMMANDS = ("advise", "assets", "card", "certify", "check", "compare", "evaluate", "export")
+COMMANDS += ("generate", "leaderboard", "run", "search", "start", "train")
 ESCAPE = "\x1b[31m"
 
 
@@ -412,6 +412,18 @@ def test_evaluate_prints_what_evaluate_returns(trained, folder, tiny_model, caps
     rows = json.loads(printed(capsys, "evaluate", run.path.name, "--domain", folder, "--json"))
     assert rows == json.loads(json.dumps(ek.evaluate(run, domain).rows()))
     assert "nDCG@10" in printed(capsys, "evaluate", tiny_model, "--domain", folder)
+
+
+def test_certify_ends_with_0_for_what_was_trained_and_with_1_for_another(
+    trained, folder, tiny_model, capsys
+):
+    run = next(run for run in finished(load_domain(folder)) if not run.recipe.lora_rank)
+    given = ["certify", run.path.name, run.path / "model", "--domain", folder]
+    assert "passed" in printed(capsys, *given) and "nDCG@10 on dev, lost" in printed(capsys, *given)
+    other = ["certify", run.path.name, tiny_model, "--probes", "--domain", folder, "--json"]
+    found = json.loads(printed(capsys, *other, code=1))
+    assert not found["passed"] and found["dev"] is None
+    assert "nothing trained is loaded" in found["causes"][0]
 
 
 def test_compare_takes_names_or_everything_and_gives_a_verdict(trained, folder, capsys):
