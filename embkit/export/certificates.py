@@ -228,16 +228,15 @@ def _faults(model: Any, what: Any, texts: list[str]) -> Iterator[tuple[str, Vect
                 yield f"texts are cut after {size} tokens, not {window}", under(own)
     finally:
         model.max_seq_length = window
-    bases = dict.fromkeys(BASES)
-    if isinstance(what, Run):
-        bases = {what.recipe.model: None} | bases
-    for base in bases:
+    own_base = [what.recipe.model] if isinstance(what, Run) else []
+    for base in dict.fromkeys([*own_base, *BASES]):
         if base not in catalogue.CATALOGUE or catalogue.is_here(base):
             untrained = load_model(base)
             untrained.prompts = model.prompts
-            trained = isinstance(what, Run) and base == what.recipe.model
-            why = "nothing trained is loaded, no adapter either: " if trained else "another model: "
-            yield f"{why}these are {base}'s vectors", under(_own(untrained))
+            why = "another model"
+            if base in own_base:
+                why = "nothing trained is loaded, no adapter either"
+            yield f"{why}: these are {base}'s vectors", under(_own(untrained))
 
 
 def _poolings(model: Any) -> Iterator[tuple[str, Encode]]:

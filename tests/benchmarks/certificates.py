@@ -13,10 +13,9 @@ from embkit.data import load_domain
 from embkit.export.certificates import certify
 from embkit.export.onnx import export_onnx
 from embkit.models.loading import load_model
-from embkit.session import paths
+from tests.benchmarks.kept_table import into_results
 from tests.export.test_certificates import ASK, FAULTS, WELL
 
-START, END = "<!-- certificates -->", "<!-- /certificates -->"
 MODELS = ("minilm", "bge-small")
 
 
@@ -56,10 +55,7 @@ def main(arguments=None):
     table = "\n".join(lines(load_domain("docstrings", profile="smoke")))
     sys.stdout.write(table + "\n")
     if chosen.write:
-        path = paths().root / "data" / "results.md"
-        before, rest = path.read_text(encoding="utf-8").split(START)
-        written = f"{before}{START}\n{table}\n{END}{rest.split(END)[1]}"
-        path.write_text(written, encoding="utf-8")
+        into_results("certificates", table)
 
 
 if __name__ == "__main__":

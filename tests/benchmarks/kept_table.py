@@ -12,8 +12,14 @@ from embkit.evaluation.comparison import compare
 from embkit.evaluation.kept import results, results_folder
 from embkit.session import paths
 
-START, END = "<!-- three seeds -->", "<!-- /three seeds -->"
 COLUMNS = (("known", None), ("known", "never_positive"), ("novel", None), ("lay", None))
+
+
+def into_results(name, table):
+    """Puts a table into data/results.md, between the two comments that bear its name."""
+    path, start, end = paths().root / "data" / "results.md", f"<!-- {name} -->", f"<!-- /{name} -->"
+    before, rest = path.read_text(encoding="utf-8").split(start)
+    path.write_text(f"{before}{start}\n{table}\n{end}{rest.split(end)[1]}", encoding="utf-8")
 
 
 def cell(row, bold):
@@ -65,10 +71,7 @@ def main(arguments=None):
     if not chosen.write:
         sys.stdout.write(table + "\n")
         return
-    path = paths().root / "data" / "results.md"
-    text = path.read_text(encoding="utf-8")
-    before, rest = text.split(START)
-    path.write_text(f"{before}{START}\n{table}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+    into_results("three seeds", table)
 
 
 if __name__ == "__main__":

@@ -19,11 +19,9 @@ from embkit.evaluation.scores import over_seeds
 from embkit.models.loading import load_model
 from embkit.recipes.recipe import Recipe, preset
 from embkit.search import Fusion, Passages
-from embkit.session import paths
 from embkit.training.trainer import train
-from tests.benchmarks.kept_table import cell, dev_of
+from tests.benchmarks.kept_table import cell, dev_of, into_results
 
-START, END = "<!-- passages -->", "<!-- /passages -->"
 COSTS = "costs.json"
 # arm -> recipe, learning rates for dev to choose among
 ARMS = {
@@ -179,10 +177,7 @@ def main(arguments=None):
     table = "\n".join(lines(domain, chosen.baseline))
     if not chosen.write:
         return say(table)
-    path = paths().root / "data" / "results.md"
-    before, rest = path.read_text(encoding="utf-8").split(START)
-    written = f"{before}{START}\n{table}\n{END}{rest.split(END)[1]}"
-    path.write_text(written, encoding="utf-8")
+    into_results("passages", table)
 
 
 if __name__ == "__main__":
