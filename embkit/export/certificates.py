@@ -117,7 +117,11 @@ def certify(
     dims = min(full, given)
     distance = partial(_distance, found, dims)
     apart = distance(wanted)
-    if apart.max() > SAME:
+    alone = {kind: np.concatenate([asked([text], kind) for text in texts]) for kind in KINDS}
+    near, far = sorted(map(np.median, (apart, _distance(alone, dims, wanted))))
+    if max(near, SAME) * NEARER < far:  # rounding is as far off in both
+        causes.append("a text has another vector alone than in a batch: padding is read")
+    elif apart.max() > SAME:
         faults = [(cause, distance(fault)) for cause, fault in _faults(model, what, texts)]
         cause, least = min(faults, key=lambda pair: pair[1].max())
         if least.max() * NEARER < apart.max():
@@ -126,10 +130,6 @@ def certify(
             causes.append(_unknown(apart))
         else:
             notes.append("the vectors are rounded: other digits, or weights of fewer bits")
-    # alone
-    alone = {kind: np.concatenate([asked([text], kind) for text in texts]) for kind in KINDS}
-    if distance(alone).max() > max(SAME, min(apart.max(), ROUNDED)):
-        causes.append("a text has another vector alone than in a batch: padding is read")
     # on dev
     loss = None
     if domain is not None and (not causes or given == full):

@@ -107,13 +107,24 @@ def without(model, characters):
     return lambda texts: plain(model)([text.translate(gone) for text in texts])
 
 
-def padded(model):
+def padded(model, by=0.2):
     """Reads the padding: a text's vector moves with the longest of its batch."""
 
     def encode(texts):
         vectors = plain(model)(texts)
-        moved = 0.2 * (len(max(texts, key=len)) > 100) * np.eye(len(vectors[0]))[0]
+        moved = by * (len(max(texts, key=len)) > 100) * np.eye(len(vectors[0]))[0]
         return unit(vectors + moved)
+
+    return encode
+
+
+def eight_bits(model):
+    """Eight bits a number, with one scale for all texts of a batch."""
+
+    def encode(texts):
+        vectors = plain(model)(texts)
+        scale = np.abs(vectors).max() / 20
+        return unit(np.round(vectors / scale) * scale)
 
     return encode
 
@@ -141,6 +152,7 @@ WELL = {
     "a copy": lambda m: plain(copy.deepcopy(m)),
     "in bf16": lambda m: rounded(m, "bfloat16"),
     "in fp16": lambda m: rounded(m, "float16"),
+    "eight bits, scaled by the batch": eight_bits,
     "six digits": lambda m: lambda texts: np.round(plain(m)(texts), 6),
     "one by one": lambda m: lambda texts: np.concatenate([plain(m)([text]) for text in texts]),
 }
@@ -151,6 +163,10 @@ def test_a_fault_of_a_server_is_named(cause, model, serve):
     found = certify(model, serve(FAULTS[cause](model)))
     assert not found.passed and cause in found.answer
     assert len(found.causes) == 1, found.causes
+
+
+def test_padding_that_moves_a_vector_less_than_rounding_does_is_named(model):
+    assert "padding is read" in certify(model, padded(model, by=0.05)).answer
 
 
 def test_what_is_served_well_passes(model, serve, tmp_path, tiny_domain):
