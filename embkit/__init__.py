@@ -30,6 +30,7 @@ _NAMES = {  # the module that has them -> what lessons use every day
     "runs": ["Run", "finished"],
     "search.index": ["exact_search"],
     "session": ["paths", "setup"],
+    "training.forecasting": ["forecast"],
     "training.heads": ["fit_head"],
     "training.experiments": ["tune"],
     "training.trainer": ["train", "training_pairs"],
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from .search.index import exact_search
     from .session import paths, setup
     from .training.experiments import tune
+    from .training.forecasting import forecast
     from .training.heads import fit_head
     from .training.trainer import train, training_pairs
     from .widgets.live_training import train_live

@@ -31,6 +31,7 @@ ATTENTION = "embkit_packed"
 # what a network may ask of its attention, and the mask or the packing has done already
 DONE = {"position_ids", "sliding_window", "use_cache", "is_causal", "deterministic"}
 PICTURES = 256  # that are decoded at once
+MANY = 200  # texts at once, behind which freed memory is given back
 WASTE = 1.15  # padded tokens over tokens, in a group of like length
 Features = dict[str, Any]
 
@@ -292,6 +293,8 @@ def embed(
                     progress(len(place))
     finally:
         model.train(training)
+        if len(texts) > MANY:
+            session.give_back()
     return torch.cat(found)[torch.tensor([place[text] for text in texts])]
 
 

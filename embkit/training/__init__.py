@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = exports(
         "cross_encoder": ["tune_cross_encoder"],
         "distillation": ["Teacher", "load_teacher", "rescaled"],
         "experiments": ["Comparison", "GridResult", "approaches", "equal_cost", "tune"],
+        "forecasting": ["forecast", "large_models"],
         "heads": ["Head", "HeadSettings", "fit_head"],
         "live": ["Stopped"],
         "lora": ["merge_adapter"],

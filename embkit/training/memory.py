@@ -22,6 +22,29 @@ from ..recipes.recipe import Recipe
 from .trainer import make_trainer, training_pairs
 
 
+class Kept(torch.autograd.graph.saved_tensors_hooks):
+    """Around a forward pass: the ``bytes`` that it keeps for the backward pass, weights aside."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.weights = [t.untyped_storage() for t in (*model.parameters(), *model.buffers())]
+        self.storages: dict[int, Any] = {}  # held, so that no address is given twice
+        super().__init__(self._keep, lambda tensor: tensor)
+
+    def __enter__(self) -> Kept:
+        super().__enter__()
+        return self
+
+    def _keep(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        self.storages[storage._cdata] = storage
+        return tensor
+
+    @property
+    def bytes(self) -> int:
+        weights = {storage._cdata for storage in self.weights}
+        return sum(s.nbytes() for at, s in self.storages.items() if at not in weights)
+
+
 def footprint(recipe: Recipe, domain: Domain) -> dict[str, float]:
     """Takes one training step of a recipe on a domain's first batch, and says what it held, in MB
     (10^6 bytes): the ``weights``, trained or not; the ``gradients`` and AdamW's moments
@@ -39,23 +62,13 @@ def footprint(recipe: Recipe, domain: Domain) -> dict[str, float]:
         batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
     model = trainer.model
     own = [*model.parameters(), *model.buffers()]
-    known = {t.untyped_storage().data_ptr() for t in own}
     # four-bit layers hold scales beside their codes
     weights = _bytes([*own, *(scale for module in model.modules() for scale in scales(module))])
-    kept: dict[int, int] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in known:  # a weight is counted once, as a weight
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
 
     # the step: forward, backward, update
     model.train()
-    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
-    with efficient(model), session.autocast(model.device.type), hooks:
+    with efficient(model), session.autocast(model.device.type), Kept(model) as kept:
         loss = trainer.compute_loss(model, batch)
-    activations = sum(kept.values())
     loss.backward()
     optimizer = trainer.create_optimizer()
     optimizer.step()
@@ -64,7 +77,7 @@ def footprint(recipe: Recipe, domain: Domain) -> dict[str, float]:
         "weights": weights,
         "gradients": _bytes(p.grad for p in model.parameters() if p.grad is not None),
         "optimizer": _bytes(moments),
-        "activations": activations,
+        "activations": kept.bytes,
     }
     return {name: size / 1e6 for name, size in (found | {"total": sum(found.values())}).items()}
 

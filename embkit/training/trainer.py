@@ -90,6 +90,7 @@ def train(
                 silent = quiet or not members.first
                 watch = Watch(path, recipe.label, domain.dev_name, stop, quiet=silent)
                 _train(recipe, domain, models, path, watch, callbacks)
+                session.give_back()
         return Run.load(path)
     except Exception as error:  # safetensors and torch.save say it in errors of their own
         full = path.exists() and shutil.disk_usage(path).free < 2**20

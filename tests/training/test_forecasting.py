@@ -1,0 +1,86 @@
+"""What a training will hold and take is told beforehand, as a step that is taken counts it."""
+
+import numpy as np
+import pytest
+from transformers import BertConfig
+
+from embkit import Recipe, forecast
+from embkit.errors import EmbkitError
+from embkit.recipes.views import AUTO
+from embkit.training import footprint
+from embkit.training.forecasting import _fullest, count
+from tests.families import make_family
+
+LORA = {"lora_rank": 2, "lora_targets": AUTO}
+
+
+@pytest.fixture
+def recipe(tiny_model):
+    return Recipe(model=str(tiny_model), epochs=1, batch_size=16)
+
+
+@pytest.mark.parametrize("changes", [{}, LORA, LORA | {"quantize": "nf4"}, {"layers": 1}])
+def test_parts_are_those_of_a_step_that_is_taken(tiny_domain, recipe, changes):
+    recipe = recipe.replace(**changes)
+    told, taken = forecast(recipe, tiny_domain).parts, footprint(recipe, tiny_domain)
+    close = pytest.approx
+    if "quantize" not in changes:  # whose forward pass keeps what no configuration tells
+        assert told["activations"] == close(taken["activations"], rel=0.15)
+        assert told["AdamW's moments"] == close(taken["optimizer"], rel=0.08)  # the pooler has none
+    assert told["weights"] == close(taken["weights"], rel=0.06)
+    if "lora_rank" not in changes:
+        assert told["gradients"] == close(taken["gradients"], rel=0.08)
+
+
+def test_what_a_network_holds_is_counted_by_hand():
+    config = BertConfig(
+        hidden_size=64, num_hidden_layers=3, num_attention_heads=2, intermediate_size=256,
+        vocab_size=100, max_position_embeddings=32,
+    )  # fmt: skip
+    found = count(config, Recipe().lora, 16)
+    block = 4 * (64 * 64 + 64) + 2 * 64 * 256 + 256 + 64 + 4 * 64
+    tables = (100 + 32 + 2) * 64 + 2 * 64
+    assert found.weights == found.trained == 4 * (3 * block + tables + 64 * 64 + 64)
+    twice = BertConfig(**config.to_dict() | {"num_hidden_layers": 6})
+    once = BertConfig(**config.to_dict() | {"num_hidden_layers": 1})
+    six, one = (count(c, Recipe().lora, 16).token for c in (twice, once))
+    assert six - found.token == pytest.approx(1.5 * (found.token - one), rel=1e-6)
+
+
+def test_the_largest_batch_is_the_largest_that_fits():
+    step = count(BertConfig(num_hidden_layers=2), Recipe().lora, 64)
+    for room in (2e9, 1e10):
+        assert step.at(step.tokens(room)) == pytest.approx(room)
+        assert step.at(1.01 * step.tokens(room)) > room
+    assert step.tokens(step.weights) < 0
+
+
+def test_what_does_not_fit_is_said_with_what_to_change(tiny_domain, recipe):
+    ample = forecast(recipe, tiny_domain)
+    assert ample.largest == 30 and not ample.advice and ample.peak > ample.process
+    short = forecast(recipe, tiny_domain, memory_gb=0.1)
+    assert short.largest == 0 and short.advice[0] == "it does not fit"
+    assert "lora_rank=16" in str(short)
+    for line in short.advice[1:]:
+        changed = eval(line.rsplit(":", 1)[0], {"recipe": recipe})  # noqa: S307
+        assert changed != recipe
+
+
+def test_minutes_grow_with_the_epochs(tiny_domain, recipe):
+    one, many = (forecast(recipe.replace(epochs=n), tiny_domain).minutes for n in (1, 50))
+    assert many > 5 * one
+
+
+def test_a_batch_is_as_long_as_its_texts(monkeypatch):
+    lengths = np.array([10] * 99 + [1000])
+    monkeypatch.setenv("EMBKIT_DEVICE", "cpu")
+    assert 10 < _fullest(lengths, 64) < 200
+    monkeypatch.setenv("EMBKIT_DEVICE", "cuda")  # padded to the longest of a batch
+    assert _fullest(lengths, 64) == 1000
+
+
+def test_what_is_no_transformer_is_refused(tiny_domain, tmp_path):
+    with pytest.raises(EmbkitError, match="no transformer of texts"):
+        forecast(
+            Recipe(model=make_family("static", tmp_path) and str(tmp_path / "model")), tiny_domain
+        )
