@@ -6,7 +6,7 @@ import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -171,7 +171,7 @@ def make_pairs(recipe: Recipe, domain: Domain) -> TrainingPairs:
 
 def _mined(recipe: Recipe, domain: Domain, rows: list[Pair], known: list[Pair]) -> Mined:
     mining = recipe.mining
-    options = asdict(mining)
+    options = dict(vars(mining))
     if (prompts := options.pop("prompts")) and mining.miner == "dense":
         options["model"] = load_model(mining.model, prompts=prompts)
     options["model"] = cut_by(recipe.passages, options["model"])
