@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...errors import EmbkitError, unknown
+from ...errors import unknown
 from ..domain import Domain, normalise
 from ..images import SUFFIXES, PictureFault, decode, keep_picture, read_picture
 from ..sources.captioned import Captioned, domain_of
@@ -23,7 +23,7 @@ from .asking import to_type
 from .draft import Material, reported
 from .kinds import PICTURE, TEXT, Table
 from .parts import SPLITS, data_files, split_name
-from .rows import Quarantine, Row, lines, suffix, text_fault
+from .rows import Quarantine, Row, lines, refused, suffix, text_fault
 from .shapes import PICTURES, fitting
 from .tables import PLAIN, dataset_table, one_object, table
 
@@ -234,13 +234,10 @@ def _told(
         if name not in usable[role]:
             free = [*captions, *texts, *(n for n in names if n not in pictures), "its name"]
             step = {"picture": usable["picture"][0], "caption": free[0]}
-            raise EmbkitError(
-                f"no column for the {role} in {where} with the columns {', '.join(names) or '-'}"
-                + (f": {name!r} is none" if name else ""),
-                expected=f"a column of pictures or their files ({', '.join(PICTURES['picture'])}), "
-                f"and one of captions ({', '.join(PICTURES['caption'])})",
-                **to_type({"columns": step}),
-            )
+            told = {"role": role, "where": where, "columns": ", ".join(names) or "-"}
+            told |= {f"{kind}s": ", ".join(known) for kind, known in PICTURES.items()}
+            told["named"] = f": {name!r} is none" if name else ""
+            raise refused("pictures", **told, **to_type({"columns": step}))
     material.columns = {role: str(name) for role, name in found.items()}
     for row in read.rows(material.bad):
         picture, told = map(row.values.get, material.columns.values())
