@@ -15,9 +15,10 @@ from typing import Any
 from ...display import Table as Facts
 from ...errors import EmbkitError, unknown
 from ..domain import normalise
+from ..refusals import refused
 from . import kinds
 from .kinds import Table
-from .rows import Quarantine, binary, is_numbered, refused
+from .rows import Quarantine, binary, is_numbered
 from .shapes import NAMES, ROLES, Choice, Roles, Way, choose, example, fitting
 
 _OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}

@@ -18,6 +18,7 @@ from xml.etree import ElementTree
 
 from ...errors import not_installed
 from ..domain import normalise
+from ..refusals import refused
 from . import asking, joined, parts, rows, shapes, tables
 from .folder import local, not_there
 
@@ -97,7 +98,7 @@ def files_of(source: str | os.PathLike[str]) -> list[tuple[str, Path]]:
         inside = Path(top).relative_to(path)
         found += [((inside / name).as_posix(), Path(top, name)) for name in names if name[0] != "."]
     if not found:
-        raise rows.refused("empty folder", name=path.name, read=READ)
+        raise refused("empty folder", name=path.name, read=READ)
     return sorted(found)
 
 
@@ -133,7 +134,7 @@ def read_documents(source: str | os.PathLike[str]) -> Documents:
         installed = next((why for why in causes if INSTALL in why), "").partition(": ")[2]
         told = f"{Path(source).name!r} holds no text that can be read: {rows.causes_of(causes)}"
         hint = installed or "run OCR on scanned pages and pictures, or give another folder"
-        raise rows.refused("no words", given=told[:600], read=READ, hint=hint)
+        raise refused("no words", given=told[:600], read=READ, hint=hint)
     return Documents(tuple(found.values()), tuple(skipped), merged, encodings)
 
 

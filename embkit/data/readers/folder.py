@@ -22,6 +22,7 @@ from ...errors import EmbkitError
 from ...files import readable
 from ...session import shown
 from ..domain import Domain, normalise, right_documents
+from ..refusals import refused
 from ..splits import divide, smoke
 from ..text_checks import no_text
 from . import image_folder, joined, parts
@@ -30,7 +31,7 @@ from .draft import WHOLE, Material, quarantine_file, reported
 from .joined import add_pairs
 from .kinds import Table
 from .parts import CORPUS, JUDGEMENTS, MARKED, PAIRS, QUERIES, TRIPLES, UNNAMED, Part
-from .rows import NotDecoded, Quarantine, causes_of, refused, suffix
+from .rows import NotDecoded, Quarantine, causes_of, suffix
 from .tables import KINDS, PARQUET, PLAIN, table
 
 LONG = 100_000  # characters; a longer text is kept and noted

@@ -18,12 +18,13 @@ from typing import Any
 from ...errors import unknown
 from ..domain import Domain, normalise
 from ..images import SUFFIXES, PictureFault, decode, keep_picture, read_picture
+from ..refusals import refused
 from ..sources.captioned import Captioned, domain_of
 from .asking import to_type
 from .draft import Material, reported
 from .kinds import PICTURE, TEXT, Table
 from .parts import SPLITS, data_files, split_name
-from .rows import Quarantine, Row, lines, refused, suffix, text_fault
+from .rows import Quarantine, Row, lines, suffix, text_fault
 from .shapes import PICTURES, fitting
 from .tables import PLAIN, dataset_table, one_object, table
 

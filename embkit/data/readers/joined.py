@@ -12,10 +12,11 @@ from typing import Any
 
 from ...files import read_json
 from ..domain import normalise
+from ..refusals import refused
 from .asking import condition, grade_of, grader, roles_of
 from .draft import WHOLE, Material
 from .kinds import ID, LABEL, NOTHING, NUMBER, TEXT, Table, text_of, texts_of
-from .rows import Quarantine, Row, as_id, is_numbered, refused, text_fault
+from .rows import Quarantine, Row, as_id, is_numbered, text_fault
 from .shapes import JUDGED, NAMES, TEXTS, fitting, plain
 from .tables import looked_through
 

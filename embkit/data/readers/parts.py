@@ -16,10 +16,11 @@ from ...assets.hub import refusal
 from ...errors import EmbkitError
 from ...files import readable
 from ...session import shown
+from ..refusals import refused
 from . import kinds, shapes
 from .draft import WHOLE
 from .kinds import Table
-from .rows import refused, suffix
+from .rows import suffix
 from .tables import KINDS, PLAIN, dataset_table, listed, one_object, table
 
 ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")

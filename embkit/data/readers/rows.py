@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ...errors import refusals
 from ...files import readable, write_atomic
 
 RAW_LIMIT = 2000  # characters of a bad row that the quarantine file keeps
@@ -21,7 +20,6 @@ EXAMPLES = 8  # bad rows that a report shows
 
 OTHER_ENCODING = " (another encoding?)"
 
-refused = refusals(Path(__file__).with_name("refusals.toml"))
 Line = tuple[int, str, str | None]  # line (from 1), text, what is wrong with its bytes
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from ...files import readable
+from ..refusals import refused
 from .dialects import find, is_header, records, trimmed
 from .kinds import FEW, Table
-from .rows import OTHER_ENCODING, Line, NotDecoded, Quarantine, Row, binary, lines, refused, suffix
+from .rows import OTHER_ENCODING, Line, NotDecoded, Quarantine, Row, binary, lines, suffix
 
 DELIMITED = (".csv", ".tsv", ".tab")
 PARQUET = (".parquet", ".pq")
