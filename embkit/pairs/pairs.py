@@ -17,14 +17,14 @@ from .. import session
 from ..data import Domain
 from ..data.domain import normalise
 from ..display import Table
-from ..errors import EmbkitError, unknown
+from ..errors import unknown
 from ..losses.batches import Apart, padded
 from ..models.loading import load_model
 from ..recipes.recipe import Recipe
 from ..recipes.views import APART, CORPUS
 from ..search.passages import cut_by
 from .mining import Mined, mine
-from .rules import Pair, own_of, relatives, right_of
+from .rules import Pair, own_of, refused, relatives, right_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -149,11 +149,7 @@ def make_pairs(recipe: Recipe, domain: Domain) -> TrainingPairs:
         rows = [(q, anchor, rows[i][2]) for (q, anchor, _), i in zip(rows, order, strict=True)]
         known = []  # the control knows no label
     if len(rows) < 2:
-        raise EmbkitError(
-            f"{len(rows)} training pair(s) in {domain.name!r}",
-            expected="at least two: a pair's negatives are the other pairs' positives",
-            hint="label more pairs, or load a larger profile",
-        )
+        raise refused("few pairs", n=len(rows), domain=domain.name)
     return TrainingPairs(
         domain,
         tuple(rows),
