@@ -190,18 +190,18 @@ def _pairs(path: Path | None, found: Sequence[Part], material: Material) -> None
 @contextlib.contextmanager
 def _quarantine(source: Any, name: str, encoding: str | None) -> Iterator[Quarantine]:
     """What bad rows are put into; if the source is refused, its error says where they lie."""
-    bad, refused = Quarantine(encoding), quarantine_file(f"{name}-refused")
+    bad, target = Quarantine(encoding), quarantine_file(f"{name}-refused")
     try:
         with readable(Path(str(source)), OSError):  # a folder that may not be listed
             yield bad
-        refused.unlink(missing_ok=True)  # of an earlier try
+        target.unlink(missing_ok=True)  # of an earlier try
     except EmbkitError as error:
         if not bad.causes:
             raise
-        bad.save(refused)
+        bad.save(target)
         if isinstance(error, Unclear):
             raise
-        lie = f"; {shown(refused)} holds each bad row and its reason"
+        lie = f"; {shown(target)} holds each bad row and its reason"
         raise EmbkitError(
             f"{error.given} (put aside: {causes_of(bad.causes)})",
             expected=error.expected,

@@ -235,10 +235,10 @@ def _told(
         if name not in usable[role]:
             free = [*captions, *texts, *(n for n in names if n not in pictures), "its name"]
             step = {"picture": usable["picture"][0], "caption": free[0]}
-            told = {"role": role, "where": where, "columns": ", ".join(names) or "-"}
-            told |= {f"{kind}s": ", ".join(known) for kind, known in PICTURES.items()}
-            told["named"] = f": {name!r} is none" if name else ""
-            raise refused("pictures", **told, **to_type({"columns": step}))
+            of = {"role": role, "where": where, "columns": ", ".join(names) or "-"}
+            of |= {f"{kind}s": ", ".join(known) for kind, known in PICTURES.items()}
+            of["named"] = f": {name!r} is none" if name else ""
+            raise refused("pictures", **of, **to_type({"columns": step}))
     material.columns = {role: str(name) for role, name in found.items()}
     for row in read.rows(material.bad):
         picture, told = map(row.values.get, material.columns.values())

@@ -239,16 +239,16 @@ def from_hub(name: str, subset: str | None) -> dict[str, Any]:
     import datasets
     from huggingface_hub import HfApi, constants
 
-    closed, refused, offline = False, None, datasets.config.HF_HUB_OFFLINE
+    closed, failed, offline = False, None, datasets.config.HF_HUB_OFFLINE
     try:
         closed = bool(HfApi().dataset_info(name, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT).gated)
     except Exception as error:  # the cache, at once: datasets itself would ask again for minutes
-        refused, datasets.config.HF_HUB_OFFLINE = error, True
+        failed, datasets.config.HF_HUB_OFFLINE = error, True
     try:
         try:  # datasets does not know which one of its cache is the default
-            data = mapping(datasets.load_dataset(name, subset or (refused and "default")))
+            data = mapping(datasets.load_dataset(name, subset or (failed and "default")))
         except Exception:
-            if subset or not refused:
+            if subset or not failed:
                 raise
             data = mapping(datasets.load_dataset(name, None))
         try:
@@ -258,11 +258,11 @@ def from_hub(name: str, subset: str | None) -> dict[str, Any]:
                 (data[kind],) = datasets.load_dataset(name, kind).values()
         return data
     except Exception as error:  # offline, no such data set, no such configuration
-        if said := refusal("dataset", name, refused, ["icd10cm"], closed):
+        if said := refusal("dataset", name, failed, ["icd10cm"], closed):
             raise said from error
         why = " ".join(str(error).split("\n")[:2]).strip() or type(error).__name__
-        if refused:
-            why += f" ({(str(refused) or repr(refused)).splitlines()[0]})"
+        if failed:
+            why += f" ({(str(failed) or repr(failed)).splitlines()[0]})"
         raise refused("hub", name=name, why=why) from error
     finally:
         datasets.config.HF_HUB_OFFLINE = offline
