@@ -174,10 +174,11 @@ def _pairs(path: Path | None, found: Sequence[Part], material: Material) -> None
         assert path is not None
         inside = ", ".join(sorted(p.name for p in path.iterdir())[:8]) or "nothing"
         usable = [part.name for part in found if part.role == PAIRS]
-        step = {"hint": "write your pairs as a CSV with the columns anchor and positive"}
+        write = "write your pairs as a CSV with the columns anchor and positive"
+        step = {"hint": write, "shell": write}
         if usable:
             step = parts.to_load(path / usable[0], "for one file of pairs: ")
-        raise refused("no domain", name=path.name, inside=inside, **{"shell": "", **step})
+        raise refused("no domain", name=path.name, inside=inside, **step)
     for part in found:
         if part.role == CORPUS:
             joined.add_texts(material, CORPUS, part.table)

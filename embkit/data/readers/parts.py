@@ -167,7 +167,8 @@ def to_load(path: Path, before: str = "") -> dict[str, str]:
     """An error's hint, in Python and in a shell: a path that is to be given instead."""
     found = shown(path)
     if _UNPACKED in found:
-        return {"hint": f"{before}unpack it, and give {path.name} of what was in it"}
+        step = f"{before}unpack it, and give {path.name} of what was in it"
+        return {"hint": step, "shell": step}
     shell = f"{before}python -m embkit check {shlex.quote(found)}"
     return {"hint": f"{before}load_domain({found!r})", "shell": shell}
 
