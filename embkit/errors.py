@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
-from functools import partial
+import tomllib
+from collections.abc import Callable, Iterable
+from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 MOST = 60  # names that an error lists
@@ -26,6 +28,18 @@ class EmbkitError(ValueError):
     def __reduce__(self) -> Any:  # keyword arguments survive pickling between processes
         told = {"expected": self.expected, "hint": self.hint, "shell": self.shell}
         return partial(EmbkitError, **told), (self.given,)
+
+
+def refusals(table: Path) -> Callable[..., EmbkitError]:
+    """The maker of the errors in a table: by a name ``given``, ``expected``, ``hint`` and maybe
+    ``shell``, in which values take the places of their names."""
+    told = cache(lambda: tomllib.loads(table.read_text(encoding="utf-8")))
+
+    def refused(name: str, /, **values: Any) -> EmbkitError:
+        said = {part: text.format(**values) for part, text in told()[name].items()}
+        return EmbkitError(said.pop("given"), **said)
+
+    return refused
 
 
 def not_installed(given: str, extra: str) -> EmbkitError:

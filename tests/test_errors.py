@@ -1,10 +1,14 @@
 """One kind of error: what was given, what was expected, what to type next."""
 
 import pickle
+import re
+import tomllib
+from pathlib import Path
 
 import pytest
 
-from embkit.errors import EmbkitError, unknown
+import embkit
+from embkit.errors import EmbkitError, refusals, unknown
 
 
 def test_an_error_says_three_things_and_is_a_value_error():
@@ -42,3 +46,28 @@ def test_where_nothing_is_near_all_names_are_given():
 @pytest.mark.parametrize("given", [7, None, ("a",), 2.5])
 def test_a_name_of_another_type_is_an_unknown_name(given):
     assert repr(given) in unknown("domain", given, ["icd10cm"]).given
+
+
+def test_a_table_words_an_error_with_its_values(tmp_path):
+    table = tmp_path / "refusals.toml"
+    table.write_text(
+        '[size]\ngiven = "size={size!r}"\nexpected = "{least:,} or more"\nhint = "size={least}"\n'
+    )
+    error = refusals(table)("size", size="{x}", least=1_000)
+    assert (error.given, error.expected) == ("size='{x}'", "1,000 or more")
+    assert error.shell == error.hint == "size=1000"
+
+
+TABLES = sorted(Path(embkit.__file__).parent.rglob("refusals.toml"))
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.parent.name)
+def test_each_error_of_a_table_is_raised_and_says_three_things(table):
+    told = tomllib.loads(table.read_text(encoding="utf-8"))
+    code = "".join(path.read_text(encoding="utf-8") for path in table.parent.rglob("*.py"))
+    assert set(re.findall(r'refused\(\s*"([^"]+)"', code)) == told.keys()
+    for said in told.values():
+        assert (
+            {"given", "expected", "hint"} <= said.keys() <= {"given", "expected", "hint", "shell"}
+        )
+        assert all(said.values())

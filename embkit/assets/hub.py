@@ -9,9 +9,10 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-from ..errors import EmbkitError, unknown
+from ..errors import EmbkitError, refusals, unknown
 from .wheels import Unreachable
 
+refused = refusals(Path(__file__).with_name("refusals.toml"))
 WANTED = ["*.json", "*.txt", "*.model", "*.safetensors", "*.jinja"]  # no pickle, no code
 
 
@@ -78,11 +79,7 @@ def refusal(
     repo = name.partition("@")[0]
     if closed or isinstance(error, errors.GatedRepoError):
         page = f"{constants.ENDPOINT}/{'' if kind == 'model' else 'datasets/'}{repo}"
-        return EmbkitError(
-            f"the {kind} {repo!r} is gated, and this machine is not let in",
-            expected="an account that has accepted its terms, and its token on this machine",
-            hint=f"accept the terms at {page}, then `hf auth login`, then the same again",
-        )
+        return refused("gated", kind=kind, repo=repo, page=page)
     if isinstance(error, errors.RevisionNotFoundError):
         return unknown("revision", name, [repo])
     if not isinstance(error, errors.RepositoryNotFoundError):

@@ -6,16 +6,18 @@ Every threshold is a rule of thumb; each sentence gives the figure behind its ve
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..data import Domain
 from ..data.domain import right_documents
-from ..display import percent, visible
+from ..display import percent, some_of, visible
 from ..models.encoding import encode_as
 from ..models.window import tokenizer_of
 
@@ -26,26 +28,45 @@ NEAR = 10_000  # queries of a split that are compared with those of training
 
 @dataclass
 class Finding:
-    """One line of an audit; a check puts it together."""
+    """One line of an audit."""
 
     name: str  # what was looked at
-    verdict: str = OK  # or LOOK (decide for yourself), or PROBLEM (mend it before you train)
-    sentence: str = ""  # what was found, with its figures
-    examples: tuple[str, ...] = ()
-    todo: str = ""  # what to do next, if anything
-    numbers: dict[str, float] = field(default_factory=dict)  # the figures, for a program
+    verdict: str  # OK, LOOK (decide for yourself) or PROBLEM (mend it before you train)
+    sentence: str  # what was found, with its figures
+    examples: tuple[str, ...]
+    todo: str  # what to do next, if anything
+    numbers: Mapping[str, float]  # the figures, for a program
 
-    def say(self, part: str = "", todo: str = "", examples: Iterable[str] = ()) -> None:
-        """Adds a part of the sentence, what to do about it, and cases of it."""
-        self.sentence = "; ".join(filter(None, [self.sentence, part]))
-        self.todo = "; ".join(filter(None, [self.todo, todo]))
-        self.examples += tuple(examples)
 
-    def judged(self, bad: object = False) -> Finding:
-        """A problem where it is bad; else something to look at where there is something to do."""
-        self.verdict = PROBLEM if bad else LOOK if self.todo else OK
-        self.sentence = f"{self.sentence[:1].upper()}{self.sentence[1:]}."
-        return self
+def finding(
+    m: Sample, name: str, numbers: Mapping[str, float], bad: object = False, **told: Any
+) -> Finding:
+    """A finding in the words of ``findings.jinja``, which know the sample ``m``, the numbers and
+    what they are ``told``: a problem where it is bad; else something to look at where there is
+    something to do."""
+    words = _words()
+    context = words.new_context({"m": m, "numbers": numbers, **told})
+    parts = "".join(words.blocks[re.sub(r"\W", "_", name)](context))
+    lines = re.sub(r"\n +", " ", parts).split("\n")
+    todo, cases = (
+        [line.removeprefix(lead) for line in lines if line.startswith(lead)]
+        for lead in ("next: ", "- ")
+    )
+    said = "; ".join(line for line in lines if line and not line.startswith(("next: ", "- ")))
+    verdict = PROBLEM if bad else LOOK if todo else OK
+    sentence = f"{said[:1].upper()}{said[1:]}."
+    return Finding(name, verdict, sentence, tuple(cases), "; ".join(todo), numbers)
+
+
+@cache
+def _words() -> Any:
+    from jinja2 import Environment, StrictUndefined
+
+    shown = lambda value: re.sub(r"\s*\n\s*", " ", str(value))  # noqa: E731
+    words = Environment(undefined=StrictUndefined, trim_blocks=True, finalize=shown)
+    words.globals |= {"of": of, "quote": quote, "percent": percent, "some_of": some_of}
+    words.globals["each"] = lambda form, rows: ", ".join(form.format(*row) for row in rows.items())
+    return words.from_string(Path(__file__).with_name("findings.jinja").read_text("utf-8"))
 
 
 class Sample:

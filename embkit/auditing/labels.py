@@ -8,11 +8,10 @@ from contextlib import suppress
 
 import numpy as np
 
-from ..display import percent, some_of
 from ..errors import EmbkitError
 from ..evaluation.intervals import SPREAD, visible
 from ..search.index import BM25, exact_search
-from .base import TEXTS, Finding, Sample, of, quote
+from .base import TEXTS, Finding, Sample, finding
 
 PLAUSIBLE_SD = 0.45  # of nDCG@10 over queries, where nothing has been scored
 NARROW, WIDE = 0.05, 0.125  # half an interval's width: up to here ok, from here a problem
@@ -23,39 +22,21 @@ ENOUGH = 20  # right documents of a query that are searched for in a sample of a
 
 def sizes(m: Sample) -> Finding:
     """How much there is, and how far a test's result can be trusted."""
-    # counts, widths of intervals, what is missing
     counts = {split: len(judged) for split, judged in m.qrels.items()}
     right = [found for of_split in m.right.values() for found in of_split.values()]
-    ever = len(set().union(*right))
     known = {split: _known_to(m, split) for split in m.tests if counts[split]}
-    widths = {split: width for split, (width, _) in known.items()}
-    missing = [s for s in ("train", "dev", *m.tests) if not counts[s]]
-    widest = max(widths, key=widths.__getitem__, default="")
-    width = widths.get(widest, math.inf)
-    # what is said of them
-    draft = Finding("sizes")
-    told = ", ".join(f"{n:,} {split}" for split, n in counts.items())
-    draft.say(f"{some_of(len(m.corpus), 'document', 'documents')}; queries: {told}")
-    if right:
-        draft.say(f"{np.mean([len(found) for found in right]):.2f} right documents a query")
-    draft.say(f"{of(ever, len(m.corpus))} of the documents are ever right")
-    if widths:
-        told = ", ".join(f"±{w:.3f} on {split}" for split, w in widths.items())
-        draft.say(f"nDCG@10 would be known to {told}")
-        told = ", ".join(f"{seen:.3f} on {split}" for split, (_, seen) in known.items())
-        draft.say(f"a test would tell two recipes apart that differ by {told} (power 80%)")
-    if NARROW < width < math.inf:
-        enough = math.ceil(counts[widest] * (width / NARROW) ** 2)
-        todo = f"label more test queries ({enough:,} would bring {widest} to ±{NARROW}): until "
-        draft.say(todo=f"{todo}then small gains cannot be told from chance")
-    if missing:
-        todo = "give each split queries: train teaches, dev chooses, a test reports"
-        draft.say(f"no queries in {', '.join(missing)}", todo)
-    draft.numbers |= {"documents": len(m.corpus), "ever right": ever}
-    draft.numbers |= {f"{split} queries": n for split, n in counts.items()}
-    draft.numbers |= {f"{split} half-width": w for split, w in widths.items()}
-    draft.numbers |= {f"{split} visible": seen for split, (_, seen) in known.items()}
-    return draft.judged(bad=width >= WIDE or not counts["train"])
+    widest = max(known, key=lambda split: known[split][0], default="")
+    width = known[widest][0] if known else math.inf
+    few = NARROW < width < math.inf
+    numbers: dict[str, float] = {"documents": len(m.corpus), "ever right": len(set().union(*right))}
+    numbers |= {f"{split} queries": n for split, n in counts.items()}
+    numbers |= {f"{split} half-width": width for split, (width, _) in known.items()}
+    numbers |= {f"{split} visible": seen for split, (_, seen) in known.items()}
+    said = {"counts": counts, "known": known, "widest": widest, "narrow": NARROW}
+    said["right"] = np.mean([len(found) for found in right]) if right else 0
+    said["enough"] = math.ceil(counts[widest] * (width / NARROW) ** 2) if few else 0
+    said["missing"] = [s for s in ("train", "dev", *m.tests) if not counts[s]]
+    return finding(m, "sizes", numbers, width >= WIDE or not counts["train"], **said)
 
 
 def _known_to(m: Sample, split: str) -> tuple[float, float]:
@@ -95,30 +76,17 @@ def unanswerable(m: Sample) -> Finding | None:
         asked = [m.queries[q] for q in chosen]
         found, _ = BM25(texts).search(asked, depth, m.domain.hidden(chosen, ids))
     lost = lost_of(chosen, found)
-    missed, who, share = len(lost), "word search (BM25)", 0.1
-    more = "; model= tells which a model finds" if m.model is None else ""
+    missed, share = len(lost), 0.1
     if m.model is not None:
-        who, share = f"{who} or of the model", 0.02
+        share = 0.02
         vectors = m.encode([m.queries[q] for q in lost]), m.encode(texts, "document")
         found, _ = exact_search(*vectors, depth, m.domain.hidden(lost, ids))
         lost = lost_of(lost, found)
-    # what is said
-    draft = Finding("unanswerable queries", numbers={"sampled": len(chosen), "lost": len(lost)})
-    draft.numbers |= {"missed by words": missed, "depth": depth}
-    sampled = "" if len(chosen) == len(m.asked) else " sampled"
-    within = "" if len(ids) == len(m.corpus) else f" when {len(ids):,} documents are searched"
     shown = lost[:: max(1, len(lost) // 5)][:5]  # from all over, not the first in the alphabet
-    draft.say(
-        f"{of(len(lost), len(chosen))}{sampled} queries have none of theirs among the first "
-        f"{depth} of {who}{within}",
-        examples=[f"{quote(m.queries[q])} → {quote(m.corpus[min(right[q])])}" for q in shown],
-    )
-    if m.model is not None:
-        draft.say(f"word search alone misses {percent(missed / len(chosen))}")
-    if lost and len(lost) >= share * len(chosen):
-        todo = "read some: a wrong label, a missing document, or the hard case that training is for"
-        draft.say(todo=f"{todo}{more}")
-    return draft.judged()
+    numbers = {"sampled": len(chosen), "lost": len(lost), "missed by words": missed, "depth": depth}
+    said = {"searched": len(ids), "shown": [(q, min(right[q])) for q in shown]}
+    said["many"] = lost and len(lost) >= share * len(chosen)
+    return finding(m, "unanswerable queries", numbers, **said)
 
 
 def own_documents(m: Sample) -> Finding | None:
@@ -126,12 +94,7 @@ def own_documents(m: Sample) -> Finding | None:
     own = sorted(m.own.intersection(m.asked))
     if not own:
         return None
-    draft = Finding("own documents", numbers={"left out": len(own)})
-    cases = [f"{q}: {quote(m.queries[q])}" for q in own[:2]]
-    told = "queries are in the corpus under their own id, and no label says that this is right: "
-    told += "that document is left out when they search"
-    draft.say(f"{of(len(own), len(m.asked))} {told}", examples=cases)
-    return draft.judged()
+    return finding(m, "own documents", {"left out": len(own)}, shown=own[:2])
 
 
 def balance(m: Sample) -> Finding | None:
@@ -148,23 +111,7 @@ def balance(m: Sample) -> Finding | None:
     grades = Counter(grade for found in judged for grade in found.values())
     groups = set(m.groups.values()) - m.domain.tested_groups
     bare = sorted(groups - {m.groups[d] for d in m.trained if d in m.groups})
-    # what to do
-    draft = Finding("label balance")
-    told = f"{some_of(int(total), 'training pair', 'training pairs')} over "
-    told += f"{some_of(n, 'document', 'documents')}, Gini {gini:.2f}: the most frequent 10% have "
-    draft.say(f"{told}{percent(top)} of the pairs")
-    if groups:
-        apart = "groups that are not held out" if m.held_out else "groups"
-        draft.say(f"{of(len(bare), len(groups))} {apart} have no training pair")
-    draft.say("grades: " + ", ".join(f"{g} ({c:,})" for g, c in sorted(grades.items())))
-    if top > 0.5:
-        draft.say(
-            todo="label queries for rarer documents, or take fewer pairs of the frequent ones"
-        )
-        few = ((quote(m.corpus[d]), c) for d, c in counts.most_common(3))
-        draft.say(examples=[f"{some_of(c, 'pair', 'pairs')}: {text}" for text, c in few])
-    if len(bare) > 0.25 * len(groups):
-        todo = "label a few queries in the groups that have none"
-        draft.say(todo=todo, examples=[f"no training pair: {', '.join(map(str, bare[:8]))}"])
-    draft.numbers |= {"gini": gini, "top tenth": top, "groups without a pair": len(bare)}
-    return draft.judged(bad=top > 0.9 and n >= 10)
+    numbers = {"gini": gini, "top tenth": top, "groups without a pair": len(bare)}
+    said = {"total": int(total), "n": n, "groups": len(groups), "bare": bare}
+    said |= {"grades": dict(sorted(grades.items())), "frequent": counts.most_common(3)}
+    return finding(m, "label balance", numbers, top > 0.9 and n >= 10, **said)

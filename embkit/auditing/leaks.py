@@ -10,9 +10,8 @@ import numpy as np
 
 from ..data import text_checks
 from ..data.domain import normalise
-from ..display import some_of
 from ..search.index import exact_search
-from .base import NEAR, Finding, Sample, of, quote
+from .base import NEAR, Finding, Sample, finding, of
 
 LETTERS, COSINE = 0.8, 0.9  # from here on two queries are near-duplicates
 FRESH = 30  # queries about what training has not seen, for a test of it
@@ -30,30 +29,10 @@ def duplicates(m: Sample) -> Finding:
         for q in ids if text in documents else ():
             if alike := set(documents[text]).difference(m.own.intersection([q])):
                 (other if alike.isdisjoint(m.right[m.asked[q]][q]) else own).append(q)
-    # what is said of them
-    draft = Finding("duplicates")
-    repeats = some_of(extra, "document repeats", "documents repeat")
-    draft.say(f"{repeats if extra else 'no document repeats'} another's text")
-    if extra:
-        draft.say(
-            todo="merge documents with the same text: the twin of a right one scores 0",
-            examples=[f"documents {', '.join(i[:3])}: {quote(m.corpus[i[0]])}" for i in twins[:3]],
-        )
-    if own:
-        draft.say(
-            f"{some_of(len(own), 'query is its', 'queries are their')} right document's text",
-            "drop queries that are their document's text: they teach and test nothing",
-            [f"query {q}: {quote(m.queries[q])}" for q in own[:2]],
-        )
-    if other:
-        draft.say(
-            f"{some_of(len(other), 'query is', 'queries are')} another document's text",
-            "mark documents that a query quotes as right, or a perfect answer scores 0",
-            [f"query {q}, not marked right: {quote(m.queries[q])}" for q in other[:2]],
-        )
-    draft.numbers |= {"documents": extra, "query is its document": len(own)}
-    draft.numbers["query is another document"] = len(other)
-    return draft.judged(extra > 0.05 * len(m.corpus) or len(other) > 0.01 * len(m.asked))
+    numbers = {"documents": extra, "query is its document": len(own)}
+    numbers["query is another document"] = len(other)
+    bad = extra > 0.05 * len(m.corpus) or len(other) > 0.01 * len(m.asked)
+    return finding(m, "duplicates", numbers, bad, twins=twins[:3], own=own, other=other)
 
 
 def _same(texts: Mapping[str, str]) -> dict[bytes, list[str]]:
@@ -72,7 +51,8 @@ def near_duplicates(m: Sample) -> Finding | None:
         return None
     # twins of each split's queries in training, and which of them have the same answer
     by_letters, by_cosine = _twins(m, splits)
-    draft = Finding("near-duplicates across splits")
+    numbers: dict[str, float] = {}
+    told, cases = [], []
     shares = np.zeros(3)  # the worst split's: near at all, same answer, same answer by letters
     for split, ids in splits.items():
         twins = {q: by_cosine[q] | by_letters[q] for q in ids if by_cosine[q] or by_letters[q]}
@@ -83,26 +63,21 @@ def near_duplicates(m: Sample) -> Finding | None:
         letters, close = (sum(bool(near[q]) for q in ids) for near in (by_letters, by_cosine))
         copied = sum(t in by_letters[q] for q, t in memory.items())
         shares = np.maximum(shares, np.array([len(twins), len(memory), copied]) / len(ids))
-        draft.numbers |= {f"{split}, letters": letters, f"{split}, same answer": len(memory)}
-        told = f"{of(letters, len(ids))} by letters"
+        numbers |= {f"{split}, letters": letters, f"{split}, same answer": len(memory)}
+        by = f"{of(letters, len(ids))} by letters"
         if m.model is not None:
-            draft.numbers[f"{split}, cosine"] = close
-            told += f", {of(close, len(ids))} by cosine"
-        draft.say(f"{split}: {told}, {of(len(memory), len(ids))} with the same answer")
+            numbers[f"{split}, cosine"] = close
+            by += f", {of(close, len(ids))} by cosine"
+        told.append(f"{split}: {by}, {of(len(memory), len(ids))} with the same answer")
         for q in sorted(twins, key=lambda q: (q not in memory, -max(twins[q].values())))[:2]:
             t = memory.get(q) or max(twins[q], key=twins[q].__getitem__)
-            case = f"{split}: {quote(m.queries[q])} ~ train: {quote(m.queries[t])}, "
-            case += f"{twins[q][t]:.2f}, {'the same' if q in memory else 'another'} answer"
-            draft.say(examples=[case])
-    rule = f"5-character pieces, Jaccard ≥ {LETTERS}"
-    rule += f"; cosine ≥ {COSINE}" * (m.model is not None)
-    draft.sentence = f"queries with a near twin in training ({rule}): {draft.sentence}"
+            answer = "the same" if q in memory else "another"
+            cases.append((split, q, t, twins[q][t], answer))
     # the worst split decides
     bad = shares[1] >= 0.25 or shares[2] >= 0.1
-    todo = "report these queries apart, or move them into train: memory answers those with the "
-    todo += "same answer; those with another answer are hard cases, worth reading"
-    draft.say(todo=todo if bad or shares[0] >= 0.01 else "")
-    return draft.judged(bad)
+    said = {"letters": LETTERS, "cosine": COSINE, "told": told, "cases": cases}
+    many = bad or shares[0] >= 0.01
+    return finding(m, "near-duplicates across splits", numbers, bad, many=many, **said)
 
 
 Twins = dict[str, dict[str, float]]  # query -> training query -> closeness
@@ -128,20 +103,14 @@ def leakage(m: Sample) -> Finding | None:
     """How much of each split asks for what training has seen."""
     if not m.trained or not m.splits:
         return None
-    home, what = (m.groups, "group") if m.groups else ({d: d for d in m.corpus}, "document")
+    home = m.groups or {d: d for d in m.corpus}
     seen = {home[d] for d in m.trained if d in home}
-    draft = Finding("leakage by group")
-    shares, fresh = [], 0
+    numbers, shares, fresh = {}, {}, 0
     for split in m.splits:
         right = m.right[split]
         known = [q for q, found in right.items() if any(home.get(d) in seen for d in found)]
-        draft.numbers[f"{split}, seen"] = len(known)
-        shares.append(f"{split} {of(len(known), len(right))}")
+        numbers[f"{split}, seen"] = len(known)
+        shares[split] = of(len(known), len(right))
         fresh = max(fresh, (len(right) - len(known)) * (split in m.tests))
-    place = "is in a group that training saw" if m.groups else "training saw"
-    draft.say(f"queries whose right document {place}: {', '.join(shares)}")
-    if not m.groups:
-        draft.say("no groups are given, so each document stands for itself")
-    if fresh < FRESH:
-        draft.say(todo=f"hold some {what}s out: no test has {FRESH} queries about what is new")
-    return draft.judged()
+    few = FRESH if fresh < FRESH else 0
+    return finding(m, "leakage by group", numbers, shares=shares, few=few)

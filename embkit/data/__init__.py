@@ -9,12 +9,13 @@ from inspect import signature
 from typing import Any
 
 from .. import session
-from ..errors import EmbkitError, unknown
+from ..errors import unknown
 from .domain import Domain, check_leakage
 from .images import data_url
 from .readers import folder
 from .readers.asking import Columns
 from .readers.draft import LoadReport
+from .refusals import refused
 from .sources import docstrings, icd10cm, icons, python_code
 from .sources.python_code import general_probe
 
@@ -74,13 +75,8 @@ def load_domain(
     given = {name: value for name, value in options.items() if value is not None}
     if unfit := [name for name in given if name not in signature(built or folder.load).parameters]:
         folder_hint = f", or give './{source}' for a folder" if built else ""
-        raise EmbkitError(
-            f"{unfit[0]}= with the domain {str(source)[:60]!r}",
-            expected="by= and seed= with 'icons'; columns=, encoding= and subset= with a file, a "
-            "folder or a data set of your own",
-            hint=f"leave {unfit[0]}= out{folder_hint}",
-            shell=f"leave --{unfit[0]} out{folder_hint}",
-        )
+        of = {"option": unfit[0], "source": str(source)[:60], "more": folder_hint}
+        raise refused("option of others", **of)
     if built:
         return _load(source, size, **given)
     if isinstance(source, str) and folder.is_bare_name(source):

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..display import Table, facts, some_of
-from ..errors import EmbkitError, unknown
+from ..errors import unknown
 from ..session import paths, shown
 from .images import data_url, is_picture
+from .refusals import refused
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -272,13 +273,10 @@ def right_documents(judged: Mapping[str, int]) -> Iterator[str]:
 def _check_texts(domain: Domain) -> None:
     for kind, texts in (("document", domain.corpus), ("query", domain.queries)):
         if not texts:
-            given, expected = f"domain {domain.name!r} has no {kind} at all", f"one {kind} or more"
-            hint = "check the source or the chapters that the profile chooses"
-            raise EmbkitError(given, expected=expected, hint=hint)
+            raise refused("no texts of a kind", name=domain.name, kind=kind)
         if empty := [k for k, t in texts.items() if not isinstance(t, str) or not t.strip()]:
-            given = f"{len(empty)} {kind} text(s) of {domain.name!r} are empty: {empty[:5]}"
-            hint = "drop them before making the Domain, and count what you dropped"
-            raise EmbkitError(given, expected="text in every document and query", hint=hint)
+            told = {"n": len(empty), "kind": kind, "name": domain.name, "some": empty[:5]}
+            raise refused("empty texts", **told)
 
 
 def _check_ids(domain: Domain) -> None:
@@ -286,30 +284,16 @@ def _check_ids(domain: Domain) -> None:
         domain.split(needed)
     searched = {split: frozenset(ids) for split, ids in domain.searched.items()}
     if strange := sorted({d for ids in searched.values() for d in ids}.difference(domain.corpus)):
-        given = f"{len(strange)} documents are searched that do not exist: {strange[:3]}"
-        expected = "document ids of `corpus` in `searched`"
-        raise EmbkitError(given, expected=expected, hint="drop them, or add their texts")
+        raise refused("strange searched", n=len(strange), some=strange[:3])
     for split, qrels in domain.qrels.items():
         for query, judged in qrels.items():
             missing = [d for d in judged if d not in domain.corpus]
             if query not in domain.queries or missing:
-                raise EmbkitError(
-                    f"qrels of {split!r} name what does not exist: query {query!r}, {missing[:3]}",
-                    expected="query ids of `queries` and document ids of `corpus`",
-                    hint="drop the row or add the text",
-                )
+                raise refused("strange judged", split=split, query=query, missing=missing[:3])
             if split in searched and (hidden := set(judged) - searched[split]):
-                raise EmbkitError(
-                    f"{split!r} does not search {min(hidden)!r}, which is judged for {query!r}",
-                    expected="every judged document among those that the split searches",
-                    hint="add it to searched[split], or drop the judgement",
-                )
+                raise refused("not searched", split=split, document=min(hidden), query=query)
             if next(right_documents(judged), None) is None:
-                raise EmbkitError(
-                    f"query {query!r} of split {split!r} has no right document",
-                    expected="at least one document with a grade above 0",
-                    hint="drop the query: it can be neither trained on nor scored",
-                )
+                raise refused("nothing right", query=query, split=split)
 
 
 def _apart(domain: Domain, *splits: str) -> bool:
@@ -332,18 +316,9 @@ def check_leakage(domain: Domain) -> None:
             first, other = seen.setdefault(text, (split, query))
             apart = first != split and _apart(domain, first, split)
             if not apart and (first != split or other != query):
-                raise EmbkitError(
-                    f"leak: {domain.queries[query]!r} is asked in {first!r} ({other}) and in "
-                    f"{split!r} ({query})",
-                    expected="each query text in one split, once",
-                    hint="merge the two queries and keep them in one split",
-                )
+                of = {"text": domain.queries[query], "query": query, "split": split}
+                raise refused("leak of a query", first=first, other=other, **of)
     tested = domain.tested_groups
     trained = domain.trained_documents if tested else ()
     if shared := sorted(tested & {domain.groups[d] for d in trained if d in domain.groups}):
-        raise EmbkitError(
-            f"leak: {len(shared)} group(s) held out for {domain.held_out!r} are trained on: "
-            f"{shared[:5]}",
-            expected="no document of a held-out group among the training positives",
-            hint="move these queries out of train, or out of the held-out split",
-        )
+        raise refused("leak of a group", n=len(shared), split=domain.held_out, some=shared[:5])

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import EmbkitError
+from .refusals import refused
 
 Offsets = Callable[[list[str]], Sequence[Sequence[tuple[int, int]]]]  # texts -> pieces' ends
 WORD = re.compile(r"\w+|[^\w\s]")  # where no tokenizer is: words and single marks
@@ -67,11 +67,8 @@ def cut(
     Fails for a size below 8, and for an overlap of half the size or more.
     """
     if size < LEAST or not 0 <= overlap < size // 2:
-        raise EmbkitError(
-            f"passages of {size} word pieces that overlap by {overlap}",
-            expected=f"a size of {LEAST} or more, and an overlap below half of it",
-            hint=f"size={max(size, 128)}, overlap={max(size, 128) // 4}",
-        )
+        better = {"better": max(size, 128), "quarter": max(size, 128) // 4}
+        raise refused("small passages", size=size, overlap=overlap, least=LEAST, **better)
     offsets = offsets or words
     found = []
     for first in range(0, len(texts), 1000):

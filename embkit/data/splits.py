@@ -14,9 +14,9 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import TypeVar
 
-from ..errors import EmbkitError
 from .domain import normalise, right_documents, shuffled
 from .readers.draft import WHOLE, Split
+from .refusals import refused
 
 SHARES = {"test": 0.20, "dev": 0.10}
 CAPS = {"test": 2000, "dev": 1000}  # queries; more would cost time and narrow no interval
@@ -84,12 +84,9 @@ def _cut(
 ) -> tuple[dict[str, Split], int]:
     """The wanted parts of a pool, the rest as ``train``; how many queries share a document."""
     if len(pool) <= len(wanted):
-        raise EmbkitError(
-            f"{len(pool)} usable {'query' if len(pool) == 1 else 'queries'} to make "
-            f"{' and '.join([*wanted, 'train'])} from",
-            expected=f"at least {len(wanted) + 1} different queries, better a few hundred",
-            hint="add rows, or look into the quarantine file to see what was put aside",
-        )
+        what, splits = "query" if len(pool) == 1 else "queries", " and ".join([*wanted, "train"])
+        of = {"what": what, "splits": splits, "least": len(wanted) + 1}
+        raise refused("few queries", n=len(pool), **of)
     # queries that share a right document, or its group, are one part
     right = {query: [*right_documents(judged)] for query, judged in pool.items()}
     text = {d: _hash(normalise(corpus[d])) for d in set(itertools.chain(*right.values()))}

@@ -21,9 +21,10 @@ import numpy as np
 
 from ..data import Domain
 from ..display import Table, table
-from ..errors import EmbkitError, unknown
+from ..errors import unknown
 from ..files import AppendOnlyStore
 from ..session import paths
+from .rules import refused
 
 GRADES = {2: "relevant", 1: "partly", 0: "not relevant"}
 MEANINGS = {
@@ -83,11 +84,7 @@ class LabelStore(AppendOnlyStore):
             if last is not None and last.grade == grade and self._still(last):
                 return last
             if last is None and grade is None:
-                raise EmbkitError(
-                    f"{name!r} has not judged query {query!r} with document {document!r}",
-                    expected="a grade that can be taken back",
-                    hint="store.labels() lists what has been judged",
-                )
+                raise refused("not judged", name=name, query=query, document=document)
             now = datetime.now(UTC).isoformat(timespec="milliseconds")
             key, texts = secrets.token_hex(8), self._texts(query, document)
             decision = Decision(query, document, grade, name, now, key, texts)
@@ -178,8 +175,7 @@ def annotator_name(name: str) -> str:
     """A name without spaces around it; fails for an empty or unprintable one, or for a rule's."""
     given = name.strip() if isinstance(name, str) else ""
     if not given or not given.isprintable() or given in RULES:
-        expected = f"a name or initials on one line, other than {' and '.join(RULES)}"
-        raise EmbkitError(f"annotator={name!r}", expected=expected, hint="annotator='ann'")
+        raise refused("annotator", name=name, rules=" and ".join(RULES))
     return given
 
 
@@ -193,11 +189,7 @@ def _check(domain: Domain, query: str, document: str, grade: object) -> None:
     check_id("query", query, domain.queries)
     check_id("document", document, domain.corpus)
     if not _is_grade(grade):
-        raise EmbkitError(
-            f"grade={grade!r} of query {query!r} and document {document!r}",
-            expected="2 (relevant), 1 (partly), 0 (not relevant), or None to take it back",
-            hint=f"store.label({query!r}, {document!r}, 2)",
-        )
+        raise refused("grade", grade=grade, query=query, document=document)
 
 
 def _is_grade(value: object) -> bool:
@@ -314,10 +306,7 @@ def annotator_agreement(store: LabelStore) -> Agreement:
         if (both := sorted(labels[first].keys() & labels[second].keys()))
     ]
     if not found:
-        said = f"{len(labels)} annotator(s), and no pair judged by two of them"
-        expected = "the same pairs judged by at least two annotators"
-        hint = "a second person: ek.widgets.Annotator(tasks, store, annotator='bob')"
-        raise EmbkitError(said, expected=expected, hint=hint)
+        raise refused("one annotator", n=len(labels))
     given: dict[Pair, dict[str, int]] = defaultdict(dict)
     for name in sorted(labels):
         for pair, grade in labels[name].items():

@@ -12,11 +12,11 @@ import numpy as np
 from ..data import Domain
 from ..data.domain import right_documents
 from ..display import Table
-from ..errors import EmbkitError, unknown
+from ..errors import unknown
 from ..evaluation.intervals import mean_interval
 from ..recipes.checks import CHOICES
 from ..search.passages import index_of
-from .rules import OUT, OWN, Known, Pair, Sieve
+from .rules import OUT, OWN, Known, Pair, Sieve, refused
 
 SHOWN = 100  # characters of a text in the case of a rule
 CrossEncoderScores = Callable[[list[tuple[str, str]]], Any]  # (query, document) -> scores
@@ -173,14 +173,10 @@ def _check(pairs, n, miner, range_min, range_max, sampling) -> None:
         if value not in CHOICES[name]:
             raise unknown(name, value, CHOICES[name])
     if not pairs:
-        hint = "ek.training_pairs(...)"
-        raise EmbkitError("no pairs to mine negatives for", expected="at least one", hint=hint)
+        raise refused("no pairs")
     if n < 1 or range_min < 0 or range_max < range_min + n:
-        raise EmbkitError(
-            f"{n} negatives a pair from ranks {range_min} to {range_max}",
-            expected="at least one negative, and a window that holds so many",
-            hint=f"range_max={max(range_min, 0) + max(n, 1)} or more, or fewer negatives",
-        )
+        right = max(range_min, 0) + max(n, 1)
+        raise refused("window", n=n, low=range_min, high=range_max, right=right)
 
 
 def _candidates(
@@ -292,7 +288,7 @@ def find_false_negatives(
     """
     places = [(row, d) for row, negatives in enumerate(mined.negatives) for d in negatives]
     if not places:
-        raise EmbkitError("no mined negatives", expected="at least one", hint="ek.mine(...)")
+        raise refused("nothing mined")
     # (anchor, positive, negative): a sample of what was mined, and one of what people marked
     rng, corpus = np.random.default_rng(0), domain.corpus
     chosen = [places[i] for i in rng.permutation(len(places))[:sample]]

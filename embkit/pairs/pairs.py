@@ -6,7 +6,7 @@ import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,14 +17,14 @@ from .. import session
 from ..data import Domain
 from ..data.domain import normalise
 from ..display import Table
-from ..errors import EmbkitError, unknown
+from ..errors import unknown
 from ..losses.batches import Apart, padded
 from ..models.loading import load_model
 from ..recipes.recipe import Recipe
 from ..recipes.views import APART, CORPUS
 from ..search.passages import cut_by
 from .mining import Mined, mine
-from .rules import Pair, own_of, relatives, right_of
+from .rules import Pair, own_of, refused, relatives, right_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -149,11 +149,7 @@ def make_pairs(recipe: Recipe, domain: Domain) -> TrainingPairs:
         rows = [(q, anchor, rows[i][2]) for (q, anchor, _), i in zip(rows, order, strict=True)]
         known = []  # the control knows no label
     if len(rows) < 2:
-        raise EmbkitError(
-            f"{len(rows)} training pair(s) in {domain.name!r}",
-            expected="at least two: a pair's negatives are the other pairs' positives",
-            hint="label more pairs, or load a larger profile",
-        )
+        raise refused("few pairs", n=len(rows), domain=domain.name)
     return TrainingPairs(
         domain,
         tuple(rows),
@@ -171,7 +167,7 @@ def make_pairs(recipe: Recipe, domain: Domain) -> TrainingPairs:
 
 def _mined(recipe: Recipe, domain: Domain, rows: list[Pair], known: list[Pair]) -> Mined:
     mining = recipe.mining
-    options = asdict(mining)
+    options = dict(vars(mining))
     if (prompts := options.pop("prompts")) and mining.miner == "dense":
         options["model"] = load_model(mining.model, prompts=prompts)
     options["model"] = cut_by(recipe.passages, options["model"])

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..data import Domain
-from ..errors import EmbkitError
 from ..evaluation.ranking import indexed
 from .labels import Pair, check_id
+from .rules import refused
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,7 @@ def candidates(
     for query in ids:
         check_id("query", query, domain.queries)
     if not isinstance(models, Mapping) or not models or not ids or k < 1 or n is not None and n < 1:
-        given = f"candidates of {len(ids)} queries, models={models!r}, k={k}, n={n}"
-        expected = "1 or more queries, systems by name, k and n of 1 or more"
-        hint = 'candidates(domain, "train", {"bm25": "bm25", "base": "minilm"}, k=5)'
-        raise EmbkitError(given, expected=expected, hint=hint)
+        raise refused("candidates", queries=len(ids), models=models, k=k, n=n)
     if n is not None and n < len(ids):
         ids = random.Random(seed).sample(ids, n)
     # what each system finds, then what is known

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from ..data.domain import Domain, normalise
-from ..errors import EmbkitError
+from ..errors import refusals
 
+refused = refusals(Path(__file__).with_name("refusals.toml"))
 Pair = tuple[str, str, str]  # query id, anchor text, document id
 OUT = -np.inf  # the score of a candidate that is none
 OWN = "the query's own document"  # the rule about ``Domain.own``
@@ -90,12 +92,7 @@ class Known:
                 every = rng.permutation(len(self.ids))[None]
                 spare = _unused(self._allowed(np.array([row]), every)[0], chosen[row])
             if len(spare) < want:
-                raise EmbkitError(
-                    f"{want} more negative(s) are wanted for a query, and only {len(spare)} of the "
-                    "corpus' documents are neither right nor relatives of what is right",
-                    expected="a corpus with more documents that are wrong",
-                    hint="fewer hard_negatives, or keep_relatives=True",
-                )
+                raise refused("few wrong", want=want, n=len(spare))
             chosen[row, -want:] = spare[:want]
         return empty
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from ..display import Table
 from ..errors import EmbkitError, unknown
@@ -29,7 +29,6 @@ RETIRED = {  # fields that recipes once had -> the value that all of them have n
 }
 TOWERS = {"all": "both towers", "none": "ridge, frozen towers"}
 KINDS = {"plain": "LoRA", "rslora": "rsLoRA", "dora": "DoRA"}
-T = TypeVar("T")
 
 
 def _named(kind: str) -> dict[str, dict[str, Any]]:
@@ -42,19 +41,6 @@ def _named(kind: str) -> dict[str, dict[str, Any]]:
 PRESETS = _named("texts")
 PICTURES = _named("pictures")  # on a domain with pictures
 SOURCES = _named("sources")  # what the training data is made of, beside one and the same recipe
-
-
-class Part(Generic[T]):
-    """A recipe's part as an attribute of it: a view, whose fields bear the recipe's own names, with
-    a prefix there or without, or ``other`` ones."""
-
-    def __init__(self, view: type[T], prefix: str = "", **other: str) -> None:
-        self.view, self.prefix, self.other = view, prefix, other
-
-    def __get__(self, recipe: Any, owner: Any = None) -> T:
-        names = [f.name for f in fields(self.view)]  # type: ignore[arg-type]
-        theirs = {n: f"{self.prefix}{n}" for n in names if f"{self.prefix}{n}" in FIELDS}
-        return self.view(**{n: getattr(recipe, (theirs | self.other).get(n, n)) for n in names})
 
 
 @dataclass(frozen=True, repr=False)
@@ -176,13 +162,9 @@ class Recipe:
 
     # ---- each step's own part
 
-    mining = Part(views.Mining, number="hard_negatives")
-    teaching = Part(views.Teaching)
-    passages = Part(views.Passages, "passage_")
-    loss = Part(views.Loss)
-    lora = Part(views.Lora, "lora_")
-    trainer = Part(views.Trainer, negatives="hard_negatives")
-    clip = Part(views.Clip)
+    mining, teaching = property(views.Mining), property(views.Teaching)
+    passages, loss = property(views.Passages), property(views.Loss)
+    lora, trainer, clip = property(views.Lora), property(views.Trainer), property(views.Clip)
 
     @property
     def prompts(self) -> dict[str, str]:

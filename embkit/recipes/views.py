@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 AUTO: tuple[Any, ...] = ("auto",)  # LoRA's targets, Matryoshka's sizes: by the model's structure
@@ -13,33 +12,35 @@ CORPUS = ("corpus", "distill")  # the softmax goes over all documents
 APART = ("contrastive", "symmetric", "cached", "gist", *CORPUS)
 
 
-@dataclass(frozen=True)
-class Mining:
-    """How hard negatives are found; ``number`` 0: none are."""
+class View:
+    """A part of a recipe, to read: its fields under the recipe's names, or under a name of its own
+    before ``=``. What a field means, and what it may be, stands in ``Recipe`` alone."""
 
-    number: int
-    miner: str
-    model: str
-    range_min: int
-    range_max: int
-    relative_margin: float | None
-    keep_relatives: bool
-    reranker_filter: str | None
-    sampling: str
-    hidden_positives: float
-    seed: int
-    prompts: dict[str, str]  # the recipe's own, for ``model``
+    reads: str
+
+    def __init__(self, recipe: Any) -> None:
+        for name in self.reads.split():
+            own, _, theirs = name.partition("=")
+            vars(self)[own] = getattr(recipe, theirs or own)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"{type(self).__name__} reads no {name!r} of a recipe")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"recipe.replace(...) changes {name}: its parts are to read")
 
 
-@dataclass(frozen=True)
-class Teaching:
-    """Who teaches, and on which texts beside the pairs'."""
+class Mining(View):
+    """How hard negatives are found; ``number`` 0: none are. ``prompts`` are for ``model``."""
 
-    approach: str
-    teacher: tuple[str, ...]
-    unlabeled_texts: tuple[str, ...]
-    model: str
-    prompts: dict[str, str]  # the recipe's own, for ``model``
+    reads = """number=hard_negatives miner model range_min range_max relative_margin keep_relatives
+        reranker_filter sampling hidden_positives seed prompts"""
+
+
+class Teaching(View):
+    """Who teaches, and on which texts beside the pairs'. ``prompts`` are for ``model``."""
+
+    reads = "approach teacher unlabeled_texts model prompts"
 
     @property
     def on(self) -> bool:
@@ -52,44 +53,25 @@ class Teaching:
         return self.approach in LISTS
 
 
-@dataclass(frozen=True)
-class Passages:
+class Passages(View):
     """How documents are cut, and which part of a right one is trained on; ``size`` None: whole."""
 
-    size: int | None
-    overlap: int
-    headings: bool
-    choice: str
+    reads = """size=passage_size overlap=passage_overlap headings=passage_headings
+        choice=passage_choice"""
 
 
-@dataclass(frozen=True)
-class Loss:
+class Loss(View):
     """What is minimised."""
 
-    approach: str
-    temperature: float
-    hardness: float
-    margin: float
-    guide: str
-    in_batch_weight: float
-    teacher_temperature: float
-    teacher_share: float
-    matryoshka: tuple[int, ...]
+    reads = """approach temperature hardness margin guide in_batch_weight teacher_temperature
+        teacher_share matryoshka"""
 
 
-@dataclass(frozen=True)
-class Lora:
+class Lora(View):
     """Small matrices beside frozen weights; ``rank`` 0: every weight is trained."""
 
-    rank: int
-    alpha: float | None
-    targets: tuple[str, ...]
-    variant: str
-    plus: float
-    quantize: str
-    dropout: float | None
-    learning_rate: float
-    weight_decay: float
+    reads = """rank=lora_rank alpha=lora_alpha targets=lora_targets variant=lora_variant
+        plus=lora_plus quantize dropout learning_rate weight_decay"""
 
     @property
     def four_bits(self) -> bool:
@@ -97,22 +79,12 @@ class Lora:
         return self.quantize != "none"
 
 
-@dataclass(frozen=True)
-class Trainer:
-    """How long, how fast and in which steps, and what is set on the model before."""
+class Trainer(View):
+    """How long, how fast and in which steps, and what is set on the model before; ``prompts`` are
+    put before a query, and before a document."""
 
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    warmup_ratio: float
-    lr_scheduler_type: str
-    weight_decay: float
-    seed: int
-    dropout: float | None
-    max_length: int | None
-    layers: int | None
-    negatives: int
-    prompts: dict[str, str]  # what is put before a query, and before a document
+    reads = """epochs batch_size learning_rate warmup_ratio lr_scheduler_type weight_decay seed
+        dropout max_length layers negatives=hard_negatives prompts"""
 
     def by_column(self, query: str | None, document: str | None) -> dict[str, str]:
         """What goes with queries and with documents, by column of the training pairs."""
@@ -121,11 +93,7 @@ class Trainer:
         return {column: given for column, given in columns.items() if given}
 
 
-@dataclass(frozen=True)
-class Clip:
+class Clip(View):
     """Two towers: which parts are trained, and how fast beside the projections."""
 
-    trained_parts: str
-    frozen_stages: int
-    temperature: float
-    learning_rate: float
+    reads = "trained_parts frozen_stages temperature learning_rate"

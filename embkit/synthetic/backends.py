@@ -8,14 +8,16 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from ..errors import EmbkitError
+from ..errors import refusals
 from ..files import read_json
 from ..models.loading import clear_errors
 from ..models.openai import KEY, api_key, openai_client
 
+refused = refusals(Path(__file__).with_name("refusals.toml"))
 RETRIES = 3  # of the client's, after a passing fault: in 0.5, 1, 2 s, or when the endpoint says
 TOP_K = 40  # a sampled token is one of the so many likeliest
 
@@ -72,9 +74,7 @@ class OpenAIBackend:
         url = base_url or os.environ.get("OPENAI_BASE_URL")
         where = urlsplit(url or "https://api.openai.com").netloc
         if "@" in where:
-            expected = "an address without them: it is shown and kept with the answers"
-            hint = f"export {KEY}=... in the shell instead"
-            raise EmbkitError("base_url holds a user or a password", expected=expected, hint=hint)
+            raise refused("password", key=KEY)
         self.name = f"{model} at {where}"
         self.settings: dict[str, Any] = {"extra": dict(extra)} if extra else {}
         self.workers, self._model, self._extra = workers, model, dict(extra or {})
@@ -117,11 +117,7 @@ class OpenAIBackend:
         except Exception as error:  # a reply that is no JSON, cut off, of another shape
             reason = f"garbage came back ({type(error).__name__})"
         if status in (401, 403, 404):  # raised here: within, its context could show the key
-            raise EmbkitError(
-                f"the endpoint refuses every request: {reason}",
-                expected="a key and a model that it knows",
-                hint=f"check {KEY}, base_url and the model's name; what was answered is kept",
-            )
+            raise refused("endpoint", why=reason, key=KEY)
         return Failure(reason)
 
 
@@ -147,12 +143,8 @@ class TransformersBackend:
         self._device, self._precision = device(), precision()
         kinds = list(read_json(self._folder / "config.json").get("architectures") or [])
         if not any("CausalLM" in kind or "LMHead" in kind for kind in kinds):
-            raise EmbkitError(
-                f"{os.fspath(model)!r} is no causal language model but "
-                f"{', '.join(map(str, kinds)) or 'of no known architecture'}",
-                expected="a folder that AutoModelForCausalLM loads, such as LlamaForCausalLM's",
-                hint="TransformersBackend('smollm2')",
-            )
+            told = ", ".join(map(str, kinds)) or "of no known architecture"
+            raise refused("no language model", model=os.fspath(model), kinds=told)
         label = os.path.basename(os.fspath(model).rstrip("/\\"))
         self.name = f"{label} ({folder_fingerprint(self._folder)[:8]})"
         self.settings = {"precision": self._precision, "top_k": TOP_K}

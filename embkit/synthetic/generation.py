@@ -19,7 +19,7 @@ from ..display import Table, facts
 from ..errors import EmbkitError
 from ..files import AppendOnlyStore
 from ..session import paths
-from .backends import Backend, Failure
+from .backends import Backend, Failure, refused
 from .prompts import PROMPTS, Prompt, clean, content_hash
 
 RETRIES = 3  # times that an item is asked again whose answer was none
@@ -284,8 +284,7 @@ def generate(
     numbers |= {"max_tokens": (max_tokens, 1), "seed": (seed, 0)}
     for name, (value, least) in numbers.items():
         if value is not None and (not isinstance(value, int) or value < least):
-            expected, hint = f"a whole number ≥ {least}", f"{name}={least}"
-            raise EmbkitError(f"{name}={value!r}", expected=expected, hint=hint)
+            raise refused("number", name=name, value=value, least=least)
     # which documents, in an order of the seed's
     order = sorted(documents)
     random.Random(seed).shuffle(order)
@@ -323,19 +322,15 @@ def generate(
 def _check(documents: Any, backend: Any, prompt: Any) -> None:
     texts = documents if isinstance(documents, Mapping) else {}
     if not texts or not all(isinstance(text, str) for item in texts.items() for text in item):
-        raise EmbkitError(
-            f"documents is {type(documents).__name__}, empty, or an id or text in it is no str",
-            expected="a mapping of document id -> text with at least one document",
-            hint="generate(domain.corpus, backend)",
-        )
+        raise refused("documents", kind=type(documents).__name__)
     speaks = isinstance(getattr(backend, "name", None), str) and hasattr(backend, "generate")
     for what, given, right, hint in (
         ("backend", backend, speaks, "TransformersBackend('smollm2')"),
         ("prompt", prompt, isinstance(prompt, Prompt), "PROMPTS['general']"),
     ):
         if not right:
-            told = f"generate() was given {type(given).__name__} as its {what}"
-            raise EmbkitError(told, expected=f"a {what.capitalize()}", hint=f"ek.synthetic.{hint}")
+            of = {"kind": type(given).__name__, "right": what.capitalize()}
+            raise refused("another kind", what=what, hint=hint, **of)
 
 
 def read_set(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -350,9 +345,6 @@ def read_set(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
                 raise ValueError("an empty text, or kept is no bool")
             rows.append(row)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise EmbkitError(
-                f"line {number} of {Path(path).name} is no query of a set: {line[:60]!r}",
-                expected='{"query": "...", "document": "...", "kind": "...", "kept": true}',
-                hint="mend the line, or make the set again with the command in its card",
-            ) from error
+            file = Path(path).name
+            raise refused("line", number=number, file=file, line=line[:60]) from error
     return rows

@@ -15,8 +15,8 @@ from typing import Any
 from ..data import text_checks
 from ..data.domain import normalise
 from ..data.text_checks import scripts, words
-from ..errors import EmbkitError, unknown
-from .backends import Failure
+from ..errors import unknown
+from .backends import Failure, refused
 
 Pair = tuple[str, str]  # (document, query)
 MAX_WORDS = 24  # of a query; longer answers are refused, not cut
@@ -48,11 +48,7 @@ class Prompt:
             if not [self.render("", kind) for kind in self.kinds]:
                 raise ValueError("no kinds")
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise EmbkitError(
-                f"kinds or examples of prompt {self.name!r} have another shape ({error})",
-                expected="kinds={kind: (label, description)}, examples={kind: [(document, query)]}",
-                hint="look at ek.synthetic.PROMPTS['general'].kinds and .examples",
-            ) from error
+            raise refused("prompt", name=self.name, why=error) from error
 
     def render(self, document: str, kind: str) -> str:
         """The text that is sent: it ends where the model goes on; fails for an unknown kind."""

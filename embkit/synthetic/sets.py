@@ -18,11 +18,10 @@ from ..data import Domain
 from ..data.domain import SHOWN
 from ..data.text_checks import jaccard, words
 from ..display import Table, facts, table
-from ..errors import EmbkitError
 from ..files import filled, write_atomic, write_lines
 from ..search.passages import Passages, index_of
 from ..session import paths
-from .backends import Backend
+from .backends import Backend, refused
 from .generation import Generated, Row, examples, generate
 from .prompts import PROMPTS, plain
 
@@ -109,13 +108,9 @@ def filter_generated(
     """
     corpus = domain if isinstance(domain, Mapping) else domain.corpus
     if top_k < 1:
-        raise EmbkitError(f"top_k={top_k}", expected="1 or more", hint="top_k=10")
+        raise refused("top_k", top_k=top_k)
     if foreign := [r.document for r in generated.rows if r.document not in corpus]:
-        raise EmbkitError(
-            f"{len(foreign):,} queries are of documents that are not searched: {foreign[:3]}",
-            expected="the domain, profile included, that they were written for",
-            hint="load_domain(name, profile=...) as for generate(...)",
-        )
+        raise refused("foreign", n=len(foreign), some=foreign[:3])
     asked, first = dict[str, str](), dict[str, str]()
     if not isinstance(domain, Mapping):
         asked = _known(domain, (split for split in domain.qrels if split != "train"))
@@ -207,29 +202,18 @@ def write_set(
     found = result if isinstance(result, Filtered) else Filtered(result, result.rows, {}, {})
     generated = found.generated
     if not re.fullmatch(r"[\w-]{1,60}", name) or name == "human":
-        expected = "letters, digits, - and _, and not 'human'"
-        raise EmbkitError(f"a set named {name!r}", expected=expected, hint="name='smollm2'")
+        raise refused("name", name=name)
     if held := {r.document for r in generated.rows} - eligible_documents(domain).keys():
-        raise EmbkitError(
-            f"{len(held):,} documents of the set are held out for testing, or not in the domain: "
-            f"{sorted(held)[:3]}",
-            expected="queries for eligible_documents(domain) only",
-            hint="generate(eligible_documents(domain), backend, prompt)",
-        )
+        raise refused("held out", n=len(held), some=sorted(held)[:3])
     if not found.rows:
         told = [f"{rule!r} removed {len(rows):,}" for rule, rows in found.removed.items() if rows]
-        raise EmbkitError(
-            f"an empty set: {', '.join(told or generated.reasons()) or 'nothing was written'}",
-            expected="at least one query",
-            hint="generate for more documents, or filter less (top_k=50)",
-        )
+        why = ", ".join(told or generated.reasons()) or "nothing was written"
+        raise refused("empty", why=why)
     where, folder = paths(), paths().written / domain.name
     target, beside = folder / f"{name}.jsonl", folder / f"{name}.md"
     there, card = (where.data_file(domain.name, path.name) for path in (target, beside))
     if there.exists() and not (card.exists() and MADE in card.read_text(encoding="utf-8")):
-        given = f"{domain.name}/{name}.jsonl is there already and was made in another way"
-        expected = "a new name, or a set that this command made"
-        raise EmbkitError(given, expected=expected, hint=f"name='{name}-2'")
+        raise refused("made otherwise", domain=domain.name, name=name)
     by = {row: rule for rule, rows in found.removed.items() for row, _ in rows}
     lines = []
     for row in generated.rows:
@@ -262,11 +246,7 @@ def make_set(
     prompt = PROMPTS.get(domain.name, PROMPTS["general"])
     generated = generate(eligible_documents(domain), backend, prompt, **options)
     if left := generated.counts["left"]:
-        raise EmbkitError(
-            f"{generated.stopped}: {len(generated.rows):,} queries done and kept, {left:,} left",
-            expected="an answer or a reason for every one",
-            hint="the same command goes on from here",
-        )
+        raise refused("left", stopped=generated.stopped, done=len(generated.rows), left=left)
     filtered = filter_generated(generated, domain)
     label = re.sub(r"[^\w-]+", "-", name or backend.name.split(" ")[0]).strip("-")
     command = f"python -m embkit generate {domain.name} --limit {limit}"

@@ -2,7 +2,6 @@
 
 import json
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -219,7 +218,7 @@ def test_what_is_trained(parts, text, image, projections):
     assert [is_trained(n, chosen) for n in (TEXT, CLIP_TEXT)] == [text] * 2
     assert [is_trained(n, chosen) for n in (IMAGE, CLIP_IMAGE)] == [image] * 2
     assert [is_trained(n, chosen) for n in PROJECTIONS] == [projections] * 3
-    frozen = replace(chosen, frozen_stages=5)
+    frozen = Recipe(approach="clip", trained_parts=parts, frozen_stages=5).clip
     assert not is_trained(IMAGE, frozen) and not is_trained("0.image.stem.weight", frozen)
     assert is_trained("0.image.blocks.5.norm.weight", frozen) == image
 

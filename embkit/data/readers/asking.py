@@ -15,6 +15,7 @@ from typing import Any
 from ...display import Table as Facts
 from ...errors import EmbkitError, unknown
 from ..domain import normalise
+from ..refusals import refused
 from . import kinds
 from .kinds import Table
 from .rows import Quarantine, binary, is_numbered
@@ -100,12 +101,8 @@ def condition(text: str, header: Sequence[str]) -> tuple[str, Callable[[Mapping[
     compare: Any = _OPERATORS.get(sign)
     limit = kinds.number_of(said)
     if not found or (compare and limit is None):
-        raise EmbkitError(
-            f"the condition {text!r}",
-            expected="a column, one of == != >= <= > <, and a value; several with commas: "
-            "'label == 0,1'",
-            **to_type({"columns": {"right": f"{[*header, 'label'][-1]} == 1"}}, "such as "),
-        )
+        step = to_type({"columns": {"right": f"{[*header, 'label'][-1]} == 1"}}, "such as ")
+        raise refused("condition", text=text, **step)
     words = {kinds.word_of(part.strip()) for part in said.split(",")}
 
     def holds(values: Mapping[str, Any]) -> bool:
@@ -172,12 +169,7 @@ def roles_of(table: Table, given: Columns | None, encoding: str | None = None) -
     options = {"encoding": encoding} if encoding else {}
     if readings := _counted(table, choice.readings, options):
         raise Unclear(why, expected=expected, readings=readings)
-    raise EmbkitError(
-        why,
-        expected=f"{expected}, with texts in both, and three queries or more",
-        hint="add the column of texts that is missing; where ids stand for texts, put the files "
-        "that hold the texts into a folder with this one, and give the folder",
-    )
+    raise refused("no reading", why=why, expected=expected)
 
 
 def _named(table: Table, columns: Columns) -> Roles:

@@ -37,12 +37,11 @@ class Dialect(NamedTuple):
         """The fields of one record; None where its quotes do not add up."""
         if self.delimiter == " ":
             return text.split()
-        escape = "\\" if self.quotes == BACKSLASH else None
-        if self.quotes == PLAIN or not ('"' in text or (escape and escape in text)):
+        if self.quotes == PLAIN or not ('"' in text or "\\" in text):
             return text.rstrip("\r\n").split(self.delimiter)
-        how: Any = {"doublequote": not escape, "escapechar": escape, "strict": True}
+        how: Any = {"doublequote": False, "escapechar": "\\"} if self.quotes == BACKSLASH else {}
         try:
-            (found,) = csv.reader([text], delimiter=self.delimiter, **how)
+            (found,) = csv.reader([text], delimiter=self.delimiter, strict=True, **how)
         except (csv.Error, ValueError):  # ValueError: not one record
             return None
         return found
@@ -129,20 +128,18 @@ class Record(NamedTuple):
 def records(stream: Iterator[Line], dialect: Dialect) -> Iterator[Record]:
     """The rows of a file. A quote that is never closed costs its own line and no more."""
     ahead: deque[Line] = deque()  # lines that a quote took in and gave back
+    following = lambda: ahead.popleft() if ahead else next(stream, None)  # noqa: E731
     skip = dialect.skipped
-    while first := ahead.popleft() if ahead else next(stream, None):
-        line, text, fault = first
+    while first := following():
+        taken, text = [first], first[1]
         if not text.strip():
             continue
         if skip:
             skip -= 1
             continue
         fields = dialect.fields(text)
-        taken = [first]
         if fields is None and dialect.opens(text):  # the record goes on in the next lines
-            while len(taken) <= QUOTED_LINES:
-                if not (more := ahead.popleft() if ahead else next(stream, None)):
-                    break
+            while len(taken) <= QUOTED_LINES and (more := following()):
                 taken.append(more)
                 if dialect.opens(more[1]):
                     fields = dialect.fields("".join(part for _, part, _ in taken))
@@ -150,13 +147,12 @@ def records(stream: Iterator[Line], dialect: Dialect) -> Iterator[Record]:
             if fields is None:
                 ahead.extendleft(reversed(taken[1:]))
                 taken = [first]
-            else:
-                text = "".join(part for _, part, _ in taken)
-                fault = next((fault for _, _, fault in taken if fault), None)
+        text = "".join(part for _, part, _ in taken)
+        fault = next((fault for _, _, fault in taken if fault), None)
         stray = fields is None
         if stray and dialect.delimiter == "\t":
             fields = text.rstrip("\r\n").split("\t")
-        yield Record(line, fields, text, fault, len(taken), stray)
+        yield Record(first[0], fields, text, fault, len(taken), stray)
 
 
 def is_header(first: Sequence[str], others: Sequence[Sequence[str]]) -> bool:

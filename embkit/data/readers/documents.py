@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
-from ...errors import EmbkitError, not_installed
+from ...errors import not_installed
 from ..domain import normalise
+from ..refusals import refused
 from . import asking, joined, parts, rows, shapes, tables
-from .folder import local
+from .folder import local, not_there
 
 LARGE = 20_000_000  # bytes of one text: a long book has two million
 LETTERS = 20  # letters and digits of a document, at least
@@ -90,22 +91,14 @@ def files_of(source: str | os.PathLike[str]) -> list[tuple[str, Path]]:
     """
     path = local(source)
     if path is None:
-        raise EmbkitError(
-            f"no file or folder {os.fspath(source)!r}",
-            expected="a folder of documents, a zip or tar of one, or one file",
-            hint=f"check the path; the working folder is {Path.cwd().name!r}",
-        )
+        raise not_there(source, "a folder of documents, a zip or tar of one, or one file")
     found = [(path.name, path)] if path.is_file() else []
     for top, folders, names in os.walk(path) if path.is_dir() else ():
         folders[:] = sorted(name for name in folders if name[0] not in "._")
         inside = Path(top).relative_to(path)
         found += [((inside / name).as_posix(), Path(top, name)) for name in names if name[0] != "."]
     if not found:
-        raise EmbkitError(
-            f"the folder {path.name!r} is empty",
-            expected=f"documents: {READ}",
-            hint="put the documents into it, or give another folder",
-        )
+        raise refused("empty folder", name=path.name, read=READ)
     return sorted(found)
 
 
@@ -139,11 +132,9 @@ def read_documents(source: str | os.PathLike[str]) -> Documents:
     if not found:
         causes = Counter(why for _, why in skipped)
         installed = next((why for why in causes if INSTALL in why), "").partition(": ")[2]
-        raise EmbkitError(
-            f"{Path(source).name!r} holds no text that can be read: {rows.causes_of(causes)}"[:600],
-            expected=f"documents with words in them: {READ}",
-            hint=installed or "run OCR on scanned pages and pictures, or give another folder",
-        )
+        told = f"{Path(source).name!r} holds no text that can be read: {rows.causes_of(causes)}"
+        hint = installed or "run OCR on scanned pages and pictures, or give another folder"
+        raise refused("no words", given=told[:600], read=READ, hint=hint)
     return Documents(tuple(found.values()), tuple(skipped), merged, encodings)
 
 

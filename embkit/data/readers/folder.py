@@ -22,6 +22,7 @@ from ...errors import EmbkitError
 from ...files import readable
 from ...session import shown
 from ..domain import Domain, normalise, right_documents
+from ..refusals import refused
 from ..splits import divide, smoke
 from ..text_checks import no_text
 from . import image_folder, joined, parts
@@ -50,12 +51,7 @@ def load(
     try:
         "".encode(encoding or "utf-8")
     except LookupError as error:
-        raise EmbkitError(
-            f"encoding={encoding!r}",
-            expected="the name of an encoding that Python knows",
-            hint="encoding='cp1252' for Western European text; others are gb18030, shift_jis",
-            shell="--encoding cp1252 for Western European text; others are gb18030, shift_jis",
-        ) from error
+        raise refused("encoding", encoding=encoding) from error
     try:
         return _load(source, profile, columns, encoding, subset)
     except NotDecoded as found:
@@ -96,11 +92,7 @@ def _load(
         part = next(iter(data.values())).info.config_name or "default"
         where = f"the hub: {source}" + f", {part}" * (part != "default")
     else:
-        raise EmbkitError(
-            f"no file or folder {str(source)!r}",
-            expected="a path from here or from the project's folder",
-            hint=f"check the path; the working folder is {Path.cwd().name!r}",
-        )
+        raise not_there(source, "a path from here or from the project's folder")
     with parts.unpacked(path) as inside:
         with _quarantine(source, name, encoding) as bad:
             material = Material(bad, columns)
@@ -138,11 +130,8 @@ def _table(path: Path, material: Material) -> Table:
     """A file of pairs as a table."""
     kind, given = suffix(path), material.given
     if kind not in _TEXTUAL or (kind in PARQUET and path.suffix == ".gz"):
-        raise EmbkitError(
-            f"{path.name!r} has the unknown suffix {kind or path.suffix!r}",
-            expected=f"one of {', '.join(KINDS)} (text also with .gz)",
-            hint="save it as CSV or JSON Lines with the columns anchor and positive",
-        )
+        of = {"name": path.name, "kind": kind or path.suffix, "kinds": ", ".join(KINDS)}
+        raise refused("suffix", **of)
     said = given.values() if isinstance(given, Mapping) else ()
     each = (one for x in said for one in (x if isinstance(x, list | tuple) else [x]))
     return table(path, material.bad.encoding, any(isinstance(one, int) for one in each) or None)
@@ -152,27 +141,15 @@ def _join(path: Path | None, found: Sequence[Part], material: Material) -> None:
     """Adds texts and judgements, which their ids join."""
     name = path.name if path else "the data set"
     if material.given is not None:
-        raise EmbkitError(
-            "columns= with a folder in BEIR's layout, whose columns are known",
-            expected="columns= for pairs and triplets only",
-            hint="leave the columns out",
-        )
+        raise refused("columns known")
     of = {role: [part for part in found if part.role == role] for role in parts.ALL}
     missing = [f"{kind}.jsonl" for kind in (CORPUS, QUERIES) if not of[kind]]
     if missing := missing + ([] if of[JUDGEMENTS] or of[TRIPLES] else ["qrels/*.tsv"]):
-        raise EmbkitError(
-            f"{name!r} holds no {' and no '.join(missing)}",
-            expected="corpus.jsonl, queries.jsonl and qrels/train.tsv, dev.tsv, test.tsv "
-            "(not all three need be there)",
-            hint="write the missing part, or give one file of pairs, such as pairs.csv",
-        )
+        raise refused("missing", name=name, missing=" and no ".join(missing))
     if len(folders := sorted({Path(part.name).parent.as_posix() for part in of[CORPUS]})) > 1:
         assert path is not None
-        raise EmbkitError(
-            f"{name!r} holds {len(folders)} corpora: {', '.join(folders[:5])}",
-            expected="one domain",
-            **parts.to_load(path / folders[0]),
-        )
+        some, step = ", ".join(folders[:5]), parts.to_load(path / folders[0])
+        raise refused("corpora", name=name, n=len(folders), some=some, **step)
     for part in (*of[CORPUS], *of[QUERIES]):
         joined.add_texts(material, part.role, part.table)
     texts = material.queries, material.corpus
@@ -195,17 +172,13 @@ def _pairs(path: Path | None, found: Sequence[Part], material: Material) -> None
     splits = {part.split for part in pairs}
     if not pairs or not (splits <= {"train", "dev", "test"} or path is None or len(pairs) == 1):
         assert path is not None
-        inside = ", ".join(sorted(p.name for p in path.iterdir())[:8])
+        inside = ", ".join(sorted(p.name for p in path.iterdir())[:8]) or "nothing"
         usable = [part.name for part in found if part.role == PAIRS]
-        step = {"hint": "write your pairs as a CSV with the columns anchor and positive"}
+        write = "write your pairs as a CSV with the columns anchor and positive"
+        step = {"hint": write, "shell": write}
         if usable:
             step = parts.to_load(path / usable[0], "for one file of pairs: ")
-        raise EmbkitError(
-            f"the folder {path.name!r} is no domain: it holds {inside or 'nothing'}",
-            expected="corpus.jsonl, queries.jsonl and qrels/*.tsv (BEIR's layout), what "
-            "datasets' save_to_disk wrote, or files of pairs that are called train, dev and test",
-            **step,
-        )
+        raise refused("no domain", name=path.name, inside=inside, **step)
     for part in found:
         if part.role == CORPUS:
             joined.add_texts(material, CORPUS, part.table)
@@ -218,18 +191,18 @@ def _pairs(path: Path | None, found: Sequence[Part], material: Material) -> None
 @contextlib.contextmanager
 def _quarantine(source: Any, name: str, encoding: str | None) -> Iterator[Quarantine]:
     """What bad rows are put into; if the source is refused, its error says where they lie."""
-    bad, refused = Quarantine(encoding), quarantine_file(f"{name}-refused")
+    bad, target = Quarantine(encoding), quarantine_file(f"{name}-refused")
     try:
         with readable(Path(str(source)), OSError):  # a folder that may not be listed
             yield bad
-        refused.unlink(missing_ok=True)  # of an earlier try
+        target.unlink(missing_ok=True)  # of an earlier try
     except EmbkitError as error:
         if not bad.causes:
             raise
-        bad.save(refused)
+        bad.save(target)
         if isinstance(error, Unclear):
             raise
-        lie = f"; {shown(refused)} holds each bad row and its reason"
+        lie = f"; {shown(target)} holds each bad row and its reason"
         raise EmbkitError(
             f"{error.given} (put aside: {causes_of(bad.causes)})",
             expected=error.expected,
@@ -249,6 +222,12 @@ def local(source: str | os.PathLike[str]) -> Path | None:
             if found.exists():
                 return found.resolve()
     return None
+
+
+def not_there(source: str | os.PathLike[str], expected: str) -> EmbkitError:
+    """The error for a source that is no path."""
+    here = Path.cwd().name
+    return refused("no source", source=os.fspath(source), expected=expected, here=here)
 
 
 def is_bare_name(source: str) -> bool:
@@ -283,12 +262,8 @@ def _domain(material: Material, name: str, profile: str, layout: str, where: str
     """Settled, divided, cut to the profile, checked; the bad rows written down."""
     material.settle()
     if not material.qrels:
-        raise EmbkitError(
-            f"nothing usable in {where}: {sum(material.bad.rows.values()):,} rows, "
-            f"{len(material.corpus):,} documents, no query with a right document",
-            expected="at least three queries with a right document each",
-            hint="look at the first rows",
-        )
+        rows, documents = material.bad.rows.total(), len(material.corpus)
+        raise refused("nothing usable", where=where, rows=rows, documents=documents)
     # divided into splits, and cut to the smallest profile
     qrels, said = divide(material.qrels, material.corpus, material.queries, material.groups)
     wrong, corpus = material.wrong(), material.corpus

@@ -15,9 +15,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...errors import EmbkitError, unknown
+from ...errors import unknown
 from ..domain import Domain, normalise
 from ..images import SUFFIXES, PictureFault, decode, keep_picture, read_picture
+from ..refusals import refused
 from ..sources.captioned import Captioned, domain_of
 from .asking import to_type
 from .draft import Material, reported
@@ -234,13 +235,10 @@ def _told(
         if name not in usable[role]:
             free = [*captions, *texts, *(n for n in names if n not in pictures), "its name"]
             step = {"picture": usable["picture"][0], "caption": free[0]}
-            raise EmbkitError(
-                f"no column for the {role} in {where} with the columns {', '.join(names) or '-'}"
-                + (f": {name!r} is none" if name else ""),
-                expected=f"a column of pictures or their files ({', '.join(PICTURES['picture'])}), "
-                f"and one of captions ({', '.join(PICTURES['caption'])})",
-                **to_type({"columns": step}),
-            )
+            of = {"role": role, "where": where, "columns": ", ".join(names) or "-"}
+            of |= {f"{kind}s": ", ".join(known) for kind, known in PICTURES.items()}
+            of["named"] = f": {name!r} is none" if name else ""
+            raise refused("pictures", **of, **to_type({"columns": step}))
     material.columns = {role: str(name) for role, name in found.items()}
     for row in read.rows(material.bad):
         picture, told = map(row.values.get, material.columns.values())

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...errors import EmbkitError
 from ...files import read_json
 from ..domain import normalise
+from ..refusals import refused
 from .asking import condition, grade_of, grader, roles_of
 from .draft import WHOLE, Material
 from .kinds import ID, LABEL, NOTHING, NUMBER, TEXT, Table, text_of, texts_of
@@ -33,12 +33,9 @@ def text_columns(table: Table, kind: str) -> dict[str, str]:
     named = [c for c in named if held[c] in (TEXT, NOTHING)] or named
     texts = named or [c for c in header if c not in taken and held[c] == TEXT]
     if not named and len(texts) > 1:
-        raise EmbkitError(
-            f"{table.file!r} has the columns {', '.join(map(repr, header[:20]))}: "
-            f"{' and '.join(map(repr, texts))} may each be the text of the {kind}",
-            expected="one column of ids and one of texts (text, contents, passage, query)",
-            hint=f"rename the column of texts to 'text': {texts[0]!r} or {texts[1]!r}",
-        )
+        names, several = ", ".join(map(repr, header[:20])), " and ".join(map(repr, texts))
+        of = {"file": table.file, "columns": names, "texts": several, "kind": kind}
+        raise refused("which text", first=texts[0], second=texts[1], **of)
     found["text"] = (texts or found["title"])[:1]
     return {role: names[0] for role, names in found.items() if names}
 
@@ -104,11 +101,7 @@ def judged_rows(
             met = Counter(c for c, value in cells if _known(value, known) is not None)
             columns.update((role, best) for best, _ in met.most_common(1))
     if not columns.keys() >= {*wanted}:
-        raise EmbkitError(
-            f"{table.file!r} has the columns {', '.join(header[:20])}",
-            expected="the ids of a query and a document, and a score: query-id, corpus-id, score",
-            hint="name the columns so, and see that their ids are those of the texts",
-        )
+        raise refused("no ids", file=table.file, columns=", ".join(header[:20]))
     for row in table.rows(bad):
         values = {role: row.values.get(name) for role, name in columns.items()}
         if triples:
@@ -136,11 +129,7 @@ def add_judgements(material: Material, split: str, rows: Iterable[Row], zeros: b
         else:
             material.judge(split, *pair, grade, row, zeros)
     if swapped[True] > swapped[False] and not material.qrels.get(split):
-        raise EmbkitError(
-            f"{row.file}: the ids under query-id are those of documents",
-            expected="the query's id first, then the document's, then the score",
-            hint="swap the first two columns",
-        )
+        raise refused("swapped", file=row.file)
 
 
 def add_wrong(material: Material, rows: Iterable[Row]) -> None:

@@ -16,6 +16,7 @@ from ...assets.hub import refusal
 from ...errors import EmbkitError
 from ...files import readable
 from ...session import shown
+from ..refusals import refused
 from . import kinds, shapes
 from .draft import WHOLE
 from .kinds import Table
@@ -144,11 +145,8 @@ def _sides(found: list[Part]) -> list[Part]:
         return [part._replace(role=left[0]) if part in open_ else part for part in found]
     if open_ and len(open_) < len(found):
         end = suffix(Path(open_[0].name))
-        raise EmbkitError(
-            f"{' and '.join(part.name for part in open_)}: documents, or queries?",
-            expected="names that say it, such as corpus.jsonl and queries.jsonl",
-            hint=f"rename {open_[0].name} to corpus{end} or queries{end}",
-        )
+        names = [part.name for part in open_]
+        raise refused("side", names=" and ".join(names), first=names[0], end=end)
     return found
 
 
@@ -169,7 +167,8 @@ def to_load(path: Path, before: str = "") -> dict[str, str]:
     """An error's hint, in Python and in a shell: a path that is to be given instead."""
     found = shown(path)
     if _UNPACKED in found:
-        return {"hint": f"{before}unpack it, and give {path.name} of what was in it"}
+        step = f"{before}unpack it, and give {path.name} of what was in it"
+        return {"hint": step, "shell": step}
     shell = f"{before}python -m embkit check {shlex.quote(found)}"
     return {"hint": f"{before}load_domain({found!r})", "shell": shell}
 
@@ -211,11 +210,8 @@ def _unpack(path: Path, folder: Path) -> None:
 
 def _check_size(path: Path, sizes: list[int]) -> None:
     if sum(sizes) > MOST_BYTES or len(sizes) > MOST_FILES:
-        raise EmbkitError(
-            f"{path.name!r} unpacks to {sum(sizes) / 1e9:,.0f} GB in {len(sizes):,} files",
-            expected=f"at most {MOST_BYTES >> 30} GB and {MOST_FILES:,} files",
-            hint="unpack it yourself and give the folder",
-        )
+        found = {"name": path.name, "size": sum(sizes) / 1e9, "files": len(sizes)}
+        raise refused("large archive", most=MOST_BYTES >> 30, most_files=MOST_FILES, **found)
 
 
 # Data sets of the datasets library
@@ -229,11 +225,7 @@ def mapping(data: Any) -> dict[str, Any]:
         return dict(data)
     if isinstance(data, Dataset):
         return {WHOLE: data}
-    raise EmbkitError(
-        f"load_domain() was given {type(data).__name__}",
-        expected="a path, a hub id, a datasets.Dataset or a DatasetDict",
-        hint="Dataset.from_list(rows) for a list of dicts, Dataset.from_pandas(table) for pandas",
-    )
+    raise refused("no path", kind=type(data).__name__)
 
 
 def saved(path: Path) -> dict[str, Any]:
@@ -248,16 +240,16 @@ def from_hub(name: str, subset: str | None) -> dict[str, Any]:
     import datasets
     from huggingface_hub import HfApi, constants
 
-    closed, refused, offline = False, None, datasets.config.HF_HUB_OFFLINE
+    closed, failed, offline = False, None, datasets.config.HF_HUB_OFFLINE
     try:
         closed = bool(HfApi().dataset_info(name, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT).gated)
     except Exception as error:  # the cache, at once: datasets itself would ask again for minutes
-        refused, datasets.config.HF_HUB_OFFLINE = error, True
+        failed, datasets.config.HF_HUB_OFFLINE = error, True
     try:
         try:  # datasets does not know which one of its cache is the default
-            data = mapping(datasets.load_dataset(name, subset or (refused and "default")))
+            data = mapping(datasets.load_dataset(name, subset or (failed and "default")))
         except Exception:
-            if subset or not refused:
+            if subset or not failed:
                 raise
             data = mapping(datasets.load_dataset(name, None))
         try:
@@ -267,17 +259,12 @@ def from_hub(name: str, subset: str | None) -> dict[str, Any]:
                 (data[kind],) = datasets.load_dataset(name, kind).values()
         return data
     except Exception as error:  # offline, no such data set, no such configuration
-        if said := refusal("dataset", name, refused, ["icd10cm"], closed):
+        if said := refusal("dataset", name, failed, ["icd10cm"], closed):
             raise said from error
         why = " ".join(str(error).split("\n")[:2]).strip() or type(error).__name__
-        if refused:
-            why += f" ({(str(refused) or repr(refused)).splitlines()[0]})"
-        raise EmbkitError(
-            f"no folder {name!r} here, and the hub's data set of that name cannot be had: {why}",
-            expected="a folder, or a data set that the hub or its cache on this machine has",
-            hint="where there is a network: datasets.load_dataset(...).save_to_disk(folder), then "
-            "load_domain(folder); subset='…' picks a configuration",
-        ) from error
+        if failed:
+            why += f" ({(str(failed) or repr(failed)).splitlines()[0]})"
+        raise refused("hub", name=name, why=why) from error
     finally:
         datasets.config.HF_HUB_OFFLINE = offline
 
@@ -292,9 +279,5 @@ def dataset_parts(data: dict[str, Any]) -> list[Part]:
         found.append(Part(role, split_name(name), read, name))
     roles = {part.role for part in found}
     if JUDGEMENTS in roles and not {*SIDES} <= roles:
-        raise EmbkitError(
-            "a data set with judgements (query-id, corpus-id) and no corpus or no queries",
-            expected="the parts corpus and queries beside the judgements",
-            hint="DatasetDict({'corpus': ..., 'queries': ..., 'test': judgements})",
-        )
+        raise refused("no texts")
     return found

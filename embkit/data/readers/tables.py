@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ...errors import EmbkitError
 from ...files import readable
+from ..refusals import refused
 from .dialects import find, is_header, records, trimmed
 from .kinds import FEW, Table
 from .rows import OTHER_ENCODING, Line, NotDecoded, Quarantine, Row, binary, lines, suffix
@@ -104,11 +104,7 @@ def _delimited(path: Path, encoding: str | None, numbered: bool | None, file: st
     read_lines = lines(path, Quarantine(encoding, kept=False), file)
     first = list(itertools.islice(records(read_lines, dialect), SOME))
     if not first:
-        raise EmbkitError(
-            f"{file!r} is empty: it holds no row",
-            expected="a header and rows",
-            hint="check that it was written whole",
-        )
+        raise refused("empty file", file=file)
     if (first[0].fault or "").endswith(OTHER_ENCODING):
         raise NotDecoded(path, 1.0)  # the names of the columns
     good = ((record.line, record.fields) for record in first if not record.fault)

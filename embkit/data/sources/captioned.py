@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ...errors import EmbkitError
 from ..domain import Domain, normalise
 from ..readers.draft import Split
+from ..refusals import refused
 from ..splits import connected, in_order
 
 SHARES = {"test": 0.10, "dev": 0.05}  # of the rows
@@ -50,11 +50,7 @@ def domain_of(
     if profile == "smoke":
         found, _ = _fill(found, SMOKE)
     if len(found) < 3:
-        raise EmbkitError(
-            f"{len(rows)} captioned pictures in {len(found)} part(s) that hang together",
-            expected="three parts or more: one to train on, one to choose by, one to test",
-            hint="add pictures, and captions that are not the same for all of them",
-        )
+        raise refused("few parts", n=len(rows), parts=len(found))
     total = sum(map(len, found))
     test, rest = _take(found, shares["test"] * total)
     dev, train = _take(rest, shares["dev"] * total)

@@ -26,8 +26,8 @@ from string import Template
 from typing import Any, NamedTuple
 
 from ... import session
-from ...errors import EmbkitError
 from ..domain import Domain, about, shuffled
+from ..refusals import refused
 from ..splits import gathered, split_by_kind
 
 PACKAGES = {"numpy": "numpy", "scipy": "scipy", "pandas": "pandas", "sklearn": "scikit-learn"}
@@ -75,11 +75,7 @@ def _functions(profile: str) -> Iterator[Function]:
     """All functions; an error where the standard library's sources are not installed."""
     library = Path(sysconfig.get_paths()["stdlib"])
     if not any(library.glob("*.py")):
-        raise EmbkitError(
-            "the sources of Python's standard library are not installed",
-            expected=f"*.py files in {library.name!r}, the folder of the standard library",
-            hint="use a Python from python.org, conda, pyenv or your system's full package",
-        )
+        raise refused("no library", folder=library.name)
     yield from _of_folder(library, library, SMOKE if profile == "smoke" else None)
     for name in PACKAGES if profile == "full" else ():
         spec = find_spec(name)
