@@ -21,9 +21,9 @@ from ..files import write_atomic
 from ..models.window import tokenizer_of
 from ..recipes.recipe import Recipe
 from ..runs import store
-from .alternatives import OTHERS
 
 SIZES = (500, 1000, 2000)  # pairs of the small runs
+OTHERS = ("bge-small",)  # general models that a package carries
 FEW_PAIRS = 200  # below so many, no small run is tried: nothing could be told from it
 SEARCHED = 20_000  # documents that dev's queries are searched in, at most
 FEWER = (5_000, 2_000)  # where encoding so many would take too long

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import time
@@ -24,7 +25,7 @@ from ..data.splits import in_order, query_id
 from ..data.text_checks import words
 from ..errors import EmbkitError
 from ..export.export import to_beir
-from ..files import filled, write_lines
+from ..files import filled, read_json, write_atomic, write_lines
 from ..models.loading import as_model
 from ..models.window import cut_for
 from ..pairs.labels import LabelStore
@@ -34,11 +35,12 @@ from ..session import paths, shown
 from ..synthetic.backends import TransformersBackend
 from ..synthetic.generation import Row as Written
 from ..synthetic.generation import generate
-from ..synthetic.prompts import PROMPTS
+from ..synthetic.prompts import PROMPTS, content_hash
 from ..synthetic.sets import filter_generated
 from .confirming import (
     ENOUGH,
     Asked,
+    Row,
     Texts,
     domain_of,
     draw,
@@ -47,7 +49,6 @@ from .confirming import (
     read_asked,
     write_asked,
 )
-from .steps import Row, Steps, digest, read_lines
 
 PROMPT = PROMPTS["general"]
 AIM = 400  # seconds that a model here may write for, by default
@@ -57,6 +58,7 @@ TIMED = 12  # prompts of each kind whose answers are timed
 SHORT = 8  # words of a passage that is asked about
 FEW, NEEDED = 8, 40  # documents, and queries that are kept, at least
 SIZE = 128  # word pieces of a passage
+RECORD = "steps.json"  # of each file, a hash of what it was made from and of what was written
 Told = Callable[[str], object]
 
 
@@ -297,3 +299,55 @@ def _about(name: str, writer: str, model: str) -> dict[str, str]:
         "person found those of `confirmed` right, and nobody has looked at the others. One "
         "document is right for a query.",
     }
+
+
+class Steps:
+    """The files of a folder, step by step: each is made once, made again when what it rests on has
+    changed, and left alone where a person mended it."""
+
+    def __init__(self, folder: Path, told: Told) -> None:
+        self.folder, self.told, self.kept = folder, told, read_json(folder / RECORD)
+
+    def file(self, name: str, made_from: Any, make: Callable[[Path], object]) -> Path:
+        """A step's file or folder, which ``make`` writes whole or not at all."""
+        path, key, last = self.folder / name, content_hash(made_from), self.kept.get(name, {})
+        if path.exists() and last.get("written") != digest(path):  # mended, or not noted yet
+            if last.get("from", key) != key:
+                self.told(f"{name} was mended by hand and is used as it is, though what it was "
+                          "made from has changed; without the file it is made again")  # fmt: skip
+        elif not path.exists() or last.get("from") != key:
+            make(path)
+            self.note(name, {"from": key, "written": digest(path)})
+        return path
+
+    def note(self, name: str, value: Any) -> None:
+        """Keeps something beside the files."""
+        self.kept[name] = value
+        write_atomic(self.folder / RECORD, json.dumps(self.kept, indent=1))
+
+
+def digest(path: Path) -> str:
+    """A hash of a file, or of all files of a folder."""
+    found = hashlib.sha256()
+    for file in sorted(path.rglob("*.*")) if path.is_dir() else [path]:
+        with file.open("rb") as stream:
+            found.update(file.name.encode() + hashlib.file_digest(stream, "sha256").digest())
+    return found.hexdigest()[:16]
+
+
+def read_lines(path: Path, *fields: str) -> list[Row]:
+    """JSON lines, each with texts in these fields; fails for a line that is none."""
+    rows = []
+    for number, line in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+        try:
+            row = json.loads(line) if line.strip() else None
+            if row is not None and not all(isinstance(row[field], str) for field in fields):
+                raise TypeError("a text is missing")
+            rows += [] if row is None else [row]
+        except (ValueError, TypeError, KeyError) as error:
+            raise EmbkitError(
+                f"line {number} of {path} is damaged ({type(error).__name__}): {line[:60]!r}",
+                expected=f"an object with {', '.join(fields)}",
+                hint="mend the line, or delete the file: it is then made again",
+            ) from error
+    return rows

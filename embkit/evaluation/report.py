@@ -17,7 +17,7 @@ from ..data.domain import Domain, right_documents
 from ..display import Table, as_html, no_formula, table, visible
 from ..errors import EmbkitError
 from ..files import filled, write_atomic
-from .decision import Row, decided
+from .verdict import Row, verdict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -180,7 +180,7 @@ class Report:
         """The whole HTML page, with its pictures inside."""
         from .. import plots
 
-        found = decided(self.rows, self.baseline) if self.baseline else None
+        found = verdict(self) if self.baseline else None
         chosen = found.approach if found else None
         whole = [row for row in self.rows if not row.get("subset")]
         places: dict[str, dict[str, Row]] = {}  # label -> split -> row

@@ -68,7 +68,9 @@ def _check_targets(network: Any, targets: tuple[str, ...]) -> None:
     missing = [target for target, names in found.items() if not names]
     if missing or not targets:
         known, ends = (sorted({n.rsplit(".", 1)[-1] for n in names}) for names in (layers, linear))
-        named = f"the model has no linear layer or table named {', '.join(missing) or '(nothing)'!r}"
+        named = (
+            f"the model has no linear layer or table named {', '.join(missing) or '(nothing)'!r}"
+        )
         raise EmbkitError(
             named if layers else "LoRA for a model that is not one transformer",
             expected="a model of one transformer, and the ends of its layers' names, such as: "

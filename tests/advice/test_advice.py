@@ -15,9 +15,8 @@ from embkit.advice.advise import (
     advise,
     decide,
 )
-from embkit.advice.alternatives import HYBRID
 from embkit.advice.curves import HEAD_START, Curve
-from embkit.advice.evidence import Evidence, Trial, gather
+from embkit.advice.evidence import HYBRID, Evidence, Trial, gather
 from embkit.advice.planning import FEW_PAIRS, Plan, cut, plan, small_sizes
 from embkit.cli.main import main
 from embkit.data import Domain
