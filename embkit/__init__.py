@@ -46,9 +46,9 @@ if TYPE_CHECKING:
     from .auditing.report import audit
     from .data import Domain, load_domain
     from .errors import EmbkitError
-    from .evaluation.comparison import compare
     from .evaluation.intervals import mean_interval, paired_test
     from .evaluation.ranking import evaluate, leaderboard, rank, search_side_by_side
+    from .evaluation.report import compare
     from .evaluation.scores import Scores
     from .evaluation.truncation import evaluate_sizes
     from .export.export import export_model

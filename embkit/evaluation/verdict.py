@@ -87,8 +87,7 @@ def verdict(evidence: Report | Sequence[Scores], baseline: str = "base") -> Verd
         evidence: a report of ``compare`` or ``leaderboard``, or the scores themselves.
         baseline: the general model's approach or label; a report brings its own.
     """
-    from .comparison import compare
-    from .report import Report
+    from .report import Report, compare
 
     report = evidence if isinstance(evidence, Report) else compare(evidence, baseline=baseline)
     rivals = _rivals(report.rows, report.baseline)

@@ -10,7 +10,7 @@ from sentence_transformers import SentenceTransformer
 
 from ..errors import EmbkitError
 from ..recipes.pruning import blocks_of, keep_blocks
-from .packing import embed
+from . import packing
 
 
 def keep_layers(model: SentenceTransformer, kept: int | None) -> SentenceTransformer:
@@ -46,11 +46,11 @@ def encode_speeds(
     listed = list(texts)
     seconds: dict[str, list[float]] = {name: [] for name in models}
     for model in models.values():
-        embed(model, listed[:64])  # the first call makes ready what the others find there
+        packing.embed(model, listed[:64])  # the first call makes ready what the others find there
     for _ in range(rounds):
         for name, model in models.items():
             started = time.perf_counter()
-            embed(model, listed)
+            packing.embed(model, listed)
             seconds[name].append(time.perf_counter() - started)
     took = pd.DataFrame(seconds).rename_axis("model", axis=1)  # (rounds, models)
     weights = {name: list(model.parameters()) for name, model in models.items()}

@@ -14,9 +14,8 @@ from ..data import Domain
 from ..data.sources.python_code import PROBE, general_probe
 from ..display import Shown, Table, table
 from ..errors import EmbkitError
-from ..evaluation.comparison import compare
 from ..evaluation.ranking import evaluate
-from ..evaluation.report import Report
+from ..evaluation.report import Report, compare
 from ..evaluation.scores import Scores, over_seeds
 from ..pairs.pairs import collect, sets
 from ..recipes.recipe import SOURCES, Recipe, preset

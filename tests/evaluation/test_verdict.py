@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from embkit.errors import EmbkitError
-from embkit.evaluation.comparison import WORTH, compare
 from embkit.evaluation.intervals import CLUSTERS, Clusters, holm
+from embkit.evaluation.report import WORTH, compare
 from embkit.evaluation.scores import Scores, over_seeds
 from embkit.evaluation.verdict import Gain, verdict
 

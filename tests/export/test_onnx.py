@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from embkit.errors import EmbkitError
-from embkit.evaluation.comparison import compare
 from embkit.evaluation.ranking import evaluate
+from embkit.evaluation.report import compare
 from embkit.export.onnx import OnnxModel, export_onnx
 from embkit.models.encoding import encode_as
 from embkit.models.loading import load_model
