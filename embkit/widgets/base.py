@@ -75,11 +75,14 @@ class Page(Told, anywidget.AnyWidget):
 
     message = traitlets.Unicode().tag(sync=True)
     heard: Callable[[Any], None]  # takes what the page sends
-    still: Callable[[], str]  # what is shown as plain HTML, for readers without a kernel
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.on_msg(self.guarded(lambda _, content, __: self.heard(content)))
+
+    def still(self) -> str:
+        """What is shown as plain HTML, for readers without a kernel: the class's own template."""
+        return as_html(f"widgets/pages/{type(self).__name__.lower()}.jinja", panel=self)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
