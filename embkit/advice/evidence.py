@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import statistics
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from timeit import timeit
 from typing import TYPE_CHECKING, Any
+
+from jinja2 import Template
 
 from .. import training
 from ..data import Domain
@@ -39,6 +43,7 @@ TYPED = 20  # queries that are searched for one by one, to see how long one take
 HYBRID = "hybrid: BM25 and the model"
 WEIGHTS = (0.5, 0.75, 0.25, 1.0, 0.0)  # of the model beside BM25; of equal ones, the first
 INTERVAL = "{:.3f} [{:.3f}, {:.3f}]"
+FACTS = tomllib.loads(Path(__file__).with_name("evidence.toml").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -126,22 +131,16 @@ class Evidence(Shown):
         }
 
     def table(self) -> Table:
-        cut = f", texts cut at {self.length} tokens" if self.length else ""
-        seen = f"{self.visible:.3f} on dev, {self.visible_in_tests:.3f} on the tests"
         over = "over the general model, dev"
+        facts = {
+            part: [tuple(Template(cell).render(e=self) for cell in row) for row in rows]
+            for part, rows in FACTS.items()
+        }
         rows = [
-            ("training pairs", f"{self.pairs:,}", "what can be learnt from"),
-            ("dev queries", f"{self.dev_queries:,}", "what every figure here rests on"),
-            ("test queries", f"{self.test_queries:,}", "kept for the proof: not looked at"),
-            ("smallest difference seen", seen, f"in 80% of tests; design effect {self.effect:.1f}"),
-            ("documents", f"{self.documents:,}", f"dev is searched in {self.searched:,}{cut}"),
-            (f"{self.model}, untrained", self.base_told, "nDCG@10 on dev"),
-            ("BM25", f"{self.bm25:.3f}", "what words alone find"),
+            *facts["first"],
             *((name, trial.told, over) for name, trial in self.alternatives.items()),
             *((name, "not measured", why) for name, why in self.missing.items()),
-            ("words kept whole", f"{self.whole:.0%}", f"{self.fertility:.2f} tokens a word"),
-            ("one query", f"{self.query_ms:.1f} ms", "to encode, on this machine"),
-            ("all vectors", f"{self.index_mb:,.1f} MB", "in float32"),
+            *facts["costs"],
             *((f"{name}, {t.pairs:,} pairs", t.told, over) for name, t in self.trials.items()),
         ]
         if self.curve:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import time
+import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -58,6 +59,7 @@ TIMED = 12  # prompts of each kind whose answers are timed
 SHORT = 8  # words of a passage that is asked about
 FEW, NEEDED = 8, 40  # documents, and queries that are kept, at least
 SIZE = 128  # word pieces of a passage
+ABOUT = tomllib.loads(Path(__file__).with_name("about.toml").read_text(encoding="utf-8"))
 RECORD = "steps.json"  # of each file, a hash of what it was made from and of what was written
 Told = Callable[[str], object]
 
@@ -164,7 +166,8 @@ def start(
     to_draw = lambda to: write_asked(to, draw(kept, groups, text_of))  # noqa: E731
     asked = read_asked(steps.file("to_confirm.csv", [digest(written), seed], to_draw))
     asked = [row for row in asked if row.document in bodies]
-    about = _about(path.name, writer.name, model)
+    told_of = {"name": path.name, "writer": writer.name, "model": model}
+    about = {what: text.format(**told_of) for what, text in ABOUT.items()}
     open_ = [row._replace(right=None) for row in asked]
     whole = domain_of(name, bodies, kept, open_, groups, about)
     store = LabelStore(whole, steps.folder / "labels.jsonl")
@@ -288,17 +291,6 @@ def _usable(rows: list[Row], bodies: Mapping[str, str], path: Path) -> list[Row]
             "the file: add rows, or set kept to true",
         )
     return [*first.values()]
-
-
-def _about(name: str, writer: str, model: str) -> dict[str, str]:
-    return {
-        "title": f"{name}: from a query to its document",
-        "source": f"The documents of {name}; the queries are by {writer}",
-        "terms": "Your own data: embkit does not know under which terms it may be used.",
-        "limits": f"A language model wrote all queries, and {model} finds the document of each. A "
-        "person found those of `confirmed` right, and nobody has looked at the others. One "
-        "document is right for a query.",
-    }
 
 
 class Steps:

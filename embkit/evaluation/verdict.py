@@ -11,7 +11,6 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..display import some_of
 from ..errors import EmbkitError
 from ..files import filled
 from .intervals import FEWEST, LEVEL, WORTH, holm
@@ -42,14 +41,6 @@ class Gain:
     over: str  # groups, documents or queries
     seeds: int
     needed: int | None  # queries that show a difference of ``WORTH``; None: more seeds are needed
-
-    def __str__(self) -> str:
-        p = "p < 0.001" if self.p < 0.001 else f"p = {self.p:.3f}"
-        within = "" if self.clusters == self.queries else f" in {self.clusters:,} {self.over}"
-        return (
-            f"{self.delta:+.3f} [{self.low:+.3f}, {self.high:+.3f}] on {self.split} "
-            f"({some_of(self.queries, 'query', 'queries')}{within}, {p})"
-        )
 
 
 @dataclass(frozen=True, repr=False)
