@@ -35,18 +35,6 @@ LARGE = 100_000  # texts: the vectors of more are made in shards and stay on dis
 SHARD = 16_384  # texts: a few seconds of work for a small model on a processor
 
 
-def checked_model(model: Any, prompt: str | None) -> None:
-    """Fails for what can encode nothing, and for a prompt that fills the model's window."""
-    if not hasattr(model, "preprocess") and not callable(model):
-        asked = str(model) if isinstance(model, str | os.PathLike) else "minilm"
-        raise EmbkitError(
-            f"encode() was given {model!r} as its model",
-            expected="a SentenceTransformer, or a function list[str] -> (texts, dim)",
-            hint=f"ek.encode(ek.load_model({asked!r}), texts)",
-        )
-    check_prompt(model, prompt)
-
-
 def checked_texts(texts: Sequence[str]) -> list[str]:
     """The texts as a list; fails for an empty one, and for one text in place of a list."""
     texts = listed(texts)
@@ -216,7 +204,14 @@ def encode(
     texts = checked_texts(texts)
     if dtype not in (known := ("float32", "float16")):
         raise unknown("dtype", dtype, known)
-    checked_model(model, prompt)
+    if not hasattr(model, "preprocess") and not callable(model):
+        asked = str(model) if isinstance(model, str | os.PathLike) else "minilm"
+        raise EmbkitError(
+            f"encode() was given {model!r} as its model",
+            expected="a SentenceTransformer, or a function list[str] -> (texts, dim)",
+            hint=f"ek.encode(ek.load_model({asked!r}), texts)",
+        )
+    check_prompt(model, prompt)
     fresh = partial(fresh_vectors, model, texts, prompt=prompt, task=task, progress=progress)
     if cache and hasattr(model, "preprocess"):
         from .packing import routed

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import time
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from types import SimpleNamespace
 from typing import Any
@@ -102,17 +102,7 @@ class Head(Trained):
         return self.settings.label
 
     def describe(self) -> dict[str, Any]:
-        """What a leaderboard notes about it beside its scores."""
-        own = self.settings
-        return {
-            "base_model": self.record["model"],
-            "trainable_params": self.record["trainable_params"],
-            "recipe_hash": own.hash,
-            "train_seconds": self.seconds,
-            "learning_rate": own.learning_rate,
-            "seed": own.seed,
-            "method": replace(own, seed=0).hash,
-        }
+        return self.noted(self.record["model"], self.settings)
 
     def model(self) -> SentenceTransformer:
         """The model with its head, of stock modules; an error where its weights have changed."""

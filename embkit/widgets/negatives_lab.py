@@ -88,16 +88,13 @@ class NegativesLab(Panel):
         window: Any = {"range_min": self.range_min, "range_max": self.range_max}
         rules: Any = {"keep_relatives": self.keep_relatives, "relative_margin": self.margin or None}
         self.mined = mine(self.domain, self.pairs, model=self._vectors, **window, **rules)
-        self._shown(self.mined)
+        scores = self.mined.scores[:, 0]
+        hardest = np.nanmean(scores) if np.isfinite(scores).any() else np.nan
+        shown: Any = {"mined": self.mined, "triplets": _spread(len(self.mined), TRIPLETS)}
+        shown |= {"hardest": hardest, "right": np.nanmean(self.mined.positive_scores)}
+        self.show("negatives_lab", self.results, most=SHOWN, **shown)
         few = f"Mined for {len(self.pairs):,} of the {self.pairs_given:,} pairs."
         self.tell(few if len(self.pairs) < self.pairs_given else "")
-
-    def _shown(self, mined: Mined) -> None:
-        scores = mined.scores[:, 0]
-        hardest = np.nanmean(scores) if np.isfinite(scores).any() else np.nan
-        means = {"hardest": hardest, "right": np.nanmean(mined.positive_scores)}
-        some = _spread(len(mined), TRIPLETS)
-        self.show("negatives_lab", self.results, mined=mined, triplets=some, most=SHOWN, **means)
 
     def title(self) -> str:
         kept = ", relatives kept" if self.keep_relatives else ""
