@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..data.domain import Domain, earlier_results
 from ..data.sources.python_code import PROBE
 from ..errors import EmbkitError
-from ..models.loading import as_model
+from ..models.loading import as_model, encode_speeds
 from ..runs import HEAD_RECORD, RECORD, key_of, store
 from ..search.hybrid import Fusion, Hybrid, as_fusion
 from ..search.index import BM25, Dense
@@ -171,8 +171,6 @@ def evaluate(
 
 def encode_speed(model: Any, documents: list[str]) -> float:
     """Documents a second on this machine; nothing comes from the cache."""
-    from ..models.layers import encode_speeds
-
     return float(encode_speeds({"": model}, documents, rounds=1)["texts/s"].iloc[0])
 
 
