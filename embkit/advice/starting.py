@@ -38,18 +38,8 @@ from ..synthetic.generation import Row as Written
 from ..synthetic.generation import generate
 from ..synthetic.prompts import PROMPTS, content_hash
 from ..synthetic.sets import filter_generated
-from .confirming import (
-    ENOUGH,
-    Asked,
-    Row,
-    Texts,
-    domain_of,
-    draw,
-    groups_of,
-    merged,
-    read_asked,
-    write_asked,
-)
+from . import confirming
+from .confirming import Asked, Row, Texts, write_asked
 
 PROMPT = PROMPTS["general"]
 AIM = 400  # seconds that a model here may write for, by default
@@ -83,7 +73,7 @@ class Start:
     @property
     def proof(self) -> str:
         """What people have confirmed, or what is to be done."""
-        told = {"file": shown(self.folder / "to_confirm.csv"), "enough": ENOUGH}
+        told = {"file": shown(self.folder / "to_confirm.csv"), "enough": confirming.ENOUGH}
         return filled(Path(__file__).with_name("proof.jinja"), start=self, **told)
 
     def __repr__(self) -> str:
@@ -161,20 +151,20 @@ def start(
     written = steps.file("queries.jsonl", made_from, write)
     kept = _usable(read_lines(written, "query", "document"), bodies, written)
     # ask a person
-    groups = groups_of(kept, bodies)
+    groups = confirming.groups_of(kept, bodies)
     text_of = {(row["document"], row["passage"]): row["shown"] for row in cut}
-    to_draw = lambda to: write_asked(to, draw(kept, groups, text_of))  # noqa: E731
-    asked = read_asked(steps.file("to_confirm.csv", [digest(written), seed], to_draw))
+    to_draw = lambda to: write_asked(to, confirming.draw(kept, groups, text_of))  # noqa: E731
+    asked = confirming.read_asked(steps.file("to_confirm.csv", [digest(written), seed], to_draw))
     asked = [row for row in asked if row.document in bodies]
     told_of = {"name": path.name, "writer": writer.name, "model": model}
     about = {what: text.format(**told_of) for what, text in ABOUT.items()}
     open_ = [row._replace(right=None) for row in asked]
-    whole = domain_of(name, bodies, kept, open_, groups, about)
+    whole = confirming.domain_of(name, bodies, kept, open_, groups, about)
     store = LabelStore(whole, steps.folder / "labels.jsonl")
-    asked = merged(asked, store)
+    asked = confirming.merged(asked, store)
     judged = sum(row.right is not None for row in asked)
-    ready = alone or bool(asked) and judged >= min(ENOUGH, len(asked))
-    domain = domain_of(name, bodies, kept, asked, groups, about)
+    ready = alone or bool(asked) and judged >= min(confirming.ENOUGH, len(asked))
+    domain = confirming.domain_of(name, bodies, kept, asked, groups, about)
     if ready:
         made_from = [domain.hash, about]
         to_write = lambda to: to_beir(domain, to, replace=True)  # noqa: E731
