@@ -19,10 +19,9 @@ from ..data.sources.python_code import PROBE
 from ..errors import EmbkitError
 from ..models.loading import as_model, encode_speeds
 from ..runs import HEAD_RECORD, RECORD, key_of, store
-from ..search.hybrid import Fusion, Hybrid, as_fusion
+from ..search.hybrid import PLAIN, Fusion, Hybrid, as_fusion
 from ..search.index import BM25, Dense
-from ..search.passages import PassageIndex, Passages, by_recipe, matching
-from ..search.passages import index_of as indexed
+from ..search.passages import PassageIndex, Passages, by_recipe, index_of, matching
 from .hybrid import WEIGHTS, weighed
 from .intervals import CLUSTERS, clusters
 from .metrics import METRICS, Ranking, ranking_from_arrays, score_ranking
@@ -37,6 +36,16 @@ DEPTH = 100  # documents a query that are ranked and scored
 TIMED = 256  # documents whose encoding is timed
 _TELLING = {"learning_rate": "learning rate {:g}", "seed": "seed {}"}  # of meta, in brackets
 INDEXES = BM25 | Dense | Hybrid | PassageIndex
+
+
+def indexed(model: Any, texts: Sequence[str], *, cache: bool = True) -> INDEXES:
+    """Documents made ready for a model (encoded), for ``"bm25"`` (words counted), for ``"hybrid"``
+    and other fusions (both; without a weight 0.5, for there is no dev here), or for ``Passages``
+    (cut, then either), once."""
+    if fusion := as_fusion(model):
+        weight = PLAIN if fusion.weight is None else fusion.weight
+        return Hybrid(fusion.of, texts, weight=weight, cache=cache)
+    return index_of(model, texts, cache=cache)
 
 
 def rank(

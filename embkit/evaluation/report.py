@@ -19,13 +19,11 @@ from ..data.domain import Domain, right_documents
 from ..display import Table, as_html, no_formula, table, visible
 from ..errors import EmbkitError, unknown
 from ..files import filled, write_atomic
+from .decision import Row, decided
 from .intervals import WORTH, holm
-from .verdict import Row, verdict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from .scores import Scores
 
 FEW = 12  # approaches up to which a page shows all of them beside each other
 HERE = Path(__file__).parent
@@ -165,7 +163,7 @@ class Report:
         """The whole HTML page, with its pictures inside."""
         from .. import plots
 
-        found = verdict(self) if self.baseline else None
+        found = decided(self.rows, self.baseline) if self.baseline else None
         chosen = found.approach if found else None
         whole = [row for row in self.rows if not row.get("subset")]
         places: dict[str, dict[str, Row]] = {}  # label -> split -> row
@@ -199,7 +197,7 @@ class Report:
 
 
 def compare(
-    scores: Sequence[Scores], baseline: str = "base", *, asked: Sequence[str] | None = None
+    scores: Sequence[Any], baseline: str = "base", *, asked: Sequence[str] | None = None
 ) -> Report:
     """Put approaches side by side, each tested against the baseline on nDCG@10, query by query.
 
@@ -208,7 +206,7 @@ def compare(
     Intervals and tests are over clusters of queries (``intervals.clusters``) and over seeds.
 
     Args:
-        scores: scores of one domain, the baseline's among them.
+        scores: ``Scores`` of one domain, the baseline's among them.
         baseline: the approach (or label) to compare with. Where several scores bear that name,
             each approach meets the one with its own base model, else the first.
         asked: names (or labels) of the approaches whose comparison was planned: the family of

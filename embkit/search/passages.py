@@ -131,15 +131,11 @@ def by_recipe(what: Any) -> Any:
     return cut_by(part, what) if part else what
 
 
-def index_of(model: Any, texts: Sequence[str], *, cache: bool = True) -> Any:
-    """Documents made ready for a search, once: by a model (encoded), ``"bm25"`` (words counted),
-    ``"hybrid"`` and other fusions (both; without a weight 0.5, for there is no dev here), or
-    ``Passages``, as for a Run whose recipe cuts documents (cut, then either)."""
-    from .hybrid import PLAIN, Hybrid, as_fusion
-
-    if fusion := as_fusion(model):
-        weight = PLAIN if fusion.weight is None else fusion.weight
-        return Hybrid(fusion.of, texts, weight=weight, cache=cache)
+def index_of(
+    model: Any, texts: Sequence[str], *, cache: bool = True
+) -> BM25 | Dense | PassageIndex:
+    """Documents made ready for a search by what ``as_model`` takes, or by ``Passages`` of it; for a
+    Run whose recipe cuts documents, by their passages."""
     model = as_model(by_recipe(model))
     if isinstance(model, str):
         return BM25(texts)
