@@ -269,7 +269,10 @@ def encode_shards(
     Fails for NaN, and for a disk that has no room.
     """
     known = f"{weights_fingerprint(model)} {precision(model.device.type)}"
-    target = paths().cache / "embeddings" / f"{_key([known, prompt, task, dtype], texts)}.npy"
+    digest = hashlib.sha256(json.dumps(["shards", known, prompt, task, dtype, len(texts)]).encode())
+    for start in range(0, len(texts), 1000):  # all that decides the array; the texts in parts
+        digest.update(json.dumps(texts[start : start + 1000]).encode())
+    target = paths().cache / "embeddings" / f"{digest.hexdigest()[:32]}.npy"
     if _mapped(target, len(texts), dtype) is None:
         with _disk(target):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -280,14 +283,6 @@ def encode_shards(
                 _fill(target, texts, make, dtype, shard, progress)
     shutil.rmtree(target.with_suffix(".shards"), ignore_errors=True)
     return np.load(target, mmap_mode="c")
-
-
-def _key(settings: list[str | None], texts: list[str]) -> str:
-    """Hash of all that decides the array; the texts are read a thousand at a time."""
-    digest = hashlib.sha256(json.dumps(["shards", *settings, len(texts)]).encode())
-    for start in range(0, len(texts), 1000):
-        digest.update(json.dumps(texts[start : start + 1000]).encode())
-    return digest.hexdigest()[:32]
 
 
 def _mapped(path: Path, rows: int, dtype: str, mode: str = "c") -> Any:
