@@ -54,9 +54,8 @@ class RecipeEditor(Panel):
         self.controls = {name: _control(knob) for name, knob in KNOBS.items()}
         self.presets = ipywidgets.Dropdown(options=list(PRESETS), description="preset")
         self.pages, self.live = self._pages(), LiveTraining(start, domain)
-        self.summary, self.script = ipywidgets.HTML(), ipywidgets.HTML()
         super().__init__(recipe=recipe or start, preset=preset)
-        shown = [self.pages, self.status, self.summary, self.script, self.live]
+        shown = [self.pages, self.status, self.page, self.live]
         self.children = [*self.link(preset=self.presets), *shown]
         for name, control in self.controls.items():
             control.observe(self.guarded(lambda c, n=name: self._set(n, c["new"])), "value")
@@ -113,12 +112,11 @@ class RecipeEditor(Panel):
         if not self.live.running:
             self.live.recipe = self.recipe
         self.tell()
-        self.show("recipe_editor", self.summary)
         try:
             script = self.recipe.to_script()
         except EmbkitError as error:  # not every recipe has a script
             script = str(error)
-        self.show("recipe_script", self.script, script=script)
+        self.show("recipe_editor", self.page, script=script)
 
     def title(self) -> str:
         first = "model approach epochs batch_size learning_rate temperature".split()

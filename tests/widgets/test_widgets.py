@@ -269,8 +269,8 @@ def test_a_turned_knob_is_in_the_recipe_the_diff_and_the_script(tiny_domain):
         "max_pairs",
         "query_prompt",
     }
-    assert "512" in editor.summary.value and "num_train_epochs=7" in editor.script.value
-    assert not any(tag in editor.summary.value + editor.script.value for tag in TAGS)
+    assert "512" in editor.page.value and "num_train_epochs=7" in editor.page.value
+    assert not any(tag in editor.page.value for tag in TAGS)
     editor.controls["max_pairs"].value = "none"
     assert editor.recipe.max_pairs is None
     editor.recipe = Recipe(batch_size=16)
