@@ -17,9 +17,9 @@ _NAMES = {  # the module that has them -> what lessons use every day
     "auditing.report": ["audit"],
     "data": ["Domain", "load_domain"],
     "errors": ["EmbkitError"],
-    "evaluation.comparison": ["compare"],
     "evaluation.intervals": ["mean_interval", "paired_test"],
     "evaluation.ranking": ["evaluate", "leaderboard", "rank", "search_side_by_side"],
+    "evaluation.report": ["compare"],
     "evaluation.scores": ["Scores"],
     "evaluation.truncation": ["evaluate_sizes"],
     "export.export": ["export_model"],
@@ -47,9 +47,9 @@ if TYPE_CHECKING:
     from .auditing.report import audit
     from .data import Domain, load_domain
     from .errors import EmbkitError
-    from .evaluation.comparison import compare
     from .evaluation.intervals import mean_interval, paired_test
     from .evaluation.ranking import evaluate, leaderboard, rank, search_side_by_side
+    from .evaluation.report import compare
     from .evaluation.scores import Scores
     from .evaluation.truncation import evaluate_sizes
     from .export.export import export_model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,6 +56,18 @@ class Trained(Shown):
         """Seconds of training, evaluation on dev included."""
         return self.record["seconds"]
 
+    def noted(self, base: str, how: Any) -> dict[str, Any]:
+        """What a leaderboard notes beside the scores: ``how`` it was trained, from which base."""
+        copied = ("trainable_params", "total_params", "peak_memory_mb", "dim")
+        return {name: self.record[name] for name in copied if name in self.record} | {
+            "base_model": base,
+            "recipe_hash": how.hash,
+            "train_seconds": self.seconds,
+            "learning_rate": how.learning_rate,
+            "seed": how.seed,
+            "method": replace(how, seed=0).hash,  # what runs that differ by seed share
+        }
+
 
 class Run(Trained):
     """A finished training run.
@@ -85,16 +97,7 @@ class Run(Trained):
         return Recipe.from_json(json.dumps(self.record["recipe"]))
 
     def describe(self) -> dict[str, Any]:
-        """What a leaderboard notes about it beside its scores."""
-        copied = ("trainable_params", "total_params", "peak_memory_mb", "dim")
-        return {field: self.record[field] for field in copied} | {
-            "base_model": self.recipe.model,
-            "recipe_hash": self.recipe.hash,
-            "train_seconds": self.seconds,
-            "learning_rate": self.recipe.learning_rate,
-            "seed": self.recipe.seed,
-            "method": self.recipe.replace(seed=0).hash,  # what runs that differ by seed share
-        }
+        return self.noted(self.recipe.model, self.recipe)
 
     @property
     def label(self) -> str:

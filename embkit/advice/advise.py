@@ -15,8 +15,7 @@ from ..display import Shown, Table, some_of
 from ..errors import EmbkitError
 from ..evaluation.decision import FINE_TUNE, KEEP, SWITCH
 from ..evaluation.intervals import LEVEL, SPREAD, WORTH, Estimate, holm, queries_needed
-from .alternatives import HYBRID
-from .evidence import Evidence, Trial, gather
+from .evidence import HYBRID, Evidence, Trial, gather
 from .planning import FEW_PAIRS
 
 if TYPE_CHECKING:
@@ -116,7 +115,11 @@ def advise(
 
 def decide(e: Evidence, target: float | None = None) -> Advice:
     """What the rules say of evidence: the first that holds decides, remarks follow."""
-    free, won = _free(e), next(iter(winners({n: t.test for n, t in e.trials.items()})), None)
+    free, won = (
+        next(iter(winners({name: trial.test for name, trial in tried.items()})), None)
+        for tried in (e.alternatives, e.trials)
+    )
+    free = None if free and beats(e, free) else free  # what wins untrained, if no small run does
     held = [name for name, holds in rules(e, target, free, won).items() if holds]
     decision = THEN[held[0]]
     told = {"pairs too few", held[0]} | {name for name in held if THEN[name] not in DECISIONS}
@@ -181,12 +184,6 @@ def rules(e: Evidence, target: float | None, free: str | None, won: str | None) 
         "queries for a proof": min(e.dev_queries, e.test_queries) < needed(e),
         "more pairs": e.curve is not None,
     }
-
-
-def _free(e: Evidence) -> str | None:
-    """What wins without training, if no small run beats it."""
-    won = winners({name: trial.test for name, trial in e.alternatives.items()})
-    return won[0] if won and not beats(e, won[0]) else None
 
 
 def _best(tried: Mapping[str, Trial]) -> str:

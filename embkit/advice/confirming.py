@@ -8,7 +8,7 @@ import itertools
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..data import Domain
 from ..data.domain import normalise
@@ -18,7 +18,6 @@ from ..errors import EmbkitError
 from ..files import write_atomic
 from ..pairs.labels import LabelStore
 from ..session import profile
-from .steps import Row
 
 CONFIRM, ENOUGH = 100, 30  # queries that a person is asked to confirm; judged ones that will do
 SHARES = {"test": (0.3, 300), "dev": (0.2, 200)}  # of the queries, and how many at most
@@ -27,6 +26,7 @@ COLUMNS = ("query", "document", "passage", "right")
 YES, NO = "y yes 1 2 true t x ok right j ja oui o si sí s", "n no 0 false f wrong nein non"
 ANSWERS = {said: said in YES.split() for said in f"{YES} {NO}".split()}
 Texts = Mapping[str, str]
+Row = dict[str, Any]
 
 
 class Asked(NamedTuple):

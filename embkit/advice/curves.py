@@ -9,7 +9,6 @@ from functools import cached_property
 
 import numpy as np
 
-from ..display import Shown, Table, table
 from ..errors import EmbkitError
 
 # Pairs that weigh as much as what the general model knew already. Chosen on ICD-10-CM (workshop)
@@ -22,7 +21,7 @@ SPREAD, EXPERIENCE = 0.03, 8
 
 
 @dataclass(frozen=True, repr=False)
-class Curve(Shown):
+class Curve:
     """nDCG@10 by the number of training pairs, carried on from small runs.
 
     A general model is as if it had seen pairs before, h of them: with n more, its error falls as
@@ -103,12 +102,3 @@ class Curve(Shown):
     def __repr__(self) -> str:
         told = ", ".join(f"{n:,}: {value:.3f}" for n, value in sorted(self.points.items()))
         return f"Curve(from {self.start:.3f}; {told}; power {self.power:.3f})"
-
-    def table(self) -> Table:
-        points = {0: self.start, **dict(sorted(self.points.items()))}
-        rows = [
-            {"pairs": f"{n:,}", "nDCG@10": f"{value:.3f}", "curve": f"{self.at(n):.3f}"}
-            for n, value in points.items()
-        ]
-        law = f"the error falls with (1 + pairs / {HEAD_START:,}) ^ -{self.power:.3f}"
-        return table(rows, caption=law)

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,15 +16,14 @@ import numpy as np
 from ..data import Domain
 from ..data.domain import shuffled
 from ..data.text_checks import token_lengths, words
-from ..display import some_of
 from ..evaluation.ranking import encode_speed
-from ..files import write_atomic
+from ..files import filled, write_atomic
 from ..models.window import tokenizer_of
 from ..recipes.recipe import Recipe
 from ..runs import store
-from .alternatives import OTHERS
 
 SIZES = (500, 1000, 2000)  # pairs of the small runs
+OTHERS = ("bge-small",)  # general models that a package carries
 FEW_PAIRS = 200  # below so many, no small run is tried: nothing could be told from it
 SEARCHED = 20_000  # documents that dev's queries are searched in, at most
 FEWER = (5_000, 2_000)  # where encoding so many would take too long
@@ -48,12 +48,8 @@ class Plan:
     seconds: float = 0.0
 
     def __str__(self) -> str:
-        cut = f", texts cut at {self.length} tokens" if self.length else ""
-        runs = some_of(len(self.sizes) + self.trials, "small run", "small runs")
-        return (
-            f"about {math.ceil(self.seconds / 60)} min here at most, the first time: {runs}; "
-            f"dev searched in up to {self.searched:,} documents{cut}"
-        )
+        template, minutes = Path(__file__).with_name("plan.jinja"), math.ceil(self.seconds / 60)
+        return filled(template, plan=self, minutes=minutes)
 
 
 def plan(domain: Domain, loaded: Any, recipe: Recipe, pairs: int, minutes: float) -> Plan:

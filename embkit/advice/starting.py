@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import time
+import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -24,7 +26,7 @@ from ..data.splits import in_order, query_id
 from ..data.text_checks import words
 from ..errors import EmbkitError
 from ..export.export import to_beir
-from ..files import filled, write_lines
+from ..files import filled, read_json, write_atomic, write_lines
 from ..models.loading import as_model
 from ..models.window import cut_for
 from ..pairs.labels import LabelStore
@@ -34,20 +36,10 @@ from ..session import paths, shown
 from ..synthetic.backends import TransformersBackend
 from ..synthetic.generation import Row as Written
 from ..synthetic.generation import generate
-from ..synthetic.prompts import PROMPTS
+from ..synthetic.prompts import PROMPTS, content_hash
 from ..synthetic.sets import filter_generated
-from .confirming import (
-    ENOUGH,
-    Asked,
-    Texts,
-    domain_of,
-    draw,
-    groups_of,
-    merged,
-    read_asked,
-    write_asked,
-)
-from .steps import Row, Steps, digest, read_lines
+from . import confirming
+from .confirming import Asked, Row, Texts, write_asked
 
 PROMPT = PROMPTS["general"]
 AIM = 400  # seconds that a model here may write for, by default
@@ -57,6 +49,8 @@ TIMED = 12  # prompts of each kind whose answers are timed
 SHORT = 8  # words of a passage that is asked about
 FEW, NEEDED = 8, 40  # documents, and queries that are kept, at least
 SIZE = 128  # word pieces of a passage
+ABOUT = tomllib.loads(Path(__file__).with_name("about.toml").read_text(encoding="utf-8"))
+RECORD = "steps.json"  # of each file, a hash of what it was made from and of what was written
 Told = Callable[[str], object]
 
 
@@ -79,7 +73,7 @@ class Start:
     @property
     def proof(self) -> str:
         """What people have confirmed, or what is to be done."""
-        told = {"file": shown(self.folder / "to_confirm.csv"), "enough": ENOUGH}
+        told = {"file": shown(self.folder / "to_confirm.csv"), "enough": confirming.ENOUGH}
         return filled(Path(__file__).with_name("proof.jinja"), start=self, **told)
 
     def __repr__(self) -> str:
@@ -157,19 +151,20 @@ def start(
     written = steps.file("queries.jsonl", made_from, write)
     kept = _usable(read_lines(written, "query", "document"), bodies, written)
     # ask a person
-    groups = groups_of(kept, bodies)
+    groups = confirming.groups_of(kept, bodies)
     text_of = {(row["document"], row["passage"]): row["shown"] for row in cut}
-    to_draw = lambda to: write_asked(to, draw(kept, groups, text_of))  # noqa: E731
-    asked = read_asked(steps.file("to_confirm.csv", [digest(written), seed], to_draw))
+    to_draw = lambda to: write_asked(to, confirming.draw(kept, groups, text_of))  # noqa: E731
+    asked = confirming.read_asked(steps.file("to_confirm.csv", [digest(written), seed], to_draw))
     asked = [row for row in asked if row.document in bodies]
-    about = _about(path.name, writer.name, model)
+    told_of = {"name": path.name, "writer": writer.name, "model": model}
+    about = {what: text.format(**told_of) for what, text in ABOUT.items()}
     open_ = [row._replace(right=None) for row in asked]
-    whole = domain_of(name, bodies, kept, open_, groups, about)
+    whole = confirming.domain_of(name, bodies, kept, open_, groups, about)
     store = LabelStore(whole, steps.folder / "labels.jsonl")
-    asked = merged(asked, store)
+    asked = confirming.merged(asked, store)
     judged = sum(row.right is not None for row in asked)
-    ready = alone or bool(asked) and judged >= min(ENOUGH, len(asked))
-    domain = domain_of(name, bodies, kept, asked, groups, about)
+    ready = alone or bool(asked) and judged >= min(confirming.ENOUGH, len(asked))
+    domain = confirming.domain_of(name, bodies, kept, asked, groups, about)
     if ready:
         made_from = [domain.hash, about]
         to_write = lambda to: to_beir(domain, to, replace=True)  # noqa: E731
@@ -288,12 +283,53 @@ def _usable(rows: list[Row], bodies: Mapping[str, str], path: Path) -> list[Row]
     return [*first.values()]
 
 
-def _about(name: str, writer: str, model: str) -> dict[str, str]:
-    return {
-        "title": f"{name}: from a query to its document",
-        "source": f"The documents of {name}; the queries are by {writer}",
-        "terms": "Your own data: embkit does not know under which terms it may be used.",
-        "limits": f"A language model wrote all queries, and {model} finds the document of each. A "
-        "person found those of `confirmed` right, and nobody has looked at the others. One "
-        "document is right for a query.",
-    }
+class Steps:
+    """The files of a folder, step by step: each is made once, made again when what it rests on has
+    changed, and left alone where a person mended it."""
+
+    def __init__(self, folder: Path, told: Told) -> None:
+        self.folder, self.told, self.kept = folder, told, read_json(folder / RECORD)
+
+    def file(self, name: str, made_from: Any, make: Callable[[Path], object]) -> Path:
+        """A step's file or folder, which ``make`` writes whole or not at all."""
+        path, key, last = self.folder / name, content_hash(made_from), self.kept.get(name, {})
+        if path.exists() and last.get("written") != digest(path):  # mended, or not noted yet
+            if last.get("from", key) != key:
+                self.told(f"{name} was mended by hand and is used as it is, though what it was "
+                          "made from has changed; without the file it is made again")  # fmt: skip
+        elif not path.exists() or last.get("from") != key:
+            make(path)
+            self.note(name, {"from": key, "written": digest(path)})
+        return path
+
+    def note(self, name: str, value: Any) -> None:
+        """Keeps something beside the files."""
+        self.kept[name] = value
+        write_atomic(self.folder / RECORD, json.dumps(self.kept, indent=1))
+
+
+def digest(path: Path) -> str:
+    """A hash of a file, or of all files of a folder."""
+    found = hashlib.sha256()
+    for file in sorted(path.rglob("*.*")) if path.is_dir() else [path]:
+        with file.open("rb") as stream:
+            found.update(file.name.encode() + hashlib.file_digest(stream, "sha256").digest())
+    return found.hexdigest()[:16]
+
+
+def read_lines(path: Path, *fields: str) -> list[Row]:
+    """JSON lines, each with texts in these fields; fails for a line that is none."""
+    rows = []
+    for number, line in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+        try:
+            row = json.loads(line) if line.strip() else None
+            if row is not None and not all(isinstance(row[field], str) for field in fields):
+                raise TypeError("a text is missing")
+            rows += [] if row is None else [row]
+        except (ValueError, TypeError, KeyError) as error:
+            raise EmbkitError(
+                f"line {number} of {path} is damaged ({type(error).__name__}): {line[:60]!r}",
+                expected=f"an object with {', '.join(fields)}",
+                hint="mend the line, or delete the file: it is then made again",
+            ) from error
+    return rows

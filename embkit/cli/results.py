@@ -13,8 +13,8 @@ from ..data import Domain
 from ..display import Table, short
 from ..errors import EmbkitError, unknown
 from ..evaluation import ranking
-from ..evaluation.comparison import compare as compared
 from ..evaluation.report import Report
+from ..evaluation.report import compare as compared
 from ..evaluation.verdict import verdict
 from ..models.loading import as_model, load_model
 from ..search.passages import Passages, by_recipe, matching

@@ -18,10 +18,9 @@ from ..auditing.base import PROBLEM
 from ..data import Domain
 from ..distributed import team
 from ..errors import EmbkitError, unknown
-from ..evaluation.comparison import compare
 from ..evaluation.kept import keep
 from ..evaluation.ranking import leaderboard
-from ..evaluation.report import Report
+from ..evaluation.report import Report, compare
 from ..evaluation.scores import Scores
 from ..evaluation.verdict import verdict
 from ..files import read_json, write_atomic

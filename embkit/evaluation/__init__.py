@@ -3,13 +3,12 @@
 from ..lazy import exports
 
 _NAMES = {
-    "comparison": ["compare"],
     "hybrid": ["WeightChoice", "choose_weight"],
     "intervals": ["clusters", "estimate", "holm", "mean_interval", "paired_test", "queries_needed"],
     "kept": ["keep", "results"],
     "metrics": ["METRICS"],
     "ranking": ["evaluate", "leaderboard", "rank", "rank_changes", "score", "search_side_by_side"],
-    "report": ["Report", "pareto_front"],
+    "report": ["Report", "compare", "pareto_front"],
     "scores": ["Scores", "over_seeds"],
     "truncation": ["DimensionScores", "UntrainedDimension", "evaluate_sizes"],
 }

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..display import some_of
 from ..errors import EmbkitError
 from ..files import filled
 from .intervals import FEWEST, LEVEL, WORTH, holm
@@ -37,14 +36,6 @@ class Gain:
     over: str  # groups, documents or queries
     seeds: int
     needed: int | None  # queries that show a difference of ``WORTH``; None: more seeds are needed
-
-    def __str__(self) -> str:
-        p = "p < 0.001" if self.p < 0.001 else f"p = {self.p:.3f}"
-        within = "" if self.clusters == self.queries else f" in {self.clusters:,} {self.over}"
-        return (
-            f"{self.delta:+.3f} [{self.low:+.3f}, {self.high:+.3f}] on {self.split} "
-            f"({some_of(self.queries, 'query', 'queries')}{within}, {p})"
-        )
 
 
 @dataclass(frozen=True, repr=False)
@@ -73,7 +64,7 @@ def decided(rows: Sequence[Row], baseline: str | None) -> Verdict:
     rivals = _rivals(rows, baseline)
     if not any(map(_trained, rivals.values())):
         return Verdict(NOTHING, f"{NOTHING}: no fine-tuned model has been evaluated yet")
-    name = _chosen(rivals)
+    name, beside = _chosen(rivals)
     if name is None:
         told = f"dev has scored none of {', '.join(rivals)}; the tests may not choose"
         return Verdict(NO_CHOICE, f"{NO_CHOICE}: {told}")
@@ -91,7 +82,7 @@ def decided(rows: Sequence[Row], baseline: str | None) -> Verdict:
         asked=asked if decision == TOO_FEW else None,
         worth=WORTH,
         rivals=rivals,
-        beside=_beside(name, rivals),
+        beside=beside,
         unknown=[n for n, (row, *_) in rivals.items() if row["dev"] is None and n != name],
     )
     return Verdict(decision, text, name, gains)
@@ -133,30 +124,23 @@ def _trained(rows: Sequence[Row]) -> bool:
     return bool(rows[0]["recipe_hash"])
 
 
-def _chosen(rivals: dict[str, list[Row]]) -> str | None:
-    """The highest on dev, or the highest of the untrained ones where that is no worse by much."""
+def _chosen(rivals: dict[str, list[Row]]) -> tuple[str | None, set[str]]:
+    """The highest on dev, or the highest of the untrained ones where that is no worse by much; and
+    beside it what else is about as good there, and the next best that needs no training."""
     dev = {name: rows[0]["dev"] for name, rows in rivals.items() if rows[0]["dev"] is not None}
     if not dev:
-        return next(iter(rivals)) if len(rivals) == 1 else None
-    free = [name for name in dev if not _trained(rivals[name])]
-    best, cheap = max(dev, key=dev.__getitem__), max(free, key=dev.__getitem__, default=None)
-    return cheap if cheap is not None and dev[cheap] > dev[best] - WORTH else best
+        return next(iter(rivals)) if len(rivals) == 1 else None, set()
+    order = sorted(dev, key=lambda name: -dev[name])
+    free = [name for name in order if not _trained(rivals[name])]
+    name = free[0] if free and dev[free[0]] > dev[order[0]] - WORTH else order[0]
+    close = {other for other in order if dev[other] > dev[name] - WORTH}
+    return name, (close | {*[other for other in free if other != name][:1]}) - {name}
 
 
 def _gains(name: str, rows: Sequence[Row]) -> tuple[Gain, ...]:
     found = []
     for row, p in zip(rows, holm([row["p_vs_base"] for row in rows]), strict=True):
-        known: Any = {key: row[key] for key in ("queries", "clusters", "over", "seeds")}
-        known |= {"p": p, "delta": row["delta_vs_base"], "needed": row["needed_vs_base"]}
+        over = row["queries"], row["clusters"], row["over"], row["seeds"], row["needed_vs_base"]
         low, high = row["delta_vs_base_ci"]
-        found.append(Gain(name, row["split"], low=low, high=high, **known))
+        found.append(Gain(name, row["split"], row["delta_vs_base"], low, high, p, *over))
     return tuple(found)
-
-
-def _beside(name: str, rivals: dict[str, list[Row]]) -> set[str]:
-    """What else is about as good on dev; and the best that needs no training."""
-    dev = {other: rows[0]["dev"] for other, rows in rivals.items() if rows[0]["dev"] is not None}
-    own = dev.pop(name, math.inf)
-    free = [other for other in dev if not _trained(rivals[other])]
-    close = {other for other in dev if dev[other] > own - WORTH}
-    return close | {max(free, key=dev.__getitem__)} if free else close

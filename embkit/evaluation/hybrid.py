@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..data import Domain
 from ..models.loading import as_model
@@ -19,18 +19,11 @@ if TYPE_CHECKING:
 WEIGHTS = tuple(n / 10 for n in range(11))
 
 
-@dataclass(frozen=True)
-class WeightChoice:
+class WeightChoice(NamedTuple):
     """The weight of a model beside BM25 that dev chose, and what each weight scores there."""
 
     weight: float
     dev: dict[float, float]  # weight -> nDCG@10 on dev; 0 is BM25 alone, 1 the model alone
-
-    @property
-    def wins(self) -> bool:
-        """Whether both together score more on dev than either alone."""
-        alone = max((self.dev[w] for w in (0.0, 1.0) if w in self.dev), default=1.0)
-        return self.dev.get(self.weight, 0.0) > alone
 
 
 def choose_weight(

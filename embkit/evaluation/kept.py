@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..data import Domain
-from ..errors import EmbkitError
-from ..files import write_atomic
+from ..files import readable, write_atomic
 from ..session import environment, paths
 from .intervals import CLUSTERS, clusters
 from .scores import Scores, by_query, over_seeds
@@ -61,9 +59,10 @@ def results(domain: Domain) -> dict[str, Scores]:
     return {scores.label: scores for scores in found}
 
 
-def _read(file: str | os.PathLike[str], domain: Domain) -> Scores:
-    try:
-        data = json.loads(Path(file).read_text(encoding="utf-8"))
+def _read(file: Path, domain: Domain) -> Scores:
+    broken = (OSError, ValueError, KeyError, TypeError, IndexError)
+    with readable(file, *broken, hint="make approaches, or delete the file"):
+        data = json.loads(file.read_text(encoding="utf-8"))
         if data["domain_hash"] != domain.hash:
             raise ValueError(f"made on content {data['domain_hash']}, this is {domain.hash}")
         asked, runs = sorted(domain.split("dev")), []
@@ -79,9 +78,3 @@ def _read(file: str | os.PathLike[str], domain: Domain) -> Scores:
             named |= {"domain": domain.name, "domain_hash": domain.hash, "subsets": subsets}
             runs.append(Scores(per_query=per_query, meta=meta, dev=dev, **named))
         return over_seeds(runs)
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise EmbkitError(
-            f"{file} cannot be read ({type(error).__name__}: {error})",
-            expected=f"results that `make approaches` kept for {domain.name} as it is now",
-            hint="make approaches, or delete the file",
-        ) from error

@@ -17,16 +17,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..data.domain import Domain, earlier_results
 from ..data.sources.python_code import PROBE
 from ..errors import EmbkitError
-from ..models.loading import as_model
+from ..models.loading import as_model, encode_speeds
 from ..runs import HEAD_RECORD, RECORD, key_of, store
 from ..search.hybrid import PLAIN, Fusion, Hybrid, as_fusion
 from ..search.index import BM25, Dense
 from ..search.passages import PassageIndex, Passages, by_recipe, index_of, matching
-from .comparison import compare
 from .hybrid import WEIGHTS, weighed
 from .intervals import CLUSTERS, clusters
 from .metrics import METRICS, Ranking, ranking_from_arrays, score_ranking
-from .report import Report
+from .report import Report, compare
 from .scores import Scores, over_seeds
 
 if TYPE_CHECKING:
@@ -36,8 +35,6 @@ DEV, CHOOSES = "dev", "ndcg@10"  # the split that chooses, and by what
 DEPTH = 100  # documents a query that are ranked and scored
 TIMED = 256  # documents whose encoding is timed
 _TELLING = {"learning_rate": "learning rate {:g}", "seed": "seed {}"}  # of meta, in brackets
-
-
 INDEXES = BM25 | Dense | Hybrid | PassageIndex
 
 
@@ -183,12 +180,7 @@ def evaluate(
 
 def encode_speed(model: Any, documents: list[str]) -> float:
     """Documents a second on this machine; nothing comes from the cache."""
-    from ..models.packing import embed
-
-    embed(model, documents[:16])  # the first call makes ready what the next finds there
-    started = time.perf_counter()
-    embed(model, documents)
-    return len(documents) / (time.perf_counter() - started)
+    return float(encode_speeds({"": model}, documents, rounds=1)["texts/s"].iloc[0])
 
 
 class _Subject(NamedTuple):

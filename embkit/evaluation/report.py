@@ -1,12 +1,14 @@
-"""Report: one table of results that shows itself in a notebook, a terminal, a file."""
+"""compare() -> Report: one table of results that shows itself in a notebook, a terminal, a file."""
 
 from __future__ import annotations
 
 import base64
 import json
+import math
 import os
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -15,43 +17,19 @@ from typing import TYPE_CHECKING, Any
 
 from ..data.domain import Domain, right_documents
 from ..display import Table, as_html, no_formula, table, visible
-from ..errors import EmbkitError
+from ..errors import EmbkitError, unknown
 from ..files import filled, write_atomic
 from .decision import Row, decided
+from .intervals import WORTH, holm
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FEW = 12  # approaches up to which a page shows all of them beside each other
 HERE = Path(__file__).parent
-# heading -> column of the rows, and how it is written
-_FIRST = {
-    "approach": ("label", ""),
-    "split": ("split", ""),
-    "nDCG@10 [95%]": ("ndcg@10", ".3f"),
-}
-_HOLM = ("p_holm", ".3f")
-_TESTED = {"p": ("p_vs_base", ".3f"), "p Holm": _HOLM, "win / tie / loss": ("wins", ",d")}
-_METRICS = {
-    name.replace("mrr", "MRR"): (name, ".3f")
-    for name in ("mrr@10", "recall@10", "recall@100", "hit@1", "dev")
-} | {"queries": ("queries", ",d")}
-_COSTS = {
-    "approach": ("label", ""),
-    "base model": ("base_model", ""),
-    "recipe": ("recipe_hash", ".8"),
-    "learning rate": ("learning_rate", "g"),
-    "seed": ("seed", "d"),
-    "trained": ("trainable_params", ",d"),
-    "of": ("total_params", ",d"),
-    "train s": ("train_seconds", ",.1f"),
-    "peak MB": ("peak_memory_mb", ",.0f"),
-    "dim": ("dim", "d"),
-    "bytes": ("bytes_per_embedding", ",d"),
-    "texts/s": ("encode_per_second", ",.0f"),
-    "corpus": ("corpus", ",d"),
-    "general nDCG@10": ("general_ndcg@10", ".3f"),
-}
+COLUMNS: dict[str, dict[str, list[str]]] = tomllib.loads(
+    (HERE / "columns.toml").read_text(encoding="utf-8")
+)
 TRAINING = ("train_seconds", "trainable_params")  # costs that an untrained model does not have
 
 
@@ -79,9 +57,12 @@ class Report:
         whole = len(dev) == len(self.rows)  # what is not known may be the best
         best = max(dev) if whole and len({*dev}) > 1 else None
         bold = {(n, 2) for n, r in enumerate(self.rows) if best is not None and r["dev"] == best}
-        tested = {f"Δ {self.baseline} [95%]": ("delta_vs_base", "+.3f")} | _TESTED
-        tested = {k: v for k, v in tested.items() if self.baseline and (self.tests or v != _HOLM)}
-        columns = _FIRST | tested | _METRICS
+        columns = dict(COLUMNS["first"])
+        if self.baseline:
+            columns |= {f"Δ {self.baseline} [95%]": ["delta_vs_base", "+.3f"]} | COLUMNS["tested"]
+        if not self.tests:
+            columns.pop("p Holm", None)
+        columns |= COLUMNS["metrics"]
         rows = [{head: cell(row, *how) for head, how in columns.items()} for row in self.rows]
         return table(rows, caption=self._note(bool(bold)), bold=bold)
 
@@ -173,7 +154,9 @@ class Report:
 
     def _cost(self) -> Table:
         """What each approach is and costs, one row each."""
-        rows = [{head: cell(row, *how) for head, how in _COSTS.items()} for row in self.rows]
+        rows = [
+            {head: cell(row, *how) for head, how in COLUMNS["costs"].items()} for row in self.rows
+        ]
         return table(row for place, row in enumerate(rows) if row not in rows[:place])
 
     def _page(self, domain: Domain | None) -> str:
@@ -213,6 +196,72 @@ class Report:
         )
 
 
+def compare(
+    scores: Sequence[Any], baseline: str = "base", *, asked: Sequence[str] | None = None
+) -> Report:
+    """Put approaches side by side, each tested against the baseline on nDCG@10, query by query.
+
+    One row an approach, split and subset; the highest nDCG@10 of each first. ``p_vs_base`` is each
+    test's own p; ``p_holm`` the same, corrected for the comparisons that were asked for (Holm).
+    Intervals and tests are over clusters of queries (``intervals.clusters``) and over seeds.
+
+    Args:
+        scores: ``Scores`` of one domain, the baseline's among them.
+        baseline: the approach (or label) to compare with. Where several scores bear that name,
+            each approach meets the one with its own base model, else the first.
+        asked: names (or labels) of the approaches whose comparison was planned: the family of
+            tests that p is corrected for; default: all that are given.
+
+    Fails for no scores, the same scores twice, scores of different domains, a missing baseline, or
+    approaches that were not scored on the same queries.
+    """
+    scores = list(scores)
+    if not scores:
+        hint = "ek.compare([ek.evaluate('minilm', domain), ek.evaluate(run, domain)])"
+        raise EmbkitError("no scores to compare", expected="at least the baseline's", hint=hint)
+    first = scores[0]
+    for other in scores:
+        other.check_domain(first.domain, first.domain_hash)
+    names = Counter((s.label, s.base_model, s.recipe_hash, s.meta.get("seed")) for s in scores)
+    (name, *_), times = names.most_common(1)[0]
+    if times > 1:
+        expected = "each approach once; other labels for those that differ"
+        hint = 'give each its own meta["label"], or drop one'
+        raise EmbkitError(f"the scores of {name!r} are given twice", expected=expected, hint=hint)
+    if base_of(first, scores, baseline) is None:
+        raise unknown("baseline", baseline, [s.label for s in scores])
+
+    # each approach against its baseline, row by row
+    rows = []
+    for one in scores:
+        base = base_of(one, scores, baseline)
+        for row in one.rows():
+            if one is not base and row["queries"]:
+                place = (row["split"], "ndcg@10", row["subset"])
+                test = one.test(base, *place)
+                row |= {"p_vs_base": test.p, "delta_vs_base": test.delta}
+                row["delta_vs_base_ci"] = [*test.estimate.within(-1.0, 1.0)]
+                row |= {"wins": test.wins, "ties": test.ties, "losses": test.losses}
+                row["visible_vs_base"] = test.estimate.visible
+                row["needed_vs_base"] = test.estimate.needed(WORTH)
+            rows.append(row)
+    # the tests that were asked for are one family
+    named = {name for one in scores for name in (one.label, one.approach)}
+    if strange := [name for name in asked or () if name not in named]:
+        raise unknown("approach", strange[0], named)
+    family = named if asked is None else {*asked}
+    tested = [r for r in rows if r["p_vs_base"] is not None]
+    tested = [row for row in tested if {row["label"], row["approach"]} & family]
+    for row, p in zip(tested, holm([row["p_vs_base"] for row in tested]), strict=True):
+        row["p_holm"] = p
+    # the best of each split and subset first
+    splits = list(dict.fromkeys(row["split"] for row in rows))
+    subsets = [None, *dict.fromkeys(row["subset"] for row in rows if row["subset"])]
+    best = lambda row: math.inf if row["ndcg@10"] is None else -row["ndcg@10"]  # noqa: E731
+    rows.sort(key=lambda r: (splits.index(r["split"]), subsets.index(r["subset"]), best(r)))
+    return Report(rows, baseline=baseline, tests=len(tested), scores=scores)
+
+
 def base_of(one: Any, scores: Sequence[Any], baseline: str) -> Any:
     """The baseline of an approach: that of its own base model, else the first; None without."""
     bases = [s for s in scores if baseline in (s.approach, s.label)]
@@ -241,14 +290,10 @@ def _by_lesson(rows: Sequence[Row], chosen: str | None) -> tuple[list[str], dict
     return first, {name or "Others": labels for name, labels in left.items() if labels}
 
 
-def _number(value: Any, form: str) -> str:
-    return "" if value is None else format(value, form)
-
-
 def with_interval(value: float | None, interval: Sequence[float] | None, form: str) -> str:
     """A value and its interval as a table has them: ``0.500 [0.400, 0.600]``."""
     if value is None or interval is None:
-        return _number(value, form)
+        return "" if value is None else format(value, form)
     return f"{value:{form}} [{interval[0]:{form}}, {interval[1]:{form}}]"
 
 

@@ -67,13 +67,9 @@ class DimensionScores(Shown):
             for split in whole.per_query:
                 change = fmean(whole.change(self.scores[size], split))
                 changes.append(f"{change:+.3f} on {split!r} ({self.kept(size, split):.0%} kept)")
-            at = f"{self._name} at {size} of {self.whole} dimensions"
+            at = f"{whole.label!r} at {size} of {self.whole} dimensions"
             told.append(f"{at}: not trained for, nDCG@10 {', '.join(changes)}")
         return told
-
-    @property
-    def _name(self) -> str:
-        return repr(self.scores[self.whole].label)
 
     def table(self) -> Table:
         """nDCG@10 with its interval, and the share kept, of each size on each split."""
@@ -87,7 +83,7 @@ class DimensionScores(Shown):
                 cells[-1].append(f"{self.kept(size, split):.1%}")
         note = "nDCG@10 with 95% intervals, and the share of the whole size's"
         note += "; * not trained for" if self.untrained else ""
-        return Table(head, cells, f"{self._name}: {note}")
+        return Table(head, cells, f"{self.scores[self.whole].label!r}: {note}")
 
     def __repr__(self) -> str:
         return "\n".join([self.table().to_text(), *self.notes])

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .comparison import compare
-from .decision import FINE_TUNE, SWITCH, Gain, Verdict, decided  # noqa: F401
-from .report import Report
+from .decision import FINE_TUNE, SWITCH, Verdict, decided  # noqa: F401
+from .report import Report, compare
 from .scores import Scores
 
 
@@ -24,6 +23,5 @@ def verdict(evidence: Report | Sequence[Scores], baseline: str = "base") -> Verd
         evidence: a report of ``compare`` or ``leaderboard``, or the scores themselves.
         baseline: the general model's approach or label; a report brings its own.
     """
-    if not isinstance(evidence, Report):
-        evidence = compare(evidence, baseline=baseline)
-    return decided(evidence.rows, evidence.baseline)
+    report = evidence if isinstance(evidence, Report) else compare(evidence, baseline=baseline)
+    return decided(report.rows, report.baseline)

@@ -7,6 +7,6 @@ __getattr__, __dir__, __all__ = exports(
     {
         "certificates": ["Certificate", "certify"],
         "export": ["export_model", "to_beir"],
-        "onnx": ["OnnxModel", "export_onnx", "onnx_loss"],
+        "onnx": ["OnnxModel", "export_onnx"],
     },
 )

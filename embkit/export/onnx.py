@@ -1,4 +1,4 @@
-"""A model as ONNX, and in eight bits: a folder that serves with onnxruntime alone, and its loss.
+"""A model as ONNX, and in eight bits: a folder that serves with onnxruntime alone.
 
 sentence-transformers' ONNX backend needs optimum, which does not work with transformers 5.
 """
@@ -9,41 +9,30 @@ import contextlib
 import io
 import json
 import logging
-import statistics
 import warnings
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from string import Template
-from timeit import timeit
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import numpy as np
 
-from ..data import Domain
 from ..errors import EmbkitError, not_installed
-from ..evaluation.intervals import paired_test
-from ..evaluation.ranking import ndcg
 from ..models.encoding import checked_texts, checked_vectors, encode_as, prompt_of
 from ..models.loading import as_model
-from ..models.packing import embed
 from ..models.trial import TOLERANCE
 from ..runs import Run
-from ..session import precision
 from .export import Folder, _fresh, cutting
 
 if TYPE_CHECKING:
-    import pandas as pd
     from sentence_transformers import SentenceTransformer
 
 FLOAT, INT8 = "model.onnx", "model_int8.onnx"
 PROMPTS = "prompts.json"
 LONG = 700  # words of a trial, more than local windows have
-FORMS = {"ONNX, fp32": FLOAT, "ONNX, int8": INT8}
 INPUTS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 OPSET, BATCH = 17, 64
-ROUNDS = 3  # in which each form encodes 1,000 documents at most, to see how fast it is
 
 
 class OnnxModel:
@@ -102,9 +91,9 @@ def export_onnx(
     """Writes a model as ONNX: ``model.onnx``, ``model_int8.onnx``, its tokenizer, ``serve.py``.
 
     Eight bits (``int8``): the weights of all matrix products and of the embedding table, one scale
-    a channel; activations are quantised on the fly. No data is needed; ``onnx_loss`` measures what
-    is lost. ``serve.py`` needs onnxruntime, tokenizers and numpy alone. ``replace`` overwrites an
-    earlier export in this folder.
+    a channel; activations are quantised on the fly. No data is needed; ``evaluate`` of an
+    ``OnnxModel`` measures what is lost. ``serve.py`` needs onnxruntime, tokenizers and numpy alone.
+    ``replace`` overwrites an earlier export in this folder.
 
     Raises:
         EmbkitError: onnxruntime is not installed, the model is no text model with a fast
@@ -173,58 +162,6 @@ def _unfit(model: SentenceTransformer, why: str) -> EmbkitError:
         expected="a model whose graph torch can write, and that gives the model's own vectors",
         hint="model.save_pretrained(folder): sentence-transformers serves it from there",
     )
-
-
-def onnx_loss(
-    what: Run | str | SentenceTransformer,
-    folder: Folder,
-    domain: Domain,
-    split: str = "dev",
-    *,
-    documents: Sequence[str] | None = None,
-) -> pd.DataFrame:
-    """What an export loses in nDCG@10 and wins in speed, beside the engine's own precision.
-
-    Args:
-        documents: ids to search; default: those that the split searches.
-
-    Returns:
-        One row a form: ``nDCG@10``, ``loss`` (of the mean, against the engine) with ``low``,
-        ``high`` (95%) and ``p`` of a paired test, ``texts/s`` (median), ``speed``, ``MB``.
-    """
-    import pandas as pd
-
-    model, folder = as_model(what), Path(folder)
-    files = {label: folder / name for label, name in FORMS.items() if (folder / name).is_file()}
-    name = f"engine, {precision(model.device.type)}"
-    forms: dict[str, Any] = {name: lambda texts: embed(model, list(texts)).numpy()}
-    forms |= {k: OnnxModel(file.parent, int8=file.name == INT8) for k, file in files.items()}
-    sizes = {name: sum(p.numel() * p.element_size() for p in model.parameters())}
-    sizes |= {label: file.stat().st_size for label, file in files.items()}
-    texts = list(domain.corpus.values())[:1000]
-    # speed, one form after the other in each round
-    seconds: dict[str, list[float]] = {label: [] for label in forms}
-    for form in forms.values():
-        form(texts[:64])
-    for _ in range(ROUNDS):
-        for label, form in forms.items():
-            seconds[label].append(timeit(partial(form, texts), number=1))
-    took = {label: statistics.median(found) for label, found in seconds.items()}
-    # quality, each form against the engine
-    own: Any = None
-    rows: dict[str, dict[str, float | None]] = {}
-    for label, form in forms.items():
-        values = ndcg(model if label == name else form, domain, split, documents)
-        own = values if label == name else own
-        loss = [None] * 4 if label == name else paired_test(own, values)[:4]
-        rows[label] = {
-            "nDCG@10": float(values.mean()),
-            **dict(zip(("loss", "low", "high", "p"), loss, strict=True)),
-            "texts/s": len(texts) / took[label],
-            "speed": took[name] / took[label],
-            "MB": sizes[label] / 1e6,
-        }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(f"on {split}")
 
 
 def _runtime() -> Any:

@@ -7,8 +7,7 @@ __getattr__, __dir__, __all__ = exports(
     {
         "cross_encoder": ["load_cross_encoder", "score_pairs"],
         "encoding": ["encode", "encode_as"],
-        "layers": ["encode_speeds", "keep_layers"],
-        "loading": ["load_model"],
+        "loading": ["encode_speeds", "keep_layers", "load_model"],
         "openai": ["openai_embeddings"],
         "packing": ["efficient"],
         "window": ["cut_for"],

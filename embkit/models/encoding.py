@@ -35,18 +35,6 @@ LARGE = 100_000  # texts: the vectors of more are made in shards and stay on dis
 SHARD = 16_384  # texts: a few seconds of work for a small model on a processor
 
 
-def checked_model(model: Any, prompt: str | None) -> None:
-    """Fails for what can encode nothing, and for a prompt that fills the model's window."""
-    if not hasattr(model, "preprocess") and not callable(model):
-        asked = str(model) if isinstance(model, str | os.PathLike) else "minilm"
-        raise EmbkitError(
-            f"encode() was given {model!r} as its model",
-            expected="a SentenceTransformer, or a function list[str] -> (texts, dim)",
-            hint=f"ek.encode(ek.load_model({asked!r}), texts)",
-        )
-    check_prompt(model, prompt)
-
-
 def checked_texts(texts: Sequence[str]) -> list[str]:
     """The texts as a list; fails for an empty one, and for one text in place of a list."""
     texts = listed(texts)
@@ -216,7 +204,14 @@ def encode(
     texts = checked_texts(texts)
     if dtype not in (known := ("float32", "float16")):
         raise unknown("dtype", dtype, known)
-    checked_model(model, prompt)
+    if not hasattr(model, "preprocess") and not callable(model):
+        asked = str(model) if isinstance(model, str | os.PathLike) else "minilm"
+        raise EmbkitError(
+            f"encode() was given {model!r} as its model",
+            expected="a SentenceTransformer, or a function list[str] -> (texts, dim)",
+            hint=f"ek.encode(ek.load_model({asked!r}), texts)",
+        )
+    check_prompt(model, prompt)
     fresh = partial(fresh_vectors, model, texts, prompt=prompt, task=task, progress=progress)
     if cache and hasattr(model, "preprocess"):
         from .packing import routed
@@ -274,7 +269,10 @@ def encode_shards(
     Fails for NaN, and for a disk that has no room.
     """
     known = f"{weights_fingerprint(model)} {precision(model.device.type)}"
-    target = paths().cache / "embeddings" / f"{_key([known, prompt, task, dtype], texts)}.npy"
+    digest = hashlib.sha256(json.dumps(["shards", known, prompt, task, dtype, len(texts)]).encode())
+    for start in range(0, len(texts), 1000):  # all that decides the array; the texts in parts
+        digest.update(json.dumps(texts[start : start + 1000]).encode())
+    target = paths().cache / "embeddings" / f"{digest.hexdigest()[:32]}.npy"
     if _mapped(target, len(texts), dtype) is None:
         with _disk(target):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -285,14 +283,6 @@ def encode_shards(
                 _fill(target, texts, make, dtype, shard, progress)
     shutil.rmtree(target.with_suffix(".shards"), ignore_errors=True)
     return np.load(target, mmap_mode="c")
-
-
-def _key(settings: list[str | None], texts: list[str]) -> str:
-    """Hash of all that decides the array; the texts are read a thousand at a time."""
-    digest = hashlib.sha256(json.dumps(["shards", *settings, len(texts)]).encode())
-    for start in range(0, len(texts), 1000):
-        digest.update(json.dumps(texts[start : start + 1000]).encode())
-    return digest.hexdigest()[:32]
 
 
 def _mapped(path: Path, rows: int, dtype: str, mode: str = "c") -> Any:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from .. import session
 from ..assets import catalogue
 from ..data import Domain
 from ..data.domain import shuffled
@@ -160,33 +161,29 @@ def late_vectors(
             hint="leave late=True out",
         )
     where = cache_file(model, "embeddings", "late", texts, spans)
-    return kept(where, sum(map(len, spans)), lambda: _late(model, texts, spans))
 
+    def made() -> Vectors:
+        beside = zip(texts, spans, strict=True)
+        windows = [window for text, own in beside for window in _windows(model, text, own)]
+        prompt, means = prompt_of(model, "document") or "", []
+        options: Any = {"truncation": True, "max_length": model.max_seq_length}
+        for some in in_parts(windows, HELD):
+            read = [prompt + text for text, _ in some]
+            with session.autocast(model.device.type):
+                found = model.encode(
+                    read, prompt="", output_value="token_embeddings", show_progress_bar=False
+                )
+            places = model.tokenizer(read, return_offsets_mapping=True, **options)
+            ends = places["offset_mapping"]
+            for vectors, own, (_, spans_of) in zip(found, ends, some, strict=True):
+                tokens = vectors[-len(own) :].float().cpu().numpy()  # without padding on the left
+                begins, last = np.array(own).T - len(prompt)
+                for a, b in spans_of:
+                    inside = (last > a) & (last <= b) & (last > begins)
+                    means.append(tokens[inside if inside.any() else ...].mean(axis=0))
+        return unit(np.stack(means))
 
-def _late(
-    model: SentenceTransformer, texts: list[str], spans: list[list[tuple[int, int]]]
-) -> Vectors:
-    """The vectors of ``late_vectors``: each the mean of the tokens between two places."""
-    from .. import session
-
-    beside = zip(texts, spans, strict=True)
-    windows = [window for text, own in beside for window in _windows(model, text, own)]
-    prompt, made = prompt_of(model, "document") or "", []
-    for some in in_parts(windows, HELD):
-        read = [prompt + text for text, _ in some]
-        with session.autocast(model.device.type):
-            found = model.encode(
-                read, prompt="", output_value="token_embeddings", show_progress_bar=False
-            )
-        options = {"truncation": True, "max_length": model.max_seq_length}
-        offsets = model.tokenizer(read, return_offsets_mapping=True, **options)["offset_mapping"]
-        for vectors, ends, (_, own) in zip(found, offsets, some, strict=True):
-            tokens = vectors[-len(ends) :].float().cpu().numpy()  # without padding on the left
-            begins, last = np.array(ends).T - len(prompt)
-            for a, b in own:
-                inside = (last > a) & (last <= b) & (last > begins)
-                made.append(tokens[inside if inside.any() else ...].mean(axis=0))
-    return unit(np.stack(made))
+    return kept(where, sum(map(len, spans)), made)
 
 
 def _windows(

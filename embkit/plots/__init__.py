@@ -7,8 +7,8 @@ amounts are drawn in viridis.
 from ..lazy import exports
 
 _NAMES = {
-    "charts": "before_after intervals metric_bars pareto rank_change".split(),
-    "curves": "histogram lines loss_curve".split(),
+    "charts": "before_after histogram intervals lines loss_curve metric_bars pareto "
+    "rank_change".split(),
     "figures": "AMOUNTS COLORS DASHES alt alt_text png style".split(),
     "space": "map_settings space_maps".split(),
 }

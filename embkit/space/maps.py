@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import warnings
-import zipfile
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
-from ..errors import EmbkitError, unknown
-from ..files import write_atomic
-from ..models.encoding import Vectors
+from ..errors import unknown
+from ..models.encoding import Vectors, kept
 from ..session import paths
 from . import geometry
 
 METHODS = ("umap", "pca")
 TRUSTED = 15  # neighbours of a point on a map that trustworthiness looks at, whatever the map's k
 FORM = 4  # one more whenever the same inputs give another map than before
-Arrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -72,7 +67,8 @@ def project(
         settings = {"k": k, "min_dist": min_dist, "seed": seed}
         asked |= settings | {"version": version("umap-learn")}
 
-    def fit() -> Arrays:
+    def fit() -> np.ndarray:
+        """Both maps' places, one below the other, and the trustworthiness of both."""
         from sklearn.decomposition import PCA
 
         both = np.concatenate([before, after])
@@ -83,11 +79,16 @@ def project(
         near = min(TRUSTED, (len(before) - 1) // 2)
         sides = ((before, first), (after, second))
         trust = [geometry.trustworthiness(v, p, near) for v, p in sides]
-        return {"before": first, "after": second, "trust": np.array(trust)}
+        return np.concatenate([points, [trust]])
 
-    found = _kept((before, after), asked, fit)
-    low, high = map(float, found["trust"])
-    return Map(method, found["before"], found["after"], (low, high))
+    digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode())
+    for array in (before, after):
+        digest.update(str((array.shape, array.dtype)).encode())
+        digest.update(np.ascontiguousarray(array).data)
+    where = paths().cache / "spaces" / f"maps-{digest.hexdigest()[:32]}.npy"
+    found = kept(where, 2 * len(before) + 1, fit)
+    first, second = np.split(found[:-1], 2)
+    return Map(method, first, second, (float(found[-1, 0]), float(found[-1, 1])))
 
 
 def _umap(
@@ -120,19 +121,3 @@ def _umap(
             random_state=seed,
         )
         return np.asarray(model.fit_transform(start), np.float32)
-
-
-def _kept(vectors: tuple[Vectors, Vectors], settings: Mapping[str, Any], make: Callable) -> Arrays:
-    """Arrays kept on disk under the hash of what they were made of; made where there are none."""
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for array in vectors:
-        digest.update(str((array.shape, array.dtype)).encode())
-        digest.update(np.ascontiguousarray(array).data)
-    where = paths().cache / "spaces" / f"maps-{digest.hexdigest()[:32]}.npz"
-    with contextlib.suppress(OSError, ValueError, EOFError, zipfile.BadZipFile):
-        with np.load(where, allow_pickle=False) as found:  # not there, or cut off: made
-            return dict(found)
-    made = make()
-    with contextlib.suppress(EmbkitError):  # a cache that cannot be written is no error
-        write_atomic(where, lambda stream: np.savez(stream, **made))
-    return made

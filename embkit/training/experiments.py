@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..assets.catalogue import ALTERNATIVE, NOT_HERE, UNTRAINED, is_here
@@ -14,10 +15,10 @@ from ..data import Domain
 from ..data.sources.python_code import PROBE, general_probe
 from ..display import Shown, Table, table
 from ..errors import EmbkitError
-from ..evaluation.comparison import compare
 from ..evaluation.ranking import evaluate
-from ..evaluation.report import Report
+from ..evaluation.report import Report, compare
 from ..evaluation.scores import Scores, over_seeds
+from ..files import filled
 from ..pairs.pairs import collect, sets
 from ..recipes.recipe import SOURCES, Recipe, preset
 from ..runs import Run
@@ -150,13 +151,7 @@ class Comparison(Shown):
         for arm, sweep in self.sweeps.items():
             told[arm]["learning rate"] = f"{sweep.best.learning_rate:g}"
             told[arm]["s"] = f"{sweep.best_run.seconds:.0f}"
-        caption = (
-            f"nDCG@10; in brackets the difference to {self.baseline}, with * where p < 0.05 and ** "
-            "where p < 0.01 (paired tests, p corrected for their number by Holm). "
-            f"{self.pairs:,} pairs each; dev chose the learning rate."
-        )
-        edges = [f"{arm} ({sweep.edge})" for arm, sweep in self.sweeps.items() if sweep.edge]
-        caption += f" At the edge of those tried: {', '.join(edges)}." if edges else ""
+        caption = filled(Path(__file__).with_name("compared.jinja"), found=self)
         return table(told.values(), caption=caption)
 
     def __repr__(self) -> str:

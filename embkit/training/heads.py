@@ -12,8 +12,9 @@ import hashlib
 import json
 import os
 import time
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from ..assets.catalogue import folder_fingerprint, resolve
 from ..data import Domain
 from ..display import Table, facts
 from ..errors import EmbkitError, unknown
-from ..evaluation.metrics import ranking_from_arrays, score_ranking
+from ..evaluation.ranking import ndcg
 from ..files import made_once, replace_folder, write_atomic
 from ..losses.batches import padded
 from ..losses.corpus import CorpusSoftmaxLoss
@@ -38,7 +39,6 @@ from ..recipes.checks import check_value, knob
 from ..recipes.recipe import Recipe
 from ..runs import HEAD_RECORD as RECORD
 from ..runs import Trained, store
-from ..search.index import exact_search
 from .trainer import DEV
 
 KINDS = {  # kind -> what the leaderboard calls it
@@ -102,17 +102,7 @@ class Head(Trained):
         return self.settings.label
 
     def describe(self) -> dict[str, Any]:
-        """What a leaderboard notes about it beside its scores."""
-        own = self.settings
-        return {
-            "base_model": self.record["model"],
-            "trainable_params": self.record["trainable_params"],
-            "recipe_hash": own.hash,
-            "train_seconds": self.seconds,
-            "learning_rate": own.learning_rate,
-            "seed": own.seed,
-            "method": replace(own, seed=0).hash,
-        }
+        return self.noted(self.record["model"], self.settings)
 
     def model(self) -> SentenceTransformer:
         """The model with its head, of stock modules; an error where its weights have changed."""
@@ -218,14 +208,12 @@ def _fit(settings: HeadSettings, model: Any, pairs: TrainingPairs) -> tuple[Rout
     def vectors(texts: list[str], kind: str) -> torch.Tensor:
         return torch.from_numpy(encode_as(model, texts, kind))  # (texts, dim), frozen
 
-    domain, places = pairs.domain, pairs.labels()
+    domain, places, ids = pairs.domain, pairs.labels(), pairs.domain.dev_corpus()
     documents = vectors(list(domain.corpus.values()), "document")
     number = {document: i for i, document in enumerate(domain.corpus)}
-    ids, dev_queries = domain.dev_corpus(), list(domain.split("dev"))
     queries = vectors([anchor for _, anchor, _ in pairs.rows], "query")
-    dev_asked = vectors([domain.queries[query] for query in dev_queries], "query")
-    hidden = domain.hidden(dev_queries, ids)
-    dev_shown = documents[[number[document] for document in ids]]
+    dev = {"query": vectors([domain.queries[query] for query in domain.split("dev")], "query")}
+    dev["document"] = documents[[number[document] for document in ids]]
 
     # the modules, the loss, and a learning rate that falls to 0
     session.seed_everything(settings.seed)
@@ -240,11 +228,8 @@ def _fit(settings: HeadSettings, model: Any, pairs: TrainingPairs) -> tuple[Rout
     @torch.no_grad()
     def state(epoch: int, loss: float | None) -> dict[str, Any]:
         """A row of the history; dev is scored as for a Run: nDCG@10 in the dev corpus."""
-        asked, shown = apply(router, "query", dev_asked), apply(router, "document", dev_shown)
-        found = exact_search(asked.numpy(), shown.numpy(), 10, hidden)
-        ranking = ranking_from_arrays(dev_queries, ids, *found)
-        table = score_ranking(ranking, domain.split("dev"), ("ndcg@10",))
-        return {"epoch": epoch, "loss": loss, DEV: float(table["ndcg@10"].mean())}
+        head = SimpleNamespace(vectors=lambda _, kind: apply(router, kind, dev[kind]).numpy())
+        return {"epoch": epoch, "loss": loss, DEV: float(ndcg(head, domain, "dev", ids).mean())}
 
     # the epochs: a step, then the pull to the identity; dev after each
     began, history = time.perf_counter(), [state(0, None)]

@@ -27,7 +27,7 @@ from ..distributed import check_recipe, ignore_unused, team
 from ..errors import EmbkitError
 from ..files import made_once, read_json, replace_folder, write_atomic, write_lines
 from ..losses import batches, corpus
-from ..models import layers, loading, packing, quantized
+from ..models import loading, packing, quantized
 from ..models.encoding import check_prompt, prompt_of
 from ..pairs.pairs import TrainingPairs, batch_sampler, make_pairs, source_hash
 from ..recipes.recipe import Recipe
@@ -258,7 +258,7 @@ def make_trainer(
         model = quantized.load_quantized(folder)
     else:
         model = loading.load_model(folder, fp32=True)
-    layers.keep_layers(model, part.layers)
+    loading.keep_layers(model, part.layers)
     model.prompts |= part.prompts
     packing.set_dropout(model, part.dropout)
     if part.max_length is not None:

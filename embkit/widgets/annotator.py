@@ -8,7 +8,6 @@ from typing import Any
 
 import traitlets
 
-from ..display import as_html
 from ..errors import EmbkitError
 from ..pairs.labels import GRADES, MEANINGS, LabelStore, annotator_name
 from ..pairs.pooling import Task
@@ -95,9 +94,6 @@ class Annotator(Page):
             self.query = item.query_text if item else f"All {self.total} are judged."
             self.document = item.document_text if item else ""
         self._shown = float("-inf")  # the next key may follow at once
-
-    def still(self) -> str:
-        return as_html("widgets/pages/annotator.jinja", panel=self)
 
     def __repr__(self) -> str:
         return f"Annotator({self.done} of {self.total} judged by {self.annotator})"

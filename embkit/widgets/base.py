@@ -16,7 +16,7 @@ import traitlets
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from ..display import Table, as_html
+from ..display import as_html
 from ..errors import EmbkitError
 from ..plots import figures as draw
 
@@ -75,11 +75,14 @@ class Page(Told, anywidget.AnyWidget):
 
     message = traitlets.Unicode().tag(sync=True)
     heard: Callable[[Any], None]  # takes what the page sends
-    still: Callable[[], str]  # what is shown as plain HTML, for readers without a kernel
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.on_msg(self.guarded(lambda _, content, __: self.heard(content)))
+
+    def still(self) -> str:
+        """What is shown as plain HTML, for readers without a kernel: the class's own template."""
+        return as_html(f"widgets/pages/{type(self).__name__.lower()}.jinja", panel=self)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
@@ -124,14 +127,13 @@ class Panel(Told, ipywidgets.VBox):
     def button(self, text: str, call: Callable[[], Any], **look: Any) -> ipywidgets.Button:
         """A button that calls."""
         made = ipywidgets.Button(description=text, **look)
+        made.add_class(f"embkit-{text.lower().replace(' ', '-')}")
         made.on_click(self.guarded(lambda _: call()))
         return made
 
     def show(self, template: str, place: ipywidgets.HTML, **values: Any) -> None:
         """Shows a template of ``pages`` in a place of the panel; it reads the panel and values."""
-        place.value = as_html(
-            f"widgets/pages/{template}.jinja", panel=self, framed=framed, **values
-        )
+        place.value = as_html(f"widgets/pages/{template}.jinja", panel=self, **values)
 
     def picture(self) -> Figure | None:
         """What a panel of curves or maps shows, as a figure."""
@@ -176,13 +178,6 @@ def stood(rank: int | None, ranked: int = 0) -> str:
     if rank is not None:
         return f"rank {rank:,}"
     return f"rank beyond {ranked}" if ranked else "not found"
-
-
-def framed(table: Table) -> str:
-    """A table in a panel: it scrolls where it is too wide."""
-    drawn = table.to_html().replace("<table>", "<table cellpadding='4'>", 1)
-    style = "overflow-x:auto;overflow-wrap:break-word;line-height:1.4"  # no number is broken
-    return f"<div style='{style}'>{drawn}</div>"
 
 
 def sketch(

@@ -71,9 +71,11 @@ class FailureBrowser(Panel):
         self._rankings = [rank(what, domain, self.split) for what in (before, after)]
         self._warning = own_domain(domain, before, after)
         was, now = (score(r, domain, self.split, (METRIC,))[METRIC] for r in self._rankings)
-        self.cases = {
-            q: Case(q, domain.queries[q], was[q], now[q], tuple(self._bests(q))) for q in was.index
-        }
+        self.cases = {}
+        for q in was.index:  # the rank of the best right document on both sides
+            lists, right = [rankings[q] for rankings in self._rankings], self._right[q]
+            best = (next((n for n, d in enumerate(of, 1) if d in right), None) for of in lists)
+            self.cases[q] = Case(q, domain.queries[q], was[q], now[q], tuple(best))
         self._counts = Counter(case.outcome for case in self.cases.values())
         options = [(f"{name} {self._counts[name]:,}", name) for name in OUTCOMES]
         self._which = ipywidgets.ToggleButtons(options=options, style={"button_width": "7em"})
@@ -90,12 +92,6 @@ class FailureBrowser(Panel):
         self.on(["outcome", "find"], self._fill)
         self.on("query", self._look)
         self._fill()
-
-    def _bests(self, query: str) -> list[int | None]:
-        """The rank of the best right document on both sides; None where it was not ranked."""
-        right = self._right[query]
-        lists = [rankings[query] for rankings in self._rankings]
-        return [next((n for n, d in enumerate(found, 1) if d in right), None) for found in lists]
 
     @property
     def listed(self) -> list[Case]:

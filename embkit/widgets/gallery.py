@@ -11,7 +11,6 @@ import traitlets
 from ..data import Domain
 from ..data.images import data_url, is_picture
 from ..data.sources.captioned import TO_IMAGE
-from ..display import as_html
 from ..errors import EmbkitError
 from ..search.passages import index_of
 from .base import Page, Search, page
@@ -88,9 +87,6 @@ class Gallery(Page):
             self.search(str(content["search"]))
         else:
             self.pick(str(content.get("row")), int(content.get("pick", 0)))
-
-    def still(self) -> str:
-        return as_html("widgets/pages/gallery.jinja", panel=self)
 
     def __repr__(self) -> str:
         return f"Gallery({self.query!r}, {len(self._pictures):,} pictures)"

@@ -37,8 +37,6 @@ class LiveTraining(Panel):
         super().__init__()
         self.train_button = self.button("Train", self.start, icon="play")
         self.stop_button = self.button("Stop", self.stop, icon="stop")
-        self.train_button.add_class("embkit-train")
-        self.stop_button.add_class("embkit-stop")
         self.bar = ipywidgets.FloatProgress(min=0, max=1, layout={"width": "60%"})
         self.facts, self.charts = ipywidgets.HTML(), ipywidgets.HTML()
         bar = ipywidgets.HBox([self.train_button, self.stop_button, self.bar])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import html
+import itertools
+import tomllib
 from contextlib import suppress
 from dataclasses import fields
 from typing import Any
@@ -17,23 +19,11 @@ from ..recipes.checks import CHOICES
 from ..recipes.recipe import PRESETS, Recipe
 from ..recipes.recipe import preset as preset_of
 from ..runs import finished
-from .base import Panel
+from .base import PAGES, Panel
 from .live_training import LiveTraining
 
 KNOBS = {knob.name: knob for knob in fields(Recipe)}
 NONE = "none"  # how None is written in a text field
-PAGES = {  # what is asked for first; every other field lies on the last page
-    "Training": """model approach epochs batch_size learning_rate warmup_ratio lr_scheduler_type
-        weight_decay dropout max_length layers seed""",
-    "Loss": """temperature hardness margin guide in_batch_weight matryoshka query_prompt
-        document_prompt""",
-    "Pairs": """pairs max_pairs unique_in_batch shuffle_labels passage_size passage_overlap
-        passage_headings passage_choice""",
-    "Negatives": """hard_negatives miner range_min range_max relative_margin reranker_filter
-        keep_relatives sampling hidden_positives""",
-    "Teacher": "teacher teacher_temperature teacher_share unlabeled_texts",
-    "LoRA": "lora_rank lora_alpha lora_targets lora_variant lora_plus quantize",
-}
 SPEED = 12_000 / 4.2  # words a second, trained through MiniLM on two ordinary cores
 SAMPLE = 200  # texts whose words are counted for the estimate
 
@@ -64,9 +54,8 @@ class RecipeEditor(Panel):
         self.controls = {name: _control(knob) for name, knob in KNOBS.items()}
         self.presets = ipywidgets.Dropdown(options=list(PRESETS), description="preset")
         self.pages, self.live = self._pages(), LiveTraining(start, domain)
-        self.summary, self.script = ipywidgets.HTML(), ipywidgets.HTML()
         super().__init__(recipe=recipe or start, preset=preset)
-        shown = [self.pages, self.status, self.summary, self.script, self.live]
+        shown = [self.pages, self.status, self.page, self.live]
         self.children = [*self.link(preset=self.presets), *shown]
         for name, control in self.controls.items():
             control.observe(self.guarded(lambda c, n=name: self._set(n, c["new"])), "value")
@@ -93,8 +82,9 @@ class RecipeEditor(Panel):
         return pairs * _texts(recipe) / self._speeds.get(recipe.model, SPEED / self._words) / 60
 
     def _pages(self) -> ipywidgets.Tab:
-        pages = {title: names.split() for title, names in PAGES.items()}
-        pages["More"] = [name for name in KNOBS if name not in " ".join(PAGES.values()).split()]
+        asked = tomllib.loads((PAGES / "recipe_editor.toml").read_text(encoding="utf-8"))
+        pages = {title: names.split() for title, names in asked.items()}
+        pages["More"] = [name for name in KNOBS if name not in itertools.chain(*pages.values())]
         columns = []
         for names in pages.values():
             texts = [f"<small>{html.escape(_about(KNOBS[name]))}</small>" for name in names]
@@ -122,12 +112,11 @@ class RecipeEditor(Panel):
         if not self.live.running:
             self.live.recipe = self.recipe
         self.tell()
-        self.show("recipe_editor", self.summary)
         try:
             script = self.recipe.to_script()
         except EmbkitError as error:  # not every recipe has a script
             script = str(error)
-        self.show("recipe_script", self.script, script=script)
+        self.show("recipe_editor", self.page, script=script)
 
     def title(self) -> str:
         first = "model approach epochs batch_size learning_rate temperature".split()

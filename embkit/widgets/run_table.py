@@ -8,22 +8,12 @@ import traitlets
 
 from ..display import Table
 from ..errors import EmbkitError, unknown
-from ..evaluation.report import Report, cell
+from ..evaluation.report import COLUMNS, Report, cell
 from ..plots.figures import name
 from .base import Page, page
 
 STILL = 20  # rows of the still picture
-COLUMNS = {  # heading -> what it is sorted by, and how its numbers are written
-    "approach": ("label", ""),
-    "nDCG@10 [95%]": ("ndcg@10", ".3f"),
-    "difference": ("delta_vs_base", "+.3f"),
-    "p Holm": ("p_holm", ".3f"),
-    "win / tie / loss": ("wins", ",d"),
-    "trained": ("trainable_params", ",.0f"),
-    "seconds": ("train_seconds", ",.0f"),
-    "bytes": ("bytes_per_embedding", ",.0f"),
-    "general": ("general_ndcg@10", ".3f"),
-}
+HOW = COLUMNS["sortable"]  # heading -> what it is sorted by, and how its numbers are written
 
 
 class RunTable(Page):
@@ -48,14 +38,14 @@ class RunTable(Page):
         self._all = report
         places = list(dict.fromkeys(cell(row, "split", "") for row in report.rows))
         first = {"split": places[0], "sort": "nDCG@10 [95%]"}
-        super().__init__(splits=places, columns=list(COLUMNS), **first)
+        super().__init__(splits=places, columns=list(HOW), **first)
         self.observe(self._shown, ["split", "find", "sort", "descending"])
         self._shown()
 
     def by(self, column: str) -> RunTable:
         """Sorts by a column; by the same again, the other way round."""
-        if column not in COLUMNS:
-            raise unknown("column", column, COLUMNS)
+        if column not in HOW:
+            raise unknown("column", column, HOW)
         self.descending = not self.descending if column == self.sort else column != "approach"
         self.sort = column
         return self
@@ -83,13 +73,13 @@ class RunTable(Page):
             self.choose(str(content["choose"]))
 
     def _shown(self, *_: Any) -> None:
-        key, wanted = COLUMNS[self.sort][0], self.find.casefold()
+        key, wanted = HOW[self.sort][0], self.find.casefold()
         found = [r for r in self._all.rows if cell(r, "split", "") == self.split]
         found = [r for r in found if wanted in name(r).casefold()]
         known = [r for r in found if r.get(key) is not None]
         known.sort(key=lambda row: row[key], reverse=self.descending)
         known += [r for r in found if r.get(key) is None]  # at the end, either way
-        self.rows = [[cell(row, *how) for how in COLUMNS.values()] for row in known]
+        self.rows = [[cell(row, *how) for how in HOW.values()] for row in known]
 
     def still(self) -> str:
         note = f"{min(STILL, len(self.rows))} of {len(self.rows)} on {self.split}, by {self.sort}"

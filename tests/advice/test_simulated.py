@@ -9,9 +9,8 @@ import pytest
 from scipy import stats
 
 from embkit.advice.advise import BOTH, WORTH, decide, needed, winners
-from embkit.advice.alternatives import HYBRID, cross_fitted
 from embkit.advice.curves import HEAD_START, Curve
-from embkit.advice.evidence import Evidence, Trial
+from embkit.advice.evidence import HYBRID, Evidence, Trial, cross_fitted
 from embkit.evaluation.intervals import CLUSTERS, LEVEL, Clusters, estimate, queries_needed
 from embkit.evaluation.verdict import FINE_TUNE, SWITCH
 

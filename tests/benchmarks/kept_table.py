@@ -8,8 +8,8 @@ import json
 import sys
 
 from embkit.data import load_domain
-from embkit.evaluation.comparison import compare
 from embkit.evaluation.kept import results, results_folder
+from embkit.evaluation.report import compare
 from embkit.session import paths
 
 COLUMNS = (("known", None), ("known", "never_positive"), ("novel", None), ("lay", None))

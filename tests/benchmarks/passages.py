@@ -12,9 +12,9 @@ import time
 from dataclasses import replace
 
 from embkit.data import load_domain
-from embkit.evaluation.comparison import compare
 from embkit.evaluation.kept import keep, results, results_folder
 from embkit.evaluation.ranking import evaluate, indexed
+from embkit.evaluation.report import compare
 from embkit.evaluation.scores import over_seeds
 from embkit.models.loading import load_model
 from embkit.recipes.recipe import Recipe, preset

@@ -11,10 +11,9 @@ import pytest
 
 from embkit import plots
 from embkit.errors import EmbkitError
-from embkit.evaluation.comparison import compare
 from embkit.evaluation.intervals import clusters, estimate, holm
 from embkit.evaluation.ranking import leaderboard
-from embkit.evaluation.report import Report, pareto_front
+from embkit.evaluation.report import Report, compare, pareto_front
 from embkit.evaluation.scores import Scores, over_seeds
 from embkit.runs import store
 from embkit.search.index import BM25

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from embkit.errors import EmbkitError
-from embkit.evaluation.comparison import compare
 from embkit.evaluation.kept import keep, results, results_folder
+from embkit.evaluation.report import compare
 from embkit.evaluation.scores import Scores, over_seeds
 
 

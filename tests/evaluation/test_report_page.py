@@ -8,8 +8,7 @@ import pytest
 
 from embkit.data.domain import right_documents
 from embkit.errors import EmbkitError
-from embkit.evaluation.comparison import compare
-from embkit.evaluation.report import FEW, Report
+from embkit.evaluation.report import FEW, Report, compare
 from embkit.evaluation.scores import Scores
 from tests.browser import lab_driver
 

@@ -17,14 +17,13 @@ import pytest
 from scipy import stats
 
 from embkit.errors import EmbkitError
-from embkit.evaluation.comparison import compare
 from embkit.evaluation.intervals import mean_interval
 from embkit.evaluation.metrics import (
     METRICS,
     ranking_from_arrays,
     score_ranking,
 )
-from embkit.evaluation.report import Report
+from embkit.evaluation.report import Report, compare
 from embkit.evaluation.scores import Scores
 from embkit.files import write_atomic
 

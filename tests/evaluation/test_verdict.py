@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 from embkit.errors import EmbkitError
-from embkit.evaluation.comparison import WORTH, compare
 from embkit.evaluation.intervals import CLUSTERS, Clusters, holm
+from embkit.evaluation.report import WORTH, compare
 from embkit.evaluation.scores import Scores, over_seeds
-from embkit.evaluation.verdict import Gain, verdict
+from embkit.evaluation.verdict import verdict
 
 
 def scores(approach, seed=None, n=200, dev=None, trained=True, **gains):
@@ -229,6 +229,7 @@ def test_a_verdict_shows_itself_and_its_text_is_no_markup():
 
 
 def test_one_query_is_not_written_as_many():
-    gain = Gain("a", "test", 0.1, 0.0, 0.2, 0.5, 1, 1, "queries", 1, None)
-    assert "(1 query, p = 0.500)" in str(gain)
-    assert "(2 queries, p = 0.500)" in str(dataclasses.replace(gain, queries=2, clusters=2))
+    made = base(n=3), scores("a", 1, n=3, test=(0.1, 0.1))
+    for n, told in ((1, "(1 query, p = "), (2, "(2 queries, p = ")):
+        few = [dataclasses.replace(s, per_query={"test": s.per_query["test"][:n]}) for s in made]
+        assert told in verdict(few).text

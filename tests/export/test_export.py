@@ -11,7 +11,7 @@ import pytest
 import embkit.export.export
 from embkit.data import load_domain
 from embkit.errors import EmbkitError
-from embkit.evaluation.comparison import compare
+from embkit.evaluation.report import compare
 from embkit.export.export import export_model, to_beir
 from embkit.recipes.recipe import Recipe
 from embkit.runs import Run

@@ -3,14 +3,14 @@
 import builtins
 import importlib.util
 import json
-import shutil
 
 import numpy as np
 import pytest
 
 from embkit.errors import EmbkitError
 from embkit.evaluation.ranking import evaluate
-from embkit.export.onnx import OnnxModel, export_onnx, onnx_loss
+from embkit.evaluation.report import compare
+from embkit.export.onnx import OnnxModel, export_onnx
 from embkit.models.encoding import encode_as
 from embkit.models.loading import load_model
 from tests.families import MANY_WORDS, NETWORKS, make_family
@@ -67,23 +67,18 @@ def test_the_serving_snippet_serves(exported, monkeypatch):
     assert "embkit" not in text and "torch" not in text and wanted.shape == (4, 32)
 
 
-def test_the_loss_is_measured_beside_the_engine(exported, tiny_model, tiny_domain):
-    table = onnx_loss(asking(tiny_model), exported[0], tiny_domain)
-    assert list(table.index) == ["engine, fp32", "ONNX, fp32", "ONNX, int8"]
-    assert table.loc["ONNX, fp32", "loss"] == pytest.approx(0, abs=1e-9)
-    row = table.loc["ONNX, int8"]
-    assert row["nDCG@10"] == pytest.approx(table.loc["engine, fp32", "nDCG@10"] - row["loss"])
-    assert row["low"] <= row["loss"] <= row["high"] and (table["texts/s"] > 0).all()
-
-
-def test_a_form_that_is_not_there_has_no_row(exported, tiny_model, tiny_domain, tmp_path):
-    folder = shutil.copytree(exported[0], tmp_path / "onnx")
-    (folder / "model_int8.onnx").unlink()
-    few = list(tiny_domain.corpus)[:20]
-    table = onnx_loss(str(tiny_model), folder, tiny_domain, documents=few)
-    assert list(table.index) == ["engine, fp32", "ONNX, fp32"]
-    whole = onnx_loss(str(tiny_model), folder, tiny_domain)
-    assert (table["nDCG@10"] != whole["nDCG@10"]).all()
+def test_what_is_lost_is_what_evaluate_and_compare_say(exported, tiny_model, tiny_domain):
+    own = evaluate(asking(tiny_model), tiny_domain, name="own", splits=["dev"], save=False)
+    whole, small = (
+        evaluate(OnnxModel(exported[0], int8=int8), tiny_domain, splits=["dev"], save=False)
+        for int8 in (False, True)
+    )
+    rows = {row["label"]: row for row in compare([own, whole, small], baseline="own").rows}
+    assert rows["ONNX, fp32: onnx"]["delta_vs_base"] == pytest.approx(0, abs=1e-9)
+    row = rows["ONNX, int8: onnx"]
+    assert row["ndcg@10"] == pytest.approx(rows["own"]["ndcg@10"] + row["delta_vs_base"])
+    low, high = row["delta_vs_base_ci"]
+    assert low <= row["delta_vs_base"] <= high
 
 
 @pytest.mark.parametrize("family", NETWORKS)
@@ -102,11 +97,9 @@ def test_prompts_are_in_the_figures_and_in_the_snippet(tiny_model, tiny_domain, 
     model = load_model(tiny_model)
     model.prompts = {"query": "ache of the brain, ", "document": "one liver "}
     folder = export_onnx(model, tmp_path / "onnx", int8=False)
-    table = onnx_loss(model, folder, tiny_domain, "known")
     own = evaluate(model, tiny_domain, save=False).mean("known", "ndcg@10")
     served = evaluate(OnnxModel(folder, int8=False), tiny_domain, save=False)
     assert served.mean("known", "ndcg@10") == pytest.approx(own, abs=1e-9)
-    assert list(table["nDCG@10"]) == pytest.approx([own, own], abs=1e-9)
     assert own != pytest.approx(evaluate(str(tiny_model), tiny_domain).mean("known", "ndcg@10"))
     assert "prompts = {'query': 'ache of the brain, '" in (folder / "serve.py").read_text()
 

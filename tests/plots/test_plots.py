@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 
 from embkit import plots
 from embkit.errors import EmbkitError
-from embkit.evaluation.comparison import compare
 from embkit.evaluation.metrics import METRICS
+from embkit.evaluation.report import compare
 from embkit.evaluation.scores import Scores
 from embkit.plots import figures
 

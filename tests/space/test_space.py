@@ -190,10 +190,10 @@ def test_the_second_time_needs_no_umap(fake_umap, clusters, monkeypatch, cache):
     monkeypatch.setitem(sys.modules, "umap", None)  # an import would fail
     again = maps.project(*clusters, seed=3)
     assert (again.before == first.before).all() and again.trust == first.trust
-    assert len(list((cache / "spaces").glob("maps-*.npz"))) == 1
+    assert len(list((cache / "spaces").glob("maps-*.npy"))) == 1
     with pytest.raises(ImportError):
         maps.project(*clusters, seed=4)  # other inputs are another map
-    (kept,) = (cache / "spaces").glob("maps-*.npz")
+    (kept,) = (cache / "spaces").glob("maps-*.npy")
     kept.write_bytes(kept.read_bytes()[:100])  # cut off: made again
     monkeypatch.setitem(sys.modules, "umap", SimpleNamespace(UMAP=FakeUMAP))
     assert (maps.project(*clusters, seed=3).before == first.before).all()

@@ -8,7 +8,7 @@ from sentence_transformers import CrossEncoder, SentenceTransformer
 import embkit as ek
 from embkit.errors import EmbkitError
 from embkit.losses.corpus import CorpusDistillLoss
-from embkit.models import layers
+from embkit.models import loading
 from embkit.models.loading import load_model
 from embkit.recipes.pruning import spaced
 from embkit.recipes.recipe import Recipe
@@ -312,14 +312,14 @@ def test_layers_are_kept_evenly_saved_and_not_invented(tmp_path, tiny_model):
     assert spaced(6, 6) == list(range(6))
     model = load_model(tiny_model)
     first = model[0].auto_model.encoder.layer[0]
-    layers.keep_layers(model, 1)
+    loading.keep_layers(model, 1)
     assert list(model[0].auto_model.encoder.layer) == [first]
     model.save_pretrained(str(tmp_path / "small"))
     again = load_model(tmp_path / "small")
     texts = ["sepsis of the eye", "ache"]
     np.testing.assert_allclose(again.encode(texts), model.encode(texts), atol=1e-6)
     with pytest.raises(EmbkitError, match="a model that has 2"):
-        layers.keep_layers(load_model(tiny_model), 3)
+        loading.keep_layers(load_model(tiny_model), 3)
 
 
 @pytest.mark.parametrize("family", NETWORKS)
@@ -327,7 +327,7 @@ def test_layers_of_any_family_are_found_counted_and_saved(family, tmp_path):
     model = make_family(family, tmp_path)
     texts = ["w9 w8", " ".join(MANY_WORDS[:60])]
     whole = model.encode(texts)
-    layers.keep_layers(model, 2)  # of 3: the first and the last
+    loading.keep_layers(model, 2)  # of 3: the first and the last
     folder = tmp_path / "pruned"
     model.save_pretrained(str(folder))
     again = SentenceTransformer(str(folder), device="cpu")
@@ -346,13 +346,13 @@ def test_layers_of_another_kind_of_network_are_not_guessed():
     words = Tokenizer(WordLevel({"a": 0, "[UNK]": 1}, unk_token="[UNK]"))
     static = SentenceTransformer(modules=[StaticEmbedding(words, embedding_dim=4)], device="cpu")
     with pytest.raises(EmbkitError, match="one stack of like layers"):
-        layers.keep_layers(static, 1)
+        loading.keep_layers(static, 1)
 
 
 def test_speed_and_size_are_measured_side_by_side(tiny_model):
     models = {"2 layers": load_model(tiny_model)}
-    models["1 layer"] = layers.keep_layers(load_model(tiny_model), 1)
-    table = layers.encode_speeds(models, ["sepsis of the eye", "ache"] * 20, rounds=2)
+    models["1 layer"] = loading.keep_layers(load_model(tiny_model), 1)
+    table = loading.encode_speeds(models, ["sepsis of the eye", "ache"] * 20, rounds=2)
     assert table.loc["2 layers", "speed"] == 1.0 and (table["texts/s"] > 0).all()
     assert table.loc["1 layer", "parameters"] < table.loc["2 layers", "parameters"]
     assert table.loc["1 layer", "MB"] == pytest.approx(table.loc["1 layer", "parameters"] * 4 / 1e6)

@@ -7,7 +7,7 @@ import pytest
 
 from embkit.errors import EmbkitError
 from embkit.evaluation import ranking
-from embkit.evaluation.comparison import compare
+from embkit.evaluation.report import compare
 from embkit.pairs.pairs import collect
 from embkit.recipes.recipe import Recipe
 from embkit.training import experiments, trainer

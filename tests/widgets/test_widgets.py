@@ -3,13 +3,14 @@
 import dataclasses
 import html
 from dataclasses import fields
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from IPython.core.formatters import DisplayFormatter
 from ipywidgets import HTML
 
-from embkit.display import Table
+from embkit.display import Table, as_html
 from embkit.errors import EmbkitError
 from embkit.evaluation import ranking
 from embkit.evaluation.metrics import score_ranking
@@ -18,7 +19,7 @@ from embkit.recipes.checks import CHOICES
 from embkit.recipes.recipe import PRESETS, Recipe
 from embkit.training import trainer
 from embkit.widgets import FailureBrowser, NegativesLab, RecipeEditor, SearchBox
-from embkit.widgets.base import Panel, framed
+from embkit.widgets.base import Panel
 from notebooks.tools.authoring import WIDGET
 
 MARKUP = "<script>alert('x')</script> & <b>bold</b> 😀"
@@ -106,7 +107,11 @@ def test_an_error_in_a_callback_is_shown_as_text():
 
 
 def test_tables_take_any_text():
-    shown = framed(Table(["<i>"], [[MARKUP]], bold=[(0, 0)]))
+    table = Table(["<i>"], [[MARKUP]], bold=[(0, 0)])
+    mined = SimpleNamespace(candidates=1, filled=0, rules=lambda: table)
+    given = {"mined": mined, "hardest": 0.0, "right": 0.0, "triplets": [], "most": 1}
+    shown = as_html("widgets/pages/negatives_lab.jinja", **given)
+    assert "&lt;i&gt;" in shown and "overflow-x:auto" in shown
     assert not any(tag in shown for tag in (*TAGS, "<i>"))
 
 
@@ -264,8 +269,8 @@ def test_a_turned_knob_is_in_the_recipe_the_diff_and_the_script(tiny_domain):
         "max_pairs",
         "query_prompt",
     }
-    assert "512" in editor.summary.value and "num_train_epochs=7" in editor.script.value
-    assert not any(tag in editor.summary.value + editor.script.value for tag in TAGS)
+    assert "512" in editor.page.value and "num_train_epochs=7" in editor.page.value
+    assert not any(tag in editor.page.value for tag in TAGS)
     editor.controls["max_pairs"].value = "none"
     assert editor.recipe.max_pairs is None
     editor.recipe = Recipe(batch_size=16)
