@@ -1,8 +1,8 @@
 """What a training will hold in memory, and how long it will take, told before it begins.
 
 No step is taken and no weight is read: the network is built from its configuration, of tensors that
-have a shape and no numbers (torch's FakeTensorMode), and what its forward pass keeps for the backward
-pass is counted. So it can be asked of models that are not here, too.
+have a shape and no numbers (torch's FakeTensorMode), and what its forward pass keeps for the
+backward pass is counted. So it can be asked of models that are not here, too.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from ..pairs.pairs import collect
 from ..recipes.recipe import Recipe
 from ..recipes.settings import WIDE, lora_settings
 from ..recipes.views import AUTO, Lora
-from .memory import Kept
+from .memory import kept_for_backward
 
 LARGE = Path(__file__).with_name("large_models.toml")
 ADAPTER: dict[str, Any] = {"lora_rank": 16, "lora_targets": AUTO}
@@ -109,9 +109,9 @@ class Forecast(Shown):
 def forecast(recipe: Recipe, domain: Domain, *, memory_gb: float | None = None) -> Forecast:
     """Forecasts the peak memory and the minutes of ``ek.train(recipe, domain)``.
 
-    Tokens are those of the domain's own texts: on a processor a batch is counted as it is, elsewhere
-    padded to its longest text. Minutes come from encoding ``TIMED`` documents here, and leave out
-    what a teacher or the mining of negatives takes.
+    Tokens are those of the domain's own texts; elsewhere than on a processor, a batch is padded to
+    its longest. Minutes come from encoding ``TIMED`` documents here, and leave out what a teacher
+    or the mining of negatives takes.
 
     Args:
         memory_gb: what there is, in GiB; default: what is free now, on a GPU the GPU's.
@@ -227,9 +227,9 @@ def count(config: Any, lora: Lora, length: int, *, dropout: float | None = 0.0) 
         net.to_empty(device="cpu")
         for rows in ROWS:
             ids = torch.zeros(rows, length, dtype=torch.long)
-            with session.autocast("cpu"), Kept(net) as kept:
+            with session.autocast("cpu"), kept_for_backward(net) as kept:
                 net(input_ids=ids, attention_mask=torch.ones_like(ids))[0].float().mean()
-            held[rows] = kept.bytes
+            held[rows] = sum(storage.nbytes() for storage in kept.values())
     sizes = [(4 * p.numel(), p.requires_grad) for p in net.parameters()]
     saved = sum(m.in_features * m.out_features for m in linear) * (4 - NF4) * lora.four_bits
     token = (held[ROWS[1]] - held[ROWS[0]]) / (ROWS[1] - ROWS[0]) / length

@@ -7,7 +7,8 @@ and whatever ran before.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -22,27 +23,20 @@ from ..recipes.recipe import Recipe
 from .trainer import make_trainer, training_pairs
 
 
-class Kept(torch.autograd.graph.saved_tensors_hooks):
-    """Around a forward pass: the ``bytes`` that it keeps for the backward pass, weights aside."""
+@contextmanager
+def kept_for_backward(model: torch.nn.Module) -> Iterator[dict[int, Any]]:
+    """Around a forward pass: the storages that it keeps for the backward pass, weights aside."""
+    own = [t.untyped_storage() for t in (*model.parameters(), *model.buffers())]
+    weights, kept = {storage._cdata for storage in own}, {}
 
-    def __init__(self, model: torch.nn.Module) -> None:
-        self.weights = [t.untyped_storage() for t in (*model.parameters(), *model.buffers())]
-        self.storages: dict[int, Any] = {}  # held, so that no address is given twice
-        super().__init__(self._keep, lambda tensor: tensor)
-
-    def __enter__(self) -> Kept:
-        super().__enter__()
-        return self
-
-    def _keep(self, tensor: Tensor) -> Tensor:
+    def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        self.storages[storage._cdata] = storage
+        if storage._cdata not in weights:  # a weight is counted once, as a weight
+            kept[storage._cdata] = storage  # held, so that no address is given twice
         return tensor
 
-    @property
-    def bytes(self) -> int:
-        weights = {storage._cdata for storage in self.weights}
-        return sum(s.nbytes() for at, s in self.storages.items() if at not in weights)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        yield kept
 
 
 def footprint(recipe: Recipe, domain: Domain) -> dict[str, float]:
@@ -67,7 +61,7 @@ def footprint(recipe: Recipe, domain: Domain) -> dict[str, float]:
 
     # the step: forward, backward, update
     model.train()
-    with efficient(model), session.autocast(model.device.type), Kept(model) as kept:
+    with efficient(model), session.autocast(model.device.type), kept_for_backward(model) as kept:
         loss = trainer.compute_loss(model, batch)
     loss.backward()
     optimizer = trainer.create_optimizer()
@@ -77,7 +71,7 @@ def footprint(recipe: Recipe, domain: Domain) -> dict[str, float]:
         "weights": weights,
         "gradients": _bytes(p.grad for p in model.parameters() if p.grad is not None),
         "optimizer": _bytes(moments),
-        "activations": kept.bytes,
+        "activations": sum(s.nbytes() for s in kept.values()),
     }
     return {name: size / 1e6 for name, size in (found | {"total": sum(found.values())}).items()}
 
