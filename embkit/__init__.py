@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 from .lazy import exports
 
@@ -27,7 +26,7 @@ _NAMES = {  # the module that has them -> what lessons use every day
     "models.loading": ["load_model"],
     "pairs.mining": ["mine"],
     "recipes.recipe": ["Recipe", "preset"],
-    "runs": ["Run", "finished"],
+    "runs": ["Run"],
     "search.index": ["exact_search"],
     "session": ["paths", "setup"],
     "training.forecasting": ["forecast"],
@@ -41,27 +40,3 @@ _FOLDERS = (
     "training widgets"
 ).split()
 __getattr__, __dir__, __all__ = exports(__name__, _NAMES, _FOLDERS)
-
-if TYPE_CHECKING:
-    from .advice.advise import advise
-    from .auditing.report import audit
-    from .data import Domain, load_domain
-    from .errors import EmbkitError
-    from .evaluation.intervals import mean_interval, paired_test
-    from .evaluation.ranking import evaluate, leaderboard, rank, search_side_by_side
-    from .evaluation.report import compare
-    from .evaluation.scores import Scores
-    from .evaluation.truncation import evaluate_sizes
-    from .export.export import export_model
-    from .models.encoding import encode
-    from .models.loading import load_model
-    from .pairs.mining import mine
-    from .recipes.recipe import Recipe, preset
-    from .runs import Run, finished
-    from .search.index import exact_search
-    from .session import paths, setup
-    from .training.experiments import tune
-    from .training.forecasting import forecast
-    from .training.heads import fit_head
-    from .training.trainer import train, training_pairs
-    from .widgets.live_training import train_live

@@ -1,9 +1,11 @@
 """One kind of error: what was given, what was expected, what to type next."""
 
+import ast
 import pickle
 import re
 import tomllib
 from pathlib import Path
+from string import Formatter
 
 import pytest
 
@@ -71,3 +73,23 @@ def test_each_error_of_a_table_is_raised_and_says_three_things(table):
             {"given", "expected", "hint"} <= said.keys() <= {"given", "expected", "hint", "shell"}
         )
         assert all(said.values())
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.parent.name)
+def test_each_value_that_an_error_names_is_given_where_it_is_raised(table):
+    told = tomllib.loads(table.read_text(encoding="utf-8"))
+    checked = 0
+    for path in table.parent.rglob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "refused":
+                named = {keyword.arg for keyword in call.keywords}
+                wanted = {
+                    re.split(r"[.\[!:]", field)[0]
+                    for text in told[call.args[0].value].values()
+                    for _, field, _, _ in Formatter().parse(text)
+                    if field
+                }
+                if None not in named:  # a mapping gives more
+                    assert wanted <= named, (path.name, call.lineno, wanted - named)
+                    checked += 1
+    assert checked

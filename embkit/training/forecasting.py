@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ from ..models.packing import set_dropout
 from ..models.window import tokenizer_of
 from ..pairs.pairs import collect
 from ..recipes.recipe import Recipe
-from ..recipes.settings import WIDE, lora_settings
+from ..recipes.settings import OUTSIDE, WIDE, lora_settings
 from ..recipes.views import AUTO, Lora
 from .memory import kept_for_backward
 
@@ -217,7 +218,8 @@ def count(config: Any, lora: Lora, length: int, *, dropout: float | None = 0.0) 
     config.quantization_config = None
     with torch.device("meta"):
         net = AutoModel.from_config(config, dtype=torch.float32).train()
-        linear = [m for name, m in net.named_modules() if _in_block(name, m)]
+        kinds = {name: m for name, m in net.named_modules() if isinstance(m, torch.nn.Linear)}
+        linear = [m for name, m in kinds.items() if not re.fullmatch(OUTSIDE, name)]
         if lora.rank:
             net.requires_grad_(False)
             inject_adapter_in_model(LoraConfig(**lora_settings(lora)), net)
@@ -238,11 +240,6 @@ def count(config: Any, lora: Lora, length: int, *, dropout: float | None = 0.0) 
         trained=sum(size for size, trained in sizes if trained),
         token=token,
     )
-
-
-def _in_block(name: str, module: Any) -> bool:
-    """Whether a layer is a linear one of a numbered block."""
-    return isinstance(module, torch.nn.Linear) and any(p.isdigit() for p in name.split("."))
 
 
 def large_models(

@@ -44,8 +44,8 @@ DEV = "dev_ndcg@10"  # in a run's history
 LOGGED = ("step", "epoch", "loss", "learning_rate", "grad_norm", DEV)
 TWICE = 4  # steps between two checkpoints of several processes, at least
 FREE_SPACE = (
-    "delete runs that are no longer needed (run.delete() for one of ek.finished(domain)), or set "
-    "EMBKIT_RUNS=/another/folder"
+    "delete runs that are no longer needed (run.delete() for one of ek.runs.finished(domain)), or "
+    "set EMBKIT_RUNS=/another/folder"
 )
 
 
