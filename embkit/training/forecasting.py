@@ -12,7 +12,7 @@ import math
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ STEP = 3  # forward passes that a training step costs
 NF4 = 0.5 + 4 / 64  # bytes of a weight in four bits, its block's scale among them
 FREED = 1.2  # the C library holds so many times what a step does (measured; data/results.md)
 SHORT = 128  # tokens
+SHALLOW = (2, 4)  # layers of what is counted in place of a deep network
 GIB = 2**30
 
 
@@ -254,12 +255,22 @@ def large_models(
     rows = []
     ways = {"full": {}, "LoRA": ADAPTER, "QLoRA": ADAPTER | {"quantize": "nf4"}}
     for name, settings in tomllib.loads(LARGE.read_text(encoding="utf-8")).items():
-        config = CONFIG_MAPPING[settings.pop("kind")](**settings)
+        kind, deep = CONFIG_MAPPING[settings.pop("kind")], settings.pop("num_hidden_layers")
+        shallow = [kind(**settings, num_hidden_layers=n) for n in SHALLOW]
         for way, changes in ways.items():
-            step = count(config, Recipe(**changes).lora, document)
+            lora = Recipe(**changes).lora
+            few, more = (count(config, lora, document) for config in shallow)
+            step = deeper(few, more, deep)
             row = {"model": name, "trained": way, "weights, GB": f"{step.weights / 1e9:.1f}"}
             for gb in memory_gb:
                 pairs = int(step.tokens((gb - 1) * GIB) / (query + document))
                 row[f"{gb} GiB"] = str(pairs) if pairs > 0 else "–"
             rows.append(row)
     return table(rows, caption=f"pairs a batch; {query} + {document} tokens a pair")
+
+
+def deeper(one: Step, two: Step, layers: int) -> Step:
+    """The step of so many layers, of which each holds as much as the next, from two of few."""
+    beyond = (layers - SHALLOW[0]) / (SHALLOW[1] - SHALLOW[0])
+    parts = zip(astuple(one), astuple(two), strict=True)
+    return Step(*(a + (b - a) * beyond for a, b in parts))

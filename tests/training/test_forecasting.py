@@ -1,14 +1,16 @@
 """What a training will hold and take is told beforehand, as a step that is taken counts it."""
 
+from dataclasses import astuple
+
 import numpy as np
 import pytest
-from transformers import BertConfig
+from transformers import BertConfig, Qwen3Config
 
 from embkit import Recipe, forecast
 from embkit.errors import EmbkitError
 from embkit.recipes.views import AUTO
-from embkit.training import footprint
-from embkit.training.forecasting import _fullest, count
+from embkit.training import footprint, forecasting
+from embkit.training.forecasting import _fullest, count, deeper
 from tests.families import make_family
 
 LORA = {"lora_rank": 2, "lora_targets": AUTO}
@@ -45,6 +47,26 @@ def test_what_a_network_holds_is_counted_by_hand():
     once = BertConfig(**config.to_dict() | {"num_hidden_layers": 1})
     six, one = (count(c, Recipe().lora, 16).token for c in (twice, once))
     assert six - found.token == pytest.approx(1.5 * (found.token - one), rel=1e-6)
+
+
+@pytest.mark.parametrize("changes", [{}, LORA | {"quantize": "nf4"}])
+def test_a_deep_network_is_told_by_shallow_ones(changes):
+    sizes = {"hidden_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1}
+    lora = Recipe(**changes).lora
+    two, four, nine = (
+        count(Qwen3Config(**sizes, vocab_size=99, num_hidden_layers=n), lora, 16) for n in (2, 4, 9)
+    )
+    assert astuple(deeper(two, four, 9)) == pytest.approx(astuple(nine))
+
+
+def test_large_models_fit_where_memory_is_large(tmp_path, monkeypatch):
+    told = forecasting.LARGE.read_text(encoding="utf-8").split('["Qwen3-Embedding 0.6B"]')[1]
+    (tmp_path / "one.toml").write_text("[one]" + told.split("[")[0])
+    monkeypatch.setattr(forecasting, "LARGE", tmp_path / "one.toml")
+    full, lora, qlora = forecasting.large_models((8, 80)).cells
+    assert full[:3] == ["one", "full", "2.4"]  # 0.6 billion weights of four bytes
+    assert full[3] == "–"  # 7 GiB: weights, gradients and two moments are 9.5 GB
+    assert 0 < int(lora[3]) < int(qlora[3]) < int(qlora[4]) and int(full[4]) > 100
 
 
 def test_the_largest_batch_is_the_largest_that_fits():
