@@ -208,12 +208,15 @@ def _fullest(lengths: np.ndarray, rows: int) -> float:
     return float((drawn.mean(axis=1) if on_cpu else drawn.max(axis=1)).max())
 
 
-def count(config: Any, lora: Lora, length: int, *, dropout: float | None = 0.0) -> Step:
+def count(
+    config: Any, lora: Lora, length: int, *, dropout: float | None = 0.0, bf16: bool = False
+) -> Step:
     """Counts what a training step of a network holds, from its configuration alone.
 
     Args:
         config: a transformers configuration.
         length: tokens a text.
+        bf16: products in bf16, whatever this processor does; else as ``ek.setup`` says.
     """
     config = copy.deepcopy(config)
     config.quantization_config = None
@@ -230,7 +233,8 @@ def count(config: Any, lora: Lora, length: int, *, dropout: float | None = 0.0) 
         net.to_empty(device="cpu")
         for rows in ROWS:
             ids = torch.zeros(rows, length, dtype=torch.long)
-            with session.autocast("cpu"), kept_for_backward(net) as kept:
+            half = torch.autocast("cpu", torch.bfloat16) if bf16 else session.autocast("cpu")
+            with half, kept_for_backward(net) as kept:
                 net(input_ids=ids, attention_mask=torch.ones_like(ids))[0].float().mean()
             held[rows] = sum(storage.nbytes() for storage in kept.values())
     sizes = [(4 * p.numel(), p.requires_grad) for p in net.parameters()]
@@ -249,7 +253,7 @@ def large_models(
     """The largest batch of pairs with which models that are not here can be trained, by their
     configurations: a row a model and way, a column a GPU's memory in GiB.
 
-    Weights and moments are counted in fp32, one GiB is left to the libraries, and nothing is
+    Weights and moments are counted in fp32, products in bf16, one GiB is left to the libraries, and nothing is
     checkpointed. ``query`` and ``document`` are tokens of a text.
     """
     rows = []
@@ -259,7 +263,7 @@ def large_models(
         shallow = [kind(**settings, num_hidden_layers=n) for n in SHALLOW]
         for way, changes in ways.items():
             lora = Recipe(**changes).lora
-            few, more = (count(config, lora, document) for config in shallow)
+            few, more = (count(config, lora, document, bf16=True) for config in shallow)
             step = deeper(few, more, deep)
             row = {"model": name, "trained": way, "weights, GB": f"{step.weights / 1e9:.1f}"}
             for gb in memory_gb:
