@@ -253,8 +253,8 @@ def large_models(
     """The largest batch of pairs with which models that are not here can be trained, by their
     configurations: a row a model and way, a column a GPU's memory in GiB.
 
-    Weights and moments are counted in fp32, products in bf16, one GiB is left to the libraries, and nothing is
-    checkpointed. ``query`` and ``document`` are tokens of a text.
+    Weights and moments are counted in fp32, products in bf16, one GiB is left to the libraries, and
+    nothing is checkpointed. ``query`` and ``document`` are tokens of a text.
     """
     rows = []
     ways = {"full": {}, "LoRA": ADAPTER, "QLoRA": ADAPTER | {"quantize": "nf4"}}
