@@ -100,6 +100,20 @@ def gathering(loss: str, members: Team) -> dict[str, bool]:
     return {"gather_across_devices": True} if members.size > 1 and loss in LOSSES else {}
 
 
+def on_one_device(arguments: T, device: Any) -> T:
+    """A trainer's arguments for one process: on the GPU of its model, and no other.
+
+    Left alone, transformers takes ``cuda:0`` and gives each GPU a batch (DataParallel): another
+    batch than the recipe's, under the same hash.
+    """
+    import torch
+
+    if device.type == "cuda" and team().size == 1:
+        torch.cuda.set_device(device)
+        vars(arguments).update(_n_gpu=1, _setup_devices=device)
+    return arguments
+
+
 def ignore_unused(model: Any) -> None:
     """Tells DistributedDataParallel which weights have no gradient, such as BERT's unused pooler.
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from embkit.distributed import Sliced, Team, check_recipe, team
+from embkit.distributed import Sliced, Team, check_recipe, on_one_device, team
 from embkit.errors import EmbkitError
 from embkit.models.loading import load_model
 from embkit.recipes.recipe import Recipe
@@ -137,3 +137,20 @@ def test_one_process_needs_no_launcher(monkeypatch, recipe):
     assert not torch.distributed.is_initialized()
     with pytest.raises(EmbkitError, match="a batch of 7 for 3 processes"):
         check_recipe(recipe.approach, 7, Team(0, 3))
+
+
+@pytest.mark.parametrize("gpu", ["cuda:0", "cuda:1"])
+def test_one_process_trains_on_the_gpu_of_its_model_alone(tmp_path, monkeypatch, gpu):
+    """As two GPUs are seen; transformers alone would take the first, and both for a batch."""
+    from accelerate.state import AcceleratorState
+    from sentence_transformers import SentenceTransformerTrainingArguments
+
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    made = SentenceTransformerTrainingArguments(str(tmp_path), per_device_train_batch_size=8)
+    made = on_one_device(made, torch.device(gpu))
+    assert (made.n_gpu, made.device, made.train_batch_size) == (1, torch.device(gpu), 8)
+    assert chosen[-1] == torch.device(gpu)
+    AcceleratorState._reset_state(reset_partial_state=True)  # it would remember a GPU

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .. import session
 from ..assets.catalogue import folder_fingerprint, resolve
 from ..data import Domain
+from ..distributed import on_one_device
 from ..errors import EmbkitError
 from ..files import made_once, write_atomic
 from ..models.cross_encoder import load_cross_encoder
@@ -82,22 +83,23 @@ def _train(mined: Mined, model: str, settings: dict[str, Any], path: Path) -> No
         "documents": [[mined.corpus[d] for d in (right, *wrong)] for right, wrong in lists],
         "labels": [[RIGHT, *[0.0] * len(mined.negatives[0])]] * len(mined),
     }
+    arguments = Arguments(
+        output_dir=str(path / "checkpoints"),
+        num_train_epochs=settings["epochs"],
+        per_device_train_batch_size=settings["batch"],
+        learning_rate=settings["learning_rate"],
+        warmup_steps=0.1,
+        seed=settings["seed"],
+        save_strategy="no",
+        logging_steps=1000,
+        use_cpu=encoder.device.type == "cpu",
+        report_to="none",
+        disable_tqdm=True,
+        **session.precision_flags(),
+    )
     trainer = Trainer(
         model=encoder,
-        args=Arguments(
-            output_dir=str(path / "checkpoints"),
-            num_train_epochs=settings["epochs"],
-            per_device_train_batch_size=settings["batch"],
-            learning_rate=settings["learning_rate"],
-            warmup_steps=0.1,
-            seed=settings["seed"],
-            save_strategy="no",
-            logging_steps=1000,
-            use_cpu=encoder.device.type == "cpu",
-            report_to="none",
-            disable_tqdm=True,
-            **session.precision_flags(),
-        ),
+        args=on_one_device(arguments, encoder.device),
         train_dataset=Dataset.from_dict(data),
         loss=ListNetLoss(encoder, mini_batch_size=0),  # all pairs of a step at once
     )

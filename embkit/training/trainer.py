@@ -23,7 +23,7 @@ from transformers.trainer_callback import PrinterCallback
 from .. import session
 from ..assets.catalogue import folder_fingerprint, resolve
 from ..data import Domain
-from ..distributed import check_recipe, ignore_unused, team
+from ..distributed import check_recipe, ignore_unused, on_one_device, team
 from ..errors import EmbkitError
 from ..files import made_once, read_json, replace_folder, write_atomic, write_lines
 from ..losses import batches, corpus
@@ -312,7 +312,7 @@ def make_trainer(
     arguments |= {"output_dir": str(output), "report_to": "none", "disable_tqdm": True}
     trainer = Trainer(
         model=model,
-        args=Arguments(**arguments, use_cpu=on_cpu),
+        args=on_one_device(Arguments(**arguments, use_cpu=on_cpu), model.device),
         train_dataset=data,
         loss=loss,
         evaluator=evaluator,
