@@ -1,6 +1,6 @@
 """What ``forecast`` tells of memory and minutes, beside what a training then takes.
 
-``python -m tests.benchmarks.forecasts`` trains each model with each recipe for three steps, in a
+``python -m tests.benchmarks.forecasts`` trains each model with each recipe for two steps, in a
 process of its own, and prints the table; ``--write`` puts it, and the table of large models, into
 data/results.md.
 """
@@ -30,7 +30,7 @@ RECIPES = {
     "texts cut at 128": {"max_length": 128},
     "LoRA": ADAPTER | {"learning_rate": 1e-3},
 }
-BATCH, DOCUMENTS = 64, 200
+BATCH, DOCUMENTS = 32, 120
 
 
 def small():
@@ -59,7 +59,7 @@ def one(model, name):
     """Told and taken, of one model and recipe, in this process."""
     with tempfile.TemporaryDirectory() as folder:
         path = base_shape(folder) if model == BASE else model
-        recipe = Recipe(model=path, epochs=1, batch_size=BATCH, max_pairs=3 * BATCH)
+        recipe = Recipe(model=path, epochs=1, batch_size=BATCH, max_pairs=2 * BATCH)
         recipe, domain = recipe.replace(**RECIPES[name]), small()
         told = forecast(recipe, domain)
         run = train(recipe, domain, quiet=True)
