@@ -226,10 +226,13 @@ reader = ek.load_model("minilm")
 reader.max_seq_length = 512
 spans = [[(p.start, p.end) for p in own] for own in parts]
 around = late_vectors(reader, texts[:40], spans)  # (passages, dim)
-alike = (vectors * around).sum(axis=1)
-several = np.repeat([len(own) > 1 for own in parts], [len(own) for own in parts])
-pd.DataFrame({"the document has": np.where(several, "several passages", "this one alone"),
-              "cosine": alike}).groupby("the document has")["cosine"].describe().round(3)
+
+# %%
+counted = np.array([len(own) for own in parts])
+several = np.repeat(counted, counted) > 1  # (passages,)
+alike = pd.DataFrame({"cosine": (vectors * around).sum(axis=1)})
+alike["the document has"] = np.where(several, "several passages", "this one alone")
+alike.groupby("the document has")["cosine"].describe().round(3)
 
 # %% [markdown]
 # As it ran here, the two have a cosine of 0.76 on average where a document has several passages: what
@@ -245,6 +248,8 @@ ways = {
     "passages of 256": Passages("minilm", size=256),
     "hybrid, passages of 128": ek.search.Fusion(Passages("minilm", size=128)),
 }
+
+# %%
 tried = {"whole": base, "passages of 128": cut}
 tried |= {name: ek.evaluate(way, domain, name=name) for name, way in ways.items()}
 
@@ -279,7 +284,7 @@ ek.plots.metric_bars(report)
 # BM25's gain does not stand, and on `near` and `novel` nothing does.
 #
 # This is one library's documents. The bench has six, and more ways: windows of 128 and 512, passages
-# of 64, the mean of the two best passages, another model. Here is what it kept, the best on dev first:
+# of 64, the mean of the two best passages, another model. Here is what it kept:
 
 # %%
 folder = ek.paths().data / "docstrings" / "results" / "workshop"
@@ -293,10 +298,11 @@ if any(folder.glob("*.json")):
         print(f"not of these packages: {command} makes it anew ({error.given})")
 
 
+# %%
 def against(names, baseline):
     """Those that were kept, compared; nothing where nothing was."""
-    names = sorted({baseline, *names} & measured.keys(), key=lambda n: -dev(measured[n]))
-    found = [measured[name] for name in names]
+    names = {baseline, *names} & measured.keys()
+    found = [measured[name] for name in sorted(names)]
     return ek.compare(found, baseline=baseline) if found else f"not made yet: {command}"
 
 
