@@ -17,7 +17,7 @@ from ..evaluation.report import Report
 from ..evaluation.report import compare as compared
 from ..evaluation.verdict import verdict
 from ..models.loading import as_model, load_model
-from ..search.passages import Passages, by_recipe, matching
+from ..search.passages import Passages, by_recipe
 from . import terminal as shell
 from .terminal import OK
 
@@ -95,19 +95,16 @@ def _typed() -> Iterator[str]:
 
 def _look(query: str, indices: dict[str, Any], domain: Domain, k: int, as_json: bool) -> None:
     """Prints what a query finds, with the rank that each document had before."""
-    ranking.check_query(query)
-    deep, ids = min(max(DEEP, k), len(domain.corpus)), list(domain.corpus)
+    deep = min(max(DEEP, k), len(domain.corpus))
     before: dict[str, int] = {}
     found: dict[str, list[dict[str, Any]]] = {}
     lines = [f"query: {query}"]
     for title, index in indices.items():
-        places, scores = (rows[0].tolist() for rows in index.search([query], deep))
-        before = before or {ids[place]: rank for rank, place in enumerate(places, start=1)}
-        texts = matching(index, query, list(domain.corpus.values()), places[:k])
-        hits = zip(map(ids.__getitem__, places), scores, texts, strict=False)
+        best, ranks = ranking.hits(index, query, domain, k, deep)
+        before = before or ranks
         rows: list[dict[str, Any]] = [
             {"rank": rank, "score": round(score, 3), "id": i, "text": text, "before": before.get(i)}
-            for rank, (i, score, text) in enumerate(hits, 1)
+            for rank, (i, text, score) in enumerate(best, 1)
         ]
         cells = []
         for row in rows:

@@ -23,7 +23,7 @@ from ..evaluation.ranking import leaderboard
 from ..evaluation.report import Report, compare
 from ..evaluation.scores import Scores
 from ..evaluation.verdict import verdict
-from ..files import read_json, write_atomic
+from ..files import read_json, readable, write_atomic
 from ..recipes.recipe import PRESETS, Recipe
 from ..runs import Run
 from ..search.hybrid import Fusion
@@ -192,15 +192,9 @@ def _lora(planned: Plan, rate: float, domain: Domain) -> Scores | None:
 
 
 def train(chosen: argparse.Namespace) -> int:
-    try:
+    hint = 'python -c "import embkit as ek; print(ek.Recipe().to_json())" > recipe.json'
+    with readable(chosen.recipe, OSError, UnicodeDecodeError, hint=hint):
         text = chosen.recipe.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is no text"
-        raise EmbkitError(
-            f"{str(chosen.recipe)!r} cannot be read: {why}",
-            expected="a JSON file that recipe.to_json() wrote",
-            hint='python -c "import embkit as ek; print(ek.Recipe().to_json())" > recipe.json',
-        ) from error
     recipe, domain = Recipe.from_json(text), the_domain(chosen)
     done = training.trainer.train(recipe, domain)
     if not team().first:  # launched by torchrun or accelerate: one process is enough to tell

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..display import some_of
 from ..errors import EmbkitError, unknown
-from ..files import write_atomic
+from ..files import readable, write_atomic
 from .intervals import ALONE, CLUSTERS, Clusters, Estimate, PairedTest, estimate, paired_test
 from .metrics import METRICS
 from .report import Report, Row
@@ -229,16 +229,10 @@ class Scores:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Scores:
         """Read the scores that `save` wrote; fails for a file that is missing or half there."""
-        try:
+        broken = (OSError, ValueError, KeyError, TypeError, AttributeError)
+        hint = "evaluate again: ek.evaluate(run, domain)"
+        with readable(Path(path), *broken, said="read as scores", hint=hint):
             return cls._of(json.loads(Path(path).read_text(encoding="utf-8")))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            unread = isinstance(error, OSError | UnicodeDecodeError)
-            told = "cannot read scores from" if unread else "this is not a whole file of scores:"
-            raise EmbkitError(
-                f"{told} {path} ({type(error).__name__}: {error})",
-                expected="a file that Scores.save() wrote",
-                hint="evaluate again: ek.evaluate(run, domain)",
-            ) from error
 
     @classmethod
     def _of(cls, data: dict[str, Any]) -> Scores:
@@ -289,12 +283,5 @@ def by_query(columns: Mapping[str, Any], queries: Sequence[str]) -> pd.DataFrame
 
 def _plain(value: Any) -> Any:
     """The value as JSON has it: numpy's numbers as Python's, NaN as None."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+    text = json.dumps(value, default=lambda v: v.item() if isinstance(v, np.generic) else str(v))
+    return json.loads(text, parse_constant=lambda _: None)
