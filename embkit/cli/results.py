@@ -82,15 +82,13 @@ def _before_after(domain: Domain, name: str | None) -> dict[str, Any]:
 
 def _typed() -> Iterator[str]:
     """The queries that are typed, or come through a pipe."""
-    prompt = "query (empty to end): " if sys.stdin.isatty() else ""
-    while True:
-        sys.stderr.write(prompt)
+
+    def asked() -> str:
+        sys.stderr.write("query (empty to end): ")
         sys.stderr.flush()
-        line = sys.stdin.readline()
-        if not line or (prompt and not line.strip()):
-            return
-        if line.strip():
-            yield line.strip()
+        return sys.stdin.readline().strip()
+
+    return iter(asked, "") if sys.stdin.isatty() else filter(None, map(str.strip, sys.stdin))
 
 
 def _look(query: str, indices: dict[str, Any], domain: Domain, k: int, as_json: bool) -> None:
