@@ -6,7 +6,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ def run(chosen: argparse.Namespace) -> int:
     folder = report.save(_kept(domain), domain)
     result = {"audit": summary, "plan": str(planned), "folder": str(folder)}
     told = f"verdict: {found}\n\nwritten: {folder / 'leaderboard.json'} and report.html"
-    return _done(chosen.json, started, report, told, result | {"verdict": found.to_dict()})
+    return _done(chosen.json, started, report, told, result | {"verdict": asdict(found)})
 
 
 def _done(as_json: bool, started: float, report: Report, said: str, result: dict[str, Any]) -> int:
@@ -93,7 +93,7 @@ def start(chosen: argparse.Namespace) -> int:
     by = {"confirmed": "by people", "written": "by the model, seen by nobody"}
     said = "\n".join(f"verdict on {s} ({by.get(s, s)}): {v}" for s, v in verdicts.items())
     result |= {"audit": summary, "advice": advice.answer, "plan": str(planned)}
-    result |= {"verdicts": {split: found.to_dict() for split, found in verdicts.items()}}
+    result |= {"verdicts": {split: asdict(found) for split, found in verdicts.items()}}
     result["model"] = str(trained.path / "model")
     said += (
         f"\n\n{made.proof}.\ntrained: {result['model']}\nwritten: {made.folder}, with report.html"

@@ -176,21 +176,18 @@ class Scores:
 
     def _row(self, split: str, subset: str | None) -> Row:
         frame, meta = self._frame(split), _plain(self.meta)
-        places = self._places[split, subset] if subset else slice(None)
-        columns = dict(zip(frame.columns, frame.to_numpy()[places].T, strict=True))
-        queries = len(columns[frame.columns[0]])
+        frame = frame.iloc[self._places[split, subset]] if subset else frame
+        queries, metric = len(frame), "ndcg@10"
+        found = self.estimate(split, metric, subset) if queries and metric in frame else None
         row: Row = {"approach": self.approach, "label": self.label, "domain": self.domain}
         row |= {"split": split, "subset": subset}
         row |= {"base_model": self.base_model, "recipe_hash": self.recipe_hash}
-        row |= {"clusters": None, "over": None, "seeds": len(self.runs) or 1}
+        row |= {"clusters": found and found.clusters, "over": found and self.clusters(split).over}
+        row["seeds"] = len(self.runs) or 1
         for metric in dict.fromkeys([*METRICS, *frame.columns]):
-            scored = queries > 0 and metric in columns
-            row[metric] = fmean(columns[metric].tolist()) if scored else None
+            row[metric] = fmean(frame[metric].tolist()) if queries and metric in frame else None
             if metric == "ndcg@10":
-                found = self.estimate(split, metric, subset) if scored else None
                 row["ndcg@10_ci"] = [*found.within(0.0, 1.0)] if found else None
-                if found:
-                    row |= {"clusters": found.clusters, "over": self.clusters(split).over}
         row |= {"direction": (meta.get("directions") or {}).get(split), "queries": queries}
         row["dev"] = fmean(self.dev.values()) if self.dev else None
         row |= {name: meta.get(name) for name in _FACTS}

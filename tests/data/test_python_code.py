@@ -120,8 +120,7 @@ def test_units_are_top_level_modules_and_parts_of_packages():
 def made_domain(monkeypatch, pairs):
     """The domain of (unit, query, document) triples."""
     rows = [
-        python_code.Function(f"{unit}:f{n}", unit, query, document)
-        for n, (unit, query, document) in enumerate(pairs)
+        (f"{unit}:f{n}", unit, query, document) for n, (unit, query, document) in enumerate(pairs)
     ]
     monkeypatch.setattr(python_code, "_functions", lambda profile: iter(rows))
     return python_code.load("smoke")
