@@ -607,8 +607,8 @@ def test_the_record_is_no_part_of_a_models_fingerprint(converted):
 # -- python -m embkit assets --
 
 
-def command(*names, **options):
-    return results.assets(argparse.Namespace(names=list(names), list=options.get("list", False)))
+def command(*names):
+    return results.assets(argparse.Namespace(names=list(names)))
 
 
 def test_the_command_fetches_those_that_are_named_or_all(converted, index, capsys):
@@ -624,18 +624,6 @@ def test_the_command_refuses_a_name_it_does_not_know_before_it_fetches(converted
     with pytest.raises(EmbkitError, match="did you mean 'converted'"):
         command("made-up", "convert")
     assert index.fetched == 0
-
-
-def test_the_list_says_what_is_here_and_fetches_nothing(converted, index, capsys):
-    resolve("made-up")
-    (catalogue.folder_of(converted)).mkdir()
-    assert command(list=True) == 0
-    lines = capsys.readouterr().out.split("\n")
-    assert index.fetched == 1
-    assert lines[0].startswith("made-up ") and "a made-up model" in lines[0]
-    assert "made-up-model==0.1.0" in lines[1] and "none" in lines[1] and " MB" in lines[1]
-    assert lines[1].endswith("here") and not lines[1].endswith("not here")
-    assert lines[2].startswith("converted ") and lines[3].endswith("damaged")
 
 
 # -- the real catalogue --
