@@ -5,6 +5,7 @@ import dataclasses
 import re
 import sys
 import textwrap
+from collections import namedtuple
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,9 @@ from embkit.errors import EmbkitError
 from embkit.export.cards import card
 
 
+Function = namedtuple("Function", "id unit query document")
+
+
 @pytest.fixture(scope="module")
 def smoke():
     return load_domain("python_code", profile="smoke")
@@ -23,7 +27,7 @@ def smoke():
 
 def functions(tmp_path, source, name="made.py"):
     (tmp_path / name).write_text(textwrap.dedent(source), encoding="utf-8")
-    return list(python_code._of_folder(tmp_path, tmp_path))
+    return list(map(Function._make, python_code._of_folder(tmp_path, tmp_path)))
 
 
 FUNCTION = '''
@@ -106,8 +110,8 @@ def test_a_file_that_is_no_python_is_passed_over_and_encodings_are_read(tmp_path
     )
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "test_x.py").write_text(textwrap.dedent(FUNCTION))
-    (found,) = python_code._of_folder(tmp_path, tmp_path)
-    assert found.query == "Grüße an a b c." and found.document.endswith("+ b + a + b")
+    ((_, _, query, document),) = python_code._of_folder(tmp_path, tmp_path)
+    assert query == "Grüße an a b c." and document.endswith("+ b + a + b")
 
 
 def test_units_are_top_level_modules_and_parts_of_packages():
