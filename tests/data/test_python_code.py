@@ -16,7 +16,6 @@ from embkit.data.sources import python_code
 from embkit.errors import EmbkitError
 from embkit.export.cards import card
 
-
 Function = namedtuple("Function", "id unit query document")
 
 
