@@ -13,8 +13,8 @@ from jinja2 import Template
 from ..data import Domain
 from ..display import Shown, Table, some_of
 from ..errors import EmbkitError
+from ..evaluation.decision import FINE_TUNE, KEEP, SWITCH
 from ..evaluation.intervals import LEVEL, SPREAD, WORTH, Estimate, holm, queries_needed
-from ..evaluation.verdict import FINE_TUNE, KEEP, SWITCH
 from .evidence import HYBRID, Evidence, Trial, gather
 from .planning import FEW_PAIRS
 

@@ -19,8 +19,8 @@ from ..data.domain import Domain, right_documents
 from ..display import Table, as_html, no_formula, table, visible
 from ..errors import EmbkitError, unknown
 from ..files import filled, write_atomic
+from .decision import Row, decided
 from .intervals import WORTH, holm
-from .verdict import Row, decided
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -215,11 +215,11 @@ def write_set(
     if there.exists() and not (card.exists() and MADE in card.read_text(encoding="utf-8")):
         raise refused("made otherwise", domain=domain.name, name=name)
     by = {row: rule for rule, rows in found.removed.items() for row, _ in rows}
-    lines = [
-        {"query": row.query, "document": row.document, "kind": row.kind}
-        | {"kept": row not in by, "removed_by": by.get(row)}
-        for row in generated.rows
-    ]
+    lines = []
+    for row in generated.rows:
+        line: dict[str, Any] = {"query": row.query, "document": row.document, "kind": row.kind}
+        line |= {"kept": row not in by, "removed_by": by.get(row)}
+        lines.append(line)
     written = _card(found, domain, name, command)
     write_lines(target, lines)
     write_atomic(beside, written)
