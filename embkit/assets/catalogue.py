@@ -138,14 +138,6 @@ def broken_files(asset: Asset, folder: Path) -> list[str]:
     return differing(folder, files)
 
 
-def state(asset: Asset) -> str:
-    """``here``, ``damaged`` (it will be made again) or ``not here``; reads every file."""
-    folder = folder_of(asset)
-    if not folder.is_dir():
-        return "not here"
-    return "damaged" if broken_files(asset, folder) else "here"
-
-
 def is_here(name: str) -> bool:
     """Whether what a package carries was fetched; nothing is fetched or read."""
     return folder_of(CATALOGUE[name]).is_dir()

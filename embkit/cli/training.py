@@ -6,7 +6,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from ..evaluation.ranking import leaderboard
 from ..evaluation.report import Report, compare
 from ..evaluation.scores import Scores
 from ..evaluation.verdict import verdict
-from ..files import read_json, write_atomic
+from ..files import read_json, readable, write_atomic
 from ..recipes.recipe import PRESETS, Recipe
 from ..runs import Run
 from ..search.hybrid import Fusion
@@ -49,7 +49,7 @@ def run(chosen: argparse.Namespace) -> int:
     folder = report.save(_kept(domain), domain)
     result = {"audit": summary, "plan": str(planned), "folder": str(folder)}
     told = f"verdict: {found}\n\nwritten: {folder / 'leaderboard.json'} and report.html"
-    return _done(chosen.json, started, report, told, result | {"verdict": found.to_dict()})
+    return _done(chosen.json, started, report, told, result | {"verdict": asdict(found)})
 
 
 def _done(as_json: bool, started: float, report: Report, said: str, result: dict[str, Any]) -> int:
@@ -93,7 +93,7 @@ def start(chosen: argparse.Namespace) -> int:
     by = {"confirmed": "by people", "written": "by the model, seen by nobody"}
     said = "\n".join(f"verdict on {s} ({by.get(s, s)}): {v}" for s, v in verdicts.items())
     result |= {"audit": summary, "advice": advice.answer, "plan": str(planned)}
-    result |= {"verdicts": {split: found.to_dict() for split, found in verdicts.items()}}
+    result |= {"verdicts": {split: asdict(found) for split, found in verdicts.items()}}
     result["model"] = str(trained.path / "model")
     said += (
         f"\n\n{made.proof}.\ntrained: {result['model']}\nwritten: {made.folder}, with report.html"
@@ -192,15 +192,9 @@ def _lora(planned: Plan, rate: float, domain: Domain) -> Scores | None:
 
 
 def train(chosen: argparse.Namespace) -> int:
-    try:
+    hint = 'python -c "import embkit as ek; print(ek.Recipe().to_json())" > recipe.json'
+    with readable(chosen.recipe, OSError, UnicodeDecodeError, hint=hint):
         text = chosen.recipe.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is no text"
-        raise EmbkitError(
-            f"{str(chosen.recipe)!r} cannot be read: {why}",
-            expected="a JSON file that recipe.to_json() wrote",
-            hint='python -c "import embkit as ek; print(ek.Recipe().to_json())" > recipe.json',
-        ) from error
     recipe, domain = Recipe.from_json(text), the_domain(chosen)
     done = training.trainer.train(recipe, domain)
     if not team().first:  # launched by torchrun or accelerate: one process is enough to tell

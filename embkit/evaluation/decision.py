@@ -6,7 +6,7 @@ import html
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +46,6 @@ class Verdict:
     text: str  # the decision and its reasons
     approach: str | None = None  # what dev chose
     gains: tuple[Gain, ...] = ()  # of that approach, on each test split
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
     def __repr__(self) -> str:
         return self.text

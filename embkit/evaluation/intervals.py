@@ -281,11 +281,9 @@ def _unseen(means: np.ndarray) -> float:
 
 def _codes(values: Any, clusters: Sequence[Hashable] | None, queries: int) -> np.ndarray:
     """(queries,) the clusters as numbers from 0."""
-    known = getattr(values, "attrs", {}).get(CLUSTERS)
-    if clusters is None and known is not None:
-        clusters = known.codes(values.index)
     if clusters is None:
-        return np.arange(queries)
+        known = getattr(values, "attrs", {}).get(CLUSTERS)
+        clusters = known.codes(values.index) if known else range(queries)
     if len(clusters) != queries:
         expected, hint = "what each query belongs to, one a query", "leave clusters out"
         given = f"{len(clusters)} clusters for {queries} queries"

@@ -54,8 +54,7 @@ def keep(scores: Scores, domain: Domain, recipe: Mapping[str, Any] | None = None
 def results(domain: Domain) -> dict[str, Scores]:
     """What ``keep`` wrote for a domain, label → scores over its seeds; empty where nothing is.
     Fails for a file that is cut off, or of another content of that domain."""
-    files = sorted(results_folder(domain).glob("*.json"))
-    found = [_read(file, domain) for file in files]
+    found = (_read(file, domain) for file in sorted(results_folder(domain).glob("*.json")))
     return {scores.label: scores for scores in found}
 
 

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -183,6 +184,12 @@ def encode_speed(model: Any, documents: list[str]) -> float:
     return float(encode_speeds({"": model}, documents, rounds=1)["texts/s"].iloc[0])
 
 
+def place_of(what: Any, domain: Domain) -> Path:
+    """Where the scores of what is evaluated are kept, if they are."""
+    kept = store(domain)
+    return kept / _subject(by_recipe(what), None, kept.name).key / "scores.json"
+
+
 class _Subject(NamedTuple):
     key: str  # its folder in the store
     approach: str
@@ -328,6 +335,20 @@ def check_query(query: str) -> None:
         raise EmbkitError("an empty query", expected="a few words", hint="'low iron in the blood'")
 
 
+def hits(
+    index: Any, query: str, domain: Domain, k: int, deep: int = 0
+) -> tuple[list[tuple[str, str, float]], dict[str, int]]:
+    """The k best documents for a query, each with its text (of ``Passages`` the passage that
+    matches) and its score; and the ranks of the first ``deep``, or k, that are found."""
+    check_query(query)
+    ids, texts = list(domain.corpus), list(domain.corpus.values())
+    order, scores = (row[0].tolist() for row in index.search([query], max(k, deep)))
+    places = [place for place in order if place >= 0]  # those that are found come first
+    found = [ids[place] for place in places]
+    shown = matching(index, query, texts, places[:k])
+    return list(zip(found, shown, scores, strict=False)), dict(zip(found, count(1), strict=False))
+
+
 def search_side_by_side(
     query: str, models: dict[str, Any], domain: Domain, k: int = 5
 ) -> pd.DataFrame:
@@ -338,16 +359,12 @@ def search_side_by_side(
     """
     import pandas as pd
 
-    check_query(query)
-    ids, texts = list(domain.corpus), list(domain.corpus.values())
+    texts = list(domain.corpus.values())
     columns: dict[str, Sequence[Any]] = {}
     for name, model in models.items():
-        index = indexed(weighed(model, domain), texts)
-        indices, scores = (row[0] for row in index.search([query], k))
-        places = indices[indices >= 0].tolist()  # those that are found come first
-        found = zip(places, matching(index, query, texts, places), scores.tolist(), strict=False)
-        rows: list[Any] = [(f"{ids[i]}  {text}", round(score, 3)) for i, text, score in found]
-        rows += [("nothing found", math.nan)] * (len(indices) - len(rows))
+        found, _ = hits(indexed(weighed(model, domain), texts), query, domain, k)
+        rows: list[Any] = [(f"{i}  {text}", round(score, 3)) for i, text, score in found]
+        rows += [("nothing found", math.nan)] * (min(k, len(texts)) - len(rows))
         columns[name], columns[f"{name}: score"] = zip(*rows, strict=True)
     table = pd.DataFrame(columns)
     return table.set_index(pd.RangeIndex(1, len(table) + 1, name="rank"))
@@ -363,10 +380,8 @@ def rank_changes(
     ids of those that answer the query. Models are given as in ``search_side_by_side``.
     """
     ids, texts = list(domain.corpus), list(domain.corpus.values())
-    places = []
-    for model in (before, after):
-        order = indexed(weighed(model, domain), texts).search([query], len(texts))[0][0]
-        places.append({ids[i]: place for place, i in enumerate(order, start=1) if i >= 0})
+    indexes = (indexed(weighed(model, domain), texts) for model in (before, after))
+    places = [hits(index, query, domain, 0, len(texts))[1] for index in indexes]
     last = len(ids) + 1
     kept = [i for i in ids if i in right or min(place.get(i, last) for place in places) <= k]
     kept.sort(key=lambda i: places[1].get(i, last))

@@ -133,14 +133,7 @@ class Report:
         The files are `leaderboard.json`, `.csv`, `.md` and `.tex`, and the page `report.html`; with
         a domain the page shows the queries that won and lost most.
         """
-        try:
-            data = json.dumps(self.rows, indent=1, ensure_ascii=False, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise EmbkitError(
-                f"a row of the report does not fit JSON: {error}",
-                expected="numbers, texts, lists, or None where a value does not apply",
-                hint="replace NaN by None in the rows, then report.save(...) again",
-            ) from error
+        data = json.dumps(self.rows, indent=1, ensure_ascii=False, allow_nan=False)
         files = {
             "leaderboard.json": data + "\n",
             "leaderboard.csv": self.to_csv(),

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..display import some_of
 from ..errors import EmbkitError, unknown
-from ..files import write_atomic
+from ..files import readable, write_atomic
 from .intervals import ALONE, CLUSTERS, Clusters, Estimate, PairedTest, estimate, paired_test
 from .metrics import METRICS
 from .report import Report, Row
@@ -176,21 +176,18 @@ class Scores:
 
     def _row(self, split: str, subset: str | None) -> Row:
         frame, meta = self._frame(split), _plain(self.meta)
-        places = self._places[split, subset] if subset else slice(None)
-        columns = dict(zip(frame.columns, frame.to_numpy()[places].T, strict=True))
-        queries = len(columns[frame.columns[0]])
+        frame = frame.iloc[self._places[split, subset]] if subset else frame
+        queries, metric = len(frame), "ndcg@10"
+        found = self.estimate(split, metric, subset) if queries and metric in frame else None
         row: Row = {"approach": self.approach, "label": self.label, "domain": self.domain}
         row |= {"split": split, "subset": subset}
         row |= {"base_model": self.base_model, "recipe_hash": self.recipe_hash}
-        row |= {"clusters": None, "over": None, "seeds": len(self.runs) or 1}
+        row |= {"clusters": found and found.clusters, "over": found and self.clusters(split).over}
+        row["seeds"] = len(self.runs) or 1
         for metric in dict.fromkeys([*METRICS, *frame.columns]):
-            scored = queries > 0 and metric in columns
-            row[metric] = fmean(columns[metric].tolist()) if scored else None
+            row[metric] = fmean(frame[metric].tolist()) if queries and metric in frame else None
             if metric == "ndcg@10":
-                found = self.estimate(split, metric, subset) if scored else None
                 row["ndcg@10_ci"] = [*found.within(0.0, 1.0)] if found else None
-                if found:
-                    row |= {"clusters": found.clusters, "over": self.clusters(split).over}
         row |= {"direction": (meta.get("directions") or {}).get(split), "queries": queries}
         row["dev"] = fmean(self.dev.values()) if self.dev else None
         row |= {name: meta.get(name) for name in _FACTS}
@@ -229,16 +226,10 @@ class Scores:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Scores:
         """Read the scores that `save` wrote; fails for a file that is missing or half there."""
-        try:
+        broken = (OSError, ValueError, KeyError, TypeError, AttributeError)
+        hint = "evaluate again: ek.evaluate(run, domain)"
+        with readable(Path(path), *broken, said="read as scores", hint=hint):
             return cls._of(json.loads(Path(path).read_text(encoding="utf-8")))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            unread = isinstance(error, OSError | UnicodeDecodeError)
-            told = "cannot read scores from" if unread else "this is not a whole file of scores:"
-            raise EmbkitError(
-                f"{told} {path} ({type(error).__name__}: {error})",
-                expected="a file that Scores.save() wrote",
-                hint="evaluate again: ek.evaluate(run, domain)",
-            ) from error
 
     @classmethod
     def _of(cls, data: dict[str, Any]) -> Scores:
@@ -289,12 +280,5 @@ def by_query(columns: Mapping[str, Any], queries: Sequence[str]) -> pd.DataFrame
 
 def _plain(value: Any) -> Any:
     """The value as JSON has it: numpy's numbers as Python's, NaN as None."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+    text = json.dumps(value, default=lambda v: v.item() if isinstance(v, np.generic) else str(v))
+    return json.loads(text, parse_constant=lambda _: None)

@@ -121,36 +121,29 @@ class GenerationJob:
         for attempt in range(RETRIES + 1):
             if not chunk or self._halt.is_set():
                 return
-            again = []
-            for item, failure in self._ask(chunk, attempt):
-                if failure.again and attempt < RETRIES:
-                    again.append(item)
-                else:
-                    self._fail(item, failure)
-            chunk = again
+            answers, chunk = self._ask(chunk, attempt), []
+            with self._lock:
+                for item, answer in answers.items():
+                    if isinstance(answer, Failure) and answer.again and attempt < RETRIES:
+                        chunk.append(item)
+                    else:
+                        self._end(item, answer)
 
-    def _ask(self, chunk: list[Item], attempt: int) -> list[tuple[Item, Failure]]:
-        """Asks once, keeps the good answers, and gives back the items that have none."""
-        missing: list[tuple[Item, Failure]] = []
-        rows: dict[Item, dict[str, Any]] = {}
-        # once the budget is spent, the last items have no answer and are not asked
-        for item, answer in zip(chunk, self._call(chunk, attempt), strict=False):
-            document, kind, n = item
+    def _ask(self, chunk: list[Item], attempt: int) -> dict[Item, str | Failure]:
+        """Asks once, and keeps the good answers; once the budget is spent, the last items are not
+        asked and have none."""
+        found = dict(zip(chunk, self._call(chunk, attempt), strict=False))
+        rows = []
+        for item, answer in found.items():
+            about = dict(zip(("document", "kind", "n"), item, strict=True))
             if isinstance(answer, str):
-                answer = clean(answer, self.texts[document], self.prompt, kind, self._languages)
-            if isinstance(answer, Failure):
-                missing.append((item, answer))
-            else:
-                about = {"document": document, "kind": kind, "n": n}
-                rows[item] = {"key": self._key(item), "query": answer} | about
+                text, kind = self.texts[item[0]], item[1]
+                answer = found[item] = clean(answer, text, self.prompt, kind, self._languages)
+            if isinstance(answer, str):
+                rows.append({"key": self._key(item), "query": answer} | about)
         if rows:
-            self.answers.add(list(rows.values()))
-        with self._lock:
-            for item, row in rows.items():
-                self.done[item] = self.answers.found[row["key"]]
-                self._silent = 0
-                self._bar.update()
-        return missing
+            self.answers.add(rows)
+        return found
 
     def _call(self, chunk: list[Item], attempt: int) -> list[str | Failure]:
         """Answers to as many as the budget pays; where a batch fails, each is asked alone."""
@@ -181,13 +174,16 @@ class GenerationJob:
             return [Failure(reason)]
         return [answer for item in chunk for answer in self._call([item], attempt)]
 
-    def _fail(self, item: Item, failure: Failure) -> None:
-        with self._lock:
-            self.failed[item] = failure.reason
-            self._silent = 0 if failure.again else self._silent + 1
-            self._bar.update()
-            if self._silent >= PATIENCE:
-                self._stop(f"{PATIENCE} items in a row had no answer ({failure.reason})")
+    def _end(self, item: Item, answer: str | Failure) -> None:
+        """Notes how an item ended."""
+        self._bar.update()
+        if isinstance(answer, str):
+            self.done[item], self._silent = self.answers.found[self._key(item)], 0
+            return
+        self.failed[item] = answer.reason
+        self._silent = 0 if answer.again else self._silent + 1
+        if self._silent >= PATIENCE:
+            self._stop(f"{PATIENCE} items in a row had no answer ({answer.reason})")
 
     def _stop(self, reason: str) -> None:
         self.stopped = self.stopped or reason

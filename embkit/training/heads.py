@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import time
+from copy import deepcopy
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from types import SimpleNamespace
@@ -233,7 +234,7 @@ def _fit(settings: HeadSettings, model: Any, pairs: TrainingPairs) -> tuple[Rout
 
     # the epochs: a step, then the pull to the identity; dev after each
     began, history = time.perf_counter(), [state(0, None)]
-    best, kept = history[0], start
+    best, kept = history[0], deepcopy(router.state_dict())
     for epoch in range(1, settings.epochs + 1):
         losses = []
         for rows in torch.randperm(len(queries)).split(settings.batch_size):
@@ -251,12 +252,10 @@ def _fit(settings: HeadSettings, model: Any, pairs: TrainingPairs) -> tuple[Rout
             losses.append(found.item())
         history.append(state(epoch, float(np.mean(losses))))
         if history[-1][DEV] > best[DEV]:
-            best, kept = history[-1], [weight.detach().clone() for weight in weights]
+            best, kept = history[-1], deepcopy(router.state_dict())
 
     # the best epoch's weights
-    with torch.no_grad():
-        for weight, value in zip(weights, kept, strict=True):
-            weight.copy_(value)
+    router.load_state_dict(kept)
     return router, {
         "history": history,
         "epoch": best["epoch"],

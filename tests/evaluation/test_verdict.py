@@ -224,7 +224,7 @@ def test_a_verdict_shows_itself_and_its_text_is_no_markup():
     shown = found._repr_html_()
     assert "<b>fine-tune</b>" in shown and "&lt;b&gt;a&lt;/b&gt;" in shown and "<b>a" not in shown
     assert repr(found) == found.text
-    assert json.loads(json.dumps(found.to_dict()))["gains"][0]["queries"] == 200
+    assert json.loads(json.dumps(dataclasses.asdict(found)))["gains"][0]["queries"] == 200
     assert WORTH == 0.02
 
 

@@ -23,7 +23,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from string import Template
-from typing import Any, NamedTuple
+from typing import Any
 
 from ... import session
 from ..domain import Domain, about, shuffled
@@ -53,13 +53,7 @@ _WORD = re.compile(r"\w+")
 
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-
-
-class Function(NamedTuple):
-    id: str  # module:qualified name
-    unit: str  # what is held out as a whole
-    query: str
-    document: str
+Function = tuple[str, str, str, str]  # module:qualified name, ``unit``, query, document
 
 
 def load(profile: str) -> Domain:
@@ -94,7 +88,7 @@ def _of_folder(folder: Path, root: Path, only: tuple[str, ...] | None = None) ->
                 query = summary(ast.get_docstring(node) or "")
                 if not isinstance(node, ast.ClassDef) and query:
                     if document := _document(node, lines):
-                        yield Function(name, unit(parts), query, document)
+                        yield name, unit(parts), query, document
 
 
 def modules(folder: Path, root: Path) -> Iterator[tuple[str, ...]]:
