@@ -47,7 +47,9 @@ TIMED = 64  # documents whose encoding is timed
 MINI = 32  # pairs that ``cached`` runs at once
 STEP = 3  # forward passes that a training step costs
 NF4 = 0.5 + 4 / 64  # bytes of a weight in four bits, its block's scale among them
-FREED = 1.2  # the C library holds so many times what a step does (measured; data/results.md)
+# As measured (data/results.md): the C library holds so many times what a step does, and a training
+# brings so many bytes beside it.
+FREED, BESIDE = 1.2, 340e6
 SHORT = 128  # tokens
 SHALLOW = (2, 4)  # layers of what is counted in place of a deep network
 GIB = 2**30
@@ -157,6 +159,7 @@ def forecast(recipe: Recipe, domain: Domain, *, memory_gb: float | None = None) 
     free = psutil.virtual_memory().available + process
     if session.device().startswith("cuda"):
         process, free = 0, torch.cuda.mem_get_info()[0]
+    process += BESIDE
     free = free if memory_gb is None else int(memory_gb * GIB)
     fits = max(0, int(step.tokens((free - process) / FREED - corpus) / row))
     parts = {
