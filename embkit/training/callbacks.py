@@ -9,9 +9,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from sentence_transformers.base.evaluation import BaseEvaluator
 from transformers import TrainerCallback
 
+from .. import session
 from ..data import Domain
 from ..evaluation.ranking import ndcg
 from ..files import read_json
@@ -79,6 +81,8 @@ class Watch(TrainerCallback):
         from tqdm import tqdm
 
         self._start, self._memory = time.perf_counter(), Memory().__enter__()
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
         self._saved = self._start
         options = {"desc": self._label, "disable": self._quiet, "unit": "step", "mininterval": 1}
         self._bar = tqdm(file=sys.stderr, **options)
@@ -88,6 +92,8 @@ class Watch(TrainerCallback):
         self._bar.close()
         self._memory.__exit__()
         self.peak_memory_mb = self._memory.peak_mb
+        if torch.cuda.is_available() and session.device().startswith("cuda"):  # the GPU's own
+            self.peak_memory_mb = torch.cuda.max_memory_allocated() / 2**20
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._bar.reset(state.max_steps)

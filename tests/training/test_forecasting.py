@@ -4,12 +4,14 @@ from dataclasses import astuple
 
 import numpy as np
 import pytest
+import torch
 from transformers import BertConfig, Qwen3Config
 
 from embkit import Recipe, forecast
 from embkit.errors import EmbkitError
 from embkit.recipes.views import AUTO
 from embkit.training import footprint, forecasting
+from embkit.training.callbacks import Watch
 from embkit.training.forecasting import _fullest, count, deeper
 from tests.families import make_family
 
@@ -106,3 +108,18 @@ def test_what_is_no_transformer_is_refused(tiny_domain, tmp_path):
         forecast(
             Recipe(model=make_family("static", tmp_path) and str(tmp_path / "model")), tiny_domain
         )
+
+
+def test_a_gpu_s_peak_is_the_gpu_s_own(tmp_path, monkeypatch):
+    begun = []
+    monkeypatch.setenv("EMBKIT_DEVICE", "cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: begun.append(1))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 7 * 2**20)
+    with Watch(tmp_path, "a run", "dev", None, quiet=True) as watch:
+        pass
+    assert begun and watch.peak_memory_mb == 7
+    monkeypatch.setenv("EMBKIT_DEVICE", "cpu")
+    with Watch(tmp_path, "a run", "dev", None, quiet=True) as watch:
+        pass
+    assert watch.peak_memory_mb > 50, "the process's"
