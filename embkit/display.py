@@ -57,7 +57,7 @@ class Table:
         """An HTML table; every cell is text, and is escaped here."""
         return as_html("table.jinja", table=self, rows=self.frame("{}"), star=BEST)
 
-    __html__ = to_html  # a template takes it as it is
+    __html__ = _repr_html_ = to_html  # a template takes it as it is, and a notebook
 
     def to_text(self) -> str:
         """Columns for a terminal; what cannot be seen is spelt out."""
@@ -67,6 +67,8 @@ class Table:
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         padded = (map(str.ljust, row, widths) for row in rows)
         return "\n".join("  ".join(cells).rstrip() for cells in padded)
+
+    __str__ = to_text
 
     def to_markdown(self) -> str:
         """A table for a README."""

@@ -43,7 +43,7 @@ LARGE = Path(__file__).with_name("large_models.toml")
 ADAPTER: dict[str, Any] = {"lora_rank": 16, "lora_targets": AUTO}
 ROWS = (16, 48)  # texts of the two steps that are counted; memory is linear in the tokens between
 SAMPLE = 1_000  # texts whose tokens are counted
-TIMED = 64  # documents whose encoding is timed
+TIMED = 10_000  # tokens whose encoding is timed
 MINI = 32  # pairs that ``cached`` runs at once
 STEP = 3  # forward passes that a training step costs
 NF4 = 0.5 + 4 / 64  # bytes of a weight in four bits, its block's scale among them
@@ -104,7 +104,7 @@ class Forecast(Shown):
         rows |= {
             "beside it": f"{self.process:,.0f} MB: the interpreter, the libraries, the texts",
             "peak": f"{self.peak:,.0f} MB, of {self.free:,.0f} MB free",
-            "a batch": f"{self.batch} pairs, {self.tokens:,} tokens; {self.largest} would fit",
+            "a batch": f"{self.batch} pairs, {self.tokens:,} tokens; {self.largest:,} would fit",
             "time": f"about {max(1, round(self.minutes))} min, by the speed of a small encoding",
         }
         return facts(rows | dict.fromkeys(self.advice, ""), self.recipe)
@@ -114,7 +114,7 @@ def forecast(recipe: Recipe, domain: Domain, *, memory_gb: float | None = None) 
     """Forecasts the peak memory and the minutes of ``ek.train(recipe, domain)``.
 
     Tokens are those of the domain's own texts; elsewhere than on a processor, a batch is padded to
-    its longest. Minutes come from encoding ``TIMED`` documents here, and leave out what a teacher
+    its longest. Minutes come from encoding ``TIMED`` tokens here, and leave out what a teacher
     or the mining of negatives takes.
 
     Args:
@@ -138,7 +138,8 @@ def forecast(recipe: Recipe, domain: Domain, *, memory_gb: float | None = None) 
     tokenizer = tokenizer_of(model)
     lengths = {n: np.minimum(token_lengths(tokenizer, t), window) for n, t in given.items()}
     document = float(lengths["document"].mean())
-    speed = encode_speed(model, texts[:TIMED]) * float(lengths["document"][:TIMED].mean())
+    some = texts[: int(np.searchsorted(lengths["document"].cumsum(), TIMED)) + 1]
+    speed = encode_speed(model, some) * float(lengths["document"][: len(some)].mean())
     dim, config = model.get_embedding_dimension() or 0, copy.deepcopy(network.config)
     config.num_hidden_layers = recipe.layers or config.num_hidden_layers
     del model, network
