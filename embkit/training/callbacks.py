@@ -47,9 +47,8 @@ class Memory(threading.Thread):
         import psutil
 
         process = psutil.Process()
-        while not self.done.is_set():
+        while not self.done.wait(0.05) or not self.peak_mb:  # once at least
             self.peak_mb = max(self.peak_mb, process.memory_info().rss / 2**20)
-            self.done.wait(0.05)
 
     def __enter__(self) -> Memory:
         self.start()
