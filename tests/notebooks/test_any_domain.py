@@ -25,7 +25,7 @@ def place(once):
     def make(place):
         shutil.copytree(SOURCES, place / "notebooks" / "source")
         authoring.build(place / "notebooks")
-        make_beir_folder(place / "folder", documents=120, pairs=100, longest=60)
+        make_beir_folder(place / "folder", documents=120, pairs=100, longest=150)
 
     return once("any-domain", make)
 
