@@ -28,7 +28,7 @@
 #
 # **You need** notebooks 02 and 04.
 #
-# About 3 minutes on a 2-core CPU the first time, seconds after that; under 1 on a GPU.
+# About 4 minutes on a 2-core CPU the first time, seconds after that; under 1 on a GPU.
 
 # %%
 import dataclasses
