@@ -13,6 +13,8 @@ import sys
 import tempfile
 from dataclasses import replace
 
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 from transformers import BertConfig, BertModel
 
 from embkit import forecast, load_domain, train
@@ -46,13 +48,15 @@ def small():
 
 
 def base_shape(folder):
-    """A random model of BERT-base's shape, with the words of minilm."""
-    model = load_model("minilm", fp32=True)
-    config = BertConfig(vocab_size=len(model.tokenizer))
-    model[0].auto_model = BertModel(config)
-    model[1].embedding_dimension = config.hidden_size
-    model.save_pretrained(str(folder))
-    return str(folder)
+    """A random model of BERT-base's shape, with the word pieces of minilm."""
+    tokenizer = load_model("minilm").tokenizer
+    config = BertConfig(vocab_size=len(tokenizer))
+    for made in (BertModel(config), tokenizer):
+        made.save_pretrained(f"{folder}/bert")
+    network = Transformer(f"{folder}/bert", max_seq_length=256)
+    model = SentenceTransformer(modules=[network, Pooling(config.hidden_size, "mean")])
+    model.save_pretrained(f"{folder}/model")
+    return f"{folder}/model"
 
 
 def one(model, name):
