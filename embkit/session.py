@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import gc
 import logging
 import os
 import platform
@@ -179,7 +178,6 @@ def device_name() -> str:
 def give_back() -> None:
     """Gives freed memory back to the system, where the C library is glibc: it would keep what a
     training has freed, 2 to 3 GB, and the next one would come on top."""
-    gc.collect()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 

@@ -20,6 +20,7 @@ from ..evaluation.ranking import encode_speed
 from ..files import filled, write_atomic
 from ..models.window import tokenizer_of
 from ..recipes.recipe import Recipe
+from ..recipes.settings import PASSES
 from ..runs import store
 
 SIZES = (500, 1000, 2000)  # pairs of the small runs
@@ -30,7 +31,7 @@ FEWER = (5_000, 2_000)  # where encoding so many would take too long
 SHORTEST, LONGEST = 64, 128  # tokens at which texts are cut, where whole ones would take too long
 TIMED = 64  # documents whose encoding is timed
 SETUP = 3.0  # seconds to begin and to keep a run
-STEP, OTHER = 3, 2  # forward passes that a training step costs, and that another model does
+OTHER = 2  # forward passes that another model costs
 TRIALS: dict[str, dict[str, Any]] = {  # approaches that are tried beside contrastive training
     "hard negatives": {"hard_negatives": 1, "relative_margin": 0.05},
     "corpus": {"approach": "corpus"},
@@ -83,7 +84,7 @@ def plan(domain: Domain, loaded: Any, recipe: Recipe, pairs: int, minutes: float
         runs += [(most, 2, 1), (most, 1, epochs)][: wish.trials]
         work = shown * document * (1 + OTHER * len(OTHERS))
         for n, beside, reads in runs:
-            work += STEP * epochs * n * (query + beside * document)
+            work += PASSES * epochs * n * (query + beside * document)
             work += (shown + epochs * sample + reads * len(domain.corpus)) * document
         return work / speed + SETUP * len(runs)
 

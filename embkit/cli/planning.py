@@ -20,7 +20,7 @@ from ..models import loading
 from ..models.window import tokenizer_of, unread
 from ..pairs.pairs import collect
 from ..recipes.recipe import Recipe
-from ..recipes.settings import WIDE
+from ..recipes.settings import PASSES, WIDE
 from ..recipes.views import AUTO
 
 Rates = tuple[float, ...]
@@ -107,11 +107,11 @@ def plan(
     rates: Rates = KNOWN_RATE.get((model, domain.name)) or KNOWN_RATES.get(model) or RATES
     if quick or len(domain.split("dev")) < FEW:
         rates = rates[1:2] if rates == RATES and weight > LARGE else rates[:1]
-    # tokens that go through the model: a step costs three forward passes
+    # tokens that go through the model
     read = part or length or window
     means = (np.minimum(n, read).mean() for n in (documents, queries))
     document, query = (weight * float(mean) for mean in means)
-    pair = 3 * (query + 2 * document)  # with its negative
+    pair = PASSES * (query + 2 * document)  # with its negative
     whole = weight * float(documents.mean()) if part else document  # in all its passages
     dev = len(domain.dev_corpus()) * whole
     corpus = 3 * len(domain.corpus) * whole

@@ -11,6 +11,8 @@ TEXT_TOWER, IMAGE_TOWER = r"0\.text\.|text_model\.", r"0\.image\.|vision_model\.
 TOWER_RATES = {IMAGE_TOWER: 0.2, TEXT_TOWER: 0.05}  # of the projections' learning rate
 FP32 = {"dtype": "float32"}  # how weights are read for training, whatever they were saved in
 WIDE = 512  # tokens of a text in a batch, at most, where a model reads more and no recipe says so
+MINI_BATCH = 32  # pairs that ``cached`` runs at once
+PASSES = 3  # forward passes that a training step costs
 OUTSIDE = r"(?!.*\.\d+\.).*"  # names of layers in no numbered block, such as a pooler's
 HALVINGS = "[s for s in (model.get_embedding_dimension() >> i for i in range(5)) if s]"
 
@@ -90,7 +92,7 @@ def loss_settings(part: Loss) -> tuple[str, dict[str, Any]]:
     losses: dict[str, tuple[str, dict[str, Any]]] = {
         "contrastive": (ranking, scale | weighed),
         "symmetric": (ranking, scale | both | weighed),
-        "cached": (f"Cached{ranking}", scale | {"mini_batch_size": 32} | weighed),
+        "cached": (f"Cached{ranking}", scale | {"mini_batch_size": MINI_BATCH} | weighed),
         "gist": ("GISTEmbedLoss", {"guide": part.guide} | temperature),
         "triplet": ("TripletLoss", distance | {"triplet_margin": part.margin}),
         "corpus": ("CorpusSoftmaxLoss", temperature | batch),

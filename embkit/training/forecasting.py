@@ -30,13 +30,14 @@ from ..data.text_checks import token_lengths
 from ..display import Shown, Table, facts, table
 from ..errors import EmbkitError
 from ..evaluation.ranking import encode_speed
-from ..models.loading import load_model
+from ..models.loading import keep_layers, load_model
 from ..models.packing import set_dropout
 from ..models.window import tokenizer_of
 from ..pairs.pairs import collect
 from ..recipes.recipe import Recipe
-from ..recipes.settings import OUTSIDE, WIDE, lora_settings
+from ..recipes.settings import MINI_BATCH, OUTSIDE, PASSES, WIDE, lora_settings
 from ..recipes.views import AUTO, Lora
+from .lora import check_targets
 from .memory import kept_for_backward
 
 LARGE = Path(__file__).with_name("large_models.toml")
@@ -44,8 +45,6 @@ ADAPTER: dict[str, Any] = {"lora_rank": 16, "lora_targets": AUTO}
 ROWS = (16, 48)  # texts of the two steps that are counted; memory is linear in the tokens between
 SAMPLE = 1_000  # texts whose tokens are counted
 TIMED = 10_000  # tokens whose encoding is timed
-MINI = 32  # pairs that ``cached`` runs at once
-STEP = 3  # forward passes that a training step costs
 NF4 = 0.5 + 4 / 64  # bytes of a weight in four bits, its block's scale among them
 # As measured (data/results.md): the C library holds so many times what a step does, and a training
 # brings so many bytes beside it.
@@ -123,7 +122,8 @@ def forecast(recipe: Recipe, domain: Domain, *, memory_gb: float | None = None) 
     Fails for what is no transformer of texts, such as a CLIP or a table of word vectors.
     """
     # the model: its configuration, its window, its speed
-    model, texts = load_model(recipe.model), _some(domain.corpus.values())
+    model = keep_layers(load_model(recipe.model), recipe.layers)
+    texts = _some(domain.corpus.values())
     network = getattr(model[0], "auto_model", None)
     if network is None or recipe.approach == "clip":
         raise EmbkitError(
@@ -140,14 +140,13 @@ def forecast(recipe: Recipe, domain: Domain, *, memory_gb: float | None = None) 
     document = float(lengths["document"].mean())
     some = texts[: int(np.searchsorted(lengths["document"].cumsum(), TIMED)) + 1]
     speed = encode_speed(model, some) * float(lengths["document"][: len(some)].mean())
-    dim, config = model.get_embedding_dimension() or 0, copy.deepcopy(network.config)
-    config.num_hidden_layers = recipe.layers or config.num_hidden_layers
+    dim, config = model.get_embedding_dimension() or 0, network.config
     del model, network
 
     # a batch: its rows, and the tokens of a row
     used = min(len(pairs), recipe.max_pairs or len(pairs))
     batch, cached = min(recipe.batch_size, used), recipe.approach == "cached"
-    at_once = min(batch, MINI) if cached else batch
+    at_once = min(batch, MINI_BATCH) if cached else batch
     columns = ["query", "document", *["document"] * recipe.hard_negatives]
     row = sum(_fullest(lengths[column], at_once) for column in columns)
 
@@ -173,7 +172,7 @@ def forecast(recipe: Recipe, domain: Domain, *, memory_gb: float | None = None) 
     }
 
     # minutes: tokens through the model
-    work = STEP * used * row * (4 / 3 if cached else 1)
+    work = PASSES * used * row * (4 / 3 if cached else 1)
     work += (len(domain.dev_corpus()) + whole * len(domain.corpus)) * document
     return Forecast(
         recipe=recipe.label,
@@ -182,7 +181,7 @@ def forecast(recipe: Recipe, domain: Domain, *, memory_gb: float | None = None) 
         parts={name: size / 1e6 for name, size in parts.items() if size},
         process=process / 1e6,
         free=free / 1e6,
-        largest=used if cached and fits >= MINI else min(used, fits),
+        largest=used if cached and fits >= MINI_BATCH else min(used, fits),
         minutes=recipe.epochs * work / speed / 60,
         advice=tuple(_advice(recipe, fits)) if fits < at_once else (),
     )
@@ -191,8 +190,9 @@ def forecast(recipe: Recipe, domain: Domain, *, memory_gb: float | None = None) 
 def _advice(recipe: Recipe, fits: int) -> Iterable[str]:
     """What to change where a batch does not fit, so many pairs being what does."""
     yield "it does not fit"
-    if recipe.approach == "contrastive" and fits >= MINI:
-        yield f"recipe.replace(approach='cached'): the same loss, {MINI} pairs at once, slower"
+    if recipe.approach == "contrastive" and fits >= MINI_BATCH:
+        told = f"the same loss, {MINI_BATCH} pairs at once, slower"
+        yield f"recipe.replace(approach='cached'): {told}"
     if fits > 1:
         yield f"recipe.replace(batch_size={2 ** int(math.log2(fits))}): fewer negatives"
     if not recipe.lora_rank:
@@ -229,6 +229,7 @@ def count(
         kinds = {name: m for name, m in net.named_modules() if isinstance(m, torch.nn.Linear)}
         linear = [m for name, m in kinds.items() if not re.fullmatch(OUTSIDE, name)]
         if lora.rank:
+            check_targets(net, lora.targets)
             net.requires_grad_(False)
             inject_adapter_in_model(LoraConfig(**lora_settings(lora)), net)
     set_dropout(net, dropout)

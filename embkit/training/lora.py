@@ -42,7 +42,7 @@ def add_lora(model: SentenceTransformer, lora: Lora) -> None:
     from peft import LoraConfig
 
     network = getattr(model[0], "auto_model", torch.nn.Identity())
-    _check_targets(network, lora.targets)
+    check_targets(network, lora.targets)
     model.requires_grad_(False)  # layers after the pooling, too: an adapter keeps none of them
     try:
         model.add_adapter(LoraConfig(**lora_settings(lora)))
@@ -57,7 +57,7 @@ def add_lora(model: SentenceTransformer, lora: Lora) -> None:
             weight.data = weight.data.float()
 
 
-def _check_targets(network: Any, targets: tuple[str, ...]) -> None:
+def check_targets(network: Any, targets: tuple[str, ...]) -> None:
     """Fails for a target that no layer of a network is named by."""
     kinds = (torch.nn.Linear, torch.nn.Embedding)
     layers = {name: module for name, module in network.named_modules() if isinstance(module, kinds)}

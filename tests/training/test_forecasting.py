@@ -123,3 +123,14 @@ def test_a_gpu_s_peak_is_the_gpu_s_own(tmp_path, monkeypatch):
     with Watch(tmp_path, "a run", "dev", None, quiet=True) as watch:
         pass
     assert watch.peak_memory_mb > 50, "the process's"
+
+
+REFUSED = {"named 'nonsense'": LORA | {"lora_targets": ("nonsense",)}, "has 2": {"layers": 9}}
+
+
+@pytest.mark.parametrize("said, changes", REFUSED.items())
+def test_what_cannot_be_trained_is_refused_as_training_refuses_it(
+    tiny_domain, recipe, said, changes
+):
+    with pytest.raises(EmbkitError, match=said):
+        forecast(recipe.replace(**changes), tiny_domain)
