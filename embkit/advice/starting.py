@@ -143,7 +143,7 @@ def start(
     if queries is None:
         noted = steps.kept.get("queries", {})
         known = noted.get("number") if noted.get("writer") == writer.name else None
-        queries = known or _affordable(writer, order)
+        queries = known or _affordable(writer, order, seed)
         steps.note("queries", {"writer": writer.name, "number": queries})
     made_from = [digest(parts), writer.name, getattr(writer, "settings", {}), queries, seed]
     some = order[: max(1, queries // len(PROMPT.kinds))]
@@ -209,18 +209,20 @@ def _order(cut: list[Row], seed: int) -> list[Row]:
     return [cut[i] for *_, i in sorted(ranked)]
 
 
-def _affordable(writer: Any, order: list[Row]) -> int:
+def _affordable(writer: Any, order: list[Row], seed: int) -> int:
     """Queries that a model here writes in the time there is; of an endpoint, a fixed number."""
     if not isinstance(writer, TransformersBackend):
         return OF_ENDPOINT
-    texts = [row["shown"] for row in order[:TIMED]]
-    ask = partial(writer.generate, max_tokens=32, temperature=0.0, seed=0)
-    ask([PROMPT.render(texts[0], "question")])  # loads it
-    started = time.perf_counter()
-    for kind in PROMPT.kinds:
-        ask([PROMPT.render(text, kind) for text in texts])
-    each = (time.perf_counter() - started) / (len(texts) * len(PROMPT.kinds))
-    return int(min(MOST, max(LEAST, AIM / each // 30 * 30)))
+    first = PROMPT.render(order[0]["shown"], "question")
+    writer.generate([first], max_tokens=1, temperature=0.0, seed=seed)  # loads it
+    for begin in range(0, len(order), TIMED):  # answers are kept; what is kept took no time
+        texts = {str(n): row["shown"] for n, row in enumerate(order[begin : begin + TIMED])}
+        started = time.perf_counter()
+        found = generate(texts, writer, PROMPT, seed=seed).counts
+        if asked := found["queries asked for"] - found["from the cache"]:
+            each = (time.perf_counter() - started) / asked
+            return int(min(MOST, max(LEAST, AIM / each // 30 * 30)))
+    return MOST
 
 
 def _write(

@@ -31,22 +31,28 @@ Item = tuple[str, str, int]  # (document id, kind, n)
 
 
 class Answers(AppendOnlyStore):
-    """A language model's answers by key; the first answer to a key is the one."""
+    """A language model's answers by key, the first to each; and how often one was none."""
 
     what, hint = "answer", "EMBKIT_CACHE=/another/folder"
     lock_seconds = -1.0
 
     def _clear(self) -> None:
         self.found: dict[str, str] = {}
+        self.tried: dict[str, tuple[int, str]] = {}  # key -> answers that were none, the last's why
 
     def _take(self, row: Any) -> bool:
-        key, query = row["key"], row["query"]
-        if whole := isinstance(key, str) and isinstance(query, str):
-            self.found.setdefault(key, query)
-        return whole
+        key = row["key"]
+        if "tried" in row:
+            self.tried[key] = (int(row["tried"]), str(row["why"]))
+        elif whole := isinstance(key, str) and isinstance(row["query"], str):
+            self.found.setdefault(key, row["query"])
+        else:
+            return whole
+        return True
 
     def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Keeps answers, each with a ``key`` and a ``query``; on disk when it returns."""
+        """Keeps answers, each with a ``key`` and a ``query``, or with how often it was ``tried``
+        and ``why`` there is none; on disk when it returns."""
         with self.locked():
             self.append(row for row in rows if row["key"] not in self.found)
 
@@ -80,21 +86,25 @@ class GenerationJob:
         from tqdm import tqdm
 
         self.answers.refresh()
-        todo = []
+        asked = []
         for item in items:
             if not any(letter.isalnum() for letter in self.texts[item[0]]):
                 self.failed[item] = "nothing to ask about: the document holds no letter or digit"
-            elif (query := self.answers.found.get(self._key(item))) is not None:
+                continue
+            asked.append(item)
+            key = self._key(item)
+            tried, why = self.answers.tried.get(key, (0, ""))
+            if (query := self.answers.found.get(key)) is not None:
                 self.done[item] = query
-            else:
-                todo.append(item)
+            elif tried > RETRIES:
+                self.failed[item] = why
         self.cached = len(self.done)
         workers = int(getattr(self.backend, "workers", 1))
         shown: dict[str, Any] = {"desc": "queries", "unit": "query", "mininterval": 1}
-        shown |= {"total": len(items), "initial": len(items) - len(todo)}
+        shown |= {"total": len(items), "initial": len(self.done) + len(self.failed)}
         with tqdm(**shown) as self._bar, ThreadPoolExecutor(workers) as pool:
             try:
-                list((pool.map if workers > 1 else map)(self._settle, list(self._chunks(todo))))
+                list((pool.map if workers > 1 else map)(self._settle, list(self._chunks(asked))))
             except BaseException:
                 self._halt.set()  # what is under way ends and is kept; nothing new begins
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -104,13 +114,17 @@ class GenerationJob:
         document, kind, n = item
         return content_hash([self.prompt.render(self.texts[document], kind), kind, n])
 
-    def _chunks(self, todo: Sequence[Item]) -> Iterator[list[Item]]:
-        """Items of one kind and similar length together; a run that stops early has all kinds."""
+    def _chunks(self, items: Sequence[Item]) -> Iterator[list[Item]]:
+        """Items of one kind and similar length together; a run that stops early has all kinds.
+
+        An answer may depend on what is asked beside it, so the answered ones are in the chunks,
+        too: a call that goes on after a stop asks what the stopped one would have asked.
+        """
         size = max(1, int(getattr(self.backend, "batch_size", 1)))
-        block = BLOCK * size * len({item[1:] for item in todo})
-        for start in range(0, len(todo), block or 1):
+        block = BLOCK * size * len({item[1:] for item in items})
+        for start in range(0, len(items), block or 1):
             groups: dict[tuple[int, str], list[Item]] = defaultdict(list)
-            for item in todo[start : start + block]:
+            for item in items[start : start + block]:
                 groups[item[2], item[1]].append(item)
             for group in groups.values():
                 group.sort(key=lambda item: len(self.texts[item[0]]))
@@ -118,16 +132,17 @@ class GenerationJob:
 
     def _settle(self, chunk: list[Item]) -> None:
         """Asks until each item has its answer or has failed; a bad one is asked for warmer."""
+        chunk = [item for item in chunk if item not in self.done and item not in self.failed]
         for attempt in range(RETRIES + 1):
-            if not chunk or self._halt.is_set():
-                return
-            answers, chunk = self._ask(chunk, attempt), []
+            asked = [i for i in chunk if self.answers.tried.get(self._key(i), (0,))[0] == attempt]
+            if not asked or self._halt.is_set():
+                continue
+            answers = self._ask(asked, attempt)
             with self._lock:
                 for item, answer in answers.items():
-                    if isinstance(answer, Failure) and answer.again and attempt < RETRIES:
-                        chunk.append(item)
-                    else:
+                    if not (isinstance(answer, Failure) and answer.again and attempt < RETRIES):
                         self._end(item, answer)
+                chunk = [i for i in chunk if i not in self.done and i not in self.failed]
 
     def _ask(self, chunk: list[Item], attempt: int) -> dict[Item, str | Failure]:
         """Asks once, and keeps the good answers; once the budget is spent, the last items are not
@@ -141,6 +156,9 @@ class GenerationJob:
                 answer = found[item] = clean(answer, text, self.prompt, kind, self._languages)
             if isinstance(answer, str):
                 rows.append({"key": self._key(item), "query": answer} | about)
+            elif answer.again:
+                tried = {"tried": attempt + 1, "why": answer.reason}
+                rows.append({"key": self._key(item)} | tried | about)
         if rows:
             self.answers.add(rows)
         return found
@@ -263,8 +281,9 @@ def generate(
 
     Each answer is kept on disk at once: a call that was interrupted goes on where it stopped, and
     one that is done costs nothing. Two processes may work at once. Where an answer is no query, it
-    is asked for again, warmer and with another seed. What is then missing is in ``failed`` with its
-    reason, and the next call asks for it. Ten items in a row without any answer end the call.
+    is asked for again, warmer and with another seed, three times. What is then missing is in
+    ``failed`` with its reason; what had no answer at all, the next call asks for. Ten such items in
+    a row end the call.
 
     Args:
         documents: document id -> text. The prompt's own examples are left out.

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import random
 import re
 import subprocess
 import sys
@@ -260,6 +261,45 @@ def test_killed_in_the_middle_the_next_call_asks_only_the_rest():
     found = run(titles(9), rest)
     assert len(rest.prompts) == 5 and len(found.rows) == 9
     assert found.counts["from the cache"] == 4
+
+
+WORDS = "pain in the back while sitting or after a fall with fever and no cough for days".split()
+
+
+class BatchBound(Echo):
+    """Answers that depend on what else is in the batch, most of them none, as a model's do in 16
+    bits; stops at a call."""
+
+    def __init__(self, stops_at=0):
+        super().__init__(batch_size=4)
+        self.stops_at = stops_at
+
+    def generate(self, prompts, *, temperature, seed, **_):
+        self.calls.append(len(prompts))
+        if len(self.calls) == self.stops_at:
+            raise KeyboardInterrupt
+        drawn = random.Random(f"{prompts} {temperature:.3f} {seed}")
+        words = [" ".join(drawn.sample(WORDS, 5)) for _ in prompts]
+        return [text if drawn.random() < 0.4 else "" for text in words]
+
+
+def test_stopped_anywhere_and_resumed_the_queries_are_those_of_one_go(monkeypatch, tmp_path):
+    def one_go(name, stops):
+        monkeypatch.setenv("EMBKIT_CACHE", str(tmp_path / name))
+        for at in stops:
+            with pytest.raises(KeyboardInterrupt):
+                run(titles(25), BatchBound(at), PROMPT)
+        backend = BatchBound()
+        return run(titles(25), backend, PROMPT), len(backend.calls)
+
+    whole, calls = one_go("whole", [])
+    assert calls > 30 and whole.failed and len({row.query for row in whole.rows}) > 40
+    for at in range(1, calls + 1, 5):
+        found, left = one_go(f"stopped {at}", [at])
+        assert (found.rows, found.failed) == (whole.rows, whole.failed)
+        assert left == calls - at + 1, "nothing is asked twice"
+    assert one_go("often", [3, 5, 7])[0].rows == whole.rows
+    assert one_go("whole", [])[1] == 0, "what answered badly to the end is not asked again"
 
 
 def test_killed_among_several_workers():
