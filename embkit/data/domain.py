@@ -186,7 +186,8 @@ class Domain:
         if limit is not None:
             return tuple(kept)
         words = itertools.accumulate(len(self.corpus[d].split()) for d in kept)
-        return tuple(d for d, n in zip(kept, words, strict=True) if n <= WORDS or d in right)
+        found = tuple(d for d, n in zip(kept, words, strict=True) if n <= WORDS or d in right)
+        return found if len(found) < len(self.corpus) else tuple(self.corpus)
 
     @property
     def dev_name(self) -> str:

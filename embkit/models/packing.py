@@ -211,20 +211,36 @@ def in_chunks(
 def engine(model: SentenceTransformer, task: str | None = None) -> str:
     """How a model's texts are run: ``packed``, ``grouped`` or ``plain``.
 
-    A faster way is taken only where a trial has shown it equal to the plain one, once a model, for
-    each side of padding and each length that it reads. ``task`` is the way through a model that
-    has several.
+    A faster way is taken only where a trial has shown it equal to the plain one, once for models
+    of one make, for each side of padding and each length that they read. ``task`` is the way
+    through a model that has several.
     """
     side = getattr(model.tokenizer, "padding_side", None)
     case = (task, side, model.max_seq_length, model.device.type)
     tried = model.__dict__.setdefault("_embkit_engine", {})
-    if case not in tried:
+    if case not in tried and (made := (*_make(model), case)) not in _TRIED:
         route = {"task": task} if task else {}
         stock = type(model).forward.__get__(model)
-        tried[case] = first_equal(
+        _TRIED[made] = first_equal(
             model, lambda way, f: _run(way, model, stock, dict(f), 1, **route), route
         )
-    return tried[case]
+    return tried.setdefault(case, _TRIED[made]) if case not in tried else tried[case]
+
+
+_TRIED: dict[Any, str] = {}  # what a trial has shown, of a model's make and a case
+
+
+def _make(model: SentenceTransformer) -> tuple[Any, ...]:
+    """All but its weights that decides how a model is run: code, settings, precision."""
+    config = getattr(getattr(model[0], "auto_model", None), "config", None)
+    settings = config.to_dict() if config is not None else {}
+    return (
+        frozenset(type(module) for module in model.modules()),
+        torch.nn.Module.__repr__(model),
+        str({name: value for name, value in settings.items() if name != "_name_or_path"}),
+        frozenset(p.dtype for p in model.parameters()),
+        torch.get_float32_matmul_precision(),
+    )
 
 
 def routed(model: SentenceTransformer) -> bool:

@@ -32,7 +32,9 @@ class DevScore(BaseEvaluator):
 
     def __call__(self, model: Any, *_: Any, **__: Any) -> dict[str, float]:
         model = cut_by(self.cut, model) if self.cut else model
-        values = ndcg(model, self.domain, "dev", self.domain.dev_corpus(), cache=False)
+        searched = self.domain.dev_corpus()
+        kept = len(searched) == len(self.domain.corpus)  # evaluate() asks for the same vectors
+        values = ndcg(model, self.domain, "dev", searched, cache=kept)
         return {self.primary_metric: float(values.mean())}
 
 

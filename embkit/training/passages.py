@@ -7,10 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from transformers import TrainerCallback
 
 from ..files import write_atomic
-from ..models import packing
+from ..models.encoding import encode
 from ..models.window import cut_for
 from ..pairs.pairs import TrainingPairs
 from ..recipes.views import Passages
@@ -43,19 +44,19 @@ class TrainedPassages(TrainerCallback):
             text: [passage.of(text, part.headings) or text for passage in own]
             for text, own in zip(texts, found, strict=True)
         }
-        self.show(self.choose())
+        self.show(self.choose(cache=True))  # other trainings begin with the same weights
 
-    def choose(self) -> list[int]:
+    def choose(self, cache: bool = False) -> list[int]:
         """For each pair of an anchor and a document, the place of the passage that is shown."""
         if self.part.choice == "first":
             return [0] * len(self.pairs)
         asked = list(dict.fromkeys(anchor for anchor, _ in self.pairs))
-        vectors = packing.embed(self.model, asked, prompt=self.prompts[0], task="query")
-        queries = dict(zip(asked, vectors, strict=True))
         shown = [passage for own in self.passages.values() for passage in own]
-        vectors = packing.embed(self.model, shown, prompt=self.prompts[1], task="document")
-        parts = vectors.split([len(own) for own in self.passages.values()])  # a document's own
-        documents = dict(zip(self.passages, parts, strict=True))
+        each = zip((asked, shown), self.prompts, ("query", "document"), strict=True)
+        made = [encode(self.model, t, prompt=p, task=k, cache=cache) for t, p, k in each]
+        queries = dict(zip(asked, made[0], strict=True))
+        ends = np.cumsum([len(own) for own in self.passages.values()])  # of a document's own
+        documents = dict(zip(self.passages, np.split(made[1], ends[:-1]), strict=True))
         return [int((documents[text] @ queries[anchor]).argmax()) for anchor, text in self.pairs]
 
     def show(self, places: list[int]) -> None:

@@ -193,7 +193,7 @@ pd.DataFrame([
 # Nothing above needs a kit. Passages in one list, and where each document's begin:
 
 # %%
-parts = ek.data.passages.cut(texts[:40], 128 - added, offsets=offsets)
+parts = ek.data.passages.cut(texts[:25], 128 - added, offsets=offsets)
 passages = [p.of(text) for text, own in zip(texts, parts, strict=False) for p in own]
 starts = np.cumsum([0, *(len(own) for own in parts[:-1])])  # (documents,)
 vectors = model.encode(passages, normalize_embeddings=True)  # (passages, dim)
@@ -207,7 +207,7 @@ scores.shape, best.shape
 # same, up to the precision that it encodes in:
 
 # %%
-index = ek.search.PassageIndex(Passages(model, size=128), texts[:40])
+index = ek.search.PassageIndex(Passages(model, size=128), texts[:25])
 theirs = np.concatenate(list(index.scores(ten)))
 float(np.abs(best - theirs).max())
 
@@ -225,7 +225,7 @@ from embkit.models.window import late_vectors
 reader = ek.load_model("minilm")
 reader.max_seq_length = 512
 spans = [[(p.start, p.end) for p in own] for own in parts]
-around = late_vectors(reader, texts[:40], spans)  # (passages, dim)
+around = late_vectors(reader, texts[:25], spans)  # (passages, dim)
 
 # %%
 counted = np.array([len(own) for own in parts])
@@ -404,7 +404,7 @@ flattered.round(2)
 # %%
 from embkit.training.passages import TrainedPassages
 
-recipe = ek.Recipe(epochs=1, batch_size=16, learning_rate=2e-4)
+recipe = ek.Recipe(epochs=1, batch_size=16, learning_rate=2e-4, max_pairs=128)
 on_best = recipe.replace(passage_size=128, passage_choice="best")
 pairs = ek.training_pairs(on_best, domain)
 choice = TrainedPassages(model, pairs, on_best.passages, (None, None))
@@ -434,7 +434,7 @@ trials = ek.compare([base, cut.labelled("passages of 128"), *arms], baseline=nam
 trials
 
 # %% [markdown]
-# As it ran here (one seed, twelve steps), with corrected p: where all search by passages, no way
+# As it ran here (one seed, eight steps), with corrected p: where all search by passages, no way
 # of training is shown to beat another, nor the untrained model. What stands is the search: the
 # two that search whole documents lose on `far`, trained or not.
 #
@@ -562,13 +562,13 @@ ek.exercises.check(
 )
 
 # %% [markdown]
-# **2.** Score each of the 40 documents by the *mean* of its passages, from `scores` and
+# **2.** Score each of the 25 documents by the *mean* of its passages, from `scores` and
 # `starts` (the array that `np.maximum.reduceat` was given). The answer has the shape of
-# `best_of_40`.
+# `best_of_25`.
 
 # %%
-best_of_40 = np.maximum.reduceat(scores, starts, axis=1)
-best_of_40.shape
+best_of_25 = np.maximum.reduceat(scores, starts, axis=1)
+best_of_25.shape
 
 # %% tags=["solution"]
 sizes = np.diff([*starts, scores.shape[1]])

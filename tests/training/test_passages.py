@@ -103,7 +103,7 @@ def test_passages_are_chosen_anew_when_an_epoch_begins(
     store, long_domain, recipe, seen, monkeypatch
 ):
     calls = iter(range(9))
-    monkeypatch.setattr(TrainedPassages, "choose", lambda self: [next(calls)] * len(self.pairs))
+    monkeypatch.setattr(TrainedPassages, "choose", lambda self, **_: [next(calls)] * len(self.pairs))
     trainer.train(recipe, long_domain, quiet=True)
     shown = [
         {paragraphs(d).index(p) for d, p in zip(rows["positive"], found["positive"], strict=True)}
@@ -133,8 +133,8 @@ def test_a_stopped_run_goes_on_with_the_passages_of_its_epoch(
 
     chosen, choose = [], TrainedPassages.choose
 
-    def watched(self):
-        chosen.append(choose(self))
+    def watched(self, **given):
+        chosen.append(choose(self, **given))
         return chosen[-1]
 
     recipe = recipe.replace(epochs=2)
