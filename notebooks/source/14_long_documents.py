@@ -28,7 +28,7 @@
 #
 # **You need** notebooks 02 and 04.
 #
-# About 4 minutes on a 2-core CPU the first time, seconds after that; under 1 on a GPU.
+# About 2 minutes on a 2-core CPU the first time, seconds after that; under 1 on a GPU.
 
 # %%
 import dataclasses
@@ -235,7 +235,7 @@ alike["the document has"] = np.where(several, "several passages", "this one alon
 alike.groupby("the document has")["cosine"].describe().round(3)
 
 # %% [markdown]
-# As it ran here, the two have a cosine of 0.76 on average where a document has several passages: what
+# As it ran here, the two have a cosine of 0.75 on average where a document has several passages: what
 # stands around a passage moves its vector. Whether for the better, a table further down says.
 #
 # ## Which way, and which size
