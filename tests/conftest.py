@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from tests.startup import freeze
+
 # Libraries read these when they are imported, so they are set before any of them is.
 HUB = tempfile.mkdtemp(prefix="embkit-tests-hub-")
 atexit.register(shutil.rmtree, HUB, ignore_errors=True)
@@ -17,6 +19,11 @@ os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HOME": HUB, "MPLBACKEND": "Agg"}
 os.environ |= {"no_proxy": "127.0.0.1,localhost", "NO_PROXY": "127.0.0.1,localhost"}
 os.environ.setdefault("EMBKIT_DEVICE", "cpu")
 os.environ.setdefault("EMBKIT_PRECISION", "fp32")  # the same figures on every machine
+
+# IPython's own folder, whatever the user has set
+os.environ["IPYTHONDIR"] = f"{HUB}/ipython"
+(begun := Path(HUB, "ipython", "profile_default", "startup")).mkdir(parents=True)
+shutil.copy(Path(__file__).with_name("startup.py"), begun)
 
 ORGANS = {  # the word of a title -> the word of a query; chosen so that letter counts never tie
     "eye": "ocular",
@@ -41,6 +48,11 @@ HELD_OUT = "brain"
 def pytest_collection_modifyitems(items):
     """The browser comes last: it shows lessons whose runs are in the store by then."""
     items.sort(key=lambda item: "browser" in item.keywords)
+
+
+@pytest.fixture(autouse=True)
+def collected_fast():
+    freeze()
 
 
 @pytest.fixture(autouse=True)

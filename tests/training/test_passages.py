@@ -103,7 +103,8 @@ def test_passages_are_chosen_anew_when_an_epoch_begins(
     store, long_domain, recipe, seen, monkeypatch
 ):
     calls = iter(range(9))
-    monkeypatch.setattr(TrainedPassages, "choose", lambda self, **_: [next(calls)] * len(self.pairs))
+    anew = lambda self, **_: [next(calls)] * len(self.pairs)  # noqa: E731
+    monkeypatch.setattr(TrainedPassages, "choose", anew)
     trainer.train(recipe, long_domain, quiet=True)
     shown = [
         {paragraphs(d).index(p) for d, p in zip(rows["positive"], found["positive"], strict=True)}
