@@ -41,14 +41,12 @@ class Answers(AppendOnlyStore):
         self.tried: dict[str, tuple[int, str]] = {}  # key -> answers that were none, the last's why
 
     def _take(self, row: Any) -> bool:
-        key = row["key"]
         if "tried" in row:
-            self.tried[key] = (int(row["tried"]), str(row["why"]))
-        elif whole := isinstance(key, str) and isinstance(row["query"], str):
-            self.found.setdefault(key, row["query"])
-        else:
-            return whole
-        return True
+            self.tried[row["key"]] = (int(row["tried"]), str(row["why"]))
+            return True
+        if whole := isinstance(row["key"], str) and isinstance(row["query"], str):
+            self.found.setdefault(row["key"], row["query"])
+        return whole
 
     def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Keeps answers, each with a ``key`` and a ``query``, or with how often it was ``tried``
@@ -86,18 +84,15 @@ class GenerationJob:
         from tqdm import tqdm
 
         self.answers.refresh()
-        asked = []
-        for item in items:
-            if not any(letter.isalnum() for letter in self.texts[item[0]]):
-                self.failed[item] = "nothing to ask about: the document holds no letter or digit"
-                continue
-            asked.append(item)
+        asked = [i for i in items if any(letter.isalnum() for letter in self.texts[i[0]])]
+        nothing = "nothing to ask about: the document holds no letter or digit"
+        self.failed = dict.fromkeys({*items} - {*asked}, nothing)
+        for item in asked:
             key = self._key(item)
-            tried, why = self.answers.tried.get(key, (0, ""))
             if (query := self.answers.found.get(key)) is not None:
                 self.done[item] = query
-            elif tried > RETRIES:
-                self.failed[item] = why
+            elif self.answers.tried.get(key, (0,))[0] > RETRIES:
+                self.failed[item] = self.answers.tried[key][1]
         self.cached = len(self.done)
         workers = int(getattr(self.backend, "workers", 1))
         shown: dict[str, Any] = {"desc": "queries", "unit": "query", "mininterval": 1}

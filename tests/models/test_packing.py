@@ -83,6 +83,43 @@ def test_the_tiny_model_is_packed(model):
     assert packing.engine(model) == "packed"
 
 
+def test_models_of_one_make_are_tried_once_and_others_anew(tiny_model, tmp_path, monkeypatch):
+    tried = []
+    monkeypatch.setattr(packing, "_TRIED", {})
+    monkeypatch.setattr(packing, "first_equal", lambda model, *_: tried.append(model) or "packed")
+
+    def engine(change=lambda model: None, folder=tiny_model):
+        model = SentenceTransformer(str(folder), device="cpu")
+        change(model)
+        packing.engine(model)
+        return len(tried)
+
+    def other_weights(model):
+        with torch.no_grad():
+            model[0].auto_model.embeddings.word_embeddings.weight.mul_(2)
+
+    def other_network(model):
+        model[0].auto_model.pooler = torch.nn.Bilinear(2, 2, 2)
+
+    def other_settings(model):
+        model[0].auto_model.config.hidden_act = "relu"
+
+    SentenceTransformer(str(tiny_model), device="cpu").save(str(tmp_path / "saved"))
+    assert engine() == 1 and engine(other_weights) == 1 and engine(folder=tmp_path / "saved") == 1
+    for number, change in enumerate(
+        [
+            lambda model: setattr(model, "max_seq_length", 8),
+            lambda model: setattr(model.tokenizer, "padding_side", "left"),
+            lambda model: setattr(model[1], "pooling_mode", "cls"),
+            lambda model: model.to(torch.bfloat16),
+            other_network,
+            other_settings,
+        ],
+        start=2,
+    ):
+        assert engine(change) == engine(change) == number
+
+
 @pytest.mark.parametrize("prepare", [lambda m: m, unpackable], ids=["packed", "chunked"])
 def test_loss_and_every_gradient_equal_the_stock_ones(tiny_model, prepare):
     found = {}

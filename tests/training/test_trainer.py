@@ -15,6 +15,8 @@ from transformers import TrainerCallback
 
 from embkit import runs
 from embkit.errors import EmbkitError
+from embkit.evaluation.ranking import evaluate
+from embkit.models import encoding
 from embkit.recipes.recipe import Recipe
 from embkit.training import callbacks, experiments, trainer
 from embkit.training.trainer import training_pairs
@@ -54,6 +56,27 @@ def test_a_finished_run_is_reused_and_another_recipe_is_not(
     assert trainer.train(recipe, tiny_domain, quiet=True).path == first.path
     with pytest.raises(pytest.fail.Exception):
         trainer.train(recipe.replace(seed=7), tiny_domain, quiet=True)
+
+
+def test_what_dev_has_encoded_last_is_not_encoded_again_by_an_evaluation(
+    store, tiny_domain, recipe, monkeypatch
+):
+    encoded, fresh = [], encoding.fresh_vectors
+
+    def watched(model, texts, **options):
+        encoded.extend(texts)
+        return fresh(model, texts, **options)
+
+    monkeypatch.setattr(encoding, "fresh_vectors", watched)
+    run = trainer.train(recipe, tiny_domain, quiet=True)
+    documents = {*tiny_domain.corpus.values()}
+    assert documents <= {*encoded}
+    encoded.clear()
+    scores = evaluate(run, tiny_domain)
+    assert encoded and not documents & {*encoded}
+    monkeypatch.setenv("EMBKIT_CACHE", str(store / "another"))
+    anew = evaluate(run, tiny_domain, name="anew", save=False)
+    assert anew.mean("known") == scores.mean("known") and documents <= {*encoded}
 
 
 @pytest.mark.parametrize("step", [1, 3, 6])
