@@ -186,7 +186,9 @@ def test_every_notebook_stands_in_both_tables_with_the_same_minutes():
     short, long = lessons("README.md"), lessons("notebooks/README.md")
     assert list(short) == list(long) == COURSE
     assert {book: row[-1] for book, row in short.items()} == {b: row[-1] for b, row in long.items()}
-    assert all(float(row[-1]) > 0 for row in short.values())
+    for book, row in short.items():
+        assert float(row[-1]) > 0
+        assert f"# About {row[-1]} minutes on two CPU" in read(f"notebooks/source/{book}.py"), book
 
 
 def test_schedules_add_up_and_come_in_an_order_that_can_be_taught():

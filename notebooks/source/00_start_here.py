@@ -27,7 +27,7 @@
 # **You need** Python, and an idea of what a vector is. No GPU, no account, no network
 # once the assets are here.
 #
-# About 5 minutes on a 2-core CPU the first time, seconds after that; under 1 on a GPU.
+# About 1.3 minutes on two CPU cores the first time, seconds after that.
 
 # %%
 import embkit as ek

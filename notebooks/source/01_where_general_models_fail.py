@@ -27,7 +27,7 @@
 #
 # **You need** notebook 00.
 #
-# About 2 minutes on a 2-core CPU the first time; under 1 on a GPU.
+# About 0.5 minutes on two CPU cores the first time.
 
 # %%
 import numpy as np

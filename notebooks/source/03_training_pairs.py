@@ -27,7 +27,7 @@
 #
 # **You need** notebooks 00 to 02.
 #
-# About 4 minutes on a 2-core CPU the first time, seconds after that; under 2 on a GPU.
+# About 4.3 minutes on two CPU cores the first time, seconds after that.
 
 # %%
 import pandas as pd

@@ -30,7 +30,7 @@
 #
 # **You need** notebook 00; softmax and cross-entropy by name.
 #
-# About 7 minutes on a 2-core CPU the first time, seconds after that; under 2 on a GPU.
+# About 7.2 minutes on two CPU cores the first time, seconds after that.
 
 # %%
 import embkit as ek

@@ -28,7 +28,7 @@
 #
 # **You need** notebooks 03 and 04.
 #
-# About 5 minutes on a 2-core CPU the first time, seconds after that; under 2 on a GPU.
+# About 8.2 minutes on two CPU cores the first time, seconds after that.
 
 # %%
 import numpy as np

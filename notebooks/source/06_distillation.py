@@ -28,7 +28,7 @@
 #
 # **You need** notebook 04; of 05, what a mined negative is.
 #
-# About 9 minutes on a 2-core CPU the first time, seconds after that; under 2 on a GPU.
+# About 11.1 minutes on two CPU cores the first time, seconds after that.
 
 # %%
 import numpy as np

@@ -27,7 +27,7 @@
 #
 # **You need** notebook 04.
 #
-# About 7 minutes on a 2-core CPU the first time, seconds after that; under 2 on a GPU.
+# About 6.9 minutes on two CPU cores the first time, seconds after that.
 
 # %%
 import numpy as np

@@ -29,7 +29,7 @@
 #
 # **You need** notebooks 02 and 04; what a matrix product is.
 #
-# About 4 minutes on a 2-core CPU the first time, seconds after that; under 2 on a GPU.
+# About 6.1 minutes on two CPU cores the first time, seconds after that.
 
 # %%
 import warnings

@@ -26,7 +26,7 @@
 #
 # **You need** notebook 04.
 #
-# About 3 minutes on a 2-core CPU the first time, seconds after that; under 2 on a GPU.
+# About 0.7 minutes on two CPU cores the first time, seconds after that.
 
 # %%
 import numpy as np

@@ -30,7 +30,7 @@
 #
 # **You need** notebooks 02 and 04; 06 to 09 fill the table.
 #
-# About 4 minutes on a 2-core CPU the first time, seconds after that; under 2 on a GPU.
+# About 4.5 minutes on two CPU cores the first time, seconds after that.
 
 # %%
 import dataclasses

@@ -28,7 +28,7 @@
 #
 # **You need** notebooks 00 and 05.
 #
-# About 1 minute on a 2-core CPU the first time, seconds after that; under 1 on a GPU.
+# About 1.3 minutes on two CPU cores the first time, seconds after that.
 
 # %%
 import json

@@ -23,7 +23,7 @@ LESSON = """\
 #
 # **You will do** a sum. **You will learn** to add. **You need** two hands.
 #
-# 1 minute on a CPU, 1 on a GPU.
+# 1 minute on a CPU.
 
 # %%
 import pandas as pd
@@ -193,7 +193,7 @@ WIDE = f"x = '{'a' * 88}'"
         ("import pandas as pd\n", WIDE, "cell 2: a line of 94 characters; at most 88"),
         ("# # Adding", "# Adding", "cell 1: is no Markdown with a title"),
         ("**You need**", "Bring", "cell 1: says no 'You need'"),
-        ("1 on a GPU", "less elsewhere", "cell 1: gives no minutes on CPU and on GPU"),
+        ("on a CPU", "in all", "cell 1: gives no minutes on a CPU"),
         ("## What we saw", "## Recap", "last cells: the last sections are"),
         ("# ## Further reading", "# ## Books", "last cells: the last sections are"),
         ("answer_1 = ", "result = ", "cell 6: the solution gives no name that starts with"),
