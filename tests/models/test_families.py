@@ -111,6 +111,12 @@ def test_a_network_whose_norms_stay_in_fp32_is_packed_in_bf16_too(name, monkeypa
     assert 1e-6 < 1 - torch.cosine_similarity(found, wanted).min() < 0.01
 
 
+@pytest.fixture(autouse=True)
+def tried_anew(monkeypatch):
+    """What another test has found out about a family is not known here."""
+    monkeypatch.setattr(packing, "_TRIED", {})
+
+
 @pytest.mark.parametrize("name", ["modernbert", "gemma3", "qwen3"])
 def test_the_trial_fails_a_packing_that_forgets_what_a_token_may_see(name, tmp_path, monkeypatch):
     register = AttentionMaskInterface.register
