@@ -34,6 +34,7 @@ PICTURES = 256  # that are decoded at once
 MANY = 200  # texts at once, behind which freed memory is given back
 WASTE = 1.15  # padded tokens over tokens, in a group of like length
 Features = dict[str, Any]
+_TRIED: dict[Any, str] = {}  # what a trial has shown, of a model's make and a case
 
 
 def _sight(*_: Any, mask_function: Callable[..., Tensor], **__: Any) -> Callable[..., Any] | None:
@@ -218,16 +219,14 @@ def engine(model: SentenceTransformer, task: str | None = None) -> str:
     side = getattr(model.tokenizer, "padding_side", None)
     case = (task, side, model.max_seq_length, model.device.type)
     tried = model.__dict__.setdefault("_embkit_engine", {})
-    if case not in tried and (made := (*_make(model), case)) not in _TRIED:
-        route = {"task": task} if task else {}
-        stock = type(model).forward.__get__(model)
-        _TRIED[made] = first_equal(
-            model, lambda way, f: _run(way, model, stock, dict(f), 1, **route), route
-        )
-    return tried.setdefault(case, _TRIED[made]) if case not in tried else tried[case]
-
-
-_TRIED: dict[Any, str] = {}  # what a trial has shown, of a model's make and a case
+    if case not in tried:
+        if (made := (*_make(model), case)) not in _TRIED:
+            route = {"task": task} if task else {}
+            stock = type(model).forward.__get__(model)
+            run = lambda way, f: _run(way, model, stock, dict(f), 1, **route)  # noqa: E731
+            _TRIED[made] = first_equal(model, run, route)
+        tried[case] = _TRIED[made]
+    return tried[case]
 
 
 def _make(model: SentenceTransformer) -> tuple[Any, ...]:

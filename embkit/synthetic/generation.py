@@ -49,8 +49,7 @@ class Answers(AppendOnlyStore):
         return whole
 
     def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Keeps answers, each with a ``key`` and a ``query``, or with how often it was ``tried``
-        and ``why`` there is none; on disk when it returns."""
+        """Keeps rows: a ``key``, and its ``query`` or ``tried`` and ``why``; then on disk."""
         with self.locked():
             self.append(row for row in rows if row["key"] not in self.found)
 
@@ -128,16 +127,18 @@ class GenerationJob:
     def _settle(self, chunk: list[Item]) -> None:
         """Asks until each item has its answer or has failed; a bad one is asked for warmer."""
         chunk = [item for item in chunk if item not in self.done and item not in self.failed]
+        next_one = {i: min(self.answers.tried.get(self._key(i), (0,))[0], RETRIES) for i in chunk}
         for attempt in range(RETRIES + 1):
-            asked = [i for i in chunk if self.answers.tried.get(self._key(i), (0,))[0] == attempt]
+            asked = [item for item in chunk if next_one[item] == attempt]
             if not asked or self._halt.is_set():
                 continue
             answers = self._ask(asked, attempt)
             with self._lock:
                 for item, answer in answers.items():
-                    if not (isinstance(answer, Failure) and answer.again and attempt < RETRIES):
+                    if isinstance(answer, Failure) and answer.again and attempt < RETRIES:
+                        next_one[item] = attempt + 1
+                    else:
                         self._end(item, answer)
-                chunk = [i for i in chunk if i not in self.done and i not in self.failed]
 
     def _ask(self, chunk: list[Item], attempt: int) -> dict[Item, str | Failure]:
         """Asks once, and keeps the good answers; once the budget is spent, the last items are not

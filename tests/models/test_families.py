@@ -23,6 +23,12 @@ CASES += [("static", "right"), ("router", "right")]
 WAYS = dict.fromkeys(GROUPED, "grouped") | {"static": "plain"}
 
 
+@pytest.fixture(autouse=True)
+def tried_anew(monkeypatch):
+    """What another test has found out about a family is not known here."""
+    monkeypatch.setattr(packing, "_TRIED", {})
+
+
 @functools.cache
 def family(name, side):
     """One model a test process; no test changes it."""
@@ -109,12 +115,6 @@ def test_a_network_whose_norms_stay_in_fp32_is_packed_in_bf16_too(name, monkeypa
     found = packing.embed(model, some)
     assert packing.engine(model) == "packed"
     assert 1e-6 < 1 - torch.cosine_similarity(found, wanted).min() < 0.01
-
-
-@pytest.fixture(autouse=True)
-def tried_anew(monkeypatch):
-    """What another test has found out about a family is not known here."""
-    monkeypatch.setattr(packing, "_TRIED", {})
 
 
 @pytest.mark.parametrize("name", ["modernbert", "gemma3", "qwen3"])

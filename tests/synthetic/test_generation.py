@@ -302,6 +302,19 @@ def test_stopped_anywhere_and_resumed_the_queries_are_those_of_one_go(monkeypatc
     assert one_go("whole", [])[1] == 0, "what answered badly to the end is not asked again"
 
 
+def test_what_another_process_notes_meanwhile_leaves_no_item_behind(monkeypatch):
+    add = Answers.add
+
+    def noted(self, rows):  # then another process gives up, and another thread takes that in
+        add(self, rows)
+        add(Answers(self.path), [row | {"tried": 9} for row in rows if "tried" in row])
+        self.refresh()
+
+    monkeypatch.setattr(Answers, "add", noted)
+    found = run(titles(2), Echo(batch_size=2, answer=lambda _, n: "" if n < 5 else "it hurts"))
+    assert found.counts["left"] == 0 and len(found.rows) == 2
+
+
 def test_killed_among_several_workers():
     def dies(document, n):
         if n == 5:
