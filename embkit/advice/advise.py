@@ -12,9 +12,9 @@ from jinja2 import Template
 
 from ..data import Domain
 from ..display import Shown, Table, some_of
-from ..errors import EmbkitError
 from ..evaluation.decision import FINE_TUNE, KEEP, SWITCH
 from ..evaluation.intervals import LEVEL, SPREAD, WORTH, Estimate, holm, queries_needed
+from .curves import refused
 from .evidence import HYBRID, Evidence, Trial, gather
 from .planning import FEW_PAIRS
 
@@ -106,8 +106,7 @@ def advise(
     Fails without dev queries, for a target out of range, and where the model cannot be had.
     """
     if target is not None and not 0 < target <= 1:
-        expected, hint = "a number above 0 and at most 1 (nDCG@10)", "ek.advise(domain, target=0.6)"
-        raise EmbkitError(f"target={target!r}", expected=expected, hint=hint)
+        raise refused("target", target=target)
     settled = lambda found: any(untrained(found, target).values())  # noqa: E731
     found = gather(domain, model, minutes=minutes, enough=settled, quiet=quiet, told=told)
     return decide(found, target)

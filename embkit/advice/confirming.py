@@ -14,10 +14,10 @@ from ..data import Domain
 from ..data.domain import normalise
 from ..data.splits import connected, deal, in_order, query_id
 from ..data.text_checks import near_pairs
-from ..errors import EmbkitError
 from ..files import write_atomic
 from ..pairs.labels import LabelStore
 from ..session import profile
+from .curves import refused
 
 CONFIRM, ENOUGH = 100, 30  # queries that a person is asked to confirm; judged ones that will do
 SHARES = {"test": (0.3, 300), "dev": (0.2, 200)}  # of the queries, and how many at most
@@ -57,19 +57,12 @@ def read_asked(path: Path) -> list[Asked]:
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count))
     reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
     if missing := {"query", "document", "right"} - {*reader.fieldnames}:
-        raise EmbkitError(
-            f"{path} has no column {', '.join(sorted(missing))}",
-            expected=f"the columns {', '.join(COLUMNS)}",
-            hint="put the first line back, or delete the file: it is then made again",
-        )
+        gone, columns = ", ".join(sorted(missing)), ", ".join(COLUMNS)
+        raise refused("no column", path=path, missing=gone, columns=columns)
     for row in reader:
         query, document, passage, said = ((row.get(name) or "").strip() for name in COLUMNS)
         if said and said.casefold() not in ANSWERS:
-            raise EmbkitError(
-                f"line {reader.line_num} of {path}: {said[:40]!r} in the column right",
-                expected="y where the document answers the query, n where it does not, or nothing",
-                hint="write y or n, and run the same command again",
-            )
+            raise refused("unclear answer", line=reader.line_num, path=path, said=said[:40])
         if normalise(query) and document:
             found.append(Asked(query, document, passage, ANSWERS.get(said.casefold())))
     return found
@@ -114,11 +107,7 @@ def divided(rows: Sequence[Row], groups: Texts, tested: Sequence[str] = ()) -> d
     found = {name: [*itertools.chain(*parts)] for name, parts in dealt.items()}
     found["test"] += test
     if empty := [name for name, part in found.items() if not part]:
-        raise EmbkitError(
-            f"{len(rows):,} queries about few documents leave nothing for {empty[0]}",
-            expected="queries about so many documents that train, dev and test have their own",
-            hint="more queries (--queries), or more documents",
-        )
+        raise refused("nothing left", n=len(rows), split=empty[0])
     return found
 
 

@@ -6,11 +6,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
-from ..errors import EmbkitError
+from ..errors import refusals
 
+refused = refusals(Path(__file__).with_name("refusals.toml"))
 # Pairs that weigh as much as what the general model knew already. Chosen on ICD-10-CM (workshop)
 # with runs on 250 to 2,000 pairs alone: with 5,000, those below 2,000 tell best what 2,000 give
 # (off by less than 0.001 on the mean; with 2,000 by -0.005, with 10,000 by +0.002). Runs on all
@@ -45,11 +47,7 @@ class Curve:
     def __post_init__(self) -> None:
         fits = all(n > 0 and 0 <= value <= 1 for n, value in self.points.items())
         if not self.points or not fits or not 0 <= self.start <= 1:
-            raise EmbkitError(
-                f"a learning curve from {self.start!r} through {dict(self.points)}",
-                expected="a start, and one point or more: pairs (above 0) -> nDCG@10 (0 to 1)",
-                hint="ek.advice.Curve(0.45, {250: 0.46, 500: 0.48, 1000: 0.52})",
-            )
+            raise refused("curve", start=self.start, points=dict(self.points))
 
     @cached_property
     def _places(self) -> tuple[np.ndarray, np.ndarray]:

@@ -29,7 +29,7 @@ from ..models.window import tokenizer_of, unread
 from ..pairs.pairs import collect
 from ..recipes.recipe import Recipe
 from ..search.hybrid import Hybrid
-from .curves import Curve
+from .curves import Curve, refused
 from .planning import FEW_PAIRS, OTHERS, SEARCHED, TRIALS, Plan, cut, plan
 
 if TYPE_CHECKING:
@@ -174,9 +174,7 @@ def gather(
     """
     pairs = len(collect(domain, "human")[0])
     if not domain.split("dev"):
-        expected = "a dev split: the test splits may advise nothing"
-        hint = "ek.load_domain(folder) splits one off; or add one to qrels['dev']"
-        raise EmbkitError(f"{domain.name!r} without dev queries", expected=expected, hint=hint)
+        raise refused("no dev", domain=domain.name)
     loaded, recipe = load_model(model), default_recipe(pairs, model)
     planned = plan(domain, loaded, recipe, pairs, minutes)
     if told:

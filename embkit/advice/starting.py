@@ -24,7 +24,6 @@ from ..data.readers.documents import Document, files_of, read_documents
 from ..data.readers.folder import local
 from ..data.splits import in_order, query_id
 from ..data.text_checks import words
-from ..errors import EmbkitError
 from ..export.export import to_beir
 from ..files import filled, read_json, write_atomic, write_lines
 from ..models.loading import as_model
@@ -40,6 +39,7 @@ from ..synthetic.prompts import PROMPTS, content_hash
 from ..synthetic.sets import filter_generated
 from . import confirming
 from .confirming import Asked, Row, Texts, write_asked
+from .curves import refused
 
 PROMPT = PROMPTS["general"]
 AIM = 400  # seconds that a model here may write for, by default
@@ -123,11 +123,7 @@ def start(
     found = read_lines(read, *Document._fields)
     bodies = {row["id"]: Document(row["id"], row["title"], row["text"]).body for row in found}
     if len(bodies) < FEW:
-        raise EmbkitError(
-            f"{len(bodies)} different documents in {path.name!r}",
-            expected=f"{FEW} at least, better hundreds: so few can be read one by one",
-            hint="give one file a chapter or section, or a folder with more of them",
-        )
+        raise refused("few documents", n=len(bodies), name=path.name, least=FEW)
     # cut
     made_from = [digest(read), catalogue.folder_fingerprint(catalogue.resolve(model)), size]
     parts = steps.file("passages.jsonl", made_from, partial(_cut, bodies, model, size, told))
@@ -239,11 +235,7 @@ def _write(
     place = {f"{row['document']}#{row['passage']}": row for row in order}
     found = generate({key: row["shown"] for key, row in place.items()}, writer, PROMPT, seed=seed)
     if left := found.counts["left"]:
-        raise EmbkitError(
-            f"{found.stopped}: {len(found.rows):,} queries done and kept, {left:,} left",
-            expected="an answer or a reason for every one",
-            hint="the same command goes on from here",
-        )
+        raise refused("stopped", stopped=found.stopped, done=len(found.rows), left=left)
     own = ((place[r.document], r) for r in found.rows)
     rows = tuple(Written(of["document"], r.query, r.kind, of["passage"]) for of, r in own)
     above = {(row["document"], row["passage"]): row["above"] for row in order}
@@ -275,13 +267,9 @@ def _usable(rows: list[Row], bodies: Mapping[str, str], path: Path) -> list[Row]
     if len(first) < NEEDED or documents < FEW:
         why = Counter(row["removed_by"] for row in rows if row.get("removed_by"))
         told = "; ".join(f"the filter {rule!r} removed {n:,}" for rule, n in why.most_common())
-        raise EmbkitError(
-            f"{len(first):,} of {len(rows):,} written queries are of use, about {documents:,} "
-            f"documents ({told or 'none was removed'}); all are kept in {shown(path)}",
-            expected=f"{NEEDED} queries or more, about {FEW} documents or more",
-            hint="more queries (--queries), another writer (--endpoint URL --writer NAME), or mend "
-            "the file: add rows, or set kept to true",
-        )
+        of: dict[str, Any] = {"n": len(first), "rows": len(rows), "documents": documents}
+        of |= {"told": told or "none was removed", "queries": NEEDED, "least": FEW}
+        raise refused("few of use", path=shown(path), **of)
     return [*first.values()]
 
 
@@ -329,9 +317,6 @@ def read_lines(path: Path, *fields: str) -> list[Row]:
                 raise TypeError("a text is missing")
             rows += [] if row is None else [row]
         except (ValueError, TypeError, KeyError) as error:
-            raise EmbkitError(
-                f"line {number} of {path} is damaged ({type(error).__name__}): {line[:60]!r}",
-                expected=f"an object with {', '.join(fields)}",
-                hint="mend the line, or delete the file: it is then made again",
-            ) from error
+            of = {"path": path, "kind": type(error).__name__, "fields": ", ".join(fields)}
+            raise refused("damaged line", number=number, line=line[:60], **of) from error
     return rows

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import EmbkitError
 from ..files import filled
 from .intervals import FEWEST, LEVEL, WORTH, holm
+from .metrics import refused
 
 FINE_TUNE, SWITCH = "fine-tune", "take another model, untrained"
 KEEP, MIXED = "keep the general model", "mixed"
@@ -104,9 +104,7 @@ def _decided(gains: Sequence[Gain]) -> tuple[str, str]:
 def _rivals(rows: Sequence[Row], baseline: str | None) -> dict[str, list[Row]]:
     """What is compared with the general model: its rows, one a test split, by a name of its own."""
     if baseline is None:
-        expected = "a report of compare() or leaderboard(), with the general model in it"
-        hint = "ek.evaluation.verdict.verdict(ek.leaderboard(domain))"
-        raise EmbkitError("a report without a baseline", expected=expected, hint=hint)
+        raise refused("no baseline")
     rows = [r for r in rows if not r["subset"] and r["delta_vs_base"] is not None]
     labels = Counter(row["label"] for row in rows if row["split"] == rows[0]["split"])
     found: dict[str, list[Row]] = {}

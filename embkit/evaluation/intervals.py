@@ -19,7 +19,7 @@ import numpy as np
 from ..data import Domain
 from ..data.domain import right_documents
 from ..data.splits import connected
-from ..errors import EmbkitError
+from .metrics import refused
 
 LEVEL, POWER = 0.05, 0.80  # of a test, two-sided; and of what it is planned to see
 ALONE, CLUSTERS = "queries", "clusters"  # in the attrs of a frame of scores
@@ -166,11 +166,7 @@ def paired_test(a: Any, b: Any, clusters: Sequence[Hashable] | None = None) -> P
         what, alike = "queries", alike and len(places) == len(ids_b) and places.keys() == set(ids_a)
         right = right[:, [places[query] for query in ids_a]] if alike else right
     if not alike:
-        raise EmbkitError(
-            f"{queries} {what} against {right.shape[1]}, not the same",
-            expected="the same queries on both sides of a paired test",
-            hint="evaluate both on the same domain and profile",
-        )
+        raise refused("not paired", n=queries, what=what, m=right.shape[1])
     change = left.mean(axis=0) - right.mean(axis=0)  # (queries,)
     paired = len(left) == len(right) or 1 in (len(left), len(right))
     tables = [left - right] if paired else [left, right]
@@ -285,9 +281,7 @@ def _codes(values: Any, clusters: Sequence[Hashable] | None, queries: int) -> np
         known = getattr(values, "attrs", {}).get(CLUSTERS)
         clusters = known.codes(values.index) if known else range(queries)
     if len(clusters) != queries:
-        expected, hint = "what each query belongs to, one a query", "leave clusters out"
-        given = f"{len(clusters)} clusters for {queries} queries"
-        raise EmbkitError(given, expected=expected, hint=hint)
+        raise refused("clusters", n=len(clusters), queries=queries)
     first: dict[Hashable, int] = {}
     return np.array([first.setdefault(cluster, len(first)) for cluster in clusters])
 
@@ -299,9 +293,5 @@ def _read(values: Any) -> tuple[np.ndarray, list[Any] | None]:
         ids, values = list(values), list(values.values())
     table = np.atleast_2d(np.asarray(values, dtype=np.float64))
     if table.ndim != 2 or not table.size or not np.isfinite(table).all():
-        raise EmbkitError(
-            f"values of shape {table.shape}" + (" with NaN or infinity" if table.size else ""),
-            expected="one finite number a query, and at least one query",
-            hint='pass a column of per-query scores, such as scores.per_query["test"]["ndcg@10"]',
-        )
+        raise refused("values", shape=table.shape, odd=" with NaN or infinity" * bool(table.size))
     return table, ids

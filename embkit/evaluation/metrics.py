@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ir_measures
 import numpy as np
 from ir_measures.providers import PytrecEvalProvider
 
-from ..errors import EmbkitError, unknown
+from ..errors import refusals, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
 
+refused = refusals(Path(__file__).with_name("refusals.toml"))
 METRICS = ("ndcg@10", "mrr@10", "map", "recall@10", "recall@100", "hit@1")
 
 Ranking = Mapping[str, Mapping[str, float]]
@@ -64,7 +66,7 @@ def score_ranking(ranking: Ranking, qrels: Qrels, metrics: Sequence[str] = METRI
 
     names = list(dict.fromkeys([metrics] if isinstance(metrics, str) else metrics))
     if not names:
-        raise EmbkitError("no metrics given", expected="at least one", hint="leave `metrics` out")
+        raise refused("no metrics")
     columns: dict[Any, list[tuple[int, int | None]]] = {}  # measure: (column, cut-off of MRR)
     for column, name in enumerate(names):
         measure, cut = _measure(name)
@@ -75,12 +77,7 @@ def score_ranking(ranking: Ranking, qrels: Qrels, metrics: Sequence[str] = METRI
     places = {query: place for place, query in enumerate(answerable)}
     ranked = {query: _ranks(query, ranking[query]) for query in places if query in ranking}
     if ranking and places and not ranking.keys() & qrels.keys():
-        one, other = next(iter(ranking)), next(iter(qrels))
-        raise EmbkitError(
-            f"no query of the ranking is in the qrels: {one!r} against {other!r}",
-            expected="the same query ids in both",
-            hint="rank the queries of the split whose qrels you pass",
-        )
+        raise refused("other queries", one=next(iter(ranking)), other=next(iter(qrels)))
     values = np.zeros((len(places), len(names)))  # (queries, metrics)
     if places:
         evaluator = PytrecEvalProvider().evaluator(list(columns), answerable)
@@ -111,30 +108,28 @@ def ranking_from_arrays(
     indices, scores = np.asarray(indices), np.asarray(scores)
     if indices.ndim != 2 or indices.shape != scores.shape or len(indices) != len(query_ids):
         shapes = f"indices {indices.shape} and scores {scores.shape} for {len(query_ids)} queries"
-        raise _unfit(shapes, f"both of shape ({len(query_ids)}, k)")
+        raise refused("arrays", given=shapes, expected=f"both of shape ({len(query_ids)}, k)")
     for kind, ids in (("query", query_ids), ("document", doc_ids)):
         for twice in (name for name, times in Counter(ids).items() if times > 1):
-            raise _unfit(f"the {kind} id {twice!r} is given twice", f"one id a {kind}")
+            given = f"the {kind} id {twice!r} is given twice"
+            raise refused("arrays", given=given, expected=f"one id a {kind}")
     whole = np.issubdtype(indices.dtype, np.integer)
     if indices.size and not (whole and indices.min() >= -1 and indices.max() < len(doc_ids)):
         given = f"indices from {indices.min()} to {indices.max()} for {len(doc_ids)} documents"
-        raise _unfit(given, f"whole numbers from 0 to {len(doc_ids) - 1}, or -1 for no document")
+        expected = f"whole numbers from 0 to {len(doc_ids) - 1}, or -1 for no document"
+        raise refused("arrays", given=given, expected=expected)
     ordered = np.sort(indices, axis=1)
     if ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any():
-        raise _unfit("a document is listed twice for one query", "each one at most once a query")
+        given = "a document is listed twice for one query"
+        raise refused("arrays", given=given, expected="each one at most once a query")
     ranking = {}
     for query, places, values in zip(query_ids, indices.tolist(), scores.tolist(), strict=True):
         found = {doc_ids[p]: v for p, v in zip(places, values, strict=True) if p >= 0}
         if any(v != v for v in found.values()):
-            raise _nan(query)
+            raise refused("NaN", query=query)
         # the order of trec_eval
         ranking[query] = dict(sorted(found.items(), key=lambda i: (i[1], i[0]), reverse=True))
     return ranking
-
-
-def _unfit(given: str, expected: str) -> EmbkitError:
-    hint = "ranking_from_arrays(query_ids, list(domain.corpus), *ek.exact_search(a, b, k))"
-    return EmbkitError(given, expected=expected, hint=hint)
 
 
 def _measure(name: str) -> tuple[Any, int | None]:
@@ -146,9 +141,7 @@ def _measure(name: str) -> tuple[Any, int | None]:
     if not at and not needs_cut:
         return measure, None
     if not re.fullmatch(r"0*[1-9][0-9]*", tail, flags=re.ASCII):
-        given = f"the metric {name!r} has no usable cut-off"
-        expected = "a whole number of 1 or more after the @"
-        raise EmbkitError(given, expected=expected, hint=f"{stem}@10")
+        raise refused("cut-off", name=name, stem=stem)
     cut = min(int(tail), _DEEPEST)
     # trec_eval's reciprocal rank has no cut-off, and ir-measures' other one orders ties otherwise
     return (measure, cut) if stem == "mrr" else (measure @ cut, None)
@@ -158,11 +151,7 @@ def _grades(query: str, grades: Mapping[str, int]) -> dict[str, int]:
     _check_ids([query, *grades])
     for doc, grade in grades.items():
         if not float(grade).is_integer() or grade > _HIGHEST_GRADE:
-            raise EmbkitError(
-                f"query {query!r} grades document {doc!r} with {grade!r}",
-                expected=f"a whole number of at most {_HIGHEST_GRADE:,}; 0 means not relevant",
-                hint="use small grades such as 0, 1, 2, 3",
-            )
+            raise refused("grade", query=query, document=doc, grade=grade, most=_HIGHEST_GRADE)
     # below 0 means not relevant, as trec_eval has it
     return {doc: max(int(grade), 0) for doc, grade in grades.items()}
 
@@ -172,21 +161,13 @@ def _ranks(query: str, docs: Mapping[str, float]) -> dict[str, float]:
     _check_ids(docs)
     values = np.fromiter(docs.values(), dtype=np.float64, count=len(docs))
     if np.isnan(values).any():
-        raise _nan(query)
+        raise refused("NaN", query=query)
     dense = np.unique(values, return_inverse=True)[1].astype(np.float64)
     return dict(zip(docs, dense.tolist(), strict=True))
-
-
-def _nan(query: object) -> EmbkitError:
-    given = f"query {query!r} has a document whose score is NaN"
-    hint = "look for NaN in the vectors: np.isnan(vectors).any(axis=1)"
-    return EmbkitError(given, expected="a number for each document", hint=hint)
 
 
 def _check_ids(ids: Iterable[object]) -> None:
     """trec_eval reads ids as C strings: other ids would be mixed up, or end the process."""
     for name in ids:
         if not isinstance(name, str) or _UNFIT.search(name):
-            given = f"{name!r} cannot be the id of a query or document"
-            expected = "text that UTF-8 can hold, without NUL characters"
-            raise EmbkitError(given, expected=expected, hint="use str(id) for numbers")
+            raise refused("id", name=name)

@@ -25,7 +25,7 @@ from ..search.index import BM25, Dense
 from ..search.passages import PassageIndex, Passages, by_recipe, index_of, matching
 from .hybrid import WEIGHTS, weighed
 from .intervals import CLUSTERS, clusters
-from .metrics import METRICS, Ranking, ranking_from_arrays, score_ranking
+from .metrics import METRICS, Ranking, ranking_from_arrays, refused, score_ranking
 from .report import Report, compare
 from .scores import Scores, over_seeds
 
@@ -271,12 +271,8 @@ def leaderboard(
         found |= {min(runs): over_seeds([*runs.values()])} if len(seeds) == len(runs) else runs
     if not found:
         earlier = earlier_results(domain)
-        raise EmbkitError(
-            f"nothing has been evaluated on {domain.name!r} ({domain.profile}) yet"
-            + (f"; {earlier}" if earlier else ""),
-            expected="at least one evaluated model",
-            hint="ek.evaluate('minilm', domain)",
-        )
+        of = {"name": domain.name, "profile": domain.profile}
+        raise refused("nothing evaluated", earlier=earlier and f"; {earlier}", **of)
     order = sorted(_told_apart(found), key=lambda s: fmean(map(s.mean, s.per_query)))
     called = [s.approach for s in order]
     return compare(order, baseline if baseline in called else called[0], asked=asked or ())
@@ -293,8 +289,7 @@ def _kept(path: Path, fusion: str | None = None) -> Scores:
     words = path.parent.name.endswith("bm25") or "fusion" in scores.meta
     stale = words and scores.meta.get("bm25") != BM25.VERSION
     if stale or fusion not in (None, scores.meta.get("fusion")):
-        hint = "evaluate again: ek.evaluate('bm25', domain)"
-        raise EmbkitError(f"{path} is out of date", expected="scores of this version", hint=hint)
+        raise refused("out of date", path=path)
     return scores
 
 
@@ -332,7 +327,7 @@ def _with_general(scores: Scores, path: Path) -> Scores:
 def check_query(query: str) -> None:
     """Fails for a query without a word."""
     if not query.strip():
-        raise EmbkitError("an empty query", expected="a few words", hint="'low iron in the blood'")
+        raise refused("empty query")
 
 
 def hits(

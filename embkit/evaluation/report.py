@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..data.domain import Domain, right_documents
 from ..display import Table, as_html, no_formula, table, visible
-from ..errors import EmbkitError, unknown
+from ..errors import unknown
 from ..files import filled, write_atomic
 from .decision import Row, decided
 from .intervals import WORTH, holm
+from .metrics import refused
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -210,17 +211,14 @@ def compare(
     """
     scores = list(scores)
     if not scores:
-        hint = "ek.compare([ek.evaluate('minilm', domain), ek.evaluate(run, domain)])"
-        raise EmbkitError("no scores to compare", expected="at least the baseline's", hint=hint)
+        raise refused("no scores")
     first = scores[0]
     for other in scores:
         other.check_domain(first.domain, first.domain_hash)
     names = Counter((s.label, s.base_model, s.recipe_hash, s.meta.get("seed")) for s in scores)
     (name, *_), times = names.most_common(1)[0]
     if times > 1:
-        expected = "each approach once; other labels for those that differ"
-        hint = 'give each its own meta["label"], or drop one'
-        raise EmbkitError(f"the scores of {name!r} are given twice", expected=expected, hint=hint)
+        raise refused("twice", name=name)
     if base_of(first, scores, baseline) is None:
         raise unknown("baseline", baseline, [s.label for s in scores])
 

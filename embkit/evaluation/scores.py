@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..display import some_of
-from ..errors import EmbkitError, unknown
+from ..errors import unknown
 from ..files import readable, write_atomic
 from .intervals import ALONE, CLUSTERS, Clusters, Estimate, PairedTest, estimate, paired_test
-from .metrics import METRICS
+from .metrics import METRICS, refused
 from .report import Report, Row
 
 if TYPE_CHECKING:
@@ -59,26 +59,18 @@ class Scores:
 
     def __post_init__(self) -> None:
         if not self.per_query:
-            said, hint = f"scores of {self.approach!r} without a split", "ek.evaluate(run, domain)"
-            raise EmbkitError(said, expected="at least one split in per_query", hint=hint)
+            raise refused("no split", approach=self.approach)
         for split, frame in self.per_query.items():
             whole = frame.index.is_unique and len(frame.columns)
             if not whole or not np.isfinite(frame.to_numpy(float)).all():
-                raise EmbkitError(
-                    f"the scores of {self.approach!r} on {split!r} repeat a query, hold NaN or "
-                    "have no metric",
-                    expected="one row a query, and a number for each metric",
-                    hint="ek.evaluation.score(ranking, domain, split)",
-                )
+                raise refused("not whole", approach=self.approach, split=split)
         for split, subsets in self.subsets.items():
             frame = self._frame(split)
             for name, queries in subsets.items():
                 missing = set(queries).difference(frame.index)
                 if len(missing) > frame.attrs.get("unanswerable", 0):
                     told = some_of(len(missing), "query that was", "queries that were")
-                    told = f"the subset {name!r} has {told} not scored, such as {min(missing)!r}"
-                    right = f"query ids of the split {split!r}"
-                    raise EmbkitError(told, expected=right, hint=f"domain.subset({split!r})")
+                    raise refused("subset", name=name, told=told, such=min(missing), split=split)
 
     @property
     def label(self) -> str:
@@ -88,12 +80,8 @@ class Scores:
     def check_domain(self, name: str, content: str) -> None:
         """Fails where these are scores of another domain, or of other content of it."""
         if (self.domain, self.domain_hash) != (name, content):
-            raise EmbkitError(
-                f"{self.label!r} was scored on {self.domain!r} ({self.domain_hash[:8]}), not on "
-                f"{name!r} ({content[:8]}): other queries or documents",
-                expected="scores of one domain with one content hash, so of one profile",
-                hint="evaluate all of them on the same domain, then compare again",
-            )
+            own = {"own": self.domain, "own_hash": self.domain_hash}
+            raise refused("another domain", label=self.label, name=name, content=content, **own)
 
     def labelled(self, label: str) -> Scores:
         """The same scores under another name in tables."""
@@ -125,10 +113,8 @@ class Scores:
         """What each query gains from here to ``after``, in this one's order; fails for others."""
         a, b = self.values(split, metric, subset), after.values(split, metric, subset)
         if len(a) != len(b) or set(a.index) != set(b.index):
-            own = f"{some_of(len(a), 'query', 'queries')} of {self.label!r}"
-            told = f"{own} and {len(b)} of {after.label!r} on {split!r}, not the same"
-            hint = "evaluate both on the same domain and profile"
-            raise EmbkitError(told, expected="scores of the same queries", hint=hint)
+            own = {"label": self.label, "n": some_of(len(a), "query", "queries")}
+            raise refused("other scores", m=len(b), other=after.label, split=split, **own)
         return b.loc[a.index] - a.to_numpy()
 
     def test(

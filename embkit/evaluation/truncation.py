@@ -11,7 +11,6 @@ from typing import Any
 
 from ..data import Domain
 from ..display import Shown, Table
-from ..errors import EmbkitError
 from ..models.encoding import encode_as
 from ..models.loading import as_model
 from ..recipes.settings import matryoshka_sizes
@@ -20,7 +19,7 @@ from ..search.hybrid import as_fusion
 from ..search.index import exact_search
 from ..search.passages import Passages, by_recipe
 from ..search.tiered import truncate
-from .metrics import ranking_from_arrays
+from .metrics import ranking_from_arrays, refused
 from .ranking import DEPTH, evaluate, score
 from .report import with_interval
 from .scores import Scores
@@ -106,11 +105,7 @@ def evaluate_sizes(
     Matryoshka representation learning: Kusupati et al. 2022, https://arxiv.org/abs/2205.13147
     """
     if as_fusion(what) or isinstance(by_recipe(what), Passages) or what == "bm25":
-        raise EmbkitError(
-            f"evaluate_sizes() was given {what!r}, which has no vectors to truncate",
-            expected="a Run, a model, a model's name, or a function list[str] -> array",
-            hint="ek.evaluate_sizes('minilm', domain)",
-        )
+        raise refused("no vectors", what=what)
     base = evaluate(what, domain, save=save)
     model = as_model(what)
     documents = encode_as(model, list(domain.corpus.values()), "document")  # (documents, dim)

@@ -27,8 +27,8 @@ from ..assets import TOWERS
 from ..assets.catalogue import resolve
 from ..assets.efficientnet import WEIGHTS, ImageTower
 from ..data.images import is_picture, open_picture, pixels
-from ..errors import EmbkitError
 from ..losses.clip import SCALE
+from .encoding import refused
 
 MEDIA = re.compile(r"^data:|^https?://|\.\w{2,5}$", re.I)  # texts that the library would open
 AT_ONCE = 64  # pictures that are decoded and looked at together, outside training
@@ -152,9 +152,5 @@ def one_kind(inputs: Sequence[Any]) -> bool:
     """Whether inputs are pictures; fails for a mixture."""
     kinds = {is_picture(text) for text in inputs}
     if len(kinds) > 1:
-        raise EmbkitError(
-            "texts and pictures in one batch",
-            expected="one kind of input at a time: each has a tower of its own",
-            hint="ek.encode(model, texts) and ek.encode(model, pictures)",
-        )
+        raise refused("mixture")
     return kinds == {True}

@@ -12,9 +12,8 @@ import torch
 from sentence_transformers import CrossEncoder
 
 from ..assets.catalogue import resolve
-from ..errors import EmbkitError
 from ..session import autocast, device, precision, quiet
-from .encoding import cache_file, kept
+from .encoding import cache_file, kept, refused
 from .loading import clear_errors
 from .packing import castable
 
@@ -34,11 +33,7 @@ def load_cross_encoder(model: str | os.PathLike = "reranker", **kwargs: Any) -> 
         network = (settings.get("architectures") or ["?"])[0]
         # Another network would be given a head of random weights, with no more than a log line.
         if not network.endswith(("ForSequenceClassification", "ForCausalLM")):
-            raise EmbkitError(
-                f"{str(model)!r} is no cross-encoder: its network is {network}",
-                expected="a network that ends in ForSequenceClassification",
-                hint="ek.models.load_cross_encoder('reranker')",
-            )
+            raise refused("no cross-encoder", model=str(model), network=network)
         return CrossEncoder(str(folder), device=device(), local_files_only=True, **kwargs)
 
 
@@ -53,12 +48,7 @@ def score_pairs(model: CrossEncoder, pairs: Pairs) -> np.ndarray:
     pairs = _checked_pairs(pairs)
     outputs = getattr(model, "num_labels", "no")
     if outputs != 1 or not hasattr(model, "predict"):
-        given = f"{type(model).__name__} with {outputs} outputs a pair"
-        raise EmbkitError(
-            f"score_pairs() was given {given} as its model",
-            expected="a CrossEncoder with one output: the relevance of the document to the query",
-            hint="ek.models.score_pairs(ek.models.load_cross_encoder('reranker'), pairs)",
-        )
+        raise refused("no scorer", kind=type(model).__name__, outputs=outputs)
     if not pairs:
         return np.empty(0, np.float32)
     number = {pair: i for i, pair in enumerate(dict.fromkeys(pairs))}
@@ -78,32 +68,19 @@ def _checked_pairs(pairs: Pairs) -> list[tuple[str, str]]:
         return two and all(isinstance(text, str) and text.strip() for text in pair)
 
     if bad := [i for i, pair in enumerate(listed) if not whole(pair)]:
-        raise EmbkitError(
-            f"{len(bad)} of {len(listed)} pairs are no (query, document), or hold an empty text, "
-            f"first at {bad[:3]}",
-            expected="a list of (query, document), both non-empty str",
-            hint="[(query, document) for document in documents]",
-        )
+        raise refused("pairs", n=len(bad), pairs=len(listed), first=bad[:3])
     return [(query, document) for query, document in listed]
 
 
 def _checked_scores(model: Any, pairs: list[tuple[str, str]], scores: np.ndarray) -> np.ndarray:
     bad = np.flatnonzero(~np.isfinite(scores))
     if len(bad):
-        raise EmbkitError(
-            f"{len(bad)} of {len(scores)} scores are NaN or infinite, first that of "
-            f"{pairs[bad[0]]!r}",
-            expected="finite numbers",
-            hint="a training run that diverged gives these: lower the learning rate",
-        )
+        told = f"{len(bad)} of {len(scores)} scores are NaN or infinite"
+        raise refused("NaN", given=f"{told}, first that of {pairs[bad[0]]!r}")
     if len(scores) > 1 and (scores == scores[0]).all():
         some = model.preprocess(pairs[:64])["input_ids"].tolist()
         if any(row != some[0] for row in some):  # else they differ in nothing that the model sees
-            raise EmbkitError(
-                f"all of {len(scores)} different pairs have the score {scores[0]:.4g}",
-                expected="scores that tell pairs apart",
-                hint="a training run that collapsed gives these: lower the learning rate",
-            )
+            raise refused("one score", n=len(scores), score=scores[0])
     return scores
 
 

@@ -21,13 +21,14 @@ import numpy as np
 from filelock import FileLock
 
 from ..data.images import is_picture
-from ..errors import EmbkitError, unknown
+from ..errors import EmbkitError, refusals, unknown
 from ..files import write_atomic
 from ..session import paths, precision
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder, SentenceTransformer
 
+refused = refusals(Path(__file__).with_name("refusals.toml"))
 Vectors = np.ndarray  # (texts, dim), float32
 EmbedFunction = Callable[[list[str]], Any]
 Progress = Callable[[int], Any]  # how many texts are done
@@ -40,11 +41,7 @@ def checked_texts(texts: Sequence[str]) -> list[str]:
     texts = listed(texts)
     empty = [i for i, text in enumerate(texts) if not isinstance(text, str) or not text.strip()]
     if empty:
-        raise EmbkitError(
-            f"{len(empty)} of {len(texts)} texts are empty or no text, first at {empty[:3]}",
-            expected="a list of non-empty str",
-            hint="[t for t in texts if t.strip()]",
-        )
+        raise refused("empty texts", n=len(empty), texts=len(texts), first=empty[:3])
     return texts
 
 
@@ -63,21 +60,13 @@ def check_prompt(model: Any, prompt: str | None) -> None:
         return
     tokens = len(tokenizer(prompt)["input_ids"])  # those that begin and end a text among them
     if tokens >= window:
-        raise EmbkitError(
-            f"a prompt of {tokens} tokens, {prompt[:40]!r}, for a model that reads {window}",
-            expected=f"a prompt that leaves room for the text: fewer than {window} tokens",
-            hint="a few words, such as query_prompt='query: '",
-        )
+        raise refused("long prompt", tokens=tokens, prompt=prompt[:40], window=window)
 
 
 def listed(texts: Sequence[str]) -> list[str]:
     """The texts as a list; fails for one text in place of a list."""
     if isinstance(texts, str):
-        raise EmbkitError(
-            f"one text, {texts[:40]!r}, where a list of texts is wanted",
-            expected="a list of str",
-            hint=f"[{texts[:40]!r}]",
-        )
+        raise refused("one text", text=texts[:40])
     return list(texts)
 
 
@@ -103,18 +92,11 @@ def checked_vectors(vectors: Any, texts: int) -> Vectors:
     except (TypeError, ValueError):
         shape, usable = f"{type(vectors).__name__} that is no array of numbers", False
     if not usable:
-        raise EmbkitError(
-            f"{shape} came back for {texts} texts",
-            expected=f"numbers of shape ({texts}, dim)",
-            hint="return one row a text, in the texts' order",
-        )
+        raise refused("shape", shape=shape, texts=texts)
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(bad):
-        raise EmbkitError(
-            f"{len(bad)} of {texts} embeddings hold NaN or infinity, first at {bad[0]}",
-            expected="finite numbers",
-            hint="a training run that diverged gives these: lower the learning rate",
-        )
+        told = f"{len(bad)} of {texts} embeddings hold NaN or infinity, first at {bad[0]}"
+        raise refused("NaN", given=told)
     return unit(vectors)
 
 
@@ -206,11 +188,7 @@ def encode(
         raise unknown("dtype", dtype, known)
     if not hasattr(model, "preprocess") and not callable(model):
         asked = str(model) if isinstance(model, str | os.PathLike) else "minilm"
-        raise EmbkitError(
-            f"encode() was given {model!r} as its model",
-            expected="a SentenceTransformer, or a function list[str] -> (texts, dim)",
-            hint=f"ek.encode(ek.load_model({asked!r}), texts)",
-        )
+        raise refused("no encoder", model=model, asked=asked)
     check_prompt(model, prompt)
     fresh = partial(fresh_vectors, model, texts, prompt=prompt, task=task, progress=progress)
     if cache and hasattr(model, "preprocess"):
@@ -298,12 +276,8 @@ def _disk(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise EmbkitError(
-            f"vectors cannot be kept in {target.parent}: {error.strerror or error}",
-            expected="a cache that can be written to, with room for the vectors",
-            hint="make room and run the same again: finished shards stay. Or set EMBKIT_CACHE to "
-            "a larger disk, or give encode() cache=False, which holds all in memory",
-        ) from error
+        why = error.strerror or error
+        raise refused("disk", folder=target.parent, why=why) from error
 
 
 def _fill(

@@ -16,6 +16,7 @@ from ..files import read_json
 from ..recipes.pruning import blocks_of, keep_blocks
 from ..recipes.settings import FP32
 from ..session import device, quiet
+from .encoding import refused
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,11 +44,7 @@ def as_model(what: Any) -> Any:
         return what.model()
     if hasattr(what, "preprocess") or hasattr(what, "vectors") or callable(what):
         return what
-    raise EmbkitError(
-        f"a model was asked for, and {type(what).__name__} given",
-        expected="a Run, a model, a model's name, 'bm25', or a function list[str] -> array",
-        hint="'minilm'",
-    )
+    raise refused("no model", kind=type(what).__name__)
 
 
 def load_model(
@@ -88,11 +85,9 @@ def keep_layers(model: SentenceTransformer, kept: int | None) -> SentenceTransfo
     network = getattr(model[0], "auto_model", None)
     many = len(blocks_of(network))
     if kept > many:
-        raise EmbkitError(
-            f"layers={kept} of a model that has {many or 'no stack of layers'}",
-            expected=f"1 to {many}" if many else "an encoder with one stack of like layers",
-            hint=f"recipe.replace(layers={max(1, many // 2) if many else None})",
-        )
+        there = f"1 to {many}" if many else "an encoder with one stack of like layers"
+        of = {"many": many or "no stack of layers", "half": max(1, many // 2) if many else None}
+        raise refused("layers", kept=kept, expected=there, **of)
     keep_blocks(network, kept)
     model.__dict__.pop("_embkit_engine", None)
     return model
@@ -146,8 +141,5 @@ def clear_errors(model: Any, what: str, loader: str) -> Iterator[None]:
     except EmbkitError:
         raise
     except Exception as error:
-        raise EmbkitError(
-            f"{str(model)!r} cannot be loaded as a {what}: {first_line(error)}",
-            expected=f"a folder that {loader}(folder) can load",
-            hint="save it again with model.save_pretrained(folder)",
-        ) from error
+        of = {"model": str(model), "what": what, "loader": loader}
+        raise refused("cannot be loaded", why=first_line(error), **of) from error

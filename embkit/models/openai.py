@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import EmbkitError, not_installed
+from ..errors import not_installed
+from .encoding import refused
 
 KEY = "OPENAI_API_KEY"
 
@@ -16,11 +17,7 @@ KEY = "OPENAI_API_KEY"
 def api_key() -> str:
     """The endpoint's key, from the environment; fails where there is none."""
     if not (key := os.environ.get(KEY)):
-        raise EmbkitError(
-            f"{KEY} is not set",
-            expected="the endpoint's key in the environment (any text for a local endpoint)",
-            hint=f"export {KEY}=... in the shell that starts Python or JupyterLab",
-        )
+        raise refused("key", key=KEY)
     return key
 
 

@@ -15,9 +15,9 @@ import torch
 from sentence_transformers import SentenceTransformer
 from transformers import BitsAndBytesConfig
 
-from ..errors import EmbkitError
 from ..recipes.settings import nf4_settings
 from ..session import device, quiet
+from .encoding import refused
 from .loading import first_line, load_model
 
 
@@ -34,12 +34,7 @@ def require_bitsandbytes() -> Any:
         read = bnb.functional.dequantize_4bit(kept, state)
         assert bool(torch.isfinite(read).all()), "it gives NaN"
     except Exception as error:  # a library that does not open, or each backend's own way to fail
-        raise EmbkitError(
-            f"{told}: {first_line(error)}",
-            expected="bitsandbytes, and a processor or a GPU that it supports",
-            hint='pip install "embkit[qlora]", or EMBKIT_DEVICE=cpu; '
-            "or quantize='none': LoRA on the weights as they are",
-        ) from error
+        raise refused("four bits", told=told, why=first_line(error)) from error
     return bnb
 
 

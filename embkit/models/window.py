@@ -20,8 +20,7 @@ from ..data.images import in_parts, is_picture
 from ..data.passages import Passage, cut
 from ..data.text_checks import token_lengths
 from ..display import percent
-from ..errors import EmbkitError
-from .encoding import Vectors, cache_file, kept, prompt_of, unit
+from .encoding import Vectors, cache_file, kept, prompt_of, refused, unit
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -131,12 +130,10 @@ def cut_for(
     offsets, added = offsets_of(model)
     window = getattr(model, "max_seq_length", None) or math.inf
     if size > window or any(map(is_picture, texts)):
-        raise EmbkitError(
-            f"passages of {size} word pieces"
-            + (f" for a model that reads {window}" if size > window else " of pictures"),
-            expected="texts, and passages that a model reads to their end",
-            hint=f"size={window}" if size > window else "documents as they are, without a size",
-        )
+        why, hint = "of pictures", "documents as they are, without a size"
+        if size > window:
+            why, hint = f"for a model that reads {window}", f"size={window}"
+        raise refused("long passages", size=size, why=why, hint=hint)
     room = size - added
     return cut(texts, room, min(overlap, room // 2 - 1), headings=headings, offsets=offsets)
 
@@ -155,11 +152,7 @@ def late_vectors(
     modules = [type(m).__name__ for m in model] if hasattr(model, "preprocess") else ["no model"]
     mode = getattr(model[1], "pooling_mode", None) if len(modules) > 1 else None
     if modules[:2] != ["Transformer", "Pooling"] or mode not in ("mean", ("mean",)):
-        raise EmbkitError(
-            f"late pooling of {' + '.join(modules)}, pooling {mode}",
-            expected="a transformer whose text vectors are the mean of its tokens'",
-            hint="leave late=True out",
-        )
+        raise refused("late pooling", modules=" + ".join(modules), mode=mode)
     where = cache_file(model, "embeddings", "late", texts, spans)
 
     def made() -> Vectors:
@@ -197,12 +190,7 @@ def _windows(
     for begin, end in spans:
         first, passage, last = np.searchsorted(stops, [start, begin, end], side="right")
         if last - passage > model.max_seq_length - added:
-            raise EmbkitError(
-                f"a passage of {last - passage} word pieces, late, of a model that reads "
-                f"{model.max_seq_length}",
-                expected="passages that its window holds, many of them at once",
-                hint="a smaller size, such as size=128",
-            )
+            raise refused("long passage", size=last - passage, window=model.max_seq_length)
         if own and last - first > model.max_seq_length - added:
             found.append((text[start : own[-1][1] + start], own))
             start, own = begin, []

@@ -8,10 +8,9 @@ from typing import Any
 
 import traitlets
 
-from ..errors import EmbkitError
 from ..pairs.labels import GRADES, MEANINGS, LabelStore, annotator_name
 from ..pairs.pooling import Task
-from .base import Page, page
+from .base import Page, page, refused
 
 KEYS = {str(grade): f"{name}: {MEANINGS[grade]}" for grade, name in GRADES.items()}
 KEYS |= {"Backspace": "undo: back, and the grade taken back", "ArrowRight": "skip: it comes again"}
@@ -32,10 +31,7 @@ class Annotator(Page):
 
     def __init__(self, tasks: Sequence[Task], store: LabelStore, annotator: str = "me") -> None:
         if not isinstance(store, LabelStore) or not tasks:
-            given = f"Annotator() was given {len(tasks or ())} tasks and {type(store).__name__}"
-            tasks_of = "ek.pairs.candidates(domain, 'train', models)"
-            hint = f"ek.widgets.Annotator({tasks_of}, ek.pairs.LabelStore(domain))"
-            raise EmbkitError(given, expected="tasks of candidates() and a LabelStore", hint=hint)
+            raise refused("annotator", n=len(tasks or ()), kind=type(store).__name__)
         super().__init__(annotator=annotator_name(annotator), total=len(tasks))
         self.tasks, self.store = tuple(tasks), store
         place = {task.pair: i for i, task in enumerate(self.tasks)}

@@ -11,9 +11,8 @@ import traitlets
 from ..data import Domain
 from ..data.images import data_url, is_picture
 from ..data.sources.captioned import TO_IMAGE
-from ..errors import EmbkitError
 from ..search.passages import index_of
-from .base import Page, Search, page
+from .base import Page, Search, page, refused
 
 WORDS = 5  # captions that are shown for a picked picture
 
@@ -39,9 +38,7 @@ class Gallery(Page):
         self, models: Mapping[str, Any], domain: Domain, query: str | None = None, *, k: int = 8
     ) -> None:
         if not models or TO_IMAGE not in domain.qrels:
-            given = f"Gallery() was given {len(models)} models and {domain.name!r}"
-            hint = "ek.widgets.Gallery({'tuned': run.model()}, ek.load_domain('icons'))"
-            raise EmbkitError(given, expected="a model, and a domain with pictures", hint=hint)
+            raise refused("gallery", n=len(models), domain=domain.name)
         super().__init__()
         self.models, self.k = dict(models), k
         self._captions: dict[str, list[str]] = {}
@@ -59,7 +56,7 @@ class Gallery(Page):
         with self.told():
             self.query, self.words = text.strip(), []
             if not self.query or is_picture(self.query):
-                raise EmbkitError("an empty search", expected="a few words", hint="coffee cup")
+                raise refused("empty search")
             self.found = [[name, self._row(search)] for name, search in self._seen.items()]
             self.tell(f"{len(self._pictures):,} pictures that training never saw.")
 

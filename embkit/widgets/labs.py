@@ -13,7 +13,6 @@ import traitlets
 from matplotlib.image import imsave
 
 from ..data.domain import Domain, Hidden, right_documents
-from ..errors import EmbkitError
 from ..evaluation.intervals import mean_interval
 from ..evaluation.metrics import ranking_from_arrays
 from ..evaluation.ranking import check_query, score
@@ -24,7 +23,7 @@ from ..pairs.mining import SHOWN, Mined, Pair, mine
 from ..plots import AMOUNTS
 from ..search.index import Found, exact_search
 from ..search.tiered import truncate
-from .base import LOOK, Panel, sketch
+from .base import LOOK, Panel, refused, sketch
 
 LOWEST, HIGHEST = 0.005, 1.0  # temperatures
 CURVE = np.geomspace(LOWEST, HIGHEST, 33).tolist()
@@ -67,11 +66,8 @@ class TemperatureLab(Panel):
         batch_loss(self.similarities, self.temperature)  # refuses what is no batch
         most = len(self.similarities)
         if not most == len(queries) == len(documents) or not 2 <= most <= MOST_PAIRS:
-            raise EmbkitError(
-                f"a matrix of {most} rows for {len(queries)} queries, {len(documents)} documents",
-                expected=f"2 to {MOST_PAIRS} pairs, and a text for each query and document",
-                hint="ek.widgets.TemperatureLab(queries @ documents.T, query_texts, texts)",
-            )
+            texts = {"queries": len(queries), "documents": len(documents)}
+            raise refused("no batch", rows=most, most=MOST_PAIRS, **texts)
         self._curves: dict[int, dict[float, float]] = {}
         super().__init__(batch=most)
         ends: Any = {"min": np.log10(LOWEST), "max": np.log10(HIGHEST), "step": 0.01}
@@ -151,9 +147,7 @@ class TruncationLab(Panel):
 
     def __init__(self, models: Mapping[str, Any], domain: Domain, *, split: str = "") -> None:
         if not isinstance(models, Mapping) or not 1 <= len(models) <= MOST_MODELS:
-            given = f"TruncationLab() was given {models!r}"[:200]
-            hint = "ek.widgets.TruncationLab({'plain': run, 'general': 'minilm'}, domain)"
-            raise EmbkitError(given, expected=f"one to {MOST_MODELS} models, by name", hint=hint)
+            raise refused("truncation", given=repr(models)[:170], most=MOST_MODELS)
         super().__init__()
         self.domain, self.split = domain, split or domain.test_splits[0]
         self._judged = domain.split(self.split)
@@ -180,7 +174,7 @@ class TruncationLab(Panel):
         if size not in self.sizes:
             near = min(self.sizes, key=lambda s: abs(s - size))
             steps = ", ".join(map(str, self.sizes))
-            raise EmbkitError(f"size={size}", expected=f"one of {steps}", hint=f"lab.size = {near}")
+            raise refused("size", size=size, steps=steps, near=near)
         return size
 
     @property
@@ -275,9 +269,7 @@ class NegativesLab(Panel):
         **settings: Any,
     ) -> None:
         if not pairs:
-            expected = "(query id, anchor, document id) rows"
-            hint = "ek.widgets.NegativesLab(domain, ek.training_pairs(recipe, domain).rows)"
-            raise EmbkitError("NegativesLab() was given no pairs", expected=expected, hint=hint)
+            raise refused("no pairs")
         self.domain, self.pairs_given = domain, len(pairs)
         self.pairs = [pairs[i] for i in _spread(len(pairs), most)]
         # vectors of the corpus and of the anchors, given back without encoding anew

@@ -11,12 +11,11 @@ import numpy as np
 import traitlets
 from matplotlib.figure import Figure
 
-from ..errors import EmbkitError
 from ..plots import AMOUNTS
 from ..plots.figures import LIGHT, color
 from ..plots.space import REST, space_maps
 from ..space.space import COLOURS, Space
-from .base import Panel
+from .base import Panel, refused
 
 LISTED = 12  # documents of a selection whose texts are shown
 FOUND = 5  # documents that a query is joined with
@@ -39,9 +38,7 @@ class LinkedMaps(Panel):
 
     def __init__(self, space: Space, by: str = "group") -> None:
         if not isinstance(space, Space):
-            hint = "ek.widgets.LinkedMaps(ek.space.fit_space('minilm', run, domain))"
-            given = f"LinkedMaps() was given {type(space).__name__}"
-            raise EmbkitError(given, expected="a Space", hint=hint)
+            raise refused("no space", kind=type(space).__name__)
         import pandas as pd
 
         super().__init__()
@@ -71,9 +68,7 @@ class LinkedMaps(Panel):
     def _in_corpus(self, proposal: Any) -> list[int]:
         most = len(self._texts)
         if bad := [number for number in proposal["value"] if not 0 <= number < most]:
-            given, expected = f"document number {bad[0]} of {most:,}", f"0 to {most - 1}"
-            hint = "maps.select([maps.space.ids.index(document)])"
-            raise EmbkitError(given, expected=expected, hint=hint)
+            raise refused("document", number=bad[0], most=most, last=most - 1)
         return proposal["value"]
 
     def select(self, numbers: Sequence[int]) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 import traitlets
 
 from ..display import Table
-from ..errors import EmbkitError, unknown
+from ..errors import unknown
 from ..evaluation.report import COLUMNS, Report, cell
 from ..plots.figures import name
-from .base import Page, page
+from .base import Page, page, refused
 
 STILL = 20  # rows of the still picture
 HOW = COLUMNS["sortable"]  # heading -> what it is sorted by, and how its numbers are written
@@ -32,9 +32,7 @@ class RunTable(Page):
 
     def __init__(self, report: Report) -> None:
         if not isinstance(report, Report) or not report.rows:
-            given = f"RunTable() was given {type(report).__name__} without rows"
-            hint = "ek.widgets.RunTable(ek.leaderboard(domain))"
-            raise EmbkitError(given, expected="a report with rows", hint=hint)
+            raise refused("no rows", kind=type(report).__name__)
         self._all = report
         places = list(dict.fromkeys(cell(row, "split", "") for row in report.rows))
         first = {"split": places[0], "sort": "nDCG@10 [95%]"}
