@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jinja2 import Environment, FileSystemLoader
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -91,9 +93,7 @@ class Table:
 
 
 @cache
-def _templates() -> Any:
-    from jinja2 import Environment, FileSystemLoader
-
+def _templates() -> Environment:
     folder = FileSystemLoader(Path(__file__).parent)
     blocks: Any = {"trim_blocks": True, "lstrip_blocks": True}
     made = Environment(loader=folder, autoescape=True, auto_reload=False, **blocks)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jinja2 import Environment, StrictUndefined
 
 from ..data import Domain
 from ..data.domain import right_documents
@@ -60,8 +61,6 @@ def finding(
 
 @cache
 def _words() -> Any:
-    from jinja2 import Environment, StrictUndefined
-
     shown = lambda value: re.sub(r"\s*\n\s*", " ", str(value))  # noqa: E731
     words = Environment(undefined=StrictUndefined, trim_blocks=True, finalize=shown)
     words.globals |= {"of": of, "quote": quote, "percent": percent, "some_of": some_of}

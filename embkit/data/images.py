@@ -6,6 +6,7 @@ it names a file in embkit's cache. The domain's content hash so covers its pictu
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import html
 import io
@@ -13,15 +14,14 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
 
 from ..errors import not_installed
 from ..files import readable, write_atomic
 from ..session import paths
-
-if TYPE_CHECKING:
-    import numpy as np
-    from PIL.Image import Image
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".svg")
 KEPT = 224  # pixels of the longer side that is kept: what CLIP's towers read
@@ -53,16 +53,14 @@ def picture_file(reference: str) -> Path:
     return paths().cache / "pictures" / digest[:2] / f"{digest}.png"
 
 
-def open_picture(reference: str) -> Image:
+def open_picture(reference: str) -> Image.Image:
     """The picture as RGB, its longer side ``KEPT`` pixels or fewer."""
-    from PIL import Image
-
     file, hint = picture_file(reference), "load the domain again in a new process: it renders it"
     with readable(file, OSError, hint=hint), Image.open(file) as image:
         return image.convert("RGB")
 
 
-def keep_picture(image: Image) -> str:
+def keep_picture(image: Image.Image) -> str:
     """Puts an RGB picture into the cache; the text that stands for it."""
     size = f"{image.width}x{image.height} ".encode()
     digest = hashlib.sha256(size + image.tobytes()).hexdigest()[:32]
@@ -72,7 +70,7 @@ def keep_picture(image: Image) -> str:
     return reference
 
 
-def read_picture(file: Path) -> Image:
+def read_picture(file: Path) -> Image.Image:
     """A picture, opened with care: RGB on white, its longer side ``KEPT`` pixels or fewer.
 
     What is transparent becomes white, and a camera's note on how it was held is followed. A
@@ -87,10 +85,8 @@ def read_picture(file: Path) -> Image:
     return decode(render_svg(raw, KEPT) if svg else raw)
 
 
-def decode(raw: bytes) -> Image:
+def decode(raw: bytes) -> Image.Image:
     """A picture from a file's bytes, as ``read_picture`` gives it; no SVG."""
-    from PIL import Image, ImageOps
-
     if len(raw) > MOST_BYTES:
         raise PictureFault(f"file of more than {MOST_BYTES // 2**20} MB")
     try:
@@ -114,10 +110,7 @@ def decode(raw: bytes) -> Image:
         raise PictureFault("damaged, cut off, or no picture") from error
 
 
-def _one_form(image: Image) -> Image:
-    import numpy as np
-    from PIL import Image
-
+def _one_form(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):  # 16 or 32 bits a pixel: convert() would cut, not scale
         values = np.asarray(image, dtype=np.float64)
         top = 65535.0 if image.mode.startswith("I;16") else max(float(values.max()), 1.0)
@@ -165,9 +158,6 @@ def _plain(text: str) -> str:
 
 def pixels(references: Sequence[str], size: int) -> np.ndarray:
     """Pictures as numbers, (pictures, size, size, 3) of uint8: whole, on a white square."""
-    import numpy as np
-    from PIL import Image, ImageOps
-
     middle = 0.499, 0.499  # of an odd margin, the larger half lies right or below
     found = np.empty((len(references), size, size, 3), dtype=np.uint8)
     for place, reference in enumerate(references):
@@ -178,8 +168,6 @@ def pixels(references: Sequence[str], size: int) -> np.ndarray:
 
 def data_url(reference: str) -> str:
     """The picture's file as a ``data:`` address, for a page that shows it."""
-    import base64
-
     open_picture(reference).close()  # fails with a reason where the file is gone
     coded = base64.b64encode(picture_file(reference).read_bytes()).decode()
     return f"data:image/png;base64,{coded}"

@@ -15,9 +15,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..assets.catalogue import folder_fingerprint, resolve
 from ..data.domain import Domain, earlier_results
 from ..data.sources.python_code import PROBE
 from ..errors import EmbkitError
+from ..models.encoding import weights_fingerprint
 from ..models.loading import as_model, encode_speeds
 from ..runs import HEAD_RECORD, RECORD, key_of, store
 from ..search.hybrid import PLAIN, Fusion, Hybrid, as_fusion
@@ -212,13 +214,9 @@ def _subject(what: Any, name: str | None, domain: str) -> _Subject:
         key = f"{what.told.replace(', ', '-').replace(' ', '-')}-{inner.key}"
         return inner._replace(key=key, approach=name or f"{inner.approach}, {what.told}")
     if isinstance(what, str) or hasattr(what, "__fspath__"):
-        from ..assets.catalogue import folder_fingerprint, resolve
-
         meta = {"base_model": str(what), "trainable_params": 0}
         return _Subject(f"base-{folder_fingerprint(resolve(what))[:12]}", name or "base", meta)
     if hasattr(what, "preprocess"):
-        from ..models.encoding import weights_fingerprint
-
         prompts = {k: p for k, p in (getattr(what, "prompts", None) or {}).items() if p}
         told = f"-{_digest(json.dumps(prompts, sort_keys=True))[:6]}" if prompts else ""
         return _Subject(f"model-{weights_fingerprint(what)[:12]}{told}", name or "model", {})

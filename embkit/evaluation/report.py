@@ -15,6 +15,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import plots
 from ..data.domain import Domain, right_documents
 from ..display import Table, as_html, no_formula, table, visible
 from ..errors import unknown
@@ -45,8 +46,6 @@ class Report:
 
     def pareto(self, cost: str = "train_seconds", split: str | None = None) -> Figure:
         """Quality against cost, drawn with its ``pareto_front``, which has the same arguments."""
-        from .. import plots
-
         shown = _priced(self.rows, cost, split)
         whole = [r for r in self.rows if shown and r["split"] == shown[0]["split"]]
         missing = sum(not row.get("subset") for row in whole) - len(shown)
@@ -155,8 +154,6 @@ class Report:
 
     def _page(self, domain: Domain | None) -> str:
         """The whole HTML page, with its pictures inside."""
-        from .. import plots
-
         found = decided(self.rows, self.baseline) if self.baseline else None
         chosen = found.approach if found else None
         whole = [row for row in self.rows if not row.get("subset")]

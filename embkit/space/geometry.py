@@ -7,6 +7,8 @@ Vectors are unit rows, shape (texts, dim), as ``ek.encode`` makes them. All are 
 from __future__ import annotations
 
 import numpy as np
+from scipy.spatial.distance import pdist
+from scipy.stats import entropy, skew
 
 from ..errors import EmbkitError
 from ..models.encoding import Vectors
@@ -30,8 +32,6 @@ def uniformity(vectors: Vectors) -> float:
     0 where all are one point; about -4 at best in many dimensions.
     Wang and Isola 2020, https://arxiv.org/abs/2005.10242
     """
-    from scipy.spatial.distance import pdist
-
     return float(np.log(np.exp(-2 * pdist(vectors[_sample(len(vectors))], "sqeuclidean")).mean()))
 
 
@@ -51,8 +51,6 @@ def effective_rank(vectors: Vectors) -> float:
     d equal singular values give d, one alone gives 1.
     Roy and Vetterli 2007, https://www.eurasip.org/Proceedings/Eusipco/Eusipco2007/Papers/a5p-h05.pdf
     """
-    from scipy.stats import entropy
-
     rows = vectors.astype(float)
     squares = np.linalg.eigvalsh(rows.T @ rows)  # of the singular values
     return float(np.exp(entropy(np.sqrt(np.maximum(squares, 0)))))
@@ -93,8 +91,6 @@ def hubness(found: np.ndarray) -> float:
     Hubs crowd right answers out of many queries' lists.
     Radovanović, Nanopoulos and Ivanović 2010, https://jmlr.org/papers/v11/radovanovic10a.html
     """
-    from scipy.stats import skew
-
     counts = occurrences(found)
     return float(skew(counts)) if np.ptp(counts) else 0.0
 

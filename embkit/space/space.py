@@ -12,9 +12,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from ..data import Domain
 from ..data.domain import Hidden, right_documents
@@ -24,9 +25,6 @@ from ..models.loading import as_model
 from ..search.index import BM25, exact_search
 from . import geometry
 from .maps import Map, project
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 COLOURS = ("group", "found", "drift")
 CLASSES = 10  # colours that can be told apart
@@ -146,7 +144,6 @@ class Space:
         Separation is how often a right document's similarity is above a hard wrong one's, over all
         pairs (the area under the ROC): 0.5 tells nothing apart.
         """
-        import pandas as pd
         from sklearn.metrics import roc_auc_score
 
         split = split or self.domain.test_splits[0]

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from ..assets.catalogue import folder_fingerprint, resolve
 from ..errors import refusals
 from ..files import read_json
 from ..models.loading import clear_errors
 from ..models.openai import KEY, api_key, openai_client
+from ..session import device, precision, quiet, torch_dtype
 
 refused = refusals(Path(__file__).with_name("refusals.toml"))
 RETRIES = 3  # of the client's, after a passing fault: in 0.5, 1, 2 s, or when the endpoint says
@@ -136,9 +138,6 @@ class TransformersBackend:
     """
 
     def __init__(self, model: str | os.PathLike = "smollm2", *, batch_size: int = 32) -> None:
-        from ..assets.catalogue import folder_fingerprint, resolve
-        from ..session import device, precision
-
         self.batch_size, self._folder = batch_size, resolve(model)
         self._device, self._precision = device(), precision()
         kinds = list(read_json(self._folder / "config.json").get("architectures") or [])
@@ -157,8 +156,6 @@ class TransformersBackend:
     def _loaded(self) -> tuple[Any, Any, list[int], list[int]]:
         """(model, tokenizer, ids of the tokens that hold a line end, ids that end an answer)."""
         from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        from ..session import quiet, torch_dtype
 
         quiet()
         dtype = torch_dtype(self._precision)

@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import ipywidgets
+import jscatter
 import numpy as np
+import pandas as pd
 import traitlets
+from jscatter import Line
 from matplotlib.figure import Figure
 
 from ..plots import AMOUNTS
@@ -39,8 +42,6 @@ class LinkedMaps(Panel):
     def __init__(self, space: Space, by: str = "group") -> None:
         if not isinstance(space, Space):
             raise refused("no space", kind=type(space).__name__)
-        import pandas as pd
-
         super().__init__()
         self.space, self._texts = space, list(space.domain.corpus.values())
         self.near: Sequence[Any] = ((), ())  # numbers of what the query finds on each side
@@ -80,8 +81,6 @@ class LinkedMaps(Panel):
 
     def _parts(self) -> list[Any]:
         """What stands on the page, from top to bottom."""
-        from jscatter import compose
-
         hint: Any = {"placeholder": "drop in a query", "description": "query"}
         box = ipywidgets.Text(continuous_update=False, **hint)
         look = ipywidgets.Dropdown(options=COLOURS, description="colour")
@@ -91,13 +90,11 @@ class LinkedMaps(Panel):
         told = (f"<b>{html.escape(name[:80])}</b>, trustworthiness {t:.3f}" for name, t in sides)
         heads = [ipywidgets.HTML(text, layout={"width": "50%"}) for text in told]
         together: Any = {"sync_view": True, "sync_selection": True, "sync_hover": True}
-        grid = compose(list(self.scatters), cols=2, row_height=HEIGHT, **together)
+        grid = jscatter.compose(list(self.scatters), cols=2, row_height=HEIGHT, **together)
         rows = [ipywidgets.HBox(row) for row in (controls, heads)]
         return [*rows, grid, self.page, self.status]
 
     def _colour(self) -> None:
-        import pandas as pd
-
         self.tell()
         values: Any = self.space.colours(self.by)
         look: dict[str, Any] = {"by": self.by}
@@ -116,8 +113,6 @@ class LinkedMaps(Panel):
             scatter.legend(True, position="bottom-right", size="small")
 
     def _drop(self) -> None:
-        from jscatter import Line
-
         self.tell()
         self.near = ((), ())
         lines: tuple[list[Any], list[Any]] = ([], [])
@@ -145,8 +140,6 @@ class LinkedMaps(Panel):
 
 def _scatter(frame: Any, x: list[float], y: list[float]) -> Any:
     """One map of a frame with ``x``, ``y`` and ``text``, that shows these stretches."""
-    import jscatter
-
     made = jscatter.Scatter(x="x", y="y", data=frame, height=HEIGHT)
     made.xy(x_scale=tuple(x), y_scale=tuple(y))
     made.tooltip(True, properties=[], preview="text", preview_type="text", preview_text_lines=4)

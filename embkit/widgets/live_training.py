@@ -8,6 +8,7 @@ import time
 
 import ipywidgets
 import traitlets
+from IPython.display import display
 from matplotlib.figure import Figure
 
 from ..data.domain import Domain
@@ -144,8 +145,6 @@ async def train_live(recipe: Recipe, domain: Domain) -> Run | Stopped:
     again, by whatever call, goes on from there. Fails while another training is under way, and as
     ``train`` does.
     """
-    from IPython.display import display
-
     panel = LiveTraining(recipe, domain)
     handle = display(panel, display_id=True)
     try:
