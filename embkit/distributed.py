@@ -4,8 +4,6 @@ The recipe's batch is the global one: each process takes its part, and gathers t
 as negatives, so that the loss and its gradient are those of one process.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass

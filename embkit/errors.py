@@ -1,7 +1,5 @@
 """One kind of error for bad input: what was given, what was expected, what to type next."""
 
-from __future__ import annotations
-
 import difflib
 import tomllib
 from collections.abc import Callable, Iterable

@@ -1,7 +1,5 @@
 """Checks for the exercises: a cell says whether an answer is right, and stops nothing."""
 
-from __future__ import annotations
-
 import html
 import os
 from collections.abc import Callable

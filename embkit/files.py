@@ -1,7 +1,5 @@
 """Files and folders that appear whole or not at all, and files that only grow."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Folders that list their names, and import a module when one of its names is first asked for."""
 
-from __future__ import annotations
-
 import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Written queries as a domain: cut by document, and a test of those that a person confirms."""
 
-from __future__ import annotations
-
 import csv
 import io
 import itertools

@@ -1,7 +1,5 @@
 """A learning curve: what few labels gave, and what all of them will give, with an interval."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """How much is measured, so that it takes no longer than was asked."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

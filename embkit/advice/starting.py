@@ -1,7 +1,5 @@
 """From a folder of documents without a label to a domain: read, cut, asked about, confirmed."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

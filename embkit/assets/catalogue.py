@@ -5,8 +5,6 @@ sha256 of the result is kept beside it. Each process checks a folder when it fir
 is missing, cut off or changed is made again. Code that comes with a model is never run.
 """
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import json

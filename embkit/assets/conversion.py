@@ -4,8 +4,6 @@ A converter takes the folder of a package's own files, checked against ``catalog
 fills an empty folder. After that nothing needs onnx or gguf.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json

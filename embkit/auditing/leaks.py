@@ -1,7 +1,5 @@
 """Checks of what must not stand twice: duplicates, near-duplicates, groups in two splits."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Mapping
 from hashlib import blake2b

@@ -1,7 +1,5 @@
 """audit(): every check on one domain, and the report that shows itself."""
 
-from __future__ import annotations
-
 import json
 import textwrap
 from collections import Counter

@@ -1,7 +1,5 @@
 """Checks of the texts themselves: lengths, copying, languages, damage, tokens."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Domains: corpus, queries and qrels, of embkit's own sources or of yours: ``load_domain``."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from functools import lru_cache

@@ -4,8 +4,6 @@ A picture enters a domain as a short text, ``picture:`` and the 32 hexadecimal d
 it names a file in embkit's cache. The domain's content hash so covers its pictures as well.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import html

@@ -1,7 +1,5 @@
 """Documents cut into passages: at headings, paragraphs and sentences, in a model's word pieces."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple

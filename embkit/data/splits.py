@@ -6,8 +6,6 @@ documents. A split gets its share of the large parts and of the small ones, by s
 Where documents have kinds (categories, modules), ``split_by_kind`` holds whole kinds out as well.
 """
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 from collections import defaultdict

@@ -1,7 +1,5 @@
 """What texts show by themselves: near-duplicates, scripts, damage, words and their pieces."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections import Counter

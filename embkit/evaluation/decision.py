@@ -1,7 +1,5 @@
 """What the rows of a report say: dev chooses what to take, the tests say what it is worth."""
 
-from __future__ import annotations
-
 import html
 import math
 from collections import Counter

@@ -1,7 +1,5 @@
 """Scores of several seeds, kept beside a domain's data: small files that a repository can hold."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """evaluate_sizes(model, domain, sizes) -> DimensionScores: what truncated vectors are worth."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Should you fine-tune? Dev chooses what to take; the tests say what it is worth, or cannot say."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from .decision import FINE_TUNE, SWITCH, Verdict, decided  # noqa: F401

@@ -1,7 +1,5 @@
 """Cross-encoders: scores of (query, document) pairs."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Embeddings from any OpenAI-compatible endpoint."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from typing import Any

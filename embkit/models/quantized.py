@@ -5,8 +5,6 @@ quantiles of a normal distribution: 4 bits a weight and 32 a block (Dettmers et 
 https://arxiv.org/abs/2305.14314). Other layers than linear ones stay as they are.
 """
 
-from __future__ import annotations
-
 import importlib
 import os
 from typing import Any

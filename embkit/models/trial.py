@@ -4,8 +4,6 @@ Texts of a few words tell nothing about attention that looks only so far, so the
 trial is longer than any such window. Its tokens are random: all of them differ.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import re

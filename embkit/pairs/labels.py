@@ -1,8 +1,6 @@
 """What people judge: a store that loses nothing; its labels as qrels, pairs and a domain; and how
 far annotators agree: Cohen's kappa, and the list of what they judged differently."""
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import json

@@ -1,8 +1,6 @@
 """Hard negatives: documents that look right and are not, found in a ranking and put to rules; and
 which of them may be right answers nobody labelled."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

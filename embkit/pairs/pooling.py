@@ -1,7 +1,5 @@
 """What is worth judging: the documents that several systems find for a query, in one pool."""
 
-from __future__ import annotations
-
 import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence

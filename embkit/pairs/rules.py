@@ -1,7 +1,5 @@
 """The rules that candidates for hard negatives are put to."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path

@@ -1,8 +1,6 @@
 """Approaches in one picture: bars, intervals, changes by query, quality against cost; and lines:
 losses, histograms, anything over a shared x."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """One style for every picture: colours, marks, texts beside them; and a picture as a file."""
 
-from __future__ import annotations
-
 import io
 import warnings
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Figures of the embedding space."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

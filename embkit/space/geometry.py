@@ -4,8 +4,6 @@ Vectors are unit rows, shape (texts, dim), as ``ek.encode`` makes them. All are 
 ``uniformity`` and ``trustworthiness``, which look at a seeded sample of a large corpus.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from scipy.spatial.distance import pdist
 from scipy.stats import entropy, skew

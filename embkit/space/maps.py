@@ -1,7 +1,5 @@
 """Maps of two dimensions, fitted once to two sets of vectors, and kept on disk."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import warnings

@@ -5,8 +5,6 @@ that the second model's space is rotated onto the first's (orthogonal Procrustes
 similarity within it; so what did not change lies at the same place on both sides.
 """
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from collections.abc import Sequence

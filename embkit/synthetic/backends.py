@@ -1,8 +1,6 @@
 """Language models that write: what is wanted of one, any OpenAI-compatible endpoint as one, and a
 model that runs here: batched, and what its prompts share computed once."""
 
-from __future__ import annotations
-
 import copy
 import os
 from collections.abc import Mapping, Sequence

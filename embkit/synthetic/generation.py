@@ -1,7 +1,5 @@
 """Queries written by a language model: asked once, kept at once, none lost."""
 
-from __future__ import annotations
-
 import json
 import os
 import random

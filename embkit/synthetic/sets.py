@@ -1,8 +1,6 @@
 """Sets of written queries: which documents may be asked about, what each filter throws out, the
 files, and their cards."""
 
-from __future__ import annotations
-
 import json
 import random
 import re

@@ -1,7 +1,5 @@
 """A panel to judge documents with three keys. Python decides everything; the page sends keys."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from typing import Any

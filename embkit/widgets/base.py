@@ -1,7 +1,5 @@
 """What the panels share: errors that are shown, what is still seen without a kernel, tables."""
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import html

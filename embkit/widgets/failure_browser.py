@@ -1,7 +1,5 @@
 """Queries that one model won, lost or tied against another, with both lists and the reason why."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any

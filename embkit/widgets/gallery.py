@@ -1,7 +1,5 @@
 """A search box over pictures: type words and see pictures; pick one and read the nearest words."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Mapping
 from typing import Any

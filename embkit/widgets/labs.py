@@ -1,7 +1,5 @@
 """Panels whose sliders compute: a batch's loss, truncated vectors, the rules of mining."""
 
-from __future__ import annotations
-
 import base64
 import io
 from collections.abc import Mapping, Sequence

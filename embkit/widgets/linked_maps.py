@@ -1,7 +1,5 @@
 """The same documents on two maps, before and after: what is chosen on one is chosen on both."""
 
-from __future__ import annotations
-
 import html
 from collections.abc import Sequence
 from typing import Any

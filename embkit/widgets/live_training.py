@@ -1,7 +1,5 @@
 """A training as it goes: loss, learning rate and dev score, time left, and a Stop that keeps."""
 
-from __future__ import annotations
-
 import asyncio
 import html
 import time

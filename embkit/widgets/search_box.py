@@ -1,7 +1,5 @@
 """One query, two models: their lists side by side, what is right, what moved and by how much."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """What could be read in two ways is asked: each way counted, with rows, and the line to type."""
 
-from __future__ import annotations
-
 import contextlib
 import operator
 import re

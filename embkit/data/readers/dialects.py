@@ -4,8 +4,6 @@ Both are found by looking at the whole file: the reading that makes most of its 
 the header's width is taken. A tab-separated file with plain quotes has one row a line.
 """
 
-from __future__ import annotations
-
 import csv
 import itertools
 import re

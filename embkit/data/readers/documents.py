@@ -1,7 +1,5 @@
 """Documents of any kind as texts: a folder, an archive or a file; what is left out, and why."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import itertools

@@ -1,7 +1,5 @@
 """What rows add up to before they are a Domain, how it is put in order, and what is said of it."""
 
-from __future__ import annotations
-
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ What cannot be used is put aside and counted: see ``LoadReport``. What can be re
 asked: see ``asking``.
 """
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import os

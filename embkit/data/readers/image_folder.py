@@ -5,8 +5,6 @@ captions (a picture may have several rows, a caption several pictures), with COC
 text file beside each picture, as img2dataset and WebDataset have them, or with a folder a class.
 """
 
-from __future__ import annotations
-
 import itertools
 import os
 import re

@@ -1,8 +1,6 @@
 """Rows to a domain: texts and judgements in files of their own, joined by ids, as in BEIR's layout,
 MS MARCO's and TREC's; and pairs and triplets."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections import Counter

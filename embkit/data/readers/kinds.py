@@ -1,7 +1,5 @@
 """What a column holds, by its content: texts, ids, labels, scores, numbers, pictures, vectors."""
 
-from __future__ import annotations
-
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator

@@ -1,7 +1,5 @@
 """What a folder, an archive or a data set is made of: texts, judgements, pairs, by split."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 import shlex

@@ -1,7 +1,5 @@
 """Rows of files that people made, their texts and ids, and what is put aside with a cause."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import json

@@ -4,8 +4,6 @@ A shape that is declared here is taken where its fields are there. Else a column
 its name where the content agrees. What could be two things is asked: see ``asking``.
 """
 
-from __future__ import annotations
-
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Files and data sets as tables: named columns, and rows that can be read again."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import json

@@ -4,8 +4,6 @@ What hangs together (a family of icons, one caption for two pictures, two captio
 lies whole in train, in dev or in the test. A test searches what is held out, and nothing else.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 

@@ -7,8 +7,6 @@ a language model wrote the questions, each with the words of the document that a
 these stand behind the first 256 word pieces, which is all that many models read.
 """
 
-from __future__ import annotations
-
 import ast
 import json
 import re

@@ -5,8 +5,6 @@ phrases of Excludes notes: the codes they cite are right, the code they stand at
 not. The test split ``lay`` asks in a patient's words, which a language model wrote.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections import defaultdict

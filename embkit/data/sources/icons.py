@@ -5,8 +5,6 @@ together: by family (the name without ``outline``, ``variant`` and numbers), or 
 which is harder.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import zipfile

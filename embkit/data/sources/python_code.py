@@ -6,8 +6,6 @@ function's own name is ``_`` too. The code is that of Python's standard library 
 ``full``, of some packages, as installed. It is read as text; none of it is imported or run.
 """
 
-from __future__ import annotations
-
 import ast
 import platform
 import random
