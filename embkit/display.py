@@ -120,6 +120,8 @@ class Shown:
     def __str__(self) -> str:
         return self.table().to_text()
 
+    __repr__ = __str__
+
 
 def table(
     rows: Iterable[Mapping[str, Any]], *, caption: str = "", bold: Collection[tuple[int, int]] = ()

@@ -28,9 +28,10 @@ class EmbkitError(ValueError):
         return partial(EmbkitError, **told), (self.given,)
 
 
-def refusals(table: Path) -> Callable[..., EmbkitError]:
-    """The maker of the errors in a table: by a name ``given``, ``expected``, ``hint`` and maybe
-    ``shell``, in which values take the places of their names."""
+def refusals(module: str) -> Callable[..., EmbkitError]:
+    """The maker of the errors in ``refusals.toml`` beside a module (its ``__file__``): by a name
+    ``given``, ``expected``, ``hint`` and maybe ``shell``, in which values stand for their names."""
+    table = Path(module).with_name("refusals.toml")
     told = cache(lambda: tomllib.loads(table.read_text(encoding="utf-8")))
 
     def refused(name: str, /, **values: Any) -> EmbkitError:

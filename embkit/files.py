@@ -5,6 +5,7 @@ import json
 import os
 import secrets
 import shutil
+import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -66,6 +67,11 @@ def write_lines(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]])
     """Writes a JSON object a line, whole or not at all; fails as ``write_atomic`` does."""
     lines = ((json.dumps(row, ensure_ascii=False) + "\n").encode() for row in rows)
     return write_atomic(path, lambda file: file.writelines(lines))
+
+
+def told_by(module: str, name: str) -> dict[str, Any]:
+    """What a TOML file says that lies beside a module, which is given as its ``__file__``."""
+    return tomllib.loads(Path(module).with_name(name).read_text(encoding="utf-8"))
 
 
 def filled(template: Path, **values: Any) -> str:

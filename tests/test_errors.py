@@ -55,7 +55,7 @@ def test_a_table_words_an_error_with_its_values(tmp_path):
     table.write_text(
         '[size]\ngiven = "size={size!r}"\nexpected = "{least:,} or more"\nhint = "size={least}"\n'
     )
-    error = refusals(table)("size", size="{x}", least=1_000)
+    error = refusals(str(table.with_name("module.py")))("size", size="{x}", least=1_000)
     assert (error.given, error.expected) == ("size='{x}'", "1,000 or more")
     assert error.shell == error.hint == "size=1000"
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Template
@@ -14,6 +12,7 @@ from ..data import Domain
 from ..display import Shown, Table, some_of
 from ..evaluation.decision import FINE_TUNE, KEEP, SWITCH
 from ..evaluation.intervals import LEVEL, SPREAD, WORTH, Estimate, holm, queries_needed
+from ..files import told_by
 from .curves import refused
 from .evidence import HYBRID, Evidence, Trial, gather
 from .planning import FEW_PAIRS
@@ -29,9 +28,7 @@ FRAGMENTED = 2  # tokens a word from which a model hardly knows the words
 _NAMES: dict[str, Any] = {"few_dev": FEW_DEV, "few_pairs": FEW_PAIRS, "worth": WORTH}
 _NAMES |= {"fragmented": FRAGMENTED, "level": LEVEL, "label": LABEL, "perhaps": TRY, "both": BOTH}
 _NAMES |= {"ceiling": CEILING, "keep": KEEP, "switch": SWITCH, "fine_tune": FINE_TUNE}
-RULES: dict[str, dict[str, str]] = tomllib.loads(
-    Path(__file__).with_name("rules.toml").read_text(encoding="utf-8")
-)
+RULES: dict[str, dict[str, str]] = told_by(__file__, "rules.toml")
 THEN = {n: Template(rule["then"]).render(_NAMES) for n, rule in RULES.items() if "then" in rule}
 DECISIONS = {LABEL, KEEP, SWITCH, BOTH, FINE_TUNE, TRY}
 

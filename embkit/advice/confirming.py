@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..data import Domain
-from ..data.domain import normalise
+from ..data.domain import Domain, normalise
 from ..data.splits import connected, deal, in_order, query_id
 from ..data.text_checks import near_pairs
 from ..files import write_atomic

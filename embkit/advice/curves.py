@@ -4,13 +4,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
 from ..errors import refusals
 
-refused = refusals(Path(__file__).with_name("refusals.toml"))
+refused = refusals(__file__)
 # Pairs that weigh as much as what the general model knew already. Chosen on ICD-10-CM (workshop)
 # with runs on 250 to 2,000 pairs alone: with 5,000, those below 2,000 tell best what 2,000 give
 # (off by less than 0.001 on the mean; with 2,000 by -0.005, with 10,000 by +0.002). Runs on all

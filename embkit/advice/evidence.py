@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import statistics
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from timeit import timeit
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +21,7 @@ from ..errors import EmbkitError
 from ..evaluation.hybrid import by_weight
 from ..evaluation.intervals import CLUSTERS, Estimate, clusters, estimate, paired_test
 from ..evaluation.ranking import ndcg
-from ..files import read_json, write_atomic
+from ..files import read_json, told_by, write_atomic
 from ..models.loading import load_model
 from ..models.window import tokenizer_of, unread
 from ..pairs.pairs import collect
@@ -43,7 +41,7 @@ TYPED = 20  # queries that are searched for one by one, to see how long one take
 HYBRID = "hybrid: BM25 and the model"
 WEIGHTS = (0.5, 0.75, 0.25, 1.0, 0.0)  # of the model beside BM25; of equal ones, the first
 INTERVAL = "{:.3f} [{:.3f}, {:.3f}]"
-FACTS = tomllib.loads(Path(__file__).with_name("evidence.toml").read_text(encoding="utf-8"))
+FACTS = told_by(__file__, "evidence.toml")
 
 
 @dataclass(frozen=True)
@@ -147,9 +145,6 @@ class Evidence(Shown):
             what = f"expected of all {self.pairs:,} pairs"
             rows.append((what, self.expected_told, "by the learning curve"))
         return Table(["what", "here", "which is"], rows)
-
-    def __repr__(self) -> str:
-        return str(self)
 
 
 def gather(

@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data import Domain
-from ..data.domain import shuffled
+from ..data.domain import Domain, shuffled
 from ..data.text_checks import token_lengths, words
 from ..evaluation.ranking import encode_speed
 from ..files import filled, write_atomic

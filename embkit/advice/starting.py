@@ -5,7 +5,6 @@ import json
 import os
 import re
 import time
-import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -23,7 +22,7 @@ from ..data.readers.folder import local
 from ..data.splits import in_order, query_id
 from ..data.text_checks import words
 from ..export.export import to_beir
-from ..files import filled, read_json, write_atomic, write_lines
+from ..files import filled, read_json, told_by, write_atomic, write_lines
 from ..models.loading import as_model
 from ..models.window import cut_for
 from ..pairs.labels import LabelStore
@@ -47,7 +46,7 @@ TIMED = 12  # prompts of each kind whose answers are timed
 SHORT = 8  # words of a passage that is asked about
 FEW, NEEDED = 8, 40  # documents, and queries that are kept, at least
 SIZE = 128  # word pieces of a passage
-ABOUT = tomllib.loads(Path(__file__).with_name("about.toml").read_text(encoding="utf-8"))
+ABOUT = told_by(__file__, "about.toml")
 RECORD = "steps.json"  # of each file, a hash of what it was made from and of what was written
 Told = Callable[[str], object]
 

@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import tempfile
-import tomllib
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from ..errors import EmbkitError, unknown
-from ..files import read_json, write_atomic
+from ..files import read_json, told_by, write_atomic
 from ..session import paths, quiet
 from . import TOWERS, conversion, hub
 from .conversion import Converter
@@ -48,7 +47,7 @@ class Asset:
 
 def _assets(kind: str) -> dict[str, Asset]:
     """The assets of ``catalogue.toml`` of a kind, by their names."""
-    told = tomllib.loads(Path(__file__).with_name("catalogue.toml").read_text(encoding="utf-8"))
+    told = told_by(__file__, "catalogue.toml")
     found = {}
     for name, row in told[kind].items():
         requirement, convert = row.pop("package"), row.pop("convert", {})

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..errors import EmbkitError, refusals, unknown
 from .wheels import Unreachable
 
-refused = refusals(Path(__file__).with_name("refusals.toml"))
+refused = refusals(__file__)
 WANTED = ["*.json", "*.txt", "*.model", "*.safetensors", "*.jinja"]  # no pickle, no code
 
 

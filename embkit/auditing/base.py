@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, StrictUndefined
 
-from ..data import Domain
-from ..data.domain import right_documents
+from ..data.domain import Domain, right_documents
 from ..display import percent, some_of, visible
 from ..models.encoding import encode_as
 from ..models.window import tokenizer_of

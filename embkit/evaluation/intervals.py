@@ -16,8 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..data import Domain
-from ..data.domain import right_documents
+from ..data.domain import Domain, right_documents
 from ..data.splits import connected
 from .metrics import refused
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ir_measures
@@ -17,7 +16,7 @@ from ..errors import refusals, unknown
 if TYPE_CHECKING:
     import pandas as pd
 
-refused = refusals(Path(__file__).with_name("refusals.toml"))
+refused = refusals(__file__)
 METRICS = ("ndcg@10", "mrr@10", "map", "recall@10", "recall@100", "hit@1")
 
 Ranking = Mapping[str, Mapping[str, float]]

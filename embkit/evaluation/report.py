@@ -7,7 +7,6 @@ import json
 import math
 import os
 import re
-import tomllib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from .. import plots
 from ..data.domain import Domain, right_documents
 from ..display import Table, as_html, no_formula, table, visible
 from ..errors import unknown
-from ..files import filled, write_atomic
+from ..files import filled, told_by, write_atomic
 from .decision import Row, decided
 from .intervals import WORTH, holm
 from .metrics import refused
@@ -29,9 +28,7 @@ if TYPE_CHECKING:
 
 FEW = 12  # approaches up to which a page shows all of them beside each other
 HERE = Path(__file__).parent
-COLUMNS: dict[str, dict[str, list[str]]] = tomllib.loads(
-    (HERE / "columns.toml").read_text(encoding="utf-8")
-)
+COLUMNS: dict[str, dict[str, list[str]]] = told_by(__file__, "columns.toml")
 TRAINING = ("train_seconds", "trainable_params")  # costs that an untrained model does not have
 
 
@@ -263,7 +260,7 @@ def _by_lesson(rows: Sequence[Row], chosen: str | None) -> tuple[list[str], dict
     Of many rows, a lesson's approach is the one with most seeds, of these the best on dev. What dev
     chose, and what needs no training, is no experiment.
     """
-    lessons = tomllib.loads((HERE / "lessons.toml").read_text(encoding="utf-8"))
+    lessons = told_by(__file__, "lessons.toml")
     of = {
         row["label"]: next((n for n, word in lessons.items() if re.search(word, row["label"])), "")
         for row in sorted(rows, key=lambda row: -(row.get("dev") or 0))

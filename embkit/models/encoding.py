@@ -28,7 +28,7 @@ from ..session import paths, precision
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder, SentenceTransformer
 
-refused = refusals(Path(__file__).with_name("refusals.toml"))
+refused = refusals(__file__)
 Vectors = np.ndarray  # (texts, dim), float32
 EmbedFunction = Callable[[list[str]], Any]
 Progress = Callable[[int], Any]  # how many texts are done

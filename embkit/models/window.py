@@ -14,8 +14,7 @@ import numpy as np
 
 from .. import session
 from ..assets import catalogue
-from ..data import Domain
-from ..data.domain import shuffled
+from ..data.domain import Domain, shuffled
 from ..data.images import in_parts, is_picture
 from ..data.passages import Passage, cut
 from ..data.text_checks import token_lengths

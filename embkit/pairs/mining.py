@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data import Domain
-from ..data.domain import right_documents
+from ..data.domain import Domain, right_documents
 from ..display import Table
 from ..errors import unknown
 from ..evaluation.intervals import mean_interval

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import session
-from ..data import Domain
-from ..data.domain import normalise
+from ..data.domain import Domain, normalise
 from ..display import Table
 from ..errors import unknown
 from ..losses.batches import Apart, padded

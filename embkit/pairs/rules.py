@@ -2,14 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from ..data.domain import Domain, normalise
 from ..errors import refusals
 
-refused = refusals(Path(__file__).with_name("refusals.toml"))
+refused = refusals(__file__)
 Pair = tuple[str, str, str]  # query id, anchor text, document id
 OUT = -np.inf  # the score of a candidate that is none
 OWN = "the query's own document"  # the rule about ``Domain.own``

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..data import Domain
-from ..data.domain import Hidden, right_documents
+from ..data.domain import Domain, Hidden, right_documents
 from ..errors import EmbkitError, unknown
 from ..models.encoding import Vectors, encode_as
 from ..models.loading import as_model

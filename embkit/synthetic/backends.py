@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -17,7 +16,7 @@ from ..models.loading import clear_errors
 from ..models.openai import KEY, api_key, openai_client
 from ..session import device, precision, quiet, torch_dtype
 
-refused = refusals(Path(__file__).with_name("refusals.toml"))
+refused = refusals(__file__)
 RETRIES = 3  # of the client's, after a passing fault: in 0.5, 1, 2 s, or when the endpoint says
 TOP_K = 40  # a sampled token is one of the so many likeliest
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import tomllib
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from ..data import text_checks
 from ..data.domain import normalise
 from ..data.text_checks import scripts, words
 from ..errors import unknown
+from ..files import told_by
 from .backends import Failure, refused
 
 Pair = tuple[str, str]  # (document, query)
@@ -145,8 +144,7 @@ def _wrong(
 
 
 def _read(name: str) -> Prompt:
-    file = Path(__file__).with_name(f"prompt_{name}.toml")
-    return Prompt(name, **tomllib.loads(file.read_text(encoding="utf-8")))
+    return Prompt(name, **told_by(__file__, f"prompt_{name}.toml"))
 
 
 # The examples of icd10cm: injuries, and titles made up in the manner of ICD-10-CM. No profile holds

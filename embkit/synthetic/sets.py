@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data import Domain
-from ..data.domain import SHOWN
+from ..data.domain import SHOWN, Domain
 from ..data.text_checks import jaccard, words
 from ..display import Table, facts, table
 from ..files import filled, write_atomic, write_lines

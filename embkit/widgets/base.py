@@ -18,7 +18,7 @@ from ..display import as_html
 from ..errors import EmbkitError, refusals
 from ..plots import figures as draw
 
-refused = refusals(Path(__file__).with_name("refusals.toml"))
+refused = refusals(__file__)
 PICTURE_DPI = 80  # of a still picture: a notebook with its outputs stays small
 SVG_DASHES = ("none", "6 3", "6 3 2 3", "2 3")  # of a sketch's lines, as ``draw.DASHES``
 Names = tuple[str, str]  # what two models are called

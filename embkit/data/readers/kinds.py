@@ -1,13 +1,12 @@
 """What a column holds, by its content: texts, ids, labels, scores, numbers, pictures, vectors."""
 
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
+from ...files import told_by
 from ..images import SUFFIXES
 from ..text_checks import EMPTY, ids
 from .rows import Quarantine, Row, text_fault
@@ -17,7 +16,7 @@ ID, LABEL, SCORE, NUMBER = "ids", "labels", "scores", "whole numbers"
 PICTURE, OTHER, NOTHING = "pictures", "something else", "nothing"
 TEXTUAL = (TEXT, PASSAGE, CATEGORY)
 FEW = 7  # distinct values that labels have at most
-TOLD = tomllib.loads(Path(__file__).with_name("shapes.toml").read_text(encoding="utf-8"))
+TOLD = told_by(__file__, "shapes.toml")
 RIGHT_WORDS, WRONG_WORDS, UNSURE_WORDS = (
     TOLD["words"][name].split() for name in ("right", "wrong", "unsure")
 )
