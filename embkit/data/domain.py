@@ -274,10 +274,9 @@ def right_documents(judged: Mapping[str, int]) -> Iterator[str]:
 def _check_texts(domain: Domain) -> None:
     for kind, texts in (("document", domain.corpus), ("query", domain.queries)):
         if not texts:
-            raise refused("no texts of a kind", name=domain.name, kind=kind)
+            raise refused("no texts of a kind", domain=domain, kind=kind)
         if empty := [k for k, t in texts.items() if not isinstance(t, str) or not t.strip()]:
-            told = {"n": len(empty), "kind": kind, "name": domain.name, "some": empty[:5]}
-            raise refused("empty texts", **told)
+            raise refused("empty texts", n=len(empty), kind=kind, domain=domain, some=empty[:5])
 
 
 def _check_ids(domain: Domain) -> None:

@@ -6,13 +6,11 @@ queries, and over seeds where several were trained. One estimate gives the inter
 that p < 0.05 where, and only where, the 95% interval excludes 0.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -41,7 +39,7 @@ class Clusters:
         """The cluster of each query."""
         return [self.of[query] for query in queries] if self.of else list(queries)
 
-    def __deepcopy__(self, memo: Any) -> Clusters:  # pandas copies attrs at every step
+    def __deepcopy__(self, memo: Any) -> Self:  # pandas copies attrs at every step
         return self
 
 

@@ -269,8 +269,7 @@ def leaderboard(
         found |= {min(runs): over_seeds([*runs.values()])} if len(seeds) == len(runs) else runs
     if not found:
         earlier = earlier_results(domain)
-        of = {"name": domain.name, "profile": domain.profile}
-        raise refused("nothing evaluated", earlier=earlier and f"; {earlier}", **of)
+        raise refused("nothing evaluated", domain=domain, earlier=earlier and f"; {earlier}")
     order = sorted(_told_apart(found), key=lambda s: fmean(map(s.mean, s.per_query)))
     called = [s.approach for s in order]
     return compare(order, baseline if baseline in called else called[0], asked=asked or ())

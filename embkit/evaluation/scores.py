@@ -80,8 +80,7 @@ class Scores:
     def check_domain(self, name: str, content: str) -> None:
         """Fails where these are scores of another domain, or of other content of it."""
         if (self.domain, self.domain_hash) != (name, content):
-            own = {"own": self.domain, "own_hash": self.domain_hash}
-            raise refused("another domain", label=self.label, name=name, content=content, **own)
+            raise refused("another domain", own=self, name=name, content=content)
 
     def labelled(self, label: str) -> Scores:
         """The same scores under another name in tables."""

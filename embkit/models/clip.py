@@ -6,14 +6,12 @@ names a kept picture (``images.is_picture``) is read as that picture, and no oth
 A real CLIP or SigLIP folder is loaded as ``PictureReader``: the same texts, the same training.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -117,7 +115,7 @@ class Towers(InputModule):
         (folder / TOWERS).write_text(json.dumps({"size": self.size, "text": None}))
 
     @classmethod
-    def load(cls, model_name_or_path: str, *args: Any, **kwargs: Any) -> Towers:  # type: ignore
+    def load(cls, model_name_or_path: str, *args: Any, **kwargs: Any) -> Self:  # type: ignore
         folder = Path(model_name_or_path)
         settings = json.loads((folder / TOWERS).read_text(encoding="utf-8"))
         start = settings["text"] and resolve(settings["text"])

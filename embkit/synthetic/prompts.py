@@ -1,14 +1,12 @@
 """What a language model is asked, to the letter, and what of its answer counts as a query."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 from ..data import text_checks
 from ..data.domain import normalise
@@ -59,7 +57,7 @@ class Prompt:
         shown = " ".join(document.split())[: self.longest].rstrip()
         return "\n\n".join([*blocks, f"{self.label}: {shown}\n{label}:"])
 
-    def replace(self, **changes: Any) -> Prompt:
+    def replace(self, **changes: Any) -> Self:
         """A copy with some fields changed; fails for a field that does not exist."""
         for name in changes.keys() - (known := self.__dataclass_fields__.keys()):
             raise unknown("prompt field", name, known)

@@ -1,8 +1,6 @@
 """The leaderboard to sort and filter. Python decides what is shown; the page sends clicks."""
 
-from __future__ import annotations
-
-from typing import Any
+from typing import Any, Self
 
 import traitlets
 
@@ -40,7 +38,7 @@ class RunTable(Page):
         self.observe(self._shown, ["split", "find", "sort", "descending"])
         self._shown()
 
-    def by(self, column: str) -> RunTable:
+    def by(self, column: str) -> Self:
         """Sorts by a column; by the same again, the other way round."""
         if column not in HOW:
             raise unknown("column", column, HOW)
@@ -48,7 +46,7 @@ class RunTable(Page):
         self.sort = column
         return self
 
-    def choose(self, label: str) -> RunTable:
+    def choose(self, label: str) -> Self:
         """Chooses an approach, or lets it go again."""
         names = dict.fromkeys(map(name, self._all.rows))
         if label not in names:

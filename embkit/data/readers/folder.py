@@ -128,8 +128,7 @@ def _table(path: Path, material: Material) -> Table:
     """A file of pairs as a table."""
     kind, given = suffix(path), material.given
     if kind not in _TEXTUAL or (kind in PARQUET and path.suffix == ".gz"):
-        of = {"name": path.name, "kind": kind or path.suffix, "kinds": ", ".join(KINDS)}
-        raise refused("suffix", **of)
+        raise refused("suffix", path=path, kind=kind or path.suffix, kinds=", ".join(KINDS))
     said = given.values() if isinstance(given, Mapping) else ()
     each = (one for x in said for one in (x if isinstance(x, list | tuple) else [x]))
     return table(path, material.bad.encoding, any(isinstance(one, int) for one in each) or None)
