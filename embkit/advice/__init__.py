@@ -2,12 +2,4 @@
 
 from ..lazy import exports
 
-__getattr__, __dir__, __all__ = exports(
-    __name__,
-    {
-        "advise": ["Advice", "advice_rules"],
-        "curves": ["Curve"],
-        "evidence": ["Evidence"],
-        "starting": ["Start", "start"],
-    },
-)
+__getattr__, __dir__, __all__ = exports(__name__)

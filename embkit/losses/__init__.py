@@ -2,11 +2,4 @@
 
 from ..lazy import exports
 
-__getattr__, __dir__, __all__ = exports(
-    __name__,
-    {
-        "clip": ["SharedSpaceLoss"],
-        "corpus": ["CorpusDistillLoss", "CorpusSoftmaxLoss", "KeptDocuments"],
-        "in_batch": ["batch_loss"],
-    },
-)
+__getattr__, __dir__, __all__ = exports(__name__)

@@ -2,5 +2,4 @@
 
 from ..lazy import exports
 
-_NAMES = {"geometry": ["modality_gap"], "maps": ["project"], "space": ["Space", "fit_space"]}
-__getattr__, __dir__, __all__ = exports(__name__, _NAMES)
+__getattr__, __dir__, __all__ = exports(__name__)
