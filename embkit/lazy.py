@@ -8,6 +8,12 @@ from pathlib import Path
 from typing import Any
 
 
+def names_of(package: str) -> dict[str, list[str]]:
+    """What ``names.toml`` says of a package: module -> the names that it has."""
+    told = tomllib.loads(Path(__file__).with_name("names.toml").read_text(encoding="utf-8"))
+    return {name: names.split() for name, names in told[package.split(".")[-1]].items()}
+
+
 def exports(
     package: str, modules: Mapping[str, Sequence[str]] | None = None, folders: Sequence[str] = ()
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
@@ -16,9 +22,7 @@ def exports(
     ``modules`` says which names a module below it has; default: what ``names.toml`` says.
     ``folders`` are offered themselves.
     """
-    if modules is None:
-        told = tomllib.loads(Path(__file__).with_name("names.toml").read_text(encoding="utf-8"))
-        modules = {name: names.split() for name, names in told[package.split(".")[-1]].items()}
+    modules = names_of(package) if modules is None else modules
     home = {name: module for module, names in modules.items() for name in names}
     listed = sorted([*home, *folders])
 
