@@ -8,10 +8,11 @@ import numpy as np
 from scipy.spatial.distance import pdist
 from scipy.stats import entropy, skew
 
-from ..errors import EmbkitError
+from ..errors import refusals
 from ..models.encoding import Vectors
 from ..search.index import exact_search
 
+refused = refusals(__file__)
 SAMPLE = 2000  # texts of which every pair is looked at
 
 
@@ -115,11 +116,7 @@ def modality_gap(texts: np.ndarray, pictures: np.ndarray) -> float:
 def checked_k(k: int, texts: int, most: int) -> None:
     """Fails where so many neighbours cannot be looked at."""
     if not 1 <= k <= most:
-        raise EmbkitError(
-            f"k={k} neighbours of {texts} texts",
-            expected=f"k from 1 to {most}",
-            hint=f"k={max(1, min(15, most))}, or more documents",
-        )
+        raise refused("neighbours", k=k, texts=texts, most=most, fit=max(1, min(15, most)))
 
 
 def _sample(total: int) -> np.ndarray:

@@ -16,23 +16,18 @@ import numpy as np
 import pandas as pd
 
 from ..data.domain import Domain, Hidden, right_documents
-from ..errors import EmbkitError, unknown
+from ..errors import unknown
 from ..models.encoding import Vectors, encode_as
 from ..models.loading import as_model
 from ..search.index import BM25, exact_search
 from . import geometry
+from .geometry import refused
 from .maps import Map, project
 
 COLOURS = ("group", "found", "drift")
 CLASSES = 10  # colours that can be told apart
-BETTER = {
-    "alignment": "lower",
-    "uniformity": "lower",
-    "anisotropy": "lower",
-    "effective rank": "higher",
-    "hubness": "lower",
-    "separation": "higher",
-}
+MEASURES = ("alignment", "uniformity", "anisotropy", "effective rank", "hubness", "separation")
+HIGHER = ("effective rank", "separation")  # where that is better
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -159,8 +154,9 @@ class Space:
                 geometry.hubness(self.near[side]),
                 float(roc_auc_score(kinds, cosines)),
             )
-        index = pd.Index(list(BETTER), name=f"queries of {split}")
-        return pd.DataFrame(values, index=index).assign(better=BETTER.values())
+        index = pd.Index(MEASURES, name=f"queries of {split}")
+        better = np.where(index.isin(HIGHER), "higher", "lower")
+        return pd.DataFrame(values, index=index).assign(better=better)
 
     def colours(self, by: str = "group") -> np.ndarray:
         """What each document is coloured by: strings for classes, numbers for amounts.
@@ -240,11 +236,7 @@ def _named(what: Any, domain: Domain) -> tuple[Any, str]:
     """A model and its name."""
     record = getattr(what, "record", None) or {}
     if record.get("domain_hash", domain.hash) != domain.hash:
-        raise EmbkitError(
-            f"a run on {record['domain']!r}, of other texts than {domain.name!r}",
-            expected="two models to compare on one domain, and runs on that domain",
-            hint="ek.space.fit_space(..., run.model(), domain) if the other domain is meant",
-        )
+        raise refused("another domain", own=record["domain"], domain=domain)
     if isinstance(what, str | os.PathLike):
         return as_model(what), "base" if what == "minilm" else str(what)
     return as_model(what), getattr(what, "label", type(what).__name__)

@@ -15,7 +15,7 @@ from embkit import plots
 from embkit.errors import EmbkitError
 from embkit.runs import Run
 from embkit.space import geometry, maps
-from embkit.space.space import BETTER, coarse, fit_space
+from embkit.space.space import MEASURES, coarse, fit_space
 
 
 def unit(rows):
@@ -270,7 +270,7 @@ def test_measures_are_those_of_geometry(space, tiny_domain):
     from scipy.stats import mannwhitneyu
 
     found = space.measures("known")
-    assert list(found.columns) == [*space.names, "better"] and set(found.index) == set(BETTER)
+    assert list(found.columns) == [*space.names, "better"] and set(found.index) == set(MEASURES)
     assert found.index.name == "queries of known"
     texts = list(tiny_domain.corpus.values())
     similar = space.similarities("known")

@@ -32,11 +32,6 @@ SPLITS |= {"validation": "dev", "valid": "dev", "val": "dev", "all": WHOLE, "qre
 _ROLES = {role: set(told.split()) for role, told in kinds.TOLD["files"].items()}
 _NOTES = re.compile(r"readme|licen[cs]e|domain\.json|dataset_infos?\.json", re.IGNORECASE)
 _SHARD = re.compile(r"-\d{5}-of-\d{5}")
-_LLAMAINDEX = {  # what its one object holds: name -> role, and what its keys and values are
-    "queries": (QUERIES, "_id", "text"),
-    "corpus": (CORPUS, "_id", "text"),
-    "relevant_docs": (JUDGEMENTS, "query-id", "corpus-id"),
-}
 _UNPACKED = "embkit-unpacked-"  # how the folder is called into which an archive is unpacked
 MOST_BYTES, MOST_FILES = 50 << 30, 1_000_000  # that an archive may unpack to
 
@@ -152,7 +147,7 @@ def objects(path: Path) -> list[Part]:
     """The parts of a file that is one JSON object, as LlamaIndex writes it; none for another."""
     values, found = one_object(path), list[Part]()
     split = split_name(path.name.replace("_", "."))
-    for name, (role, *columns) in _LLAMAINDEX.items():
+    for name, (role, *columns) in kinds.TOLD["llamaindex"].items():
         if not isinstance(held := values.get(name), dict):
             return []
         each = ((key, one if isinstance(one, list) else [one]) for key, one in held.items())

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from string import Template
 from typing import Any
 
+from ...files import filled
 from ...session import paths
 from ..domain import Domain, about, normalise
 from ..passages import WORD  # as BERT's tokenizers begin; a word is one piece or more
@@ -112,6 +112,6 @@ def behind(document: str, answer: str) -> int | None:
 
 def _about(profile: str, lost: int) -> dict[str, str]:
     names = ["numpy"] if profile == "smoke" else LIBRARIES.values()
-    told = {"versions": ", ".join(f"{name} {version(name)}" for name in names), "lost": lost}
-    text = Template(Path(__file__).with_name("docstrings.txt").read_text(encoding="utf-8"))
-    return about(text.substitute(told, window=WINDOW, words=WORDS))
+    told: Any = {"versions": ", ".join(f"{name} {version(name)}" for name in names), "lost": lost}
+    text = Path(__file__).with_name("docstrings.txt")
+    return about(filled(text, **told, window=WINDOW, words=WORDS))

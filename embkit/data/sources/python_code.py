@@ -20,10 +20,10 @@ from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from ... import session
+from ...files import filled
 from ..domain import Domain, about, shuffled
 from ..refusals import refused
 from ..splits import gathered, split_by_kind
@@ -176,9 +176,8 @@ def _about(profile: str) -> dict[str, str]:
     if profile == "full":
         versions = [f"{project} {version(project)}" for project in PACKAGES.values()]
         code += f", and {', '.join(versions)}"
-    text = Path(__file__).with_name("python_code.txt").read_text(encoding="utf-8")
-    code = code[0].upper() + code[1:]
-    return about(Template(text).substitute(code=code, body=BODY_WORDS, query=QUERY_WORDS))
+    told = {"code": code[0].upper() + code[1:], "body": BODY_WORDS, "query": QUERY_WORDS}
+    return about(filled(Path(__file__).with_name("python_code.txt"), **told))
 
 
 def general_probe() -> Domain:
