@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 from ...errors import not_installed
+from ...files import told_by
 from ..domain import normalise
 from ..refusals import refused
 from . import asking, joined, parts, rows, shapes, tables
@@ -23,9 +24,8 @@ from .folder import local, not_there
 LARGE = 20_000_000  # bytes of one text: a long book has two million
 LETTERS = 20  # letters and digits of a document, at least
 LINKS = 0.75  # of a page's text in links, from which on it is navigation
-PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp", ".bmp", ".tif", ".tiff", ".ico")
-TEXTS = (".txt", ".text", ".md", ".markdown", ".rst", ".adoc", ".org", "")
-PAGES = (".html", ".htm", ".xhtml")
+TOLD = told_by(__file__, "documents.toml")  # suffixes, and what HTML's tags mean
+PAGES = TOLD["suffixes"]["pages"]
 READ = ".txt, .md, .rst, .html, .pdf, .docx, and .jsonl or .csv with a column of texts"
 INSTALL = "pip install"
 
@@ -35,14 +35,6 @@ _TITLE = re.compile(
 _FRONT = re.compile(r"\A---\n(.{0,5000}?)\n---\n", re.S)
 _CHARSET = re.compile(rb"<meta[^>]{0,200}charset=[\"']?([\w-]+)", re.I)
 _HEADED = re.compile(r"(?:heading|berschrift|titre|t[ií]tulo|titolo) ?(\d)|(title)", re.I)
-_BLOCK = re.compile(
-    "^(h[1-6]|p|div|section|article|main|[uod]l|li|d[td]|table|tr|t[dh]|blockquote|pre|[bh]r|figure)$"
-)
-_AROUND = {"br": ("\n", ""), "li": ("\n- ", ""), "tr": ("", "\n"), "td": ("", " "), "th": ("", " ")}
-_DROPPED = {"script", "style", "noscript", "template", "svg", "nav", "header", "footer", "aside"}
-_DROPPED |= {"form", "button", "select", "iframe", "title"}
-_MARKS = {"¶", "§", "#", "🔗"}  # of a heading's link to itself
-_ROLES = {"navigation", "banner", "contentinfo", "search"}
 
 
 class Document(NamedTuple):
@@ -145,12 +137,12 @@ def _documents(
     if kind in tables.KINDS:
         yield from _rows(name, file, skipped)
         return
-    if kind in PICTURES:
+    if kind in TOLD["suffixes"]["pictures"]:
         raise _Left("a picture")
     if file.name.lower().endswith(parts.ARCHIVES):
         raise _Left("an archive among other files")
     readers: dict[str, Callable[[Path], str]] = {".pdf": _pdf, ".docx": _docx}
-    if kind not in (*TEXTS, *PAGES, *readers):
+    if kind not in (*TOLD["suffixes"]["texts"], *PAGES, *readers):
         raise _Left(f"of a kind that is not read ({kind})")
     if file.stat().st_size > LARGE * (10 if kind in readers else 1):
         raise _Left(f"larger than {LARGE // 10**6} MB (a document a file, or a line of .jsonl)")
@@ -265,8 +257,9 @@ def _page(html: str) -> tuple[str, str]:
     import bs4
 
     page: Any = bs4.BeautifulSoup(html, "html.parser")
+    dropped, roles, marks, blocks = (TOLD[k] for k in ("dropped", "roles", "marks", "blocks"))
     title = " ".join(page.title.get_text().split()) if page.title else ""
-    for part in page.find_all(lambda tag: tag.name in _DROPPED or tag.get("role") in _ROLES):
+    for part in page.find_all(lambda tag: tag.name in dropped or tag.get("role") in roles):
         own = part.name == "header" and part.find_parent(["article", "main"])  # has its heading
         if not own and not part.decomposed:
             part.decompose()
@@ -280,11 +273,11 @@ def _page(html: str) -> tuple[str, str]:
         if isinstance(words, bs4.element.PreformattedString):  # a comment, a doctype
             words.extract()
         elif not words.find_parent("pre"):
-            mark = words.strip() in _MARKS and words.find_parent("a")
+            mark = words.strip() in marks and words.find_parent("a")
             words.replace_with("" if mark else re.sub(r"\s+", " ", words))
-    for part in page.find_all(_BLOCK):
+    for part in page.find_all(blocks):
         lead = f"\n\n{'#' * int(part.name[1])} " if part.name[1:].isdigit() else "\n\n"
-        before, after = _AROUND.get(part.name, (lead, "\n\n"))
+        before, after = TOLD["around"].get(part.name, (lead, "\n\n"))
         part.insert(0, before)
         part.append(after)
     lines = page.get_text().split("\n")
