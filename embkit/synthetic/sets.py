@@ -15,22 +15,15 @@ import numpy as np
 from ..data.domain import SHOWN, Domain
 from ..data.text_checks import jaccard, words
 from ..display import Table, facts, table
-from ..files import filled, write_atomic, write_lines
+from ..files import filled, told_by, write_atomic, write_lines
 from ..search.passages import Passages, index_of
 from ..session import paths
 from .backends import Backend, refused
 from .generation import Generated, Row, examples, generate
 from .prompts import PROMPTS, plain
 
-RULES = {
-    "test query": "asked word for word in a test split or in dev",
-    "duplicate": "the same text as an earlier row's, or as a query of train",
-    "copy": "made of the document's own words",
-    "round trip": "one by which a general model does not find the document",
-}
-HEADING = "the heading again, or a part of it: it asks nothing of the text below"
-ASKING = set("a an the of in on for to and or is are was do does did how what which who".split())
-ASKING |= set("where when why can i me my you it about with by from find tell explain".split())
+_TOLD = told_by(__file__, "sets.toml")
+RULES, HEADING, ASKING = _TOLD["rules"], _TOLD["heading"], set(_TOLD["asking"].split())
 COPY = 0.8  # Jaccard similarity of a query's words and its document's: a copy from here on
 MADE = "<!-- a generated set: made by embkit, may be made again -->"
 PASSING = ("from the cache", "prompts sent", "left")  # counts that depend on what the cache held

@@ -23,21 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from ... import session
-from ...files import filled
+from ...files import filled, told_by
 from ..domain import Domain, about, shuffled
 from ..refusals import refused
 from ..splits import gathered, split_by_kind
 
 PACKAGES = {"numpy": "numpy", "scipy": "scipy", "pandas": "pandas", "sklearn": "scikit-learn"}
-SMOKE = (
-    *("argparse", "ast", "bisect", "calendar", "collections", "configparser", "csv", "datetime"),
-    *("difflib", "fractions", "gzip", "heapq", "json", "locale", "pathlib", "pprint", "random"),
-    *("shutil", "site", "statistics", "string", "textwrap", "threading", "tomllib", "zipfile"),
-)
-LEFT_OUT = frozenset(  # tests, vendored copies, programs, and what newer Pythons no longer have
-    ("test", "tests", "idle_test", "testing", "site-packages", "dist-packages", "externals")
-    + ("_vendored", "idlelib", "turtledemo", "ensurepip", "pydoc_data", "lib2to3", "distutils")
-)
+MODULES = {what: told.split() for what, told in told_by(__file__, "python_code.toml").items()}
 QUERY_WORDS = 5  # of a query, at least
 BODY_WORDS = 10  # names, keywords and numbers of a body, at least: less says nothing by itself
 PROBE = "general"  # the probe's name as a domain, and of its test split
@@ -68,7 +60,7 @@ def _functions(profile: str) -> Iterator[Function]:
     library = Path(sysconfig.get_paths()["stdlib"])
     if not any(library.glob("*.py")):
         raise refused("no library", folder=library.name)
-    yield from _of_folder(library, library, SMOKE if profile == "smoke" else None)
+    yield from _of_folder(library, library, MODULES["smoke"] if profile == "smoke" else None)
     for name in PACKAGES if profile == "full" else ():
         spec = find_spec(name)
         assert spec and spec.origin, name  # embkit itself needs them all
@@ -76,7 +68,7 @@ def _functions(profile: str) -> Iterator[Function]:
         yield from _of_folder(home, home.parent)
 
 
-def _of_folder(folder: Path, root: Path, only: tuple[str, ...] | None = None) -> Iterator[Function]:
+def _of_folder(folder: Path, root: Path, only: list[str] | None = None) -> Iterator[Function]:
     """The usable functions of a folder's files."""
     for parts in modules(folder, root):
         if only is None or parts[0] in only:
@@ -91,9 +83,10 @@ def _of_folder(folder: Path, root: Path, only: tuple[str, ...] | None = None) ->
 
 def modules(folder: Path, root: Path) -> Iterator[tuple[str, ...]]:
     """The modules of a folder as the parts of their paths below a root, in a fixed order."""
+    left_out = {*MODULES["left_out"]}
     for file in sorted(folder.rglob("*.py"), key=lambda path: path.as_posix()):
         parts = file.relative_to(root).with_suffix("").parts
-        if LEFT_OUT.isdisjoint(parts):
+        if left_out.isdisjoint(parts):
             yield parts
 
 
