@@ -28,7 +28,7 @@ class EmbkitError(ValueError):
         return partial(EmbkitError, **told), (self.given,)
 
 
-def refusals(module: str) -> Callable[..., EmbkitError]:
+def refusals(module: str | Path) -> Callable[..., EmbkitError]:
     """The maker of the errors in ``refusals.toml`` beside a module (its ``__file__``): by a name
     ``given``, ``expected``, ``hint`` and maybe ``shell``, in which values stand for their names."""
     table = Path(module).with_name("refusals.toml")
