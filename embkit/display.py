@@ -1,7 +1,5 @@
 """Tables: the one writer of them, in a notebook, a terminal and a file."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader
 
-if TYPE_CHECKING:
-    import pandas as pd
+if TYPE_CHECKING:  # pandas is imported where a table of it is made
+    from pandas import DataFrame as Frame
+    from pandas import Series
+else:
+    Frame, Series = "DataFrame", "Series"
 
 BEST = "★"  # beside the best of a group
 _AMOUNT = re.compile(r"[-+<>×±]?\s*\.?\d")  # how a cell of an amount begins
@@ -36,7 +37,7 @@ class Table:
     caption: str = ""  # what the table shows; below it
     bold: Collection[tuple[int, int]] = ()  # (row, column) of cells that stand out, with a star
 
-    def frame(self, star: str = f"{{}} {BEST}") -> pd.DataFrame:
+    def frame(self, star: str = f"{{}} {BEST}") -> Frame:
         """The texts, each on one line; ``star`` is how a cell that stands out is written."""
         import pandas as pd
 

@@ -1,24 +1,19 @@
 """Should you fine-tune? Rules, and what they say of evidence."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2 import Template
 
 from ..data import Domain
-from ..display import Shown, Table, some_of
+from ..display import Frame, Shown, Table, some_of
 from ..evaluation.decision import FINE_TUNE, KEEP, SWITCH
 from ..evaluation.intervals import LEVEL, SPREAD, WORTH, Estimate, holm, queries_needed
 from ..files import told_by
 from .curves import refused
 from .evidence import HYBRID, Evidence, Trial, gather
 from .planning import FEW_PAIRS
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 LARGE = 300_000_000  # parameters from which training all of them wants a large GPU
 LABEL, TRY, BOTH = "label more first", "perhaps: the full run decides", "hybrid search first"
@@ -33,7 +28,7 @@ THEN = {n: Template(rule["then"]).render(_NAMES) for n, rule in RULES.items() if
 DECISIONS = {LABEL, KEEP, SWITCH, BOTH, FINE_TUNE, TRY}
 
 
-def advice_rules() -> pd.DataFrame:
+def advice_rules() -> Frame:
     """All rules in their order: the first of the upper ones that holds decides, the rest remark."""
     import pandas as pd
 

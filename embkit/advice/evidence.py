@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from timeit import timeit
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2 import Template
 
 from .. import training
 from ..data import Domain
 from ..data.text_checks import fertility, letter_words, words
-from ..display import Shown, Table
+from ..display import Series, Shown, Table
 from ..errors import EmbkitError
 from ..evaluation.hybrid import by_weight
 from ..evaluation.intervals import CLUSTERS, Estimate, clusters, estimate, paired_test
@@ -30,10 +30,7 @@ from ..search.hybrid import Hybrid
 from .curves import Curve, refused
 from .planning import FEW_PAIRS, OTHERS, SEARCHED, TRIALS, Plan, cut, plan
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-    Measured = tuple[pd.Series, float]  # nDCG@10 of each dev query, and the seconds of training
+Measured = tuple[Series, float]  # nDCG@10 of each dev query, and the seconds of training
 
 BATCHES = ((500, 16), (1_000, 32), (2_000, 64))  # of all pairs; few steps teach nothing
 SAMPLE = 5_000  # texts whose words are counted
@@ -258,7 +255,7 @@ def small_runs(
     return found
 
 
-def on_dev(run: Any, domain: Domain, documents: Sequence[str] | None = None) -> pd.Series:
+def on_dev(run: Any, domain: Domain, documents: Sequence[str] | None = None) -> Series:
     """nDCG@10 of each dev query for a run, in ``SEARCHED`` documents at most; kept with the run."""
     import pandas as pd
 
@@ -288,7 +285,7 @@ def _timed(ask: Callable[[list[str]], object], domain: Domain) -> dict[str, floa
     return {"query_ms": 1000 * took}
 
 
-def cross_fitted(tried: Mapping[float, pd.Series]) -> pd.Series:
+def cross_fitted(tried: Mapping[float, Series]) -> Series:
     """Values of each query by what is best on the other half of the clusters.
 
     What is chosen and scored on the same queries looks better than it is.

@@ -1,20 +1,16 @@
 """How much a model should weigh beside BM25: chosen on dev, never on a test split."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ..data import Domain
+from ..display import Series
 from ..models.loading import as_model
 from ..search.hybrid import PLAIN, Hybrid, as_fusion, fuse
 from ..search.passages import by_recipe
 from .intervals import CLUSTERS, clusters
 from .metrics import ranking_from_arrays, score_ranking
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 WEIGHTS = tuple(n / 10 for n in range(11))
 
@@ -49,7 +45,7 @@ def choose_weight(
 
 def by_weight(
     domain: Domain, index: Hybrid, documents: Sequence[str], weights: Sequence[float]
-) -> dict[float, pd.Series]:
+) -> dict[float, Series]:
     """Weight -> nDCG@10 of each dev query, with an index of these documents."""
     judged, together = domain.split("dev"), clusters(domain, "dev")
     queries, ids, found = list(judged), list(documents), {}

@@ -1,20 +1,16 @@
 """Metrics of every query, by trec_eval."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from ir_measures import AP, RR, P, R, Success, nDCG
 from ir_measures.providers import PytrecEvalProvider
 
+from ..display import Frame
 from ..errors import refusals, unknown
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 refused = refusals(__file__)
 METRICS = ("ndcg@10", "mrr@10", "map", "recall@10", "recall@100", "hit@1")
@@ -31,7 +27,7 @@ _DEEPEST = 10**9
 _UNFIT = re.compile(r"[\x00\ud800-\udfff]")
 
 
-def score_ranking(ranking: Ranking, qrels: Qrels, metrics: Sequence[str] = METRICS) -> pd.DataFrame:
+def score_ranking(ranking: Ranking, qrels: Qrels, metrics: Sequence[str] = METRICS) -> Frame:
     """The metrics of each query of a ranking, by trec_eval through ir-measures.
 
     One row a query, in the order of the qrels (index `query_id`), one column a metric.

@@ -1,7 +1,5 @@
 """evaluate(model, domain) -> Scores: one way to rank and score, whatever is evaluated."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math
@@ -13,11 +11,12 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ..assets.catalogue import folder_fingerprint, resolve
 from ..data.domain import Domain, earlier_results
 from ..data.sources.python_code import PROBE
+from ..display import Frame, Series
 from ..errors import EmbkitError
 from ..models.encoding import weights_fingerprint
 from ..models.loading import as_model, encode_speeds
@@ -30,9 +29,6 @@ from .intervals import CLUSTERS, clusters
 from .metrics import METRICS, Ranking, ranking_from_arrays, refused, score_ranking
 from .report import Report, compare
 from .scores import Scores, over_seeds
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 DEV, CHOOSES = "dev", "ndcg@10"  # the split that chooses, and by what
 DEPTH = 100  # documents a query that are ranked and scored
@@ -81,9 +77,7 @@ def rank(
     return ranking_from_arrays(queries, ids, indices, scores)
 
 
-def score(
-    ranking: Ranking, domain: Domain, split: str, metrics: Sequence[str] = METRICS
-) -> pd.DataFrame:
+def score(ranking: Ranking, domain: Domain, split: str, metrics: Sequence[str] = METRICS) -> Frame:
     """Metrics per query of a split; `.attrs` says what its queries hang together by."""
     frame = score_ranking(ranking, domain.split(split), metrics)
     frame.attrs[CLUSTERS] = clusters(domain, split)
@@ -97,7 +91,7 @@ def ndcg(
     documents: Sequence[str] | None = None,
     *,
     cache: bool = True,
-) -> pd.Series:
+) -> Series:
     """nDCG@10 of each query of a split; the arguments are those of ``rank``."""
     ranking = rank(model, domain, split, documents=documents, k=10, cache=cache)
     return score(ranking, domain, split, [CHOOSES])[CHOOSES]
@@ -341,9 +335,7 @@ def hits(
     return list(zip(found, shown, scores, strict=False)), dict(zip(found, count(1), strict=False))
 
 
-def search_side_by_side(
-    query: str, models: dict[str, Any], domain: Domain, k: int = 5
-) -> pd.DataFrame:
+def search_side_by_side(query: str, models: dict[str, Any], domain: Domain, k: int = 5) -> Frame:
     """One query, searched by several models side by side, one row a rank.
 
     For each model (as ``rank`` takes it) the document's id and text, of ``Passages`` the passage

@@ -10,20 +10,16 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from ..display import some_of
+from ..display import Frame, Series, some_of
 from ..errors import unknown
 from ..files import readable, write_atomic
 from .intervals import ALONE, CLUSTERS, Clusters, Estimate, PairedTest, estimate, paired_test
 from .metrics import METRICS, refused
 from .report import Report, Row
-
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 _SAVED = ("approach", "domain", "domain_hash", "base_model", "recipe_hash")
 _FACTS = """corpus trainable_params total_params train_seconds peak_memory_mb dim learning_rate seed
@@ -46,7 +42,7 @@ class Scores:
     domain_hash: str  # of its content; only scores of one hash can be compared
     base_model: str | None  # that it started from, None for BM25
     recipe_hash: str | None  # None where nothing was trained
-    per_query: dict[str, pd.DataFrame]  # split → what `score_ranking` gives
+    per_query: dict[str, Frame]  # split → what `score_ranking` gives
     # split → name → query ids, reported as rows of their own
     subsets: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
@@ -86,7 +82,7 @@ class Scores:
         """The same scores under another name in tables."""
         return replace(self, meta=self.meta | {"label": label})
 
-    def values(self, split: str, metric: str = "ndcg@10", subset: str | None = None) -> pd.Series:
+    def values(self, split: str, metric: str = "ndcg@10", subset: str | None = None) -> Series:
         """One metric of each query of a split, or of a subset of it; fails for an unknown name."""
         frame = self._frame(split)
         if metric not in frame:
@@ -108,7 +104,7 @@ class Scores:
 
     def change(
         self, after: Scores, split: str, metric: str = "ndcg@10", subset: str | None = None
-    ) -> pd.Series:
+    ) -> Series:
         """What each query gains from here to ``after``, in this one's order; fails for others."""
         a, b = self.values(split, metric, subset), after.values(split, metric, subset)
         if len(a) != len(b) or set(a.index) != set(b.index):
@@ -179,7 +175,7 @@ class Scores:
         row["bytes_per_embedding"] = 4 * row["dim"] if row["dim"] else None  # float32
         return row | dict.fromkeys(_PAIRED)
 
-    def _frame(self, split: str) -> pd.DataFrame:
+    def _frame(self, split: str) -> Frame:
         if split not in self.per_query:
             raise unknown("split", split, self.per_query)
         return self.per_query[split]
@@ -256,7 +252,7 @@ def over_seeds(runs: Sequence[Scores]) -> Scores:
     return replace(first, per_query=per_query, dev=dev, meta=meta, runs=tuple(runs))
 
 
-def by_query(columns: Mapping[str, Any], queries: Sequence[str]) -> pd.DataFrame:
+def by_query(columns: Mapping[str, Any], queries: Sequence[str]) -> Frame:
     """A table of metrics, one row a query."""
     import pandas as pd
 

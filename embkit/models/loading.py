@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..assets import TOWERS
 from ..assets.catalogue import resolve
+from ..display import Frame
 from ..errors import EmbkitError
 from ..files import read_json
 from ..recipes.pruning import blocks_of, keep_blocks
@@ -19,7 +20,6 @@ from ..session import device, quiet
 from .encoding import refused
 
 if TYPE_CHECKING:
-    import pandas as pd
     from sentence_transformers import SentenceTransformer
 
 
@@ -95,7 +95,7 @@ def keep_layers(model: SentenceTransformer, kept: int | None) -> SentenceTransfo
 
 def encode_speeds(
     models: Mapping[str, SentenceTransformer], texts: Sequence[str], *, rounds: int = 3
-) -> pd.DataFrame:
+) -> Frame:
     """Texts a second that models encode, measured one after another, and their size.
 
     Nothing is cached. Each of ``rounds`` times, every model encodes the texts, one after the other.
