@@ -140,6 +140,6 @@ def of(part: int, whole: int) -> str:
     return f"{part:,} of {whole:,} ({percent(part / whole if whole else 0.0)})"
 
 
-def quote(text: str) -> str:
+def quote(text: str, most: int = 80) -> str:
     """A text's beginning in quotes, on one line, with what cannot be seen spelt out."""
-    return f"“{visible(short(text[:1000], 80))}”"
+    return f"“{visible(short(text[: 20 * most], most))}”"
