@@ -43,7 +43,7 @@ class ImageTower(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return next(self.parameters()).device
+        return self.head[0].weight.device
 
     def train(self, mode: bool = True) -> Self:
         """The batch norms never learn new statistics."""
