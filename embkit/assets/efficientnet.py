@@ -1,26 +1,71 @@
 """EfficientNet-Lite0 without its classifier: a picture to 1,280 numbers.
 
 The architecture is that of Tan and Le 2019 (https://arxiv.org/abs/1905.11946) in its Lite form: no
-squeeze-and-excitation, ReLU6 in place of swish. Its blocks are those of transformers, which pad as
-TensorFlow does, with which the weights were made: for pictures whose side is a multiple of 32.
+squeeze-and-excitation, ReLU6 in place of swish. Its weights were made with TensorFlow, whose "SAME"
+padding puts the odd pixel at the end.
 """
 
+from __future__ import annotations
+
 import math
-from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import EfficientNetConfig
-from transformers.models.efficientnet.modeling_efficientnet import (
-    EfficientNetEmbeddings,
-    EfficientNetEncoder,
-)
 
 from .. import session
 
+# (blocks, kernel, stride of the first, expansion, channels)
+STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
 WEIGHTS = "towers.safetensors"  # beside TOWERS in the folder of a model with two towers
 DEGREES, SMALLER, LARGER, MOVED = 9.0, 0.91, 1.15, 0.04  # of the mild changes while training
+
+
+class Same(nn.Conv2d):
+    """A convolution with TensorFlow's "SAME" padding, and the batch norm after it."""
+
+    def __init__(
+        self, inside: int, out: int, kernel: int, *, stride: int = 1, groups: int = 1
+    ) -> None:
+        even = kernel // 2 if stride == 1 else 0  # else ``forward`` pads
+        super().__init__(inside, out, kernel, stride, even, groups=groups, bias=False)
+        self.norm = nn.BatchNorm2d(self.out_channels, eps=1e-3)
+
+    def train(self, mode: bool = True) -> Same:
+        """The batch norm never learns new statistics."""
+        return super().train(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel, stride = self.kernel_size[0], self.stride[0]
+        if stride > 1:
+            rest = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in x.shape[-2:]]
+            x = F.pad(x, [rest[1] // 2, -(-rest[1] // 2), rest[0] // 2, -(-rest[0] // 2)])
+        return self.norm(super().forward(x))
+
+
+class Block(nn.Module):
+    """Widen, look around within each channel, narrow again; add the input where it fits."""
+
+    def __init__(self, inside: int, out: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        wide = inside * expansion
+        self.expand = Same(inside, wide, 1) if expansion > 1 else None
+        self.depthwise = Same(wide, wide, kernel, stride=stride, groups=wide)
+        self.project = Same(wide, out, 1)
+        self.adds = stride == 1 and inside == out
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x if self.expand is None else F.relu6(self.expand(x))
+        y = self.project(F.relu6(self.depthwise(y)))
+        return x + y if self.adds else y
 
 
 class ImageTower(nn.Module):
@@ -31,26 +76,19 @@ class ImageTower(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        sizes: Any = {"width_coefficient": 1.0, "depth_coefficient": 1.0, "hidden_dim": self.dim}
-        config = EfficientNetConfig(**sizes, hidden_act="relu6", drop_connect_rate=0.0)
-        encoder = EfficientNetEncoder(config)
-        self.stem, self.blocks = EfficientNetEmbeddings(config), encoder.blocks
-        self.head = nn.Sequential(encoder.top_conv, encoder.top_bn, encoder.top_activation)
-        for block in self.blocks:
-            block.squeeze_excite = nn.Identity()
+        self.stem = Same(3, 32, 3, stride=2)
+        self.blocks, inside = nn.ModuleList(), 32
+        for repeats, kernel, stride, expansion, channels in STAGES:
+            for step in [stride] + [1] * (repeats - 1):
+                self.blocks.append(Block(inside, channels, kernel, step, expansion))
+                inside = channels
+        self.head = Same(inside, self.dim, 1)
         self.frozen = 0  # so many of the first blocks, and the stem, are not trained
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @property
     def device(self) -> torch.device:
-        return self.head[0].weight.device
-
-    def train(self, mode: bool = True) -> Self:
-        """The batch norms never learn new statistics."""
-        super().train(mode)
-        for part in (self.stem, self.blocks, self.head):
-            part.eval()
-        return self
+        return self.head.weight.device
 
     def forward(self, pictures: Tensor) -> Tensor:
         """The last layer's mean over all places, (pictures, 1280), for (pictures, height, width, 3)
@@ -59,11 +97,11 @@ class ImageTower(nn.Module):
         x = x.contiguous(memory_format=torch.channels_last)
         if self.training:
             x = nudge(x)
-        trained = torch.is_grad_enabled() and self.head[0].weight.requires_grad
+        trained = torch.is_grad_enabled() and self.head.weight.requires_grad
         low, high = self.blocks[: self.frozen], self.blocks[self.frozen :]
         still = not trained or self.frozen > 0
         with torch.set_grad_enabled(not still), session.autocast(x.device.type, wanted=still):
-            x = self.stem(x)
+            x = F.relu6(self.stem(x))
             for block in low:
                 x = block(x)
         # fp32 trains faster than bf16 here
@@ -71,7 +109,7 @@ class ImageTower(nn.Module):
             x = x if not trained else x.float()
             for block in high:
                 x = block(x)
-            return self.head(x).mean(dim=(2, 3)).float()
+            return F.relu6(self.head(x)).mean(dim=(2, 3)).float()
 
 
 def nudge(x: Tensor) -> Tensor:
