@@ -8,12 +8,6 @@ from pathlib import Path
 from typing import Any
 
 
-def names_of(package: str) -> dict[str, list[str]]:
-    """What ``names.toml`` says of a package: module -> the names that it has."""
-    told = tomllib.loads(Path(__file__).with_name("names.toml").read_text(encoding="utf-8"))
-    return {name: names.split() for name, names in told[package.split(".")[-1]].items()}
-
-
 def exports(
     package: str, modules: Mapping[str, Sequence[str]] | None = None, folders: Sequence[str] = ()
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
@@ -22,7 +16,9 @@ def exports(
     ``modules`` says which names a module below it has; default: what ``names.toml`` says.
     ``folders`` are offered themselves.
     """
-    modules = names_of(package) if modules is None else modules
+    if modules is None:
+        told = tomllib.loads(Path(__file__).with_name("names.toml").read_text(encoding="utf-8"))
+        modules = {name: names.split() for name, names in told[package.split(".")[-1]].items()}
     home = {name: module for module, names in modules.items() for name in names}
     listed = sorted([*home, *folders])
 
