@@ -2,23 +2,17 @@
 
 import importlib
 import sys
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 
 def exports(
-    package: str, modules: Mapping[str, Sequence[str]] | None = None, folders: Sequence[str] = ()
+    package: str, modules: Mapping[str, Sequence[str]], folders: Sequence[str] = ()
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
     """A package's ``__getattr__``, ``__dir__`` and ``__all__``.
 
-    ``modules`` says which names a module below it has; default: what ``names.toml`` says.
-    ``folders`` are offered themselves.
+    ``modules`` says which names a module below it has; ``folders`` are offered themselves.
     """
-    if modules is None:
-        told = tomllib.loads(Path(__file__).with_name("names.toml").read_text(encoding="utf-8"))
-        modules = {name: names.split() for name, names in told[package.split(".")[-1]].items()}
     home = {name: module for module, names in modules.items() for name in names}
     listed = sorted([*home, *folders])
 

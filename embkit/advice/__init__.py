@@ -2,4 +2,12 @@
 
 from ..lazy import exports
 
-__getattr__, __dir__, __all__ = exports(__name__)
+__getattr__, __dir__, __all__ = exports(
+    __name__,
+    {
+        "advise": ["Advice", "advice_rules"],
+        "curves": ["Curve"],
+        "evidence": ["Evidence"],
+        "starting": ["Start", "start"],
+    },
+)

@@ -2,4 +2,5 @@
 
 from ..lazy import exports
 
-__getattr__, __dir__, __all__ = exports(__name__)
+_NAMES = {"base": ["Finding"], "report": ["Audit", "audit"]}
+__getattr__, __dir__, __all__ = exports(__name__, _NAMES)

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import ir_measures
 import numpy as np
-from ir_measures import AP, RR, P, R, Success, nDCG
 from ir_measures.providers import PytrecEvalProvider
 
 from ..display import Frame
@@ -18,9 +18,14 @@ METRICS = ("ndcg@10", "mrr@10", "map", "recall@10", "recall@100", "hit@1")
 Ranking = Mapping[str, Mapping[str, float]]
 Qrels = Mapping[str, Mapping[str, int]]
 
-# what the library calls them; the later ones need a cut-off
-_MEASURES: dict[str, Any] = {"ndcg": nDCG, "mrr": RR, "map": AP}
-_CUT: dict[str, Any] = {"recall": R, "precision": P, "hit": Success}
+_MEASURES = {  # name here: (name in ir-measures, whether it needs a cut-off)
+    "ndcg": (ir_measures.nDCG, False),
+    "mrr": (ir_measures.RR, False),
+    "map": (ir_measures.AP, False),
+    "recall": (ir_measures.R, True),
+    "precision": (ir_measures.P, True),
+    "hit": (ir_measures.Success, True),
+}
 _KNOWN = (*METRICS, "ndcg", "mrr", "precision@10")
 _HIGHEST_GRADE = 1_000_000  # trec_eval keeps a table as long as the highest grade
 _DEEPEST = 10**9
@@ -125,10 +130,10 @@ def ranking_from_arrays(
 def _measure(name: str) -> tuple[Any, int | None]:
     """The measure of ir-measures for a name, and the cut-off still to be applied to MRR."""
     stem, at, tail = str(name).partition("@")
-    measure = (_MEASURES | _CUT).get(stem)
-    if measure is None:
+    if stem not in _MEASURES:
         raise unknown("metric", str(name).lower(), _KNOWN)
-    if not at and stem in _MEASURES:
+    measure, needs_cut = _MEASURES[stem]
+    if not at and not needs_cut:
         return measure, None
     if not re.fullmatch(r"0*[1-9][0-9]*", tail, flags=re.ASCII):
         raise refused("cut-off", name=name, stem=stem)

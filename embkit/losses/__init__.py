@@ -2,4 +2,11 @@
 
 from ..lazy import exports
 
-__getattr__, __dir__, __all__ = exports(__name__)
+__getattr__, __dir__, __all__ = exports(
+    __name__,
+    {
+        "clip": ["SharedSpaceLoss"],
+        "corpus": ["CorpusDistillLoss", "CorpusSoftmaxLoss", "KeptDocuments"],
+        "in_batch": ["batch_loss"],
+    },
+)

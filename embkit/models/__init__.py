@@ -2,4 +2,15 @@
 
 from ..lazy import exports
 
-__getattr__, __dir__, __all__ = exports(__name__)
+__getattr__, __dir__, __all__ = exports(
+    __name__,
+    {
+        "cross_encoder": ["load_cross_encoder", "score_pairs"],
+        "encoding": ["encode", "encode_as"],
+        "loading": ["encode_speeds", "keep_layers", "load_model"],
+        "openai": ["openai_embeddings"],
+        "packing": ["efficient"],
+        "window": ["cut_for"],
+        "quantized": ["load_quantized", "weight_bytes"],
+    },
+)

@@ -6,4 +6,10 @@ amounts are drawn in viridis.
 
 from ..lazy import exports
 
-__getattr__, __dir__, __all__ = exports(__name__)
+_NAMES = {
+    "charts": "before_after histogram intervals lines loss_curve metric_bars pareto "
+    "rank_change".split(),
+    "figures": "AMOUNTS COLORS DASHES alt alt_text png style".split(),
+    "space": "map_settings space_maps".split(),
+}
+__getattr__, __dir__, __all__ = exports(__name__, _NAMES)

@@ -2,4 +2,5 @@
 
 from ..lazy import exports
 
-__getattr__, __dir__, __all__ = exports(__name__)
+_NAMES = {"geometry": ["modality_gap"], "maps": ["project"], "space": ["Space", "fit_space"]}
+__getattr__, __dir__, __all__ = exports(__name__, _NAMES)

@@ -2,4 +2,12 @@
 
 from ..lazy import exports
 
-__getattr__, __dir__, __all__ = exports(__name__)
+__getattr__, __dir__, __all__ = exports(
+    __name__,
+    {
+        "backends": ["OpenAIBackend", "TransformersBackend"],
+        "generation": ["generate", "read_set"],
+        "prompts": ["PROMPTS", "Prompt"],
+        "sets": ["eligible_documents", "filter_generated", "make_set", "write_set"],
+    },
+)
