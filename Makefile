@@ -50,7 +50,7 @@ endif
 
 .DEFAULT_GOAL := help
 .PHONY: help setup assets run lab page test test-all lint style bench full approaches pictures \
-	notebooks clean
+	notebooks site handout slides clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 19
@@ -114,6 +114,15 @@ pictures: assets ## pictures and words: trained towers and baselines
 notebooks: assets ## rebuild the notebooks from their sources and run them, outputs kept
 	@$(BIN)/python -m notebooks.tools.course build
 	@EMBKIT_PROFILE=workshop $(BIN)/python -m notebooks.tools.course run --write-back $(if $(NB),--only $(NB))
+
+site: $(STAMP) ## the executed lessons as a static site: build/site/index.html
+	@$(BIN)/python -m notebooks.tools.site
+
+handout: $(STAMP) ## lessons, glossary and quiz as a PDF: build/handout.pdf (NB=04 one lesson)
+	@$(BIN)/python -m notebooks.tools.site handout $(if $(NB),--only $(NB))
+
+slides: $(STAMP) ## the lessons as slides: build/slides (NB=04 one lesson)
+	@$(BIN)/python -m notebooks.tools.slides $(if $(NB),--only $(NB))
 
 clean: ## remove the environment and caches; runs/ stays
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
