@@ -80,7 +80,7 @@ ANSWERS: dict[str, Callable[[], str]] = {
     "bytes_saved": lambda: f"1/{384 // 96}",
     "lora_share": lambda: f"{_kept()['LoRA'].meta['trainable_params'] / 22_713_216:.1%}",
     "lora_known": lambda: _side("LoRA", "known", "contrastive"),
-    "matryoshka_known": lambda: _side("Matryoshka", "known", "contrastive"),
+    "matryoshka_known": lambda: _side("Matryoshka", "known", "corpus"),
     "rank_parameters": lambda: f"{8 * (384 + 384):,}",
     # the fourth
     "holm_smallest": lambda: f"{0.01 * 3:.2f}",
@@ -132,7 +132,7 @@ def quiz(half_day: int) -> Any:
 
     found = {part.number: part for part in parts()}
     if half_day not in found:
-        raise unknown("half day", half_day, found)
+        raise unknown("half day", str(half_day), [str(number) for number in found])
     rows: list[Any] = [w.HTML(f"<h3>{html.escape(found[half_day].title)}</h3>")]
     for number, question in enumerate(found[half_day].questions, start=1):
         said = w.HTML()

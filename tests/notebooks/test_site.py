@@ -274,7 +274,7 @@ def test_the_answers_are_those_that_the_kept_files_give(parts, kept):
         "gain_known": ("contrastive", "known", "base"), "gain_lay": ("contrastive", "lay", "base"),
         "distilled_lay": ("distilled", "lay", "base"),
         "lora_known": ("LoRA", "known", "contrastive"),
-        "matryoshka_known": ("Matryoshka", "known", "contrastive"),
+        "matryoshka_known": ("Matryoshka", "known", "corpus"),
     }.items():  # fmt: skip
         sign = "above" if kept[one][split] > kept[other][split] else "below"
         assert right[name] in (f"yes, {sign} 0", "no"), name
