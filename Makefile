@@ -81,7 +81,8 @@ lab: assets ## open JupyterLab on the first notebook
 	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
 
 page: assets ## the front page with Voila: search before and after, maps, leaderboard
-	$(BIN)/voila --Voila.ip=127.0.0.1 notebooks/front_page.ipynb
+	JUPYTER_PATH=notebooks/tools/pages $(BIN)/voila --template=embkit --Voila.ip=127.0.0.1 \
+		notebooks/front_page.ipynb
 
 test: assets lint ## lint, then the quick tests (ARGS="tests/notebooks" or others: those alone)
 	$(PYTEST) $(or $(ARGS),$(QUICK))
