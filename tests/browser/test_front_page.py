@@ -26,7 +26,8 @@ def address(shared, tmp_path):
     env |= {"EMBKIT_RUNS": str(shared / "runs"), "EMBKIT_CACHE": str(shared / "cache")}
     env |= {"EMBKIT_PROFILE": "smoke", "JUPYTER_CONFIG_DIR": str(tmp_path / "config")}
     env |= {"JUPYTER_PATH": str(ROOT / "notebooks" / "tools" / "pages")}
-    options = ["--no-browser", "--template=embkit", "--Voila.ip=127.0.0.1", f"--port={port}", "front_page.ipynb"]
+    options = ["--no-browser", "--template=embkit", "--Voila.ip=127.0.0.1", f"--port={port}"]
+    options += ["front_page.ipynb"]
     log = (tmp_path / "voila.log").open("w")
     process = subprocess.Popen(
         [sys.executable, "-m", "voila", *options],

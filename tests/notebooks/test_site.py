@@ -1,5 +1,6 @@
 """The course's pages: site, slides, handout, glossary, quiz and the teacher's plans."""
 
+import contextlib
 import json
 import re
 import sys
@@ -13,6 +14,7 @@ import pytest
 from embkit.errors import EmbkitError
 from embkit.session import paths
 from notebooks.tools import quiz as quiz_tool
+from notebooks.tools import screenshots
 from notebooks.tools import site as site_tool
 from notebooks.tools import slides as slides_tool
 from notebooks.tools.authoring import METADATA, compose
@@ -404,6 +406,20 @@ def test_the_site_is_searched_from_the_disk_by_keys(built, chrome):
     page.get_by_role("button", name="Fold the code").click()
     assert page.locator("details.source[open]").count() == 0
     page.close()
+
+
+@pytest.mark.browser
+def test_pictures_of_the_pages_show_three_looks(built, tmp_path, monkeypatch, chrome):
+    from PIL import Image
+
+    monkeypatch.setattr(screenshots, "chrome", lambda where: contextlib.nullcontext(chrome))
+    made = screenshots.pages({"site": built / "00_first.html"}, tmp_path / "pictures")
+    assert [path.stem for path in made] == ["site-light", "site-dark", "site-print"]
+    light, dark, printed = (Image.open(path).convert("L") for path in made)
+    assert light.getpixel((600, 880)) > 240 > 60 > dark.getpixel((600, 880))
+    assert printed.size == (794, 1123) and printed.getpixel((5, 5)) > 240, "no bar on paper"
+    with pytest.raises(EmbkitError, match="make site"):
+        screenshots.pages({}, tmp_path)
 
 
 @pytest.mark.browser
