@@ -31,7 +31,7 @@ from notebooks.tools.course import chosen, say
 from notebooks.tools.quiz import parts
 
 PAGES = Path(__file__).with_name("pages")
-EXTRAS = {"glossary": "Glossary", "quiz": "Quiz", "teaching": "For teachers"}
+EXTRAS = {"glossary": "Glossary", "quiz": "Quiz"}
 TEX = re.compile(r"\$\$(.+?)\$\$|\$([^\s$](?:[^$]*[^\s$])?)\$", re.S)
 # What the course writes, and what matplotlib's mathtext calls it.
 SAME_TEX = {r"\tfrac12": r"\frac{1}{2}", r"\big[": "[", r"\big]": "]", "\n": " "}
@@ -53,7 +53,9 @@ class Lesson:
     found: list[dict[str, str]] = field(repr=False)  # anchor, section, text
 
 
-def site(folder: Path | None = None, *, notebooks: Path | None = None, runs: Path | None = None):
+def site(
+    folder: Path | None = None, *, notebooks: Path | None = None, runs: Path | None = None
+) -> Path:
     """Writes the whole site.
 
     Args:
@@ -79,11 +81,15 @@ def site(folder: Path | None = None, *, notebooks: Path | None = None, runs: Pat
             title = EXTRAS.get(name, "The course")
             page = _shell(made, name, title, body)
             write_atomic(Path(target, f"{name}.html"), page)
-        for before, lesson, after in zip([None, *made], made, [*made[1:], None]):  # noqa: B905
+        neighbours = zip([None, *made[:-1]], made, [*made[1:], None], strict=True)
+        for before, lesson, after in neighbours:
             page = _shell(made, lesson.name, lesson.title, lesson.body, before, after)
             write_atomic(Path(target, f"{lesson.name}.html"), page)
-        index = [{"page": f"{one.name}.html", "title": one.title} | f
-                 for one in made for f in one.found]
+        index = [
+            {"page": f"{one.name}.html", "title": one.title} | found
+            for one in made
+            for found in one.found
+        ]
         script = json.dumps(index, ensure_ascii=False)
         write_atomic(Path(target, "search.js"), f"window.COURSE = {script};\n")
         for name in ("site.css", "site.js"):
@@ -97,8 +103,13 @@ def site(folder: Path | None = None, *, notebooks: Path | None = None, runs: Pat
     return folder / "index.html"
 
 
-def handout(pdf: Path | None = None, only: Sequence[str] = (), *, notebooks: Path | None = None,
-            runs: Path | None = None) -> Path:
+def handout(
+    pdf: Path | None = None,
+    only: Sequence[str] = (),
+    *,
+    notebooks: Path | None = None,
+    runs: Path | None = None,
+) -> Path:
     """Prints the lessons, the glossary and the quiz, its answers last.
 
     Args:
@@ -242,7 +253,7 @@ def formula(tex: str, *, block: bool = False) -> str:
         plain = plain.replace(ours, theirs)
     if block:
         plain = plain.replace(r"\frac", r"\dfrac")
-    size = 100.0
+    size = 100.0  # units an em
     outline = TextPath((0, 0), f"${plain}$", size=size)
     letters = {Outline.MOVETO: "M", Outline.LINETO: "L", Outline.CURVE3: "Q", Outline.CURVE4: "C"}
     drawn = "".join(
@@ -252,12 +263,11 @@ def formula(tex: str, *, block: bool = False) -> str:
     )
     box = outline.get_extents()
     view = f"{box.x0:.1f} {-box.y1:.1f} {box.width:.1f} {box.height:.1f}"
-    svg = (
+    return (
         f'<svg class="math{" block" if block else ""}" role="img" aria-label="{_escaped(plain)}" '
         f'viewBox="{view}" style="width:{box.width / size:.3f}em;height:{box.height / size:.3f}em;'
         f'vertical-align:{box.y0 / size:.3f}em"><path d="{drawn}"/></svg>'
     )
-    return svg
 
 
 def _sections(soup: bs4.BeautifulSoup) -> tuple[list[tuple[str, str]], list[dict[str, str]]]:
@@ -284,17 +294,12 @@ def _sections(soup: bs4.BeautifulSoup) -> tuple[list[tuple[str, str]], list[dict
 
 
 def _extra_pages(notebooks: Path, made: Sequence[Lesson]) -> dict[str, str]:
-    """The pages that are no lesson: glossary, quiz, the teacher's plans."""
-    from nbconvert.filters import markdown2html
-
+    """The pages that are no lesson."""
     named = {lesson.name[:2]: lesson for lesson in made}
     terms = [t for t in glossary(notebooks) if t["lesson"] in named]
-    plans = (notebooks / "TEACHING.md").read_text(encoding="utf-8")
-    plans = re.sub(r"\]\((?!https?:|#)[^)]*\)", "](index.html)", plans)
     return {
         "glossary": _filled("glossary", terms=terms, named=named),
         "quiz": _filled("quiz", parts=parts()),
-        "teaching": markdown2html(plans),
     }
 
 
@@ -305,12 +310,19 @@ def glossary(notebooks: Path | None = None) -> list[dict[str, str]]:
     return sorted(({"term": k, **v} for k, v in terms.items()), key=lambda t: t["term"].lower())
 
 
-def _shell(made: Sequence[Lesson], here: str, title: str, body: str, before: Lesson | None = None,
-           after: Lesson | None = None) -> str:
+def _shell(
+    made: Sequence[Lesson],
+    here: str,
+    title: str,
+    body: str,
+    before: Lesson | None = None,
+    after: Lesson | None = None,
+) -> str:
+    """A page around its content, which is HTML already."""
     from markupsafe import Markup
 
-    return _filled("page", lessons=made, extras=EXTRAS, here=here, title=title, body=Markup(body),
-                   before=before, after=after)
+    around = {"lessons": made, "extras": EXTRAS, "before": before, "after": after}
+    return _filled("page", here=here, title=title, body=Markup(body), **around)
 
 
 def _filled(template: str, **values: Any) -> str:

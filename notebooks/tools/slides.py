@@ -40,8 +40,13 @@ CHECK = "ek.exercises.check("
 SHORT = 240  # characters under a heading that leave room for an output
 
 
-def slides(folder: Path | None = None, only: Sequence[str] = (), *,
-           notebooks: Path | None = None, runs: Path | None = None) -> list[Path]:
+def slides(
+    folder: Path | None = None,
+    only: Sequence[str] = (),
+    *,
+    notebooks: Path | None = None,
+    runs: Path | None = None,
+) -> list[Path]:
     """Writes the slides of each lesson: ``NN_topic.slides.html``, to be opened from the disk.
 
     Args:
