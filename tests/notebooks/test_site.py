@@ -424,6 +424,20 @@ def test_the_site_is_searched_from_the_disk_by_keys(built, chrome):
 
 
 @pytest.mark.browser
+def test_the_handout_has_the_lesson_asked_for_the_terms_and_no_solution(
+    small, tmp_path, monkeypatch, chrome
+):
+    pypdf = pytest.importorskip("pypdf")
+    monkeypatch.setattr(lab_driver, "chrome", lambda where: contextlib.nullcontext(chrome))
+    pdf = site_tool.handout(tmp_path / "h.pdf", ["01"], notebooks=small, runs=tmp_path)
+    printed = pypdf.PdfReader(pdf)
+    text = " ".join(page.extract_text() for page in printed.pages)
+    assert "Title of 1" in text and "Title of 0" not in text.split("Glossary")[0]
+    assert "Prose with" in text and "zebra" not in text and "Quiz" in text
+    assert len(printed.pages) >= 3 and printed.outline, "each part on a page of its own"
+
+
+@pytest.mark.browser
 def test_pictures_of_the_pages_show_three_looks(built, tmp_path, monkeypatch, chrome):
     from PIL import Image
 
