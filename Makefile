@@ -50,7 +50,7 @@ endif
 
 .DEFAULT_GOAL := help
 .PHONY: help setup assets run lab page test test-all lint style bench full approaches pictures \
-	notebooks clean
+	notebooks site handout slides clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 19
@@ -81,7 +81,8 @@ lab: assets ## open JupyterLab on the first notebook
 	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
 
 page: assets ## the front page with Voila: search before and after, maps, leaderboard
-	$(BIN)/voila --Voila.ip=127.0.0.1 notebooks/front_page.ipynb
+	JUPYTER_PATH=notebooks/tools/pages $(BIN)/voila --template=embkit --Voila.ip=127.0.0.1 \
+		notebooks/front_page.ipynb
 
 test: assets lint ## lint, then the quick tests (ARGS="tests/notebooks" or others: those alone)
 	$(PYTEST) $(or $(ARGS),$(QUICK))
@@ -114,6 +115,15 @@ pictures: assets ## pictures and words: trained towers and baselines
 notebooks: assets ## rebuild the notebooks from their sources and run them, outputs kept
 	@$(BIN)/python -m notebooks.tools.course build
 	@EMBKIT_PROFILE=workshop $(BIN)/python -m notebooks.tools.course run --write-back $(if $(NB),--only $(NB))
+
+site: $(STAMP) ## the executed lessons as a static site: build/site/index.html
+	@$(BIN)/python -m notebooks.tools.site
+
+handout: $(STAMP) ## lessons, glossary and quiz as a PDF: build/handout.pdf (NB=04 one lesson)
+	@$(BIN)/python -m notebooks.tools.site handout $(if $(NB),--only $(NB))
+
+slides: $(STAMP) ## the lessons as slides: build/slides (NB=04 one lesson)
+	@$(BIN)/python -m notebooks.tools.slides $(if $(NB),--only $(NB))
 
 clean: ## remove the environment and caches; runs/ stays
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -82,7 +82,7 @@ def run(
         EmbkitError: no such notebook.
     """
     folder, runs = notebooks or paths().notebooks, runs or paths().runs
-    books = _chosen(folder / "solutions" if solutions else folder, only)
+    books = chosen(folder / "solutions" if solutions else folder, only)
     target = runs / "course" / ("solutions" if solutions else "")
     for number, path in enumerate(books, start=1):
         label, start = f"[{number}/{len(books)}] {path.stem} … ", time.perf_counter()
@@ -105,7 +105,7 @@ def run(
     return 0
 
 
-def _chosen(folder: Path, only: Sequence[str]) -> list[Path]:
+def chosen(folder: Path, only: Sequence[str]) -> list[Path]:
     found = {path.stem: path for path in sorted(folder.glob("[0-9][0-9]_*.ipynb"))}
     for name in only:
         if name not in found and name not in {stem[:2] for stem in found}:

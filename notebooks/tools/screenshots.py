@@ -1,20 +1,25 @@
-"""Pictures of the widgets as a person sees them: JupyterLab in a real browser, for the README."""
+"""Pictures as a person sees them, by a real browser: the widgets in JupyterLab, for the README, and
+with ``pages`` the report, the site, the slides and the quiz, in light, dark and print.
+"""
 
 from __future__ import annotations
 
 import io
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import nbformat
 
 from embkit import session
+from embkit.errors import EmbkitError
 from notebooks.tools.authoring import METADATA
 from notebooks.tools.pictures import before_after
 from tests.browser.lab_driver import Lab, chrome, find_chromium
 
 WIDTH = 1100  # pixels that a picture has at most
+A4 = {"width": 794, "height": 1123}  # pixels of a sheet
 COLOURS = 256  # of its palette: a third of the bytes, and no difference that the eye sees
 START = """import embkit as ek
 ek.setup()
@@ -75,6 +80,51 @@ def screenshots(folder: str | Path | None = None) -> list[Path]:
     return written
 
 
+LOOKS = {"light": ("light", "screen"), "dark": ("dark", "screen"), "print": ("light", "print")}
+
+
+def made_pages() -> dict[str, Path]:
+    """What `make run`, `make site` and `make slides` leave, of it what is there."""
+    build = session.paths().root / "build"
+    files = {
+        "report": session.paths().runs / "report.html",
+        "site": build / "site" / "04_contrastive.html",
+        "quiz": build / "site" / "quiz.html",
+        "slides": build / "slides" / "04_contrastive.slides.html",
+    }
+    return {name: file for name, file in files.items() if file.is_file()}
+
+
+def pages(files: Mapping[str, Path] | None = None, folder: Path | None = None) -> list[Path]:
+    """The first screen of each page in light and dark, and as it is printed, as ``NAME-LOOK.png``.
+
+    Args:
+        files: name -> page; default: ``made_pages()``.
+        folder: where to; default: ``build/pictures``.
+
+    Raises:
+        EmbkitError: no page there, no browser, or no playwright.
+    """
+    where, files = find_chromium(), made_pages() if files is None else files
+    if not files:
+        raise EmbkitError("no page to take a picture of", expected="a page", hint="make site")
+    folder = folder or session.paths().root / "build" / "pictures"
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    with chrome(where) as browser:
+        for look, (scheme, medium) in LOOKS.items():
+            size = {"width": 1200, "height": 900} if medium == "screen" else A4
+            page = browser.new_page(color_scheme=scheme, viewport=size)  # type: ignore[arg-type]
+            page.emulate_media(media=medium)  # type: ignore[arg-type]
+            for name, file in files.items():
+                page.goto(file.absolute().as_uri())
+                page.wait_for_timeout(500)
+                written.append(folder / f"{name}-{look}.png")
+                page.screenshot(path=written[-1])
+            page.close()
+    return written
+
+
 def _small(png: bytes) -> bytes:
     """The same picture with at most ``WIDTH`` pixels a line and a palette."""
     from PIL import Image
@@ -90,8 +140,8 @@ def _small(png: bytes) -> bytes:
 
 
 def main() -> None:
-    """Draws all pictures of the README, and says where they are."""
-    for path in (before_after(), *screenshots()):
+    """Draws all pictures of the README, or those of the pages, and says where they are."""
+    for path in pages() if sys.argv[1:] == ["pages"] else (before_after(), *screenshots()):
         sys.stdout.write(f"written: {path}\n")
 
 

@@ -25,7 +25,9 @@ def address(shared, tmp_path):
     env = {k: v for k, v in os.environ.items() if k not in UNSET}
     env |= {"EMBKIT_RUNS": str(shared / "runs"), "EMBKIT_CACHE": str(shared / "cache")}
     env |= {"EMBKIT_PROFILE": "smoke", "JUPYTER_CONFIG_DIR": str(tmp_path / "config")}
-    options = ["--no-browser", "--Voila.ip=127.0.0.1", f"--port={port}", "front_page.ipynb"]
+    env |= {"JUPYTER_PATH": str(ROOT / "notebooks" / "tools" / "pages")}
+    options = ["--no-browser", "--template=embkit", "--Voila.ip=127.0.0.1", f"--port={port}"]
+    options += ["front_page.ipynb"]
     log = (tmp_path / "voila.log").open("w")
     process = subprocess.Popen(
         [sys.executable, "-m", "voila", *options],
@@ -55,4 +57,5 @@ def test_the_front_page_answers_a_query(address, chrome):
     text = page.locator("body").inner_text()
     assert "Traceback" not in text and "There was an error" not in text
     assert page.locator(".jp-InputArea-editor, .highlight").count() == 0, "no code is shown"
+    assert page.evaluate("getComputedStyle(document.body).getPropertyValue('--mark')"), "the dress"
     page.close()

@@ -52,6 +52,17 @@ def test_the_answer_comes_before_every_table(board, tiny_domain, tmp_path):
     assert not re.search(r"https?:|<script|<link|@import|url\(", page), "nothing from elsewhere"
 
 
+def test_each_split_has_a_bar_as_long_as_its_change(board, tmp_path):
+    page = page_of(board, tmp_path)
+    (row,) = (row for row in board.rows if row["p_vs_base"] is not None)
+    delta, (low, high) = row["delta_vs_base"], row["delta_vs_base_ci"]
+    pattern = r'<rect x="(.*?)" y="5" width="(.*?)".*?<path d="M(\S+) 12H(\S+?)M'
+    (drawn,) = re.findall(pattern, page, re.S)
+    scale = 98 / max(abs(low), abs(high))
+    wanted = [min(delta * scale, 0), abs(delta * scale), low * scale, high * scale]
+    assert [float(x) for x in drawn] == pytest.approx(wanted, abs=0.06)
+
+
 def test_the_queries_that_moved_most_are_shown_with_their_answers(board, tiny_domain, tmp_path):
     evil = "<img src=x onerror=alert(1)>"
     won, lost = list(tiny_domain.split("known"))[:2]
