@@ -18,6 +18,9 @@ from .errors import EmbkitError, unknown
 PROFILES = ("smoke", "workshop", "full")
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # as torch calls them
 NATIVE_BF16 = ("amx_bf16", "avx512_bf16", "arm_bf16", "bf16")  # as torch names what a CPU has
+# oneDNN keeps the code that it made for 1,024 shapes of matrices; without padding hardly one comes
+# again, and encoding grew by half a GB. A training step has fewer than 128.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 PACKED = Path(__file__).resolve().parent / "_data"  # where a wheel carries the clone's data/
 
 

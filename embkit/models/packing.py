@@ -13,6 +13,7 @@ import contextlib
 import functools
 import itertools
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ import torch.nn.functional as F
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import batch_to_device
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, bidirectional_mask_function
 
@@ -32,6 +34,7 @@ ATTENTION = "embkit_packed"
 DONE = {"position_ids", "sliding_window", "use_cache", "is_causal", "deterministic"}
 PICTURES = 256  # that are decoded at once
 MANY = 200  # texts at once, behind which freed memory is given back
+ANEW = 4096  # tokens from which on the backward pass makes attention anew, and less is held
 WASTE = 1.15  # padded tokens over tokens, in a group of like length
 Features = dict[str, Any]
 _TRIED: dict[Any, str] = {}  # what a trial has shown, of a model's make and a case
@@ -66,26 +69,36 @@ def _attend(
     asked = {name for name, value in others.items() if value is not None} - DONE
     if asked:  # such as a softcap: small in a trial, and large elsewhere
         raise NotImplementedError(f"packed attention has no {', '.join(sorted(asked))}")
-    dtype, shared = query.dtype, query.shape[1] != key.shape[1]
+    lengths = cu_seq_lens_q.diff().tolist()
+    groups = [(len(list(same)), length) for length, same in itertools.groupby(lengths)]
+    run = partial(_attend_groups, groups=groups, mask=attention_mask, scaling=scaling, p=dropout)
+    if not query.requires_grad or query.shape[2] < ANEW:
+        return run(query, key, value), None
+    return checkpoint(run, query, key, value, use_reentrant=False), None
+
+
+def _attend_groups(
+    query: Tensor, key: Tensor, value: Tensor, *, groups: Any, mask: Any, scaling: Any, p: float
+) -> Tensor:
+    """What texts of so many and such lengths see, one group after the other, as ``query`` is."""
     # Training runs in fp32: on a processor with native bf16, the backward pass of torch's bf16
     # attention takes six times as long on texts this short (torch 2.13).
     run_in = torch.float32 if query.requires_grad else value.dtype
-    lengths = cu_seq_lens_q.diff().tolist()
-    groups = [(len(list(same)), length) for length, same in itertools.groupby(lengths)]
+    shared = query.shape[1] != key.shape[1]
     sizes = [texts * length for texts, length in groups]
     parted = (query, key, value)
     flat = [t.to(run_in).squeeze(0).transpose(0, 1).split(sizes) for t in parted]
     outputs, start = [], 0
     with torch.autocast(query.device.type, enabled=False):
         for group, *parts in zip(groups, *flat, strict=True):
-            mask = attention_mask(start, group[1]) if attention_mask else None
+            seen = mask(start, group[1]) if mask else None
             q, k, v = (part.unflatten(0, group).transpose(1, 2) for part in parts)
             out = F.scaled_dot_product_attention(
-                q, k, v, attn_mask=mask, dropout_p=dropout, scale=scaling, enable_gqa=shared
+                q, k, v, attn_mask=seen, dropout_p=p, scale=scaling, enable_gqa=shared
             )
             outputs.append(out.transpose(1, 2).flatten(0, 1))
             start += len(parts[0])
-    return torch.cat(outputs).unsqueeze(0).to(dtype), None
+    return torch.cat(outputs).unsqueeze(0).to(query.dtype)
 
 
 AttentionInterface.register(ATTENTION, _attend)
