@@ -15,7 +15,7 @@ from .errors import EmbkitError
 
 T = TypeVar("T")
 LAUNCH = "torchrun --nproc-per-node 2 -m embkit train recipe.json"
-LOSSES = ("MultipleNegativesRankingLoss", "CachedMultipleNegativesRankingLoss", "GISTEmbedLoss")
+LOSSES = ("MultipleNegativesRankingLoss", "GISTEmbedLoss")  # and Cached ones
 ALONE = ("corpus", "distill", "clip")  # approaches that need all of a step in one process
 
 
@@ -97,7 +97,8 @@ def check_recipe(approach: str, batch_size: int, members: Team) -> None:
 
 def gathering(loss: str, members: Team) -> dict[str, bool]:
     """What a loss class is told so that its negatives come from every process."""
-    return {"gather_across_devices": True} if members.size > 1 and loss in LOSSES else {}
+    known = loss.removeprefix("Cached") in LOSSES
+    return {"gather_across_devices": True} if members.size > 1 and known else {}
 
 
 def on_one_device(arguments: T, device: Any) -> T:

@@ -25,6 +25,7 @@ from transformers.masking_utils import AttentionMaskInterface, bidirectional_mas
 
 from .. import session
 from ..data.images import is_picture
+from ..errors import EmbkitError
 from .trial import first_equal
 
 ATTENTION = "embkit_packed"
@@ -190,14 +191,49 @@ def _run(
         return in_chunks(stock, features, output, smallest, **kwargs)
     if way == "plain":
         return stock(features, **kwargs)[output]
-    config = model[0].auto_model.config
     packed, place = pack(features)
-    before = config._attn_implementation
-    config._attn_implementation = ATTENTION  # only while it runs: never saved
-    try:
+    with attending(model[0].auto_model.config, ATTENTION):
         return stock(packed, **kwargs)[output][place]
+
+
+@contextlib.contextmanager
+def attending(config: Any, way: str) -> Iterator[None]:
+    """Within the block, and never saved, networks of this configuration attend so."""
+    before = config._attn_implementation
+    config._attn_implementation = way
+    try:
+        yield
     finally:
         config._attn_implementation = before
+
+
+def checkpointed(model: SentenceTransformer) -> None:
+    """Keeps of each block its input alone, and computes the block again in the backward pass, by
+    the attention of its forward pass.
+
+    Raises:
+        EmbkitError: a model without blocks that transformers can compute again.
+    """
+    network = getattr(model[0], "auto_model", None)
+    if not getattr(network, "supports_gradient_checkpointing", False):
+        raise EmbkitError(
+            f"gradient_checkpointing=True for {type(network or model[0]).__name__}",
+            expected="a transformer, whose blocks can be computed again",
+            hint="recipe.replace(gradient_checkpointing=False)",
+        )
+    config = network.config
+    contexts = lambda: (  # noqa: E731
+        contextlib.nullcontext(),
+        attending(config, config._attn_implementation),
+    )
+    recompute(network, context_fn=contexts)
+
+
+def recompute(network: Any, **given: Any) -> None:
+    """Switches on transformers' checkpointing, by the name that its version has for it."""
+    names = ("activation_checkpointing_enable", "gradient_checkpointing_enable")
+    enable = next(getattr(network, name) for name in names if hasattr(network, name))
+    enable({"use_reentrant": False} | given)
 
 
 def in_chunks(

@@ -45,8 +45,8 @@ def make_loss(
     except ValueError as error:  # the library's: a loss that this kind of model cannot have
         raise EmbkitError(
             str(error).split(". ")[0],
-            expected="an approach that fits the model",
-            hint="recipe.replace(approach='contrastive')",
+            expected="a loss that fits the model",
+            hint="recipe.replace(approach='contrastive', mini_batch_size=None)",
         ) from error
     if not part.matryoshka:
         return loss

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 from sentence_transformers import SentenceTransformer
-from sentence_transformers import SentenceTransformerTrainer as Trainer
 from sentence_transformers import SentenceTransformerTrainingArguments as Arguments
 from transformers.trainer_callback import PrinterCallback
 
@@ -38,6 +37,7 @@ from ..runs import RECORD, Run, store
 from . import lora as adapters
 from .callbacks import DevScore, Watch
 from .distillation import teach, teaching_hash
+from .fitting import Trainer
 from .losses import make_loss
 from .passages import TrainedPassages
 
@@ -166,6 +166,7 @@ def _train(
     if members.first:
         _for_the_script(recipe, pairs, path, trainer.train_dataset)
         _check_room(trainer.model, path)
+    trainer.fit(domain)
     with packing.efficient(trainer.model), watch:
         if recipe.trained_parts == "none":  # the start is the result
             trainer.evaluate()
@@ -179,6 +180,8 @@ def _train(
     if members.first:
         record = _record(recipe, domain, pairs, trainer, watch)
         record |= {"processes": members.size} if members.size > 1 else {}
+        cut = trainer.at_once < recipe.batch_size // members.size
+        record |= {"mini_batch_size": trainer.at_once} if cut else {}
         named = zip((recipe.model, *recipe.beside), models, strict=True)
         record["commits"] = {n: f.name for n, f in named if f.parent.name == "snapshots"}  # hub's
         _save_model(recipe, trainer.model, models[0], path)
@@ -283,6 +286,8 @@ def make_trainer(
 
     # the arguments that decide the model, and those that were given
     arguments |= trainer_arguments(part, clip, len(pairs))
+    if arguments.pop("gradient_checkpointing", False):
+        packing.checkpointed(model)
     arguments |= {"prompts": part.by_column(asked, shown), "batch_sampler": batch_sampler(pairs)}
     if packing.routed(model):
         arguments["router_mapping"] = part.by_column("query", "document")
@@ -313,6 +318,7 @@ def make_trainer(
     on_cpu = model.device.type == "cpu"
     arguments |= {"output_dir": str(output), "report_to": "none", "disable_tqdm": True}
     trainer = Trainer(
+        recipe,
         model=model,
         args=on_one_device(Arguments(**arguments, use_cpu=on_cpu), model.device),
         train_dataset=data,

@@ -351,14 +351,15 @@ def test_a_field_that_comes_later_changes_no_hash_and_a_changed_default_is_notic
         ({"lr": 1e-5}, {"learning_rate": 1e-5}),
         ({"scale": 20}, {"temperature": 0.05}),
         ({"loss": "MultipleNegativesRankingLoss"}, {"approach": "contrastive"}),
-        ({"approach": "CachedMultipleNegativesRankingLoss"}, {"approach": "cached"}),
+        ({"approach": "CachedMultipleNegativesRankingLoss"}, {"approach": "contrastive"}),
+        ({"approach": "cached"}, {"approach": "contrastive"}),
         ({"num_train_epochs": 2}, {"epochs": 2}),
         ({"warmup": 0.2}, {"warmup_ratio": 0.2}),
         ({"warmup_steps": 100}, {"warmup_ratio": 0.1}),
         ({"max_seq_length": 64}, {"max_length": 64}),
         ({"target_modules": ["query"]}, {"lora_targets": ("query",)}),
         ({"matryoshka_dims": [64, 32]}, {"matryoshka": (64, 32)}),
-        ({"gradient_accumulation_steps": 4}, {"approach": "cached", "batch_size": 512}),
+        ({"gradient_accumulation_steps": 4}, {"batch_size": 512}),
     ],
 )
 def test_what_people_type_from_habit_leads_to_the_right_field(given, right):
