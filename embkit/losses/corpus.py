@@ -54,9 +54,8 @@ class CorpusSoftmaxLoss(torch.nn.Module):
         if rows >= len(queries):
             return loss(documents, queries, others)
         parts = zip(queries.split(rows), others.split(rows), strict=True)
-        found = [checkpoint(loss, documents, *part, use_reentrant=False) for part in parts]
-        weights = [len(part) / len(queries) for part in queries.split(rows)]
-        return sum(mean * weight for mean, weight in zip(found, weights, strict=True))
+        again = [checkpoint(loss, documents, *p, use_reentrant=False) * len(p[0]) for p in parts]
+        return torch.stack(again).sum() / len(queries)
 
     def _softmax_loss(self, documents, queries, labels):
         positives, others = labels[:, 0], labels[:, 1:]

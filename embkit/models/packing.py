@@ -208,12 +208,8 @@ def attending(config: Any, way: str) -> Iterator[None]:
 
 
 def checkpointed(model: SentenceTransformer) -> None:
-    """Keeps of each block its input alone, and computes the block again in the backward pass, by
-    the attention of its forward pass.
-
-    Raises:
-        EmbkitError: a model without blocks that transformers can compute again.
-    """
+    """Keeps each block's input alone, and computes the block again in the backward pass, by the
+    attention of its forward pass. Fails for a model without such blocks."""
     network = getattr(model[0], "auto_model", None)
     if not getattr(network, "supports_gradient_checkpointing", False):
         raise EmbkitError(
@@ -221,19 +217,14 @@ def checkpointed(model: SentenceTransformer) -> None:
             expected="a transformer, whose blocks can be computed again",
             hint="recipe.replace(gradient_checkpointing=False)",
         )
-    config = network.config
-    contexts = lambda: (  # noqa: E731
-        contextlib.nullcontext(),
-        attending(config, config._attn_implementation),
-    )
-    recompute(network, context_fn=contexts)
+    seen = lambda: attending(network.config, network.config._attn_implementation)  # noqa: E731
+    recompute(network, context_fn=lambda: (contextlib.nullcontext(), seen()))
 
 
 def recompute(network: Any, **given: Any) -> None:
-    """Switches on transformers' checkpointing, by the name that its version has for it."""
-    names = ("activation_checkpointing_enable", "gradient_checkpointing_enable")
-    enable = next(getattr(network, name) for name in names if hasattr(network, name))
-    enable({"use_reentrant": False} | given)
+    """Switches on transformers' checkpointing, by the newer of its two names."""
+    old = network.gradient_checkpointing_enable
+    getattr(network, "activation_checkpointing_enable", old)({"use_reentrant": False} | given)
 
 
 def in_chunks(

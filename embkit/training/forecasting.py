@@ -11,7 +11,7 @@ import copy
 import math
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -30,7 +30,6 @@ from ..data import Domain
 from ..data.domain import shuffled
 from ..data.text_checks import token_lengths
 from ..display import Shown, Table, facts, table
-from ..errors import EmbkitError
 from ..evaluation.ranking import encode_speed
 from ..losses.corpus import HELD
 from ..models.loading import keep_layers, load_model
@@ -41,6 +40,7 @@ from ..recipes.recipe import Recipe
 from ..recipes.settings import OUTSIDE, PASSES, WIDE, lora_settings
 from ..recipes.views import AUTO, CORPUS, IN_BATCH, Lora
 from .lora import check_targets
+from .refusals import refused
 
 LARGE = Path(__file__).with_name("large_models.toml")
 ADAPTER: dict[str, Any] = {"lora_rank": 16, "lora_targets": AUTO}
@@ -75,84 +75,6 @@ class Step:
         if self.at(0) > room:
             return -1
         return (room - self.weights - 2 * self.trained) / self.token
-
-
-@dataclass(frozen=True)
-class Load:
-    """What the steps of a recipe hold: the network's ``step``, the tokens of a domain's texts by
-    kind (``lengths``), the kinds of a row's texts, and bytes of the ``corpus`` that a loss reads.
-    """
-
-    step: Step
-    lengths: Mapping[str, np.ndarray]
-    columns: Sequence[str]
-    corpus: float
-
-    def row(self, rows: int) -> float:
-        """Tokens of a row in a batch of so many, the fullest of several."""
-        return sum(_fullest(self.lengths[column], rows) for column in self.columns)
-
-    def widest(self, rows: int) -> float:
-        """Tokens of so many texts at once: mini-batches go through one column after the other."""
-        return rows * max(_fullest(self.lengths[kind], rows) for kind in {*self.columns})
-
-    def at_once(self, recipe: Recipe, batch: int, space: float) -> int:
-        """How many texts of a batch pass at once in so many bytes: all where they fit or the loss
-        needs them all; else a power of two; 0: not even one fits."""
-        if recipe.mini_batch_size:
-            return min(batch, recipe.mini_batch_size)
-        most, rows = self.step.tokens(space / FREED - self.corpus), batch
-        if recipe.approach in IN_BATCH and batch * self.row(batch) > most:
-            rows = 1 << (batch - 1).bit_length() - 1
-            while rows and self.widest(rows) > most:
-                rows //= 2
-        return rows
-
-
-def load_of(recipe: Recipe, domain: Domain, model: Any) -> Load:
-    """What a recipe's steps on a domain hold, ``model`` being the one that it starts from.
-
-    Raises:
-        EmbkitError: what is no transformer of texts, such as a CLIP or a table of word vectors.
-    """
-    network = getattr(model[0], "auto_model", None)
-    if network is None or recipe.approach == "clip":
-        raise EmbkitError(
-            f"a forecast for {recipe.model!r}, which is no transformer of texts",
-            expected="a model such as 'minilm'",
-            hint="ek.forecast(ek.Recipe(model='minilm'), domain)",
-        )
-    own = model.max_seq_length or math.inf
-    window = recipe.passage_size or recipe.max_length or (WIDE if WIDE < own else own)
-    pairs, tokenizer = collect(domain, "human")[0], tokenizer_of(model)
-    given = {"query": [anchor for _, anchor, _ in pairs], "document": domain.corpus.values()}
-    lengths = {
-        kind: np.minimum(token_lengths(tokenizer, _some(texts)), window)
-        for kind, texts in given.items()
-    }
-    step = count(
-        network.config,
-        recipe.lora,
-        int(lengths["document"].max()),
-        dropout=recipe.dropout,
-        checkpointed=recipe.gradient_checkpointing,
-    )
-    tables = (2 + len(recipe.teacher)) * (model.get_embedding_dimension() or 0)
-    corpus = len(domain.corpus) * (tables + 3 * recipe.batch_size)
-    if recipe.batch_size * len(domain.corpus) > HELD:  # a few queries at a time
-        corpus = len(domain.corpus) * tables + 3 * max(HELD, len(domain.corpus))
-    columns = ["query", "document", *["document"] * recipe.hard_negatives]
-    return Load(step, lengths, columns, 4 * corpus * (recipe.approach in CORPUS))
-
-
-def memory(held: float = 0) -> tuple[float, float]:
-    """Bytes that this process holds beside a step, and that the machine has for all of it; on a
-    GPU the GPU's. ``held`` are weights that are loaded already."""
-    session.give_back()
-    if session.device().startswith("cuda"):
-        return BESIDE, torch.cuda.mem_get_info()[0] + held
-    process = psutil.Process().memory_info().rss
-    return process + BESIDE - held, psutil.virtual_memory().available + process
 
 
 @dataclass(frozen=True)
@@ -192,7 +114,9 @@ class Forecast(Shown):
         return facts(rows | dict.fromkeys(self.advice, ""), self.recipe)
 
 
-def forecast(recipe: Recipe, domain: Domain, *, memory_gb: float | None = None) -> Forecast:
+def forecast(
+    recipe: Recipe, domain: Domain, *, memory_gb: float | None = None, model: Any = None
+) -> Forecast:
     """Forecasts the peak memory and the minutes of ``ek.train(recipe, domain)``.
 
     Tokens are those of the domain's own texts; elsewhere than on a processor, a batch is padded to
@@ -201,29 +125,56 @@ def forecast(recipe: Recipe, domain: Domain, *, memory_gb: float | None = None) 
 
     Args:
         memory_gb: what there is, in GiB; default: what is free now, on a GPU the GPU's.
+        model: the one that training starts from, where it is loaded; no minutes are told then.
 
     Fails for what is no transformer of texts, such as a CLIP or a table of word vectors.
     """
-    # the model: its load, its speed
-    model = keep_layers(load_model(recipe.model), recipe.layers)
-    load = load_of(recipe, domain, model)
-    lengths, texts = load.lengths["document"], _some(domain.corpus.values())
-    some = texts[: int(np.searchsorted(lengths.cumsum(), TIMED)) + 1]
-    speed = encode_speed(model, some) * float(lengths[: len(some)].mean())
-    del model
+    # the model: its configuration, its window, its speed
+    timed, held = model is None, 0
+    model = keep_layers(load_model(recipe.model), recipe.layers) if timed else model
+    network = getattr(model[0], "auto_model", None)
+    if network is None or recipe.approach == "clip":
+        raise refused("no transformer", model=recipe.model)
+    own = model.max_seq_length or math.inf
+    window = recipe.passage_size or recipe.max_length or (WIDE if WIDE < own else own)
+    pairs, texts = collect(domain, "human")[0], _some(domain.corpus.values())
+    given = {"query": _some(anchor for _, anchor, _ in pairs), "document": texts}
+    tokenizer, speed = tokenizer_of(model), math.inf
+    lengths = {n: np.minimum(token_lengths(tokenizer, t), window) for n, t in given.items()}
+    document = float(lengths["document"].mean())
+    if timed:
+        some = texts[: int(np.searchsorted(lengths["document"].cumsum(), TIMED)) + 1]
+        speed = encode_speed(model, some) * float(lengths["document"][: len(some)].mean())
+    else:
+        held = sum(p.numel() * p.element_size() for p in model.parameters())
+    dim, config = model.get_embedding_dimension() or 0, network.config
+    del model, network
 
-    # a batch, and what passes at once
-    used = domain.counts()["training pairs"]
-    used = min(used, recipe.max_pairs or used)
+    # memory: the step's, the corpus', the process'
+    used = min(len(pairs), recipe.max_pairs or len(pairs))
     batch = min(recipe.batch_size, used)
-    process, free = memory()
-    free = free if memory_gb is None else int(memory_gb * GIB)
-    room = (free - process) / FREED
-    rows = load.at_once(recipe, batch, free - process)
-    cut, row = 0 < rows < batch, load.row(batch)
-    tokens = load.widest(rows) if cut else batch * row
-    step, corpus = load.step, load.corpus
-    fits = max(0, int(step.tokens(room - corpus) / row))
+    checkpointed, longest = recipe.gradient_checkpointing, int(lengths["document"].max())
+    step = count(config, recipe.lora, longest, dropout=recipe.dropout, checkpointed=checkpointed)
+    whole, documents = recipe.approach in CORPUS, len(domain.corpus)
+    compared = min(batch, max(1, HELD // documents))  # queries with the corpus, at a time
+    corpus = 4 * whole * documents * ((2 + len(recipe.teacher)) * dim + 3 * compared)
+    session.give_back()
+    process = 0 if on_gpu() else psutil.Process().memory_info().rss
+    free = free_memory() + process if memory_gb is None else int(memory_gb * GIB)
+    process += BESIDE - held
+
+    # a batch: its rows, the tokens of a row, and how many texts pass at once
+    columns = ["query", "document", *["document"] * recipe.hard_negatives]
+    row = sum(_fullest(lengths[column], batch) for column in columns)
+    most = step.tokens(room := (free - process) / FREED - corpus)
+    at_once, tokens = recipe.mini_batch_size or batch, batch * row
+    if recipe.approach in IN_BATCH and (at_once < batch or tokens > most):
+        widest = lambda texts: texts * max(_fullest(n, texts) for n in lengths.values())  # noqa: E731
+        at_once = min(at_once, 1 << (batch - 1).bit_length() - 1)
+        while at_once > 1 and widest(at_once) > most and not recipe.mini_batch_size:
+            at_once //= 2
+        tokens = widest(at_once)
+    fits = max(0, int(most / row))
     parts = {
         "weights": step.weights,
         "gradients": step.trained,
@@ -232,16 +183,15 @@ def forecast(recipe: Recipe, domain: Domain, *, memory_gb: float | None = None) 
         "the whole corpus": corpus,
         "step": step.at(tokens) + corpus,
     }
-    enough = parts["step"] <= room
+    enough, cut = step.at(tokens) <= room, at_once < batch
 
     # minutes: tokens through the model
-    work = (PASSES + cut + recipe.gradient_checkpointing) * used * row
-    work += len(domain.dev_corpus()) * float(lengths.mean())
-    work += (recipe.approach in CORPUS) * len(domain.corpus) * float(lengths.mean())
+    work = (PASSES + cut + checkpointed) * used * row
+    work += (len(domain.dev_corpus()) + whole * documents) * document
     return Forecast(
         recipe=recipe.label,
         batch=batch,
-        at_once=rows if cut else batch,
+        at_once=min(at_once, batch),
         tokens=round(batch * row),
         parts={name: size / 1e6 for name, size in parts.items() if size},
         process=process / 1e6,
@@ -250,6 +200,15 @@ def forecast(recipe: Recipe, domain: Domain, *, memory_gb: float | None = None) 
         minutes=recipe.epochs * work / speed / 60,
         advice=() if enough else ("it does not fit", *advice(recipe, fits)),
     )
+
+
+def on_gpu() -> bool:
+    return session.device().startswith("cuda")
+
+
+def free_memory() -> float:
+    """Bytes that are free now, on a GPU the GPU's."""
+    return torch.cuda.mem_get_info()[0] if on_gpu() else psutil.virtual_memory().available
 
 
 def advice(recipe: Recipe, fits: int) -> Iterator[str]:

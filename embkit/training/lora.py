@@ -15,6 +15,7 @@ from ..errors import EmbkitError
 from ..files import read_json, write_atomic
 from ..recipes.settings import OUTSIDE, lora_plus_settings, lora_settings
 from ..recipes.views import AUTO, Lora
+from .refusals import refused
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -47,11 +48,8 @@ def add_lora(model: SentenceTransformer, lora: Lora) -> None:
     try:
         model.add_adapter(LoraConfig(**lora_settings(lora)))
     except ValueError as error:  # peft's: layers that this family computes with by itself
-        raise EmbkitError(
-            f"LoRA for {type(network).__name__}: {str(error).splitlines()[0]}",
-            expected="layers that peft can adapt",
-            hint="recipe.replace(lora_rank=0)",
-        ) from error
+        name, why = type(network).__name__, str(error).splitlines()[0]
+        raise refused("lora", name=name, why=why) from error
     for weight in model.parameters():
         if weight.requires_grad:  # beside four bits, peft makes them of the dtype of products
             weight.data = weight.data.float()

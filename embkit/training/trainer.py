@@ -40,6 +40,7 @@ from .distillation import teach, teaching_hash
 from .fitting import Trainer
 from .losses import make_loss
 from .passages import TrainedPassages
+from .refusals import refused
 
 DEV = "dev_ndcg@10"  # in a run's history
 LOGGED = ("step", "epoch", "loss", "learning_rate", "grad_norm", DEV)
@@ -270,11 +271,7 @@ def make_trainer(
         try:
             model.max_seq_length = part.max_length
         except AttributeError as error:
-            raise EmbkitError(
-                f"max_length={part.max_length} of a model without a window: {recipe.model!r}",
-                expected="a transformer; static vectors read a text of any length",
-                hint="recipe.replace(max_length=None)",
-            ) from error
+            raise refused("no window", recipe=recipe) from error
     asked, shown = prompt_of(model, "query"), prompt_of(model, "document")
     check_prompt(model, asked)
     check_prompt(model, shown)

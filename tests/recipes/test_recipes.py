@@ -138,6 +138,8 @@ def test_each_field_changes_the_hash():
         "model": "another",
         "epochs": 7,
         "batch_size": 64,
+        "mini_batch_size": 16,
+        "gradient_checkpointing": True,
         "learning_rate": 1e-5,
         "temperature": 0.07,
         "warmup_ratio": 0.2,
@@ -343,6 +345,14 @@ def test_a_field_that_comes_later_changes_no_hash_and_a_changed_default_is_notic
     digest = hashlib.sha256(pinned.encode()).hexdigest()[:12]
     assert (VERSION, digest) == (1, "9ffc2dbe5e53"), "a default changed: raise recipe.VERSION"
     assert Recipe().hash == hashlib.sha256(b"[1, {}]").hexdigest()[:12]
+
+
+def test_a_recipe_of_the_retired_approach_cached_is_what_it_was():
+    old = json.dumps({"approach": "cached", "batch_size": 512, "temperature": 0.02})
+    now = Recipe.from_json(old)
+    assert now == Recipe(mini_batch_size=32, batch_size=512, temperature=0.02)
+    given = now.to_script().split("loss = ")[1].split("\n")[0]
+    assert given.startswith("losses.CachedMultipleNegativesRankingLoss(model, scale=50.0, mini_b")
 
 
 @pytest.mark.parametrize(

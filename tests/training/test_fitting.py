@@ -11,12 +11,12 @@ from embkit import Recipe, forecast
 from embkit.errors import EmbkitError
 from embkit.models import packing
 from embkit.models.loading import load_model
-from embkit.training import fitting, forecasting, trainer
+from embkit.training import forecasting, trainer
 from embkit.training.fitting import ran_out
-from embkit.training.forecasting import Load, Step
 from embkit.training.losses import make_loss
 from tests.families import make_family
 
+MB = 10**6
 IN_BATCH = {
     "contrastive": {},
     "hardness, a negative": {"hardness": 2.0, "hard_negatives": 1},
@@ -153,21 +153,27 @@ def test_memory_that_ran_out_is_told_from_other_errors():
     assert not ran_out(ValueError("a value"))
 
 
-def test_texts_that_pass_at_once_are_counted_by_hand(monkeypatch):
-    monkeypatch.setattr(forecasting, "FREED", 1.0)
-    lengths = {"query": np.full(9, 2), "document": np.full(9, 6)}  # 8 tokens a pair, 64 a batch
-    load = Load(Step(weights=100, trained=0, token=1), lengths, ["query", "document"], 0)
-    found = [load.at_once(Recipe(), 8, space) for space in (164, 163, 124, 123, 106, 105)]
-    assert found == [8, 4, 4, 2, 1, 0]  # 100 and 6 a text
-    whole = Recipe(approach="triplet", hard_negatives=1)
-    assert load.at_once(whole, 8, 105) == 8 and load.at_once(Recipe(mini_batch_size=3), 8, 9) == 3
+def test_texts_that_pass_at_once_are_counted_by_hand(tiny_domain, recipe, monkeypatch):
+    shown = {*tiny_domain.corpus.values()}  # 6 tokens, a query 2: 8 a pair, 64 a batch
+    tokens = lambda _, texts: np.full(len(texts), 6 if {*texts} <= shown else 2)  # noqa: E731
+    step = forecasting.Step(weights=100 * MB, trained=0, token=MB)
+    fixed = {"FREED": 1, "BESIDE": 0, "token_lengths": tokens, "count": lambda *_, **__: step}
+    for name, value in {**fixed, "encode_speed": lambda *_: 1.0}.items():
+        monkeypatch.setattr(forecasting, name, value)
+
+    def found(recipe, mb):
+        process = forecast(recipe, tiny_domain).process
+        return forecast(recipe, tiny_domain, memory_gb=(process + mb) * MB / 2**30).at_once
+
+    # 100 and 64: all; 100 and 6 a text: the longer column, one after the other
+    assert [found(recipe, mb) for mb in (174, 154, 130, 117, 90)] == [8, 4, 4, 2, 1]
+    assert found(recipe.replace(approach="triplet", hard_negatives=1), 117) == 8, "needs them all"
+    assert found(recipe.replace(mini_batch_size=3), 90) == 3, "as it was asked for"
 
 
 def test_a_run_is_cut_where_the_whole_step_does_not_fit(store, tiny_domain, recipe, monkeypatch):
-    load = forecasting.load_of(recipe, tiny_domain, load_model(recipe.model))
-    most = load.step.at(8 * load.row(8)) * forecasting.FREED
-    for space, size in ((1.01 * most, None), (0.99 * most, 4)):
-        monkeypatch.setattr(fitting, "memory", lambda _, n=space: (0, n))
+    for mb, size in ((10_000, None), (1, 1)):
+        monkeypatch.setattr(forecasting, "free_memory", lambda mb=mb: mb * MB)
         run = trainer.train(recipe.replace(seed=size or 0), tiny_domain, quiet=True)
         assert run.record.get("mini_batch_size") == size
 
