@@ -25,7 +25,6 @@ from transformers.masking_utils import AttentionMaskInterface, bidirectional_mas
 
 from .. import session
 from ..data.images import is_picture
-from ..errors import EmbkitError
 from .trial import first_equal
 
 ATTENTION = "embkit_packed"
@@ -209,14 +208,8 @@ def attending(config: Any, way: str) -> Iterator[None]:
 
 def checkpointed(model: SentenceTransformer) -> None:
     """Keeps each block's input alone, and computes the block again in the backward pass, by the
-    attention of its forward pass. Fails for a model without such blocks."""
-    network = getattr(model[0], "auto_model", None)
-    if not getattr(network, "supports_gradient_checkpointing", False):
-        raise EmbkitError(
-            f"gradient_checkpointing=True for {type(network or model[0]).__name__}",
-            expected="a transformer, whose blocks can be computed again",
-            hint="recipe.replace(gradient_checkpointing=False)",
-        )
+    attention of its forward pass."""
+    network = model[0].auto_model
     seen = lambda: attending(network.config, network.config._attn_implementation)  # noqa: E731
     recompute(network, context_fn=lambda: (contextlib.nullcontext(), seen()))
 

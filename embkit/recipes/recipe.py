@@ -137,11 +137,11 @@ class Recipe:
                 raise unknown(name, value, allowed)
         sizes = self.matryoshka
         if sizes != views.AUTO and [*sizes] != sorted({s for s in sizes if s > 0}, reverse=True):
-            raise EmbkitError(
+            given, hint = (
                 f"Recipe(matryoshka={sizes!r})",
-                expected="sizes of 1 or more, largest first",
-                hint="recipe.replace(matryoshka=(384, 256, 128, 64, 32))",
+                "recipe.replace(matryoshka=(384, 128, 32))",
             )
+            raise EmbkitError(given, expected="sizes of 1 or more, largest first", hint=hint)
         check_together(self)
 
     def _check_several(self, knob: Any, value: Any) -> None:

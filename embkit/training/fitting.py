@@ -16,7 +16,7 @@ from ..errors import EmbkitError
 from ..files import read_json, write_atomic
 from ..recipes.recipe import Recipe
 from ..recipes.views import IN_BATCH
-from .forecasting import advice, forecast, free_memory
+from .forecasting import advice, forecast, memory
 from .losses import make_loss
 from .refusals import refused
 
@@ -87,7 +87,7 @@ class Trainer(SentenceTransformerTrainer):
             "memory",
             said=str(error).partition("\n")[0],
             recipe=self.recipe,
-            free=free_memory() / 1e6,
+            free=memory()[1] / 1e6,
             at_once=self.at_once,
             hint="; or ".join(changes) or "a smaller model",
         )

@@ -159,8 +159,8 @@ def forecast(
     compared = min(batch, max(1, HELD // documents))  # queries with the corpus, at a time
     corpus = 4 * whole * documents * ((2 + len(recipe.teacher)) * dim + 3 * compared)
     session.give_back()
-    process = 0 if on_gpu() else psutil.Process().memory_info().rss
-    free = free_memory() + process if memory_gb is None else int(memory_gb * GIB)
+    process, free = memory()
+    free = process + free if memory_gb is None else int(memory_gb * GIB)
     process += BESIDE - held
 
     # a batch: its rows, the tokens of a row, and how many texts pass at once
@@ -202,13 +202,11 @@ def forecast(
     )
 
 
-def on_gpu() -> bool:
-    return session.device().startswith("cuda")
-
-
-def free_memory() -> float:
-    """Bytes that are free now, on a GPU the GPU's."""
-    return torch.cuda.mem_get_info()[0] if on_gpu() else psutil.virtual_memory().available
+def memory() -> tuple[float, float]:
+    """Bytes that this process holds, and those that are free beside it; on a GPU the GPU's."""
+    if session.device().startswith("cuda"):
+        return 0, torch.cuda.mem_get_info()[0]
+    return psutil.Process().memory_info().rss, psutil.virtual_memory().available
 
 
 def advice(recipe: Recipe, fits: int) -> Iterator[str]:

@@ -119,11 +119,7 @@ def merge_adapter(
     from ..models.quantized import dequantize, load_quantized
 
     def misfit(why: str) -> EmbkitError:
-        return EmbkitError(
-            f"the adapter {Path(adapter).name!r} does not fit {str(start)!r}: {why}",
-            expected="an adapter that was trained on this very model",
-            hint="look up `model` in the recipe of the adapter's run, and start from that",
-        )
+        return refused("adapter", name=Path(adapter).name, start=str(start), why=why)
 
     known = read_json(Path(adapter) / BASE)
     wanted = known.get("fingerprint")  # None: not written by embkit, and only shapes can tell

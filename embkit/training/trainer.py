@@ -45,10 +45,6 @@ from .refusals import refused
 DEV = "dev_ndcg@10"  # in a run's history
 LOGGED = ("step", "epoch", "loss", "learning_rate", "grad_norm", DEV)
 TWICE = 4  # steps between two checkpoints of several processes, at least
-FREE_SPACE = (
-    "delete runs that are no longer needed (run.delete() for one of ek.runs.finished(domain)), or "
-    "set EMBKIT_RUNS=/another/folder"
-)
 
 
 def train(
@@ -99,11 +95,7 @@ def train(
         full = path.exists() and shutil.disk_usage(path).free < 2**20
         if isinstance(error, EmbkitError) or not (isinstance(error, OSError) or full):
             raise
-        raise EmbkitError(
-            f"the run store {str(path.parent)!r} cannot be written: {error}",
-            expected="a folder you may write to, with about 1 GB free",
-            hint=f"{FREE_SPACE}; what was saved so far is kept and will be resumed",
-        ) from error
+        raise refused("store", folder=str(path.parent), why=error) from error
 
 
 def training_pairs(recipe: Recipe, domain: Domain) -> TrainingPairs:
@@ -124,11 +116,7 @@ def _check_room(model: SentenceTransformer, path: Path) -> None:
     needed = sum((3 + 4 * trained) * size for size, trained in sizes)
     free = shutil.disk_usage(path).free
     if free < needed:
-        raise EmbkitError(
-            f"{free / 1e6:,.1f} MB are free where runs are kept ({str(path.parent)!r})",
-            expected=f"{needed / 1e6:,.1f} MB: the model, and two checkpoints while it trains",
-            hint=FREE_SPACE,
-        )
+        raise refused("room", free=free / 1e6, folder=str(path.parent), needed=needed / 1e6)
 
 
 def _train(
@@ -284,6 +272,8 @@ def make_trainer(
     # the arguments that decide the model, and those that were given
     arguments |= trainer_arguments(part, clip, len(pairs))
     if arguments.pop("gradient_checkpointing", False):
+        if not getattr(getattr(model[0], "auto_model", None), "supports_gradient_checkpointing", 0):
+            raise refused("no blocks", model=recipe.model)
         packing.checkpointed(model)
     arguments |= {"prompts": part.by_column(asked, shown), "batch_sampler": batch_sampler(pairs)}
     if packing.routed(model):

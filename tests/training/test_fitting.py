@@ -173,7 +173,7 @@ def test_texts_that_pass_at_once_are_counted_by_hand(tiny_domain, recipe, monkey
 
 def test_a_run_is_cut_where_the_whole_step_does_not_fit(store, tiny_domain, recipe, monkeypatch):
     for mb, size in ((10_000, None), (1, 1)):
-        monkeypatch.setattr(forecasting, "free_memory", lambda mb=mb: mb * MB)
+        monkeypatch.setattr(forecasting, "memory", lambda mb=mb: (0, mb * MB))
         run = trainer.train(recipe.replace(seed=size or 0), tiny_domain, quiet=True)
         assert run.record.get("mini_batch_size") == size
 
