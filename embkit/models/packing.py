@@ -206,20 +206,6 @@ def attending(config: Any, way: str) -> Iterator[None]:
         config._attn_implementation = before
 
 
-def checkpointed(model: SentenceTransformer) -> None:
-    """Keeps each block's input alone, and computes the block again in the backward pass, by the
-    attention of its forward pass."""
-    network = model[0].auto_model
-    seen = lambda: attending(network.config, network.config._attn_implementation)  # noqa: E731
-    recompute(network, context_fn=lambda: (contextlib.nullcontext(), seen()))
-
-
-def recompute(network: Any, **given: Any) -> None:
-    """Switches on transformers' checkpointing, by the newer of its two names."""
-    old = network.gradient_checkpointing_enable
-    getattr(network, "activation_checkpointing_enable", old)({"use_reentrant": False} | given)
-
-
 def in_chunks(
     forward: Any, features: Features, output: str, smallest: int = 8, **kwargs: Any
 ) -> Tensor:

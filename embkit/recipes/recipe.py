@@ -139,7 +139,7 @@ class Recipe:
         if sizes != views.AUTO and [*sizes] != sorted({s for s in sizes if s > 0}, reverse=True):
             given, hint = (
                 f"Recipe(matryoshka={sizes!r})",
-                "recipe.replace(matryoshka=(384, 128, 32))",
+                "recipe.replace(matryoshka=(128, 32))",
             )
             raise EmbkitError(given, expected="sizes of 1 or more, largest first", hint=hint)
         check_together(self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -14,9 +15,10 @@ from ..data import Domain
 from ..distributed import team
 from ..errors import EmbkitError
 from ..files import read_json, write_atomic
+from ..models.packing import attending
 from ..recipes.recipe import Recipe
 from ..recipes.views import IN_BATCH
-from .forecasting import advice, forecast, memory
+from .forecasting import advice, forecast, memory, recompute
 from .losses import make_loss
 from .refusals import refused
 
@@ -43,8 +45,10 @@ class Trainer(SentenceTransformerTrainer):
         forecast says; all of a batch where that fits."""
         if self.recipe.mini_batch_size or not self._parted:
             return
-        told = read_json(self._fitted).get(self._key)
-        told = told or forecast(self.recipe, domain, model=self.model).at_once
+        told = read_json(self._fitted).get(self._key) or self.at_once
+        if told == self.at_once:
+            with contextlib.suppress(Exception):  # what cannot be forecast is tried
+                told = forecast(self.recipe, domain, model=self.model).at_once
         told = min(team().gather(told))  # the least of all processes'
         if told < min(self.at_once, len(self.train_dataset)):
             self.cut(told)
@@ -91,6 +95,13 @@ class Trainer(SentenceTransformerTrainer):
             at_once=self.at_once,
             hint="; or ".join(changes) or "a smaller model",
         )
+
+
+def checkpointed(model: Any) -> None:
+    """Gradient checkpointing that computes a block again by the attention of its forward pass."""
+    network = getattr(model[0], "auto_model", None)
+    seen = lambda: attending(network.config, network.config._attn_implementation)  # noqa: E731
+    recompute(network, context_fn=lambda: (contextlib.nullcontext(), seen()))
 
 
 def ran_out(error: BaseException) -> bool:

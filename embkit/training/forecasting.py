@@ -33,7 +33,7 @@ from ..display import Shown, Table, facts, table
 from ..evaluation.ranking import encode_speed
 from ..losses.corpus import HELD
 from ..models.loading import keep_layers, load_model
-from ..models.packing import recompute, set_dropout
+from ..models.packing import set_dropout
 from ..models.window import tokenizer_of
 from ..pairs.pairs import collect
 from ..recipes.recipe import Recipe
@@ -147,14 +147,16 @@ def forecast(
         speed = encode_speed(model, some) * float(lengths["document"][: len(some)].mean())
     else:
         held = sum(p.numel() * p.element_size() for p in model.parameters())
-    dim, config = model.get_embedding_dimension() or 0, network.config
+    dim, config, kind = model.get_embedding_dimension() or 0, network.config, type(network)
     del model, network
 
     # memory: the step's, the corpus', the process'
     used = min(len(pairs), recipe.max_pairs or len(pairs))
     batch = min(recipe.batch_size, used)
     checkpointed, longest = recipe.gradient_checkpointing, int(lengths["document"].max())
-    step = count(config, recipe.lora, longest, dropout=recipe.dropout, checkpointed=checkpointed)
+    step = count(
+        config, recipe.lora, longest, dropout=recipe.dropout, checkpointed=checkpointed, kind=kind
+    )
     whole, documents = recipe.approach in CORPUS, len(domain.corpus)
     compared = min(batch, max(1, HELD // documents))  # queries with the corpus, at a time
     corpus = 4 * whole * documents * ((2 + len(recipe.teacher)) * dim + 3 * compared)
@@ -250,6 +252,14 @@ def kept_for_backward(model: torch.nn.Module) -> Iterator[dict[int, Any]]:
         yield kept
 
 
+def recompute(network: Any, **given: Any) -> None:
+    """Has each block keep its input alone, and be computed again in the backward pass."""
+    if not getattr(network, "supports_gradient_checkpointing", False):
+        raise refused("no blocks")
+    old = network.gradient_checkpointing_enable  # until transformers 6
+    getattr(network, "activation_checkpointing_enable", old)({"use_reentrant": False} | given)
+
+
 def count(
     config: Any,
     lora: Lora,
@@ -258,6 +268,7 @@ def count(
     dropout: float | None = 0.0,
     bf16: bool = False,
     checkpointed: bool = False,
+    kind: Any = AutoModel,
 ) -> Step:
     """Counts what a training step of a network holds, from its configuration alone.
 
@@ -266,15 +277,17 @@ def count(
         length: tokens a text.
         bf16: products in bf16, whatever this processor does; else as ``ek.setup`` says.
         checkpointed: a block keeps its input alone, and one at a time is computed again.
+        kind: the network's class, where it is not the one that transformers takes by itself.
     """
     config = copy.deepcopy(config)
     config.quantization_config, config._name_or_path = None, ""
     adapter = (lora_settings(lora), lora.four_bits) if lora.rank else ()
-    given = (adapter, length, dropout, bf16, checkpointed, session.precision("cpu"))
+    given = (adapter, length, dropout, bf16, checkpointed, kind, session.precision("cpu"))
     if (key := f"{given} {config!r}") in _COUNTED:
         return _COUNTED[key]
     with torch.device("meta"):
-        net = AutoModel.from_config(config, dtype=torch.float32).train()
+        made = getattr(kind, "_from_config", AutoModel.from_config)  # as from_config calls it
+        net = made(config, dtype=torch.float32).train()
         kinds = {name: m for name, m in net.named_modules() if isinstance(m, torch.nn.Linear)}
         linear = [m for name, m in kinds.items() if not re.fullmatch(OUTSIDE, name)]
         if lora.rank:

@@ -37,7 +37,7 @@ from ..runs import RECORD, Run, store
 from . import lora as adapters
 from .callbacks import DevScore, Watch
 from .distillation import teach, teaching_hash
-from .fitting import Trainer
+from .fitting import Trainer, checkpointed
 from .losses import make_loss
 from .passages import TrainedPassages
 from .refusals import refused
@@ -272,9 +272,7 @@ def make_trainer(
     # the arguments that decide the model, and those that were given
     arguments |= trainer_arguments(part, clip, len(pairs))
     if arguments.pop("gradient_checkpointing", False):
-        if not getattr(getattr(model[0], "auto_model", None), "supports_gradient_checkpointing", 0):
-            raise refused("no blocks", model=recipe.model)
-        packing.checkpointed(model)
+        checkpointed(model)
     arguments |= {"prompts": part.by_column(asked, shown), "batch_sampler": batch_sampler(pairs)}
     if packing.routed(model):
         arguments["router_mapping"] = part.by_column("query", "document")
