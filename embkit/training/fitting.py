@@ -22,7 +22,6 @@ from .forecasting import advice, forecast, memory, recompute
 from .losses import make_loss
 from .refusals import refused
 
-FITTED = "mini_batches.json"  # in the cache: texts at once that fitted, after memory ran out
 DECIDE = """model approach layers max_length passage_size lora_rank lora_targets quantize dropout
     gradient_checkpointing"""  # a recipe's fields that decide how many texts fit
 
@@ -37,8 +36,10 @@ class Trainer(SentenceTransformerTrainer):
         self.at_once = min(batch, recipe.mini_batch_size or batch)
         asked = [session.device_name(), session.precision()]
         self._key = json.dumps(asked + [getattr(recipe, name) for name in DECIDE.split()])
-        self._fitted = session.paths().cache / FITTED
-        self._parted = recipe.approach in IN_BATCH and hasattr(self.model[0], "auto_model")
+        self._fitted = session.paths().cache / "mini_batches.json"  # after memory ran out
+        network = None if recipe.approach == "clip" else getattr(self.model[0], "auto_model", None)
+        self._kind = None if network is None else type(network)
+        self._parted = recipe.approach in IN_BATCH and network is not None
 
     def fit(self, domain: Domain) -> None:
         """Chooses how many texts pass at once: what fitted here after memory ran out, else what the
@@ -86,7 +87,7 @@ class Trainer(SentenceTransformerTrainer):
             raise error
         half = self.at_once // 2
         changes = [f"recipe.replace(mini_batch_size={half})"] * (self._parted and half > 0)
-        changes += advice(self.recipe, half * (not self._parted))
+        changes += advice(self.recipe, half * (not self._parted), self._kind)
         return refused(
             "memory",
             said=str(error).partition("\n")[0],
@@ -106,6 +107,5 @@ def checkpointed(model: Any) -> None:
 
 def ran_out(error: BaseException) -> bool:
     """Whether an error says that there was no memory left, on whatever device."""
-    few = "not enough memory" in str(error)  # a processor's, on Windows
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return few or known or should_reduce_batch_size(error)
+    return known or "not enough memory" in str(error) or should_reduce_batch_size(error)

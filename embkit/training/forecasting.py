@@ -130,7 +130,7 @@ def forecast(
     Fails for what is no transformer of texts, such as a CLIP or a table of word vectors.
     """
     # the model: its configuration, its window, its speed
-    timed, held = model is None, 0
+    timed = model is None
     model = keep_layers(load_model(recipe.model), recipe.layers) if timed else model
     network = getattr(model[0], "auto_model", None)
     if network is None or recipe.approach == "clip":
@@ -145,18 +145,15 @@ def forecast(
     if timed:
         some = texts[: int(np.searchsorted(lengths["document"].cumsum(), TIMED)) + 1]
         speed = encode_speed(model, some) * float(lengths["document"][: len(some)].mean())
-    else:
-        held = sum(p.numel() * p.element_size() for p in model.parameters())
+    held = 0 if timed else sum(p.numel() * p.element_size() for p in model.parameters())
     dim, config, kind = model.get_embedding_dimension() or 0, network.config, type(network)
     del model, network
 
     # memory: the step's, the corpus', the process'
     used = min(len(pairs), recipe.max_pairs or len(pairs))
     batch = min(recipe.batch_size, used)
-    checkpointed, longest = recipe.gradient_checkpointing, int(lengths["document"].max())
-    step = count(
-        config, recipe.lora, longest, dropout=recipe.dropout, checkpointed=checkpointed, kind=kind
-    )
+    again, long = recipe.gradient_checkpointing, int(lengths["document"].max())
+    step = count(config, recipe.lora, long, dropout=recipe.dropout, checkpointed=again, kind=kind)
     whole, documents = recipe.approach in CORPUS, len(domain.corpus)
     compared = min(batch, max(1, HELD // documents))  # queries with the corpus, at a time
     corpus = 4 * whole * documents * ((2 + len(recipe.teacher)) * dim + 3 * compared)
@@ -188,7 +185,7 @@ def forecast(
     enough, cut = step.at(tokens) <= room, at_once < batch
 
     # minutes: tokens through the model
-    work = (PASSES + cut + checkpointed) * used * row
+    work = (PASSES + cut + again) * used * row
     work += (len(domain.dev_corpus()) + whole * documents) * document
     return Forecast(
         recipe=recipe.label,
@@ -200,7 +197,7 @@ def forecast(
         free=free / 1e6,
         largest=used if cut and enough else min(used, fits),
         minutes=recipe.epochs * work / speed / 60,
-        advice=() if enough else ("it does not fit", *advice(recipe, fits)),
+        advice=() if enough else ("it does not fit", *advice(recipe, fits, kind)),
     )
 
 
@@ -211,17 +208,16 @@ def memory() -> tuple[float, float]:
     return psutil.Process().memory_info().rss, psutil.virtual_memory().available
 
 
-def advice(recipe: Recipe, fits: int) -> Iterator[str]:
-    """What to change where a step does not fit; of other losses than those of in-batch negatives,
-    so many pairs are what does."""
-    texts = recipe.approach != "clip"
-    if texts and not recipe.gradient_checkpointing:
+def advice(recipe: Recipe, fits: int, kind: Any = None) -> Iterator[str]:
+    """What to change where a step does not fit, so many pairs being what does; ``kind`` is the
+    class of a network of texts."""
+    if getattr(kind, "supports_gradient_checkpointing", 0) and not recipe.gradient_checkpointing:
         yield "recipe.replace(gradient_checkpointing=True): fewer activations, a third slower"
     if fits > 1:
         yield f"recipe.replace(batch_size={2 ** int(math.log2(fits))}): fewer negatives"
-    if texts and not recipe.lora_rank and not recipe.layers:
+    if kind and not recipe.lora_rank and not recipe.layers:
         yield "recipe.replace(lora_rank=16, lora_targets='auto'): no gradients of the weights"
-    if texts and not recipe.passage_size and (recipe.max_length or WIDE) > SHORT:
+    if kind and not recipe.passage_size and (recipe.max_length or WIDE) > SHORT:
         yield f"recipe.replace(max_length={SHORT}): shorter texts"
 
 

@@ -66,15 +66,11 @@ def check_targets(network: Any, targets: tuple[str, ...]) -> None:
     missing = [target for target, names in found.items() if not names]
     if missing or not targets:
         known, ends = (sorted({n.rsplit(".", 1)[-1] for n in names}) for names in (layers, linear))
-        named = (
-            f"the model has no linear layer or table named {', '.join(missing) or '(nothing)'!r}"
-        )
-        raise EmbkitError(
-            named if layers else "LoRA for a model that is not one transformer",
-            expected="a model of one transformer, and the ends of its layers' names, such as: "
-            f"{', '.join(known) or '(none here)'}; or 'auto'",
-            hint=f"recipe.replace({f'lora_targets={tuple(ends)!r}' if ends else 'lora_rank=0'})",
-        )
+        given = ", ".join(missing) or "(nothing)"
+        given = f"the model has no linear layer or table named {given!r}"
+        given = given if layers else "LoRA for a model that is not one transformer"
+        change = f"lora_targets={tuple(ends)!r}" if ends else "lora_rank=0"
+        raise refused("targets", given=given, known=", ".join(known) or "(none here)", hint=change)
 
 
 def load_matrices(model: SentenceTransformer, checkpoint: str | Path) -> None:

@@ -82,7 +82,6 @@ class RecipeEditor(Panel):
         self._show()
 
     def _forecast(self) -> None:
-        self.forecast.value = ""
         self.forecast.value = forecast(self.recipe, self.domain).table().to_html()
         self.tell()
 
