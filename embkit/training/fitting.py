@@ -46,12 +46,13 @@ class Trainer(SentenceTransformerTrainer):
         forecast says; all of a batch where that fits."""
         if self.recipe.mini_batch_size or not self._parted:
             return
-        told = read_json(self._fitted).get(self._key) or self.at_once
-        if told == self.at_once:
+        if not (told := read_json(self._fitted).get(self._key)):
             with contextlib.suppress(Exception):  # what cannot be forecast is tried
-                told = forecast(self.recipe, domain, model=self.model).at_once
-        told = min(team().gather(told))  # the least of all processes'
-        if told < min(self.at_once, len(self.train_dataset)):
+                own = self.recipe.replace(batch_size=self.at_once)  # this process' part
+                found = forecast(own, domain, model=self.model)
+                told = found.at_once if found.at_once < found.batch else None
+        told = min(team().gather(told or self.at_once))  # the least of all processes'
+        if told < self.at_once:
             self.cut(told)
 
     def cut(self, texts: int) -> None:

@@ -137,7 +137,7 @@ def forecast(
         raise refused("no transformer", model=recipe.model)
     own = model.max_seq_length or math.inf
     window = recipe.passage_size or recipe.max_length or (WIDE if WIDE < own else own)
-    pairs, texts = collect(domain, "human")[0], _some(domain.corpus.values())
+    pairs, texts = collect(domain, recipe.pairs)[0], _some(domain.corpus.values())
     given = {"query": _some(anchor for _, anchor, _ in pairs), "document": texts}
     tokenizer, speed = tokenizer_of(model), math.inf
     lengths = {n: np.minimum(token_lengths(tokenizer, t), window) for n, t in given.items()}
@@ -166,11 +166,11 @@ def forecast(
     columns = ["query", "document", *["document"] * recipe.hard_negatives]
     row = sum(_fullest(lengths[column], batch) for column in columns)
     most = step.tokens(room := (free - process) / FREED - corpus)
-    at_once, tokens = recipe.mini_batch_size or batch, batch * row
-    if recipe.approach in IN_BATCH and (at_once < batch or tokens > most):
+    at_once, tokens, asked = batch, batch * row, recipe.mini_batch_size
+    if recipe.approach in IN_BATCH and (asked < batch if asked else tokens > most):
         widest = lambda texts: texts * max(_fullest(n, texts) for n in lengths.values())  # noqa: E731
-        at_once = min(at_once, 1 << (batch - 1).bit_length() - 1)
-        while at_once > 1 and widest(at_once) > most and not recipe.mini_batch_size:
+        at_once = asked or 1 << (batch - 1).bit_length() - 1
+        while not asked and at_once > 1 and widest(at_once) > most:
             at_once //= 2
         tokens = widest(at_once)
     fits = max(0, int(most / row))
@@ -190,7 +190,7 @@ def forecast(
     return Forecast(
         recipe=recipe.label,
         batch=batch,
-        at_once=min(at_once, batch),
+        at_once=at_once,
         tokens=round(batch * row),
         parts={name: size / 1e6 for name, size in parts.items() if size},
         process=process / 1e6,

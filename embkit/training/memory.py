@@ -33,8 +33,7 @@ def footprint(recipe: Recipe, domain: Domain) -> dict[str, float]:
     """
     # a trainer and its first batch
     session.quiet()
-    recipe = recipe.replace(mini_batch_size=None)
-    pairs = training_pairs(recipe, domain)
+    pairs = training_pairs(recipe := recipe.replace(mini_batch_size=None), domain)
     with tempfile.TemporaryDirectory() as output:
         trainer = make_trainer(recipe, resolve(recipe.model), pairs, output)
         batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
