@@ -137,11 +137,9 @@ class Recipe:
                 raise unknown(name, value, allowed)
         sizes = self.matryoshka
         if sizes != views.AUTO and [*sizes] != sorted({s for s in sizes if s > 0}, reverse=True):
-            given, hint = (
-                f"Recipe(matryoshka={sizes!r})",
-                "recipe.replace(matryoshka=(128, 32))",
-            )
-            raise EmbkitError(given, expected="sizes of 1 or more, largest first", hint=hint)
+            given, expected = f"Recipe(matryoshka={sizes!r})", "sizes of 1 or more, largest first"
+            hint = "recipe.replace(matryoshka=(384, 256, 128, 64, 32))"
+            raise EmbkitError(given, expected=expected, hint=hint)
         check_together(self)
 
     def _check_several(self, knob: Any, value: Any) -> None:

@@ -104,9 +104,8 @@ def loss_settings(part: Loss) -> tuple[str, dict[str, Any]]:
     }
     name, given = losses[part.approach]
     size = part.mini_batch_size or part.batch_size
-    if size < part.batch_size:
-        return f"Cached{name}", given | {"mini_batch_size": size}
-    return name, given
+    cut = {"mini_batch_size": size} if size < part.batch_size else {}
+    return "Cached" * bool(cut) + name, given | cut
 
 
 def nf4_settings() -> dict[str, Any]:
