@@ -101,7 +101,7 @@ class Trainer(SentenceTransformerTrainer):
 
 def checkpointed(model: Any) -> None:
     """Gradient checkpointing that computes a block again by the attention of its forward pass."""
-    network = getattr(model[0], "auto_model", None)
+    network: Any = getattr(model[0], "auto_model", None)
     seen = lambda: attending(network.config, network.config._attn_implementation)  # noqa: E731
     recompute(network, context_fn=lambda: (contextlib.nullcontext(), seen()))
 
