@@ -7,13 +7,14 @@ as negatives, so that the loss and its gradient are those of one process.
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
-from .errors import EmbkitError
+from .errors import refusals
 
 T = TypeVar("T")
-LAUNCH = "torchrun --nproc-per-node 2 -m embkit train recipe.json"
-LOSSES = ("MultipleNegativesRankingLoss", "CachedMultipleNegativesRankingLoss", "GISTEmbedLoss")
+refused = refusals(Path(__file__).with_suffix(".toml"))
+LOSSES = ("MultipleNegativesRankingLoss", "GISTEmbedLoss")  # and Cached ones
 ALONE = ("corpus", "distill", "clip")  # approaches that need all of a step in one process
 
 
@@ -49,12 +50,7 @@ class Team:
         """Fails in every process unless all have the same value."""
         found = self.gather(value)
         if odd := [rank for rank, one in enumerate(found) if one != found[0]]:
-            raise EmbkitError(
-                f"processes disagree on {what}: {found[0]!r} in process 0, {found[odd[0]]!r} in "
-                f"process {odd[0]}",
-                expected="the same recipe, data and weights in every process",
-                hint=f"start all of them with one command: {LAUNCH}",
-            )
+            raise refused("disagree", what=what, first=found[0], other=found[odd[0]], rank=odd[0])
 
 
 def team() -> Team:
@@ -69,33 +65,23 @@ def team() -> Team:
     try:
         state = PartialState(cpu=not device().startswith("cuda"))
     except (RuntimeError, ValueError) as error:
-        raise EmbkitError(
-            f"process {os.environ['RANK']} of {size} cannot reach the others: {error}",
-            expected="processes started by one torchrun or accelerate launch",
-            hint=LAUNCH,
-        ) from error
+        raise refused("apart", rank=os.environ["RANK"], size=size, why=error) from error
     return Team(state.process_index, state.num_processes)
 
 
 def check_recipe(approach: str, batch_size: int, members: Team) -> None:
     """Fails where the batch cannot be divided, or the approach is for one process."""
     if batch_size % members.size:
-        raise EmbkitError(
-            f"a batch of {batch_size} for {members.size} processes",
-            expected=f"a multiple of {members.size}: the recipe's batch is that of all together",
-            hint=f"recipe.replace(batch_size={batch_size // members.size * members.size})",
-        )
+        fits = batch_size // members.size * members.size
+        raise refused("batch", batch=batch_size, size=members.size, fits=fits)
     if approach in ALONE and members.size > 1:
-        raise EmbkitError(
-            f"approach={approach!r} in {members.size} processes",
-            expected="an approach whose loss can gather its negatives",
-            hint="python -m embkit train recipe.json, in one process",
-        )
+        raise refused("alone", approach=approach, size=members.size)
 
 
 def gathering(loss: str, members: Team) -> dict[str, bool]:
     """What a loss class is told so that its negatives come from every process."""
-    return {"gather_across_devices": True} if members.size > 1 and loss in LOSSES else {}
+    known = loss.removeprefix("Cached") in LOSSES
+    return {"gather_across_devices": True} if members.size > 1 and known else {}
 
 
 def on_one_device(arguments: T, device: Any) -> T:

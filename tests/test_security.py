@@ -140,7 +140,7 @@ json.load(stream)
     assert breaches(fine) == []
 
 
-@pytest.mark.parametrize("approach", ["contrastive", "symmetric", "cached", "corpus"])
+@pytest.mark.parametrize("approach", ["contrastive", "symmetric", "gist", "corpus"])
 def test_a_printed_script_keeps_the_promise_too(approach):
     script = Recipe(approach=approach).to_script()
     assert "SentenceTransformer(" in script and breaches(script) == []

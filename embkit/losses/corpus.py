@@ -9,9 +9,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
 from transformers import TrainerCallback
 
 NONE = -1  # fills up a row of labels
+HELD = 2**24  # similarities to the corpus that are held at once
 
 
 class CorpusSoftmaxLoss(torch.nn.Module):
@@ -21,7 +23,8 @@ class CorpusSoftmaxLoss(torch.nn.Module):
     same query and so is no negative, then ``NONE``. The documents' vectors are constants: the
     loss moves the queries; ``in_batch_weight`` is the share of the loss over the batch, which
     moves the documents, too: at 0 no document is encoded at a step. Models that truncate are met
-    with truncated documents.
+    with truncated documents. Of a large corpus, a few queries are compared at a time, and once more
+    in the backward pass: memory grows with the corpus, and not with the batch.
     """
 
     def __init__(self, model, temperature=0.05, in_batch_weight=0.5):
@@ -43,9 +46,20 @@ class CorpusSoftmaxLoss(torch.nn.Module):
         return F.normalize(self.model(features)["sentence_embedding"].float(), dim=-1)
 
     def _over_corpus(self, queries, labels):
+        return self._by_rows(self._softmax_loss, queries, labels)
+
+    def _by_rows(self, loss, queries, others):
+        documents = F.normalize(self.documents[:, : queries.shape[1]], dim=-1)
+        rows = max(1, HELD // len(documents))
+        if rows >= len(queries):
+            return loss(documents, queries, others)
+        parts = zip(queries.split(rows), others.split(rows), strict=True)
+        again = [checkpoint(loss, documents, *p, use_reentrant=False) * len(p[0]) for p in parts]
+        return torch.stack(again).sum() / len(queries)
+
+    def _softmax_loss(self, documents, queries, labels):
         positives, others = labels[:, 0], labels[:, 1:]
         row, column = torch.nonzero(others != NONE, as_tuple=True)
-        documents = F.normalize(self.documents[:, : queries.shape[1]], dim=-1)
         with torch.autocast(queries.device.type, enabled=False):
             logits = queries @ documents.T / self.temperature  # (batch, corpus)
         forbidden = torch.zeros_like(logits, dtype=torch.bool)
@@ -93,7 +107,7 @@ class CorpusDistillLoss(CorpusSoftmaxLoss):
         asked, labels = labels[:, 0], labels[:, 1:]
         known = labels[:, 0] != NONE
         weight = known.float().mean()
-        loss = self.teacher_share * self._from_teacher(queries, asked)
+        loss = self.teacher_share * self._by_rows(self._from_teacher, queries, asked)
         if known.any() and self.teacher_share < 1:
             labelled = self._over_corpus(queries[known], labels[known])
             loss = loss + (1 - self.teacher_share) * weight * labelled
@@ -109,8 +123,7 @@ class CorpusDistillLoss(CorpusSoftmaxLoss):
         rows = {k: v[chosen] if torch.is_tensor(v) else v for k, v in features.items()}
         return self._embed(rows)
 
-    def _from_teacher(self, queries, asked):
-        documents = F.normalize(self.documents[:, : queries.shape[1]], dim=-1)
+    def _from_teacher(self, documents, queries, asked):
         with torch.autocast(queries.device.type, enabled=False):
             taught = self.taught_queries[asked] @ self.taught_documents.T  # (batch, corpus)
             wanted = torch.softmax(taught / self.teacher_temperature, dim=-1)

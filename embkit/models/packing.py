@@ -203,12 +203,18 @@ def _run(
         return in_chunks(stock, features, output, smallest, **kwargs)
     if way == "plain":
         return stock(features, **kwargs)[output]
-    config = model[0].auto_model.config
     packed, place = pack(features)
-    before = config._attn_implementation
-    config._attn_implementation = ATTENTION  # only while it runs: never saved
-    try:
+    with attending(model[0].auto_model.config, ATTENTION):
         return stock(packed, **kwargs)[output][place]
+
+
+@contextlib.contextmanager
+def attending(config: Any, way: str) -> Iterator[None]:
+    """Within the block, and never saved, networks of this configuration attend so."""
+    before = config._attn_implementation
+    config._attn_implementation = way
+    try:
+        yield
     finally:
         config._attn_implementation = before
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import EmbkitError, unknown
-from .views import CORPUS, TAUGHT
+from .views import CORPUS, IN_BATCH, TAUGHT
 
-APPROACHES = ("contrastive", "symmetric", "cached", "gist", "triplet", "corpus", "clip", *TAUGHT)
+APPROACHES = (*IN_BATCH, "triplet", "corpus", "clip", *TAUGHT)
 CHOICES = {
     "approach": APPROACHES,
     "lr_scheduler_type": ("linear", "cosine", "constant_with_warmup"),
@@ -94,6 +94,10 @@ def _clash(recipe: Any) -> tuple[str, str, str] | None:
     if recipe.passage_size and recipe.passage_overlap >= recipe.passage_size // 2:
         given = f"with passages of {recipe.passage_size} that share {recipe.passage_overlap}"
         return given, "an overlap below half of the size", "passage_size=128, passage_overlap=32"
+    if recipe.mini_batch_size and approach not in IN_BATCH:
+        given = f"with mini_batch_size={recipe.mini_batch_size}"
+        wanted = f"a loss of in-batch negatives: {', '.join(IN_BATCH)}; or whole batches"
+        return given, wanted, "mini_batch_size=None"
     if approach == "clip" and recipe.lora_rank:
         given = f"with lora_rank={recipe.lora_rank}"
         return given, "0: adapters are for models of texts alone", "lora_rank=0"
@@ -114,8 +118,8 @@ def strange(name: str, value: Any, knobs: Mapping[str, Field], batch_size: int) 
         hint = f"os.environ['EMBKIT_PRECISION'] = '{name if value else 'fp32'}'"
     elif name == "gradient_accumulation_steps":
         many = value * batch_size if isinstance(value, int) and value > 0 else 512
-        expected = "batch_size: what the loss sees at once, whatever the memory"
-        hint = f"Recipe(approach='cached', batch_size={many})"
+        expected = "batch_size: what the loss sees, in mini-batches where the memory is small"
+        hint = f"Recipe(batch_size={many})"
     elif right is None:
         return unknown("recipe field", name, knobs)
     else:

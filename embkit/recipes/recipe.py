@@ -27,6 +27,7 @@ RETIRED = {  # fields that recipes once had -> the value that all of them have n
     "corpus_sample": None,
     "lora_init": "default",
 }
+CACHED = {"approach": "contrastive", "mini_batch_size": 32}  # what approach="cached" was
 TOWERS = {"all": "both towers", "none": "ridge, frozen towers"}
 KINDS = {"plain": "LoRA", "rslora": "rsLoRA", "dora": "DoRA"}
 
@@ -60,6 +61,10 @@ class Recipe:
     approach: str = knob("contrastive", "the loss: contrastive over the batch, or a relative")
     epochs: int = knob(3, "passes over the training pairs", 1, 1000)
     batch_size: int = knob(128, "pairs a step: others' positives are a pair's negatives", 2, 65536)
+    mini_batch_size: int | None = knob(
+        None, "texts that pass at once, the loss sees the batch; None: all, or what fits", 1, 65536
+    )
+    gradient_checkpointing: bool = knob(False, "keep few activations, compute the rest again")
     learning_rate: float = knob(4e-4, "largest step size of AdamW", 1e-9, 1.0)
     temperature: float = knob(0.05, "divides cosines: lower looks at harder negatives", 1e-4, 10)
     hardness: float = knob(0.0, "weighs a batch's negatives by nearness; 0: all alike", 0.0, 100)
@@ -132,11 +137,9 @@ class Recipe:
                 raise unknown(name, value, allowed)
         sizes = self.matryoshka
         if sizes != views.AUTO and [*sizes] != sorted({s for s in sizes if s > 0}, reverse=True):
-            raise EmbkitError(
-                f"Recipe(matryoshka={sizes!r})",
-                expected="sizes of 1 or more, largest first",
-                hint="recipe.replace(matryoshka=(384, 256, 128, 64, 32))",
-            )
+            given, expected = f"Recipe(matryoshka={sizes!r})", "sizes of 1 or more, largest first"
+            hint = "recipe.replace(matryoshka=(384, 256, 128, 64, 32))"
+            raise EmbkitError(given, expected=expected, hint=hint)
         check_together(self)
 
     def _check_several(self, knob: Any, value: Any) -> None:
@@ -213,6 +216,8 @@ class Recipe:
             clip and TOWERS.get(r.trained_parts, "projections only"),
             clip and r.frozen_stages and f"first {r.frozen_stages} blocks frozen",
             r.layers and f"{r.layers} layers",
+            r.mini_batch_size and f"mini-batches of {r.mini_batch_size}",
+            r.gradient_checkpointing and "gradient checkpointing",
             sizes
             and f"Matryoshka {'by halves' if sizes == views.AUTO else f'{sizes[0]}–{sizes[-1]}'}",
             (asked or shown)
@@ -252,6 +257,7 @@ class Recipe:
             given, hint = f"no recipe: {text[:60]!r}", "recipe.to_json()"
             raise EmbkitError(given, expected="a JSON object", hint=hint) from error
         known = {k: v for k, v in values.items() if (k, v) not in RETIRED.items()}
+        known |= CACHED if known.get("approach") == "cached" else {}
         return cls().replace(**known)
 
     def to_script(self) -> str:

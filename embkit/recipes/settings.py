@@ -11,7 +11,6 @@ TEXT_TOWER, IMAGE_TOWER = r"0\.text\.|text_model\.", r"0\.image\.|vision_model\.
 TOWER_RATES = {IMAGE_TOWER: 0.2, TEXT_TOWER: 0.05}  # of the projections' learning rate
 FP32 = {"dtype": "float32"}  # how weights are read for training, whatever they were saved in
 WIDE = 512  # tokens of a text in a batch, at most, where a model reads more and no recipe says so
-MINI_BATCH = 32  # pairs that ``cached`` runs at once
 PASSES = 3  # forward passes that a training step costs
 OUTSIDE = r"(?!.*\.\d+\.).*"  # names of layers in no numbered block, such as a pooler's
 HALVINGS = "[s for s in (model.get_embedding_dimension() >> i for i in range(5)) if s]"
@@ -66,8 +65,6 @@ def loss_settings(part: Loss) -> tuple[str, dict[str, Any]]:
       (van den Oord et al. 2018, https://arxiv.org/abs/1807.03748):
       -log( exp(cos(q, d+) / t) / sum_i exp(cos(q, d_i) / t) ), the mean over the batch's queries;
       sentence-transformers calls 1 / t ``scale``.
-    - ``cached``: the same loss in chunks, so that a large batch fits the memory
-      (Gao et al. 2021, https://arxiv.org/abs/2101.06983).
     - ``gist``: a guide model takes negatives out that look right to it
       (Solatorio 2024, https://arxiv.org/abs/2402.16829).
     - ``triplet``: max(0, margin - cos(q, d+) + cos(q, d-)), on mined negatives.
@@ -77,7 +74,9 @@ def loss_settings(part: Loss) -> tuple[str, dict[str, Any]]:
     - ``margin_mse``: MarginMSELoss, (cos(q, d+) - cos(q, d-) - teacher's margin)^2
       (Hofstätter et al. 2020, https://arxiv.org/abs/2010.02666).
 
-    Those of ``corpus``, ``distill`` and ``clip`` are embkit's own: ``losses/``.
+    Those of ``corpus``, ``distill`` and ``clip`` are embkit's own: ``losses/``. In mini-batches,
+    a loss of in-batch negatives is the Cached class of its name, with the same gradients
+    (Gao et al. 2021, https://arxiv.org/abs/2101.06983).
     """
     ranking, scale = "MultipleNegativesRankingLoss", {"scale": 1 / part.temperature}
     weighed = {"hardness_mode": "all_negatives", "hardness_strength": part.hardness}
@@ -92,7 +91,6 @@ def loss_settings(part: Loss) -> tuple[str, dict[str, Any]]:
     losses: dict[str, tuple[str, dict[str, Any]]] = {
         "contrastive": (ranking, scale | weighed),
         "symmetric": (ranking, scale | both | weighed),
-        "cached": (f"Cached{ranking}", scale | {"mini_batch_size": MINI_BATCH} | weighed),
         "gist": ("GISTEmbedLoss", {"guide": part.guide} | temperature),
         "triplet": ("TripletLoss", distance | {"triplet_margin": part.margin}),
         "corpus": ("CorpusSoftmaxLoss", temperature | batch),
@@ -104,7 +102,10 @@ def loss_settings(part: Loss) -> tuple[str, dict[str, Any]]:
         "kl": ("DistillKLDivLoss", cosine | {"student_temperature": part.temperature} | taught),
         "margin_mse": ("MarginMSELoss", cosine),
     }
-    return losses[part.approach]
+    name, given = losses[part.approach]
+    size = part.mini_batch_size or part.batch_size
+    cut = {"mini_batch_size": size} if size < part.batch_size else {}
+    return "Cached" * bool(cut) + name, given | cut
 
 
 def nf4_settings() -> dict[str, Any]:
@@ -139,5 +140,6 @@ def trainer_arguments(
         "weight_decay": trainer.weight_decay,
         "batch_sampler": "no_duplicates",
         "seed": trainer.seed,
+        **({"gradient_checkpointing": True} if trainer.gradient_checkpointing else {}),
         **towers,
     }

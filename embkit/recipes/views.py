@@ -9,7 +9,8 @@ TAUGHT = ("distill", "kl", "margin_mse")  # these have a teacher
 LISTS = ("kl", "margin_mse")  # the teacher scores each pair's positive and mined negatives
 CORPUS = ("corpus", "distill")  # the softmax goes over all documents
 # another row's documents are negatives, and nothing masks those that are right
-APART = ("contrastive", "symmetric", "cached", "gist", *CORPUS)
+IN_BATCH = ("contrastive", "symmetric", "gist")  # and can be computed in mini-batches
+APART = (*IN_BATCH, *CORPUS)
 
 
 class View:
@@ -64,7 +65,7 @@ class Loss(View):
     """What is minimised."""
 
     reads = """approach temperature hardness margin guide in_batch_weight teacher_temperature
-        teacher_share matryoshka"""
+        teacher_share matryoshka batch_size mini_batch_size"""
 
 
 class Lora(View):
@@ -84,7 +85,7 @@ class Trainer(View):
     put before a query, and before a document."""
 
     reads = """epochs batch_size learning_rate warmup_ratio lr_scheduler_type weight_decay seed
-        dropout max_length layers negatives=hard_negatives prompts"""
+        dropout max_length layers negatives=hard_negatives prompts gradient_checkpointing"""
 
     def by_column(self, query: str | None, document: str | None) -> dict[str, str]:
         """What goes with queries and with documents, by column of the training pairs."""

@@ -12,13 +12,13 @@ from sentence_transformers import SentenceTransformer
 
 from ..data import Domain
 from ..data.images import in_parts, pixels
-from ..errors import EmbkitError
 from ..models.clip import AT_ONCE, Towers, one_kind
 from ..models.encoding import cache_file, encode, kept, unit
 from ..models.loading import load_model
 from ..pairs.pairs import TrainingPairs
 from ..recipes.settings import IMAGE_TOWER, TEXT_TOWER
 from ..recipes.views import Clip
+from .refusals import refused
 
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0)  # a pair: among them, a tenth of the pictures chooses
 _STAGE = re.compile(r"(?:image\.blocks|vision_model\.encoder\.layers)\.(\d+)\.")
@@ -32,11 +32,7 @@ def prepare(model: SentenceTransformer, clip: Clip, pairs: TrainingPairs) -> Non
         EmbkitError: nothing is left to train, or a model of texts alone.
     """
     if "image" not in model.modalities:
-        raise EmbkitError(
-            "approach='clip' with a model that reads no pictures",
-            expected="a model with an image tower: 'towers', or a CLIP or SigLIP folder",
-            hint="recipe.replace(model='towers')",
-        )
+        raise refused("no pictures")
     towers = model[0]
     if isinstance(towers, Towers):
         ridge_start(model, [(a, pairs.domain.corpus[d]) for _, a, d in pairs.rows])
@@ -46,11 +42,7 @@ def prepare(model: SentenceTransformer, clip: Clip, pairs: TrainingPairs) -> Non
     for name, weight in model.named_parameters():
         weight.requires_grad = weight.requires_grad and is_trained(name, clip)
     if clip.trained_parts != "none" and not any(p.requires_grad for p in model.parameters()):
-        raise EmbkitError(
-            f"nothing to train in the model with trained_parts={clip.trained_parts!r}",
-            expected="a part that the model has",
-            hint="recipe.replace(trained_parts='all')",
-        )
+        raise refused("trained parts", parts=clip.trained_parts)
 
 
 def is_trained(name: str, clip: Clip) -> bool:

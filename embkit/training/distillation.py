@@ -23,6 +23,7 @@ from ..pairs.pairs import NONE, Taught, TrainingPairs, collect, sets, source_has
 from ..recipes.recipe import PRESETS, Recipe, preset
 from ..recipes.views import Teaching
 from ..runs import RECORD, Run, store
+from .refusals import refused
 
 Fit = Callable[[Recipe, Domain], Run]  # such as ``ek.train``
 
@@ -78,11 +79,7 @@ def load_teacher(
     folders = _folders(several, domain, fit)
     pairwise = [part for part, folder in folders.items() if _reads_pairs(folder)]
     if pairwise and len(folders) > 1:
-        raise EmbkitError(
-            f"the teacher {several!r} has the cross-encoder {pairwise[0]!r} among others",
-            expected="one cross-encoder alone, or bi-encoders: they have vectors to put together",
-            hint=f"recipe.replace(teacher={pairwise[0]!r})",
-        )
+        raise refused("several teachers", several=several, pairwise=pairwise[0])
     if pairwise:
         return load_cross_encoder(folders[pairwise[0]])
     return Teacher(" + ".join(several), tuple(map(load_model, folders.values())))
@@ -107,11 +104,9 @@ def _folders(several: Sequence[str], domain: Domain | None, fit: Fit | None) -> 
             found[part] = runs[0] / "model" if runs else resolve(part)
         except EmbkitError as error:
             hint = f"ek.training.load_teacher({part!r}, domain, fit=ek.train) trains it first"
-            raise EmbkitError(
-                f"the teacher {part!r} is no model and no finished run: {error.given}",
-                expected=f"a name ({', '.join(names())}), a folder, a preset or a run's name",
-                hint=hint if part in PRESETS else "teacher=[run, another_run]",
-            ) from error
+            hint = hint if part in PRESETS else "teacher=[run, another_run]"
+            known = ", ".join(names())
+            raise refused("teacher", part=part, why=error.given, known=known, hint=hint) from error
     return found
 
 
@@ -132,11 +127,7 @@ def teach(teaching: Teaching, pairs: TrainingPairs, *, fit: Fit | None = None) -
     if teaching.lists:
         return Taught(_scored_lists(teaching, pairs, teacher).tolist())
     if not isinstance(teacher, Teacher):
-        raise EmbkitError(
-            f"Recipe(approach={teaching.approach!r}) and the cross-encoder {teaching.teacher[0]!r}",
-            expected="a teacher that has vectors: one bi-encoder or several",
-            hint="approach='kl', hard_negatives=8: a cross-encoder can score lists",
-        )
+        raise refused("no vectors", teaching=teaching)
     # two tables of vectors: a softmax over all documents is made of them
     known = list(dict.fromkeys(anchor for _, anchor, _ in pairs.rows))
     new = unlabeled_texts(teaching, pairs)
@@ -168,11 +159,7 @@ def unlabeled_texts(teaching: Teaching, pairs: TrainingPairs) -> list[str]:
             found += [text for _, text, _ in collect(domain, [name])[0]]
         else:
             known = ", ".join([DOCUMENTS, *sets(domain)])
-            raise EmbkitError(
-                f"Recipe(unlabeled_texts={teaching.unlabeled_texts!r}): no source {name!r}",
-                expected=f"one of {known}, or a list of several",
-                hint=f"recipe.replace(unlabeled_texts={DOCUMENTS!r})",
-            )
+            raise refused("unlabeled", given=teaching.unlabeled_texts, name=name, known=known)
     return [text for text in dict.fromkeys(found) if text not in anchors]
 
 
@@ -207,9 +194,5 @@ def _telling(scores: np.ndarray, who: str) -> np.ndarray:
     bad = not np.isfinite(scores).all()
     if bad or np.ptp(scores) < 1e-6:
         what = "scores that are NaN or infinite" if bad else "the same score to everything"
-        raise EmbkitError(
-            f"the teacher {who!r} gives {what}",
-            expected="finite scores that tell documents apart",
-            hint="a training run that diverged teaches nothing: lower its learning rate",
-        )
+        raise refused("telling", who=who, what=what)
     return scores

@@ -22,6 +22,7 @@ from ..files import filled
 from ..pairs.pairs import collect, sets
 from ..recipes.recipe import SOURCES, Recipe, preset
 from ..runs import Run
+from .refusals import refused
 from .trainer import train
 
 if TYPE_CHECKING:
@@ -89,11 +90,7 @@ def tune(recipe: Recipe, domain: Domain, *, quiet: bool = False, **values: Seque
         EmbkitError: no field or several, or as ``train`` raises.
     """
     if len(values) != 1:
-        raise EmbkitError(
-            f"tune() was given {len(values)} fields: {sorted(values)}",
-            expected="one field with a list of values",
-            hint="ek.tune(recipe, domain, learning_rate=[1e-4, 4e-4])",
-        )
+        raise refused("fields", number=len(values), fields=sorted(values))
     ((name, tried),) = values.items()
     recipes = [recipe.replace(**{name: value}) for value in tried]
     return GridResult(name, tuple(train(r, domain, quiet=quiet) for r in recipes))
@@ -183,11 +180,7 @@ def equal_cost(
         EmbkitError: no arm, or an arm without pairs.
     """
     if not arms:
-        raise EmbkitError(
-            "no arm to compare",
-            expected="name -> changes",
-            hint="arms=ek.training.experiments.SOURCES",
-        )
+        raise refused("no arm")
     if rates is None:
         rates = RATES[1:2] if domain.profile == "smoke" else RATES
     recipes = {arm: recipe.replace(**changes) for arm, changes in arms.items()}

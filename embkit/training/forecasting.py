@@ -11,7 +11,8 @@ import copy
 import math
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import numpy as np
 import psutil
 import torch
 from peft import LoraConfig, inject_adapter_in_model
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import CONFIG_MAPPING, AutoModel
 
@@ -28,17 +30,17 @@ from ..data import Domain
 from ..data.domain import shuffled
 from ..data.text_checks import token_lengths
 from ..display import Shown, Table, facts, table
-from ..errors import EmbkitError
 from ..evaluation.ranking import encode_speed
+from ..losses.corpus import HELD
 from ..models.loading import keep_layers, load_model
 from ..models.packing import set_dropout
 from ..models.window import tokenizer_of
 from ..pairs.pairs import collect
 from ..recipes.recipe import Recipe
-from ..recipes.settings import MINI_BATCH, OUTSIDE, PASSES, WIDE, lora_settings
-from ..recipes.views import AUTO, Lora
+from ..recipes.settings import OUTSIDE, PASSES, WIDE, lora_settings
+from ..recipes.views import AUTO, CORPUS, IN_BATCH, Lora
 from .lora import check_targets
-from .memory import kept_for_backward
+from .refusals import refused
 
 LARGE = Path(__file__).with_name("large_models.toml")
 ADAPTER: dict[str, Any] = {"lora_rank": 16, "lora_targets": AUTO}
@@ -52,6 +54,7 @@ FREED, BESIDE = 1.2, 340e6
 SHORT = 128  # tokens
 SHALLOW = (2, 4)  # layers of what is counted in place of a deep network
 GIB = 2**30
+_COUNTED: dict[str, Step] = {}
 
 
 @dataclass(frozen=True)
@@ -79,12 +82,13 @@ class Forecast(Shown):
     """Memory of a training by part, in MB (10^6 bytes), and its minutes; shows itself as a table.
 
     ``process`` is what the interpreter and its libraries hold beside the step, ``free`` what the
-    machine has for all of it, ``largest`` the largest batch that fits (0: none does), ``advice``
-    what to change.
+    machine has for all of it, ``at_once`` the texts that pass at once, ``largest`` the largest
+    batch that fits (0: none does), ``advice`` what to change.
     """
 
     recipe: str
     batch: int
+    at_once: int
     tokens: int
     parts: Mapping[str, float]
     process: float
@@ -104,12 +108,15 @@ class Forecast(Shown):
             "beside it": f"{self.process:,.0f} MB: the interpreter, the libraries, the texts",
             "peak": f"{self.peak:,.0f} MB, of {self.free:,.0f} MB free",
             "a batch": f"{self.batch} pairs, {self.tokens:,} tokens; {self.largest:,} would fit",
+            "at once": f"{self.at_once} texts; the loss sees the whole batch",
             "time": f"about {max(1, round(self.minutes))} min, by the speed of a small encoding",
         }
         return facts(rows | dict.fromkeys(self.advice, ""), self.recipe)
 
 
-def forecast(recipe: Recipe, domain: Domain, *, memory_gb: float | None = None) -> Forecast:
+def forecast(
+    recipe: Recipe, domain: Domain, *, memory_gb: float | None = None, model: Any = None
+) -> Forecast:
     """Forecasts the peak memory and the minutes of ``ek.train(recipe, domain)``.
 
     Tokens are those of the domain's own texts; elsewhere than on a processor, a batch is padded to
@@ -118,86 +125,99 @@ def forecast(recipe: Recipe, domain: Domain, *, memory_gb: float | None = None) 
 
     Args:
         memory_gb: what there is, in GiB; default: what is free now, on a GPU the GPU's.
+        model: the one that training starts from, where it is loaded; no minutes are told then.
 
     Fails for what is no transformer of texts, such as a CLIP or a table of word vectors.
     """
     # the model: its configuration, its window, its speed
-    model = keep_layers(load_model(recipe.model), recipe.layers)
-    texts = _some(domain.corpus.values())
+    timed = model is None
+    model = keep_layers(load_model(recipe.model), recipe.layers) if timed else model
     network = getattr(model[0], "auto_model", None)
     if network is None or recipe.approach == "clip":
-        raise EmbkitError(
-            f"a forecast for {recipe.model!r}, which is no transformer of texts",
-            expected="a model such as 'minilm'",
-            hint="ek.forecast(ek.Recipe(model='minilm'), domain)",
-        )
+        raise refused("no transformer", model=recipe.model)
     own = model.max_seq_length or math.inf
     window = recipe.passage_size or recipe.max_length or (WIDE if WIDE < own else own)
-    pairs = collect(domain, "human")[0]
+    pairs, texts = collect(domain, recipe.pairs)[0], _some(domain.corpus.values())
     given = {"query": _some(anchor for _, anchor, _ in pairs), "document": texts}
-    tokenizer = tokenizer_of(model)
+    tokenizer, speed = tokenizer_of(model), math.inf
     lengths = {n: np.minimum(token_lengths(tokenizer, t), window) for n, t in given.items()}
     document = float(lengths["document"].mean())
-    some = texts[: int(np.searchsorted(lengths["document"].cumsum(), TIMED)) + 1]
-    speed = encode_speed(model, some) * float(lengths["document"][: len(some)].mean())
-    dim, config = model.get_embedding_dimension() or 0, network.config
+    if timed:
+        some = texts[: int(np.searchsorted(lengths["document"].cumsum(), TIMED)) + 1]
+        speed = encode_speed(model, some) * float(lengths["document"][: len(some)].mean())
+    held = 0 if timed else sum(p.numel() * p.element_size() for p in model.parameters())
+    dim, config, kind = model.get_embedding_dimension() or 0, network.config, type(network)
     del model, network
 
-    # a batch: its rows, and the tokens of a row
-    used = min(len(pairs), recipe.max_pairs or len(pairs))
-    batch, cached = min(recipe.batch_size, used), recipe.approach == "cached"
-    at_once = min(batch, MINI_BATCH) if cached else batch
-    columns = ["query", "document", *["document"] * recipe.hard_negatives]
-    row = sum(_fullest(lengths[column], at_once) for column in columns)
-
     # memory: the step's, the corpus', the process'
-    step = count(config, recipe.lora, int(lengths["document"].max()), dropout=recipe.dropout)
-    whole = recipe.approach == "corpus"
-    corpus = whole * len(domain.corpus) * (dim + 3 * batch) * 4
+    used = min(len(pairs), recipe.max_pairs or len(pairs))
+    batch = min(recipe.batch_size, used)
+    again, long = recipe.gradient_checkpointing, int(lengths["document"].max())
+    step = count(config, recipe.lora, long, dropout=recipe.dropout, checkpointed=again, kind=kind)
+    whole, documents = recipe.approach in CORPUS, len(domain.corpus)
+    compared = min(batch, max(1, HELD // documents))  # queries with the corpus, at a time
+    corpus = 4 * whole * documents * ((2 + len(recipe.teacher)) * dim + 3 * compared)
     session.give_back()
-    process = psutil.Process().memory_info().rss
-    free = psutil.virtual_memory().available + process
-    if session.device().startswith("cuda"):
-        process, free = 0, torch.cuda.mem_get_info()[0]
-    process += BESIDE
-    free = free if memory_gb is None else int(memory_gb * GIB)
-    fits = max(0, int(step.tokens((free - process) / FREED - corpus) / row))
+    process, free = memory()
+    free = process + free if memory_gb is None else int(memory_gb * GIB)
+    process += BESIDE - held
+
+    # a batch: its rows, the tokens of a row, and how many texts pass at once
+    columns = ["query", "document", *["document"] * recipe.hard_negatives]
+    row = sum(_fullest(lengths[column], batch) for column in columns)
+    most = step.tokens(room := (free - process) / FREED - corpus)
+    at_once, tokens, asked = batch, batch * row, recipe.mini_batch_size
+    if recipe.approach in IN_BATCH and (asked < batch if asked else tokens > most):
+        widest = lambda texts: texts * max(_fullest(n, texts) for n in lengths.values())  # noqa: E731
+        at_once = asked or 1 << (batch - 1).bit_length() - 1
+        while not asked and at_once > 1 and widest(at_once) > most:
+            at_once //= 2
+        tokens = widest(at_once)
+    fits = max(0, int(most / row))
     parts = {
         "weights": step.weights,
         "gradients": step.trained,
         "AdamW's moments": 2 * step.trained,
-        "activations": step.token * at_once * row,
+        "activations": step.token * tokens,
         "the whole corpus": corpus,
-        "step": step.at(at_once * row) + corpus,
+        "step": step.at(tokens) + corpus,
     }
+    enough, cut = step.at(tokens) <= room, at_once < batch
 
     # minutes: tokens through the model
-    work = PASSES * used * row * (4 / 3 if cached else 1)
-    work += (len(domain.dev_corpus()) + whole * len(domain.corpus)) * document
+    work = (PASSES + cut + again) * used * row
+    work += (len(domain.dev_corpus()) + whole * documents) * document
     return Forecast(
         recipe=recipe.label,
         batch=batch,
+        at_once=at_once,
         tokens=round(batch * row),
         parts={name: size / 1e6 for name, size in parts.items() if size},
         process=process / 1e6,
         free=free / 1e6,
-        largest=used if cached and fits >= MINI_BATCH else min(used, fits),
+        largest=used if cut and enough else min(used, fits),
         minutes=recipe.epochs * work / speed / 60,
-        advice=tuple(_advice(recipe, fits)) if fits < at_once else (),
+        advice=() if enough else ("it does not fit", *advice(recipe, fits, kind)),
     )
 
 
-def _advice(recipe: Recipe, fits: int) -> Iterable[str]:
-    """What to change where a batch does not fit, so many pairs being what does."""
-    yield "it does not fit"
-    if recipe.approach == "contrastive" and fits >= MINI_BATCH:
-        told = f"the same loss, {MINI_BATCH} pairs at once, slower"
-        yield f"recipe.replace(approach='cached'): {told}"
+def memory() -> tuple[float, float]:
+    """Bytes that this process holds, and those that are free beside it; on a GPU the GPU's."""
+    if session.device().startswith("cuda"):
+        return 0, torch.cuda.mem_get_info()[0]
+    return psutil.Process().memory_info().rss, psutil.virtual_memory().available
+
+
+def advice(recipe: Recipe, fits: int, kind: Any = None) -> Iterator[str]:
+    """What to change where a step does not fit, so many pairs being what does; ``kind`` is the
+    class of a network of texts."""
+    if getattr(kind, "supports_gradient_checkpointing", 0) and not recipe.gradient_checkpointing:
+        yield "recipe.replace(gradient_checkpointing=True): fewer activations, a third slower"
     if fits > 1:
         yield f"recipe.replace(batch_size={2 ** int(math.log2(fits))}): fewer negatives"
-    if not recipe.lora_rank:
+    if kind and not recipe.lora_rank and not recipe.layers:
         yield "recipe.replace(lora_rank=16, lora_targets='auto'): no gradients of the weights"
-    if not recipe.passage_size and (recipe.max_length or WIDE) > SHORT:
+    if kind and not recipe.passage_size and (recipe.max_length or WIDE) > SHORT:
         yield f"recipe.replace(max_length={SHORT}): shorter texts"
 
 
@@ -212,8 +232,39 @@ def _fullest(lengths: np.ndarray, rows: int) -> float:
     return float((drawn.mean(axis=1) if on_cpu else drawn.max(axis=1)).max())
 
 
+@contextmanager
+def kept_for_backward(model: torch.nn.Module) -> Iterator[dict[int, Any]]:
+    """Around a forward pass: the storages that it keeps for the backward pass, weights aside."""
+    own = [t.untyped_storage() for t in (*model.parameters(), *model.buffers())]
+    weights, kept = {storage._cdata for storage in own}, {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in weights:  # a weight is counted once, as a weight
+            kept[storage._cdata] = storage  # held, so that no address is given twice
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        yield kept
+
+
+def recompute(network: Any, **given: Any) -> None:
+    """Has each block keep its input alone, and be computed again in the backward pass."""
+    if not getattr(network, "supports_gradient_checkpointing", False):
+        raise refused("no blocks")
+    old = network.gradient_checkpointing_enable  # until transformers 6
+    getattr(network, "activation_checkpointing_enable", old)({"use_reentrant": False} | given)
+
+
 def count(
-    config: Any, lora: Lora, length: int, *, dropout: float | None = 0.0, bf16: bool = False
+    config: Any,
+    lora: Lora,
+    length: int,
+    *,
+    dropout: float | None = 0.0,
+    bf16: bool = False,
+    checkpointed: bool = False,
+    kind: Any = AutoModel,
 ) -> Step:
     """Counts what a training step of a network holds, from its configuration alone.
 
@@ -221,11 +272,18 @@ def count(
         config: a transformers configuration.
         length: tokens a text.
         bf16: products in bf16, whatever this processor does; else as ``ek.setup`` says.
+        checkpointed: a block keeps its input alone, and one at a time is computed again.
+        kind: the network's class, where it is not the one that transformers takes by itself.
     """
     config = copy.deepcopy(config)
-    config.quantization_config = None
+    config.quantization_config, config._name_or_path = None, ""
+    adapter = (lora_settings(lora), lora.four_bits) if lora.rank else ()
+    given = (adapter, length, dropout, bf16, checkpointed, kind, session.precision("cpu"))
+    if (key := f"{given} {config!r}") in _COUNTED:
+        return _COUNTED[key]
     with torch.device("meta"):
-        net = AutoModel.from_config(config, dtype=torch.float32).train()
+        made = getattr(kind, "_from_config", AutoModel.from_config)  # as from_config calls it
+        net = made(config, dtype=torch.float32).train()
         kinds = {name: m for name, m in net.named_modules() if isinstance(m, torch.nn.Linear)}
         linear = [m for name, m in kinds.items() if not re.fullmatch(OUTSIDE, name)]
         if lora.rank:
@@ -233,23 +291,31 @@ def count(
             net.requires_grad_(False)
             inject_adapter_in_model(LoraConfig(**lora_settings(lora)), net)
     set_dropout(net, dropout)
-    held = {}
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        net.to_empty(device="cpu")
+
+    def token() -> float:
+        held = {}
         for rows in ROWS:
             ids = torch.zeros(rows, length, dtype=torch.long)
             half = torch.autocast("cpu", torch.bfloat16) if bf16 else session.autocast("cpu")
             with half, kept_for_backward(net) as kept:
                 net(input_ids=ids, attention_mask=torch.ones_like(ids))[0].float().mean()
             held[rows] = sum(storage.nbytes() for storage in kept.values())
+        return (held[ROWS[1]] - held[ROWS[0]]) / (ROWS[1] - ROWS[0]) / length
+
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        net.to_empty(device="cpu")
+        held = token()
+        if checkpointed:
+            recompute(net)
+            held = token() + held / config.num_hidden_layers
     sizes = [(4 * p.numel(), p.requires_grad) for p in net.parameters()]
     saved = sum(m.in_features * m.out_features for m in linear) * (4 - NF4) * lora.four_bits
-    token = (held[ROWS[1]] - held[ROWS[0]]) / (ROWS[1] - ROWS[0]) / length
-    return Step(
+    _COUNTED[key] = Step(
         weights=sum(size for size, _ in sizes) - saved,
         trained=sum(size for size, trained in sizes if trained),
-        token=token,
+        token=held,
     )
+    return _COUNTED[key]
 
 
 def large_models(

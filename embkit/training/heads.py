@@ -28,7 +28,7 @@ from .. import session
 from ..assets.catalogue import folder_fingerprint, resolve
 from ..data import Domain
 from ..display import Table, facts
-from ..errors import EmbkitError, unknown
+from ..errors import unknown
 from ..evaluation.ranking import ndcg
 from ..files import made_once, replace_folder, write_atomic
 from ..losses.batches import padded
@@ -40,6 +40,7 @@ from ..recipes.checks import check_value, knob
 from ..recipes.recipe import Recipe
 from ..runs import HEAD_RECORD as RECORD
 from ..runs import Trained, store
+from .refusals import refused
 from .trainer import DEV
 
 KINDS = {  # kind -> what the leaderboard calls it
@@ -109,11 +110,7 @@ class Head(Trained):
         """The model with its head, of stock modules; an error where its weights have changed."""
         name = self.record["model"]
         if folder_fingerprint(resolve(name)) != self.record["fingerprint"]:
-            raise EmbkitError(
-                f"the head {self.path.name!r} was fitted on other weights than {name!r} has now",
-                expected="the very model whose vectors it was fitted on",
-                hint=f"ek.fit_head({self.settings.kind!r}, domain, {name!r}) fits one on these",
-            )
+            raise refused("head", head=self, name=name)
         model = load_model(name, fp32=True)
         model.append(Router.load(str(self.path), subfolder=MODULE))
         return model
@@ -157,11 +154,7 @@ def fit_head(
     chosen = HeadSettings(kind, **settings)
     pairs = make_pairs(Recipe(), domain)  # fewer than two: its error
     if not domain.split("dev"):
-        raise EmbkitError(
-            f"the dev split of {domain.name!r} is empty",
-            expected="at least one dev query: dev says after which epoch to stop",
-            hint="move some training queries to the split 'dev'",
-        )
+        raise refused("no dev", name=domain.name)
     base = folder_fingerprint(resolve(model))
     made_of = hashlib.sha256(f"{base} {session.precision()}".encode()).hexdigest()[:6]
     path = store(domain) / f"head-{chosen.hash}-{made_of}"

@@ -15,12 +15,12 @@ from transformers import TrainerCallback
 
 from ..assets.catalogue import resolve
 from ..data import Domain
-from ..errors import EmbkitError
 from ..files import replace_folder
 from ..models.loading import load_model
 from ..recipes.recipe import Recipe
 from ..runs import Run
 from .lora import merge_adapter, record_base
+from .refusals import refused
 from .trainer import DEV, log_row, train
 
 BEST = "best"  # under a run's checkpoints: the model with the highest dev score so far
@@ -63,11 +63,7 @@ class Stopped:
         """
         best = self.path / "checkpoints" / BEST
         if not best.is_dir():
-            raise EmbkitError(
-                f"{self.path.name} keeps no stopped training any more",
-                expected="a run that was stopped and neither finished nor deleted",
-                hint="run = ek.train(stopped.recipe, domain), then run.model()",
-            )
+            raise refused("not stopped", name=self.path.name)
         lora = self.recipe.lora
         if lora.rank:
             return merge_adapter(self.recipe.model, best, quantized=lora.four_bits)
@@ -110,11 +106,7 @@ class Job:
             EmbkitError: another training is under way; or as ``train`` raises.
         """
         if Job._running is not None:
-            raise EmbkitError(
-                f"{Job._running.recipe.label} is training already in this kernel",
-                expected="one training at a time",
-                hint="wait until it is done, or press Stop in its panel",
-            )
+            raise refused("training already", label=Job._running.recipe.label)
         Job._running, loop = self, asyncio.get_running_loop()
         watcher = _Watcher(
             self.recipe, lambda progress: loop.call_soon_threadsafe(self.listen, progress)

@@ -15,6 +15,7 @@ from ..errors import EmbkitError
 from ..files import read_json, write_atomic
 from ..recipes.settings import OUTSIDE, lora_plus_settings, lora_settings
 from ..recipes.views import AUTO, Lora
+from .refusals import refused
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -47,11 +48,8 @@ def add_lora(model: SentenceTransformer, lora: Lora) -> None:
     try:
         model.add_adapter(LoraConfig(**lora_settings(lora)))
     except ValueError as error:  # peft's: layers that this family computes with by itself
-        raise EmbkitError(
-            f"LoRA for {type(network).__name__}: {str(error).splitlines()[0]}",
-            expected="layers that peft can adapt",
-            hint="recipe.replace(lora_rank=0)",
-        ) from error
+        name, why = type(network).__name__, str(error).splitlines()[0]
+        raise refused("lora", name=name, why=why) from error
     for weight in model.parameters():
         if weight.requires_grad:  # beside four bits, peft makes them of the dtype of products
             weight.data = weight.data.float()
@@ -68,15 +66,11 @@ def check_targets(network: Any, targets: tuple[str, ...]) -> None:
     missing = [target for target, names in found.items() if not names]
     if missing or not targets:
         known, ends = (sorted({n.rsplit(".", 1)[-1] for n in names}) for names in (layers, linear))
-        named = (
-            f"the model has no linear layer or table named {', '.join(missing) or '(nothing)'!r}"
-        )
-        raise EmbkitError(
-            named if layers else "LoRA for a model that is not one transformer",
-            expected="a model of one transformer, and the ends of its layers' names, such as: "
-            f"{', '.join(known) or '(none here)'}; or 'auto'",
-            hint=f"recipe.replace({f'lora_targets={tuple(ends)!r}' if ends else 'lora_rank=0'})",
-        )
+        given = ", ".join(missing) or "(nothing)"
+        given = f"the model has no linear layer or table named {given!r}"
+        given = given if layers else "LoRA for a model that is not one transformer"
+        change = f"lora_targets={tuple(ends)!r}" if ends else "lora_rank=0"
+        raise refused("targets", given=given, known=", ".join(known) or "(none here)", hint=change)
 
 
 def load_matrices(model: SentenceTransformer, checkpoint: str | Path) -> None:
@@ -121,11 +115,7 @@ def merge_adapter(
     from ..models.quantized import dequantize, load_quantized
 
     def misfit(why: str) -> EmbkitError:
-        return EmbkitError(
-            f"the adapter {Path(adapter).name!r} does not fit {str(start)!r}: {why}",
-            expected="an adapter that was trained on this very model",
-            hint="look up `model` in the recipe of the adapter's run, and start from that",
-        )
+        return refused("adapter", name=Path(adapter).name, start=str(start), why=why)
 
     known = read_json(Path(adapter) / BASE)
     wanted = known.get("fingerprint")  # None: not written by embkit, and only shapes can tell

@@ -11,11 +11,11 @@ from sentence_transformers.sentence_transformer import losses
 from sentence_transformers.util import pairwise_cos_sim
 
 from ..distributed import gathering, team
-from ..errors import EmbkitError
 from ..losses import clip, corpus
 from ..models import loading
 from ..recipes.settings import Code, loss_settings, matryoshka_sizes
 from ..recipes.views import Loss
+from .refusals import refused
 
 
 def make_loss(
@@ -43,19 +43,11 @@ def make_loss(
     try:
         loss = kind(model, **arguments, **gathering(name, team()))
     except ValueError as error:  # the library's: a loss that this kind of model cannot have
-        raise EmbkitError(
-            str(error).split(". ")[0],
-            expected="an approach that fits the model",
-            hint="recipe.replace(approach='contrastive')",
-        ) from error
+        raise refused("loss", why=str(error).split(". ")[0]) from error
     if not part.matryoshka:
         return loss
     dim = model.get_embedding_dimension() or 0
     sizes = matryoshka_sizes(part.matryoshka, dim)
     if sizes[0] > dim:
-        raise EmbkitError(
-            f"Recipe(matryoshka={part.matryoshka!r}) for a model of {dim} dimensions",
-            expected=f"sizes up to {dim}; or 'auto': {dim}, halved four times",
-            hint="recipe.replace(matryoshka='auto')",
-        )
+        raise refused("matryoshka", sizes=part.matryoshka, dim=dim)
     return losses.MatryoshkaLoss(model, loss, list(sizes))

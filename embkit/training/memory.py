@@ -7,12 +7,10 @@ and whatever ran before.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from .. import session
 from ..assets.catalogue import resolve
@@ -20,37 +18,22 @@ from ..data import Domain
 from ..models.packing import efficient
 from ..models.quantized import scales
 from ..recipes.recipe import Recipe
+from .forecasting import kept_for_backward
 from .trainer import make_trainer, training_pairs
-
-
-@contextmanager
-def kept_for_backward(model: torch.nn.Module) -> Iterator[dict[int, Any]]:
-    """Around a forward pass: the storages that it keeps for the backward pass, weights aside."""
-    own = [t.untyped_storage() for t in (*model.parameters(), *model.buffers())]
-    weights, kept = {storage._cdata for storage in own}, {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in weights:  # a weight is counted once, as a weight
-            kept[storage._cdata] = storage  # held, so that no address is given twice
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        yield kept
 
 
 def footprint(recipe: Recipe, domain: Domain) -> dict[str, float]:
     """Takes one training step of a recipe on a domain's first batch, and says what it held, in MB
     (10^6 bytes): the ``weights``, trained or not; the ``gradients`` and AdamW's moments
     (``optimizer``) of the trained ones; the ``activations`` that the forward pass keeps for the
-    backward pass; and their ``total``.
+    backward pass; and their ``total``. The batch is computed at once, whatever ``mini_batch_size``.
 
     Raises:
         EmbkitError: as ``train``.
     """
     # a trainer and its first batch
     session.quiet()
-    pairs = training_pairs(recipe, domain)
+    pairs = training_pairs(recipe := recipe.replace(mini_batch_size=None), domain)
     with tempfile.TemporaryDirectory() as output:
         trainer = make_trainer(recipe, resolve(recipe.model), pairs, output)
         batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 from sentence_transformers import SentenceTransformer
-from sentence_transformers import SentenceTransformerTrainer as Trainer
 from sentence_transformers import SentenceTransformerTrainingArguments as Arguments
 from transformers.trainer_callback import PrinterCallback
 
@@ -38,16 +37,14 @@ from ..runs import RECORD, Run, store
 from . import lora as adapters
 from .callbacks import DevScore, Watch
 from .distillation import teach, teaching_hash
+from .fitting import Trainer, checkpointed
 from .losses import make_loss
 from .passages import TrainedPassages
+from .refusals import refused
 
 DEV = "dev_ndcg@10"  # in a run's history
 LOGGED = ("step", "epoch", "loss", "learning_rate", "grad_norm", DEV)
 TWICE = 4  # steps between two checkpoints of several processes, at least
-FREE_SPACE = (
-    "delete runs that are no longer needed (run.delete() for one of ek.runs.finished(domain)), or "
-    "set EMBKIT_RUNS=/another/folder"
-)
 
 
 def train(
@@ -98,11 +95,7 @@ def train(
         full = path.exists() and shutil.disk_usage(path).free < 2**20
         if isinstance(error, EmbkitError) or not (isinstance(error, OSError) or full):
             raise
-        raise EmbkitError(
-            f"the run store {str(path.parent)!r} cannot be written: {error}",
-            expected="a folder you may write to, with about 1 GB free",
-            hint=f"{FREE_SPACE}; what was saved so far is kept and will be resumed",
-        ) from error
+        raise refused("store", folder=str(path.parent), why=error) from error
 
 
 def training_pairs(recipe: Recipe, domain: Domain) -> TrainingPairs:
@@ -123,11 +116,7 @@ def _check_room(model: SentenceTransformer, path: Path) -> None:
     needed = sum((3 + 4 * trained) * size for size, trained in sizes)
     free = shutil.disk_usage(path).free
     if free < needed:
-        raise EmbkitError(
-            f"{free / 1e6:,.1f} MB are free where runs are kept ({str(path.parent)!r})",
-            expected=f"{needed / 1e6:,.1f} MB: the model, and two checkpoints while it trains",
-            hint=FREE_SPACE,
-        )
+        raise refused("room", free=free / 1e6, folder=str(path.parent), needed=needed / 1e6)
 
 
 def _train(
@@ -166,6 +155,7 @@ def _train(
     if members.first:
         _for_the_script(recipe, pairs, path, trainer.train_dataset)
         _check_room(trainer.model, path)
+    trainer.fit(domain)
     with packing.efficient(trainer.model), watch:
         if recipe.trained_parts == "none":  # the start is the result
             trainer.evaluate()
@@ -179,6 +169,8 @@ def _train(
     if members.first:
         record = _record(recipe, domain, pairs, trainer, watch)
         record |= {"processes": members.size} if members.size > 1 else {}
+        cut = trainer.at_once < recipe.batch_size // members.size
+        record |= {"mini_batch_size": trainer.at_once} if cut else {}
         named = zip((recipe.model, *recipe.beside), models, strict=True)
         record["commits"] = {n: f.name for n, f in named if f.parent.name == "snapshots"}  # hub's
         _save_model(recipe, trainer.model, models[0], path)
@@ -267,11 +259,7 @@ def make_trainer(
         try:
             model.max_seq_length = part.max_length
         except AttributeError as error:
-            raise EmbkitError(
-                f"max_length={part.max_length} of a model without a window: {recipe.model!r}",
-                expected="a transformer; static vectors read a text of any length",
-                hint="recipe.replace(max_length=None)",
-            ) from error
+            raise refused("no window", recipe=recipe) from error
     asked, shown = prompt_of(model, "query"), prompt_of(model, "document")
     check_prompt(model, asked)
     check_prompt(model, shown)
@@ -283,6 +271,8 @@ def make_trainer(
 
     # the arguments that decide the model, and those that were given
     arguments |= trainer_arguments(part, clip, len(pairs))
+    if arguments.pop("gradient_checkpointing", False):
+        checkpointed(model)
     arguments |= {"prompts": part.by_column(asked, shown), "batch_sampler": batch_sampler(pairs)}
     if packing.routed(model):
         arguments["router_mapping"] = part.by_column("query", "document")
@@ -313,6 +303,7 @@ def make_trainer(
     on_cpu = model.device.type == "cpu"
     arguments |= {"output_dir": str(output), "report_to": "none", "disable_tqdm": True}
     trainer = Trainer(
+        recipe,
         model=model,
         args=on_one_device(Arguments(**arguments, use_cpu=on_cpu), model.device),
         train_dataset=data,

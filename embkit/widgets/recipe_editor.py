@@ -10,7 +10,6 @@ from dataclasses import fields
 from typing import Any
 
 import ipywidgets
-import numpy as np
 import traitlets
 
 from ..data.domain import Domain
@@ -18,18 +17,16 @@ from ..errors import EmbkitError
 from ..recipes.checks import CHOICES
 from ..recipes.recipe import PRESETS, Recipe
 from ..recipes.recipe import preset as preset_of
-from ..runs import finished
+from ..training.forecasting import forecast
 from .base import PAGES, Panel
 from .live_training import LiveTraining
 
 KNOBS = {knob.name: knob for knob in fields(Recipe)}
 NONE = "none"  # how None is written in a text field
-SPEED = 12_000 / 4.2  # words a second, trained through MiniLM on two ordinary cores
-SAMPLE = 200  # texts whose words are counted for the estimate
 
 
 class RecipeEditor(Panel):
-    """Change a recipe: what differs from a preset, the script, the minutes; Train.
+    """Change a recipe: what differs from a preset, the script; Train; memory and minutes.
 
     ``recipe`` always holds the last valid recipe, and may be set from code; what is not valid is
     named in ``message`` and changes nothing. It begins with the preset's, and is compared with it;
@@ -45,17 +42,13 @@ class RecipeEditor(Panel):
         start = preset_of(preset)
         self.domain, self._busy = domain, False
         self._draft: dict[str, Any] = {}  # what was changed since the last valid recipe
-        some = [*list(domain.corpus.values())[:SAMPLE], *list(domain.queries.values())[:SAMPLE]]
-        self._words = np.mean([len(text.split()) for text in some])
-        self._speeds = {  # model -> texts a second that its newest run was trained at
-            run.recipe.model: max(run.record["pairs_per_second"], 1e-9) * _texts(run.recipe)
-            for run in finished(domain)
-        }
         self.controls = {name: _control(knob) for name, knob in KNOBS.items()}
         self.presets = ipywidgets.Dropdown(options=list(PRESETS), description="preset")
         self.pages, self.live = self._pages(), LiveTraining(start, domain)
         super().__init__(recipe=recipe or start, preset=preset)
-        shown = [self.pages, self.status, self.page, self.live]
+        self.forecast = ipywidgets.HTML()  # of the recipe as it is, once it was asked for
+        ask = self.button("Forecast", self._forecast, tooltip="peak memory and minutes: seconds")
+        shown = [self.pages, self.status, self.page, ask, self.forecast, self.live]
         self.children = [*self.link(preset=self.presets), *shown]
         for name, control in self.controls.items():
             control.observe(self.guarded(lambda c, n=name: self._set(n, c["new"])), "value")
@@ -73,14 +66,6 @@ class RecipeEditor(Panel):
         """Field -> (the preset's value, the recipe's), where they differ."""
         return self.recipe.diff(preset_of(self.preset))
 
-    @property
-    def minutes(self) -> float:
-        """About how long it would train here: at the speed of the domain's newest run of this
-        model, or, before the first, at that of MiniLM on two ordinary cores."""
-        recipe, pairs = self.recipe, self.domain.counts()["training pairs"]
-        pairs = recipe.epochs * min(pairs, recipe.max_pairs or pairs)
-        return pairs * _texts(recipe) / self._speeds.get(recipe.model, SPEED / self._words) / 60
-
     def _pages(self) -> ipywidgets.Tab:
         asked = tomllib.loads((PAGES / "recipe_editor.toml").read_text(encoding="utf-8"))
         pages = {title: names.split() for title, names in asked.items()}
@@ -95,6 +80,10 @@ class RecipeEditor(Panel):
     def _choose(self) -> None:
         self.recipe = preset_of(self.preset)
         self._show()
+
+    def _forecast(self) -> None:
+        self.forecast.value = forecast(self.recipe, self.domain).table().to_html()
+        self.tell()
 
     def _set(self, name: str, value: Any) -> None:
         if not self._busy:
@@ -111,6 +100,7 @@ class RecipeEditor(Panel):
             self._busy = False
         if not self.live.running:
             self.live.recipe = self.recipe
+        self.forecast.value = ""
         self.tell()
         try:
             script = self.recipe.to_script()
@@ -125,11 +115,6 @@ class RecipeEditor(Panel):
 
     def __repr__(self) -> str:
         return f"RecipeEditor({self.recipe.label}, {len(self.diff)} fields differ)"
-
-
-def _texts(recipe: Recipe) -> int:
-    """Texts that are encoded for a pair."""
-    return 2 + recipe.hard_negatives
 
 
 def _about(knob: Any) -> str:

@@ -28,7 +28,8 @@ MODELS = ("minilm", "bge-small", BASE)
 RECIPES = {
     "contrastive": {},
     "one hard negative": {"hard_negatives": 1},
-    "cached": {"approach": "cached"},
+    "mini-batches of 8": {"mini_batch_size": 8},
+    "gradient checkpointing": {"gradient_checkpointing": True},
     "texts cut at 128": {"max_length": 128},
     "LoRA": ADAPTER | {"learning_rate": 1e-3},
 }

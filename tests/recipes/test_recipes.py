@@ -138,6 +138,8 @@ def test_each_field_changes_the_hash():
         "model": "another",
         "epochs": 7,
         "batch_size": 64,
+        "mini_batch_size": 16,
+        "gradient_checkpointing": True,
         "learning_rate": 1e-5,
         "temperature": 0.07,
         "warmup_ratio": 0.2,
@@ -345,20 +347,29 @@ def test_a_field_that_comes_later_changes_no_hash_and_a_changed_default_is_notic
     assert Recipe().hash == hashlib.sha256(b"[1, {}]").hexdigest()[:12]
 
 
+def test_a_recipe_of_the_retired_approach_cached_is_what_it_was():
+    old = json.dumps({"approach": "cached", "batch_size": 512, "temperature": 0.02})
+    now = Recipe.from_json(old)
+    assert now == Recipe(mini_batch_size=32, batch_size=512, temperature=0.02)
+    given = now.to_script().split("loss = ")[1].split("\n")[0]
+    assert given.startswith("losses.CachedMultipleNegativesRankingLoss(model, scale=50.0, mini_b")
+
+
 @pytest.mark.parametrize(
     "given, right",
     [
         ({"lr": 1e-5}, {"learning_rate": 1e-5}),
         ({"scale": 20}, {"temperature": 0.05}),
         ({"loss": "MultipleNegativesRankingLoss"}, {"approach": "contrastive"}),
-        ({"approach": "CachedMultipleNegativesRankingLoss"}, {"approach": "cached"}),
+        ({"approach": "CachedMultipleNegativesRankingLoss"}, {"approach": "contrastive"}),
+        ({"approach": "cached"}, {"approach": "contrastive"}),
         ({"num_train_epochs": 2}, {"epochs": 2}),
         ({"warmup": 0.2}, {"warmup_ratio": 0.2}),
         ({"warmup_steps": 100}, {"warmup_ratio": 0.1}),
         ({"max_seq_length": 64}, {"max_length": 64}),
         ({"target_modules": ["query"]}, {"lora_targets": ("query",)}),
         ({"matryoshka_dims": [64, 32]}, {"matryoshka": (64, 32)}),
-        ({"gradient_accumulation_steps": 4}, {"approach": "cached", "batch_size": 512}),
+        ({"gradient_accumulation_steps": 4}, {"batch_size": 512}),
     ],
 )
 def test_what_people_type_from_habit_leads_to_the_right_field(given, right):

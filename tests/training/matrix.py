@@ -29,7 +29,7 @@ LORA = {"lora_rank": 2, "lora_targets": "auto", "learning_rate": 3e-2}
 APPROACHES: dict[str, dict[str, Any]] = {
     "contrastive": {},
     "whole corpus": {"approach": "corpus"},
-    "cached": {"approach": "cached"},
+    "mini-batches": {"mini_batch_size": 2},
     "hard negatives": {"hard_negatives": 2},
     "LoRA": LORA,
     "QLoRA": LORA | {"quantize": "nf4"},

@@ -13,6 +13,7 @@ from embkit.training.losses import make_loss
 from embkit.training.trainer import training_pairs
 
 DIM, T = 6, 0.1
+CACHED = losses.CachedMultipleNegativesRankingLoss
 
 
 class Table(torch.nn.Module):
@@ -69,6 +70,31 @@ def test_truncated_queries_meet_truncated_documents(some):
     assert corpus_loss(short) == pytest.approx(corpus_loss(cut))
 
 
+@pytest.mark.parametrize("kind", ["corpus", "distill"])
+def test_a_few_queries_at_a_time_have_the_gradients_of_all_at_once(some, monkeypatch, kind):
+    queries, positives, corpus, labels = (torch.tensor(part) for part in some)
+    loss = corpus_softmax.CorpusSoftmaxLoss(Table(), T)
+    if kind == "distill":
+        taught = torch.tensor(unit(np.random.default_rng(4).normal(size=(13, 5))))
+        loss = corpus_softmax.CorpusDistillLoss(Table(), taught[:4], taught[4:], T, T)
+        labels = torch.cat([torch.arange(4)[:, None], labels], dim=1)
+    loss.documents = corpus.float()
+    found, held = [], []
+    for most in (2**24, 2 * len(corpus), 3 * len(corpus)):  # at once, 2 and 2, 3 and 1
+        monkeypatch.setattr(corpus_softmax, "HELD", most)
+        given = queries.float().requires_grad_()
+        given.grad, sizes = None, []
+        keep = lambda t, sizes=sizes: sizes.append(t.numel() * (len(corpus) in t.shape)) or t  # noqa: E731
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+            value = loss([{"x": given}, {"x": positives}], labels)
+        value.backward()
+        found.append(torch.cat([value.detach()[None], given.grad.ravel()]))
+        held.append(sum(sizes))
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0], atol=1e-5, rtol=0)
+    assert found[0][1:].abs().max() > 0.01 and max(held[1:]) < held[0]
+
+
 def test_places_name_the_positive_first_then_what_else_is_right(tiny_domain):
     pairs = training_pairs(Recipe(approach="corpus"), tiny_domain)
     ids = list(tiny_domain.corpus)
@@ -82,7 +108,12 @@ def test_places_name_the_positive_first_then_what_else_is_right(tiny_domain):
     "recipe, kind",
     [
         (Recipe(), losses.MultipleNegativesRankingLoss),
-        (Recipe(approach="cached"), losses.CachedMultipleNegativesRankingLoss),
+        (Recipe(mini_batch_size=32), CACHED),
+        (Recipe(mini_batch_size=128), losses.MultipleNegativesRankingLoss),
+        (
+            Recipe(approach="symmetric", mini_batch_size=4),
+            losses.CachedMultipleNegativesRankingLoss,
+        ),
         (Recipe(approach="triplet", hard_negatives=1), losses.TripletLoss),
         (Recipe(approach="corpus"), corpus_softmax.CorpusSoftmaxLoss),
         (Recipe(approach="corpus", matryoshka=(32, 16)), losses.MatryoshkaLoss),

@@ -141,7 +141,7 @@ VARIANTS = {
         "learning_rate": 2e-2,
     },
     "symmetric, hardness": {"approach": "symmetric", "hardness": 2.0},
-    "cached": {"approach": "cached", "batch_size": 8},
+    "mini-batches, checkpointed": {"mini_batch_size": 2, "gradient_checkpointing": True},
     "triplet": {"approach": "triplet", "hard_negatives": 1, "margin": 0.5},
     "whole corpus": {"approach": "corpus", "hard_negatives": 1},
     "Matryoshka, prompts": {

@@ -299,18 +299,19 @@ def test_fields_that_need_each_other_can_be_set_one_after_the_other(tiny_domain)
     assert editor.message == "" and editor.live.recipe == editor.recipe
 
 
-def test_the_estimate_follows_the_work_and_learns_from_a_run(tiny_model, tiny_domain):
-    recipe = Recipe(model=str(tiny_model), epochs=1, batch_size=16)
-    editor = RecipeEditor(tiny_domain, recipe)
-    first = editor.minutes
-    editor.set(epochs=4)
-    assert editor.minutes == pytest.approx(4 * first) and first > 0
-    editor.set(epochs=1, hard_negatives=2)
-    assert editor.minutes == pytest.approx(2 * first)
-    run = trainer.train(recipe, tiny_domain, quiet=True)
-    known = RecipeEditor(tiny_domain, recipe)
-    pairs = tiny_domain.counts()["training pairs"]
-    assert known.minutes == pytest.approx(pairs / run.record["pairs_per_second"] / 60)
+def test_memory_and_minutes_are_told_on_demand_for_the_recipe_as_it_is(tiny_model, tiny_domain):
+    editor = RecipeEditor(tiny_domain, Recipe(model=str(tiny_model), epochs=1, batch_size=16))
+    ask = next(c for c in editor.children if getattr(c, "description", "") == "Forecast")
+    assert editor.forecast.value == ""
+    ask.click()
+    assert "16 pairs" in editor.forecast.value and "MB free" in editor.forecast.value
+    editor.controls["batch_size"].value = 8
+    assert editor.forecast.value == "", "of a recipe that it is no longer"
+    ask.click()
+    assert "8 pairs" in editor.forecast.value and editor.message == ""
+    editor.set(model="no/such-model")
+    ask.click()
+    assert editor.error and "no/such-model" in editor.message and editor.forecast.value == ""
 
 
 # ---- negatives lab
