@@ -16,7 +16,7 @@ from .errors import EmbkitError
 T = TypeVar("T")
 LAUNCH = "torchrun --nproc-per-node 2 -m embkit train recipe.json"
 LOSSES = ("MultipleNegativesRankingLoss", "CachedMultipleNegativesRankingLoss", "GISTEmbedLoss")
-ALONE = ("corpus", "distill", "clip")  # approaches that need all of a step in one process
+LOSSES += ("CorpusSoftmaxLoss", "CorpusDistillLoss")  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,14 @@ def team() -> Team:
 
     from .session import device
 
+    if ":" in (on := device()):
+        raise EmbkitError(
+            f"EMBKIT_DEVICE={on} for {size} processes",
+            expected="a GPU for each of them",
+            hint="unset EMBKIT_DEVICE; CUDA_VISIBLE_DEVICES=1,2 picks GPUs",
+        )
     try:
-        state = PartialState(cpu=not device().startswith("cuda"))
+        state = PartialState(cpu=on != "cuda")
     except (RuntimeError, ValueError) as error:
         raise EmbkitError(
             f"process {os.environ['RANK']} of {size} cannot reach the others: {error}",
@@ -87,10 +93,10 @@ def check_recipe(approach: str, batch_size: int, members: Team) -> None:
             expected=f"a multiple of {members.size}: the recipe's batch is that of all together",
             hint=f"recipe.replace(batch_size={batch_size // members.size * members.size})",
         )
-    if approach in ALONE and members.size > 1:
+    if approach == "clip" and members.size > 1:
         raise EmbkitError(
             f"approach={approach!r} in {members.size} processes",
-            expected="an approach whose loss can gather its negatives",
+            expected="one process: a column of a batch leaves a tower without a gradient",
             hint="python -m embkit train recipe.json, in one process",
         )
 

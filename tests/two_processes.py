@@ -45,7 +45,7 @@ if job["do"] == "share":
     for call in (
         lambda: members.agree("the recipe", f"recipe {members.rank}"),
         lambda: train(recipe.replace(batch_size=7), domain, quiet=True),
-        lambda: train(recipe.replace(approach="corpus"), domain, quiet=True),
+        lambda: train(recipe.replace(approach="clip", model="towers"), domain, quiet=True),
         lambda: train(recipe.replace(epochs=2 + members.rank), domain, quiet=True),
     ):
         try:
@@ -54,7 +54,9 @@ if job["do"] == "share":
             errors.append(str(error))
     run = train(recipe, domain, quiet=True)
     again = train(recipe, domain, quiet=True)
+    others = [train(Recipe(**given), domain, quiet=True) for given in job["others"]]
     told = {"loss": loss, "errors": errors, "run": str(run.path), "again": str(again.path)}
+    told["others"] = [str(other.path) for other in others]
     (folder / f"told-{members.rank}.json").write_text(json.dumps(told))
     np.savez(folder / f"arrays-{members.rank}.npz", **gradient)
 else:  # the second process is killed after so many steps
