@@ -28,7 +28,7 @@ class Emulated(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         own = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
         places = {getattr(t, "_lies_on", CPU) for t in own if t.ndim}
-        if func is torch.Tensor.device.__get__:
+        if func == torch.Tensor.device.__get__:
             return getattr(args[0], "_lies_on", CPU)
         if func is torch.Tensor.numpy and GPU in places:
             raise TypeError("can't convert cuda device type tensor to numpy")
