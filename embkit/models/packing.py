@@ -296,7 +296,7 @@ def embed(
         if engine(model, route.get("task")) == "plain" and _text_batch(
             model.preprocess(texts[:1], **route)
         ):  # vectors depend on padding: the library's own batches
-            rows = (ON_GPU if kind == "cpu" else tokens) // _longest(model, texts)
+            rows = (ON_GPU if kind == "cpu" else tokens) // longest(model, texts)
             with session.autocast(kind, wanted=fits):
                 route |= {"prompt": prompt or "", "batch_size": max(1, min(ROWS, rows))}
                 made = model.encode(texts, convert_to_tensor=True, **route)
@@ -325,9 +325,9 @@ def _vectors(
     return torch.cat([_vectors(model, part, prompt, route) for part in parts])
 
 
-def _longest(model: SentenceTransformer, texts: list[str]) -> int:
+def longest(model: SentenceTransformer, texts: list[str]) -> int:
     """About how many tokens a model reads of the longest text, of four bytes each."""
-    size = max(len(text.encode()) for text in texts) // 4 + 3
+    size = max((len(text.encode()) for text in texts), default=0) // 4 + 3
     return int(min(size, model.max_seq_length or size))
 
 
@@ -345,7 +345,7 @@ def budget(model: SentenceTransformer, texts: list[str]) -> int:
     inner = getattr(config, "intermediate_size", 4 * width)
     fused = getattr(config, "_attn_implementation", "eager") != "eager"
     row = 5 if fused else 8 * getattr(config, "num_attention_heads", 16)
-    token = 4 * (8 * width + 3 * inner) + row * _longest(model, texts)
+    token = 4 * (8 * width + 3 * inner) + row * longest(model, texts)
     free = torch.cuda.mem_get_info(model.device)[0] if kind == "cuda" else 2**31
     return max(1, min(ON_GPU, free // 2 // token))
 
