@@ -9,6 +9,7 @@ from embkit import session
 from tests.benchmarks import bench, bench_gpu
 
 
+@pytest.mark.slow
 def test_it_runs_small_and_its_table_has_a_row_a_part_and_side(minilm_by_name, store, capsys):
     assert bench_gpu.main(["--small", "--rounds", "1"]) == 0
     found = json.loads((store / "bench-gpu-small.json").read_text())

@@ -1,111 +1,93 @@
-"""What a GPU does otherwise, without one: losses on fake CUDA tensors, batches made ahead.
-
-torch's FakeTensorMode gives tensors that say where they lie and hold no numbers: one on another
-device, or of a dtype that does not meet, fails as on a GPU.
-"""
+"""What a GPU does otherwise, without one: losses on an emulated GPU, batches made ahead."""
 
 import pytest
 import torch
-from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import batch_to_device
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from embkit import session
 from embkit.models import loading
 from embkit.models.loading import load_model
 from embkit.recipes.recipe import Recipe
-from embkit.training import losses
 from embkit.training.losses import make_loss
 from embkit.training.trainer import make_trainer, train, training_pairs
+from tests.emulated_gpu import CPU, GPU, Emulated, autocast
 
-GPUS = [("cuda", torch.bfloat16), ("cuda", torch.float16), ("mps", None)]
 DOCUMENTS, ROWS = 30, 4
 TEXTS = ["infection of the eye", "pain", "tumor of the lung", "injury of the skin"]
-COLUMNS = {"triplet": 3, "kl": 3, "margin_mse": 3}
+TAUGHT = {"teacher": "minilm", "hard_negatives": 1}
 RECIPES = {
     "contrastive": {},
     "symmetric": {"approach": "symmetric"},
     "hardness": {"hardness": 5.0},
     "matryoshka": {"matryoshka": (32, 16)},
+    "cached": {"approach": "cached"},
     "gist": {"approach": "gist"},
     "triplet": {"approach": "triplet", "hard_negatives": 1},
-    "kl": {"approach": "kl", "teacher": "minilm", "hard_negatives": 1},
-    "margin_mse": {"approach": "margin_mse", "teacher": "minilm", "hard_negatives": 1},
+    "kl": {"approach": "kl"} | TAUGHT,
+    "margin_mse": {"approach": "margin_mse"} | TAUGHT,
     "corpus": {"approach": "corpus"},
-    "corpus matryoshka": {"approach": "corpus", "matryoshka": (32, 16)},
+    "corpus in blocks": {"approach": "corpus", "matryoshka": (32, 16)},
+    "distill": {"approach": "distill", "teacher": "minilm"},
+}
+LABELS = {
+    "corpus": [[0, 5, -1], [3, -1, -1], [8, 1, 2], [5, 0, -1]],
+    "corpus in blocks": [[0, 5, -1], [3, -1, -1], [8, 1, 2], [5, 0, -1]],
+    "distill": [[0, 5, -1], [2, 3, -1], [1, -1, -1], [3, 0, 4]],
+    "kl": [[0.9, 0.1], [0.5, 0.4], [0.2, 0.1], [0.7, 0.3]],
+    "margin_mse": [[0.1], [0.2], [0.3], [0.4]],
 }
 
 
-def to_gpu(model: SentenceTransformer, device: str) -> SentenceTransformer:
-    """A model whose weights are fake and on a GPU; to be called within the mode."""
-    for module in model.modules():
-        for name, weight in list(module.named_parameters(recurse=False)):
-            fake = torch.nn.Parameter(torch.empty(weight.shape, dtype=weight.dtype, device=device))
-            setattr(module, name, fake)
-        for name, buffer in list(module.named_buffers(recurse=False)):
-            fake = torch.empty(buffer.shape, dtype=buffer.dtype, device=device)
-            module.register_buffer(name, fake, persistent=False)
-    return model
+def drawn(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(1))
 
 
-def labels_of(name: str, device: str) -> torch.Tensor | None:
-    if name.startswith("corpus"):
-        return torch.zeros(ROWS, 3, dtype=torch.long, device=device)
-    if name in ("kl", "margin_mse"):
-        return torch.zeros(ROWS, 2 if name == "kl" else 1, device=device)
-    return None
-
-
-def step(name, folder, device, half, monkeypatch, documents=None):
-    """One forward and backward pass of an approach's loss; the gradients' devices."""
+def step(name, folder, gpu=None, documents=GPU):
+    """The loss of one batch and its gradient; on the emulated GPU, if there is one."""
     recipe = Recipe(model=str(folder), **RECIPES[name])
-    model = load_model(folder)
-    guide = load_model(folder)
-    with FakeTensorMode() as mode:
-        mode.allow_non_fake_inputs = False
-        to_gpu(model, device)
-        monkeypatch.setattr(loading, "load_model", lambda *_, **__: to_gpu(guide, device))
-        monkeypatch.setattr(losses.loading, "load_model", loading.load_model)
-        loss = make_loss(recipe.loss, model)
-        inner = getattr(loss, "loss", loss)
-        if name.startswith("corpus"):
-            inner.documents = torch.zeros(DOCUMENTS, 32, device=documents or device)
-        features = [
-            batch_to_device(model.preprocess(TEXTS), device) for _ in range(COLUMNS.get(name, 2))
-        ]
-        with torch.autocast(device, dtype=half or torch.bfloat16, enabled=half is not None):
-            value = loss(features, labels_of(name, device))
-        assert value.device.type == device and value.dtype == torch.float32
-        value.backward()
-        return {p.grad.device.type for p in model.parameters() if p.grad is not None}
+    model = load_model(folder).eval()
+    put = gpu.put if gpu else lambda tensor, where: tensor
+    tables = {"queries": drawn(6, 48).numpy(), "documents": drawn(DOCUMENTS, 48).numpy()}
+    loss = make_loss(recipe.loss, model, tables if name == "distill" else None)
+    columns = 3 if recipe.hard_negatives else 2
+    features = [model.preprocess(TEXTS) for _ in range(columns)]
+    if gpu:
+        gpu.move(loss)
+        features = [batch_to_device(column, GPU) for column in features]
+    inner = getattr(loss, "loss", loss)
+    inner.documents = put(drawn(DOCUMENTS, 32), documents)
+    inner.BLOCK = 7 if name == "corpus in blocks" else DOCUMENTS
+    labels = put(torch.tensor(LABELS[name]), GPU) if name in LABELS else None
+    with torch.autocast("cuda" if gpu else "cpu", dtype=torch.bfloat16):
+        value = loss(features, labels)
+    value.backward()
+    wheres = getattr(value, "_lies_on", None)
+    return value.item(), [p.grad for p in model.parameters() if p.grad is not None], wheres
 
 
-@pytest.mark.parametrize(("device", "half"), GPUS)
+@pytest.fixture
+def gpu(monkeypatch, tiny_model):
+    stock = torch.autocast
+    monkeypatch.setattr(torch, "autocast", autocast(stock))
+    monkeypatch.setattr(loading, "load_model", lambda *_, **__: load_model(tiny_model).eval())
+    return Emulated()
+
+
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_step_keeps_to_the_gpu(name, device, half, tiny_model, monkeypatch):
-    assert step(name, tiny_model, device, half, monkeypatch) == {device}
+def test_a_step_keeps_to_the_gpu_and_gives_what_the_processor_gives(name, tiny_model, gpu):
+    wanted, slopes, _ = step(name, tiny_model)
+    with gpu:
+        found, others, where = step(name, tiny_model, gpu)
+    assert gpu.marked and where in (GPU, None if name == "cached" else GPU)
+    assert found == pytest.approx(wanted, abs=1e-6) and len(others) == len(slopes) > 0
+    for one, other in zip(slopes, others, strict=True):
+        torch.testing.assert_close(one, other)
 
 
-def test_documents_left_on_the_processor_are_found(tiny_model, monkeypatch):
-    with pytest.raises(RuntimeError, match="device"):
-        step("corpus", tiny_model, "cuda", torch.bfloat16, monkeypatch, documents="cpu")
-
-
-@pytest.mark.parametrize("block", [7, DOCUMENTS])
-def test_a_teacher_s_tables_keep_to_the_gpu(block, tiny_model):
-    from embkit.losses.corpus import CorpusDistillLoss
-
-    model = load_model(tiny_model)
-    with FakeTensorMode():
-        to_gpu(model, "cuda")
-        tables = (torch.zeros(n, 48, dtype=torch.float16, device="cuda") for n in (9, DOCUMENTS))
-        loss = CorpusDistillLoss(model, *tables)
-        loss.BLOCK, loss.documents = block, torch.zeros(DOCUMENTS, 32, device="cuda")
-        with torch.autocast("cuda", dtype=torch.bfloat16):
-            queries = loss._embed(batch_to_device(model.preprocess(TEXTS), "cuda"))
-            found = loss._from_teacher(queries, torch.zeros(ROWS, dtype=torch.long, device="cuda"))
-        found.backward()
-        assert found.device.type == "cuda" and found.dtype == torch.float32
+@pytest.mark.parametrize("name", ["corpus", "distill"])
+def test_documents_left_on_the_processor_are_found(name, tiny_model, gpu):
+    with gpu, pytest.raises(RuntimeError, match="tensors on"):
+        step(name, tiny_model, gpu, documents=CPU)
 
 
 def test_batches_made_ahead_in_another_process_give_the_same_weights(
