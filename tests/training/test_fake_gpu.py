@@ -61,8 +61,7 @@ def step(name, folder, gpu=None, documents=GPU):
     with torch.autocast("cuda" if gpu else "cpu", dtype=torch.bfloat16):
         value = loss(features, labels)
     value.backward()
-    wheres = getattr(value, "_lies_on", None)
-    return value.item(), [p.grad for p in model.parameters() if p.grad is not None], wheres
+    return value.item(), [p.grad for p in model.parameters() if p.grad is not None]
 
 
 @pytest.fixture
@@ -75,10 +74,10 @@ def gpu(monkeypatch, tiny_model):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_step_keeps_to_the_gpu_and_gives_what_the_processor_gives(name, tiny_model, gpu):
-    wanted, slopes, _ = step(name, tiny_model)
+    wanted, slopes = step(name, tiny_model)
     with gpu:
-        found, others, where = step(name, tiny_model, gpu)
-    assert gpu.marked and where in (GPU, None if name == "cached" else GPU)
+        found, others = step(name, tiny_model, gpu)
+    assert gpu.marked > 100, "weights, activations and the rest"
     assert found == pytest.approx(wanted, abs=1e-6) and len(others) == len(slopes) > 0
     for one, other in zip(slopes, others, strict=True):
         torch.testing.assert_close(one, other)
