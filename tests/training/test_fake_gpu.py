@@ -20,7 +20,6 @@ RECIPES = {
     "symmetric": {"approach": "symmetric"},
     "hardness": {"hardness": 5.0},
     "matryoshka": {"matryoshka": (32, 16)},
-    "cached": {"approach": "cached"},
     "gist": {"approach": "gist"},
     "triplet": {"approach": "triplet", "hard_negatives": 1},
     "kl": {"approach": "kl"} | TAUGHT,
