@@ -49,8 +49,8 @@ export EMBKIT_DOMAIN := $(DOMAIN)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup assets run lab page test test-all lint style bench full approaches pictures \
-	notebooks site handout slides clean
+.PHONY: help setup assets run lab page test test-all lint style bench bench-gpu full approaches \
+	pictures notebooks site handout slides clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 19
@@ -102,6 +102,9 @@ style: $(STAMP) ## notebooks in step with their sources, and in style
 
 bench: assets ## compare speed with the stock trainer
 	@$(BIN)/python -m tests.benchmarks.bench
+
+bench-gpu: assets ## a GPU in ten minutes, one JSON (ARGS=--small: anything, in seconds)
+	@$(BIN)/python -m tests.benchmarks.bench_gpu $(ARGS)
 
 full: assets ## the main job at full size
 	@EMBKIT_PROFILE=full $(BIN)/python -m notebooks.tools.full

@@ -7,15 +7,14 @@ as negatives, so that the loss and its gradient are those of one process.
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 from .errors import refusals
 
 T = TypeVar("T")
-refused = refusals(Path(__file__).with_suffix(".toml"))
+refused = refusals(__file__)
 LOSSES = ("MultipleNegativesRankingLoss", "GISTEmbedLoss")  # and Cached ones
-ALONE = ("corpus", "distill", "clip")  # approaches that need all of a step in one process
+LOSSES += ("CorpusSoftmaxLoss", "CorpusDistillLoss")  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -62,8 +61,10 @@ def team() -> Team:
 
     from .session import device
 
+    if ":" in (on := device()):
+        raise refused("one_device", device=on, size=size)
     try:
-        state = PartialState(cpu=not device().startswith("cuda"))
+        state = PartialState(cpu=on != "cuda")
     except (RuntimeError, ValueError) as error:
         raise refused("apart", rank=os.environ["RANK"], size=size, why=error) from error
     return Team(state.process_index, state.num_processes)
@@ -74,7 +75,7 @@ def check_recipe(approach: str, batch_size: int, members: Team) -> None:
     if batch_size % members.size:
         fits = batch_size // members.size * members.size
         raise refused("batch", batch=batch_size, size=members.size, fits=fits)
-    if approach in ALONE and members.size > 1:
+    if approach == "clip" and members.size > 1:
         raise refused("alone", approach=approach, size=members.size)
 
 

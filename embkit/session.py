@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import logging
+import multiprocessing
 import os
 import platform
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from .errors import EmbkitError, unknown
 
 PROFILES = ("smoke", "workshop", "full")
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # as torch calls them
+TENSOR_CORES = {"bf16": (8, 0), "fp16": (7, 0)}  # compute capability from which a GPU's take it
 NATIVE_BF16 = ("amx_bf16", "avx512_bf16", "arm_bf16", "bf16")  # as torch names what a CPU has
 # oneDNN keeps the code that it made for 1,024 shapes of matrices; without padding hardly one comes
 # again, and encoding grew by half a GB. A training step has fewer than 128.
@@ -100,21 +103,25 @@ def shown(path: Path) -> str:
 
 
 def device() -> str:
-    """``cuda``, ``mps`` or ``cpu``: the best this machine has. ``EMBKIT_DEVICE`` overrules."""
+    """``cuda``, ``mps`` or ``cpu``: the best this machine has. ``EMBKIT_DEVICE`` overrules; what it
+    names must be here."""
     import torch
 
-    if asked := os.environ.get("EMBKIT_DEVICE"):
-        return asked
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    apple = ["mps"] if torch.backends.mps.is_available() else []
+    here = [*(f"cuda:{n}" for n in range(gpus)), *apple, "cpu"]
+    asked = os.environ.get("EMBKIT_DEVICE") or here[0].partition(":")[0]
+    if asked not in {*here, *(name.partition(":")[0] for name in here)}:
+        raise unknown("device", asked, here)
+    return asked
 
 
 def precision(on: str | None = None) -> str:
     """The precision the device is fastest at without changing what is learnt.
 
-    On a GPU that is bf16 where supported, else fp16; on a processor bf16 only where its matrix
-    products are native: emulated ones are up to a hundred times slower than fp32.
+    On a GPU that is what its tensor cores take: bf16 (A100, RTX 30 and later), else fp16 (V100, T4,
+    RTX 20), else, and on Apple's, fp32. On a processor it is bf16 only where its matrix products
+    are native: emulated ones are up to a hundred times slower than fp32.
     """
     import torch
 
@@ -124,9 +131,8 @@ def precision(on: str | None = None) -> str:
         return asked
     on = on or device()
     if on.startswith("cuda"):
-        # emulated bf16 (T4, V100, RTX 20xx) is slower than fp16
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-        return "bf16" if native else "fp16"
+        card = torch.cuda.get_device_capability(on)
+        return next((name for name, least in TENSOR_CORES.items() if card >= least), "fp32")
     if on != "cpu":
         return "fp32"
     has = torch.cpu.get_capabilities()
@@ -152,10 +158,29 @@ def autocast(on: str, *, wanted: bool = True) -> Any:
     return torch.autocast(on, dtype=dtype, enabled=chosen != "fp32")
 
 
-def precision_flags() -> dict[str, bool]:
-    """The trainer's flag for the precision in force: none for fp32."""
+def precision_flags() -> dict[str, Any]:
+    """The trainer's arguments for device and precision: the flag of bf16 or fp16, and beside a GPU
+    a process that makes the next batches ready. Memory is pinned and AdamW fused by default."""
     chosen = precision()
-    return {} if chosen == "fp32" else {chosen: True}
+    flags: dict[str, Any] = {} if chosen == "fp32" else {chosen: True}
+    if device().startswith("cuda") and multiprocessing.get_start_method() == "fork":
+        flags |= {"dataloader_num_workers": 1, "dataloader_prefetch_factor": 4}
+    return flags
+
+
+@contextlib.contextmanager
+def products(how: str | None = None) -> Iterator[None]:
+    """Within the block, fp32 products on a GPU are ``highest``, whole, or ``high``, TF32; default:
+    TF32 where a GPU works in bf16, else as they were."""
+    import torch
+
+    before = torch.get_float32_matmul_precision()
+    tf32 = device().startswith("cuda") and precision() == "bf16"
+    torch.set_float32_matmul_precision(how or ("high" if tf32 else before))
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def seed_everything(seed: int) -> None:
@@ -169,8 +194,8 @@ def device_name() -> str:
     """The device's own name, for the record."""
     import torch
 
-    if device().startswith("cuda"):
-        return torch.cuda.get_device_name()
+    if (on := device()).startswith("cuda"):
+        return torch.cuda.get_device_name(on)
     try:
         found = re.search(r"(?m)^model name.*?:(.*)", Path("/proc/cpuinfo").read_text())
     except OSError:

@@ -18,7 +18,7 @@ from embkit.models.loading import load_model
 from embkit.recipes.recipe import Recipe
 from embkit.runs import Run, store
 from embkit.training.losses import make_loss
-from embkit.training.trainer import train
+from embkit.training.trainer import train, training_pairs
 
 HERE = Path(__file__).resolve().parent
 PATIENCE = 300  # seconds after which two processes count as stuck: a net, no measurement
@@ -63,10 +63,34 @@ def as_dict(recipe):
     return json.loads(recipe.to_json())
 
 
-def test_two_processes_give_what_one_gives(tiny_domain, recipe, tmp_path, monkeypatch):
+def apart(one, both):
+    """How far two runs' scores and weights lie from each other."""
+    mine, theirs = (dict(run.model().named_parameters()) for run in (one, both))
+    change = max((mine[name] - theirs[name]).abs().max().item() for name in mine)
+    return abs(one.dev_score - both.dev_score), change
+
+
+def test_two_processes_give_what_one_gives(
+    tiny_domain, recipe, tmp_path, monkeypatch, tiny_teacher
+):
+    shared = {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3, "model": recipe.model}
+    taught = {"teacher": str(tiny_teacher), "unlabeled_texts": "documents"}
+    others = [
+        shared | {"approach": "corpus"},
+        shared | {"approach": "distill"} | taught,
+    ]
     rows = [(tiny_domain.queries[q], d) for q, d in list(tiny_domain.qrels["train"].items())[:8]]
     batch = [(anchor, tiny_domain.corpus[next(iter(right))]) for anchor, right in rows]
-    job = {"do": "share", "recipe": as_dict(recipe), "batch": batch}
+    rng = np.random.default_rng(0)
+    documents = rng.normal(size=(30, 32)).tolist()
+    tables = {
+        n: (rng.normal(size=(k, 16)) / 4).tolist() for n, k in (("queries", 8), ("documents", 30))
+    }
+    places = [[i, (i + 3) % 8, -1] for i in range(8)]
+    # of the texts that the second process holds, two have labels
+    taught_places = [[i, *(row if i not in (1, 5) else [-1] * 3)] for i, row in enumerate(places)]
+    job = {"do": "share", "recipe": as_dict(recipe), "batch": batch, "others": others}
+    job |= {"labels": [places, taught_places], "documents": documents, "tables": tables}
     codes, said = launch(tmp_path, tiny_domain, **job)
     assert codes == [0, 0], said
     told = [json.loads((tmp_path / f"told-{rank}.json").read_text()) for rank in (0, 1)]
@@ -82,11 +106,27 @@ def test_two_processes_give_what_one_gives(tiny_domain, recipe, tmp_path, monkey
                 np.testing.assert_allclose(found[name], weight.grad.numpy(), atol=1e-5)
     assert told[0]["loss"] == told[1]["loss"] == pytest.approx(value.item(), abs=1e-5)
 
+    # the losses over the corpus, of the labels and of a teacher
+    for number, (given, labels) in enumerate(zip(others, job["labels"], strict=True)):
+        model = load_model(recipe.model).eval()
+        vectors = {name: np.float32(rows) for name, rows in tables.items()}
+        taught = vectors if given["approach"] == "distill" else None
+        loss = make_loss(Recipe(**given).loss, model, taught)
+        loss.documents = torch.tensor(documents)
+        columns = [model.preprocess(list(side)) for side in zip(*batch, strict=True)]
+        value = loss(columns, torch.tensor(labels))
+        value.backward()
+        assert told[0]["losses"][number] == pytest.approx(value.item(), abs=1e-5)
+        for name, weight in model.named_parameters():
+            for found in arrays if weight.grad is not None else ():
+                mine = found[f"{number} {name}"]
+                np.testing.assert_allclose(mine, weight.grad.numpy(), atol=1e-5)
+
     for rank in (0, 1):
         disagree, batch_size, approach, recipes = told[rank]["errors"]
         assert "recipe 0" in disagree and "recipe 1" in disagree and "torchrun" in disagree
         assert "a batch of 7 for 2 processes" in batch_size and "batch_size=6" in batch_size
-        assert "approach='corpus' in 2 processes" in approach
+        assert "approach='clip' in 2 processes" in approach and "one process" in approach
         assert "disagree on what to train" in recipes
         assert told[rank]["run"] == told[rank]["again"] == told[0]["run"]
 
@@ -95,10 +135,14 @@ def test_two_processes_give_what_one_gives(tiny_domain, recipe, tmp_path, monkey
     monkeypatch.setenv("EMBKIT_RUNS", str(tmp_path / "another"))
     one = train(recipe, tiny_domain, quiet=True)
     assert one.path.name == both.path.name and one.record["steps"] == both.record["steps"]
-    assert abs(one.dev_score - both.dev_score) <= 0.01
-    mine, theirs = (dict(run.model().named_parameters()) for run in (one, both))
-    change = max((mine[name] - theirs[name]).abs().max().item() for name in mine)
-    assert change < 1e-3, "the weights themselves, after every step of both epochs"
+    together = [both, *map(Run.load, told[0]["others"])]
+    alone = [one, *(train(Recipe(**given), tiny_domain, quiet=True) for given in others)]
+    for one, both in zip(alone, together, strict=True):
+        assert one.recipe == both.recipe and both.record["processes"] == 2
+        score, change = apart(one, both)
+        assert score <= 0.01, one.recipe.approach
+        if len(training_pairs(one.recipe, tiny_domain)) % 2 == 0:  # else a row of an epoch is lost
+            assert change < 1e-3, "the weights themselves, after every step of both epochs"
 
 
 def test_one_is_killed_the_other_ends_and_the_run_goes_on(
@@ -126,6 +170,15 @@ def test_global_batches_are_cut_into_slices_of_one_length():
     batches = [[3, 1, 4, 1], [5, 9, 2], [6]]
     assert list(Sliced(batches, 2)) == [[3, 1], [4, 1], [5], [9]]
     assert len(Sliced(batches, 2)) == 6
+
+
+def test_one_gpu_for_several_processes_is_refused(monkeypatch):
+    for name, value in (("WORLD_SIZE", "2"), ("RANK", "0"), ("EMBKIT_DEVICE", "cuda:1")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(EmbkitError, match="CUDA_VISIBLE_DEVICES"):
+        team()
 
 
 def test_one_process_needs_no_launcher(monkeypatch, recipe):

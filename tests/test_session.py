@@ -1,7 +1,6 @@
 """setup(): profile, folders, device, precision and seeds; each wrong value is one clear error."""
 
 import random
-import types
 from pathlib import Path
 
 import numpy as np
@@ -104,18 +103,91 @@ def test_a_processor_gets_bf16_only_where_it_is_native(monkeypatch, has, chosen)
     assert session.precision("cpu") == chosen
 
 
-@pytest.mark.parametrize(
-    ("card", "capability", "chosen"),
-    [("V100", 7, "fp16"), ("T4", 7, "fp16"), ("A10", 8, "bf16"), ("H100", 9, "bf16")],
-)
-def test_a_gpu_that_emulates_bf16_gets_fp16(monkeypatch, card, capability, chosen):
+CARDS = {  # name -> compute capability, as NVIDIA lists it; what its tensor cores take
+    "GTX 1080": ((6, 1), "fp32"),
+    "V100": ((7, 0), "fp16"),
+    "T4": ((7, 5), "fp16"),
+    "RTX 2080": ((7, 5), "fp16"),
+    "A100": ((8, 0), "bf16"),
+    "RTX 3090": ((8, 6), "bf16"),
+    "L4": ((8, 9), "bf16"),
+    "H100": ((9, 0), "bf16"),
+    "B200": ((10, 0), "bf16"),
+}
+
+
+@pytest.fixture
+def two_gpus(monkeypatch):
+    """As torch answers where there is a T4 and an A100."""
+    cards = [CARDS["T4"][0], CARDS["A100"][0]]
+    number = lambda on: torch.device(on).index or 0  # noqa: E731
     monkeypatch.delenv("EMBKIT_PRECISION", raising=False)
-    about = types.SimpleNamespace(major=capability, name=card)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda *_: about)
-    monkeypatch.setattr(torch.cuda, "_check_bf16_tensor_supported", lambda *_: True)  # emulated
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda on: cards[number(on)])
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda on: ("T4", "A100")[number(on)])
+
+
+@pytest.mark.parametrize("card", CARDS)
+def test_a_gpu_gets_what_its_tensor_cores_take(monkeypatch, card):
+    monkeypatch.delenv("EMBKIT_PRECISION", raising=False)
+    capability, chosen = CARDS[card]
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda on: capability)
     assert session.precision("cuda") == chosen
+
+
+@pytest.mark.parametrize(
+    ("asked", "precision", "name"), [("cuda", "fp16", "T4"), ("cuda:1", "bf16", "A100")]
+)
+def test_the_gpu_that_is_asked_for_is_the_one_that_is_looked_at(
+    monkeypatch, two_gpus, asked, precision, name
+):
+    monkeypatch.setenv("EMBKIT_DEVICE", asked)
+    assert (session.device(), session.precision(), session.device_name()) == (
+        asked,
+        precision,
+        name,
+    )
+
+
+@pytest.mark.parametrize("asked", ["cuda:2", "cuda:x", "gpu", "mps"])
+def test_a_device_that_is_not_here_is_refused_with_those_that_are(monkeypatch, two_gpus, asked):
+    monkeypatch.setenv("EMBKIT_DEVICE", asked)
+    with pytest.raises(EmbkitError, match="cpu, cuda:0, cuda:1"):
+        session.device()
+
+
+def test_the_best_device_is_taken(monkeypatch, two_gpus):
+    monkeypatch.delenv("EMBKIT_DEVICE", raising=False)
+    assert session.device() == "cuda"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert session.device() == "mps" and session.precision() == "fp32"
+    assert not session.precision_flags()
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert session.device() == "cpu"
+
+
+def test_beside_a_gpu_batches_are_made_ahead_and_products_of_bf16_training_are_tf32(
+    monkeypatch, two_gpus, tmp_path
+):
+    from sentence_transformers import SentenceTransformerTrainingArguments
+
+    made = SentenceTransformerTrainingArguments(str(tmp_path), use_cpu=True)
+    assert made.optim == "adamw_torch_fused", "transformers' default, and not set by embkit"
+    assert made.__dataclass_fields__["dataloader_pin_memory"].default is True
+    monkeypatch.setattr("multiprocessing.get_start_method", lambda: "fork")
+    for asked, flag, products in (("cuda:1", "bf16", "high"), ("cuda", "fp16", "highest")):
+        monkeypatch.setenv("EMBKIT_DEVICE", asked)
+        flags = session.precision_flags()
+        assert flags[flag] is True and flags["dataloader_num_workers"] == 1
+        with session.products():
+            assert torch.get_float32_matmul_precision() == products
+            with session.products("highest"):
+                assert torch.get_float32_matmul_precision() == "highest"
+        assert torch.get_float32_matmul_precision() == "highest"
+    monkeypatch.setattr("multiprocessing.get_start_method", lambda: "spawn")
+    assert "dataloader_num_workers" not in session.precision_flags()
 
 
 def test_the_precision_can_be_asked_for_at_any_time(monkeypatch):

@@ -25,27 +25,33 @@ recipe = Recipe.from_json(json.dumps(job["recipe"]))
 members = team()
 
 
-def gathered(model, batch):
+def gathered(recipe, batch, labels=None):
     """The loss of a batch of which each process holds a part, and the gradient it gives."""
+    tables = {name: np.float32(rows) for name, rows in job["tables"].items()}
+    model = load_model(recipe.model).eval()
     ignore_unused(model)
-    loss = make_loss(recipe.loss, model)
+    loss = make_loss(recipe.loss, model, tables if recipe.approach == "distill" else None)
     loss.model = torch.nn.parallel.DistributedDataParallel(model)
-    mine = batch[members.rank :: members.size]
-    columns = [model.preprocess([pair[side] for pair in mine]) for side in (0, 1)]
-    value = loss(columns, None)
+    loss.documents = torch.tensor(job["documents"])
+    mine = slice(members.rank, None, members.size)
+    columns = [model.preprocess([pair[side] for pair in batch[mine]]) for side in (0, 1)]
+    value = loss(columns, None if labels is None else torch.tensor(labels)[mine])
     value.backward()
     found = {n: p.grad.numpy() for n, p in model.named_parameters() if p.grad is not None}
     return np.mean(members.gather(value.item())), found
 
 
 if job["do"] == "share":
-    model = load_model(recipe.model)
-    loss, gradient = gathered(model.eval(), job["batch"])
+    loss, gradient = gathered(recipe, job["batch"])
+    parts = [
+        gathered(Recipe(**given), job["batch"], labels)
+        for given, labels in zip(job["others"], job["labels"], strict=True)
+    ]
     errors = []
     for call in (
         lambda: members.agree("the recipe", f"recipe {members.rank}"),
         lambda: train(recipe.replace(batch_size=7), domain, quiet=True),
-        lambda: train(recipe.replace(approach="corpus"), domain, quiet=True),
+        lambda: train(recipe.replace(approach="clip", model="towers"), domain, quiet=True),
         lambda: train(recipe.replace(epochs=2 + members.rank), domain, quiet=True),
     ):
         try:
@@ -54,7 +60,11 @@ if job["do"] == "share":
             errors.append(str(error))
     run = train(recipe, domain, quiet=True)
     again = train(recipe, domain, quiet=True)
+    others = [train(Recipe(**given), domain, quiet=True) for given in job["others"]]
     told = {"loss": loss, "errors": errors, "run": str(run.path), "again": str(again.path)}
+    told["others"] = [str(other.path) for other in others]
+    told["losses"] = [value for value, _ in parts]
+    gradient |= {f"{i} {n}": g for i, (_, own) in enumerate(parts) for n, g in own.items()}
     (folder / f"told-{members.rank}.json").write_text(json.dumps(told))
     np.savez(folder / f"arrays-{members.rank}.npz", **gradient)
 else:  # the second process is killed after so many steps

@@ -73,8 +73,8 @@ def export_model(
 ) -> Path:
     """Copies a finished run's model as a plain sentence-transformers folder: it needs no embkit.
 
-    ``replace`` overwrites a model in this folder. With a ``report``, the model card tells of the
-    evaluation, under a heading of its own.
+    The model card ends with commands that serve it, and that check what is served. ``replace``
+    overwrites a model in this folder. With a ``report``, the card tells of the evaluation.
 
     Raises:
         EmbkitError: the run has no model, the folder holds something, or cannot be written to.
@@ -93,8 +93,9 @@ def export_model(
         told += [f"## Documents are cut into passages\n\n{code}"] if (code := cutting(run)) else []
         if report is not None:
             told.append(filled(TEXTS / "evaluated.jinja", run=run, report=report))
-        if len(told) > 1:
-            card.write_text("\n\n".join(told), encoding="utf-8")
+        prompts = run.record.get("prompts")
+        told.append(filled(TEXTS / "served.jinja", run=run.path.name, prompts=prompts))
+        card.write_text("\n\n".join(told), encoding="utf-8")
     return Path(folder)
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from sentence_transformers.util import all_gather
 from torch.utils.checkpoint import checkpoint
 from transformers import TrainerCallback
 
 NONE = -1  # fills up a row of labels
-HELD = 2**24  # similarities to the corpus that are held at once
+LEAST = -1e30  # a logit that counts for nothing; a block of infinities would have no gradient
 
 
 class CorpusSoftmaxLoss(torch.nn.Module):
@@ -23,14 +24,15 @@ class CorpusSoftmaxLoss(torch.nn.Module):
     same query and so is no negative, then ``NONE``. The documents' vectors are constants: the
     loss moves the queries; ``in_batch_weight`` is the share of the loss over the batch, which
     moves the documents, too: at 0 no document is encoded at a step. Models that truncate are met
-    with truncated documents. Of a large corpus, a few queries are compared at a time, and once more
-    in the backward pass: memory grows with the corpus, and not with the batch.
+    with truncated documents.
     """
 
-    def __init__(self, model, temperature=0.05, in_batch_weight=0.5):
+    BLOCK = 65_536  # documents whose similarities are held at once; a larger corpus goes in parts
+
+    def __init__(self, model, temperature=0.05, in_batch_weight=0.5, gather_across_devices=False):
         super().__init__()
         self.model, self.temperature = model, temperature
-        self.share = in_batch_weight
+        self.share, self.gather = in_batch_weight, gather_across_devices
         self.documents = torch.empty(0, 0)  # (corpus, dim), set by KeptDocuments
 
     def forward(self, sentence_features, labels):
@@ -45,32 +47,51 @@ class CorpusSoftmaxLoss(torch.nn.Module):
     def _embed(self, features):
         return F.normalize(self.model(features)["sentence_embedding"].float(), dim=-1)
 
-    def _over_corpus(self, queries, labels):
-        return self._by_rows(self._softmax_loss, queries, labels)
+    def _blocks(self, function, queries):
+        """``function(queries, start)`` of each block of the corpus; of several, what they hold for
+        the backward pass is computed anew then."""
+        starts = range(0, len(self.documents), self.BLOCK)
+        if len(starts) == 1:
+            return function(queries, 0)[None]
+        parts = [checkpoint(function, queries, start, use_reentrant=False) for start in starts]
+        return torch.stack(parts)
 
-    def _by_rows(self, loss, queries, others):
-        documents = F.normalize(self.documents[:, : queries.shape[1]], dim=-1)
-        rows = max(1, HELD // len(documents))
-        if rows >= len(queries):
-            return loss(documents, queries, others)
-        parts = zip(queries.split(rows), others.split(rows), strict=True)
-        again = [checkpoint(loss, documents, *p, use_reentrant=False) * len(p[0]) for p in parts]
-        return torch.stack(again).sum() / len(queries)
-
-    def _softmax_loss(self, documents, queries, labels):
-        positives, others = labels[:, 0], labels[:, 1:]
-        row, column = torch.nonzero(others != NONE, as_tuple=True)
+    def _logits(self, queries, start):
+        documents = self.documents[start : start + self.BLOCK, : queries.shape[1]]
         with torch.autocast(queries.device.type, enabled=False):
-            logits = queries @ documents.T / self.temperature  # (batch, corpus)
-        forbidden = torch.zeros_like(logits, dtype=torch.bool)
-        forbidden[row, others[row, column]] = True
-        return F.cross_entropy(logits.masked_fill(forbidden, -torch.inf), positives)
+            return queries @ F.normalize(documents, dim=-1).T / self.temperature  # (batch, block)
 
-    def _over_batch(self, queries, columns):
+    def _over_corpus(self, queries, labels):
+        positives, others = labels[:, 0], labels[:, 1:]
+
+        def total(queries, start):  # the log of a block's sum of exp, (batch,)
+            logits = self._logits(queries, start)
+            width = logits.shape[1]
+            here = (others >= start) & (others < start + width)
+            forbidden = logits.new_zeros(len(logits), width + 1, dtype=torch.bool)
+            forbidden.scatter_(1, torch.where(here, others - start, width), True)
+            return logits.masked_fill(forbidden[:, :-1], LEAST).logsumexp(dim=1)
+
+        right = F.normalize(self.documents[positives, : queries.shape[1]], dim=-1)
+        right = (queries * right).sum(dim=1) / self.temperature
+        return (self._blocks(total, queries).logsumexp(dim=0) - right).mean()
+
+    def _over_batch(self, queries, columns, known=None):
+        """Over the batch's documents, those of all processes where several gather them; ``known``,
+        (batch,) of bool: which rows there have labels, where not all have."""
+        rows, first = torch.arange(len(queries), device=queries.device), 0
+        if self.gather:
+            first = len(queries) * torch.distributed.get_rank()
+            columns = [all_gather(column, with_grad=True) for column in columns]
         documents = torch.cat(columns)
         with torch.autocast(queries.device.type, enabled=False):
             logits = queries @ documents.T / self.temperature  # (batch, documents of the batch)
-        return F.cross_entropy(logits, torch.arange(len(queries), device=logits.device))
+        if known is None:
+            return F.cross_entropy(logits, rows + first)
+        shown = all_gather(known).repeat(len(columns))
+        logits = logits.masked_fill(~shown, LEAST)
+        losses = F.cross_entropy(logits, rows + first, reduction="none")
+        return losses[known].sum() / known.sum().clamp(min=1)
 
 
 class CorpusDistillLoss(CorpusSoftmaxLoss):
@@ -95,8 +116,9 @@ class CorpusDistillLoss(CorpusSoftmaxLoss):
         teacher_temperature=0.05,
         teacher_share=0.5,
         in_batch_weight=0.5,
+        gather_across_devices=False,
     ):
-        super().__init__(model, temperature, in_batch_weight)
+        super().__init__(model, temperature, in_batch_weight, gather_across_devices)
         self.register_buffer("taught_queries", queries.float(), persistent=False)
         self.register_buffer("taught_documents", documents.float(), persistent=False)
         self.teacher_temperature, self.teacher_share = teacher_temperature, teacher_share
@@ -107,12 +129,15 @@ class CorpusDistillLoss(CorpusSoftmaxLoss):
         asked, labels = labels[:, 0], labels[:, 1:]
         known = labels[:, 0] != NONE
         weight = known.float().mean()
-        loss = self.teacher_share * self._by_rows(self._from_teacher, queries, asked)
+        loss = self.teacher_share * self._from_teacher(queries, asked)
         if known.any() and self.teacher_share < 1:
             labelled = self._over_corpus(queries[known], labels[known])
             loss = loss + (1 - self.teacher_share) * weight * labelled
         loss = (1 - self.share) * loss
-        if known.any() and self.share:
+        if self.gather and self.share:  # every process takes part, whatever it knows
+            documents = [self._embed(part) for part in features[1:]]
+            loss = loss + self.share * weight * self._over_batch(queries, documents, known)
+        elif known.any() and self.share:
             documents = [self._embed_rows(part, known) for part in features[1:]]
             loss = loss + self.share * weight * self._over_batch(queries[known], documents)
         return loss
@@ -123,12 +148,24 @@ class CorpusDistillLoss(CorpusSoftmaxLoss):
         rows = {k: v[chosen] if torch.is_tensor(v) else v for k, v in features.items()}
         return self._embed(rows)
 
-    def _from_teacher(self, documents, queries, asked):
-        with torch.autocast(queries.device.type, enabled=False):
-            taught = self.taught_queries[asked] @ self.taught_documents.T  # (batch, corpus)
-            wanted = torch.softmax(taught / self.teacher_temperature, dim=-1)
-            given = torch.log_softmax(queries @ documents.T / self.temperature, dim=-1)
-        return F.kl_div(given, wanted, reduction="batchmean")
+    def _from_teacher(self, queries, asked):
+        with torch.no_grad():
+            parts = range(0, len(self.documents), self.BLOCK)
+            totals = [self._taught(asked, start).logsumexp(dim=1) for start in parts]
+            whole = torch.stack(totals).logsumexp(dim=0)[:, None]  # (batch, 1)
+
+        def one(queries, start):  # log of the sum of exp; sum of p (log p - logit): (2, batch)
+            logits, wanted = self._logits(queries, start), self._taught(asked, start) - whole
+            apart = (wanted.exp() * (wanted - logits)).sum(dim=1)
+            return torch.stack([logits.logsumexp(dim=1), apart])
+
+        found = self._blocks(one, queries)  # (blocks, 2, batch)
+        return (found[:, 0].logsumexp(dim=0) + found[:, 1].sum(dim=0)).mean()
+
+    def _taught(self, asked, start):
+        documents = self.taught_documents[start : start + self.BLOCK]
+        with torch.autocast(documents.device.type, enabled=False):
+            return self.taught_queries[asked] @ documents.T / self.teacher_temperature
 
 
 class KeptDocuments(TrainerCallback):
@@ -145,14 +182,14 @@ class KeptDocuments(TrainerCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         if state.global_step:
             kept = self.file(args.output_dir, state.global_step)
-            self.loss.documents = torch.load(kept, weights_only=True)
+            self.loss.documents = torch.load(kept, args.device, weights_only=True)
 
     def on_step_begin(self, args, state, control, **kwargs):
         if state.global_step % self.every == 0:
             self.loss.documents = torch.as_tensor(self.encode(), device=args.device)
 
     def on_step_end(self, args, state, control, **kwargs):
-        if control.should_save:
+        if control.should_save and state.is_world_process_zero:
             Path(args.output_dir).mkdir(parents=True, exist_ok=True)
             torch.save(self.loss.documents, self.file(args.output_dir, state.global_step))
 

@@ -13,7 +13,7 @@ from ..assets.catalogue import resolve
 from ..session import autocast, device, precision, quiet
 from .encoding import cache_file, kept, refused
 from .loading import clear_errors
-from .packing import castable
+from .packing import ON_GPU, castable, longest
 
 Pairs = Sequence[tuple[str, str]]  # (query, document)
 BATCH = 32  # pairs that go through the model at once on a processor
@@ -84,7 +84,7 @@ def _checked_scores(model: Any, pairs: list[tuple[str, str]], scores: np.ndarray
 
 def _scores(model: CrossEncoder, pairs: list[tuple[str, str]]) -> np.ndarray:
     kind = model.device.type
-    fits = castable(model, kind)
+    fits, rows = castable(model, kind), ON_GPU // longest(model, [a + b for a, b in pairs])
     training, whole = model.training, list(model.keep_in_fp32_modules or [])
     try:
         if fits and precision(kind) != "fp32":  # 16 bits are too few: near scores would be ties
@@ -94,7 +94,7 @@ def _scores(model: CrossEncoder, pairs: list[tuple[str, str]]) -> np.ndarray:
         with autocast(kind, wanted=fits):
             return model.predict(
                 pairs,
-                batch_size=BATCH if kind == "cpu" else 16 * BATCH,
+                batch_size=BATCH if kind == "cpu" else max(1, min(16 * BATCH, rows)),
                 activation_fn=torch.nn.Identity(),
                 show_progress_bar=False,
             )

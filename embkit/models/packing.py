@@ -33,6 +33,8 @@ ATTENTION = "embkit_packed"
 # what a network may ask of its attention, and the mask or the packing has done already
 DONE = {"position_ids", "sliding_window", "use_cache", "is_causal", "deterministic"}
 PICTURES = 256  # that are decoded at once
+ON_GPU = 32_768  # tokens at once, at most
+ROWS = 32  # texts that the library runs at once
 MANY = 200  # texts at once, behind which freed memory is given back
 ANEW = 4096  # tokens from which on the backward pass makes attention anew, and less is held
 WASTE = 1.15  # padded tokens over tokens, in a group of like length
@@ -298,30 +300,29 @@ def embed(
 
     ``prompt``, ``task`` and ``progress`` are those of ``encode``. About so many ``tokens`` go
     through the model at once; default: as many as a processor's cache likes (2,048; 4,096 in bf16),
-    on a GPU 32,768.
+    on a GPU what its free memory holds, ``ON_GPU`` at most. A batch that does not fit is halved.
     """
     if not texts:
         return torch.empty(0, model.get_embedding_dimension() or 0)
     training, kind = model.training, model.device.type
     model.eval()
-    short, fits = session.precision(kind) != "fp32", castable(model, kind)
-    tokens = tokens or (32_768 if kind != "cpu" else 4096 if short else 2048)
-    route = {"task": task} if task and routed(model) else {}
+    fits = castable(model, kind)
+    tokens = tokens or budget(model, texts)
+    route: dict[str, Any] = {"task": task} if task and routed(model) else {}
     place: dict[str, int] = {}  # of each distinct text, among those that were run
     found: list[Tensor] = []
     try:
         if engine(model, route.get("task")) == "plain" and _text_batch(
             model.preprocess(texts[:1], **route)
         ):  # vectors depend on padding: the library's own batches
+            rows = (ON_GPU if kind == "cpu" else tokens) // longest(model, texts)
             with session.autocast(kind, wanted=fits):
-                made = model.encode(texts, prompt=prompt or "", convert_to_tensor=True, **route)
+                route |= {"prompt": prompt or "", "batch_size": max(1, min(ROWS, rows))}
+                made = model.encode(texts, convert_to_tensor=True, **route)
             return made.float().cpu()
         with efficient(model), session.autocast(kind, wanted=fits):  # which casts weights once
             for batch in _batches(texts, tokens, model.max_seq_length):
-                features = model.preprocess(batch, prompt=prompt, **route)
-                features = batch_to_device(features, model.device)
-                vectors = model(features, **route)["sentence_embedding"].float().cpu()
-                found.append(vectors[:, : model.truncate_dim])
+                found.append(_vectors(model, batch, prompt, route)[:, : model.truncate_dim])
                 place |= {text: len(place) + i for i, text in enumerate(batch)}
                 if progress:
                     progress(len(place))
@@ -330,6 +331,42 @@ def embed(
         if len(texts) > MANY:
             session.give_back()
     return torch.cat(found)[torch.tensor([place[text] for text in texts])]
+
+
+def _vectors(
+    model: SentenceTransformer, batch: list[str], prompt: str | None, route: dict[str, Any]
+) -> Tensor:
+    """A batch's vectors, on the processor; of one that a GPU's memory does not hold, by halves."""
+    with contextlib.suppress(*[torch.OutOfMemoryError] * (len(batch) > 1)):
+        features = batch_to_device(model.preprocess(batch, prompt=prompt, **route), model.device)
+        return model(features, **route)["sentence_embedding"].float().cpu()
+    parts = (batch[: len(batch) // 2], batch[len(batch) // 2 :])
+    return torch.cat([_vectors(model, part, prompt, route) for part in parts])
+
+
+def longest(model: SentenceTransformer, texts: list[str]) -> int:
+    """About how many tokens a model reads of the longest text, of four bytes each."""
+    size = max((len(text.encode()) for text in texts), default=0) // 4 + 3
+    return int(min(size, model.max_seq_length or size))
+
+
+def budget(model: SentenceTransformer, texts: list[str]) -> int:
+    """Tokens that go through a model at once: what a processor's cache likes; on a GPU what half of
+    its free memory holds, ``ON_GPU`` at most.
+
+    A token holds about eight rows of a layer's width and three of the inner one, in fp32, and a row
+    of the mask; where attention is not fused, a row of scores a head.
+    """
+    if (kind := model.device.type) == "cpu":
+        return 2048 if session.precision(kind) == "fp32" else 4096
+    config = getattr(getattr(model[0], "auto_model", None), "config", None)
+    width = getattr(config, "hidden_size", 1024)
+    inner = getattr(config, "intermediate_size", 4 * width)
+    fused = getattr(config, "_attn_implementation", "eager") != "eager"
+    row = 5 if fused else 8 * getattr(config, "num_attention_heads", 16)
+    token = 4 * (8 * width + 3 * inner) + row * longest(model, texts)
+    free = torch.cuda.mem_get_info(model.device)[0] if kind == "cuda" else 2**31
+    return max(1, min(ON_GPU, free // 2 // token))
 
 
 def _batches(texts: list[str], tokens: int, window: int | None) -> Iterator[list[str]]:

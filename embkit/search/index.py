@@ -1,4 +1,4 @@
-"""Encode, search exactly, search by words (BM25)."""
+"""Encode, search exactly, search by words (BM25). A GPU compares and ranks where there is one."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from ..data.domain import Hidden
 from ..data.text_checks import UNSPACED
 from ..errors import EmbkitError
 from ..models.encoding import Vectors, encode_as, listed
+from ..session import device, products
 
 Found = tuple[np.ndarray, np.ndarray]  # indices and scores, both (queries, k)
 _WIDTH = 65_536  # documents that are read at once
+_FEW = 32  # queries: for fewer the documents are not carried to a GPU
 _WORD = rf"[^\W{UNSPACED}]{{2,}}|[{UNSPACED}]"
 
 
@@ -26,7 +28,7 @@ def exact_search(
         queries: shape (queries, dim).
         documents: shape (documents, dim); a memory-mapped array will do.
         hidden: for each query a place that it must not see, -1 for none: ``Domain.hidden``.
-        block_mb: the largest score block, in MB.
+        block_mb: the largest score block, in MB; on a GPU it is a quarter of its free memory.
 
     Returns:
         (indices, scores), both (queries, min(k, documents)), best first; ties by lower index.
@@ -46,16 +48,23 @@ def exact_search(
     return places_of(blocks, min(k, len(documents)), hidden=hidden)
 
 
-def _products(queries: Vectors, documents: Vectors, block_mb: float = 256) -> Iterator[np.ndarray]:
-    """The dot products of some queries with all documents, block by block."""
+def _products(queries: Vectors, documents: Vectors, block_mb: float = 256) -> Iterator[Any]:
+    """The dot products of some queries with all documents, block by block, where they are made."""
+    import torch
+
+    on = device() if len(queries) > _FEW else "cpu"
+    if not on.startswith("cuda"):
+        on = "cpu"
+    else:
+        block_mb = torch.cuda.mem_get_info(on)[0] / 2**22
     height = max(1, int(block_mb * 2**20 / 4 / max(1, len(documents))))
     for top in range(0, len(queries), height):
         asked = queries[top : top + height]
-        block = np.empty((len(asked), len(documents)), np.float32)
+        block = torch.empty((len(asked), len(documents)), device=on)
         for left in range(0, len(documents), _WIDTH):  # of a file, only a part is in memory
             part = slice(left, left + _WIDTH)
-            block[:, part] = asked @ np.asarray(documents[part], np.float32).T
-        if not np.isfinite(block).all():
+            block[:, part] = _product(asked, np.asarray(documents[part], np.float32), on)
+        if not torch.isfinite(block).all():
             raise EmbkitError(
                 "a query or document vector holds NaN or infinity",
                 expected="finite numbers",
@@ -64,26 +73,37 @@ def _products(queries: Vectors, documents: Vectors, block_mb: float = 256) -> It
         yield block
 
 
+def _product(asked: Vectors, shown: Vectors, on: str) -> Any:
+    """Dot products in whole fp32: near documents differ by less than TF32 keeps."""
+    import torch
+
+    if on == "cpu":
+        return torch.from_numpy(asked @ shown.T)
+    with products("highest"):
+        return torch.tensor(asked, device=on) @ torch.tensor(shown, device=on).T
+
+
 def checked_k(k: int) -> None:
     """Fails for a k below 1."""
     if k < 1:
         raise EmbkitError(f"k={k}", expected="k of 1 or more", hint="k=10")
 
 
-def _among(block: np.ndarray, k: int) -> Found:
-    """The k best of each row, by index; of equal ones, those of lower index."""
-    if k < block.shape[1]:
-        import torch
+def _best(block: Any, k: int) -> tuple[Any, Any]:
+    """The k best of each row of a tensor, best first; of equal ones, those of lower index."""
+    import torch
 
-        values, places = torch.topk(torch.from_numpy(block), k + 1, dim=1)
-        indices = np.sort(places[:, :k].numpy(), axis=1)
-        for row in np.flatnonzero((values[:, k - 1] == values[:, k]).numpy()):
-            kth = block[row, indices[row]].min()  # a tie at the border: the lower indices win
-            above, level = np.flatnonzero(block[row] > kth), np.flatnonzero(block[row] == kth)
-            indices[row] = np.sort(np.concatenate([above, level[: k - len(above)]]))
+    if k < block.shape[1]:
+        values, places = torch.topk(block, k + 1, dim=1)
+        places = places[:, :k].sort(dim=1).values
+        for row in (values[:, k - 1] == values[:, k]).nonzero()[:, 0].tolist():
+            kth = values[row, k - 1]  # a tie at the border: the lower indices win
+            above, level = (block[row] > kth).nonzero(), (block[row] == kth).nonzero()
+            places[row] = torch.cat([above, level[: k - len(above)]])[:, 0].sort().values
     else:
-        indices = np.broadcast_to(np.arange(k), block.shape)
-    return indices, np.take_along_axis(block, indices, axis=1)
+        places = torch.arange(k, device=block.device).expand(len(block), k)
+    scores, order = block.gather(1, places).sort(dim=1, descending=True, stable=True)
+    return places.gather(1, order), scores
 
 
 def best_of(indices: np.ndarray, scores: np.ndarray, k: int) -> Found:
@@ -93,16 +113,21 @@ def best_of(indices: np.ndarray, scores: np.ndarray, k: int) -> Found:
 
 
 def places_of(
-    blocks: Iterable[np.ndarray], k: int, least: float = -np.inf, hidden: Hidden = None
+    blocks: Iterable[Any], k: int, least: float = -np.inf, hidden: Hidden = None
 ) -> Found:
     """The k best places of every row of some blocks, best first; ties by lower index. What scores
     no more than ``least``, or is a row's hidden place, is not found: index -1, score -inf."""
+    import torch
+
     found: list[Found] = [(np.empty((0, k), np.int64), np.empty((0, k), np.float32))]
     done = 0
     for block in blocks:
-        own = np.array([] if hidden is None else hidden[done : done + len(block)], np.int64)
-        block[np.flatnonzero(own >= 0), own[own >= 0]] = -np.inf
-        found.append(best_of(*_among(block, k), k))
+        block = torch.as_tensor(block)
+        own = torch.tensor([] if hidden is None else hidden[done : done + len(block)]).long()
+        own = own.to(block.device)
+        block[(own >= 0).nonzero()[:, 0], own[own >= 0]] = -torch.inf
+        places, scored = _best(block, k)
+        found.append((places.cpu().numpy(), scored.cpu().numpy()))
         done += len(block)
     indices, scores = (np.concatenate(each) for each in zip(*found, strict=True))
     nothing = scores <= least
@@ -155,8 +180,12 @@ class Dense(Index):
         self._documents = self._encode(texts, "document") if vectors is None else vectors
         self.size = len(self._documents)
 
+    def search(self, queries: Sequence[str], k: int = 10, hidden: Hidden = None) -> Found:
+        return exact_search(self._encode(queries, "query"), self._documents, k, hidden)
+
     def scores(self, queries: Sequence[str]) -> Iterator[np.ndarray]:
-        return _products(self._encode(queries, "query"), self._documents)
+        blocks = _products(self._encode(queries, "query"), self._documents)
+        return (block.cpu().numpy() for block in blocks)
 
     def pair_scores(self, queries: Sequence[str], documents: Sequence[int]) -> np.ndarray:
         row = {query: i for i, query in enumerate(dict.fromkeys(queries))}  # kept by a search

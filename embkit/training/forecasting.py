@@ -31,7 +31,7 @@ from ..data.domain import shuffled
 from ..data.text_checks import token_lengths
 from ..display import Shown, Table, facts, table
 from ..evaluation.ranking import encode_speed
-from ..losses.corpus import HELD
+from ..losses.corpus import CorpusSoftmaxLoss
 from ..models.loading import keep_layers, load_model
 from ..models.packing import set_dropout
 from ..models.window import tokenizer_of
@@ -155,8 +155,8 @@ def forecast(
     again, long = recipe.gradient_checkpointing, int(lengths["document"].max())
     step = count(config, recipe.lora, long, dropout=recipe.dropout, checkpointed=again, kind=kind)
     whole, documents = recipe.approach in CORPUS, len(domain.corpus)
-    compared = min(batch, max(1, HELD // documents))  # queries with the corpus, at a time
-    corpus = 4 * whole * documents * ((2 + len(recipe.teacher)) * dim + 3 * compared)
+    compared = min(documents, CorpusSoftmaxLoss.BLOCK)  # with a batch's queries, at a time
+    corpus = 4 * whole * (documents * (2 + len(recipe.teacher)) * dim + 3 * batch * compared)
     session.give_back()
     process, free = memory()
     free = process + free if memory_gb is None else int(memory_gb * GIB)

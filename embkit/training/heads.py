@@ -113,7 +113,7 @@ class Head(Trained):
             raise refused("head", head=self, name=name)
         model = load_model(name, fp32=True)
         model.append(Router.load(str(self.path), subfolder=MODULE))
-        return model
+        return model.to(model.device)  # the modules that are new, too
 
     def __repr__(self) -> str:
         score = f"{self.dev_name} nDCG@10 {self.dev_score:.3f}"

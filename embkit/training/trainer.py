@@ -156,7 +156,7 @@ def _train(
         _for_the_script(recipe, pairs, path, trainer.train_dataset)
         _check_room(trainer.model, path)
     trainer.fit(domain)
-    with packing.efficient(trainer.model), watch:
+    with packing.efficient(trainer.model), session.products(), watch:
         if recipe.trained_parts == "none":  # the start is the result
             trainer.evaluate()
         else:
@@ -300,6 +300,7 @@ def make_trainer(
     if recipe.passages.size:
         chosen = TrainedPassages(model, pairs, recipe.passages, (asked, shown))
         callbacks, data = [*callbacks, chosen], data.with_transform(chosen)
+        arguments |= {"dataloader_num_workers": 0, "dataloader_prefetch_factor": None}
     on_cpu = model.device.type == "cpu"
     arguments |= {"output_dir": str(output), "report_to": "none", "disable_tqdm": True}
     trainer = Trainer(

@@ -65,15 +65,17 @@ ANSWERS: dict[str, Callable[[], str]] = {
     # the first half day
     "gain_known": lambda: _side("contrastive", "known"),
     "gain_lay": lambda: _side("contrastive", "lay"),
-    "bm25_lay": lambda: _among(("BM25", "the general model"), lambda n: _mean(
-        {"BM25": "bm25"}.get(n, "base"), "lay")),
+    "bm25_lay": lambda: _among(
+        ("BM25", "the general model"), lambda n: _mean({"BM25": "bm25"}.get(n, "base"), "lay")
+    ),
     "ndcg_second": lambda: f"{1 / math.log2(3):.2f}",
     "more_queries": lambda: f"{(0.04 / 0.02) ** 2:g} times as many",
     # the second
     "loss_of_equals": lambda: f"{math.log(128):.2f}",
     "batch_negatives": lambda: str(128 - 1),
-    "hard_on_dev": lambda: _among(("contrastive", "hard negatives"), lambda n: float(
-        np.mean(list(_kept()[n].dev.values())))),
+    "hard_on_dev": lambda: _among(
+        ("contrastive", "hard negatives"), lambda n: float(np.mean(list(_kept()[n].dev.values())))
+    ),
     "best_on_known": lambda: _among(TRAINED, lambda n: _mean(n, "known")),
     "distilled_lay": lambda: _side("distilled", "lay"),
     # the third
@@ -86,8 +88,9 @@ ANSWERS: dict[str, Callable[[], str]] = {
     "holm_smallest": lambda: f"{0.01 * 3:.2f}",
     "how_many_gain_lay": lambda: str(sum(_side(n, "lay") == "yes, above 0" for n in TRAINED)),
     "untrained_on_lay": lambda: _among(
-        ("bge-small, untrained", *TRAINED), lambda n: _mean(n, "lay")),
-    "false_alarm": lambda: f"{1 - 0.95 ** 20:.0%}",
+        ("bge-small, untrained", *TRAINED), lambda n: _mean(n, "lay")
+    ),
+    "false_alarm": lambda: f"{1 - 0.95**20:.0%}",
     "passages": lambda: str(math.ceil(1000 / 250)),
 }
 
@@ -136,8 +139,9 @@ def quiz(half_day: int) -> Any:
     rows: list[Any] = [w.HTML(f"<h3>{html.escape(found[half_day].title)}</h3>")]
     for number, question in enumerate(found[half_day].questions, start=1):
         said = w.HTML()
-        choice = w.RadioButtons(options=question["choices"], value=None,
-                                layout=w.Layout(width="auto"))
+        choice = w.RadioButtons(
+            options=question["choices"], value=None, layout=w.Layout(width="auto")
+        )
 
         def answered(change: Any, question: Question = question, said: Any = said) -> None:
             right = change["new"] == question["choices"][question["right"]]

@@ -257,7 +257,8 @@ def formula(tex: str, *, block: bool = False) -> str:
     outline = TextPath((0, 0), f"${plain}$", size=size)
     letters = {Outline.MOVETO: "M", Outline.LINETO: "L", Outline.CURVE3: "Q", Outline.CURVE4: "C"}
     drawn = "".join(
-        "Z" if code == Outline.CLOSEPOLY
+        "Z"
+        if code == Outline.CLOSEPOLY
         else letters[code] + " ".join(f"{x if n % 2 == 0 else -x:.1f}" for n, x in enumerate(at))
         for at, code in outline.iter_segments(curves=True, simplify=False)
     )

@@ -64,9 +64,7 @@ def slides(
     folder, books = folder or paths().root / "build" / "slides", chosen(notebooks, only)
     wheel = _reveal(paths().cache / "assets")
     found = {"extra_template_basedirs": [str(PAGES)], "extra_template_paths": [str(PAGES)]}
-    exporter = SlidesExporter(
-        template_name="slides", exclude_anchor_links=True, **found
-    )
+    exporter = SlidesExporter(template_name="slides", exclude_anchor_links=True, **found)
 
     def write(target: str) -> None:
         for path in books:

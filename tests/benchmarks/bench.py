@@ -43,6 +43,9 @@ from tests.benchmarks.bench_space import bench_space, empty_cache
 from tests.benchmarks.bench_tiered import bench_tiered
 
 PARTS = ("encoding", "training", "quality", "mining", "size", "tiered", "space", "browser")
+# TFLOP/s of products of 16 bits that are added up in fp32, dense, by NVIDIA's data sheets
+PEAKS = {"B200": 2250, "H200": 989, "H100 PCIe": 756, "H100": 989, "A100": 312, "A10G": 70}
+PEAKS |= {"L40S": 362, "L4": 121, "T4": 65, "V100": 125, "RTX 4090": 165, "RTX 3090": 71}
 BOUND = 0.01  # nDCG@10: the paired interval of the difference must lie within
 
 
@@ -74,11 +77,17 @@ def fit(side: Side, domain: Domain, steps: int = -1) -> float:
             recipe, recipe.model, pairs, folder, **side.flags, max_steps=steps, save_strategy="no"
         )
         side.model = trainer.model
-        with efficient(side.model) if side.packed else contextlib.nullcontext():
+        on_gpu = side.model.device.type == "cuda"
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats()
+        way = efficient(side.model) if side.packed else contextlib.nullcontext()
+        tf32 = session.products() if side.flags else contextlib.nullcontext()
+        with way, tf32:
             started = time.perf_counter()
             trainer.train()
             seconds = time.perf_counter() - started
-    side.peak_mb = max(side.peak_mb, memory.peak_mb)
+    peak = torch.cuda.max_memory_allocated() / 2**20 if on_gpu else memory.peak_mb
+    side.peak_mb = max(side.peak_mb, peak)
     seen = steps * recipe.batch_size if steps > 0 else len(pairs) * recipe.epochs
     return seen / seconds
 
@@ -93,13 +102,49 @@ def ratios(mine: list[float], theirs: list[float]) -> list[float]:
 
 
 def matmul_gflops(dtype: torch.dtype, size: int = 2048) -> float:
-    """The best of a few square matrix products, in 10^9 operations a second."""
-    a, best = torch.ones(size, size, dtype=dtype), float("inf")
+    """The best of a few square matrix products on the device, in 10^9 operations a second."""
+    on = session.device()
+    wait = torch.cuda.synchronize if on.startswith("cuda") else lambda: None
+    size = 8192 if on.startswith("cuda") else size
+    a, best = torch.ones(size, size, dtype=dtype, device=on), float("inf")
     for _ in range(5):
+        wait()
         start = time.perf_counter()
         a @ a
+        wait()
         best = min(best, time.perf_counter() - start)
     return 2 * size**3 / best / 1e9
+
+
+def known_peak() -> float | None:
+    """The device's peak in 10^9 operations a second, where a data sheet says it."""
+    name = session.device_name() if session.device().startswith("cuda") else ""
+    known = [peak for card, peak in PEAKS.items() if card in name]
+    return 1e3 * known[0] if known and session.precision() != "fp32" else None
+
+
+def device_line() -> str:
+    """The machine, its device and precision."""
+    return (
+        f"{platform.platform(terse=True)}, {session.device_name()} ({session.device()}), "
+        f"{session.precision()}, {torch.get_num_threads()} threads"
+    )
+
+
+def training_share(side: Side, domain: Domain) -> dict[str, Any]:
+    """FLOP/s that a side's training needs without any padding, and their share of the peak."""
+    total = sum(p.numel() for n, p in side.model.named_parameters() if "embeddings" not in n)
+    measured = matmul_gflops(session.torch_dtype(session.precision()))
+    peak, told = known_peak(), "the device's peak by its data sheet"
+    if peak is None:
+        peak, told = measured, "what a large square product reaches here"
+    used = 6 * total * tokens_a_pair(domain, side.recipe) * statistics.median(side.rates) / 1e9
+    return {
+        "share_of_matmul": used / measured,
+        "matmul_gflops": measured,
+        "told": f"training needs {used:,.0f} GFLOP/s of matrix products without any padding: "
+        f"{used / peak:.0%} of {peak:,.0f}, {told}",
+    }
 
 
 def tokens_a_pair(domain: Domain, recipe: Recipe) -> float:
@@ -107,7 +152,8 @@ def tokens_a_pair(domain: Domain, recipe: Recipe) -> float:
     model = load_model(recipe.model)
     pairs = training_pairs(recipe, domain)
     texts = [text for _, a, d in pairs.rows for text in (a, domain.corpus[d])]
-    return sum(map(len, model.tokenizer(texts)["input_ids"])) / len(pairs)
+    cut = {"truncation": True, "max_length": recipe.max_length} if recipe.max_length else {}
+    return sum(map(len, model.tokenizer(texts, **cut)["input_ids"])) / len(pairs)
 
 
 def bench_training(recipe: Recipe, domain: Domain, rounds: int, steps: int) -> dict[str, Any]:
@@ -132,21 +178,13 @@ def bench_training(recipe: Recipe, domain: Domain, rounds: int, steps: int) -> d
             f"{fast:.0f} in fp32: the flag would slow the stock trainer, so its defaults are its "
             "best."
         )
-    model = engine.model
-    weights = sum(p.numel() for n, p in model.named_parameters() if "embeddings" not in n)
-    peak = matmul_gflops({"bf16": torch.bfloat16}.get(native, torch.float32))
-    used = 6 * weights * tokens_a_pair(domain, recipe) * statistics.median(engine.rates) / 1e9
-    say(
-        f"  the engine's training needs {used:.0f} GFLOP/s of matrix products without any padding:"
-        f" {used / peak:.0%} of the {peak:.0f} GFLOP/s that a 2048×2048 product reaches here"
-    )
+    share = training_share(engine, domain)
+    say(f"  {share['told']}")
     return {
         "pairs_per_second": {s.name: s.rates for s in sides},
         "peak_memory_mb": {s.name: s.peak_mb for s in sides},
         "ratio": {s.name: ratios(engine.rates, s.rates) for s in sides[1:]},
-        "share_of_matmul": used / peak,
-        "matmul_gflops": peak,
-    }
+    } | share
 
 
 def bench_quality(recipe: Recipe, domain: Domain) -> dict[str, Any]:
@@ -281,10 +319,7 @@ def main() -> int:
     session.quiet()
     domain = load_domain("icd10cm")
     recipe = Recipe(epochs=1)
-    say(
-        f"{platform.platform(terse=True)}, {session.device_name()}, {session.precision()}, "
-        f"{torch.get_num_threads()} threads"
-    )
+    say(device_line())
     say(f"recipe {recipe.hash}: {recipe.to_json()}")
     parts: dict[str, Callable[[], dict[str, Any]]] = {
         "encoding": lambda: bench_encoding(recipe, domain, chosen.rounds, chosen.texts),

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from embkit.evaluation.report import compare
 from embkit.export.export import export_model, to_beir
 from embkit.recipes.recipe import Recipe
 from embkit.runs import Run
+
+CARD = Path("README.md")
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +171,9 @@ def test_an_exported_model_is_a_plain_folder_with_the_same_vectors(tiny_model, t
     from sentence_transformers import SentenceTransformer
 
     folder = export_model(made_run(tmp_path, tiny_model), tmp_path / "mine")
-    assert files(folder) == files(tiny_model)
+    mine, theirs = files(folder), files(tiny_model)
+    assert mine.pop(CARD) and theirs.pop(CARD, True)
+    assert mine == theirs
     assert not any(path.is_symlink() for path in [folder, *folder.rglob("*")])
     texts = ["infection of the eye", "pain"]
     one, other = (
@@ -196,7 +201,29 @@ def test_the_card_of_an_exported_model_tells_its_evaluation(tiny_model, tiny_dom
     assert "## Evaluation on tiny" in card and report.to_markdown() in card
     assert f"recipe {Recipe(model='minilm').hash}, seed 42" in card and "30 pairs" in card
     plain = (export_model(run, tmp_path / "plain") / "README.md").read_text(encoding="utf-8")
-    assert card.startswith(plain.rstrip()) and "## Evaluation on" not in plain
+    before, served = plain.split("## Serving it")
+    assert card.startswith(before) and card.endswith(served) and "## Evaluation on" not in plain
+
+
+def test_the_card_says_how_it_is_served_and_how_that_is_checked(tiny_model, tmp_path):
+    from embkit.cli.main import parser
+
+    run = made_run(tmp_path, tiny_model)
+    run.record["prompts"] = {"query": "ask: "}
+    card = (export_model(run, tmp_path / "out") / "README.md").read_text(encoding="utf-8")
+    commands = card.split("## Serving it")[1].replace("\\\n", " ").splitlines()
+    for server in ("vllm serve", "docker run", "infinity_emb v2", "ollama create"):
+        (command,) = (line for line in commands if server in line)
+        assert server == "ollama create" or "127.0.0.1" in command, "on loopback alone"
+    checks = [line.split(" #")[0] for line in commands if line.startswith("python -m embkit")]
+    assert len(checks) == 4
+    for check in checks:
+        chosen = parser().parse_args(shlex.split(check)[3:])
+        assert chosen.served.startswith("http://127.0.0.1:") and chosen.probes
+    assert "A query begins with `ask: `" in card
+    del run.record["prompts"]
+    plain = export_model(run, tmp_path / "plain") / CARD
+    assert "begins with" not in plain.read_text(encoding="utf-8")
 
 
 def test_a_run_without_a_model_is_refused(tmp_path):

@@ -1,6 +1,7 @@
 """The engine's embeddings, loss and gradients against the stock forward pass."""
 
 import json
+import types
 
 import numpy as np
 import pytest
@@ -250,3 +251,72 @@ def test_training_inside_the_engine_gives_the_stock_trainers_weights(tiny_model,
         weights.append({n: p.detach().clone() for n, p in model.named_parameters()})
     for name, weight in weights[0].items():
         torch.testing.assert_close(weights[1][name], weight, atol=5e-4, rtol=1e-2)
+
+
+class OnGpu:
+    """As much of a model as its budget looks at, on a GPU."""
+
+    device, max_seq_length = torch.device("cuda"), 32_768
+
+    def __init__(self, attention, **config):
+        self.network = types.SimpleNamespace(
+            config=types.SimpleNamespace(_attn_implementation=attention, **config)
+        )
+
+    def __getitem__(self, place):
+        return types.SimpleNamespace(auto_model=self.network)
+
+
+MINILM = {"hidden_size": 384, "intermediate_size": 1536, "num_attention_heads": 12}
+
+
+@pytest.mark.parametrize(
+    ("attention", "free", "length", "tokens"),
+    [
+        ("sdpa", 2**37, 64, packing.ON_GPU),  # never more, however much is free
+        ("sdpa", 2**30, 64, 2**29 // (4 * (8 * 384 + 3 * 1536) + 5 * 64)),
+        ("eager", 2**30, 8192, 2**29 // (4 * (8 * 384 + 3 * 1536) + 8 * 12 * 8192)),
+        ("sdpa", 2**10, 8192, 1),
+    ],
+)
+def test_a_gpu_is_given_what_its_free_memory_holds(monkeypatch, attention, free, length, tokens):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda on: (free, 2**40))
+    text = "a" * (4 * (length - 3))
+    assert packing.budget(OnGpu(attention, **MINILM), ["short", text]) == tokens
+
+
+def test_a_batch_that_does_not_fit_is_halved(model, monkeypatch):
+    texts = [f"word {i} of many" for i in range(40)]
+    wanted, sizes, stock = packing.embed(model, texts, tokens=10**6), [], model.preprocess
+
+    def preprocess(batch, **options):
+        sizes.append(len(batch))
+        if len(batch) > 12:
+            raise torch.OutOfMemoryError("as a GPU says it")
+        return stock(batch, **options)
+
+    monkeypatch.setattr(model, "preprocess", preprocess)
+    found = packing.embed(model, texts, tokens=10**6)
+    assert sizes[-7:] == [40, 20, 10, 10, 20, 10, 10]
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
+
+    def never(batch, **options):
+        raise torch.OutOfMemoryError("not even one text")
+
+    monkeypatch.setattr(model, "preprocess", never)
+    with pytest.raises(torch.OutOfMemoryError):
+        packing._vectors(model, texts, None, {})
+
+
+def test_the_library_s_own_batches_are_of_few_long_texts(model, monkeypatch):
+    monkeypatch.setattr(packing, "engine", lambda *_: "plain")
+    given = []
+    stock = model.encode
+    monkeypatch.setattr(
+        model, "encode", lambda *a, **k: given.append(k["batch_size"]) or stock(*a, **k)
+    )
+    monkeypatch.setattr(packing, "ON_GPU", 2 * model.max_seq_length)
+    packing.embed(model, ["word " * 2000, "eye"])
+    monkeypatch.setattr(packing, "ON_GPU", 32_768)
+    packing.embed(model, ["word", "eye"])
+    assert given == [2, 32]

@@ -1,5 +1,6 @@
 """Encoding, exact search and BM25, each against a truth worked out another way."""
 
+import contextlib
 import json
 import math
 import shutil
@@ -7,14 +8,26 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import torch
 
 from embkit.errors import EmbkitError
 from embkit.models import packing
 from embkit.models.encoding import encode
 from embkit.models.loading import load_model
+from embkit.search import index
 from embkit.search.index import BM25, exact_search
+from tests.emulated_gpu import Emulated
 
 TEXTS = ["Infection of the eye", "Pain of the heart", "Tumor of the lung", "Injury of the skin"]
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """An emulated GPU, which a search takes for the session's device."""
+    monkeypatch.setattr(index, "device", lambda: "cuda")
+    monkeypatch.setattr(index, "products", lambda how: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda on: (2**40, 2**40))
+    return Emulated()
 
 
 def brute_force(queries, documents, k):
@@ -55,6 +68,37 @@ def test_search_equals_brute_force_on_unit_vectors():
     expected = brute_force(queries, documents, 10)
     assert indices.tolist() == expected[0]
     np.testing.assert_allclose(scores, expected[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("free", [2**11, 2**40])
+@pytest.mark.parametrize("k", [1, 7, 49, 50])
+def test_a_gpu_finds_what_the_processor_finds_in_blocks_and_whole(monkeypatch, gpu, k, free):
+    """With few bytes free, of a row or two at once; ties and hidden places among them."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda on: (free, 2**40))
+    queries, documents = whole_numbers(40), whole_numbers(50, seed=1)
+    hidden = [-1, 3, 49] * 13 + [0]
+    with gpu:
+        indices, scores = index.exact_search(queries, documents, k, hidden)
+    assert gpu.marked, "nothing was on the GPU"
+    monkeypatch.setattr(index, "device", lambda: "cpu")
+    expected = index.exact_search(queries, documents, k, hidden)
+    assert indices.tolist() == expected[0].tolist() and scores.tolist() == expected[1].tolist()
+    own = np.where(np.array(hidden) < 0, 99, hidden)[:, None]
+    assert not (indices == own).any()
+
+
+def test_few_queries_stay_on_the_processor(gpu):
+    with gpu:
+        exact_search(whole_numbers(32), whole_numbers(50, seed=1), 5)
+    assert not gpu.marked
+
+
+def test_tensors_in_two_places_fail(gpu):
+    """The emulation sees what it is there for."""
+    with gpu, pytest.raises(RuntimeError, match="on {"):
+        torch.ones(2, 3, device="cuda") @ torch.ones(3, 2)
+    with gpu, pytest.raises(TypeError, match="numpy"):
+        (torch.ones(2, device="cuda") * 2).numpy()
 
 
 @pytest.mark.parametrize("k", [5, 66_000])

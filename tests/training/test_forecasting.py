@@ -99,7 +99,7 @@ def test_a_batch_is_as_long_as_its_texts(monkeypatch):
     lengths = np.array([10] * 99 + [1000])
     monkeypatch.setenv("EMBKIT_DEVICE", "cpu")
     assert 10 < _fullest(lengths, 64) < 200
-    monkeypatch.setenv("EMBKIT_DEVICE", "cuda")  # padded to the longest of a batch
+    monkeypatch.setattr("embkit.session.device", lambda: "cuda")  # padded to a batch's longest
     assert _fullest(lengths, 64) == 1000
 
 
@@ -114,6 +114,7 @@ def test_a_gpu_s_peak_is_the_gpu_s_own(tmp_path, monkeypatch):
     begun = []
     monkeypatch.setenv("EMBKIT_DEVICE", "cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: begun.append(1))
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 7 * 2**20)
     with Watch(tmp_path, "a run", "dev", None, quiet=True) as watch:

@@ -236,3 +236,9 @@ def test_a_prompt_that_fills_the_window_is_one_clear_error(tiny_model, tiny_doma
 
 def test_a_record_holds_no_nan(fitted):
     json.loads((fitted().path / heads.RECORD).read_text(), parse_constant=pytest.fail)
+
+
+def test_a_fitted_head_lies_where_its_model_lies(fitted, monkeypatch):
+    head, load = fitted(), heads.load_model
+    monkeypatch.setattr(heads, "load_model", lambda *a, **k: load(*a, **k).to("meta"))
+    assert {weight.device.type for weight in head.model().parameters()} == {"meta"}

@@ -299,7 +299,7 @@ def test_a_quantised_adapter_is_merged_into_what_four_bits_hold(
 
 def test_a_device_without_a_kernel_and_a_missing_library_are_said(monkeypatch):
     with monkeypatch.context() as elsewhere:
-        elsewhere.setenv("EMBKIT_DEVICE", "meta")
+        elsewhere.setattr(quantized, "device", lambda: "meta")
         with pytest.raises(EmbkitError, match="no working 4-bit kernel for 'meta'") as caught:
             quantized.require_bitsandbytes()
     assert "quantize='none'" in caught.value.hint
