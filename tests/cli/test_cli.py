@@ -15,7 +15,8 @@ import embkit as ek
 from embkit.cli import planning
 from embkit.cli.main import main, parser
 from embkit.cli.planning import plan
-from embkit.cli.terminal import say, scored, subject
+from embkit.cli.subjects import scored, subject
+from embkit.cli.terminal import say
 from embkit.data import load_domain
 from embkit.errors import EmbkitError
 from embkit.evaluation.ranking import place_of
