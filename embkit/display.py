@@ -69,17 +69,14 @@ class Table:
     __str__ = to_text
 
     def text_rows(self, width: int = WIDTH) -> list[str]:
-        """The head, if there is one, and each row; in a table wider than ``width`` characters texts
-        go on below, those of the widest columns first, and amounts last."""
+        """The head, if there is one, and each row; in a table wider than ``width`` characters the
+        texts of the widest columns go on below."""
         frame = self.frame()
         rows = [list(frame.columns)] if any(self.head) else []
         rows = [[visible(cell) for cell in row] for row in rows + frame.to_numpy().tolist()]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        amounts = [side == "right" for side in self.sides()]
         while sum(widths) + 2 * len(widths) - 2 > width and max(widths) > NARROW:
-            texts = [w * (not amount) for w, amount in zip(widths, amounts, strict=True)]
-            widest = max(texts) if max(texts) > NARROW else max(widths)
-            widths[(texts if widest in texts else widths).index(widest)] -= 1
+            widths[widths.index(max(widths))] -= 1
         made = []
         for cells in rows:
             parts = [wrap(c, w) if len(c) > w else [c] for c, w in zip(cells, widths, strict=True)]

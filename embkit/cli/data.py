@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from typing import Any
 
 from .. import auditing
 from ..advice import advise as advice
@@ -35,15 +36,20 @@ def check(chosen: argparse.Namespace) -> int:
 def export(chosen: argparse.Namespace) -> int:
     domain, target = subjects.the_domain(chosen), chosen.target
     if chosen.what == "beir":
-        written = out.to_beir(domain, target, replace=chosen.replace)
-    else:
-        run = subjects.run_or_best(domain, chosen.run)
-        if run is None:
-            told = f"nothing has been trained on {domain.name!r} yet"
-            hint = f"python -m embkit run {domain.name}"
-            raise EmbkitError(told, expected="a finished run", hint=hint)
-        written = out.export_model(run, target, replace=chosen.replace)
-    return shell.say(f"written: {written}")
+        return shell.say(f"written: {out.to_beir(domain, target, replace=chosen.replace)}")
+    scores = chosen.what == "scores"  # of whatever can be scored
+    if scores and target.exists() and not chosen.replace:
+        expected, hint = "a name that nobody has taken", "another name, or --replace"
+        raise EmbkitError(f"{target} is there", expected=expected, hint=hint)
+    found = subjects.subject if scores and chosen.run else subjects.run_or_best
+    what: Any = found(domain, chosen.run)
+    if what is None:
+        told = f"nothing has been trained on {domain.name!r} yet"
+        hint = f"python -m embkit run {domain.name}"
+        raise EmbkitError(told, expected="a finished run", hint=hint)
+    if scores:
+        return shell.say(f"written: {subjects.scored(what, domain).save(target)}")
+    return shell.say(f"written: {out.export_model(what, target, replace=chosen.replace)}")
 
 
 def generate(chosen: argparse.Namespace) -> int:

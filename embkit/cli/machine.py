@@ -1,193 +1,106 @@
-"""preflight: is this machine ready for the course? Each check loads what it needs by itself."""
+"""preflight, clean: whether a machine is ready for the course, and what is kept on its disk."""
 
 from __future__ import annotations
 
 import argparse
-import base64
-import platform
-import re
+import contextlib
+import os
 import shutil
+import subprocess
 import sys
-import textwrap
 import time
-import tomllib
-import urllib.request
-import webbrowser
-import zlib
-from importlib import metadata
 from pathlib import Path
-from statistics import median
-from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
-from .. import session
-from ..display import WIDTH, short
+from filelock import FileLock, Timeout
+
+from ..display import table
 from ..errors import EmbkitError
-from .terminal import FOUND, OK, answer
+from ..session import cache_gb, paths
+from .terminal import say
 
-Finding = tuple[bool, str]  # whether all is well, and what was found
-TOLD = tomllib.loads(Path(__file__).with_name("preflight.toml").read_text(encoding="utf-8"))
-GRAPHIC, TEXT, LIMIT = TOLD["graphic browsers"], TOLD["text browsers"], TOLD["limits"]
+OPTION = {"runs": "runs", "embeddings": "embeddings", "scores": "embeddings"}  # others: all
+
+
+class Item(NamedTuple):
+    what: str
+    path: Path
+    size: int  # bytes
+    used: float  # when it was written, or read where that is noted
 
 
 def preflight(chosen: argparse.Namespace) -> int:
-    found = decoded(chosen.read) if chosen.read else {name: tried(name) for name in TOLD["hints"]}
-    lines, code = [], coded(found)
-    for name, (well, text) in found.items():
-        line = f"{'✓' if well else '✗'} {name:<9} {text}"
-        line += "" if well else f". To do: {TOLD['hints'][name]}"
-        lines.append(textwrap.fill(line, WIDTH, subsequent_indent=" " * 12))
-    lines += ["", *_lessons(found["step"][1]), f"code for the teacher: {code}"]
-    told = [{"check": n, "well": well, "found": text} for n, (well, text) in found.items()]
-    answer(chosen.json, {"checks": told, "code": code}, "\n".join(lines))
-    return OK if all(well for well, _ in found.values()) else FOUND
+    """What checks a machine for the course lies beside the course."""
+    if not (paths().notebooks / "tools" / "preflight.py").is_file():
+        expected, hint = "the project's folder, with its notebooks", "git clone, then make setup"
+        raise EmbkitError(f"no course in {paths().root}", expected=expected, hint=hint)
+    given = [*(["--read", chosen.read] if chosen.read else []), *(["--json"] * chosen.json)]
+    command = [sys.executable, "-m", "notebooks.tools.preflight", *given]
+    return subprocess.run(command, cwd=paths().root).returncode
 
 
-def tried(name: str) -> Finding:
-    """A check's finding; what stops a check is one, too, whatever it is."""
-    try:
-        well, text = globals()[f"_{name}"]()
-    except Exception as error:
-        well, text = False, f"{type(error).__name__}: {error}".partition("\n")[0]
-    return well, short(text, 200).replace("|", "/")
+def clean(chosen: argparse.Namespace) -> int:
+    asked = {name for name in ("runs", "embeddings", "all") if getattr(chosen, name)}
+    if chosen.older and not asked:
+        expected, hint = "what is to go, beside it", f"--embeddings --older {chosen.older:g}"
+        raise EmbkitError(f"--older {chosen.older:g} alone", expected=expected, hint=hint)
+    items, now, rows = kept(), time.time(), []
+    for what in dict.fromkeys(item.what for item in items):
+        of = [item for item in items if item.what == what]
+        days = [(now - item.used) / 86_400 for item in of]
+        row = {"what": what, "number": len(of), "size": f"{_gb(of):.2f} GB"}
+        row["days since it was used"] = f"{min(days):.0f} to {max(days):.0f}"
+        rows.append(row | {"goes with": f"--{OPTION.get(what, 'all')}"})
+    caption = f"embeddings beyond {cache_gb():g} GB (EMBKIT_CACHE_GB) go by themselves, those that "
+    caption += "were used longest ago first; labels, reports and the steps of start never go"
+    say(f"{table(rows)}\nin {paths().runs} and {paths().cache}\n{caption}")
+    going = [i for i in items if {"all", OPTION.get(i.what)} & asked]
+    going = [i for i in going if now - i.used >= 86_400 * chosen.older]
+    if going and not chosen.yes:
+        if not sys.stdin.isatty():
+            expected, hint = "somebody who can be asked, or --yes", "python -m embkit clean --help"
+            raise EmbkitError("nobody says yes", expected=expected, hint=hint)
+        say(f"\ndelete {len(going):,} of these, {_gb(going):.2f} GB? Type yes:")
+        going = going if sys.stdin.readline().strip().lower() in ("y", "yes") else []
+    left = [why for item in going if (why := delete(item))]
+    return say("\n".join([*left, f"deleted: {len(going) - len(left)}"])) if asked else 0
 
 
-def coded(found: dict[str, Finding]) -> str:
-    """Findings as a short text of letters and digits that can be sent."""
-    text = "|".join(f"{'-+'[well]}{text}" for well, text in found.values())
-    packer = zlib.compressobj(9, zdict=TOLD["usual"].encode())
-    return base64.b32encode(packer.compress(text.encode()) + packer.flush()).decode().rstrip("=")
+def _gb(items: list[Item]) -> float:
+    return sum(item.size for item in items) / 1e9
 
 
-def decoded(code: str) -> dict[str, Finding]:
-    """The findings of a code; fails where it was cut off, mistyped or made by another version."""
-    letters = re.sub(r"\s", "", code).upper()
-    try:
-        opener = zlib.decompressobj(zdict=TOLD["usual"].encode())
-        packed = base64.b32decode(letters + "=" * (-len(letters) % 8))
-        parts = opener.decompress(packed, 10_000).decode().split("|")
-        if not opener.eof:
-            raise ValueError("cut off")
-        told = zip(TOLD["hints"], parts, strict=True)
-        return {name: (part[:1] == "+", part[1:]) for name, part in told}
-    except (ValueError, zlib.error) as error:
-        expected = "all letters of what preflight of this version says at its end"
-        hint = "python -m embkit preflight --read CODE"
-        raise EmbkitError(f"no code: {short(code, 40)!r}", expected=expected, hint=hint) from error
+def kept() -> list[Item]:
+    """What lies in the two stores and can be made again; links are no part of them."""
+    store, cache = paths().runs.resolve() / "store", paths().cache.resolve()
+    found = [("runs", run) for domain in _inside(store) for run in _inside(domain)]
+    found += [(folder.name, path) for folder in _inside(cache) for path in _inside(folder)]
+    times = (max(x.lstat().st_mtime for x in (p, *_inside(p))) for _, p in found)
+    items = [Item(w, p, size_of(p), t) for (w, p), t in zip(found, times, strict=True)]
+    return [item for item in items if item.path.suffix != ".lock"]
 
 
-def _lessons(step: str) -> list[str]:
-    """Each lesson's minutes on a machine, by its step and the course's table; none without both."""
-    ratio, course = re.search(r"s, ([\d.]+) times", step), session.paths().notebooks / "README.md"
-    if not ratio or not course.is_file():
+def _inside(folder: Path) -> list[Path]:
+    """What lies in a folder, without links; nothing where the folder is one."""
+    if folder.is_symlink() or not folder.is_dir():
         return []
-    rows = re.findall(r"(?m)^\| `(\d\d)_\w+` \|.* ([\d.]+) \|$", course.read_text(encoding="utf-8"))
-    minutes = {book: float(one) * float(ratio[1]) for book, one in rows}
-    told = " · ".join(f"{book} {one:.1f}" for book, one in minutes.items())
-    told = f"lessons, the first time, in minutes, about: {told} · all {sum(minutes.values()):.0f}"
-    return [*textwrap.wrap(told, WIDTH), ""]
+    return sorted(path for path in folder.iterdir() if not path.is_symlink())
 
 
-def _python() -> Finding:
-    told = f"{platform.python_version()}, {platform.system()} {platform.machine()}"
-    return (3, 11, 5) <= sys.version_info[:3] < (3, 15), told
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all below a folder; no link is followed."""
+    below = (Path(at, name) for at, _, names in os.walk(path) for name in names)
+    return sum(file.lstat().st_size for file in (below if path.is_dir() else [path]))
 
 
-def _memory() -> Finding:
-    import psutil
-
-    total, free = (getattr(psutil.virtual_memory(), n) / 2**30 for n in ("total", "available"))
-    return free >= LIMIT["memory"], f"{total:.1f} GB, {free:.1f} GB free"
-
-
-def _disk() -> Finding:
-    from .keeping import size_of
-
-    places = session.paths().runs, session.paths().cache
-    needed = max(1.0, LIMIT["disk"] - sum(map(size_of, places)) / 1e9)
-    there = (next(p for p in (place, *place.parents) if p.exists()) for place in places)
-    free = min(shutil.disk_usage(place).free for place in there) / 1e9
-    return free >= needed, f"{free:.0f} GB free, {needed:.0f} GB to be written"
-
-
-def _folders() -> Finding:
-    from safetensors.numpy import load_file, save_file
-
-    odd = ""
-    for place in (session.paths().runs, session.paths().cache):
-        place.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=place) as folder:
-            save_file({}, file := Path(folder) / "weights.safetensors")  # as models are kept
-            load_file(file)
-        if " " in str(place) or not str(place).isascii():
-            odd = ", spaces or letters beyond ASCII in the path"
-    return True, f"runs and cache can be written{odd}"
-
-
-def _proxy() -> Finding:
-    found = sorted({*urllib.request.getproxies()} & {"http", "https", "all"})
-    past = all(map(urllib.request.proxy_bypass, ("127.0.0.1", "localhost")))
-    told = f"{', '.join(found)}, {'not ' * past}between this machine and itself"
-    return past or not found, told if found else "none"
-
-
-def _browser() -> Finding:
+def delete(item: Item) -> str:
+    """Deletes what is kept; what is in use stays, or what the disk keeps, and then why."""
+    lock = item.path.with_suffix(".lock")
     try:
-        name = Path(getattr(webbrowser.get(), "name", "the system's")).name
-    except webbrowser.Error:  # without a desktop it looks for none
-        name = ""
-    if not name or name in TEXT:
-        name = next(filter(shutil.which, GRAPHIC), "")
-    return bool(name), name or "none that shows widgets"
-
-
-def _versions() -> Finding:
-    from packaging.requirements import Requirement
-
-    file = session.paths().root / "constraints.txt"
-    pins = dict(re.findall(r"(?m)^([\w.-]+)==(\S+)", file.read_text())) if file.is_file() else {}
-    here = {d.name.lower().replace("_", "-"): d.version for d in metadata.distributions()}
-    needed = [r for r in map(Requirement, metadata.requires("embkit") or ()) if not r.marker]
-    wrong = [
-        f"{r.name} is {here.get(r.name, 'missing')}, not {r.specifier}"
-        for r in needed
-        if not r.specifier.contains(here.get(r.name, "0"), prereleases=True)
-    ]
-    other = [r.name for r in needed if here.get(r.name, "").split("+")[0] != pins.get(r.name)]
-    told = f"{len(needed) - len(other)} of {len(needed)} as pinned"
-    return not wrong, "; ".join([*wrong, told])
-
-
-def _assets() -> Finding:
-    from ..assets import catalogue as known
-
-    every = {**known.CATALOGUE, **known.PICTURES}
-    broken = [n for n, one in every.items() if known.broken_files(one, known.folder_of(one))]
-    told = f"missing or damaged: {', '.join(broken)}" if broken else "sha256 as recorded"
-    return not broken, f"{len(every) - len(broken)} of {len(every)}, {told}"
-
-
-def _step() -> Finding:
-    """The median second of steps of a real training: MiniLM, 64 pairs of the smallest domain."""
-    import torch
-    from transformers import TrainerCallback
-
-    from ..data import load_domain
-    from ..models import packing
-    from ..recipes.recipe import Recipe
-    from ..training.trainer import make_trainer, training_pairs
-
-    ends = []
-    clock = TrainerCallback()
-    clock.on_step_end = lambda *_, **__: ends.append(time.perf_counter())  # type: ignore
-    session.quiet()
-    recipe = Recipe(model="minilm", batch_size=64)
-    pairs = training_pairs(recipe, load_domain("icd10cm", profile="smoke"))
-    options = session.precision_flags() | {"max_steps": 8, "save_strategy": "no"}
-    with TemporaryDirectory() as folder:
-        trainer = make_trainer(recipe, "minilm", pairs, folder, callbacks=[clock], **options)
-        with packing.efficient(trainer.model):
-            trainer.train()
-    seconds = median(b - a for a, b in zip(ends, ends[1:], strict=False))
-    told = f"{session.device()}, {session.precision()}, {torch.get_num_threads()} threads"
-    ratio = seconds / LIMIT["step"]
-    return ratio <= LIMIT["slow"], f"{seconds:.2f} s, {ratio:.1f} times the reference's; {told}"
+        with FileLock(lock, timeout=0) if lock.exists() else contextlib.nullcontext():
+            shutil.rmtree(item.path) if item.path.is_dir() else item.path.unlink()
+    except Timeout:
+        return f"left alone, in use: {item.path}"
+    except OSError as error:
+        return f"left alone, {error.strerror or error}: {item.path}"
+    return ""

@@ -17,7 +17,7 @@ from typing import Any
 from ..errors import EmbkitError
 from .terminal import BAD_INPUT, INTERRUPTED, note
 
-MODULES = ("data", "training", "results", "together", "machine", "keeping")
+MODULES = ("data", "training", "results", "together", "machine")
 OWN = "how to read data of your own"
 TYPES = {"int": int, "float": float, "path": Path}
 
