@@ -80,7 +80,7 @@ def test_long_texts_are_not_shortened():
     text = "word " * 200
     made = Table(["a"], [[text + "end"]])
     for shown in (made.to_html(), made.to_text(), made.to_markdown(), made.to_latex()):
-        assert text + "end" in shown
+        assert text + "end" in " ".join(shown.split())  # a terminal's lines are broken
 
 
 def test_markdown_shows_every_text_and_none_is_markup(hostile):

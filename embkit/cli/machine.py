@@ -75,9 +75,11 @@ def kept() -> list[Item]:
     store, cache = paths().runs.resolve() / "store", paths().cache.resolve()
     found = [("runs", run) for domain in _inside(store) for run in _inside(domain)]
     found += [(folder.name, path) for folder in _inside(cache) for path in _inside(folder)]
-    times = (max(x.lstat().st_mtime for x in (p, *_inside(p))) for _, p in found)
-    items = [Item(w, p, size_of(p), t) for (w, p), t in zip(found, times, strict=True)]
-    return [item for item in items if item.path.suffix != ".lock"]
+    return [
+        Item(what, path, size_of(path), max(p.lstat().st_mtime for p in _inside(path) or [path]))
+        for what, path in found
+        if path.suffix != ".lock"
+    ]
 
 
 def _inside(folder: Path) -> list[Path]:

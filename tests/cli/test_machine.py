@@ -1,4 +1,4 @@
-"""clean: what is listed, what goes, and what stays whatever is asked; preflight's way to the course."""
+"""clean: what is listed, what goes, and what stays whatever is asked; how preflight is reached."""
 
 import os
 import time

@@ -710,7 +710,7 @@ def test_a_file_that_is_missing_and_one_that_would_be_written_over_are_refused(
 ):
     file = judged(tiny_domain, tmp_path / "anna.jsonl", [2])
     before = file.read_bytes()
-    for files, to in (([file, tmp_path / "none.jsonl"], tmp_path / "all.jsonl"), ([file], file)):
+    for given, to in (([file, tmp_path / "none.jsonl"], tmp_path / "all.jsonl"), ([file], file)):
         with pytest.raises(EmbkitError, match="cannot be merged"):
-            merged(tiny_domain, files, to)
+            merged(tiny_domain, given, to)
     assert file.read_bytes() == before and not (tmp_path / "all.jsonl").exists()
