@@ -92,7 +92,7 @@ def _inside(folder: Path) -> list[Path]:
 def size_of(path: Path) -> int:
     """Bytes of a file, or of all below a folder; no link is followed."""
     below = (Path(at, name) for at, _, names in os.walk(path) for name in names)
-    return sum(file.lstat().st_size for file in (below if path.is_dir() else [path]))
+    return sum(file.lstat().st_size for file in ([path] if path.is_file() else below))
 
 
 def delete(item: Item) -> str:

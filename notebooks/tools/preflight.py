@@ -65,18 +65,19 @@ def tried(name: str) -> Finding:
 
 
 def coded(found: dict[str, Finding]) -> str:
-    """Findings as a short text of letters and digits that can be sent."""
+    """Findings as a short text that can be sent."""
     text = "|".join(f"{'-+'[well]}{text}" for well, text in found.values())
     packer = zlib.compressobj(9, zdict=TOLD["usual"].encode())
-    return base64.b32encode(packer.compress(text.encode()) + packer.flush()).decode().rstrip("=")
+    packed = packer.compress(text.encode()) + packer.flush()
+    return base64.urlsafe_b64encode(packed).decode().rstrip("=")
 
 
 def decoded(code: str) -> dict[str, Finding]:
     """The findings of a code; fails where it was cut off, mistyped or made by another version."""
-    letters = re.sub(r"\s", "", code).upper()
+    letters = re.sub(r"\s", "", code)
     try:
         opener = zlib.decompressobj(zdict=TOLD["usual"].encode())
-        packed = base64.b32decode(letters + "=" * (-len(letters) % 8))
+        packed = base64.urlsafe_b64decode(letters + "=" * (-len(letters) % 4))
         parts = opener.decompress(packed, 10_000).decode().split("|")
         if not opener.eof:
             raise ValueError("cut off")

@@ -16,6 +16,7 @@ import venv
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+CACHE = "from embkit.session import paths; print(paths().cache)"
 
 
 def say(text):
@@ -81,8 +82,9 @@ def main(target):
         return done.returncode
     (target / ".venv" / "installed").write_text("cpu\n")  # make has nothing to set up then
     say("the models")
-    ask = "from embkit.session import paths; print(paths().cache)"
-    cache = subprocess.run([own, "-c", ask], env=clean, capture_output=True, text=True, cwd=target)
+    cache = subprocess.run(
+        [own, "-c", CACHE], env=clean, capture_output=True, text=True, cwd=target
+    )
     shutil.copytree(HERE / "assets", Path(cache.stdout.strip()) / "assets", dirs_exist_ok=True)
     say(f"done. Now, in {target}:\n  {own} -m embkit preflight")
     say(f"  {own} -m jupyter lab notebooks/00_start_here.ipynb")
