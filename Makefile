@@ -50,7 +50,7 @@ endif
 
 .DEFAULT_GOAL := help
 .PHONY: help setup assets run lab page test test-all lint style bench full approaches pictures \
-	notebooks clean
+	notebooks bundle clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 19
@@ -114,6 +114,11 @@ pictures: assets ## pictures and words: trained towers and baselines
 notebooks: assets ## rebuild the notebooks from their sources and run them, outputs kept
 	@$(BIN)/python -m notebooks.tools.course build
 	@EMBKIT_PROFILE=workshop $(BIN)/python -m notebooks.tools.course run --write-back $(if $(NB),--only $(NB))
+
+PLATFORM ?= linux
+bundle: assets ## a folder that installs without a network (TO=, PLATFORM=linux windows macos, FOR=3.12)
+	@$(BIN)/python -m notebooks.tools.bundle $(or $(TO),build/embkit-$(PLATFORM)) \
+		--platform $(PLATFORM) $(if $(FOR),--python $(FOR))
 
 clean: ## remove the environment and caches; runs/ stays
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -15,6 +15,8 @@ from ..evaluation.scores import Scores
 from ..files import write_atomic
 from . import terminal as shell
 
+COPY = re.compile(r"(\s*\(\d+\)|[\s-]*copy)+$")  # what a computer adds to a name that is taken
+
 
 def board(chosen: argparse.Namespace) -> int:
     folder: Path = chosen.folder
@@ -46,7 +48,11 @@ def gathered(folder: Path) -> tuple[Report, list[str]]:
             why = getattr(error, "given", f"{type(error).__name__}: {error}")
             said.append(f"{path.name} is left out: {short(why, 200)}")
     asked = {
-        path: (one.domain, one.domain_hash[:8], *((s, *f.index) for s, f in one.per_query.items()))
+        path: (
+            one.domain,
+            one.domain_hash[:8],
+            *((s, *sorted(f.index)) for s, f in one.per_query.items()),
+        )
         for path, one in found.items()
     }
     most = max(Counter(asked.values()).items(), key=lambda item: item[1], default=((), 0))[0]
@@ -59,7 +65,7 @@ def gathered(folder: Path) -> tuple[Report, list[str]]:
             said.append(f"{path.name} is left out: {told}, not on the same queries as most")
             continue
         named[path.name] = one.labelled(f"{path.stem}: {one.label}")
-        alike[re.sub(r"\W*(copy|\d*)\W*$", "", path.stem.casefold())].append(path.name)
+        alike[COPY.sub("", path.stem.casefold())].append(path.name)
     said += [f"{', '.join(n)}: one name? Two people, or one twice" for n in alike.values() if n[1:]]
     base = next((one.label for one in named.values() if one.approach == "base"), None)
     if base:

@@ -66,12 +66,18 @@ def test_what_cannot_be_shown_is_said_and_breaks_nothing(folder, capsys):
     assert page(folder).count('scope="row"') == 3
 
 
-@pytest.mark.parametrize("other", ["anna", "Anna (1)", "Anna copy", "ANNA-2"])
+@pytest.mark.parametrize("other", ["anna", "Anna (1)", "Anna copy", "ANNA - Copy (2)"])
 def test_two_people_with_one_name_are_both_shown_and_said(folder, other, capsys):
     scores("contrastive", 0.6, dev=0.5).save(folder / f"{other}.json")
     assert main(["board", str(folder)]) == 1
     assert "one name?" in capsys.readouterr().out
     assert page(folder).count('scope="row"') == 4
+
+
+def test_numbered_groups_are_no_copies(folder):
+    for n in (1, 2, 3):
+        scores("contrastive", 0.5 + n / 100, dev=0.5).save(folder / f"Group {n}.json")
+    assert gathered(folder)[1] == []
 
 
 def test_the_same_file_twice_is_shown_twice(folder):
