@@ -64,7 +64,9 @@ def gathered(folder: Path) -> tuple[Report, list[str]]:
             told += f", most on {most[0]} ({most[1]})" if asked[path][:2] != most[:2] else ""
             said.append(f"{path.name} is left out: {told}, not on the same queries as most")
             continue
-        named[path.name] = one.labelled(f"{path.stem}: {one.label}")
+        free = not one.recipe_hash and one.label not in named  # nobody's: the base, BM25
+        label = one.label if free else f"{path.stem}: {one.label}"
+        named[label] = one.labelled(label)
         alike[COPY.sub("", path.stem.casefold())].append(path.name)
     said += [f"{', '.join(n)}: one name? Two people, or one twice" for n in alike.values() if n[1:]]
     base = next((one.label for one in named.values() if one.approach == "base"), None)
