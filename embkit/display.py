@@ -79,7 +79,10 @@ class Table:
             widths[widths.index(max(widths))] -= 1
         made = []
         for cells in rows:
-            parts = [wrap(c, w) if len(c) > w else [c] for c, w in zip(cells, widths, strict=True)]
+            parts = [
+                wrap(c, w, break_on_hyphens=False) if len(c) > w else [c]
+                for c, w in zip(cells, widths, strict=True)
+            ]
             lines = (map(str.ljust, line, widths) for line in zip_longest(*parts, fillvalue=""))
             made.append("\n".join("  ".join(line).rstrip() for line in lines))
         return made

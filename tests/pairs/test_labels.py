@@ -665,7 +665,9 @@ def judged(domain, file, grades, annotator="me"):
 
 
 def test_files_of_ten_people_with_one_name_are_ten_annotators(tiny_domain, tmp_path):
-    files = [judged(tiny_domain, tmp_path / f"p{n}.jsonl", [2, n % 3, n == 0]) for n in range(10)]
+    files = [
+        judged(tiny_domain, tmp_path / f"p{n}.jsonl", [2, n % 3, int(n == 0)]) for n in range(10)
+    ]
     store = merged(tiny_domain, files, tmp_path / "all.jsonl")
     assert sorted(store.labels()) == [f"me (p{n})" for n in range(10)]
     (q0, q1, q2), (d0, d1, d2) = [*tiny_domain.queries][:3], [*tiny_domain.corpus][:3]
