@@ -16,9 +16,9 @@ COLOURS = {"✓": "\x1b[32m", "✗": "\x1b[31m"}  # of lines that begin so, on a
 def say(text: object = "", to: TextIO | None = None) -> int:
     """Writes lines, each of them ``visible``; what is said last ends a command with ``OK``."""
     stream = to or sys.stdout
-    lines = map(visible, str(text).split("\n"))
+    lines = [visible(line) for line in str(text).split("\n")]
     if stream.isatty() and not os.environ.get("NO_COLOR") and sys.platform != "win32":
-        lines = (f"{COLOURS[x[0]]}{x}\x1b[0m" if x[:1] in COLOURS else x for x in lines)
+        lines = [f"{COLOURS[x[0]]}{x}\x1b[0m" if x[:1] in COLOURS else x for x in lines]
     shown = "\n".join(lines) + "\n"
     encoding = stream.encoding or "utf-8"  # a terminal may know fewer letters
     stream.write(shown.encode(encoding, "replace").decode(encoding))

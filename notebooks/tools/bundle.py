@@ -181,8 +181,8 @@ def wheels(folder: Path, platform: str, python: str, fetch: Fetch) -> None:
                 continue
             seen.add(key)
             for one in map(Requirement, requirements(at[key[0]])):
-                of = (one.marker.evaluate(about | {"extra": e}) for e in ("", *key[1]))
-                if not one.marker or any(of):
+                when, extras_of = one.marker, ("", *key[1])
+                if not when or any(when.evaluate(about | {"extra": e}) for e in extras_of):
                     found.append(one)
         todo = found
 

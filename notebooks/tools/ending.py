@@ -10,7 +10,7 @@ from embkit.display import WIDTH, Table, some_of
 from embkit.evaluation.report import Report, base_of, with_interval
 from embkit.evaluation.verdict import verdict
 
-LINES = 6  # of the verdict, at most
+LINES = 20  # of the ending; the verdict has what the rest leaves
 MINUTE, MB = 60, 1e6
 
 
@@ -27,7 +27,8 @@ def ending(report: Report, course: Path, page: Path, seconds: float | None = Non
     for row in report.rows:
         rows.setdefault(row["label"], row)
     base = str(report.baseline)
-    trained = {label: row for label, row in rows.items() if row["recipe_hash"]}
+    # what is made of trained models has no parameters of its own that are known to be trained
+    trained = {label: row for label, row in rows.items() if row["trainable_params"] != 0}
     free = {n: row for n, row in rows.items() if n not in trained and row["approach"] != base}
     best, other = _highest(trained), _highest(free)
 
@@ -58,7 +59,8 @@ def ending(report: Report, course: Path, page: Path, seconds: float | None = Non
             score = with_interval(one.mean(split), one.ci(split), ".3f")
             cells.append([split, f"{len(frame):,}", score, *told_])
         lines += ["", Table(head[: 4 + len(rest)], cells).to_text()]
-    lines += ["", _folded("verdict:".ljust(13), str(verdict(report)), LINES)]
+    room = max(1, LINES - "\n".join(lines).count("\n") - 5)
+    lines += ["", _folded("verdict:".ljust(13), str(verdict(report)), room)]
     lines += ["", f"report:      {page}", f"course:      {course}"]
     return "\n".join(lines)
 

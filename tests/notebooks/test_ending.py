@@ -64,6 +64,21 @@ def test_a_best_on_the_tests_is_not_taken_for_it(tried):
     assert "lucky" not in told(compare([*tried, lucky], asked=()))
 
 
+def test_what_is_merged_of_trained_models_is_not_taken_for_free(tried):
+    merged = scores("merged", 0.3, 0.9, trained=False)
+    merged.meta.clear()
+    text = told(compare([*tried, merged], asked=()))
+    assert "best on dev: merged (nDCG@10 0.900 on dev)" in text
+    assert "untrained:   hybrid" in text
+
+
+def test_many_splits_leave_the_verdict_less_room(tried):
+    frame = tried[0].per_query["known"]
+    per_query = {f"split {n}": frame.copy() for n in range(7)}
+    many = [Scores(**{**vars(one), "per_query": per_query}) for one in tried[:6]]
+    assert len(told(compare(many, asked=())).splitlines()) <= 20
+
+
 def test_nothing_trained_or_no_dev_is_no_reason_to_fail(tried):
     text = told(compare(tried[:2], asked=()))
     assert "2 approaches: 2 without training, 0 trained" in " ".join(text.split())
