@@ -29,7 +29,7 @@ def ending(report: Report, course: Path, page: Path, seconds: float | None = Non
     base = str(report.baseline)
     # what is made of trained models has no parameters of its own that are known to be trained
     trained = {label: row for label, row in rows.items() if row["trainable_params"] != 0}
-    free = {n: row for n, row in rows.items() if n not in trained and row["approach"] != base}
+    free = {label: row for label, row in rows.items() if label not in trained}
     best, other = _highest(trained), _highest(free)
 
     # what was tried, and what it cost
@@ -43,13 +43,16 @@ def ending(report: Report, course: Path, page: Path, seconds: float | None = Non
         told["best on dev"] = f"{best} ({_dev(rows[best])})"
         told["its cost"] = _cost(rows[best])
     if other:
-        told["untrained"] = f"{other} ({_dev(rows[other])}) is the best on dev of what is free"
+        told["untrained"] = (
+            f"{other} ({_dev(rows[other])}) is the best on dev of what needs no training"
+        )
     lines = [_folded(f"{name}:".ljust(13), text, 2) for name, text in told.items()]
 
     # the best on each test, against the base and against what needs no training
     if best:
         head = ["test", "queries", "nDCG@10 [95%]", f"against {base}", "against untrained"]
-        one, rest = by[best], [by[other]] if other else []
+        own = other is None or base in (other, rows[other]["approach"])  # one column is enough
+        one, rest = by[best], [] if own else [by[other or ""]]
         rivals = [base_of(one, report.scores, base), *rest]
         cells = []
         for split, frame in one.per_query.items():

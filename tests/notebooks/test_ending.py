@@ -72,6 +72,12 @@ def test_what_is_merged_of_trained_models_is_not_taken_for_free(tried):
     assert "untrained:   hybrid" in text
 
 
+def test_where_the_base_is_the_best_untrained_one_column_is_enough(tried):
+    text = told(compare([*tried[:2], *tried[3:]], asked=()))  # without the hybrid
+    assert "untrained:   base (nDCG@10 0.400 on dev)" in text
+    assert "against base" in text and "against untrained" not in text
+
+
 def test_many_splits_leave_the_verdict_less_room(tried):
     frame = tried[0].per_query["known"]
     per_query = {f"split {n}": frame.copy() for n in range(7)}
