@@ -32,7 +32,7 @@ from embkit.display import WIDTH, table
 from embkit.errors import EmbkitError, unknown
 from embkit.session import paths
 
-GLIBC = [f"manylinux_2_{n}_x86_64" for n in range(5, 29)]
+GLIBC = [f"manylinux_2_{n}_x86_64" for n in range(5, 35)]  # the oldest first
 GLIBC += ["manylinux1_x86_64", "manylinux2010_x86_64", "manylinux2014_x86_64"]
 TAGS = {"linux": GLIBC, "windows": ["win_amd64"], "macos": ["macosx_14_0_arm64"]}
 MARKERS = {  # what pip itself would take from the machine that it runs on
@@ -195,7 +195,7 @@ def requirements(wheel: Path) -> list[str]:
 
 def by_pip(platform: str, python: str) -> Fetch:
     """Fetches wheels for a platform from the index that pip is set up for."""
-    options = ["--no-deps", "--only-binary=:all:", "--python-version", python, "--quiet"]
+    options = ["--no-deps", "--only-binary=:all:", "--python-version", f"{python}.9", "--quiet"]
     options += [part for tag in TAGS[platform] for part in ("--platform", tag)]
 
     def fetch(wanted: Sequence[str], folder: Path) -> None:
