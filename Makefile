@@ -50,7 +50,7 @@ endif
 
 .DEFAULT_GOAL := help
 .PHONY: help setup assets run lab page test test-all lint style bench bench-gpu full approaches \
-	pictures notebooks site handout slides clean
+	pictures notebooks site handout slides bundle clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 19
@@ -127,6 +127,11 @@ handout: $(STAMP) ## lessons, glossary and quiz as a PDF: build/handout.pdf (NB=
 
 slides: $(STAMP) ## the lessons as slides: build/slides (NB=04 one lesson)
 	@$(BIN)/python -m notebooks.tools.slides $(if $(NB),--only $(NB))
+
+PLATFORM ?= linux
+bundle: assets ## a folder that installs without a network (TO=, PLATFORM=linux windows macos, FOR=3.12)
+	@$(BIN)/python -m notebooks.tools.bundle $(or $(TO),build/embkit-$(PLATFORM)) \
+		--platform $(PLATFORM) $(if $(FOR),--python $(FOR))
 
 clean: ## remove the environment and caches; runs/ stays
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

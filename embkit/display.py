@@ -4,7 +4,9 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader
@@ -16,6 +18,7 @@ else:
     Frame, Series = "DataFrame", "Series"
 
 BEST = "★"  # beside the best of a group
+WIDTH, NARROW = 100, 8  # characters of a table in a terminal, at most, and of its columns, at least
 _AMOUNT = re.compile(r"[-+<>×±]?\s*\.?\d")  # how a cell of an amount begins
 _LATEX = {"Δ": r"$\Delta$", BEST: r"$\star$", "×": r"$\times$", "±": r"$\pm$", "–": "--"}
 _LATEX |= {"<": "$<$", ">": "$>$"}
@@ -64,14 +67,28 @@ class Table:
 
     def to_text(self) -> str:
         """Columns for a terminal; what cannot be seen is spelt out."""
+        return "\n".join(self.text_rows())
+
+    __str__ = to_text
+
+    def text_rows(self, width: int = WIDTH) -> list[str]:
+        """The head, if there is one, and each row; in a table wider than ``width`` characters the
+        texts of the widest columns go on below."""
         frame = self.frame()
         rows = [list(frame.columns)] if any(self.head) else []
         rows = [[visible(cell) for cell in row] for row in rows + frame.to_numpy().tolist()]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        padded = (map(str.ljust, row, widths) for row in rows)
-        return "\n".join("  ".join(cells).rstrip() for cells in padded)
-
-    __str__ = to_text
+        while sum(widths) + 2 * len(widths) - 2 > width and max(widths) > NARROW:
+            widths[widths.index(max(widths))] -= 1
+        made = []
+        for cells in rows:
+            parts = [
+                wrap(c, w, break_on_hyphens=False) if len(c) > w else [c]
+                for c, w in zip(cells, widths, strict=True)
+            ]
+            lines = (map(str.ljust, line, widths) for line in zip_longest(*parts, fillvalue=""))
+            made.append("\n".join("  ".join(line).rstrip() for line in lines))
+        return made
 
     def to_markdown(self) -> str:
         """A table for a README."""

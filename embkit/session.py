@@ -96,6 +96,15 @@ def paths() -> Paths:
     return Paths(root, runs, cache, root / "notebooks", PACKED if packed else root / "data")
 
 
+def cache_gb() -> float:
+    """Gigabytes of embeddings that stay in the cache: ``EMBKIT_CACHE_GB``, else 5."""
+    given = os.environ.get("EMBKIT_CACHE_GB") or "5"
+    if re.fullmatch(r"\d+(\.\d+)?|inf", given.strip()):
+        return float(given)
+    expected = "gigabytes, 0 or more, or inf for no limit"
+    raise EmbkitError(f"EMBKIT_CACHE_GB={given!r}", expected=expected, hint="EMBKIT_CACHE_GB=5")
+
+
 def shown(path: Path) -> str:
     """A path as it is shown: from the project's folder, where it lies in there."""
     root = paths().root

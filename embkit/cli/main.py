@@ -9,13 +9,15 @@ import textwrap
 import tomllib
 import warnings
 from collections.abc import Sequence
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from ..errors import EmbkitError
-from . import data, results, training
 from .terminal import BAD_INPUT, INTERRUPTED, note
 
+MODULES = ("data", "training", "results", "together", "machine")
 OWN = "how to read data of your own"
 TYPES = {"int": int, "float": float, "path": Path}
 
@@ -27,13 +29,13 @@ def parser() -> argparse.ArgumentParser:
     epilog = f"{told['first_steps']}\n{told['exits']}"
     made = argparse.ArgumentParser("python -m embkit", None, told["about"], epilog, **plain)
     commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (data, training, results):
-        for name, one in told[module.__name__.rpartition(".")[2]].items():
+    for module in MODULES:
+        for name, one in told[module].items():
             text = f"{one['help'][:1].upper()}{one['help'][1:]}. {one.get('more', '')}"
             epilog = f"example:\n  python -m embkit {one['example']}\n\n{told['exits']}"
             shown = plain | {"description": textwrap.fill(text, 80), "epilog": epilog}
             added = commands.add_parser(name, help=one["help"], **shown)
-            added.set_defaults(do=getattr(module, name))
+            added.set_defaults(do=partial(_do, module, name))
             if where := one.get("domain", "--domain"):
                 place: dict[str, Any] = {} if where.startswith("-") else {"nargs": "?"}
                 added.add_argument(where, **told["domain"], **place)
@@ -49,6 +51,10 @@ def _add(to: Any, options: dict[str, dict[str, Any]]) -> None:
     for name, given in options.items():
         kind = {"type": TYPES[given["type"]]} if "type" in given else {}
         to.add_argument(name, **given | kind)
+
+
+def _do(module: str, name: str, chosen: argparse.Namespace) -> int:
+    return getattr(import_module(f".{module}", __package__), name)(chosen)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -18,6 +18,7 @@ from ..evaluation.report import compare as compared
 from ..evaluation.verdict import verdict
 from ..models.loading import as_model, load_model
 from ..search.passages import Passages, by_recipe
+from . import subjects
 from . import terminal as shell
 from .terminal import OK
 
@@ -26,25 +27,25 @@ WIDE = 72  # characters of a document, so that a line fits 100 columns
 
 
 def evaluate(chosen: argparse.Namespace) -> int:
-    domain = shell.the_domain(chosen)
-    scores = shell.scored(shell.subject(domain, chosen.what), domain)
+    domain = subjects.the_domain(chosen)
+    scores = subjects.scored(subjects.subject(domain, chosen.what), domain)
     return show(Report(scores.rows()), chosen.json)
 
 
 def compare(chosen: argparse.Namespace) -> int:
-    domain = shell.the_domain(chosen)
+    domain = subjects.the_domain(chosen)
     if not chosen.what:
         report = ranking.leaderboard(domain, chosen.baseline or "base")
         return show(report, chosen.json, verdict(report))
-    subjects = [shell.subject(domain, what) for what in dict.fromkeys(chosen.what)]
-    scores = [shell.scored(what, domain) for what in subjects]
+    named = [subjects.subject(domain, what) for what in dict.fromkeys(chosen.what)]
+    scores = [subjects.scored(what, domain) for what in named]
     names = [one.approach for one in scores]
     baseline = chosen.baseline or ("base" if "base" in names else names[0])
     return show(compared(scores, baseline), chosen.json, verdict(scores, baseline))
 
 
 def leaderboard(chosen: argparse.Namespace) -> int:
-    return show(ranking.leaderboard(shell.the_domain(chosen)), chosen.json)
+    return show(ranking.leaderboard(subjects.the_domain(chosen)), chosen.json)
 
 
 def show(report: Report, as_json: bool, verdict: Any = None, more: str = "") -> int:
@@ -56,7 +57,7 @@ def show(report: Report, as_json: bool, verdict: Any = None, more: str = "") -> 
 def search(chosen: argparse.Namespace) -> int:
     if chosen.k < 1:
         raise EmbkitError(f"--k {chosen.k}", expected="1 or more", hint="--k 5")
-    domain = shell.the_domain(chosen)
+    domain = subjects.the_domain(chosen)
     indices = _before_after(domain, chosen.run)
     for query in [" ".join(chosen.words)] if chosen.words else _typed():
         _look(query, indices, domain, chosen.k, chosen.json)
@@ -65,7 +66,7 @@ def search(chosen: argparse.Namespace) -> int:
 
 def _before_after(domain: Domain, name: str | None) -> dict[str, Any]:
     """What can be searched with, by name; the documents are encoded once for all queries."""
-    run = shell.run_or_best(domain, name)
+    run = subjects.run_or_best(domain, name)
     if run:
         models = {f"before: {run.recipe.model}": load_model(run.recipe.model)}
         models[f"after: {run.label} ({run.path.name})"] = as_model(by_recipe(run))
@@ -76,7 +77,7 @@ def _before_after(domain: Domain, name: str | None) -> dict[str, Any]:
     texts = list(domain.corpus.values())
     for model in models.values():
         if not isinstance(model, Passages):
-            shell.encoded(model, texts)
+            subjects.encoded(model, texts)
     return {title: ranking.indexed(model, texts) for title, model in models.items()}
 
 
@@ -115,8 +116,8 @@ def _look(query: str, indices: dict[str, Any], domain: Domain, k: int, as_json: 
 
 
 def certify(chosen: argparse.Namespace) -> int:
-    domain = shell.the_domain(chosen)
-    what, dev = shell.subject(domain, chosen.run), None if chosen.probes else domain
+    domain = subjects.the_domain(chosen)
+    what, dev = subjects.subject(domain, chosen.run), None if chosen.probes else domain
     found = export.certify(what, chosen.served, dev, name=chosen.name, bare=chosen.bare)
     result = {"passed": found.passed, "causes": found.causes, "notes": found.notes}
     result |= {"1 - cosine": found.apart, "dev": found.loss and found.loss[:4]}
@@ -125,11 +126,11 @@ def certify(chosen: argparse.Namespace) -> int:
 
 
 def assets(chosen: argparse.Namespace) -> int:
-    known = catalogue.CATALOGUE
+    known = catalogue.CATALOGUE | catalogue.PICTURES
     given = chosen.names or list(known)
     if strange := [name for name in given if name not in known]:
         raise unknown("asset", strange[0], known)
     for asset in map(known.__getitem__, given):
-        folder = catalogue.resolve(asset.name)
+        folder = catalogue.files_of(asset)
         shell.say(f"{asset.name}: {asset.title} ({asset.licence}), checked, in {folder}")
     return OK

@@ -31,7 +31,8 @@ from ..search.passages import Passages
 from ..session import paths, quiet
 from .planning import Plan, plan
 from .results import show
-from .terminal import OK, WORDS, answer, note, say, scored, the_domain, the_writer
+from .subjects import WORDS, scored, the_domain, the_writer
+from .terminal import OK, answer, note, say
 
 
 def run(chosen: argparse.Namespace) -> int:

@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
+from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 from .. import plots
 from ..data.domain import Domain, right_documents
-from ..display import Table, as_html, no_formula, table, visible
+from ..display import WIDTH, Table, as_html, no_formula, table, visible
 from ..errors import unknown
 from ..files import filled, told_by, write_atomic
 from .decision import Row, decided
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 FEW = 12  # approaches up to which a page shows all of them beside each other
 HERE = Path(__file__).parent
 COLUMNS: dict[str, dict[str, list[str]]] = told_by(__file__, "columns.toml")
+ASIDE = {"split", "queries", "win / tie / loss", "MRR@10", "recall@10", "recall@100", "hit@1"}
 TRAINING = ("train_seconds", "trainable_params")  # costs that an untrained model does not have
 
 
@@ -76,21 +78,23 @@ class Report:
         return filled(HERE / "note.jinja", **told)
 
     def to_text(self) -> str:
-        """A table for a terminal, one block a split."""
+        """What decides, for a terminal, one block a split; the other forms have all of it."""
         if not self.rows:
             return "nothing evaluated yet"
         whole = self.table()
+        aside = ASIDE | {"p"} if "p Holm" in whole.head else ASIDE
+        shown = [n for n, head in enumerate(whole.head) if head not in aside]
         narrow = Table(
-            [whole.head[0], *whole.head[2:-1]],
-            [[cells[0], *cells[2:-1]] for cells in whole.cells],
-            bold={(row, column - 1) for row, column in whole.bold},
+            [whole.head[n] for n in shown],
+            [[cells[n] for n in shown] for cells in whole.cells],
+            bold={(row, shown.index(column)) for row, column in whole.bold},
         )
-        head, *lines = narrow.to_text().splitlines()
-        out = [f"  {head}"]
+        head, *lines = (indent(row, "  ") for row in narrow.text_rows(WIDTH - 2))
+        out = [head]
         rows = zip(whole.cells, lines, strict=True)
         for (split, queries), block in groupby(rows, key=lambda row: (row[0][1], row[0][-1])):
             noun = "query" if queries == "1" else "queries"
-            out += ["", f"{visible(split)}, {queries} {noun}", *(f"  {line}" for _, line in block)]
+            out += ["", f"{visible(split)}, {queries} {noun}", *(line for _, line in block)]
         return "\n".join(out)
 
     def to_markdown(self) -> str:

@@ -23,7 +23,7 @@ from filelock import FileLock
 from ..data.images import is_picture
 from ..errors import EmbkitError, refusals, unknown
 from ..files import write_atomic
-from ..session import paths, precision
+from ..session import cache_gb, paths, precision
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder, SentenceTransformer
@@ -155,7 +155,21 @@ def kept(where: Path, rows: int, make: Callable[[], np.ndarray]) -> np.ndarray:
         found = make()
         with contextlib.suppress(EmbkitError):
             write_atomic(where, lambda stream: np.save(stream, found))
+    used(where)
     return found
+
+
+def used(where: Path) -> None:
+    """Notes that a kept array was used now. Of the others in its folder, those used longest ago go
+    where all together are larger than ``cache_gb``."""
+    room = cache_gb() * 1e9
+    with contextlib.suppress(OSError):  # nothing was kept; or another process deletes, too
+        os.utime(where)
+        files = [(p.stat().st_mtime_ns, p) for p in where.parent.glob("*.npy") if p != where]
+        for path in (where, *(path for _, path in sorted(files, reverse=True))):
+            room -= path.stat().st_size
+            if room < 0 and path != where:
+                path.unlink()
 
 
 def encode(
@@ -260,6 +274,7 @@ def encode_shards(
                 make = partial(fresh_vectors, model, prompt=prompt, task=task)
                 _fill(target, texts, make, dtype, shard, progress)
     shutil.rmtree(target.with_suffix(".shards"), ignore_errors=True)
+    used(target)
     return np.load(target, mmap_mode="c")
 
 

@@ -8,7 +8,7 @@ import math
 import os
 import secrets
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ import numpy as np
 from ..data import Domain
 from ..display import Table, table
 from ..errors import unknown
-from ..files import AppendOnlyStore
+from ..files import AppendOnlyStore, write_atomic
 from ..session import paths
 from .rules import refused
 
@@ -167,6 +167,45 @@ class LabelStore(AppendOnlyStore):
             for name, grades in given.items()
         ]
         return Table(["annotator", "judged", *GRADES.values()], cells, repr(self)).to_html()
+
+
+def merged(
+    domain: Domain, files: Sequence[str | os.PathLike[str]], path: str | os.PathLike[str]
+) -> LabelStore:
+    """One store, in ``path``, of what several people judged in files of their own.
+
+    A decision that several files hold, copies of one another, counts once. Where one annotator's
+    name stands in files that have no decision of that name in common, they are different people:
+    each file's name goes behind theirs. A damaged line goes along as it is. Fails for a file that
+    is not there, and for a path that is one of the files.
+    """
+    given = [Path(file).expanduser() for file in files]
+    target, stems = Path(path).expanduser(), [file.stem for file in given]
+    for file in given:
+        if not file.is_file() or file.resolve() == target.resolve():
+            raise refused("not merged", file=file)
+    people: dict[str, dict[str, set[str]]] = defaultdict(dict)  # name -> file -> its decisions
+    found: dict[str, Decision] = {}
+    damaged: list[bytes] = []
+    for file in given:
+        store = LabelStore(domain, file)
+        called = file.stem if stems.count(file.stem) == 1 else f"{file.parent.name}/{file.stem}"
+        damaged += [text.encode() for _, text in store.damaged]
+        found |= {decision.id: decision for decision in store.decisions}
+        own: dict[str, set[str]] = defaultdict(set)
+        for decision in store.decisions:
+            own[decision.annotator].add(decision.id)
+        for name, ids in own.items():
+            copies = next((first for first, kept in people[name].items() if kept & ids), called)
+            people[name].setdefault(copies, set()).update(ids)
+    lines = []
+    for key, decision in sorted(found.items(), key=lambda item: item[1].time):
+        name, files_of = decision.annotator, people[decision.annotator]
+        if len(files_of) > 1:
+            name += f" ({next(file for file, ids in files_of.items() if key in ids)})"
+        lines.append(json.dumps(asdict(decision) | {"annotator": name}).encode())
+    write_atomic(target, b"\n".join([*lines, *damaged, b""]))
+    return LabelStore(domain, target)
 
 
 def annotator_name(name: str) -> str:

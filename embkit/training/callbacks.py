@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 import time
@@ -15,11 +16,13 @@ from transformers import TrainerCallback
 
 from .. import session
 from ..data import Domain
+from ..errors import EmbkitError, unknown
 from ..evaluation.ranking import ndcg
 from ..files import read_json
 from ..recipes.views import Passages
 from ..search.passages import cut_by
 
+TRACKERS = ("tensorboard", "trackio", "wandb")
 SAVE_EVERY = 30.0  # seconds between two checkpoints of one process: what a kill may cost
 
 
@@ -116,3 +119,23 @@ class Watch(TrainerCallback):
         if state.is_world_process_zero:
             self._clock.write_text(json.dumps({"seconds": self.seconds}))
         self._saved = time.perf_counter()
+
+
+def tracking(path: Path) -> list[TrainerCallback]:
+    """Transformers' callbacks that report a run to those whom ``EMBKIT_REPORT_TO`` names; fails
+    where one is not installed. TensorBoard's files lie in the run's folder; wandb stays offline."""
+    from transformers.integrations import get_reporting_integration_callbacks as of
+
+    found: list[Any] = []
+    for name in filter(None, os.environ.get("EMBKIT_REPORT_TO", "").split(",")):
+        if name not in TRACKERS:
+            raise unknown("tracker in EMBKIT_REPORT_TO", name, TRACKERS)
+        os.environ.setdefault("WANDB_MODE", "offline")
+        try:
+            found += [make() for make in of([name])]
+        except (RuntimeError, ImportError) as error:
+            given, expected = f"EMBKIT_REPORT_TO={name}, and {name} is not installed", "a package"
+            raise EmbkitError(given, expected=expected, hint=f"pip install {name}") from error
+        if name == "tensorboard":
+            found[-1].logging_dir = str(path / name)
+    return found

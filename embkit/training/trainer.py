@@ -35,7 +35,7 @@ from ..recipes.script import stock_script
 from ..recipes.settings import WIDE, trainer_arguments
 from ..runs import RECORD, Run, store
 from . import lora as adapters
-from .callbacks import DevScore, Watch
+from .callbacks import DevScore, Watch, tracking
 from .distillation import teach, teaching_hash
 from .fitting import Trainer, checkpointed
 from .losses import make_loss
@@ -143,7 +143,9 @@ def _train(
         pairs,
         checkpoints,
         evaluator=DevScore(domain, recipe.passages),
-        callbacks=[watch, *more],
+        callbacks=[watch, *tracking(path), *more],
+        run_name=path.name,
+        project="embkit",
         **session.precision_flags(),
         eval_strategy="epoch",
         **(by_steps if members.size > 1 else {"save_strategy": "no"}),

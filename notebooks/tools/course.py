@@ -33,6 +33,7 @@ from notebooks.tools.authoring import (
     read,
     texts,
 )
+from notebooks.tools.ending import ending
 
 CELL_SECONDS = 1800
 _BAR = re.compile(r"\d+%\||\d+(it|B)? \[\d+:\d+")  # what tqdm draws
@@ -253,7 +254,7 @@ def index(target: Path) -> Path:
 
 
 def leaderboard(runs: Path | None = None) -> None:
-    """Saves and shows everything evaluated so far on the domain in ``EMBKIT_DOMAIN``."""
+    """Saves everything evaluated so far on the domain in ``EMBKIT_DOMAIN``, and says the gist."""
     from embkit.data import load_domain
     from embkit.evaluation.ranking import leaderboard as everything
 
@@ -265,8 +266,10 @@ def leaderboard(runs: Path | None = None) -> None:
         say(f"\nno leaderboard yet: {error.given}")
         return
     report.save(runs, domain)
-    say(f"\n{report.to_text()}\n\ncourse: {index(runs / 'course')}")
-    say(f"report: {runs / 'report.html'}")
+    page = index(runs / "course")
+    books = map(read, page.parent.glob("[0-9][0-9]_*.ipynb"))
+    seconds = sum(book.metadata.get("embkit", {}).get("seconds", 0) for book in books)
+    say(f"\n{ending(report, page, runs / 'report.html', seconds)}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -611,13 +611,17 @@ def command(*names):
     return results.assets(argparse.Namespace(names=list(names)))
 
 
-def test_the_command_fetches_those_that_are_named_or_all(converted, index, capsys):
+def test_the_command_fetches_those_that_are_named_or_all_pictures_too(
+    converted, index, capsys, monkeypatch
+):
+    pictures = catalogue.CATALOGUE["made-up"]
+    monkeypatch.delitem(catalogue.CATALOGUE, "made-up")
+    monkeypatch.setattr(catalogue, "PICTURES", {"made-up": pictures})
     assert command("converted") == 0
-    assert state(converted) == "here"
-    assert state(catalogue.CATALOGUE["made-up"]) == "not here"
+    assert state(converted) == "here" and not catalogue.folder_of(pictures).is_dir()
     assert str(catalogue.folder_of(converted)) in capsys.readouterr().out
-    assert command() == 0 and index.fetched == 1
-    assert holds(catalogue.folder_of(catalogue.CATALOGUE["made-up"]))
+    assert command() == 0
+    assert holds(catalogue.folder_of(pictures))
 
 
 def test_the_command_refuses_a_name_it_does_not_know_before_it_fetches(converted, index):

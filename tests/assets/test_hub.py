@@ -11,7 +11,7 @@ import pytest
 
 from embkit import Recipe, train
 from embkit.assets.catalogue import resolve
-from embkit.cli import terminal
+from embkit.cli import subjects
 from embkit.errors import EmbkitError
 from embkit.models.loading import load_model
 from tests.hub import CHUNK, files_of, wait_less
@@ -79,7 +79,7 @@ def test_a_revision_is_a_tag_a_branch_or_a_commit(
     second = made.commit(tiny_teacher)
     name = f"{ID}@{first if revision == 'commit' else revision}"
     assert resolve(name).name == first and resolve(ID).name == second
-    assert terminal.subject(tiny_domain, name) == name  # as --model and compare have it
+    assert subjects.subject(tiny_domain, name) == name  # as --model and compare have it
     hub.close()
     offline()
     assert resolve(name).name == first and resolve(ID).name == second

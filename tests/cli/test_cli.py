@@ -15,7 +15,8 @@ import embkit as ek
 from embkit.cli import planning
 from embkit.cli.main import main, parser
 from embkit.cli.planning import plan
-from embkit.cli.terminal import say, scored, subject
+from embkit.cli.subjects import scored, subject
+from embkit.cli.terminal import say
 from embkit.data import load_domain
 from embkit.errors import EmbkitError
 from embkit.evaluation.ranking import place_of
@@ -25,7 +26,8 @@ from embkit.recipes.recipe import Recipe
 from embkit.runs import finished, store
 
 COMMANDS = ("advise", "assets", "card", "certify", "check", "compare", "evaluate", "export")
-COMMANDS += ("generate", "leaderboard", "run", "search", "start", "train")
+COMMANDS += ("board", "clean", "generate", "leaderboard", "preflight", "run", "search", "start")
+COMMANDS += ("train",)
 ESCAPE = "\x1b[31m"
 
 
@@ -546,6 +548,32 @@ def test_a_terminal_that_knows_few_letters_gets_question_marks():
     stream = io.TextIOWrapper(raw, encoding="ascii", write_through=True)
     say("✓ ok \x07", to=stream)
     assert raw.getvalue() == b"? ok \\x07\n"
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_colour_is_for_a_terminal_alone(monkeypatch):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    told = f"✓ well {ESCAPE}\n✗ ill\n  a ✓ in the middle"
+    say(told, to=(shown := Terminal()))
+    lines = shown.getvalue().splitlines()
+    assert lines[0] == "\x1b[32m✓ well \\x1b[31m\x1b[0m", "what is said brings no colour of its own"
+    assert lines[1:] == ["\x1b[31m✗ ill\x1b[0m", "  a ✓ in the middle"]
+    plain = io.StringIO()
+    say(told, to=plain)
+    monkeypatch.setenv("NO_COLOR", "1")
+    say(told, to=(bare := Terminal()))
+    assert plain.getvalue() == bare.getvalue() and "\x1b" not in plain.getvalue()
+
+
+def test_help_loads_no_library_that_may_be_broken():
+    code = "import sys; from embkit.cli.main import parser; parser()\n"
+    code += "assert not {'torch', 'transformers', 'pandas', 'numpy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_as_a_program_it_ends_with_its_code_and_without_a_traceback(folder, tmp_path):

@@ -481,3 +481,14 @@ def test_importing_needs_no_torch():
     code += "('torch', 'sentence_transformers', 'matplotlib', 'scipy.stats', 'pandas')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("asked", [None, ()])
+def test_a_report_fits_a_terminal_of_100_columns(asked):
+    label = "contrastive over the whole corpus, with prompts, LoRA r16 and 2 hard negatives"
+    other = make("contrastive", (0.3, 0.5, 0.5, 0.9), recipe_hash="a1", meta={"label": label})
+    text = compare([make(), other], "base", asked=asked).to_text()
+    assert max(map(len, text.splitlines())) <= 100
+    assert "nDCG@10 [95%]" in text and "Δ base [95%]" in text and "dev" in text
+    assert ("p Holm" in text) == (asked is None)
+    assert "0.550 [" in text and "recall" not in text

@@ -28,6 +28,7 @@ from embkit.pairs.labels import (
     LabelStore,
     annotator_agreement,
     kappas,
+    merged,
     with_labels,
 )
 from embkit.pairs.pooling import candidates
@@ -650,3 +651,68 @@ def test_from_the_queue_to_a_domain(tiny_domain, path):
     for query, wrong in found.negatives.items():
         assert not set(wrong) & {d for d, g in found.qrels["train"][query].items() if g > 0}
     assert len(found.negatives) == len(tiny_domain.qrels["train"])
+
+
+# -- several people's files --
+
+
+def judged(domain, file, grades, annotator="me"):
+    """A file in which one annotator gave grades to the first pairs of query and document."""
+    store = LabelStore(domain, file)
+    for query, document, grade in zip(domain.queries, domain.corpus, grades, strict=False):
+        store.label(query, document, grade, annotator)
+    return file
+
+
+def test_files_of_ten_people_with_one_name_are_ten_annotators(tiny_domain, tmp_path):
+    files = [
+        judged(tiny_domain, tmp_path / f"p{n}.jsonl", [2, n % 3, int(n == 0)]) for n in range(10)
+    ]
+    store = merged(tiny_domain, files, tmp_path / "all.jsonl")
+    assert sorted(store.labels()) == [f"me (p{n})" for n in range(10)]
+    (q0, q1, q2), (d0, d1, d2) = [*tiny_domain.queries][:3], [*tiny_domain.corpus][:3]
+    # the second pair: 0 four times, 1 and 2 three times each; the third: 1 once, else 0
+    assert store.qrels() == {q0: {d0: 2}, q1: {d1: 0}, q2: {d2: 0}}
+    found = annotator_agreement(store)
+    assert len(found.pairs) == 45
+    assert [(d.query, max(d.grades.values())) for d in found.disagreements] == [(q1, 2), (q2, 1)]
+
+
+def test_a_copy_of_a_file_counts_once_and_its_owner_is_one_person(tiny_domain, tmp_path):
+    first = judged(tiny_domain, tmp_path / "anna.jsonl", [2, 1], "anna")
+    later = tmp_path / "anna-home.jsonl"
+    later.write_text(first.read_text())
+    judged(tiny_domain, later, [2, 1, 0], "anna")
+    other = judged(tiny_domain, tmp_path / "ben.jsonl", [0], "ben")
+    store = merged(tiny_domain, [first, later, other], tmp_path / "all.jsonl")
+    assert {name: len(given) for name, given in store.labels().items()} == {"anna": 3, "ben": 1}
+    again = merged(tiny_domain, [tmp_path / "all.jsonl", other], tmp_path / "twice.jsonl")
+    assert again.labels() == store.labels(), "what is merged can be merged again"
+
+
+def test_a_file_that_was_cut_off_gives_what_is_whole_and_is_told(tiny_domain, tmp_path):
+    cut = judged(tiny_domain, tmp_path / "anna.jsonl", [2, 1, 0], "anna")
+    cut.write_bytes(cut.read_bytes()[:-20])
+    other = judged(tiny_domain, tmp_path / "ben.jsonl", [2, 1, 0], "ben")
+    store = merged(tiny_domain, [cut, other], tmp_path / "all.jsonl")
+    assert {name: len(given) for name, given in store.labels().items()} == {"anna": 2, "ben": 3}
+    assert "1 damaged line(s), kept" in repr(store)
+
+
+def test_files_of_one_name_in_two_folders_are_told_apart(tiny_domain, tmp_path):
+    files = [tmp_path / who / "tiny.jsonl" for who in ("anna", "ben")]
+    for file in files:
+        judged(tiny_domain, file, [2])
+    store = merged(tiny_domain, files, tmp_path / "all.jsonl")
+    assert sorted(store.labels()) == ["me (anna/tiny)", "me (ben/tiny)"]
+
+
+def test_a_file_that_is_missing_and_one_that_would_be_written_over_are_refused(
+    tiny_domain, tmp_path
+):
+    file = judged(tiny_domain, tmp_path / "anna.jsonl", [2])
+    before = file.read_bytes()
+    for given, to in (([file, tmp_path / "none.jsonl"], tmp_path / "all.jsonl"), ([file], file)):
+        with pytest.raises(EmbkitError, match="cannot be merged"):
+            merged(tiny_domain, given, to)
+    assert file.read_bytes() == before and not (tmp_path / "all.jsonl").exists()

@@ -10,7 +10,7 @@ from transformers import TrainerCallback
 
 import embkit
 from embkit.auditing.base import Sample
-from embkit.cli.terminal import encoded
+from embkit.cli.subjects import encoded
 from embkit.models import packing
 from embkit.models.encoding import encode_as, prompt_of
 from embkit.recipes import script as scripts

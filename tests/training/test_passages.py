@@ -10,7 +10,7 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 import embkit as ek
-from embkit.cli import terminal
+from embkit.cli import subjects
 from embkit.cli.main import main
 from embkit.errors import EmbkitError
 from embkit.export.export import to_beir
@@ -269,8 +269,8 @@ def test_the_shell_shows_passages_and_encodes_no_whole_document(
 ):
     monkeypatch.setenv("EMBKIT_RUNS", str(run.path.parents[2]))
     folder = str(to_beir(long_domain, tmp_path / "long"))
-    encoded, asked = terminal.encoded, []
-    monkeypatch.setattr(terminal, "encoded", lambda *a: asked.append(a[0]) or encoded(*a))
+    encoded, asked = subjects.encoded, []
+    monkeypatch.setattr(subjects, "encoded", lambda *a: asked.append(a[0]) or encoded(*a))
     look = ["search", "growth in one ocular", "--domain", folder, "--run", run.path.name]
     assert main([*look, "--json", "--k", "2"]) == 0
     before, after = json.loads(capsys.readouterr().out)["found"].values()

@@ -1,0 +1,238 @@
+"""The course on a stick: one folder that installs without a network.
+
+``python -m notebooks.tools.bundle FOLDER`` (``make bundle``) gathers the wheels for one platform
+and one Python, the assets, and the project's files: notebooks, data, results. Nothing bears the
+folder's name before all of it is there. ``install.sh`` or ``install.bat`` in it checks each file
+against the manifest, and installs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Callable, Iterable, Sequence
+from importlib.metadata import PathDistribution
+from pathlib import Path
+from typing import Any
+
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name, parse_wheel_filename
+
+from embkit.assets import catalogue
+from embkit.assets.wheels import sha256
+from embkit.display import WIDTH, table
+from embkit.errors import EmbkitError, unknown
+from embkit.session import paths
+
+GLIBC = [f"manylinux_2_{n}_x86_64" for n in range(5, 35)]  # the oldest first
+GLIBC += ["manylinux1_x86_64", "manylinux2010_x86_64", "manylinux2014_x86_64"]
+TAGS = {"linux": GLIBC, "windows": ["win_amd64"], "macos": ["macosx_14_0_arm64"]}
+MARKERS = {  # what pip itself would take from the machine that it runs on
+    "linux": ("linux", "Linux", "posix", "x86_64"),
+    "windows": ("win32", "Windows", "nt", "AMD64"),
+    "macos": ("darwin", "Darwin", "posix", "arm64"),
+}
+CPU = "https://download.pytorch.org/whl/cpu"  # torch without a GPU's libraries, for Linux
+LEFT_OUT = ("dev",)  # extras that a participant does not need
+BUILDS = ["setuptools"]  # builds the project where it is installed
+NEEDED, MOST = 3.0, 3.0  # GB: free before it begins, and of the whole folder
+HERE = Path(__file__).with_name("stick")
+Fetch = Callable[[Sequence[str], Path], None]
+
+
+def bundle(
+    target: Path,
+    platform: str = "linux",
+    python: str = f"{sys.version_info.major}.{sys.version_info.minor}",
+    *,
+    fetch: Fetch | None = None,
+    assets: Iterable[catalogue.Asset] | None = None,
+    said: Callable[[str], object] = lambda text: None,
+) -> dict[str, int]:
+    """Writes the folder; returns the bytes of its parts.
+
+    Args:
+        target: a folder that is not there yet.
+        platform: ``linux``, ``windows`` or ``macos``; ``python``: such as 3.12.
+        fetch: puts the wheels of requirements into a folder; default: pip.
+        assets: default: all of the catalogue.
+
+    Raises:
+        EmbkitError: the target is there, too little room, a wheel that cannot be had; nothing of
+            the target is left then.
+    """
+    if platform not in TAGS:
+        raise unknown("platform", platform, TAGS)
+    if target.exists():
+        expected, hint = "a folder that is not there yet", f"{target}-2, or delete {target}"
+        raise EmbkitError(f"{target} is there", expected=expected, hint=hint)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _room(target.parent, NEEDED)
+    part = target.with_name(f".{target.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        (part / "wheels").mkdir(parents=True)
+        said("wheels")
+        wheels(part / "wheels", platform, python, fetch or by_pip(platform, python))
+        said("the project")
+        for name in _tracked(paths().root):
+            _copy(paths().root / name, part / "project" / name)
+        said("assets")
+        every = {**catalogue.CATALOGUE, **catalogue.PICTURES}
+        for asset in every.values() if assets is None else assets:
+            found = catalogue.files_of(asset)
+            shutil.copytree(found, part / "assets" / found.name)
+        for file in HERE.iterdir():
+            if file.is_file():
+                _copy(file, part / file.name)
+        said("the manifest")
+        made = {"python": python, "platform": platform, "extras": _extras()}
+        files = sorted(path for path in part.rglob("*") if path.is_file())
+        sums = {path.relative_to(part).as_posix(): sha256(path) for path in files}
+        text = json.dumps(made | {"files": sums}, indent=1) + "\n"
+        (part / "manifest.json").write_text(text, encoding="utf-8")
+        os.replace(part, target)
+    except OSError as error:
+        _room(target.parent, 0.05)
+        given = f"the bundle was not made: {error}"
+        raise EmbkitError(
+            given, expected="a disk that can be written to", hint="another"
+        ) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    sizes: dict[str, int] = {}
+    for path in (path for path in target.rglob("*") if path.is_file()):
+        first = path.relative_to(target).parts[0]
+        sizes[first] = sizes.get(first, 0) + path.stat().st_size
+    return sizes
+
+
+def _room(folder: Path, needed: float) -> None:
+    free = shutil.disk_usage(folder).free / 1e9
+    if free < needed:
+        given = f"{free:.2f} GB are free in {folder}"
+        hint = "free some space, or name a folder on another disk: make bundle TO=/another/folder"
+        raise EmbkitError(given, expected=f"{needed:.2f} GB; nothing was left there", hint=hint)
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(source, target)
+
+
+def _tracked(root: Path) -> list[str]:
+    """The project's own files: those that git keeps."""
+    listed = subprocess.run(["git", "-C", str(root), "ls-files", "-z"], capture_output=True)
+    names = [name for name in listed.stdout.decode().split("\0") if name]
+    if not names:
+        given = f"git knows no file in {root}"
+        raise EmbkitError(given, expected="a clone of the project", hint="git clone")
+    return [name for name in names if (root / name).is_file()]
+
+
+def _project() -> dict[str, Any]:
+    text = (paths().root / "pyproject.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)["project"]
+
+
+def _extras() -> list[str]:
+    return [name for name in _project()["optional-dependencies"] if name not in LEFT_OUT]
+
+
+def wheels(folder: Path, platform: str, python: str, fetch: Fetch) -> None:
+    """The wheels of all that the project needs on a platform, and of what these need.
+
+    pip would evaluate the conditions of requirements (``sys_platform == "win32"``) for the machine
+    that it runs on; so they are read from the wheels here, and evaluated for the platform.
+    """
+    pins = (paths().root / "constraints.txt").read_text(encoding="utf-8")
+    versions = dict(re.findall(r"(?m)^([\w.-]+)==(\S+)", pins))
+    names = ("sys_platform", "platform_system", "os_name", "platform_machine")
+    about: dict[str, Any] = dict(default_environment())
+    about |= dict(zip(names, MARKERS[platform], strict=True))
+    about |= {"python_version": python, "python_full_version": f"{python}.9"}
+    told = _project()
+    extras = (text for name in _extras() for text in told["optional-dependencies"][name])
+    todo = [Requirement(text) for text in (*told["dependencies"], *extras, *BUILDS)]
+    seen: set[tuple[str, frozenset[str]]] = set()
+    while todo:
+        asked = {}
+        for needed in todo:
+            name = canonicalize_name(needed.name)
+            pin = f"=={versions[name]}" if name in versions else str(needed.specifier)
+            cpu = "+cpu" if name == "torch" and platform == "linux" else ""
+            asked[name] = f"{name}{pin}{cpu}"
+        there = {parse_wheel_filename(path.name)[0] for path in folder.glob("*.whl")}
+        if new := [text for name, text in sorted(asked.items()) if name not in there]:
+            fetch(new, folder)
+        at = {parse_wheel_filename(path.name)[0]: path for path in folder.glob("*.whl")}
+        found = []
+        for needed in todo:
+            key = canonicalize_name(needed.name), frozenset(needed.extras)
+            if key in seen:
+                continue
+            seen.add(key)
+            for one in map(Requirement, requirements(at[key[0]])):
+                when, extras_of = one.marker, ("", *key[1])
+                if not when or any(when.evaluate(about | {"extra": e}) for e in extras_of):
+                    found.append(one)
+        todo = found
+
+
+def requirements(wheel: Path) -> list[str]:
+    """What a wheel says that it needs."""
+    folder = next(n for n in zipfile.ZipFile(wheel).namelist() if n.endswith(".dist-info/METADATA"))
+    return PathDistribution(zipfile.Path(wheel, folder.removesuffix("METADATA"))).requires or []
+
+
+def by_pip(platform: str, python: str) -> Fetch:
+    """Fetches wheels for a platform from the index that pip is set up for."""
+    options = ["--no-deps", "--only-binary=:all:", "--python-version", f"{python}.9", "--quiet"]
+    options += [part for tag in TAGS[platform] for part in ("--platform", tag)]
+
+    def fetch(wanted: Sequence[str], folder: Path) -> None:
+        of_cpu = [text for text in wanted if text.endswith("+cpu")]  # an index of its own
+        for some, index in ((of_cpu, ["--index-url", CPU]), ([*{*wanted} - {*of_cpu}], [])):
+            command = [sys.executable, "-m", "pip", "download", *options, *index, "-d", str(folder)]
+            if (
+                some
+                and (done := subprocess.run([*command, *some], stderr=subprocess.PIPE)).returncode
+            ):
+                _room(folder, 0.05)
+                last = (done.stderr.decode().strip().splitlines() or ["no reason given"])[-1]
+                expected = f"a wheel of each for {platform} and Python {python}"
+                hint = "another --python, or a network with a package index"
+                raise EmbkitError(f"pip download: {last}", expected=expected, hint=hint)
+
+    return fetch
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m notebooks.tools.bundle", description=__doc__)
+    parser.add_argument("target", type=Path)
+    parser.add_argument("--platform", default="linux", choices=list(TAGS))
+    parser.add_argument("--python", default=f"{sys.version_info.major}.{sys.version_info.minor}")
+    chosen = parser.parse_args(arguments)
+    say = lambda text: sys.stdout.write(f"{text[:WIDTH]}\n") and sys.stdout.flush()  # noqa: E731
+    try:
+        sizes = bundle(chosen.target, chosen.platform, chosen.python, said=say)
+    except EmbkitError as error:
+        sys.stdout.write(f"{error}\n")
+        return 1
+    rows = ({"what": name, "size": f"{size / 1e6:,.1f} MB"} for name, size in sizes.items())
+    total = sum(sizes.values()) / 1e9
+    sys.stdout.write(f"{table(rows)}\nin all {total:.2f} GB, of {MOST:g}: {chosen.target}\n")
+    return int(total > MOST)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
