@@ -147,7 +147,7 @@ unjudged = pd.DataFrame(rows, columns=["query", "ranked first, not judged", "rig
 unjudged.style.hide().set_properties(**{"text-align": "left"}).set_uuid("unjudged")
 
 # %% [markdown]
-# Some of these you might accept. So a score like 0.47 is a lower bound of how often a user is
+# Some of these you might accept. So a score is a lower bound of how often a user is
 # helped, and two systems may be compared by it only as long as neither finds more of what
 # nobody judged. Lesson 03 shows how people judge such documents.
 #
@@ -278,15 +278,14 @@ ek.widgets.FailureBrowser("bm25", "minilm", domain, split=split, names=names)
 
 
 # %%
-differences = {"base or BM25": words.change(base, split).to_numpy()}
+differences = {"base or BM25": words.change(base, split)}
 kept = ek.evaluation.results(domain)
 if {"contrastive", "corpus"} <= set(kept):
-    change = kept["contrastive"].change(kept["corpus"], split)
-    differences["two recipes"] = change.to_numpy()
+    differences["two recipes"] = kept["contrastive"].change(kept["corpus"], split)
 
 
 def wrong_winner(difference, n, rounds=2000):
-    drawn = rng.choice(difference, size=(rounds, n)).mean(axis=1)
+    drawn = rng.choice(difference.to_numpy(), size=(rounds, n)).mean(axis=1)
     return (np.sign(drawn) != np.sign(difference.mean())).mean()
 
 
@@ -306,7 +305,7 @@ ek.plots.lines(sizes, wrong, "queries", "wrong winner", logx=True)
 
 # %%
 close = list(differences.values())[-1]
-together = ek.evaluation.clusters(domain, split).codes(base.values(split).index)
+together = ek.evaluation.clusters(domain, split).codes(close.index)
 sigma, effect = close.std(), ek.evaluation.estimate(close, together).effect
 
 
