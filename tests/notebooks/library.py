@@ -85,7 +85,7 @@ def table() -> str:
         for topic, names in topics.items():
             for name in names:
                 cell = place(found, name) or "–"
-                lines.append(f"| {topic} | {lesson} | `{name}` | {cell} |")
+                lines.append(f"| {topic} | `{lesson}` | `{name}` | {cell} |")
     return "\n".join(lines) + "\n"
 
 
