@@ -192,7 +192,7 @@ audit
 
 # %%
 own_rates = {
-    "human, in-batch": 2e-4, "small LLM, unfiltered": 5e-5,
+    "human, in-batch": 2e-4, "small LLM, unfiltered": 2.5e-5,
     "small LLM, filtered": 5e-5, "strong LLM, lay words": 5e-5,
 }
 arms = {
