@@ -338,7 +338,7 @@ print(f"reranked less model: {rerank.delta:+.3f}, 95% interval "
 
 # %% [markdown]
 # A reranker that was trained on questions to the web has to earn its forward passes in your
-# domain; an interval below 0 says that it does not. Lesson 06 trains one.
+# domain. Unless the interval lies above 0, this one has not. Lesson 06 trains one.
 #
 # Last, another general model. What was measured beforehand is read from `data/` (made by
 # `make approaches`), where there are results for this domain and profile.

@@ -272,7 +272,7 @@ ek.widgets.FailureBrowser("bm25", "minilm", domain, split=split, names=names)
 # Suppose that only a part of the test queries had been there. How often would the worse
 # system have come out ahead? That depends on how close the two are, so here are two
 # comparisons: BM25 with the general model, which are far apart, and two recipes that are
-# neighbours, contrastive training with and without the whole corpus (lesson 04), three seeds
+# neighbours, hard negatives (lesson 05) with the whole corpus (lesson 04), the first seed of
 # each, read from `data/` where there are such results. (Each query is drawn by itself here; of
 # whole clusters it takes more.)
 
@@ -280,8 +280,9 @@ ek.widgets.FailureBrowser("bm25", "minilm", domain, split=split, names=names)
 # %%
 differences = {"base or BM25": words.change(base, split)}
 kept = ek.evaluation.results(domain)
-if {"contrastive", "corpus"} <= set(kept):
-    differences["two recipes"] = kept["contrastive"].change(kept["corpus"], split)
+if {"hard negatives", "corpus"} <= set(kept):
+    one, other = kept["hard negatives"].runs[0], kept["corpus"].runs[0]
+    differences["two recipes"] = one.change(other, split)
 
 
 def wrong_winner(difference, n, rounds=2000):
@@ -295,8 +296,8 @@ wrong = {name: [wrong_winner(d, n) for n in sizes] for name, d in differences.it
 ek.plots.lines(sizes, wrong, "queries", "wrong winner", logx=True)
 
 # %% [markdown]
-# For two systems that are far apart, 50 queries are enough. For two recipes they are not.
-# The number of queries needed grows with the square of the noise and with the design effect,
+# For two systems that are far apart, 50 queries are enough. For two recipes that are close, all
+# of these may not be: what wins here may be the luck of the queries. The number of queries needed grows with the square of the noise and with the design effect,
 # and shrinks with the square of the difference. For a two-sided test at 5% that finds a true
 # difference four times out of five, it is about $D\,(2.8\,\sigma/\delta)^2$, with $\sigma$
 # the spread of the differences a query. (If more queries come in clusters like these; where
