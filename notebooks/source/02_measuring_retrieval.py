@@ -296,13 +296,14 @@ wrong = {name: [wrong_winner(d, n) for n in sizes] for name, d in differences.it
 ek.plots.lines(sizes, wrong, "queries", "wrong winner", logx=True)
 
 # %% [markdown]
-# For two systems that are far apart, 50 queries are enough. For two recipes that are close, all
-# of these may not be: what wins here may be the luck of the queries. The number of queries needed grows with the square of the noise and with the design effect,
-# and shrinks with the square of the difference. For a two-sided test at 5% that finds a true
-# difference four times out of five, it is about $D\,(2.8\,\sigma/\delta)^2$, with $\sigma$
-# the spread of the differences a query. (If more queries come in clusters like these; where
-# each comes from a new cluster, $D$ is 1.) $\sigma$ has to be that of the pair in question:
-# of the two recipes, where they are there.
+# For two systems that are far apart, 50 queries are enough. For two recipes that are close,
+# all of these may not be: what wins here may be the luck of the queries. The number of
+# queries needed grows with the square of the noise and with the design effect, and shrinks
+# with the square of the difference. For a two-sided test at 5% that finds a true difference
+# four times out of five, it is about $D\,(2.8\,\sigma/\delta)^2$, with $\sigma$ the spread
+# of the differences a query. (If more queries come in clusters like these; where each comes
+# from a new cluster, $D$ is 1.) $\sigma$ has to be that of the pair in question: of the two
+# recipes, where they are there.
 
 # %%
 close = list(differences.values())[-1]
