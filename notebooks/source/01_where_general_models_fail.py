@@ -265,8 +265,8 @@ pd.DataFrame(paired).T.round(3)
 # %% [markdown]
 # As it ran here, both kinds of questions score less than first sentences, and both intervals
 # exclude 0. And here is the place where word search wins: on `far`, where the answer was never
-# read, BM25's figure is above the model's. It counts every word of a document. Lesson 14 takes the two causes apart, the question and the
-# window.
+# read, BM25's figure is above the model's. It counts every word of a document. Lesson 14 takes
+# the two causes apart, the question and the window.
 #
 # ## Word search beside it
 #
