@@ -97,7 +97,7 @@ q226 card-get 2 2 | q226 bus-card 2 2 | q227 card-get 2 2 | q227 check-pay 0 0
 q227 card-child 0 1 | q230 card-child 2 2 | q230 card-get 0 1 | q120 bus-card 2 2
 q120 card-get 0 1 | q113 bus-return 2 2 | q113 tools-dirty 0 1 | q103 group-call 2 2
 q103 group-booking 0 1 | q029 laser-booking 2 2 | q029 group-late 0 0
-q195 tools-age 2 2 | q195 tools-borrow 0 0
+q195 tools-age 2 2 | q195 tools-borrow 0 0 | q195 tools-deposit 0 1
 """
 for line in judged.replace("|", "\n").strip().splitlines():
     query, document, strict, wide = line.split()
