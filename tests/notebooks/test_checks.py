@@ -71,7 +71,7 @@ ek.exercises.check("1", answer_1, {test}, hint="1 + 2")
     ("test", "wrong", "said"),
     [
         ("lambda a: a == 3", ["0", "-5", "[]", "answer_1 + 1"], None),
-        ("lambda a: a > 0 or a == []", ["0", "4", "[]"], "exercise 1 accepts ['4', '[]']"),
+        ("lambda a: a == [] or a > 0", ["0", "4", "[]"], "exercise 1 accepts ['4', '[]']"),
         ("lambda a: a[0] > 1", ["0"], None),  # an error in the test refuses, as the check does
         ("lambda a: a == 3", ["no_such_name"], "no_such_name"),  # one in the list does not
     ],
