@@ -333,8 +333,8 @@ for q in hundred:
 # %%
 scored = [ek.evaluation.score(r, domain, "dev")["ndcg@10"] for r in (again, first)]
 rerank = ek.paired_test(*(values.loc[hundred] for values in scored))
-print(f"reranked less model: {rerank.delta:+.3f}, 95% interval "
-      f"{rerank.ci_low:+.3f} to {rerank.ci_high:+.3f}, {len(hundred)} queries")
+print(f"reranked less model, {len(hundred)} queries of dev: {rerank.delta:+.3f}, "
+      f"95% interval {rerank.ci_low:+.3f} to {rerank.ci_high:+.3f}")
 
 # %% [markdown]
 # A reranker that was trained on questions to the web has to earn its forward passes in your
