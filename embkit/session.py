@@ -224,11 +224,13 @@ def setup(seed: int = 42) -> Session:
 
     Each Recipe carries its own seed for training. Fails for an unknown profile.
     """
+    import pandas as pd
     import psutil
 
     if not isinstance(seed, int) or seed < 0:
         raise EmbkitError(f"seed={seed!r}", expected="a whole number ≥ 0", hint="ek.setup(seed=42)")
     seed_everything(seed)
+    pd.set_option("display.max_colwidth", 200)  # texts in tables are read, not cut
     quiet()
     found = environment()
     del found["platform"]

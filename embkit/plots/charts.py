@@ -21,12 +21,12 @@ def metric_bars(report: Any, metric: str = "ndcg@10") -> Figure:
     rows = draw.rows_with(report, metric)
     groups, names = draw.by_place(rows), list(dict.fromkeys(map(draw.name, rows)))
     figure, (axes,) = draw.panels(max(6.4, 1.2 + 0.42 * (len(names) + 1) * len(groups)), 4.2)
-    width = 0.84 / len(names)
+    width, kind = 0.84 / len(names), draw.numbers(names)
     for number, name in enumerate(names):
         shift = (number - (len(names) - 1) / 2) * width
         mine = {n + shift: group[name] for n, group in enumerate(groups.values()) if name in group}
         heights = [row[metric] for row in mine.values()]
-        axes.bar(list(mine), heights, width * 0.92, label=draw.plain(name), **draw.area(number))
+        axes.bar(list(mine), heights, width * 0.92, label=draw.plain(name), **draw.area(kind[name]))
         for x, row in mine.items():
             top, reach = row[metric], draw.spread(row, metric)
             if row.get(f"{metric}_ci"):

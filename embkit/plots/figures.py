@@ -20,6 +20,8 @@ COLORS: tuple[Any, ...] = tuple(matplotlib.color_sequences["petroff10"])
 HATCHES = ("", "///", "...", "xxx", "\\\\\\", "ooo", "++", "--", "**", "||")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
+NAMED = """base|contrastive|bm25|corpus|hard negatives|distilled|Matryoshka|LoRA|hybrid
+bge-small, untrained""".replace("\n", "|").split("|")  # models with a colour of their own
 AMOUNTS = "viridis"
 INK, GREY, LIGHT = "#222222", "#666666", "#bbbbbb"
 _FILE = Path(__file__).with_name("course.mplstyle")
@@ -80,6 +82,12 @@ def panels(
 def color(number: int) -> Any:
     """The colour of a class."""
     return COLORS[number % len(COLORS)]
+
+
+def numbers(names: Sequence[str]) -> dict[str, int]:
+    """A class for each name: a model that the course knows has the same in every picture."""
+    free = iter([*(n for n, name in enumerate(NAMED) if name not in names), *range(99)])
+    return {name: NAMED.index(name) if name in NAMED else next(free) for name in names}
 
 
 def marker(number: int) -> str:

@@ -71,12 +71,8 @@ def placeholder(solution: str) -> str:
 
 def answers(solution: str) -> list[str]:
     """The names starting with ``answer`` that a cell gives at top level, in their order."""
-    from IPython.core.inputtransformer2 import TransformerManager
-
-    plain = TransformerManager().transform_cell(solution)  # magics become calls
-    flags = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
     names: list[str] = []
-    for node in compile(plain, "<solution>", "exec", flags).body:  # type: ignore[attr-defined]
+    for node in parsed(solution).body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             names.append(node.name)
         elif isinstance(node, ast.Assign | ast.AnnAssign):
@@ -84,6 +80,24 @@ def answers(solution: str) -> list[str]:
             parts = (part for target in targets for part in ast.walk(target))
             names += [p.id for p in parts if isinstance(p, ast.Name) and _stored(p)]
     return [name for name in dict.fromkeys(names) if name.startswith("answer")]
+
+
+def parsed(source: str) -> ast.Module:
+    """The syntax tree of a code cell, magics and ``await`` included."""
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    plain = TransformerManager().transform_cell(source)  # magics become calls
+    flags = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    return compile(plain, "<cell>", "exec", flags)  # type: ignore[return-value]
+
+
+def checks(source: str) -> dict[str, str]:
+    """The exercises that a code cell checks: number → the code of the test it passes on."""
+    found = {}
+    for node in ast.walk(parsed(source)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "ek.exercises.check":
+            found[ast.literal_eval(node.args[0])] = ast.unparse(node.args[2])
+    return found
 
 
 def build(notebooks: Path | None = None, *, check: bool = False) -> list[str]:

@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import nbformat
@@ -29,6 +29,7 @@ from notebooks.tools.authoring import (
     WIDGET,
     build,
     check_style,
+    checks,
     promise,
     read,
     texts,
@@ -44,6 +45,15 @@ RESTORE = """for _name in [name for name in globals() if name[0] != '_' and name
     del globals()[_name]
 globals().update(_kept)
 __import__('os').environ['EMBKIT_SOLUTIONS'] = '1'"""
+# Below a solution's check: the same test must refuse each of some wrong answers.
+TRIAL = """_test, _accepted = ({test}), []
+for _text in {wrong}:
+    _wrong = eval(_text)  # an error here is the list's own; one in the test counts as refused
+    try:
+        _accepted += [_text] * bool(_test(_wrong))
+    except Exception:
+        pass
+assert not _accepted, f"the check of exercise {exercise} accepts {{_accepted}}\""""
 _KERNEL_FILE = re.compile(r"[^\s\"'<>]*ipykernel_\d+[/\\]\d+\.py")
 
 
@@ -60,6 +70,7 @@ def run(
     runs: Path | None = None,
     solutions: bool = False,
     both: bool = False,
+    wrong: Mapping[str, Sequence[str]] | None = None,
     write_back: bool = False,
 ) -> int:
     """Executes the notebooks in their order, up to the first that fails.
@@ -74,6 +85,7 @@ def run(
         solutions: executes the notebooks with the solutions, into ``course/solutions/``.
         both: executes the participant's notebooks to their end, and below them, in the same kernel,
             the solutions with their checks: see ``with_solutions``.
+        wrong: with ``both``, exercise → wrong answers as code, each of which its check must refuse.
         write_back: saves the outputs into the notebooks themselves too.
 
     Returns:
@@ -89,7 +101,7 @@ def run(
         label, start = f"[{number}/{len(books)}] {path.stem} … ", time.perf_counter()
         book = read(path)
         if both:
-            book = with_solutions(book, read(folder / "solutions" / path.name))
+            book = with_solutions(book, read(folder / "solutions" / path.name), wrong)
         failure = _execute(book, path.stem, folder, runs, label, solutions)
         seconds = round(time.perf_counter() - start, 1)
         clean(book, runs)
@@ -114,13 +126,16 @@ def chosen(folder: Path, only: Sequence[str]) -> list[Path]:
     return [p for stem, p in found.items() if not only or stem in only or stem[:2] in only]
 
 
-def with_solutions(given: NotebookNode, solved: NotebookNode) -> NotebookNode:
+def with_solutions(
+    given: NotebookNode, solved: NotebookNode, wrong: Mapping[str, Sequence[str]] | None = None
+) -> NotebookNode:
     """A lesson as its participant finds it, and below it the solutions, for one kernel.
 
     The participant's cells come first, all of them, with open answers. Then every name is again
     what it was before the first of these, and the solved notebook goes on from there to its end,
     with checks that stop at an answer that is not right. What the solutions need and what they
-    leave behind is therefore theirs alone, and no cell above an exercise runs twice.
+    leave behind is therefore theirs alone, and no cell above an exercise runs twice. After each
+    check, its wrong answers are tried in the state that there is then.
     """
     starts = (i for i, cell in enumerate(solved.cells) if SOLUTION in cell.metadata.get("tags", []))
     first = next(starts, len(solved.cells))
@@ -128,6 +143,9 @@ def with_solutions(given: NotebookNode, solved: NotebookNode) -> NotebookNode:
     cells = [*given.cells[:first], code(KEEP), *given.cells[first:], code(RESTORE)]
     for cell in solved.cells[first:]:
         cells.append(nbformat.from_dict({**cell, "id": f"{cell.id}-solved"}))
+        for exercise, test in (checks(cell.source) if cell.cell_type == "code" else {}).items():
+            if tried := [*(wrong or {}).get(exercise, ())]:
+                cells.append(code(TRIAL.format(test=test, wrong=tried, exercise=exercise)))
     return nbformat.v4.new_notebook(cells=cells, metadata=given.metadata)
 
 

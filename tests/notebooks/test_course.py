@@ -10,6 +10,7 @@ import pytest
 
 from embkit.errors import EmbkitError
 from notebooks.tools import authoring, course
+from tests.notebooks.test_checks import wrong_answers
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 COURSE = sorted(path.stem for path in (NOTEBOOKS / "source").glob("[0-9][0-9]_*.py"))
@@ -420,11 +421,13 @@ def test_style(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", COURSE)
 def test_runs_from_top_to_bottom_and_then_its_solutions(name, shared, monkeypatch, capsys):
-    """One kernel: the participant's notebook with open answers, then every solution's check."""
+    """One kernel: the participant's notebook with open answers, then every solution's check, each
+    followed by the wrong answers that it must refuse (``wrong_answers/``)."""
     monkeypatch.setenv("EMBKIT_CACHE", str(shared / "cache"))
     for fixed_for_unit_tests in ("EMBKIT_PRECISION", "EMBKIT_DEVICE"):
         monkeypatch.delenv(fixed_for_unit_tests, raising=False)
-    status = course.run([name], notebooks=NOTEBOOKS, runs=shared / "runs", both=True)
+    wrong = wrong_answers(name)
+    status = course.run([name], notebooks=NOTEBOOKS, runs=shared / "runs", both=True, wrong=wrong)
     assert status == 0, capsys.readouterr().out
     cells = read(shared / "runs" / "course" / f"{name}.ipynb").cells
     restored = next(i for i, cell in enumerate(cells) if cell.source == course.RESTORE)

@@ -53,6 +53,18 @@ def drawn(figure):
     return figure
 
 
+def test_a_model_of_the_course_has_one_colour_in_every_picture():
+    def colours(*names):
+        rows = [{"approach": n, "split": "test", "subset": None, "ndcg@10": 0.5} for n in names]
+        axes = plots.metric_bars(rows).axes[0]
+        return {c.get_label(): c[0].get_facecolor() for c in axes.containers}
+
+    few, more = colours("base", "mine"), colours("corpus", "other", "mine", "contrastive", "base")
+    assert few["base"] == more["base"]
+    assert len({*more.values()}) == 5 and few["mine"] != few["base"]
+    assert len({*colours(*map(str, range(10))).values()}) == 10
+
+
 def test_metric_bars_has_a_bar_an_approach_and_split_and_an_interval_on_each():
     report = compare([BASE, TUNED])
     figure = drawn(plots.metric_bars(report))
