@@ -107,8 +107,7 @@ ek.plots.histogram(hardness, "similarity to the query")
 # %% [markdown]
 # Half of the values lie below a median: a dense negative is typically as near to the query as the
 # positive is, a random one far off.
-
-# %% [markdown]
+#
 # ## The library's miner
 #
 # sentence-transformers has `mine_hard_negatives`. It takes a data set of pairs and gives one
@@ -194,14 +193,13 @@ lab
 # %% [markdown]
 # ## What they are worth, and what a false negative does
 #
-# Five models, one learning rate, a quarter of the pairs: without mined negatives, with one a pair
+# Five models, one learning rate, a part of the pairs: without mined negatives, with one a pair
 # drawn at random, with a dense one, and with a dense one by the 5% margin. The fifth has labels
 # missing on purpose: the miner is not told which document is right, for any query, and may hand it
 # back as the hardest negative. Such a negative stands in the denominator with the same score as the
 # positive itself, so it cancels part of its pull and cannot reverse it.
 #
-# The learning rate is what dev chose for each kind of negatives but BM25's among 1e-4 and 2e-4, in
-# the comparison that `data/results.md` has.
+# The learning rate is what dev chose beforehand for each of these kinds, among 1e-4 and 2e-4.
 
 # %%
 base = recipe.replace(max_pairs=1000)
@@ -256,13 +254,13 @@ Markdown(
 
 # %% [markdown]
 # Where an interval includes 0, nothing is shown. With ICD-10-CM's labels, hiding them costs nothing
-# that can be seen: a false negative is a rare row among many, and cancels rather than reverses.
+# that can be seen: the rest of the batch still teaches what a row's cancelled part does not.
 #
 # On the test splits, the arms that the question is about:
 
 # %%
-asked = ("in-batch alone", "random", "dense, 5% margin")
-scores = [ek.evaluate(runs[name], domain).labelled(name) for name in asked]
+tested = ("in-batch alone", "random", "dense, 5% margin")
+scores = [ek.evaluate(runs[name], domain).labelled(name) for name in tested]
 scores.append(ek.evaluate("minilm", domain).labelled("untrained"))
 report = ek.compare(scores, baseline="in-batch alone")
 report
@@ -293,8 +291,7 @@ whole or "nothing is kept of this domain and profile: make approaches"
 # ICD-10-CM's table, with the profile `workshop`: hard negatives gain over in-batch negatives on
 # `known`. On `lay`, a patient's words, no training on coders' phrases gains, and both untrained
 # models are ahead of every trained one.
-
-# %% [markdown]
+#
 # ## In the batch
 #
 # Other rows' documents are negatives, too, and some of them are not: the same document, or a
