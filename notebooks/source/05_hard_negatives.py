@@ -229,6 +229,8 @@ dev = {name: ndcg(model, domain, "dev", sample) for name, model in models.items(
 
 # %% tags=["hide"]
 def difference(name, other):
+    if name == other:
+        return ""
     found = ek.paired_test(dev[name], dev[other])
     return f"{found.delta:+.3f} [{found.ci_low:+.3f}, {found.ci_high:+.3f}]"
 

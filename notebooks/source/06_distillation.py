@@ -25,7 +25,7 @@
 # **You will learn**
 # - that a teacher must be shown to be better before it teaches
 # - what margins and lists pass on, and why unlabelled texts can be used
-# - that a student takes much of a lead on what it was trained for, and little elsewhere
+# - that a lead is not passed on whole: how much of it, split by split, and over seeds
 #
 # **You need** notebook 04; of 05, what a mined negative is.
 #
@@ -326,6 +326,7 @@ arguments = SentenceTransformerTrainingArguments(
     output_dir=str(ek.paths().runs / "taught"), num_train_epochs=1,
     per_device_train_batch_size=64, learning_rate=2e-5, warmup_steps=0.1, seed=42,
     batch_sampler="no_duplicates", save_strategy="no", disable_tqdm=True,
+    use_cpu=session.device == "cpu",
     bf16=session.precision == "bf16", fp16=session.precision == "fp16",
 )
 

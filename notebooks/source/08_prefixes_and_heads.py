@@ -180,6 +180,7 @@ arguments = SentenceTransformerTrainingArguments(
     num_train_epochs=1, per_device_train_batch_size=short.batch_size,
     learning_rate=short.learning_rate, warmup_steps=short.warmup_ratio, seed=short.seed,
     batch_sampler="no_duplicates", save_strategy="no", disable_tqdm=True,
+    use_cpu=session.device == "cpu",
     bf16=session.precision == "bf16", fp16=session.precision == "fp16",
 )
 
