@@ -46,10 +46,9 @@ from .trainer import DEV
 KINDS = {  # kind -> what the leaderboard calls it
     "linear": "linear query adapter",  # one matrix on the queries; the documents stay
     "two-sided": "two-sided head",  # one matrix for the queries, another for the documents
-    "mlp": "small MLP on queries",  # two layers on the queries, ReLU between them
 }
 # After a step of size s, weights go the share s * PULL of the way back to the identity.
-PULL = {"linear": 1.0, "two-sided": 10.0, "mlp": 10.0}
+PULL = {"linear": 1.0, "two-sided": 10.0}
 TEMPERATURE = 0.05  # divides the similarities
 MODULE = "head"  # the folder of the trained modules
 
@@ -140,8 +139,7 @@ def fit_head(
     """Fits a head on a model's frozen vectors, or returns the one of the same settings and data.
 
     Args:
-        kind: ``linear`` (a matrix on the queries), ``two-sided`` (another on the documents) or
-            ``mlp`` (two layers on the queries).
+        kind: ``linear`` (a matrix on the queries) or ``two-sided`` (another on the documents).
         domain: on what; only its ``train`` and ``dev`` splits are read.
         model: whose vectors: a name, a folder or a hub id. Its saved prompts are used.
         settings: of ``HeadSettings``.
@@ -169,26 +167,14 @@ def fit_head(
 
 
 def routes(kind: str, dim: int) -> Router:
-    """The modules of a head, all of them the identity: ``Router`` with ``Dense`` on its ways.
+    """The modules of a head, each matrix the identity: ``Router`` with ``Dense`` on its ways."""
 
-    A matrix starts as I. Two layers do with ReLU: x = relu(x) - relu(-x), so the first is
-    [I; -I], of shape (2 dim, dim), and the second [I, -I].
-    """
+    def layer() -> Any:
+        given = {"activation_function": torch.nn.Identity(), "bias": False}
+        return Dense(dim, dim, init_weight=torch.eye(dim), **given)
 
-    def layer(weight: torch.Tensor, **given: Any) -> Any:
-        out, inner = weight.shape
-        given = {"activation_function": torch.nn.Identity(), "bias": False} | given
-        return Dense(inner, out, init_weight=weight.clone().contiguous(), **given)
-
-    one = torch.eye(dim)
-    if kind == "mlp":
-        both, bias = torch.cat([one, -one]), torch.zeros(2 * dim)  # (2 dim, dim)
-        first = layer(both, activation_function=torch.nn.ReLU(), bias=True, init_bias=bias)
-        asked = [first, layer(both.T)]
-    else:
-        asked = [layer(one)]
-    shown = [layer(one)] if kind == "two-sided" else []
-    return Router.for_query_document([*asked, Normalize()], [*shown, Normalize()])
+    shown = [layer()] if kind == "two-sided" else []
+    return Router.for_query_document([layer(), Normalize()], [*shown, Normalize()])
 
 
 def apply(router: Router, kind: str, vectors: torch.Tensor) -> torch.Tensor:

@@ -15,8 +15,8 @@ from tests.make_folder import make_beir_folder
 SOURCES = Path(__file__).resolve().parents[2] / "notebooks" / "source"
 NOTEBOOKS = ("00", "01", "02", "03", "04", "05", "06", "07", "08", "09", "11", "12", "13")
 PROBE = "general"  # the split of the general probe, which is no domain of anybody's
-# more splits that a lesson shows: those of its second task, python_code; the folder's own dev
-SECOND = {"08": {"known", "novel"}, "12": {"dev"}}
+# more splits that a lesson shows: the folder's own dev
+SECOND = {"12": {"dev"}}
 
 
 @pytest.fixture(scope="module")
