@@ -511,17 +511,17 @@ def centred(a):
 ek.exercises.check("2", answer_2, centred, hint="subtract a mean, add the other")
 
 # %% [markdown]
-# **3.** Of the thousand draws of fifty, which share reports a gain below half of the gain on
-# all test queries?
+# **3.** Of the thousand draws of fifty, which share reports less than the gain on all test
+# queries?
 
 # %% tags=["solution"]
-answer_3 = np.mean(np.array(fifty) < delta.mean() / 2)
+answer_3 = np.mean(np.array(fifty) < delta.mean())
 answer_3
 
 # %%
 ek.exercises.check(
     "3", answer_3,
-    lambda a: abs(a - np.mean(np.array(fifty) < delta.mean() / 2)) < 1e-9,
+    lambda a: abs(a - np.mean(np.array(fifty) < delta.mean())) < 1e-9,
     hint="np.mean of a comparison is a share",
 )
 
