@@ -163,7 +163,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers import SentenceTransformerTrainer as Trainer
 from sentence_transformers import SentenceTransformerTrainingArguments as Arguments
 
-from embkit.assets import resolve
+from embkit.assets.catalogue import resolve
 from embkit.session import precision_flags
 
 start = str(resolve("minilm"))  # a folder; a name on the hub will do as well
@@ -177,7 +177,8 @@ out = ek.paths().runs / "matryoshka_by_hand"
 arguments = Arguments(
     str(out), num_train_epochs=4, per_device_train_batch_size=64, seed=few.seed,
     learning_rate=few.learning_rate, warmup_steps=0.1, report_to="none",
-    save_strategy="no", disable_tqdm=True, **precision_flags(),
+    save_strategy="no", disable_tqdm=True, use_cpu=model.device.type == "cpu",
+    **precision_flags(),
 )
 ranking = MultipleNegativesRankingLoss(model, scale=1 / few.temperature)
 every_size = MatryoshkaLoss(model, ranking, matryoshka_dims=list(sizes))

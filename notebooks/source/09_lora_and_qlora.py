@@ -107,7 +107,7 @@ from sentence_transformers import SentenceTransformerTrainer as Trainer
 from sentence_transformers import SentenceTransformerTrainingArguments as Arguments
 from sentence_transformers.sentence_transformer import losses
 
-from embkit.assets import resolve
+from embkit.assets.catalogue import resolve
 from embkit.session import precision_flags
 
 # %%
@@ -127,7 +127,7 @@ folder = ek.paths().runs / "lora_by_hand"
 arguments = Arguments(
     str(folder), num_train_epochs=4, per_device_train_batch_size=64, learning_rate=6e-3,
     warmup_steps=0.1, seed=few.seed, report_to="none", save_strategy="no",
-    disable_tqdm=True, **precision_flags(),
+    disable_tqdm=True, use_cpu=model.device.type == "cpu", **precision_flags(),
 )
 loss = losses.MultipleNegativesRankingLoss(model, scale=1 / few.temperature)
 trainer = Trainer(model=model, args=arguments, train_dataset=data, loss=loss)
