@@ -119,8 +119,8 @@ data
 
 # %%
 no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-model = SentenceTransformer(start, config_kwargs=no_dropout)
 torch.manual_seed(few.seed)  # A starts at random
+model = SentenceTransformer(start, config_kwargs=no_dropout)
 model.requires_grad_(False)
 model.add_adapter(LoraConfig(r=5, lora_alpha=10, target_modules=["query", "value"]))
 folder = ek.paths().runs / "lora_by_hand"
@@ -375,7 +375,7 @@ if four_bits:
     heads = ("weight", "by the largest", "code", "its value", "read back")
     shown = {head: c[0, :6].cpu().numpy() for head, c in zip(heads, columns)}
     display(pd.DataFrame(shown).round(4))
-    print(f"what four bits change is {lost:.1%} of the layer's length")
+    print(f"the norm of what four bits change is {lost:.1%} of the layer's")
 
 # %% tags=["hide"]
 if four_bits:

@@ -59,6 +59,7 @@ split = domain.test_splits[0]
 # %%
 run = ek.train(ek.Recipe(), domain)  # at once, where notebook 00 was run
 live = [ek.evaluate(what, domain) for what in ("bm25", "minilm", run)]
+base = live[1]
 kept = ek.evaluation.results(domain) or {one.label: one for one in live}
 planned = [name for name in ("contrastive", "hard negatives", "corpus", "LoRA")
            if name in kept]
@@ -156,7 +157,7 @@ verdict(report)
 # over clusters of queries, and for the method over seeds as well.
 
 # %%
-method, base = kept["contrastive"] if "contrastive" in kept else None, live[1]
+method = kept.get("contrastive")
 one = [("this run", live[2])] + [("three seeds", method)] * (method is not None)
 beside = {}
 for split_, (what, scores) in [(s, o) for s in domain.test_splits for o in one]:
@@ -222,11 +223,11 @@ def of_dev(row):
 
 
 rows = [r for r in everything.rows if r["split"] == split and not r["subset"]]
-on_dev = ek.evaluation.Report([of_dev(row) for row in rows if row["dev"] is not None])
-on_dev.pareto()
+by_dev = ek.evaluation.Report([of_dev(row) for row in rows if row["dev"] is not None])
+by_dev.pareto()
 
 # %%
-front = ek.evaluation.pareto_front(on_dev)
+front = ek.evaluation.pareto_front(by_dev)
 of_test = {row["label"]: row["ndcg@10"] for row in everything.rows
            if row["split"] == split and not row["subset"]}
 columns = ["label", "ndcg@10", "train_seconds", "trainable_params"]
@@ -488,15 +489,15 @@ ek.exercises.check(
 
 # %% [markdown]
 # **2.** Which approaches are on the front of dev when the cost is the parameters that are trained,
-# not seconds? Their labels, from `on_dev`, whose rows have the column `trainable_params`.
+# not seconds? Their labels, from `by_dev`, whose rows have the column `trainable_params`.
 
 # %% tags=["solution"]
-front = ek.evaluation.pareto_front(on_dev, "trainable_params")
+front = ek.evaluation.pareto_front(by_dev, "trainable_params")
 answer_2 = [row["label"] for row in front]
 
 # %%
 def on_front(a):
-    rows = [row for row in on_dev.rows if row["trainable_params"] is not None]
+    rows = [row for row in by_dev.rows if row["trainable_params"] is not None]
     rows = [(row["label"], row["trainable_params"], row["ndcg@10"]) for row in rows]
     return {*a} == {
         name for name, price, worth in rows
@@ -508,7 +509,7 @@ def on_front(a):
 
 
 ek.exercises.check(
-    "2", answer_2, on_front, hint="ek.evaluation.pareto_front(on_dev, cost=...)"
+    "2", answer_2, on_front, hint="ek.evaluation.pareto_front(by_dev, cost=...)"
 )
 
 # %% [markdown]
