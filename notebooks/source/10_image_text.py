@@ -389,6 +389,7 @@ slower = {r"vision_model\.": 2e-4, r"text_model\.": 5e-5}  # than the projection
 arguments = Arguments(
     str(folder / "trained"), num_train_epochs=8, per_device_train_batch_size=64,
     learning_rate=1e-3, learning_rate_mapping=slower, warmup_steps=0.1, seed=few.seed,
+    batch_sampler="no_duplicates",
     report_to="none", save_strategy="no", disable_tqdm=True,
     use_cpu=model.device.type == "cpu", **precision_flags(),
 )

@@ -237,7 +237,7 @@ recipe = ek.Recipe(
     max_pairs=1000 if many > 1000 else None, max_length=128,
     relative_margin=0.05,  # of hard negatives, where there are any
 )
-rates = ek.tune(recipe, domain, learning_rate=[1e-4, 2e-4, 4e-4])
+rates = ek.tune(recipe, domain, learning_rate=[1e-4, 4e-4])
 rates
 
 # %% [markdown]
