@@ -519,7 +519,7 @@ leak.round(3)
 # %% [markdown]
 # ## What we saw
 
-# %%
+# %% tags=["hide"]
 from IPython.display import Markdown
 
 
@@ -530,7 +530,7 @@ def told(report, label, split):
     return f"{found['delta_vs_base']:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
-# %%
+# %% tags=["hide"]
 Markdown("\n".join([
     f"- the window leaves out {lost:.0%} of all word pieces; "
     f"behind it lie {behind['near']:.0%} of the answers of `near`, {behind['far']:.0%} "
