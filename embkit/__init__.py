@@ -1,7 +1,5 @@
 """embkit: learn and do the fine-tuning of embedding models. ``import embkit as ek``."""
 
-from __future__ import annotations
-
 import logging
 
 from .lazy import exports

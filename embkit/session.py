@@ -1,7 +1,5 @@
 """One call at the top of a notebook: profile, seed, device, precision, threads and folders."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import logging

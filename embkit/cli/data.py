@@ -1,7 +1,5 @@
 """check, export, generate, card, advise: what is done with a domain before it is trained on."""
 
-from __future__ import annotations
-
 import argparse
 import json
 from typing import Any

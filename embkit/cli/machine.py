@@ -1,7 +1,5 @@
 """preflight, clean: whether a machine is ready for the course, and what is kept on its disk."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import os

@@ -1,7 +1,5 @@
 """python -m embkit: the same functions without a notebook."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

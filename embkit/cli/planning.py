@@ -3,8 +3,6 @@
 How fast the machine is plays no part: the same command finds its finished runs again.
 """
 
-from __future__ import annotations
-
 import math
 import random
 from dataclasses import dataclass

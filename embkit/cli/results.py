@@ -1,7 +1,5 @@
 """evaluate, compare, leaderboard, search, certify, assets: what is done with models and runs."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """How all commands name domains, runs and models."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

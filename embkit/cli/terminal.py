@@ -1,7 +1,5 @@
 """How all commands speak: to the terminal, which gets no control characters from what is said."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys

@@ -1,7 +1,5 @@
 """board: the runs of a class on one page, made of the files in a folder that all may write to."""
 
-from __future__ import annotations
-
 import argparse
 import re
 import time

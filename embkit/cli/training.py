@@ -1,7 +1,5 @@
 """run, start, train, approaches: what trains."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import time

@@ -1,7 +1,5 @@
 """A domain's data card, every figure of it computed."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -4,8 +4,6 @@ Probe texts go through the trained model and through what is served. Where they 
 put through each known fault of serving: the one whose vectors lie nearest names the cause.
 """
 
-from __future__ import annotations
-
 import copy
 import os
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """The symmetric loss of texts and images that share a space."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The in-batch loss of a matrix of similarities: softmax, loss, gradient."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

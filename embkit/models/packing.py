@@ -7,8 +7,6 @@ transformers does it; no model class is changed, and nothing of it is saved. Whe
 packed is tried. If not, it is run in groups of like length, or as sentence-transformers runs it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import itertools

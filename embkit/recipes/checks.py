@@ -1,7 +1,5 @@
 """What a recipe may hold: the choices, what excludes what, and what people type from habit."""
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Mapping
 from dataclasses import Field, field, fields

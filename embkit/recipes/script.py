@@ -1,7 +1,5 @@
 """A recipe as a plain sentence-transformers script."""
 
-from __future__ import annotations
-
 import inspect
 import re
 from collections.abc import Sequence

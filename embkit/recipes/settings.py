@@ -1,7 +1,5 @@
 """A recipe's parts as the keyword arguments of the libraries: loss, LoRA, NF4, learning rates."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from ..session import device, precision, torch_dtype

@@ -1,7 +1,5 @@
 """A recipe's parts: what each step of a training reads of it, and nothing else."""
 
-from __future__ import annotations
-
 from typing import Any
 
 AUTO: tuple[Any, ...] = ("auto",)  # LoRA's targets, Matryoshka's sizes: by the model's structure

@@ -1,7 +1,5 @@
 """Words and meaning together: BM25 and a model, fused by their ranks."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Encode, search exactly, search by words (BM25). A GPU compares and ranks where there is one."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Search in two tiers: a shortlist from small vectors in memory, ranked by whole ones on disk."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any, Self
 

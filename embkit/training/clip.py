@@ -1,7 +1,5 @@
 """Two towers set for training: their start by ridge regression, and what stays frozen."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Teachers and what they teach: scores of candidate lists, or of all documents for any text."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """A step that fits the memory: the loss sees the recipe's batch, and passes it in smaller parts."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 from typing import Any

@@ -1,7 +1,5 @@
 """A recipe's loss: sentence-transformers' own classes, and the package's for the whole corpus."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Which passage of a right document is trained on: the first, or the model's choice by epoch."""
 
-from __future__ import annotations
-
 import itertools
 import json
 from pathlib import Path

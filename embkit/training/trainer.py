@@ -1,7 +1,5 @@
 """train(recipe, domain) -> Run: sentence-transformers' trainer, resumed, recorded, reused."""
 
-from __future__ import annotations
-
 import contextlib
 import gc
 import hashlib

@@ -1,7 +1,5 @@
 """Every field of a Recipe as a control with its meaning and range: made from the fields alone."""
 
-from __future__ import annotations
-
 import html
 import itertools
 import tomllib
