@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from .data.domain import DEV_SAMPLE, Domain, store
 from .display import Shown, Table, facts
-from .errors import EmbkitError
+from .errors import EmbkitError, refusals
 from .recipes.recipe import Recipe
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+refused = refusals(__file__)
 RECORD = "run.json"  # written last: a folder without it is not finished
 HEAD_RECORD = "head.json"  # the same of a small head, which ``training.heads`` writes
 
@@ -85,11 +86,8 @@ class Run(Trained):
             record = json.loads((path / RECORD).read_text(encoding="utf-8"))
             Recipe.from_json(json.dumps(record["recipe"]))
         except (OSError, ValueError, KeyError) as error:
-            raise EmbkitError(
-                f"no finished run in {path.name!r}: {type(error).__name__}",
-                expected=f"a folder with a whole {RECORD}",
-                hint="call ek.train(recipe, domain) again: it goes on from the last checkpoint",
-            ) from error
+            why = type(error).__name__
+            raise refused("unfinished", run=path.name, why=why, record=RECORD) from error
         return cls(path, record)
 
     @cached_property
@@ -108,11 +106,7 @@ class Run(Trained):
         from .models.loading import load_model
 
         if not (self.path / RECORD).is_file():
-            raise EmbkitError(
-                f"the run {self.path.name!r} is no longer on disk",
-                expected="a run whose folder is there",
-                hint="ek.train(run.recipe, domain) trains it again",
-            )
+            raise refused("gone", run=self.path.name)
         return load_model(self.path / "model")
 
     def delete(self) -> None:

@@ -7,11 +7,12 @@ import numpy as np
 
 from ..data.domain import Hidden
 from ..data.text_checks import UNSPACED
-from ..errors import EmbkitError
+from ..errors import refusals
 from ..models.encoding import Vectors, encode_as, listed
 from ..session import device, products
 
 Found = tuple[np.ndarray, np.ndarray]  # indices and scores, both (queries, k)
+refused = refusals(__file__)
 _WIDTH = 65_536  # documents that are read at once
 _FEW = 32  # queries: for fewer the documents are not carried to a GPU
 _WORD = rf"[^\W{UNSPACED}]{{2,}}|[{UNSPACED}]"
@@ -36,12 +37,7 @@ def exact_search(
     """
     checked_k(k)
     if queries.ndim != 2 or documents.ndim != 2 or queries.shape[1] != documents.shape[1]:
-        raise EmbkitError(
-            f"queries of shape {queries.shape} cannot be compared with documents of shape "
-            f"{documents.shape}",
-            expected="two arrays (n, dim) with the same dim",
-            hint="encode both with the same model and the same truncation",
-        )
+        raise refused("shapes", queries=queries.shape, documents=documents.shape)
     blocks = _products(queries, documents, block_mb)
     return places_of(blocks, min(k, len(documents)), hidden=hidden)
 
@@ -63,11 +59,7 @@ def _products(queries: Vectors, documents: Vectors, block_mb: float = 256) -> It
             part = slice(left, left + _WIDTH)
             block[:, part] = _product(asked, np.asarray(documents[part], np.float32), on)
         if not torch.isfinite(block).all():
-            raise EmbkitError(
-                "a query or document vector holds NaN or infinity",
-                expected="finite numbers",
-                hint="ek.encode() refuses such vectors when they are made",
-            )
+            raise refused("numbers")
         yield block
 
 
@@ -84,7 +76,7 @@ def _product(asked: Vectors, shown: Vectors, on: str) -> Any:
 def checked_k(k: int) -> None:
     """Fails for a k below 1."""
     if k < 1:
-        raise EmbkitError(f"k={k}", expected="k of 1 or more", hint="k=10")
+        raise refused("k", k=k)
 
 
 def _best(block: Any, k: int) -> tuple[Any, Any]:
@@ -213,11 +205,7 @@ class BM25(Index):
         )
         tokens = self._tokens(listed(texts)) if len(texts) else []
         if not any(tokens):
-            raise EmbkitError(
-                f"BM25 of {len(texts)} texts without a single word to search by",
-                expected="at least one text with a word that is no stop word",
-                hint="ek.search.BM25(list(domain.corpus.values()))",
-            )
+            raise refused("wordless", texts=len(texts))
         self._index, self.size = bm25s.BM25(k1=1.5, b=0.75), len(tokens)
         self._index.index(tokens, show_progress=False)
 

@@ -8,9 +8,9 @@ from sentence_transformers.util import truncate_embeddings
 from sentence_transformers.util.quantization import quantize_embeddings
 
 from ..data.domain import Hidden
-from ..errors import EmbkitError, unknown
+from ..errors import unknown
 from ..models.encoding import Vectors, unit
-from .index import Found, best_of, exact_search
+from .index import Found, best_of, exact_search, refused
 
 EXACT, BINARY = "exact", "binary"
 _BLOCK = 2**24  # numbers of the cold tier that are held at once
@@ -28,11 +28,7 @@ def truncate(vectors: Vectors, size: int) -> Vectors:
     """
     dim = vectors.shape[1]
     if not 1 <= size <= dim:
-        raise EmbkitError(
-            f"size={size} of vectors with {dim} dimensions",
-            expected=f"1 to {dim}",
-            hint=f"size={min(64, max(1, dim // 2))}",
-        )
+        raise refused("size", size=size, dim=dim, fits=min(64, max(1, dim // 2)))
     return unit(np.array(truncate_embeddings(vectors, size), np.float32))
 
 
@@ -93,11 +89,8 @@ class TieredIndex:
         """
         k = min(k, len(self.cold))
         if k > self.shortlist:
-            raise EmbkitError(
-                f"shortlist={self.shortlist} for k={k}",
-                expected=f"a shortlist of {k} or more: the k best are chosen from it",
-                hint=f"shortlist={max(10 * k, 100)}",
-            )
+            fits = max(10 * k, 100)
+            raise refused("too_short", shortlist=self.shortlist, k=k, fits=fits)
         if k < 1 or queries.ndim != 2 or queries.shape[1] != self.cold.shape[1]:
             return exact_search(queries, self.cold[:1], k)  # says what is wrong
         own = np.array([-1] * len(queries) if hidden is None else hidden)[:, None]  # (queries, 1)
@@ -155,7 +148,7 @@ class TieredIndex:
 
 def _checked(shortlist: int) -> int:
     if shortlist < 1:
-        raise EmbkitError(f"shortlist={shortlist}", expected="1 or more", hint="shortlist=200")
+        raise refused("shortlist", shortlist=shortlist)
     return shortlist
 
 
