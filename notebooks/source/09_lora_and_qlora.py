@@ -376,7 +376,8 @@ if four_bits:
     lost = ((by_hand - W).norm() / W.norm()).item()
     columns = (blocks, blocks / largest, nearest, values[nearest], read.reshape(-1, 64))
     heads = ("weight", "by the largest", "code", "its value", "read back")
-    shown = {head: c[0, :6].cpu().numpy() for head, c in zip(heads, columns, strict=True)}
+    pairs = zip(heads, columns, strict=True)
+    shown = {head: c[0, :6].cpu().numpy() for head, c in pairs}
     display(pd.DataFrame(shown).round(4))
     print(f"the norm of what four bits change is {lost:.1%} of the layer's")
 
