@@ -36,7 +36,7 @@ WANTED: dict[str, dict[str, list[str]]] = {
         "adapters": ["LoraConfig", "add_adapter", "save_pretrained", "merge_and_unload"],
         "four bits": ["BitsAndBytesConfig"],
     },
-    "10": {"two towers": ["Router.for_query_document", "CLIPModel"]},
+    "10": {"two towers": ["Router", "CLIPModel"]},
 }
 
 
