@@ -6,6 +6,8 @@ as the identity, and is pulled back there after each step. A fitted head is sent
 ``Router`` with ``Dense`` modules behind a model.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os
