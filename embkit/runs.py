@@ -86,8 +86,7 @@ class Run(Trained):
             record = json.loads((path / RECORD).read_text(encoding="utf-8"))
             Recipe.from_json(json.dumps(record["recipe"]))
         except (OSError, ValueError, KeyError) as error:
-            why = type(error).__name__
-            raise refused("unfinished", run=path.name, why=why, record=RECORD) from error
+            raise refused("unfinished", run=path.name, why=type(error).__name__) from error
         return cls(path, record)
 
     @cached_property

@@ -223,7 +223,7 @@ def test_train_live_shows_a_panel_and_then_its_end(recipe, tiny_domain, monkeypa
         shown.append(panel._repr_mimebundle_()[0]["text/html"])
         return Handle()
 
-    monkeypatch.setattr("IPython.display.display", display)
+    monkeypatch.setattr("embkit.widgets.live_training.display", display)
     run = asyncio.run(train_live(recipe, tiny_domain))
     assert isinstance(run, Run) and "not trained yet" in shown[0] and "loss" in shown[1]
     assert asyncio.run(LiveTraining(recipe, tiny_domain).train()).path == run.path

@@ -72,7 +72,8 @@ def test_files_of_tensorboard_lie_with_the_run_and_wandb_sends_nothing(monkeypat
     class Board(TrainerCallback):
         logging_dir = None
 
-    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setenv("WANDB_MODE", "online")  # so that it is put back as it was
+    monkeypatch.delenv("WANDB_MODE")
     for name in ("tensorboard", "wandb"):
         monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, name, Board)
     monkeypatch.setenv("EMBKIT_REPORT_TO", "tensorboard,wandb")
