@@ -36,8 +36,8 @@ def ending(report: Report, course: Path, page: Path, seconds: float | None = Non
     tried = f"{some_of(len(rows), 'approach', 'approaches')}: {len(rows) - len(trained)} without "
     tried += f"training, {len(trained)} trained"
     spent = sum((row["train_seconds"] or 0) * row["seeds"] for row in trained.values())
-    cost = f"{spent / MINUTE:.0f} min of training in all"
-    cost += f"; the notebooks took {seconds / MINUTE:.0f} min this time" if seconds else ""
+    cost = f"{_time(spent)} of training in all"
+    cost += f"; the notebooks took {_time(seconds)} this time" if seconds else ""
     told = {"tried": tried, "cost": cost}
     if best:
         told["best on dev"] = f"{best} ({_dev(rows[best])})"
@@ -74,12 +74,16 @@ def _highest(rows: dict[str, Any]) -> str | None:
     return max(known, key=known.__getitem__, default=None)
 
 
+def _time(seconds: float) -> str:
+    return f"{seconds / MINUTE:.0f} min" if seconds >= 2 * MINUTE else f"{seconds:.0f} s"
+
+
 def _dev(row: dict[str, Any]) -> str:
     return f"nDCG@10 {row['dev']:.3f} on dev"
 
 
 def _cost(row: dict[str, Any]) -> str:
-    told = [f"{row['train_seconds']:,.0f} s of training"] if row["train_seconds"] else []
+    told = [f"{_time(row['train_seconds'])} of training"] if row["train_seconds"] else []
     if row["peak_memory_mb"]:
         told.append(f"{row['peak_memory_mb'] / 1e3:.1f} GB of memory")
     if row["trainable_params"]:

@@ -86,8 +86,8 @@ def main(target):
         [own, "-c", CACHE], env=clean, capture_output=True, text=True, cwd=target
     )
     shutil.copytree(HERE / "assets", Path(cache.stdout.strip()) / "assets", dirs_exist_ok=True)
-    say(f"done. Now, in {target}:\n  {own} -m embkit preflight")
-    say(f"  {own} -m jupyter lab notebooks/00_start_here.ipynb")
+    say(f'done. Now, in {target}:\n  "{own}" -m embkit preflight')
+    say(f'  "{own}" -m jupyter lab notebooks/00_start_here.ipynb')
     return 0
 
 
