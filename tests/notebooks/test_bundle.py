@@ -173,38 +173,3 @@ def test_a_wheel_that_cannot_be_had_leaves_nothing(project, tmp_path, monkeypatc
     (command,) = commands
     assert bundle.CPU in command and command[-1] == "torch==2.13.0+cpu", "an index for torch alone"
     assert shutil.which("git")
-
-
-@pytest.mark.slow
-def test_what_is_bundled_installs_without_an_index(tmp_path, monkeypatch, capsys):
-    """A package of its own, built by nothing but what the folder holds."""
-    python = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    out, here = tmp_path / "out with spaces ü", tmp_path / "here ü"
-    (out / "project" / "tiny").mkdir(parents=True)
-    (out / "wheels").mkdir()
-    (out / "assets").mkdir()
-    text = '[project]\nname = "tiny"\nversion = "1"\n[project.optional-dependencies]\none = []\n'
-    text += '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
-    (out / "project" / "pyproject.toml").write_text(text)
-    (out / "project" / "constraints.txt").write_text("")
-    (out / "project" / "tiny" / "__init__.py").write_text("")
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "-q",
-        "--no-deps",
-        "setuptools",
-        "-d",
-        out / "wheels",
-    ]
-    if subprocess.run(pip).returncode:
-        pytest.skip("no wheel of setuptools is at hand")
-    told = {"python": python, "platform": "linux", "extras": ["one"], "files": {}}
-    (out / "manifest.json").write_text(json.dumps(told))
-    monkeypatch.setattr(install, "HERE", out)
-    monkeypatch.setattr(install, "CACHE", "import tiny; print('cache')")
-    monkeypatch.chdir(tmp_path)
-    assert install.main(here) == 0
-    assert (here / ".venv" / "installed").read_text() == "cpu\n"

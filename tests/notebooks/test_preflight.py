@@ -180,10 +180,3 @@ def test_a_code_that_is_not_whole_is_refused(change, capsys):
         decoded(given[change])
     assert main(["--read", given[change]]) == 2 if change != "empty" else True
     assert "try next" in capsys.readouterr().err or change == "empty"
-
-
-@pytest.mark.slow
-def test_one_real_step_is_timed(minilm_by_name):
-    well, text = tried("step")
-    assert text.split(" s, ")[0].replace(".", "").isdecimal() and "times the reference's" in text
-    assert float(text.split()[0]) > 0
