@@ -47,8 +47,8 @@ general = ek.load_model("minilm")
 # %% [markdown]
 # ## First the result
 #
-# Three models. The teacher is two encoders as one: the run of notebook 04 with a softmax over the
-# whole corpus, and `bge-small` as it is, with twice as many layers. Both students start from the
+# Three models. The teacher is two encoders as one: a run with a softmax over the whole corpus, which
+# is trained first, and `bge-small` as it is, with twice as many layers. Both students start from the
 # same general model and see a part of the pairs, once. One learns from labels alone. Of the other's
 # loss, half comes from labels and half from the teacher, which also answers queries without labels:
 # the documents' own texts.
@@ -265,7 +265,7 @@ assert abs(kl_by_hand - kl_library) < 1e-4, (kl_by_hand, kl_library)
 
 # %% [markdown]
 # The student at the top learnt from the longest list there is: with vectors, the teacher scores every
-# document at once. The corpus' vectors under the student are kept and refreshed, as in notebook 04.
+# document at once. The corpus' vectors under the student are kept, and computed anew each epoch.
 #
 # ## Scores of another scale
 #
@@ -310,7 +310,7 @@ columns = [torch.tensor(sides[0][:: logits.shape[1]]), *shown]
 #
 # The library wants a data set with the texts in columns, in the order of the scores, and the scores
 # in a column `label`. Both losses read it: margins take differences of the scores, lists their
-# softmax. The learning rate, 2e-5, is what dev chose for both.
+# softmax. The learning rate is a small one; the last row of the table below has a larger one.
 
 # %%
 data = pairs.dataset().add_column("label", scores.tolist())

@@ -280,7 +280,7 @@ by_hand = (np.log(np.exp(scores).sum(axis=1)) - positive).mean()
 by_hand
 
 # %% [markdown]
-# embkit's class, which notebook 04's `approach="corpus"` trains encoders with, gives the same.
+# embkit's class, which `approach="corpus"` trains encoders with, gives the same.
 # Its model here is the library's `Dense` module alone.
 
 # %%
