@@ -263,8 +263,9 @@ lab.result
 # %% [markdown]
 # ## A recipe of your own
 #
-# Every field with its range and what it means; what differs from the preset; the
-# same as a plain script; on a click on *Forecast*, the memory and minutes that it will take here. Train trains it, Stop keeps the best so far.
+# Every field with its range and what it means; what differs from the preset; the same as a plain
+# script; on a click on *Forecast*, the memory and minutes that it will take here. Train trains
+# it, Stop keeps the best so far.
 
 # %%
 small = recipe.replace(epochs=1, max_pairs=1024)
