@@ -113,7 +113,7 @@ def _rivals(rows: Sequence[Row], baseline: str | None) -> dict[str, list[Row]]:
 
 
 def _trained(rows: Sequence[Row]) -> bool:
-    return bool(rows[0]["recipe_hash"])
+    return bool(rows[0]["recipe_hash"] or rows[0].get("trainable_params"))  # a merged one, too
 
 
 def _chosen(rivals: dict[str, list[Row]]) -> tuple[str | None, set[str]]:

@@ -91,6 +91,12 @@ def test_an_untrained_model_as_good_is_taken_before_training():
     assert verdict([base(), behind, tuned]).approach == "contrastive"
 
 
+def test_a_merged_model_was_trained_though_no_recipe_made_it():
+    merged = scores("contrastive", 1, dev=0.60, test=(0.06, 0.1))
+    merged = dataclasses.replace(merged, approach="merged", recipe_hash=None)
+    assert verdict([base(), merged]).decision == "fine-tune"
+
+
 def test_without_dev_nothing_chooses_among_several():
     made = [base(), scores("a", 1, test=(0.1, 0.1)), scores("b", 2, test=(0.2, 0.1))]
     found = verdict(made)
