@@ -28,7 +28,7 @@
 # **You need** Python, and an idea of what a vector is. No GPU, no account, no network
 # once the assets are here.
 #
-# About 1.3 minutes on two CPU cores the first time, seconds after that.
+# About 1.7 minutes on two CPU cores the first time, seconds after that.
 
 # %%
 import pandas as pd

@@ -28,7 +28,7 @@
 #
 # **You need** notebooks 00 to 02.
 #
-# About 4.3 minutes on two CPU cores the first time, seconds after that.
+# About 1.9 minutes on two CPU cores the first time, seconds after that.
 
 # %%
 import pandas as pd

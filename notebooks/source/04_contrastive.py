@@ -31,7 +31,7 @@
 # **You need** notebook 00 (its run is used again), and to know the softmax and
 # cross-entropy by name.
 #
-# About 7.2 minutes on two CPU cores the first time, seconds after that.
+# About 2.7 minutes on two CPU cores the first time, seconds after that.
 
 # %%
 import embkit as ek

@@ -28,7 +28,7 @@
 #
 # **You need** notebooks 03 and 04.
 #
-# About 2.5 minutes on two CPU cores the first time, seconds after that.
+# About 1.6 minutes on two CPU cores the first time, seconds after that.
 
 # %%
 import numpy as np

@@ -29,7 +29,7 @@
 #
 # **You need** notebook 04; of 05, what a mined negative is.
 #
-# About 2.5 minutes on two CPU cores the first time, seconds after that.
+# About 4.5 minutes on two CPU cores the first time, seconds after that.
 
 # %%
 import numpy as np

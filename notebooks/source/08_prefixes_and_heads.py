@@ -27,7 +27,7 @@
 #
 # **You need** notebook 04.
 #
-# About 2 minutes on two CPU cores the first time, seconds after that.
+# About 1.6 minutes on two CPU cores the first time, seconds after that.
 
 # %%
 import numpy as np

@@ -31,7 +31,7 @@
 #
 # **You need** notebooks 02 and 04; what a matrix product is.
 #
-# About 2 minutes on two CPU cores the first time, seconds after that.
+# About 3.5 minutes on two CPU cores the first time, seconds after that.
 
 # %%
 import warnings

@@ -30,7 +30,7 @@
 #
 # **You need** notebooks 02 and 04.
 #
-# About 1.5 minutes on two CPU cores the first time, seconds after that.
+# About 2.4 minutes on two CPU cores the first time, seconds after that.
 
 # %%
 import matplotlib.pyplot as plt

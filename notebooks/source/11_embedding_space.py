@@ -26,7 +26,7 @@
 #
 # **You need** notebook 04; 09 has trained the LoRA of the last table.
 #
-# About 1 minute on two CPU cores the first time, seconds after that.
+# About 1.0 minutes on two CPU cores the first time, seconds after that.
 
 # %%
 import numpy as np

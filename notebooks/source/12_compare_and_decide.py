@@ -31,7 +31,7 @@
 #
 # **You need** notebooks 02 and 04.
 #
-# About 2 minutes on two CPU cores the first time, seconds after that.
+# About 2.1 minutes on two CPU cores the first time, seconds after that.
 
 # %%
 import dataclasses

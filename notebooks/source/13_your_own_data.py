@@ -28,7 +28,7 @@
 #
 # **You need** notebooks 00 and 05.
 #
-# About 1.3 minutes on two CPU cores the first time, seconds after that.
+# About 0.8 minutes on two CPU cores the first time, seconds after that.
 
 # %%
 import json
