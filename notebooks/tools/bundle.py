@@ -31,6 +31,7 @@ from embkit.assets.wheels import sha256
 from embkit.display import WIDTH, table
 from embkit.errors import EmbkitError, unknown
 from embkit.session import paths
+from notebooks.tools.course import say
 
 GLIBC = [f"manylinux_2_{n}_x86_64" for n in range(5, 35)]  # the oldest first
 GLIBC += ["manylinux1_x86_64", "manylinux2010_x86_64", "manylinux2014_x86_64"]
@@ -222,15 +223,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--platform", default="linux", choices=list(TAGS))
     parser.add_argument("--python", default=f"{sys.version_info.major}.{sys.version_info.minor}")
     chosen = parser.parse_args(arguments)
-    say = lambda text: sys.stdout.write(f"{text[:WIDTH]}\n") and sys.stdout.flush()  # noqa: E731
+    told = lambda text: say(text[:WIDTH])  # noqa: E731
     try:
-        sizes = bundle(chosen.target, chosen.platform, chosen.python, said=say)
+        sizes = bundle(chosen.target, chosen.platform, chosen.python, said=told)
     except EmbkitError as error:
-        sys.stdout.write(f"{error}\n")
+        say(str(error))
         return 1
     rows = ({"what": name, "size": f"{size / 1e6:,.1f} MB"} for name, size in sizes.items())
     total = sum(sizes.values()) / 1e9
-    sys.stdout.write(f"{table(rows)}\nin all {total:.2f} GB, of {MOST:g}: {chosen.target}\n")
+    say(f"{table(rows)}\nin all {total:.2f} GB, of {MOST:g}: {chosen.target}")
     return int(total > MOST)
 
 

@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import nbformat
@@ -61,6 +61,22 @@ def say(text: str = "", end: str = "\n") -> None:
     """Writes to the terminal at once."""
     sys.stdout.write(text + end)
     sys.stdout.flush()
+
+
+def ended(made: Callable[[], str]) -> int:
+    """Says what was made, or the error that it ended in; the exit status."""
+    try:
+        say(made())
+        return 0
+    except EmbkitError as error:
+        say(str(error))
+        return 1
+
+
+def add_only(parser: argparse.ArgumentParser, what: str) -> None:
+    """The option that takes some notebooks, as in ``--only 04,05``."""
+    listed = lambda text: [name for name in text.split(",") if name]  # noqa: E731
+    parser.add_argument("--only", default=[], type=listed, metavar="NN[,NN]", help=what)
 
 
 def run(
@@ -299,7 +315,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands.add_parser("build", help="make the notebooks from notebooks/source/")
     commands.add_parser("check", help="are the notebooks in step with their sources, in style?")
     runner = commands.add_parser("run", help="execute the notebooks, then show the leaderboard")
-    runner.add_argument("--only", default="", metavar="NN[,NN]", help="these notebooks alone")
+    add_only(runner, "these notebooks alone")
     kind = runner.add_mutually_exclusive_group()
     kind.add_argument("--solutions", action="store_true", help="the notebooks with the answers")
     kind.add_argument("--write-back", action="store_true", help="keep outputs in notebooks/ too")
@@ -314,8 +330,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             found += check_style()
             say("\n".join(found) or "every notebook is in step and in style")
             return int(bool(found))
-        only = [part for part in chosen.only.split(",") if part]
-        failed = run(only, solutions=chosen.solutions, write_back=chosen.write_back)
+        failed = run(chosen.only, solutions=chosen.solutions, write_back=chosen.write_back)
         if not failed and not chosen.solutions:
             leaderboard()
         return failed

@@ -20,7 +20,7 @@ from embkit.errors import EmbkitError
 from embkit.files import replace_folder, write_atomic
 from embkit.session import paths
 from notebooks.tools.authoring import read
-from notebooks.tools.course import chosen, say
+from notebooks.tools.course import chosen, ended
 
 BRANCH = "hosted"
 HOME = "embkit-course"  # the clone, beside the notebook on the hosted machine
@@ -89,13 +89,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the copies; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m notebooks.tools.hosted", description=__doc__)
     parser.add_argument("url", help="https://github.com/OWNER/NAME")
-    try:
-        written = hosted(parser.parse_args(arguments).url)
-        say(f"written: {len(written)} notebooks in {written[0].parent}")
-        return 0
-    except EmbkitError as error:
-        say(str(error))
-        return 1
+    url = parser.parse_args(arguments).url
+
+    def made() -> str:
+        written = hosted(url)
+        return f"written: {len(written)} notebooks in {written[0].parent}"
+
+    return ended(made)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from embkit.errors import EmbkitError
 from embkit.files import replace_folder, write_atomic
 from embkit.session import paths
 from notebooks.tools.authoring import SOLUTION, promise, read
-from notebooks.tools.course import chosen, say
+from notebooks.tools.course import add_only, chosen, ended
 from notebooks.tools.quiz import parts
 
 PAGES = Path(__file__).with_name("pages")
@@ -343,15 +343,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the site or the handout; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m notebooks.tools.site", description=__doc__)
     parser.add_argument("what", nargs="?", default="site", choices=("site", "handout"))
-    parser.add_argument("--only", default="", metavar="NN[,NN]", help="lessons of the handout")
+    add_only(parser, "lessons of the handout")
     given = parser.parse_args(arguments)
-    try:
-        only = [name for name in given.only.split(",") if name]
-        say(f"written: {site() if given.what == 'site' else handout(only=only)}")
-        return 0
-    except EmbkitError as error:
-        say(str(error))
-        return 1
+    make = site if given.what == "site" else lambda: handout(only=given.only)
+    return ended(lambda: f"written: {make()}")
 
 
 if __name__ == "__main__":

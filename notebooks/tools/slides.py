@@ -24,7 +24,7 @@ from embkit.errors import EmbkitError
 from embkit.files import replace_folder, write_atomic
 from embkit.session import paths
 from notebooks.tools.authoring import HIDE, SOLUTION
-from notebooks.tools.course import chosen, say
+from notebooks.tools.course import add_only, chosen, ended
 from notebooks.tools.site import PAGES, finish, shown
 
 # reveal.js as a Python package carries it (MIT; its licence is copied beside it).
@@ -118,15 +118,9 @@ def _reveal(folder: Path) -> Path:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the slides; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m notebooks.tools.slides", description=__doc__)
-    parser.add_argument("--only", default="", metavar="NN[,NN]", help="these lessons alone")
-    given = parser.parse_args(arguments)
-    try:
-        written = slides(only=[name for name in given.only.split(",") if name])
-        say("\n".join(f"written: {path}" for path in written))
-        return 0
-    except EmbkitError as error:
-        say(str(error))
-        return 1
+    add_only(parser, "these lessons alone")
+    only = parser.parse_args(arguments).only
+    return ended(lambda: "\n".join(f"written: {path}" for path in slides(only=only)))
 
 
 if __name__ == "__main__":
