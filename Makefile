@@ -75,7 +75,8 @@ assets: $(STAMP)
 	@$(BIN)/python -m embkit assets
 
 run: assets ## run the course, then the leaderboard (NB=04 runs one, DOMAIN= picks another)
-	@$(BIN)/python -m notebooks.tools.course run $(if $(NB),--only $(NB))
+	@$(BIN)/python -m notebooks.tools.course run $(if $(NB),--only $(NB)) \
+		$(if $(filter command%,$(origin JOBS)),--jobs $(JOBS))
 
 lab: assets ## open JupyterLab on the first notebook
 	$(BIN)/jupyter lab notebooks/00_start_here.ipynb

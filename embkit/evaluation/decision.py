@@ -12,7 +12,8 @@ from ..files import filled
 from .intervals import FEWEST, LEVEL, WORTH, holm
 from .metrics import refused
 
-FINE_TUNE, SWITCH = "fine-tune", "take another model, untrained"
+FINE_TUNE, OTHER = "fine-tune", "take another model"  # how that was trained is not known
+SWITCH = f"{OTHER}, untrained"
 KEEP, MIXED = "keep the general model", "mixed"
 TOO_FEW, NOTHING = "too few test queries for a verdict", "nothing to compare"
 NO_CHOICE = "nothing to choose by"
@@ -64,8 +65,8 @@ def decided(rows: Sequence[Row], baseline: str | None) -> Verdict:
         return Verdict(NO_CHOICE, f"{NO_CHOICE}: {told}")
     gains = _gains(name, rivals[name])
     decision, why = _decided([gain for gain in gains if gain.clusters >= FEWEST])
-    if decision == FINE_TUNE and not _trained(rivals[name]):
-        decision = SWITCH
+    if decision == FINE_TUNE and not _recorded(rivals[name]):
+        decision = OTHER if _trained(rivals[name]) else SWITCH
     asked = max(gains, key=lambda gain: (gain.needed or math.inf) / gain.queries)
     text = filled(
         Path(__file__).with_name("verdict.jinja"),
@@ -112,8 +113,12 @@ def _rivals(rows: Sequence[Row], baseline: str | None) -> dict[str, list[Row]]:
     return found
 
 
-def _trained(rows: Sequence[Row]) -> bool:
-    return bool(rows[0]["recipe_hash"] or rows[0].get("trainable_params"))  # a merged one, too
+def _recorded(rows: Sequence[Row]) -> bool:
+    return bool(rows[0]["recipe_hash"] or rows[0].get("trainable_params"))
+
+
+def _trained(rows: Sequence[Row]) -> bool:  # or may be: one merged of others, one made elsewhere
+    return _recorded(rows) or rows[0].get("trainable_params") != 0
 
 
 def _chosen(rivals: dict[str, list[Row]]) -> tuple[str | None, set[str]]:

@@ -8,13 +8,19 @@ step with their sources and in style.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import html
+import io
+import multiprocessing
 import os
 import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
@@ -37,6 +43,7 @@ from notebooks.tools.authoring import (
 from notebooks.tools.ending import ending
 
 CELL_SECONDS = 1800
+KERNEL_GB = 6  # of memory, for each of several notebooks at a time
 _BAR = re.compile(r"\d+%\||\d+(it|B)? \[\d+:\d+")  # what tqdm draws
 # Around the participant's part of a notebook that holds both, so that the solutions start from the
 # names there were before the first open answer, and no check passes over a wrong one.
@@ -88,6 +95,7 @@ def run(
     both: bool = False,
     wrong: Mapping[str, Sequence[str]] | None = None,
     write_back: bool = False,
+    jobs: int = 1,
 ) -> int:
     """Executes the notebooks in their order, up to the first that fails.
 
@@ -103,6 +111,8 @@ def run(
             the solutions with their checks: see ``with_solutions``.
         wrong: with ``both``, exercise → wrong answers as code, each of which its check must refuse.
         write_back: saves the outputs into the notebooks themselves too.
+        jobs: so many at a time, each in a process of its own with its share of the cores; what two
+            of them train is trained once, and the second waits. After a failure none is begun.
 
     Returns:
         0, or 1 after a failure.
@@ -112,6 +122,10 @@ def run(
     """
     folder, runs = notebooks or paths().notebooks, runs or paths().runs
     books = chosen(folder / "solutions" if solutions else folder, only)
+    if jobs > 1 and len(books) > 1:
+        options = {"notebooks": notebooks, "runs": runs, "solutions": solutions}
+        options |= {"both": both, "wrong": wrong, "write_back": write_back}
+        return _side_by_side([path.stem for path in books], options, jobs)
     target = runs / "course" / ("solutions" if solutions else "")
     for number, path in enumerate(books, start=1):
         label, start = f"[{number}/{len(books)}] {path.stem} … ", time.perf_counter()
@@ -132,6 +146,46 @@ def run(
             say(f"{failure}\nexecuted up to there: {target / path.name}")
             return 1
     return 0
+
+
+def _side_by_side(names: Sequence[str], options: Mapping[str, Any], jobs: int) -> int:
+    """Each notebook by a process of its own, so many at a time; the status, as of ``run``."""
+    share = max(1, cores() // jobs)
+    context, count, failed = multiprocessing.get_context("spawn"), 0, 0
+    try:
+        with ProcessPoolExecutor(jobs, context) as pool:
+            begun = (pool.submit(_one, name, options, share) for name in names)
+            running = {*islice(begun, jobs)}
+            while running:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for status, told in (one.result() for one in done):
+                    count += 1
+                    say(told.replace("[1/1]", f"[{count}/{len(names)}]", 1), end="")
+                    failed |= status
+                running |= {*islice(begun, 0 if failed else len(done))}
+    except KeyboardInterrupt:
+        say("interrupted")
+        return 1
+    return failed
+
+
+def _one(name: str, options: Mapping[str, Any], threads: int) -> tuple[int, str]:
+    """The status of a notebook, and what is said of it."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    with contextlib.redirect_stdout(io.StringIO()) as told:
+        return run([name], **options), told.getvalue()
+
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def at_once() -> int:
+    """How many notebooks at a time: two where there are cores and memory for two, else one."""
+    import psutil
+
+    return max(1, min(2, cores(), int(psutil.virtual_memory().available / 2**30 / KERNEL_GB)))
 
 
 def chosen(folder: Path, only: Sequence[str]) -> list[Path]:
@@ -287,8 +341,9 @@ def index(target: Path) -> Path:
     )
 
 
-def leaderboard(runs: Path | None = None) -> None:
-    """Saves everything evaluated so far on the domain in ``EMBKIT_DOMAIN``, and says the gist."""
+def leaderboard(seconds: float, jobs: int = 1, runs: Path | None = None) -> None:
+    """Saves everything evaluated so far on the domain in ``EMBKIT_DOMAIN``, and says the gist, with
+    the seconds that the notebooks took and how many ran at a time."""
     from embkit.data import load_domain
     from embkit.evaluation.ranking import leaderboard as everything
 
@@ -301,9 +356,7 @@ def leaderboard(runs: Path | None = None) -> None:
         return
     report.save(runs, domain)
     page = index(runs / "course")
-    books = map(read, page.parent.glob("[0-9][0-9]_*.ipynb"))
-    seconds = sum(book.metadata.get("embkit", {}).get("seconds", 0) for book in books)
-    say(f"\n{ending(report, page, runs / 'report.html', seconds)}")
+    say(f"\n{ending(report, page, runs / 'report.html', seconds, jobs)}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -316,6 +369,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands.add_parser("check", help="are the notebooks in step with their sources, in style?")
     runner = commands.add_parser("run", help="execute the notebooks, then show the leaderboard")
     add_only(runner, "these notebooks alone")
+    told = "so many notebooks at a time (two where there are cores and memory for two)"
+    runner.add_argument("--jobs", type=int, metavar="N", help=told)
     kind = runner.add_mutually_exclusive_group()
     kind.add_argument("--solutions", action="store_true", help="the notebooks with the answers")
     kind.add_argument("--write-back", action="store_true", help="keep outputs in notebooks/ too")
@@ -330,9 +385,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             found += check_style()
             say("\n".join(found) or "every notebook is in step and in style")
             return int(bool(found))
-        failed = run(chosen.only, solutions=chosen.solutions, write_back=chosen.write_back)
+        start, jobs = time.perf_counter(), chosen.jobs or at_once()
+        kind = {"solutions": chosen.solutions, "write_back": chosen.write_back}
+        failed = run(chosen.only, **kind, jobs=jobs)
         if not failed and not chosen.solutions:
-            leaderboard()
+            leaderboard(time.perf_counter() - start, jobs)
         return failed
     except EmbkitError as error:
         say(str(error))

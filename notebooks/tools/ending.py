@@ -14,13 +14,15 @@ LINES = 20  # of the ending; the verdict has what the rest leaves
 MINUTE, MB = 60, 1e6
 
 
-def ending(report: Report, course: Path, page: Path, seconds: float | None = None) -> str:
+def ending(
+    report: Report, course: Path, page: Path, seconds: float | None = None, jobs: int = 1
+) -> str:
     """At most 20 lines of at most 100 characters about everything that was evaluated.
 
     Args:
         report: of ``leaderboard``, with its scores.
         course: the page that links the executed notebooks; ``page``: the report's.
-        seconds: what the notebooks took this time.
+        seconds: what the notebooks took this time, so many (``jobs``) side by side.
     """
     by = {one.label: one for one in report.scores}
     rows: dict[str, Any] = {}  # label -> its first row, which has what is not of a split
@@ -38,10 +40,11 @@ def ending(report: Report, course: Path, page: Path, seconds: float | None = Non
     spent = sum((row["train_seconds"] or 0) * row["seeds"] for row in trained.values())
     cost = f"{_time(spent)} of training in all"
     cost += f"; the notebooks took {_time(seconds)} this time" if seconds else ""
+    cost += f", {jobs} at a time" if seconds and jobs > 1 else ""
     told = {"tried": tried, "cost": cost}
     if best:
         told["best on dev"] = f"{best} ({_dev(rows[best])})"
-        told["its cost"] = _cost(rows[best])
+        told |= {"its cost": price} if (price := _cost(rows[best])) else {}
     if other:
         told["untrained"] = (
             f"{other} ({_dev(rows[other])}) is the best on dev of what needs no training"

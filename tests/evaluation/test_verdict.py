@@ -97,6 +97,17 @@ def test_a_merged_model_was_trained_though_no_recipe_made_it():
     assert verdict([base(), merged]).decision == "fine-tune"
 
 
+def test_a_model_of_which_nothing_is_known_is_not_called_untrained():
+    other = scores("bge-small", 9, dev=0.585, trained=False, test=(0.05, 0.1))
+    teacher = scores("contrastive", 1, dev=0.61, test=(0.06, 0.1))
+    teacher = dataclasses.replace(teacher, approach="teacher", recipe_hash=None, meta={})
+    found = verdict([base(), other, teacher])
+    assert found.text.startswith("take another model: teacher, chosen on dev, gains")
+    assert "bge-small has 0.585 on dev where teacher has 0.610, untrained" in found.text
+    nearer = dataclasses.replace(other, dev={"v": 0.605})
+    assert verdict([base(), nearer, teacher]).approach == "bge-small", "needs no training, for sure"
+
+
 def test_without_dev_nothing_chooses_among_several():
     made = [base(), scores("a", 1, test=(0.1, 0.1)), scores("b", 2, test=(0.2, 0.1))]
     found = verdict(made)

@@ -277,10 +277,48 @@ def test_the_command_exits_with_1_when_a_cell_fails(folder, capsys, monkeypatch)
     authoring.build(folder)
     real = course.run
     monkeypatch.setattr(course, "run", lambda only, **o: real(only, notebooks=folder, **o))
-    monkeypatch.setattr(course, "leaderboard", lambda: pytest.fail("no leaderboard after that"))
+    monkeypatch.setattr(course, "leaderboard", lambda *_: pytest.fail("no leaderboard after that"))
     assert course.main(["run", "--only", "00"]) == 1
     assert course.main(["run", "--only", "77"]) == 1
     assert "unknown notebook '77'" in capsys.readouterr().out
+
+
+SIDE = """\
+# %%
+import os, time
+from pathlib import Path
+
+Path("{me}.txt").write_text(os.environ["OMP_NUM_THREADS"])
+deadline = time.monotonic() + 60
+while not Path("{other}.txt").exists() and time.monotonic() < deadline:
+    time.sleep(0.01)
+assert Path("{other}.txt").exists()
+{then}
+"""
+
+
+def test_two_at_a_time_share_the_cores_and_none_is_begun_after_a_failure(
+    folder, capsys, monkeypatch
+):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(course, "cores", lambda: 6)
+    write(folder, "00_one", SIDE.format(me="one", other="two", then=""))
+    write(folder, "01_two", SIDE.format(me="two", other="one", then=""))
+    authoring.build(folder)
+    assert run(folder, "00_one", "01_two", jobs=2) == 0, (
+        "each waits for the other: they run side by side"
+    )
+    out = sorted(capsys.readouterr().out.split("\n")[:2])
+    assert out[0].startswith("[1/2] 0") and out[1].startswith("[2/2] 0")
+    assert (folder / "one.txt").read_text() == (folder / "two.txt").read_text() == "3"
+    write(folder, "01_two", SIDE.format(me="two", other="one", then="1 / 0"))
+    write(folder, "02_after", "# %%\nopen('after.txt', 'w').close()\n")
+    write(folder, "00_one", SIDE.format(me="one", other="two", then="time.sleep(3)"))
+    authoring.build(folder)
+    assert run(folder, "00_one", "01_two", "02_after", jobs=2) == 1
+    out = capsys.readouterr().out
+    assert "[1/3] 01_two … failed after" in out and "ZeroDivisionError" in out
+    assert "[2/3] 00_one" in out and not (folder / "after.txt").exists()
 
 
 def test_a_dead_kernel_is_said(folder, capsys):
