@@ -209,6 +209,30 @@ def device_name() -> str:
     return found[1].strip() if found else platform.processor() or platform.machine()
 
 
+def free_memory(groups: Path = Path("/sys/fs/cgroup"), own: str = "/proc/self/cgroup") -> int:
+    """Bytes that may still be had: what the machine has free, or less where a control group of
+    Linux, such as a container's, allows less (``groups``, of both versions; ``own``: this
+    process's). What a group holds of files that could be read again counts as free."""
+    import psutil
+
+    free = [psutil.virtual_memory().available]
+    with contextlib.suppress(OSError):
+        for line in Path(own).read_text().splitlines():
+            _, kinds, name = line.split(":", 2)
+            if kinds not in ("", "memory"):
+                continue
+            limit, used = ("max", "current") if not kinds else ("limit_in_bytes", "usage_in_bytes")
+            top = groups / kinds
+            group = top / name.lstrip("/")  # in a container it may be the top itself
+            for folder in (group, *(g for g in group.parents if g.is_relative_to(top))):
+                with contextlib.suppress(OSError, ValueError):  # no such group; "max"
+                    most, held = (int((folder / f"memory.{n}").read_text()) for n in (limit, used))
+                    stat = dict(map(str.split, (folder / "memory.stat").read_text().splitlines()))
+                    files = stat.get("total_inactive_file", stat.get("inactive_file", 0))
+                    free.append(most - held + int(files))
+    return max(0, min(free))
+
+
 def give_back() -> None:
     """Gives freed memory back to the system, where the C library is glibc: it would keep what a
     training has freed, 2 to 3 GB, and the next one would come on top."""

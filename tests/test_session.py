@@ -1,9 +1,11 @@
 """setup(): profile, folders, device, precision and seeds; each wrong value is one clear error."""
 
 import random
+import types
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -207,3 +209,44 @@ def test_a_run_records_the_machine(monkeypatch):
     made = session.environment()
     assert made["device"] == "cpu" and made["precision"] == "fp32" and made["device_name"]
     assert {"python", "torch", "sentence-transformers", "transformers"} <= set(made["versions"])
+
+
+GIB = 2**30
+
+
+def group(folder, limit, held, files, version=2):
+    """A control group's files, in bytes."""
+    names = ("max", "current") if version == 2 else ("limit_in_bytes", "usage_in_bytes")
+    inactive = "inactive_file" if version == 2 else "total_inactive_file"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, value in zip(names, (limit, held), strict=True):
+        (folder / f"memory.{name}").write_text(f"{value}\n")
+    (folder / "memory.stat").write_text(f"anon {held - files}\n{inactive} {files}\n")
+
+
+@pytest.mark.parametrize(
+    ("own", "groups", "free"),
+    [
+        ("0::/", [("", "max", 9 * GIB, 0)], 50),
+        ("0::/", [("", 6 * GIB, 5 * GIB, 2 * GIB)], 3),
+        ("0::/user/job", [("user", 8 * GIB, 7 * GIB, 0), ("user/job", "max", GIB, 0)], 1),
+        ("0::/on/the/host", [("", 6 * GIB, 2 * GIB, 0)], 4),
+        ("0::/job", [("job", 2 * GIB, 3 * GIB, 0)], 0),
+        ("4:memory:/job\n2:cpu:/else\n0::/", [("memory/job", 6 * GIB, 4 * GIB, GIB, 1)], 3),
+        ("4:memory:/job\n0::/", [("memory/job", 2**63 - 4096, 4 * GIB, GIB, 1)], 50),
+    ],
+)
+def test_a_control_groups_limit_is_what_may_be_had(monkeypatch, tmp_path, own, groups, free):
+    machine = types.SimpleNamespace(available=50 * GIB)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: machine)
+    (tmp_path / "own").write_text(f"{own}\n")
+    for name, *told in groups:
+        group(tmp_path / "groups" / name, *told)
+    found = session.free_memory(tmp_path / "groups", str(tmp_path / "own"))
+    assert found == free * GIB
+
+
+def test_without_control_groups_it_is_what_the_machine_has(monkeypatch, tmp_path):
+    machine = types.SimpleNamespace(available=5 * GIB)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: machine)
+    assert session.free_memory(tmp_path, str(tmp_path / "none")) == 5 * GIB

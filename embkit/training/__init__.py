@@ -6,7 +6,6 @@ __getattr__, __dir__, __all__ = exports(
     __name__,
     {
         "clip": ["copy_captions"],
-        "cross_encoder": ["tune_cross_encoder"],
         "distillation": ["Teacher", "load_teacher", "rescaled"],
         "experiments": ["Comparison", "GridResult", "approaches", "equal_cost", "tune"],
         "forecasting": ["forecast", "large_models"],

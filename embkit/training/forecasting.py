@@ -205,7 +205,7 @@ def memory() -> tuple[float, float]:
     """Bytes that this process holds, and those that are free beside it; on a GPU the GPU's."""
     if session.device().startswith("cuda"):
         return 0, torch.cuda.mem_get_info()[0]
-    return psutil.Process().memory_info().rss, psutil.virtual_memory().available
+    return psutil.Process().memory_info().rss, session.free_memory()
 
 
 def advice(recipe: Recipe, fits: int, kind: Any = None) -> Iterator[str]:

@@ -27,7 +27,7 @@ from nbformat import NotebookNode
 
 from embkit.errors import EmbkitError, unknown
 from embkit.files import write_atomic
-from embkit.session import paths
+from embkit.session import free_memory, paths
 from notebooks.tools.authoring import (
     HIDE,
     METADATA,
@@ -123,7 +123,7 @@ def run(
     folder, runs = notebooks or paths().notebooks, runs or paths().runs
     books = chosen(folder / "solutions" if solutions else folder, only)
     if jobs > 1 and len(books) > 1:
-        options = {"notebooks": notebooks, "runs": runs, "solutions": solutions}
+        options: dict[str, Any] = {"notebooks": notebooks, "runs": runs, "solutions": solutions}
         options |= {"both": both, "wrong": wrong, "write_back": write_back}
         return _side_by_side([path.stem for path in books], options, jobs)
     target = runs / "course" / ("solutions" if solutions else "")
@@ -183,9 +183,7 @@ def cores() -> int:
 
 def at_once() -> int:
     """How many notebooks at a time: two where there are cores and memory for two, else one."""
-    import psutil
-
-    return max(1, min(2, cores(), int(psutil.virtual_memory().available / 2**30 / KERNEL_GB)))
+    return max(1, min(2, cores(), int(free_memory() / 2**30 / KERNEL_GB)))
 
 
 def chosen(folder: Path, only: Sequence[str]) -> list[Path]:
@@ -386,8 +384,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             say("\n".join(found) or "every notebook is in step and in style")
             return int(bool(found))
         start, jobs = time.perf_counter(), chosen.jobs or at_once()
-        kind = {"solutions": chosen.solutions, "write_back": chosen.write_back}
-        failed = run(chosen.only, **kind, jobs=jobs)
+        how = {"solutions": chosen.solutions, "write_back": chosen.write_back, "jobs": jobs}
+        failed = run(chosen.only, **how)
         if not failed and not chosen.solutions:
             leaderboard(time.perf_counter() - start, jobs)
         return failed

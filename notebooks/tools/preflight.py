@@ -109,7 +109,7 @@ def _python() -> Finding:
 def _memory() -> Finding:
     import psutil
 
-    total, free = (getattr(psutil.virtual_memory(), n) / 2**30 for n in ("total", "available"))
+    total, free = psutil.virtual_memory().total / 2**30, session.free_memory() / 2**30
     return free >= LIMIT["memory"], f"{total:.1f} GB, {free:.1f} GB free"
 
 

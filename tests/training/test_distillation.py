@@ -12,7 +12,7 @@ from embkit.models import loading
 from embkit.models.loading import load_model
 from embkit.recipes.pruning import spaced
 from embkit.recipes.recipe import Recipe
-from embkit.training import cross_encoder, trainer
+from embkit.training import trainer
 from embkit.training.distillation import Teacher, load_teacher, rescaled
 from embkit.training.losses import make_loss
 from embkit.training.trainer import training_pairs
@@ -231,31 +231,6 @@ def test_a_cross_encoder_scores_lists_and_has_no_vectors(
         training_pairs(recipe.replace(approach="distill", hard_negatives=0), tiny_domain)
     with pytest.raises(EmbkitError, match="among others"):
         load_teacher([tiny_model, tiny_reader])
-
-
-def test_a_cross_encoder_is_tuned_once_and_ranks_better(
-    store, tiny_domain, tiny_model, tiny_reader
-):
-    rows = training_pairs(Recipe(model=str(tiny_model)), tiny_domain).rows
-    mined = ek.mine(tiny_domain, rows, 3, model=str(tiny_model))
-    options = {"model": str(tiny_reader), "epochs": 12, "lists": 4, "learning_rate": 2e-3}
-    tuned = cross_encoder.tune_cross_encoder(tiny_domain, mined, **options)
-    again = cross_encoder.tune_cross_encoder(tiny_domain, mined, **options)
-    assert all(
-        torch.equal(a, b) for a, b in zip(tuned.parameters(), again.parameters(), strict=True)
-    )
-    pairs = [
-        (anchor, tiny_domain.corpus[document])
-        for anchor, right, wrong in zip(
-            mined.anchors, mined.positives, mined.negatives, strict=True
-        )
-        for document in (right, *wrong)
-    ]
-
-    def first(model):
-        return (ek.models.score_pairs(model, pairs).reshape(-1, 4).argmax(axis=1) == 0).mean()
-
-    assert first(tuned) > first(ek.models.load_cross_encoder(tiny_reader)) + 0.2
 
 
 @pytest.mark.parametrize("broken", ["nan", "constant"])
