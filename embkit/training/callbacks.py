@@ -27,7 +27,8 @@ SAVE_EVERY = 30.0  # seconds between two checkpoints of one process: what a kill
 
 
 class DevScore(BaseEvaluator):
-    """nDCG@10 of dev's queries, searched in the domain's dev corpus, for the trainer."""
+    """nDCG@10 of dev's queries, searched in the domain's dev corpus, for the trainer; ``values``
+    are the last of each query."""
 
     def __init__(self, domain: Domain, cut: Passages | None = None) -> None:
         super().__init__()
@@ -37,8 +38,8 @@ class DevScore(BaseEvaluator):
         model = cut_by(self.cut, model) if self.cut else model
         searched = self.domain.dev_corpus()
         kept = len(searched) == len(self.domain.corpus)  # evaluate() asks for the same vectors
-        values = ndcg(model, self.domain, "dev", searched, cache=kept)
-        return {self.primary_metric: float(values.mean())}
+        self.values = ndcg(model, self.domain, "dev", searched, cache=kept)
+        return {self.primary_metric: float(self.values.mean())}
 
 
 class Memory(threading.Thread):

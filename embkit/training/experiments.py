@@ -15,8 +15,9 @@ from ..data import Domain
 from ..data.sources.python_code import PROBE, general_probe
 from ..display import Shown, Table, table
 from ..errors import EmbkitError
+from ..evaluation.intervals import PairedTest, clusters, paired_test
 from ..evaluation.ranking import evaluate
-from ..evaluation.report import Report, compare
+from ..evaluation.report import Report, compare, with_interval
 from ..evaluation.scores import Scores, over_seeds
 from ..files import filled
 from ..pairs.pairs import collect, sets
@@ -40,6 +41,8 @@ class GridResult(Shown):
 
     field: str
     runs: tuple[Run, ...]
+    less: tuple[PairedTest | None, ...]  # of each run, what the best has more on dev's queries;
+    # None for itself, and for a run of before the queries were kept
 
     @property
     def rows(self) -> tuple[dict[str, Any], ...]:
@@ -67,14 +70,19 @@ class GridResult(Shown):
         return self.best_run.recipe
 
     def table(self) -> Table:
-        """The runs, the best one marked; the caption says where it lies at the edge."""
-        score, told = f"{self.runs[0].dev_name} nDCG@10", []
-        for value, dev, seconds in map(dict.values, self.rows):
+        """The runs, with what each has less than the best. The best is marked, where dev's queries
+        tell it from all others; the caption names those it is not told from, and the edge."""
+        score, told, near = f"{self.runs[0].dev_name} nDCG@10", [], []
+        for (value, dev, seconds), test in zip(map(dict.values, self.rows), self.less, strict=True):
             value = f"{value:.4g}" if isinstance(value, float) else str(value)
-            told.append({self.field: value, score: f"{dev:.3f}", "seconds": f"{seconds:.0f}"})
+            less = with_interval(test.delta, test[1:3], ".3f") if test else ""
+            near += [value] if test and test.ci_low <= 0 else []
+            told.append({self.field: value, score: f"{dev:.3f}", "less than the best [95%]": less})
+            told[-1]["seconds"] = f"{seconds:.0f}"
+        noise = f"Dev's queries do not tell from the best: {', '.join(near)}. " if near else ""
         edge = f"The best {self.field} is the {self.edge} that was tried: try further out."
-        best = {(self.runs.index(self.best_run), 1)}
-        return table(told, caption=edge if self.edge else "", bold=best)
+        best = {(self.runs.index(self.best_run), 1)} if not near else set()
+        return table(told, caption=(noise + edge * bool(self.edge)).strip(), bold=best)
 
     def __repr__(self) -> str:
         return str(self)
@@ -93,7 +101,15 @@ def tune(recipe: Recipe, domain: Domain, *, quiet: bool = False, **values: Seque
         raise refused("fields", number=len(values), fields=sorted(values))
     ((name, tried),) = values.items()
     recipes = [recipe.replace(**{name: value}) for value in tried]
-    return GridResult(name, tuple(train(r, domain, quiet=quiet) for r in recipes))
+    runs = tuple(train(r, domain, quiet=quiet) for r in recipes)
+    scored = [run.record.get("dev_queries") for run in runs]
+    best = scored[max(range(len(runs)), key=lambda place: runs[place].dev_score)]
+    codes = clusters(domain, "dev").codes(best or ())
+    tests = (
+        paired_test(best, one, codes) if best and one and one is not best else None
+        for one in scored
+    )
+    return GridResult(name, runs, tuple(tests))
 
 
 def available(domain: Domain) -> dict[str, dict[str, Any]]:

@@ -204,6 +204,7 @@ def _record(
         "prompts": {k: p for k in ("query", "document") if (p := prompt_of(trainer.model, k))},
         "batches_cut_at": trainer.data_collator.max_length,  # tokens; None: the model's window
         "dev_score": [row[DEV] for row in history if DEV in row][-1],
+        "dev_queries": {i: round(v, 6) for i, v in trainer.evaluator.values.items()},
         "dev_name": domain.dev_name,
         "history": history,
         "environment": session.environment(),

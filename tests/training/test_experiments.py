@@ -7,6 +7,7 @@ import pytest
 
 from embkit.errors import EmbkitError
 from embkit.evaluation import ranking
+from embkit.evaluation.intervals import clusters, estimate
 from embkit.evaluation.report import compare
 from embkit.pairs.pairs import collect
 from embkit.recipes.recipe import Recipe
@@ -30,6 +31,10 @@ def compared(store, tiny_domain, recipe):
 def test_every_arm_sees_as_many_pairs_and_dev_chooses_its_rate(compared, tiny_domain):
     assert compared.pairs == len(collect(tiny_domain, "human")[0])
     for sweep in compared.sweeps.values():
+        for run in sweep.runs:
+            kept = run.record["dev_queries"]
+            assert kept.keys() == tiny_domain.split("dev").keys()
+            assert sum(kept.values()) / len(kept) == pytest.approx(run.dev_score, abs=1e-6)
         assert {run.recipe.learning_rate for run in sweep.runs} == {1e-4, 3e-3}
         assert {run.record["pairs"] for run in sweep.runs} == {compared.pairs}
         assert {run.record["steps"] for run in sweep.runs} == {-(-compared.pairs // 8)}
@@ -66,9 +71,41 @@ def test_a_rate_at_the_edge_of_its_grid_is_said(compared):
     high, low = (r for r in sorted(sweep.runs, key=lambda run: -run.recipe.learning_rate))
     between = high.recipe.replace(learning_rate=1e-3)
     best = SimpleNamespace(recipe=between, dev_score=2.0, seconds=1.0)
-    inside = replace(sweep, runs=(low, best, high))
+    inside = replace(sweep, runs=(low, best, high), less=(None,) * 3)
     assert inside.edge is None and inside.table().caption == ""
     assert replace(sweep, runs=(low,)).edge is None, "one value is no grid"
+
+
+def test_a_best_that_dev_does_not_tell_from_others_is_not_marked(monkeypatch, tiny_domain, recipe):
+    queries = list(tiny_domain.split("dev"))
+    scored = {
+        0.1: {q: 0.2 + 0.01 * (n % 3) for n, q in enumerate(queries)},
+        0.2: {q: 0.6 + 0.02 * (n % 3) for n, q in enumerate(queries)},
+        0.3: {q: float(n > 0) for n, q in enumerate(queries)},  # far above, but for one query
+    }
+
+    def trained(recipe, domain, quiet=False):
+        values = scored[recipe.temperature]
+        dev = sum(values.values()) / len(values)
+        record = {"dev_queries": values} if kept else {}
+        told = {"dev_score": dev, "dev_name": "dev", "seconds": 1.0, "record": record}
+        return SimpleNamespace(recipe=recipe, **told)
+
+    def tuned(*temperatures):
+        return experiments.tune(recipe, tiny_domain, temperature=temperatures)
+
+    kept = True
+    monkeypatch.setattr(experiments, "train", trained)
+    found = tuned(0.1, 0.2)
+    assert found.table().bold == {(1, 1)} and found.less[1] is None
+    codes = clusters(tiny_domain, "dev").codes(queries)
+    change = [scored[0.2][query] - scored[0.1][query] for query in queries]
+    assert found.less[0][:3] == pytest.approx(estimate(change, codes)[:3]), "paired, over clusters"
+    noisy = tuned(0.2, 0.3).table()
+    assert noisy.bold == set() and "Dev's queries do not tell from the best: 0.2." in noisy.caption
+    kept = False
+    older = tuned(0.1, 0.2)
+    assert older.less == (None, None) and older.table().bold == {(1, 1)}
 
 
 def test_the_arm_with_the_fewest_pairs_sets_the_number(store, tiny_domain, recipe):
