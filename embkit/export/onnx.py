@@ -1,4 +1,4 @@
-"""A model as ONNX, and in eight bits: a folder that serves with onnxruntime alone.
+"""A model as ONNX, and in eight bits: a folder that serves with onnxruntime alone, or OpenVINO.
 
 sentence-transformers' ONNX backend needs optimum, which does not work with transformers 5.
 """
@@ -10,7 +10,7 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from unittest import mock
 
 import numpy as np
 
-from ..errors import EmbkitError, not_installed
+from ..errors import EmbkitError, not_installed, unknown
 from ..models.encoding import checked_texts, checked_vectors, encode_as, prompt_of
 from ..models.loading import as_model
 from ..models.trial import TOLERANCE
@@ -33,50 +33,48 @@ PROMPTS = "prompts.json"
 LONG = 700  # words of a trial, more than local windows have
 INPUTS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 OPSET, BATCH = 17, 64
+Begun = tuple[list[str], Callable[[dict[str, Any]], np.ndarray]]  # inputs; they -> (batch, dim)
 
 
 class OnnxModel:
     """A folder of ``export_onnx`` as a function ``list[str] -> (texts, dim)``, for ``evaluate``.
 
     ``prompts`` are those of the exported model: what evaluates and searches puts them before texts.
-    ``int8`` says whether the weights of eight bits are used.
+    ``int8`` says whether the weights of eight bits are used. ``runtime`` is ``onnxruntime``, or
+    ``openvino``, which makes its eight bits of ``model.onnx`` as it loads, of the weights alone.
 
     Raises:
-        EmbkitError: onnxruntime is not installed, or the folder is no export.
+        EmbkitError: the runtime is not installed, or the folder is no export.
     """
 
-    def __init__(self, folder: Folder, *, int8: bool = True) -> None:
-        import torch
+    def __init__(self, folder: Folder, *, int8: bool = True, runtime: str = "onnxruntime") -> None:
         from tokenizers import Tokenizer
 
-        runtime = _runtime()
-        folder = Path(folder)
-        file = folder / (INT8 if int8 else FLOAT)
+        if runtime not in RUNTIMES:
+            raise unknown("runtime", runtime, RUNTIMES)
+        folder, begin = Path(folder), RUNTIMES[runtime]
+        file = folder / (INT8 if int8 and runtime == "onnxruntime" else FLOAT)
         if not (file.is_file() and (folder / "tokenizer.json").is_file()):
             raise EmbkitError(
                 f"no {file.name} and tokenizer.json in {folder.name!r}",
                 expected="a folder that export_onnx() made",
                 hint="ek.export.export_onnx(run, folder)",
             )
-        settings = runtime.SessionOptions()
-        settings.intra_op_num_threads = torch.get_num_threads()
-        providers = ["CPUExecutionProvider"]
-        self._session = runtime.InferenceSession(str(file), settings, providers=providers)
+        self._names, self._run = begin(file, int8)
         text = (folder / PROMPTS).read_text(encoding="utf-8")
         self.prompts: dict[str, str] = json.loads(text)
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self.__name__ = f"ONNX, {'int8' if int8 else 'fp32'}: {folder.name}"
+        self.__name__ = f"{KINDS[runtime]}, {'int8' if int8 else 'fp32'}: {folder.name}"
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Unit vectors of texts, shape (texts, dim)."""
         listed = checked_texts(texts)
         order = np.argsort([len(text) for text in listed], kind="stable")  # short ones together
-        names = [column.name for column in self._session.get_inputs()]
         found = []
         for start in range(0, len(order), BATCH):
             rows = self._tokenizer.encode_batch([listed[i] for i in order[start : start + BATCH]])
-            feed = {n: np.array([getattr(r, INPUTS[n]) for r in rows], np.int64) for n in names}
-            found.append(self._session.run(None, feed)[0])  # (batch, dim)
+            feed = {n: [getattr(row, INPUTS[n]) for row in rows] for n in self._names}
+            found.append(self._run({n: np.array(ids, np.int64) for n, ids in feed.items()}))
         vectors = np.concatenate(found)[np.argsort(order)] if found else np.empty((0, 0))
         return checked_vectors(vectors, len(listed))
 
@@ -100,8 +98,8 @@ def export_onnx(
             tokenizer, its graph cannot be written or gives other vectors, or the folder holds
             something.
     """
-    _runtime()
-    from onnxruntime.quantization import QuantType, quantize_dynamic
+    with _installed("onnxruntime", "onnx"):
+        from onnxruntime.quantization import QuantType, quantize_dynamic
 
     model = as_model(what)
     tokenizer = getattr(getattr(model, "tokenizer", None), "backend_tokenizer", None)
@@ -164,12 +162,49 @@ def _unfit(model: SentenceTransformer, why: str) -> EmbkitError:
     )
 
 
-def _runtime() -> Any:
+@contextlib.contextmanager
+def _installed(name: str, extra: str) -> Iterator[None]:
     try:
-        import onnxruntime
+        yield
     except ImportError as error:
-        raise not_installed("onnxruntime is not installed", "onnx") from error
-    return onnxruntime
+        raise not_installed(f"{name} is not installed", extra) from error
+
+
+def _onnxruntime(file: Path, int8: bool) -> Begun:
+    import torch
+
+    with _installed("onnxruntime", "onnx"):
+        import onnxruntime
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = torch.get_num_threads()
+    providers = ["CPUExecutionProvider"]
+    session = onnxruntime.InferenceSession(str(file), settings, providers=providers)
+    return [column.name for column in session.get_inputs()], lambda feed: session.run(None, feed)[0]
+
+
+def _openvino(file: Path, int8: bool) -> Begun:
+    import torch
+
+    with _installed("openvino", "openvino"):
+        import openvino
+        from openvino import opset13 as ops
+    core = openvino.Core()
+    model, how = core.read_model(file), {"INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    for product in (op for op in model.get_ops() if int8 and op.get_type_name() == "MatMul"):
+        weight = product.input_value(1).get_node()
+        if weight.get_type_name() == "Constant":  # a scale a channel, as its plugin looks for it
+            inner = -1 if product.get_attributes()["transpose_b"] else -2
+            scale = np.abs(weight.data).max(axis=inner, keepdims=True).clip(1e-12) / 127
+            bits = np.rint(weight.data / scale).astype(np.int8)
+            back = ops.multiply(ops.convert(ops.constant(bits), "f32"), ops.constant(scale))
+            product.input(1).replace_source_output(back.output(0))
+    exact = {} if int8 else {"INFERENCE_PRECISION_HINT": "f32"}  # else bf16, where that is native
+    compiled = core.compile_model(model, "CPU", {"PERFORMANCE_HINT": "LATENCY"} | how | exact)
+    return [c.get_any_name() for c in compiled.inputs], lambda feed: compiled(feed)[0]
+
+
+KINDS = {"onnxruntime": "ONNX", "openvino": "OpenVINO"}
+RUNTIMES = {"onnxruntime": _onnxruntime, "openvino": _openvino}
 
 
 @contextlib.contextmanager

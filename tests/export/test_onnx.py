@@ -51,6 +51,21 @@ def test_eight_bits_are_close_and_small(exported):
     assert sizes["model_int8.onnx"] < 0.9 * sizes["model.onnx"]
 
 
+def test_openvino_gives_the_models_own_vectors_and_close_ones_in_eight_bits(exported):
+    pytest.importorskip("openvino", reason="the extra 'openvino'")
+    folder, wanted = exported
+    exact = OnnxModel(folder, int8=False, runtime="openvino")
+    np.testing.assert_allclose(exact(TEXTS), wanted, atol=1e-5)
+    assert exact.__name__ == f"OpenVINO, fp32: {folder.name}"
+    close = OnnxModel(folder, runtime="openvino")
+    found = close(TEXTS)
+    assert ((found * wanted).sum(axis=1) > 0.99).all()
+    assert not np.allclose(found, wanted, atol=1e-6), "they are other weights"
+    assert close.prompts == {"query": "ask: "}
+    with pytest.raises(EmbkitError, match="unknown runtime 'openvno'.*openvino"):
+        OnnxModel(folder, runtime="openvno")
+
+
 def test_the_serving_snippet_serves(exported, monkeypatch):
     folder, wanted = exported
     text = (folder / "serve.py").read_text()
@@ -141,18 +156,21 @@ def test_an_export_searches_with_the_models_prompts(exported, tiny_model):
         np.testing.assert_allclose(encode_as(found, documents, kind), wanted, atol=1e-5)
 
 
-def test_what_is_no_model_and_what_is_not_installed(tmp_path, tiny_model, monkeypatch):
+def test_what_is_no_model_and_what_is_not_installed(tmp_path, tiny_model, exported, monkeypatch):
     with pytest.raises(EmbkitError, match="no transformer of texts"):
         export_onnx(lambda texts: texts, tmp_path / "a")
     real = builtins.__import__
 
     def without(name, *args, **options):
-        if name == "onnxruntime":
+        if name in ("onnxruntime", "openvino"):
             raise ImportError(name)
         return real(name, *args, **options)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    for call in (lambda: export_onnx(str(tiny_model), tmp_path / "b"), lambda: OnnxModel(tmp_path)):
+    calls = lambda: export_onnx(str(tiny_model), tmp_path / "b"), lambda: OnnxModel(exported[0])  # noqa: E731
+    for call in calls:
         with pytest.raises(EmbkitError, match=r'pip install "embkit\[onnx\]"'):
             call()
+    with pytest.raises(EmbkitError, match=r'pip install "embkit\[openvino\]"'):
+        OnnxModel(exported[0], runtime="openvino")
     assert not (tmp_path / "b").exists()
