@@ -53,7 +53,7 @@ def lines():
         scored = [ek.evaluate(f, domain, name=n, **options) for n, f in served.items()]
         scored.append(ek.evaluate(engine, domain, name="the engine", **options))
     rows = {row["label"]: row for row in compare(scored, baseline="the engine").rows}
-    yield "| | titles a second | times the engine | long texts a second | times | MB | nDCG@10, dev |"
+    yield "| | titles a second | times | long texts a second | times | MB | nDCG@10, dev |"
     yield "|---|---:|---:|---:|---:|---:|---|"
     for name in short:
         times = [found[name] / found["the engine"] for found in (short, whole)]
