@@ -132,16 +132,18 @@ def run(
         book = read(path)
         if both:
             book = with_solutions(book, read(folder / "solutions" / path.name), wrong)
-        failure = _execute(book, path.stem, folder, runs, label, solutions)
+        failure, gigabytes = _execute(book, path.stem, folder, runs, label, solutions)
         seconds = round(time.perf_counter() - start, 1)
         clean(book, runs)
         if write_back and not failure:
             write_atomic(path, nbformat.writes(book) + "\n")
-        book.metadata["embkit"] = {"seconds": seconds, "status": "failed" if failure else "ok"}
+        status = "failed" if failure else "ok"
+        book.metadata["embkit"] = {"seconds": seconds, "gigabytes": gigabytes, "status": status}
         write_atomic(target / path.name, nbformat.writes(book) + "\n")
         write_atomic(target / f"{path.stem}.html", _page(book, path.stem, folder))
         index(target)
-        say(f"{'failed after ' if failure else ''}{seconds:.0f} s")
+        held = f", {gigabytes:.1f} GB" if gigabytes else ""
+        say(f"{'failed after ' if failure else ''}{seconds:.0f} s{held}")
         if failure:
             say(f"{failure}\nexecuted up to there: {target / path.name}")
             return 1
@@ -219,8 +221,9 @@ def with_solutions(
 
 def _execute(
     book: NotebookNode, name: str, folder: Path, runs: Path, label: str, solutions: bool
-) -> str:
-    """Executes a notebook in place; what went wrong, "" when nothing did."""
+) -> tuple[str, float | None]:
+    """Executes a notebook in place; what went wrong, "" when nothing did, and the most memory that
+    its kernel held, in GB, where the system says it."""
     import zmq
     from ipykernel.kernelspec import RESOURCES, get_kernel_dict
     from jupyter_client.kernelspec import KernelSpec
@@ -237,12 +240,20 @@ def _execute(
             return KernelSpec(resource_dir=str(RESOURCES), **get_kernel_dict())
 
     at, terminal = 0, sys.stdout.isatty()
+    held: float | None = None
 
     def tick(cell: NotebookNode, cell_index: int) -> None:
         nonlocal at
         at = cell_index + 1
         if terminal:
             say(f"\r\033[K{label}cell {at} of {len(book.cells)} ", end="")
+
+    def weigh(cell: NotebookNode, cell_index: int, execute_reply: object) -> None:
+        nonlocal held
+        kernel = getattr(client.km and client.km.provisioner, "pid", None)
+        with contextlib.suppress(OSError, IndexError):  # Linux tells it, of a live kernel
+            status = Path(f"/proc/{kernel}/status").read_text()
+            held = int(status.partition("VmHWM:")[2].split()[0]) / 2**20
 
     env = {k: v for k, v in os.environ.items() if k not in ("MPLBACKEND", "EMBKIT_SOLUTIONS")}
     env |= {"EMBKIT_RUNS": str(runs.absolute())} | ({"EMBKIT_SOLUTIONS": "1"} if solutions else {})
@@ -259,6 +270,7 @@ def _execute(
         store_widget_state=False,
         coalesce_streams=True,
         on_cell_start=tick,
+        on_cell_executed=weigh,
     )
     say(label, end="")
     try:
@@ -270,11 +282,11 @@ def _execute(
         elif isinstance(error, AssertionError):  # how nbclient ends after an interrupt
             cause = "interrupted"
         lines = re.sub(r"\x1b\[[0-9;]*m", "", cause).strip().splitlines()[-12:]
-        return f"{name}, cell {at} of {len(book.cells)}:\n  " + "\n  ".join(lines)
+        return f"{name}, cell {at} of {len(book.cells)}:\n  " + "\n  ".join(lines), held
     finally:
         if terminal:
             say(f"\r\033[K{label}", end="")
-    return ""
+    return "", held
 
 
 def clean(book: NotebookNode, runs: Path) -> None:
@@ -323,8 +335,9 @@ def index(target: Path) -> Path:
     rows = []
     for path in sorted(target.glob("[0-9][0-9]_*.ipynb")):
         book = read(path)
-        found = book.metadata.get("embkit", {"seconds": 0, "status": "unknown"})
-        cells = (html.escape(promise(book)), f"{found['seconds']:.0f} s", found["status"])
+        found = {"seconds": 0, "status": "unknown"} | book.metadata.get("embkit", {})
+        held = f"{found['gigabytes']:.1f} GB" if found.get("gigabytes") else ""
+        cells = html.escape(promise(book)), f"{found['seconds']:.0f} s", held, found["status"]
         link = f'<a href="{path.stem}.html">{path.stem}</a>'
         rows.append("".join(f"<td>{cell}</td>" for cell in (link, *cells)))
     report = "../report.html"

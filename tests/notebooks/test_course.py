@@ -247,6 +247,9 @@ def test_runs_in_order_and_leaves_pages(folder, capsys):
     index = (made / "index.html").read_text(encoding="utf-8")
     assert 'href="01_adding.html"' in index and "add two numbers." in index
     assert "All &lt; of it." in index and index.count("<td>ok</td>") == 2
+    if sys.platform == "linux":
+        held = read(made / "02_more.ipynb").metadata["embkit"]["gigabytes"]
+        assert 0.01 < held < 2 and index.count(" GB</td>") == 2, "what a kernel of its own holds"
     page = (made / "02_more.html").read_text(encoding="utf-8")
     assert "more" in page and "jupyter-widgets" not in page
     executed = read(made / "02_more.ipynb")

@@ -23,7 +23,7 @@ def test_documents_alone_end_in_a_verdict(tmp_path, shared, monkeypatch):
     for fixed_for_unit_tests in ("EMBKIT_PRECISION", "EMBKIT_DEVICE"):
         monkeypatch.delenv(fixed_for_unit_tests, raising=False)
     book = authoring.read(BOOK)
-    failure = course._execute(book, BOOK.stem, tmp_path, tmp_path / "runs", "", False)
+    failure, _ = course._execute(book, BOOK.stem, tmp_path, tmp_path / "runs", "", False)
     assert not failure, failure
     said = [
         text
