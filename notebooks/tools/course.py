@@ -96,6 +96,7 @@ def run(
     wrong: Mapping[str, Sequence[str]] | None = None,
     write_back: bool = False,
     jobs: int = 1,
+    fork: bool = False,
 ) -> int:
     """Executes the notebooks in their order, up to the first that fails.
 
@@ -113,6 +114,7 @@ def run(
         write_back: saves the outputs into the notebooks themselves too.
         jobs: so many at a time, each in a process of its own with its share of the cores; what two
             of them train is trained once, and the second waits. After a failure none is begun.
+        fork: begins kernels with the libraries loaded, where ``kernels.can_fork``.
 
     Returns:
         0, or 1 after a failure.
@@ -124,7 +126,7 @@ def run(
     books = chosen(folder / "solutions" if solutions else folder, only)
     if jobs > 1 and len(books) > 1:
         options: dict[str, Any] = {"notebooks": notebooks, "runs": runs, "solutions": solutions}
-        options |= {"both": both, "wrong": wrong, "write_back": write_back}
+        options |= {"both": both, "wrong": wrong, "write_back": write_back, "fork": fork}
         return _side_by_side([path.stem for path in books], options, jobs)
     target = runs / "course" / ("solutions" if solutions else "")
     for number, path in enumerate(books, start=1):
@@ -132,7 +134,7 @@ def run(
         book = read(path)
         if both:
             book = with_solutions(book, read(folder / "solutions" / path.name), wrong)
-        failure, gigabytes = _execute(book, path.stem, folder, runs, label, solutions)
+        failure, gigabytes = _execute(book, path.stem, folder, runs, label, solutions, fork)
         seconds = round(time.perf_counter() - start, 1)
         clean(book, runs)
         if write_back and not failure:
@@ -220,7 +222,13 @@ def with_solutions(
 
 
 def _execute(
-    book: NotebookNode, name: str, folder: Path, runs: Path, label: str, solutions: bool
+    book: NotebookNode,
+    name: str,
+    folder: Path,
+    runs: Path,
+    label: str,
+    solutions: bool,
+    fork: bool = False,
 ) -> tuple[str, float | None]:
     """Executes a notebook in place; what went wrong, "" when nothing did, and the most memory that
     its kernel held, in GB, where the system says it."""
@@ -232,12 +240,20 @@ def _execute(
     from nbclient.exceptions import CellControlSignal, CellExecutionError, DeadKernelError
     from traitlets.config import Config
 
+    from notebooks.tools.kernels import Forking, can_fork
+
     class ThisPython(AsyncKernelManager):
         """Starts kernels with this interpreter, whatever kernels the machine has registered."""
 
         @property
         def kernel_spec(self) -> KernelSpec:
             return KernelSpec(resource_dir=str(RESOURCES), **get_kernel_dict())
+
+        async def _async_pre_start_kernel(self, **kwargs: Any) -> Any:
+            if fork and can_fork():
+                known = {"kernel_id": self.kernel_id, "kernel_spec": self.kernel_spec}
+                self.provisioner = Forking(parent=self, **known)
+            return await super()._async_pre_start_kernel(**kwargs)
 
     at, terminal = 0, sys.stdout.isatty()
     held: float | None = None
@@ -397,8 +413,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             say("\n".join(found) or "every notebook is in step and in style")
             return int(bool(found))
         start, jobs = time.perf_counter(), chosen.jobs or at_once()
-        how = {"solutions": chosen.solutions, "write_back": chosen.write_back, "jobs": jobs}
-        failed = run(chosen.only, **how)
+        how = {"solutions": chosen.solutions, "write_back": chosen.write_back}
+        failed = run(chosen.only, **how, jobs=jobs, fork=True)
         if not failed and not chosen.solutions:
             leaderboard(time.perf_counter() - start, jobs)
         return failed

@@ -9,7 +9,7 @@ import nbformat
 import pytest
 
 from embkit.errors import EmbkitError
-from notebooks.tools import authoring, course
+from notebooks.tools import authoring, course, kernels
 from tests.notebooks.test_checks import wrong_answers
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
@@ -324,10 +324,39 @@ def test_two_at_a_time_share_the_cores_and_none_is_begun_after_a_failure(
     assert "[2/3] 00_one" in out and not (folder / "after.txt").exists()
 
 
-def test_a_dead_kernel_is_said(folder, capsys):
+@pytest.mark.skipif(not kernels.can_fork(), reason="no forks of kernels here")
+def test_forked_kernels_have_the_libraries_and_nothing_of_each_other(folder, monkeypatch):
+    monkeypatch.setattr(kernels, "LIBRARIES", ["colorsys", "ipykernel.kernelapp"])
+    monkeypatch.setenv("EMBKIT_SEEN", "yes")
+    text = """\
+# %%
+import os, sys
+from pathlib import Path
+import matplotlib.pyplot as plt
+
+told = ["colorsys" in sys.modules, "leak" in globals(), os.environ["EMBKIT_SEEN"], os.getpgid(0) == os.getpid()]
+leak = 1
+Path("{me}.txt").write_text(f"{{told}} {{os.getcwd()}} {{__name__}}")
+
+# %%
+plt.plot([1, 2])
+"""
+    for me in ("00_one", "01_two"):
+        write(folder, me, text.format(me=me))
+    authoring.build(folder)
+    assert run(folder, "00_one", "01_two", fork=True) == 0
+    for me in ("00_one", "01_two"):
+        wanted = f"[True, False, 'yes', True] {folder} __main__"
+        assert (folder / f"{me}.txt").read_text() == wanted
+        book = read(folder.parent / "runs/course" / f"{me}.ipynb")
+        assert any("image/png" in output.get("data", {}) for output in book.cells[1].outputs)
+
+
+@pytest.mark.parametrize("fork", [False, kernels.can_fork()])
+def test_a_dead_kernel_is_said(folder, capsys, fork):
     write(folder, "00_dies", "# %%\nimport os\n\nos._exit(3)\n")
     authoring.build(folder)
-    assert run(folder, "00") == 1
+    assert run(folder, "00", fork=fork) == 1
     assert "00_dies, cell 1 of 1:\n  the kernel died" in capsys.readouterr().out
 
 
