@@ -19,7 +19,7 @@ else:
 
 BEST = "★"  # beside the best of a group
 WIDTH, NARROW = 100, 8  # characters of a table in a terminal, at most, and of its columns, at least
-_AMOUNT = re.compile(r"[-+<>×±]?\s*\.?\d")  # how a cell of an amount begins
+_AMOUNT = re.compile(r"[-+<>×±]?\s*\.?\d.{,66}$|–$")  # a cell of an amount, or of none
 _LATEX = {"Δ": r"$\Delta$", BEST: r"$\star$", "×": r"$\times$", "±": r"$\pm$", "–": "--"}
 _LATEX |= {"<": "$<$", ">": "$>$"}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")  # and line, direction

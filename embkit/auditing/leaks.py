@@ -69,8 +69,7 @@ def near_duplicates(m: Sample) -> Finding | None:
         told.append(f"{split}: {by}, {of(len(memory), len(ids))} with the same answer")
         for q in sorted(twins, key=lambda q: (q not in memory, -max(twins[q].values())))[:2]:
             t = memory.get(q) or max(twins[q], key=twins[q].__getitem__)
-            answer = "the same" if q in memory else "another"
-            cases.append((split, q, t, twins[q][t], answer))
+            cases.append((split, q, t, twins[q][t], "the same" if q in memory else "another"))
     # the worst split decides
     bad = shares[1] >= 0.25 or shares[2] >= 0.1
     said = {"letters": LETTERS, "cosine": COSINE, "told": told, "cases": cases}

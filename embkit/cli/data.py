@@ -26,8 +26,7 @@ def check(chosen: argparse.Namespace) -> int:
     found = auditing.audit(domain, model=chosen.model)
     read = dict(domain.report.facts()) if domain.report else {}
     told = f"{domain.report!r}\n\n" if domain.report else ""
-    result = {"read": read, **json.loads(found.to_json())}
-    shell.answer(chosen.json, result, told + found.to_text())
+    shell.answer(chosen.json, {"read": read, **json.loads(found.to_json())}, told + found.to_text())
     return FOUND if found.verdict == PROBLEM else OK
 
 

@@ -193,8 +193,7 @@ class Domain:
     def dev_name(self) -> str:
         """What training's figure is called: ``dev``, or ``dev sample`` where it is of a part."""
         few = len(self.corpus) <= SAMPLED and len(self.dev_corpus()) == len(self.corpus)
-        whole = "dev" in self.searched or few
-        return "dev" if whole else DEV_SAMPLE
+        return "dev" if few or "dev" in self.searched else DEV_SAMPLE
 
     def counts(self) -> dict[str, int]:
         """How many documents, queries a split, and training pairs."""

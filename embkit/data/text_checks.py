@@ -117,8 +117,7 @@ def no_text(text: str) -> str | None:
     """
     text = text.strip()
     if text.startswith(("[", "{", "array(")) and text.endswith(("]", "}", ")")):
-        listed = _LISTED.match(text) or _NUMBERS.fullmatch(text)
-        return "a list printed as text" if listed else None
+        return "a list printed as text" if _LISTED.match(text) or _NUMBERS.fullmatch(text) else None
     if len(text) > SHORT:
         return None
     if text in EMPTY:

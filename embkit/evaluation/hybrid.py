@@ -36,8 +36,7 @@ def choose_weight(
     """
     dev, ids = dict[float, float](), domain.documents("dev")
     if domain.split("dev"):
-        index = Hybrid(model, [domain.corpus[d] for d in ids])
-        tried = by_weight(domain, index, ids, weights)
+        tried = by_weight(domain, Hybrid(model, [domain.corpus[d] for d in ids]), ids, weights)
         dev = {weight: float(values.mean()) for weight, values in tried.items()}
     best = max(dev, key=lambda w: (round(dev[w], 9), -abs(w - PLAIN)), default=PLAIN)
     return WeightChoice(best, dev)

@@ -61,7 +61,8 @@ class Report:
             columns |= {f"Δ {self.baseline} [95%]": ["delta_vs_base", "+.3f"]} | COLUMNS["tested"]
         if not self.tests:
             columns.pop("p Holm", None)
-        columns |= COLUMNS["metrics"]
+        known = {key for row in self.rows for key, value in row.items() if value is not None}
+        columns |= {head: how for head, how in COLUMNS["metrics"].items() if how[0] in known}
         rows = [{head: cell(row, *how) for head, how in columns.items()} for row in self.rows]
         return table(rows, caption=self._note(bool(bold)), bold=bold)
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..data import Domain
-from ..display import Table, table
+from ..display import Table, some_of, table
 from ..errors import unknown
 from ..files import AppendOnlyStore, write_atomic
 from ..session import paths
@@ -324,14 +324,14 @@ class Agreement:
             [d.query_text, d.document_text, ", ".join(f"{a}: {g}" for a, g in d.grades.items())]
             for d in self.disagreements[:10]
         ]
-        widest = f"{len(self.disagreements)} disagreement(s); the widest are shown"
+        widest = some_of(len(self.disagreements), "disagreement", "disagreements; the widest first")
         apart = Table(["query", "document", "grades"], cells, widest)
         return self.table().to_html() + (apart.to_html() if cells else "")
 
     def __repr__(self) -> str:
         rows = self.table().cells
         pairs = "; ".join(f"{row[0]}: {row[1]} pairs, kappa {row[4]}" for row in rows)
-        return f"Agreement({pairs}; {len(self.disagreements)} disagreement(s))"
+        return f"Agreement({pairs}; disagreements: {len(self.disagreements)})"
 
 
 def annotator_agreement(store: LabelStore) -> Agreement:

@@ -20,7 +20,10 @@ def metric_bars(report: Any, metric: str = "ndcg@10") -> Figure:
     """
     rows = draw.rows_with(report, metric)
     groups, names = draw.by_place(rows), list(dict.fromkeys(map(draw.name, rows)))
-    figure, (axes,) = draw.panels(max(6.4, 1.2 + 0.42 * (len(names) + 1) * len(groups)), 4.2)
+    places, beside = (len(names) + 1) * len(groups), 1.6 + 0.09 * max(map(len, names))
+    wide = min(max(6.4, beside + 0.42 * places), 10.5)  # a page's; where bars are thin, text stands
+    figure, (axes,) = draw.panels(wide, 4.2)
+    turned = 90 if (wide - beside) / places < 0.37 else 0
     width, kind = 0.84 / len(names), draw.numbers(names)
     for number, name in enumerate(names):
         shift = (number - (len(names) - 1) / 2) * width
@@ -33,11 +36,11 @@ def metric_bars(report: Any, metric: str = "ndcg@10") -> Figure:
                 axes.errorbar(x, top, reach, color=draw.INK, capsize=3, lw=1.2)
             axes.annotate(
                 f"{top:.2f}", (x, top + reach[1][0]), (0, 3), textcoords="offset points",
-                ha="center", va="bottom", fontsize=9,
+                ha="center", va="bottom", fontsize=9, rotation=turned,
             )  # fmt: skip
-    axes.set_xticks(range(len(groups)), [draw.plain(group) for group in groups])
+    axes.set_xticks(range(len(groups)), [draw.plain(g.replace("_", " ")) for g in groups])
     axes.grid(visible=False, axis="x")
-    axes.set(ylabel=draw.metric(metric), ylim=(0, max(axes.get_ylim()[1], 1e-9) * 1.08))
+    axes.set(ylabel=draw.metric(metric), ylim=(0, max(axes.get_ylim()[1], 1e-9) * 1.12))
     draw.legend(axes)
     parts = []
     for group, found in groups.items():
@@ -61,9 +64,7 @@ def intervals(report: Any) -> Figure:
     figure, panels = draw.panels(width, height, 1, len(groups), sharey=True)
     told = []
     for axes, (group, mine) in zip(panels, groups.items(), strict=True):
-        for place, name in enumerate(names):
-            if name not in mine:
-                continue
+        for place, name in [(n, name) for n, name in enumerate(names) if name in mine]:
             row, look = mine[name], {"color": draw.color(0), "marker": "o"}
             if name == "base":
                 look = {"color": draw.INK, "marker": "s"}
@@ -228,9 +229,8 @@ def loss_curve(history: draw.Rows, dev: str = "dev sample") -> Figure:
         x, y = np.array(points, dtype=float).T
         number = list(found).index(name)
         smooth = name == "loss" and len(y) >= 20
-        few = len(y) <= 40 and not smooth
         axes.plot(
-            x, y, **draw.line(number), marker=draw.marker(number) if few else None,
+            x, y, **draw.line(number), marker=draw.marker(number) if len(y) < 20 else None,
             lw=1 if smooth else 2, alpha=0.4 if smooth else 1, label="each step",
         )  # fmt: skip
         if smooth:
@@ -246,12 +246,12 @@ def loss_curve(history: draw.Rows, dev: str = "dev sample") -> Figure:
 
 
 @draw.style()
-def histogram(values_by_name: Mapping[str, Sequence[float]], xlabel: str, bins: int = 30) -> Figure:
+def histogram(values_by_name: Mapping[str, Sequence[float]], xlabel: str, bins: Any = 30) -> Figure:
     """Histograms over the same bins, one outline a name, with its median as a vertical line.
 
     Args:
         values_by_name: name → numbers; the counts are shares, so that sizes may differ.
-        bins: how many, over the range of all the numbers.
+        bins: how many, over the range of all the numbers; or their edges.
     """
     samples = {name: np.asarray(values, dtype=float) for name, values in values_by_name.items()}
     draw.some(samples, "values", 'ek.plots.histogram({"name": values}, "similarity")')
@@ -261,11 +261,11 @@ def histogram(values_by_name: Mapping[str, Sequence[float]], xlabel: str, bins: 
     for number, (name, sample) in enumerate(samples.items()):
         share = np.histogram(sample, edges)[0] / len(sample)
         axes.stairs(share, edges, lw=2, label=draw.plain(name), **draw.line(number))
-        axes.stairs(share, edges, color=draw.color(number), fill=True, alpha=0.15)
+        axes.stairs(share, edges, color=draw.color(number), fill=True, alpha=0.3 / len(samples))
         median = float(np.median(sample))
         axes.axvline(median, lw=1, **draw.line(number))
         parts.append(f"{name} has median {median:.3g} over {len(sample)} values")
-    axes.set(xlabel=draw.plain(xlabel), ylabel="share")
+    axes.set(xlabel=draw.plain(xlabel), ylabel="share (vertical: the median)")
     if len(samples) > 1:
         draw.legend(axes)
     return draw.alt(figure, f"Histogram of {xlabel}: {'; '.join(parts)}.")
@@ -285,7 +285,7 @@ def lines(
     draw.some(series, "lines", 'ek.plots.lines(x, {"name": y}, "x", "y")')
     figure, (axes,) = draw.panels(6.8, 4.0)
     parts = []
-    for number, (name, given) in enumerate(series.items()):
+    for (name, given), number in zip(series.items(), draw.numbers([*series]).values(), strict=True):
         banded = isinstance(given, tuple) and len(given) == 3 and np.ndim(given[0]) == 1
         y, *band = map(np.asarray, given if banded else (given,))
         mark = draw.marker(number) if len(places) <= 40 else None

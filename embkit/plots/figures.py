@@ -20,10 +20,10 @@ COLORS: tuple[Any, ...] = tuple(matplotlib.color_sequences["petroff10"])
 HATCHES = ("", "///", "...", "xxx", "\\\\\\", "ooo", "++", "--", "**", "||")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
-NAMED = """base|contrastive|bm25|corpus|hard negatives|distilled|Matryoshka|LoRA|hybrid
-bge-small, untrained""".replace("\n", "|").split("|")  # models with a colour of their own
+NAMED = """base/untrained/general|contrastive/the whole|bm25|corpus|hard negatives|distilled
+Matryoshka/every size|LoRA|hybrid|bge-small, untrained"""  # models with a colour of their own
 AMOUNTS = "viridis"
-INK, GREY, LIGHT = "#222222", "#666666", "#bbbbbb"
+INK, GREY, LIGHT = "#222222", "#666666", "#d4d4d4"
 _FILE = Path(__file__).with_name("course.mplstyle")
 _STYLE: Any = matplotlib.rc_params_from_file(_FILE, use_default_template=False)
 _STYLE["axes.prop_cycle"] = cycler(color=COLORS)
@@ -85,9 +85,12 @@ def color(number: int) -> Any:
 
 
 def numbers(names: Sequence[str]) -> dict[str, int]:
-    """A class for each name: a model that the course knows has the same in every picture."""
-    free = iter([*(n for n, name in enumerate(NAMED) if name not in names), *range(99)])
-    return {name: NAMED.index(name) if name in NAMED else next(free) for name in names}
+    """A class for each name: a model that the course knows has the same in every picture, by any of
+    its names."""
+    kinds = [kind.split("/") for kind in NAMED.replace("\n", "|").split("|")]
+    known = {name: number for number, kind in enumerate(kinds) for name in kind}
+    free = iter([*(n for n, kind in enumerate(kinds) if not {*kind} & {*names}), *range(99)])
+    return {name: known[name] if name in known else next(free) for name in names}
 
 
 def marker(number: int) -> str:

@@ -11,7 +11,6 @@ from . import figures as draw
 
 SIDES = ("before", "after")
 REST = ("none", "other", "not asked")  # classes that are drawn grey, beneath the others
-MOST_CLASSES = len(draw.COLORS)
 _BOX = {"facecolor": "white", "alpha": 0.7, "pad": 1, "edgecolor": draw.GREY, "lw": 0.5}
 
 
@@ -39,8 +38,7 @@ def space_maps(space: Any, by: str = "group", *, query: str = "", selected: Any 
         for axes, star, near, (points, _) in zip(panels, places, found, sides, strict=True):
             for neighbour in points[near]:
                 axes.plot(*np.array([star, neighbour]).T, color="black", lw=0.9, zorder=4)
-            x, y = star
-            axes.scatter(x, y, marker="*", s=260, color="gold", edgecolors="black", zorder=5)
+            axes.scatter(*star, marker="*", s=260, color="gold", edgecolors="black", zorder=5)
         figure.suptitle(draw.plain(f"★ {draw.short(query, 80)}"), fontsize=11)
         documents = list(space.domain.corpus.values())
         lists = [", ".join(draw.short(documents[i], 40) for i in near[:3]) for near in found]
@@ -69,28 +67,33 @@ def _maps(
 ) -> tuple[Figure, list[Axes]]:
     """A panel for each (points, trustworthiness), and one key of their colours."""
     draw.some(values, "documents", "a domain with documents")
-    width = 4.4 if len(sides) <= 2 else 3.5
-    size = 1.2 + width * len(sides), width
-    figure, panels = draw.panels(*size, 1, len(sides), sharex=share, sharey=share)
+    rows = 1 if len(sides) <= 3 else 2
+    columns = -(-len(sides) // rows)
+    width = 4.4 if columns <= 2 else 3.5
+    size = 1.2 + width * columns, width * rows
+    figure, panels = draw.panels(*size, rows, columns, sharex=share, sharey=share)
+    if len(panels) > len(sides):
+        panels.pop().remove()
     for axes, name, (points, trust) in zip(panels, names, sides, strict=True):
         last = _scatter(axes, points, values, named=by == "group")
         axes.set(title=draw.plain(name), xlabel=f"trustworthiness {trust:.3f}")
         axes.set(xticks=[], yticks=[])  # numbers that mean nothing
         axes.grid(visible=False)
         axes.set_aspect("equal", adjustable="box" if share else "datalim")
+    corner = panels[columns - 1]
     if last is not None:
-        figure.colorbar(last, ax=panels[-1], label=draw.plain(by))
+        figure.colorbar(last, ax=panels, label=draw.plain(by))
         return figure, panels
     for number, name in enumerate(classes(values)):
-        panels[-1].scatter([], [], s=40, label=draw.plain(name, 24), **_mark(number, name))
-    draw.legend(panels[-1])
+        corner.scatter([], [], s=40, label=draw.plain(name, 24), **_mark(number, name))
+    draw.legend(corner)
     return figure, panels
 
 
 def classes(values: np.ndarray) -> list[str]:
     """Classes in their order, the largest first where there are too many for their colours."""
     names, counts = np.unique(values.astype(str), return_counts=True)
-    names = names[np.argsort(-counts, kind="stable")][:MOST_CLASSES]
+    names = names[np.argsort(-counts, kind="stable")][: len(draw.COLORS)]
     return sorted(names, key=lambda name: (name in REST, name))
 
 
@@ -99,16 +102,17 @@ def _scatter(axes: Axes, points: np.ndarray, values: np.ndarray, named: bool) ->
     size = float(np.clip(50_000 / len(points), 2, 30))  # many points leave something to see
     if values.dtype.kind in "fi":
         order = np.argsort(values)  # the large amounts lie above
-        x, y = points[order].T
-        return axes.scatter(x, y, c=values[order], cmap=draw.AMOUNTS, s=size, linewidths=0)
+        look: Any = {"c": values[order], "cmap": draw.AMOUNTS, "s": size, "linewidths": 0}
+        return axes.scatter(*points[order].T, **look)
     for number, name in enumerate(classes(values)):
         mine, rest = points[values.astype(str) == name], name in REST
-        look = _mark(number, name) | {"zorder": 1 if rest else 2}
-        x, y = mine.T
-        axes.scatter(x, y, s=size, linewidths=0, **look)
-        if named and not rest:
+        over = 1 if rest else 2 - len(mine) / len(points)  # the rarer lies above
+        axes.scatter(*mine.T, s=size, linewidths=0, zorder=over, **_mark(number, name))
+        if named and not rest:  # where a quarter of them lie closest together
+            some = mine[:: len(mine) // 500 + 1]
+            reach = np.sort(np.linalg.norm(some[:, None] - some, axis=2))[:, len(some) // 4]
             axes.text(
-                np.median(x), np.median(y), draw.plain(name, 14), ha="center", va="center",
+                *some[reach.argmin()], draw.plain(name, 14), ha="center", va="center",
                 fontsize=9, fontweight="bold", zorder=3, bbox=_BOX,
             )  # fmt: skip
     return None

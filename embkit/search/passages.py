@@ -139,5 +139,4 @@ def index_of(
     model = as_model(by_recipe(model))
     if isinstance(model, str):
         return BM25(texts)
-    kind = PassageIndex if isinstance(model, Passages) else Dense
-    return kind(model, texts, cache=cache)
+    return (PassageIndex if isinstance(model, Passages) else Dense)(model, texts, cache=cache)

@@ -62,8 +62,7 @@ def project(
         raise unknown("method", method, METHODS)
     asked: dict[str, Any] = {"method": method, "form": FORM}
     if method == "umap":
-        settings = {"k": k, "min_dist": min_dist, "seed": seed}
-        asked |= settings | {"version": version("umap-learn")}
+        asked |= {"k": k, "min_dist": min_dist, "seed": seed, "version": version("umap-learn")}
 
     def fit() -> np.ndarray:
         """Both maps' places, one below the other, and the trustworthiness of both."""

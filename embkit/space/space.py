@@ -170,8 +170,7 @@ class Space:
         if by == "drift":
             return self.drift
         groups = [self.domain.groups.get(d, "") for d in self.ids]
-        few = by == "found" or len(set(groups)) < 2
-        return self._found() if few else np.array(coarse(groups))
+        return self._found() if by == "found" or len({*groups}) < 2 else np.array(coarse(groups))
 
     def _found(self) -> np.ndarray:
         """Of each document that a test query asks for: which model's first ten hold it."""

@@ -135,7 +135,7 @@ class Panel(Told, ipywidgets.VBox):
 
     def title(self) -> str:
         """What the controls are set to."""
-        return repr(self)
+        return repr(self).partition("(")[2].removesuffix(")")
 
     def still(self) -> str:
         """``title()`` and what the panel shows, as HTML."""
@@ -195,6 +195,7 @@ def sketch(
     xs, ys = zip(*(point for points in series.values() for point in points), strict=True)
     left, low = scale(min(xs)), min(ys)
     across, up = max(scale(max(xs)) - left, 1e-12), max(max(ys) - low, 1e-12)
+    looks = draw.numbers([*series]).values()
 
     def at(x: float, y: float) -> str:
         right, above = (scale(x) - left) / across, (y - low) / up
@@ -207,7 +208,7 @@ def sketch(
         "mark": None if mark is None else at(mark, low).split(",")[0],
         "series": [
             {"name": name, "path": " ".join(at(*point) for point in points)}
-            | {"colour": to_hex(draw.color(number)), "dashes": SVG_DASHES[number]}
-            for number, (name, points) in enumerate(series.items())
+            | {"colour": to_hex(draw.color(number)), "dashes": SVG_DASHES[number % 4]}
+            for number, (name, points) in zip(looks, series.items(), strict=True)
         ],
     }

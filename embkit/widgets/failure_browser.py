@@ -138,8 +138,8 @@ class FailureBrowser(Panel):
         return filled(PAGES / "reason.jinja", corpus=self.domain.corpus, **shown)
 
     def title(self) -> str:
-        shown = f"{len(self.listed):,} of {len(self.cases):,} queries of {self.split!r}"
-        return f"{shown} {self.outcome}"
+        listed, cases = len(self.listed), len(self.cases)
+        return f"{listed:,} of {cases:,} queries of {self.split}: {self.outcome}"
 
     def __repr__(self) -> str:
         mean = np.mean([case.change for case in self.cases.values()])

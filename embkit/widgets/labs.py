@@ -124,6 +124,9 @@ class TemperatureLab(Panel):
         shown = {"result": found, "share": found.softmax[row, row], "matrices": pictures} | texts
         self.show("temperature_lab", self.page, losses=losses, **shown)
 
+    def title(self) -> str:
+        return f"{self.batch} pairs at temperature {self.temperature:.3g}"
+
     def __repr__(self) -> str:
         return f"TemperatureLab({self.result!r})"
 

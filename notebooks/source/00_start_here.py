@@ -84,7 +84,7 @@ words = ek.evaluate("bm25", domain)
 
 def means(*scores):
     tests = {one.label: {t: one.mean(t) for t in domain.test_splits} for one in scores}
-    return pd.DataFrame(tests).T.rename_axis("nDCG@10").round(3)
+    return pd.DataFrame(tests).T.rename_axis("nDCG@10").map("{:.3f}".format)
 
 
 means(words, before)

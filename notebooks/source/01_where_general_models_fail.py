@@ -125,7 +125,8 @@ general_english = [
 texts = list(domain.corpus.values())
 pieces = {"general English": pieces_a_word(general_english)}
 pieces["documents"] = pieces_a_word(texts)
-ek.plots.histogram(pieces, "pieces a word")
+most = max(map(max, pieces.values()))
+ek.plots.histogram(pieces, "pieces a word", np.arange(0.5, most + 1))
 
 # %% [markdown]
 # Is fragmentation what makes queries fail? Split the test queries into those with few and
@@ -175,7 +176,7 @@ of_picked = [single.index(word) for word in picked]
 places, scores = ek.exact_search(vectors[of_picked], vectors, k=6)
 near = [[single[i] for i in row] for row in places]
 rows = {t: [n for n in row if n != t][:5] for t, row in zip(picked, near, strict=True)}
-pd.DataFrame(rows).T
+pd.DataFrame(rows, range(1, 6)).T.rename_axis("nearest first", axis=1)
 
 # %% [markdown]
 # Some neighbours share a meaning, some only an ending or a sound.
@@ -189,11 +190,13 @@ short = by("words", [0, 2, 4, 7, 999])
 short.round(3)
 
 # %%
-ek.plots.lines(
-    list(range(1, len(short) + 1)),
-    {"nDCG@10": (short["nDCG@10"], short["low"], short["high"])},
-    "query length: " + ", ".join(short["words"]), "nDCG@10",
+bins = range(1, len(short) + 1)
+figure = ek.plots.lines(
+    bins, {"nDCG@10": (short["nDCG@10"], short["low"], short["high"])},
+    "words of a query (with the second number, without the first)", "nDCG@10",
 )
+figure.axes[0].set_xticks(bins, short["words"])
+figure
 
 # %% [markdown]
 # Short queries score less, as far as the bands are apart: here, a cause that the figures
@@ -221,8 +224,12 @@ ids = list(domain.qrels[split]), list(domain.corpus)
 asked_ranking = ranking_from_arrays(*ids, places, scores)
 question = ek.evaluation.score(asked_ranking, domain, split)["ndcg@10"]
 cost = ek.paired_test(question, base.per_query[split]["ndcg@10"])
-named = pd.Series(cost[:8], cost._fields[:8], name="question less query")
-named.to_frame().round(4)
+pd.Series({
+    "difference": f"{cost.delta:+.3f}",
+    "95% interval": f"{cost.ci_low:+.3f} to {cost.ci_high:+.3f}",
+    "p": "<0.001" if cost.p < 0.001 else f"{cost.p:.3f}",
+    "wins / ties / losses": f"{cost.wins} / {cost.ties} / {cost.losses}",
+}, name="question less query").to_frame()
 
 # %% [markdown]
 # Where the interval excludes 0, the frame alone costs something: the words that were added ask
@@ -259,8 +266,9 @@ for test in ("near", "far"):
     both = pd.concat([by_document(test), by_document("novel")], axis=1).dropna()
     found = ek.paired_test(*both.to_numpy().T)
     paired[test] = {"documents": len(both), "difference": found.delta,
-                    "low": found.ci_low, "high": found.ci_high, "p": found.p}
-pd.DataFrame(paired).T.round(3)
+                    "low": found.ci_low, "high": found.ci_high,
+                    "p": "<0.001" if found.p < 0.001 else f"{found.p:.3f}"}
+pd.DataFrame.from_dict(paired, "index").round(3)
 
 # %% [markdown]
 # As it ran here, both kinds of questions score less than first sentences, and both intervals

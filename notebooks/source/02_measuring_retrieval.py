@@ -116,7 +116,7 @@ for q in qrels:
     }
 by_hand = pd.DataFrame(by_hand).T
 library = base.per_query[split].loc[by_hand.index, by_hand.columns]
-pd.DataFrame({"by hand": by_hand.mean(), "ir-measures": library.mean()})
+pd.DataFrame({"by hand": by_hand.mean(), "ir-measures": library.mean()}).round(4)
 
 # %% tags=["hide"]
 assert np.abs(by_hand - library).to_numpy().max() < 1e-9
@@ -160,7 +160,7 @@ unjudged.style.hide().set_properties(**{"text-align": "left"}).set_uuid("unjudge
 values = base.values(split)
 rng = np.random.default_rng(0)
 draws = rng.choice(values, size=(2000, len(values))).mean(axis=1)
-np.quantile(draws, [0.025, 0.975])
+np.quantile(draws, [0.025, 0.975]).round(3)
 
 # %% [markdown]
 # This takes each query for a draw of its own. But another sample would bring other
@@ -191,7 +191,7 @@ for name in domain.test_splits:
         "times as wide": (d - c) / (b - a),
         "ek.mean_interval": "{:.3f} to {:.3f}".format(*ek.mean_interval(each)),
     }
-pd.DataFrame(intervals).T
+pd.DataFrame.from_dict(intervals, "index").round(2)
 
 # %%
 widest = max(intervals, key=lambda name: intervals[name]["times as wide"])
@@ -206,12 +206,12 @@ ek.plots.histogram(shown, f"mean nDCG@10 on {widest}")
 # number would, if each came from a cluster of its own.
 
 # %%
-pd.DataFrame({
+pd.DataFrame.from_dict({
     name: {"queries": found.queries, "D": found.effect,
            "worth": found.queries / found.effect}
     for name in domain.test_splits
     for found in [ek.evaluation.estimate(base.values(name))]
-}).T.round(1)
+}, "index").round(1)
 
 # %% [markdown]
 # ## Is a difference real?
@@ -293,7 +293,7 @@ def wrong_winner(difference, n, rounds=2000):
 # %%
 sizes = [10, 25, 50, 100, 200, 400]
 wrong = {name: [wrong_winner(d, n) for n in sizes] for name, d in differences.items()}
-ek.plots.lines(sizes, wrong, "queries", "wrong winner", logx=True)
+ek.plots.lines(sizes, wrong, "queries", "share of wrong winners", logx=True)
 
 # %% [markdown]
 # For two systems that are far apart, 50 queries are enough. For two recipes that are close,

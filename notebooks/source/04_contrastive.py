@@ -95,8 +95,8 @@ shown.style.background_gradient("viridis", axis=None).format("{:.2f}").set_uuid(
 temperature = 0.05
 scaled = similarities / temperature  # (4, 4)
 softmax = np.exp(scaled) / np.exp(scaled).sum(axis=1, keepdims=True)
-by_hand = -np.log(np.diag(softmax)).mean()
-by_hand
+by_hand = float(-np.log(np.diag(softmax)).mean())
+round(by_hand, 4)
 
 # %% [markdown]
 # sentence-transformers' class gives the same number. It takes `scale`, which is
@@ -111,7 +111,7 @@ loss = MultipleNegativesRankingLoss(general, scale=1 / temperature)
 general.eval()
 columns = [general.preprocess(texts) for texts in (anchors[:4], positives[:4])]
 by_library = loss(columns, None).item()
-by_library
+round(by_library, 4)
 
 # %% tags=["hide"]
 assert abs(by_hand - by_library) < 1e-4, (by_hand, by_library)
@@ -153,7 +153,7 @@ dev_sample = InformationRetrievalEvaluator(
     ndcg_at_k=[10],
 )
 untrained = dev_sample(general)["cosine_ndcg@10"]
-untrained
+round(untrained, 4)
 
 # %% [markdown]
 # The model starts without dropout, as the kit's recipes do. Two pairs with the same text never
@@ -179,7 +179,7 @@ trainer = SentenceTransformerTrainer(
     model=own, args=arguments, train_dataset=data,
     loss=MultipleNegativesRankingLoss(own, scale=1 / 0.05),
 )
-trainer.train().metrics["train_loss"]
+round(trainer.train().metrics["train_loss"], 4)
 
 # %% [markdown]
 # And the kit's short form of these five parts. It adds a store of runs, checkpoints, and
@@ -220,7 +220,8 @@ shares = {}
 for t in (0.02, 0.05, 0.2):
     weights = np.exp(one[0, ranked] / t)
     shares[f"temperature {t:g}"] = weights / weights.sum()
-ek.plots.lines(range(len(ranked)), shares, "document (0: the right one)", "softmax")
+ek.plots.lines(range(len(ranked)), shares, "document (0: the right one)",
+               "share of the softmax")
 
 # %% [markdown]
 # The gradient of the loss by a similarity is (softmax − 1 where right, else softmax) / t:
@@ -235,12 +236,11 @@ def hardest_share(t):
 
 temperatures = [0.01, 0.02, 0.05, 0.1, 0.2, 1.0]
 shares = pd.Series({t: hardest_share(t) for t in temperatures}, name="hardest's share")
-shares.rename_axis("temperature").to_frame()
+shares.rename_axis("temperature").to_frame().round(3)
 
 # %% [markdown]
 # The lower the temperature, the more of the push one negative has. A whole batch, with
-# sliders: the
-# similarities, the softmax of each row, the gradient (orange pulls together, purple pushes
+# sliders: the similarities, the softmax of each row, the gradient (orange pulls together, purple pushes
 # apart), and the loss. Lower the temperature, and watch the push gather on a few pairs; make
 # the batch larger, and watch the loss rise.
 
@@ -410,7 +410,7 @@ for name, tuned in control.items():
     collapse[name] = {"mean cosine": ek.space.geometry.anisotropy(found),
                       "effective rank": ek.space.geometry.effective_rank(found)}
 collapse = pd.DataFrame(collapse).T
-collapse.round(3)
+collapse.round({"mean cosine": 3, "effective rank": 0}).astype({"effective rank": int})
 
 # %% [markdown]
 # A mean cosine near 1 means that all documents look alike to the model.
@@ -427,6 +427,7 @@ collapse.round(3)
 # These trainings take too long for a lesson. The table was made by `make approaches`:
 # whole trainings, three seeds, each at the learning rate that dev chose. It is read from
 # `data/`; where a domain or a profile has none, the runs of this notebook stand in its place.
+# A row that is missing was not made yet.
 
 # %%
 kept = ek.evaluation.results(domain)
@@ -441,8 +442,8 @@ ek.plots.metric_bars(against)
 
 # %% [markdown]
 # The differences are to *contrastive*; p is corrected for the number of tests. *corpus* looks at
-# every negative there is, and is ahead where its interval excludes 0; the others are variations,
-# and a column of intervals that include 0 is the usual result. The untrained bge-small stands
+# every negative there is, and is ahead where its interval excludes 0. Read the rows of the other
+# losses, where they are there, in the same way. The untrained bge-small stands
 # beside them: on `lay`, a better general model beats every fine-tune of minilm.
 
 # %% [markdown]

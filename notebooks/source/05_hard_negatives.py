@@ -181,7 +181,9 @@ for name, options in settings.items():
     mined = ek.mine(domain, pairs.rows, 1, model=general, **options)
     first = similarity([n[0] for n in mined.negatives])
     removed[name] = mined.removed | {"filled": mined.filled, "similarity": first.mean()}
-pd.DataFrame(removed).T.rename_axis("rules").round(3)
+similar = pd.DataFrame.from_dict(removed, "index").pop("similarity").round(3)
+counts = pd.DataFrame(removed).drop("similarity").T.fillna(0).astype(int)
+counts.assign(similarity=similar).rename_axis("rules")
 
 # %% [markdown]
 # Set them yourself: move the window and the margin, and read the triplets that are mined.
@@ -280,7 +282,7 @@ ek.plots.metric_bars(report)
 # Not trained here, but kept with the data: every approach with three seeds, three epochs over all
 # pairs. `make approaches` made them and makes them again. *hard negatives* are dense ones by the 5%
 # margin; *triplet* is the older loss on the same negatives; *hardness* gives near negatives of the
-# batch more weight and mines none.
+# batch more weight and mines none. A row that is missing was not made yet.
 
 # %%
 names = ("base", "bge-small, untrained", "contrastive", "hard negatives", "triplet",

@@ -151,7 +151,7 @@ texts = list(domain.corpus.values())[:5]
 single = [ek.encode(model, texts) for model in teacher.models]  # each (5, dim)
 mean_of_cosines = np.mean([vectors @ vectors.T for vectors in single], axis=0)
 cosines = teacher.vectors(texts) @ teacher.vectors(texts).T  # (5, 5)
-float(np.abs(cosines - mean_of_cosines).max())
+print(f"largest difference: {np.abs(cosines - mean_of_cosines).max():.1e}")
 
 # %% tags=["hide"]
 assert np.allclose(cosines, mean_of_cosines, atol=1e-5)
@@ -171,7 +171,7 @@ reader = CrossEncoder(str(resolve("reranker")))
 pairs = ek.training_pairs(ek.Recipe(hard_negatives=2, max_pairs=256), domain)
 mined = pairs.mined
 listed = [domain.corpus[d] for d in (mined.positives[0], *mined.negatives[0])]
-reader.predict([(mined.anchors[0], document) for document in listed])
+reader.predict([(mined.anchors[0], document) for document in listed]).round(2)
 
 # %% [markdown]
 # The first document is the right one. Let the reader re-rank what the general model finds for a
@@ -258,7 +258,7 @@ kl_library = kl_loss.compute_loss_from_embeddings(
     columns, torch.tensor(teacher_scores)
 ).item()
 kl_by_hand = float((p * np.log(p / s)).sum() * t**2)
-kl_by_hand, kl_library
+round(kl_by_hand, 6), round(kl_library, 6)
 
 # %% tags=["hide"]
 assert abs(kl_by_hand - kl_library) < 1e-4, (kl_by_hand, kl_library)
@@ -300,10 +300,9 @@ margin_loss = MarginMSELoss(general, similarity_fct=pairwise_cos_sim)
 scores = ek.training.rescaled(logits, cosines)
 shown = torch.tensor(sides[1]).reshape(*logits.shape, -1).unbind(1)  # one part a column
 columns = [torch.tensor(sides[0][:: logits.shape[1]]), *shown]
-{
-    name: margin_loss.compute_loss_from_embeddings(columns, torch.tensor(given)).item()
-    for name, given in {"as they are": logits, "rescaled": scores}.items()
-}
+for name, given in {"as they are": logits, "rescaled": scores}.items():
+    lost = margin_loss.compute_loss_from_embeddings(columns, torch.tensor(given))
+    print(f"{name}: {lost.item():.3f}")
 
 # %% [markdown]
 # ## Trained on a cross-encoder's scores
@@ -389,7 +388,7 @@ small = ek.evaluate(small_run, domain).labelled("half the layers, alone")
 sizes = {f"{layers} layers": alone_run.model(),
          f"{layers // 2} layers": small_run.model()}
 speeds = ek.models.encode_speeds(sizes, list(domain.corpus.values())[:500])
-speeds.round(2)
+speeds.round({"texts/s": 0, "speed": 2, "MB": 1})
 
 # %%
 halves = ek.compare([alone, small], baseline="student alone")

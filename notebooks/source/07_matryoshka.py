@@ -151,7 +151,7 @@ loss = MatryoshkaLoss(general, inner, matryoshka_dims=list(sizes))
 general.eval()
 columns = [general.preprocess(texts) for texts in (asked, shown)]
 by_library = loss(columns, None).item()
-by_hand, by_library
+round(float(by_hand), 4), round(by_library, 4)
 
 # %% tags=["hide"]
 assert abs(by_hand - by_library) < 1e-3, (by_hand, by_library)
@@ -370,7 +370,7 @@ found["exact, whole vectors"] = {
     "hot kB": whole_bytes / 1000, "share of exact's": 1.0,
     "shortlist": len(corpus), "recall@10": 1.0, "nDCG@10": exact,
 }
-pd.DataFrame(found).T.round(3)
+pd.DataFrame.from_dict(found, "index").round(3).round({"hot kB": 1})
 
 # %% [markdown]
 # Signs alone say less than numbers: at one size, they need a longer shortlist, which is read from

@@ -52,7 +52,8 @@ domain = ek.load_domain()  # or: ek.load_domain("path/to/your/folder")
 #
 # Full fine-tuning (*contrastive*), LoRA and QLoRA, each at the learning rate that dev chose for
 # it, with three seeds, as `make approaches` measured them. The untrained model and a better
-# general one stand beside them. Nothing of this table was trained here.
+# general one stand beside them. Nothing of this table was trained here; a row that is missing was
+# not made yet.
 
 # %%
 kept = ek.evaluation.results(domain)
@@ -84,7 +85,7 @@ recipe = ek.preset("LoRA", epochs=1)
 lora = ek.train(recipe, domain)
 whole = full.record["trainable_params"]
 print(f"trained: {lora.record['trainable_params'] / whole:.2%} of the weights")
-pd.Series(recipe.diff(ek.Recipe()), name="full, LoRA").to_frame()
+pd.DataFrame.from_dict(recipe.diff(ek.Recipe()), "index", columns=["full", "LoRA"])
 
 # %%
 base = ek.evaluate("minilm", domain)
@@ -139,6 +140,9 @@ steps = trainer.train().global_step
 # $W + \frac{\alpha}{r} B A$ is written into the weights, and what comes out is a plain model.
 
 # %%
+import warnings
+
+warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
 model.save_pretrained(str(folder / "adapter"))
 beside = SentenceTransformer(start)
 beside.load_adapter(str(folder / "adapter"))
@@ -206,7 +210,7 @@ with torch.no_grad():
     W, b = layer.base_layer.weight, layer.base_layer.bias  # (out, in), (out,)
     by_hand = x @ (W + scale * B @ A).T + b  # (texts, out)
     by_peft = layer(x)
-(by_hand - by_peft).abs().max().item()
+print(f"largest difference: {(by_hand - by_peft).abs().max():.1e}")
 
 # %% tags=["hide"]
 assert (by_hand - by_peft).abs().max() < 1e-4
@@ -387,7 +391,8 @@ if four_bits:
 
 # %%
 size = ek.models.weight_bytes(four_bits) if four_bits else {}
-pd.Series(size, name="four-bit layers", dtype=float).to_frame().round(3)
+sizes = pd.Series(size, name="four-bit layers", dtype=float)
+sizes.map("{:.3g}".format).to_frame()
 
 # %% [markdown]
 # The table of word pieces, half of this model, is no linear layer and stays in fp32; the larger a

@@ -84,7 +84,7 @@ def table(*scores):
 table(ridge, copied, tuned).sort_values((to_image, "mrr@10")).round(3)
 
 # %% [markdown]
-# All three are far above chance, which is an order by lot. The better of the two that train no
+# All three are far above chance, which is a random order. The better of the two that train no
 # tower is what training has to beat, query by query, in MRR@10 and recall@10:
 
 # %% tags=["hide"]
@@ -177,7 +177,7 @@ def cross_entropy(rows):
 
 
 by_hand = (cross_entropy(logits) + cross_entropy(logits.T)) / 2
-by_hand
+round(float(by_hand), 4)
 
 # %% [markdown]
 # The library's class, as a recipe with `approach="clip"` trains with it:
@@ -187,7 +187,7 @@ loss = ek.training.make_loss(recipe.loss, model.eval())
 with torch.no_grad():
     batch = [model.preprocess(captions), model.preprocess(pictures)]
     by_library = loss(batch).item()
-by_library
+round(by_library, 4)
 
 # %% tags=["hide"]
 assert abs(by_hand - by_library) < 1e-3, (by_hand, by_library)
@@ -220,15 +220,16 @@ gaps = {name: ek.space.modality_gap(*both) for name, both in clouds.items()}
 pd.Series(gaps, name="gap").round(3).to_frame()
 
 # %%
-figure, axes = plt.subplots(1, 3, figsize=(10, 3.4), layout="constrained")
+with ek.plots.style():
+    figure, axes = plt.subplots(1, 3, figsize=(10, 3.4), layout="constrained")
 for place, (name, (texts, seen)) in zip(axes, clouds.items(), strict=True):
     both = np.concatenate([texts, seen])
     axis = np.linalg.svd(both - both.mean(axis=0), full_matrices=False)[2][:2]
     for cloud, mark, label in ((texts, "o", "texts"), (seen, "^", "pictures")):
         flat = (cloud - both.mean(axis=0)) @ axis.T
-        place.scatter(flat[:, 0], flat[:, 1], s=6, marker=mark, alpha=0.5, label=label)
+        place.scatter(*flat.T, s=8, marker=mark, alpha=0.5, label=label)
     place.set(title=f"{name}: gap {gaps[name]:.2f}", xticks=[], yticks=[])
-axes[0].legend()
+axes[-1].legend(loc="upper left", bbox_to_anchor=(1, 1), markerscale=2)
 plt.close(figure)
 figure
 

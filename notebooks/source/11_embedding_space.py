@@ -97,8 +97,8 @@ moved = way(seeds[0].before, seeds[0].after)
 pd.Series({"two fits, nothing changed": apart, "one fit, two models": moved}).round(2)
 
 # %% [markdown]
-# The first number is what a second fit alone does to the same vectors. A way on two maps means
-# nothing until it is far above that.
+# The first number is what a second fit alone does to the same vectors. What a point moved
+# between two maps means nothing until it is far above that.
 #
 # Training may also rotate a space as a whole, which changes no similarity within it and so no
 # ranking. `fit_space` rotates the second model's vectors back onto the first's before it draws:
@@ -113,7 +113,8 @@ pd.Series({"two fits, nothing changed": apart, "one fit, two models": moved}).ro
 # the map were drawn by chance.
 
 # %%
-settings = {"5 neighbours, tight": (5, 0.0), "15": (15, 0.1), "100, loose": (100, 0.5)}
+settings = {"5 neighbours, tight": (5, 0.0), "15 neighbours": (15, 0.1),
+            "100 neighbours, loose": (100, 0.5)}
 few = {
     name: ek.space.project(a, b, k=min(k, len(some) // 3), min_dist=tight)
     for name, (k, tight) in settings.items()
@@ -133,7 +134,7 @@ noise = rng.standard_normal((2, *a.shape)).astype(np.float32)
 noise /= np.linalg.norm(noise, axis=2, keepdims=True)
 drawn = {
     "noise, 5 neighbours": ek.space.project(*noise, k=5, min_dist=0.0),
-    "noise, 15": ek.space.project(*noise),
+    "noise, 15 neighbours": ek.space.project(*noise),
 }
 ek.plots.map_settings(drawn, ["noise"] * len(some), by="none")
 
@@ -174,7 +175,7 @@ assert abs(uniformity - ek.space.geometry.uniformity(space.after[some])) < 1e-4
 
 # %%
 measures = space.measures(split)
-measures.round(3)
+measures.map(lambda value: value if isinstance(value, str) else f"{value:.3g}")
 
 # %% [markdown]
 # The last column says which side is the better one; how far a measure can be trusted, the table of
@@ -236,7 +237,7 @@ rows = [(texts[i][:80], space.drift[i]) for i in furthest]
 pd.DataFrame(rows, columns=["document", "drift"]).round(2)
 
 # %% [markdown]
-# How much of that does the map show? The order of the drifts beside that of the ways on the map:
+# How much of that does the map show? The order of the drifts beside that of the moves on the map:
 # 1 would be the same order, 0 none of it. A map can show a document's new neighbours, not
 # every direction in which it went.
 
@@ -273,7 +274,7 @@ def described(mask):
 
 
 drifts = {"a training positive": described(seen), "never one": described(~seen)}
-pd.DataFrame(drifts).T.round(3)
+pd.DataFrame.from_dict(drifts, "index").round(3)
 
 # %% [markdown]
 # Drift is of one document, the neighbourhood of it and others: a whole group can go far together
@@ -309,7 +310,7 @@ for name, one in spaces.items():
     found[name] |= both.iloc[:, 1]
     found[name]["drift"] = one.drift.mean()
 table = pd.DataFrame(found).T
-table.round(3)
+table.fillna(0).round(3).round({"effective rank": 0}).astype({"effective rank": int})
 
 # %% [markdown]
 # A wrong answer at a high rate can break a space altogether. Look at the row *shuffled*: an

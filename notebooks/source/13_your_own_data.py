@@ -339,6 +339,8 @@ verdict(scores)
 # document badly written?
 
 # %%
+from embkit.display import short
+
 found = ek.rank(tuned, domain, split, k=1)
 low = after.sort_values().index[:8]
 
@@ -346,8 +348,8 @@ low = after.sort_values().index[:8]
 def failure(query):
     grades = domain.qrels[split][query]
     first, best = next(iter(found[query])), max(grades, key=grades.get)
-    short = (domain.corpus[d][:110] for d in (first, best))
-    return (domain.queries[query][:150], *short, after[query])
+    texts = (short(domain.corpus[d], 110) for d in (first, best))
+    return (short(domain.queries[query], 150), *texts, after[query])
 
 
 columns = ["query", "ranked first", "labelled as right", "nDCG@10"]
@@ -380,8 +382,8 @@ def signs(texts):
     return pd.DataFrame({
         "shared of ten": [len({*a} & {*b}) for a, b in zip(old, new, strict=True)],
         "margin": points[:, 0] - points[:, 1],
-        "before": [domain.corpus[names[i]][:60] for i in old[:, 0]],
-        "after": [domain.corpus[names[i]][:60] for i in new[:, 0]],
+        "before": [short(domain.corpus[names[i]], 60) for i in old[:, 0]],
+        "after": [short(domain.corpus[names[i]], 60) for i in new[:, 0]],
     })
 
 
@@ -408,7 +410,7 @@ whole = [json.loads(raw) for raw in left if len(raw) < 2000]  # longer ones are 
 pool = {row["_id"]: row["text"] for row in whole[:500]}
 pool = pool or {q: domain.queries[q] for q in domain.qrels["dev"]}
 doubts = signs(list(pool.values()))
-doubts.insert(0, "query", [text[:80] for text in pool.values()])
+doubts.insert(0, "query", [short(text, 80) for text in pool.values()])
 doubts.index = list(pool)
 doubts = doubts.sort_values(["shared of ten", "margin"])
 doubts.head(8).round(3)
@@ -423,7 +425,7 @@ import dataclasses
 wider = dataclasses.replace(domain, queries={**domain.queries, **pool})
 models = {"before": general, "after": tuned}
 tasks = ek.pairs.candidates(wider, list(doubts.index[:3]), models, k=3)
-shown = [(t.query_text[:80], t.document_text[:90]) for t in tasks]
+shown = [(short(t.query_text, 80), short(t.document_text, 90)) for t in tasks]
 pd.DataFrame(shown, columns=["query", "is this an answer?"])
 
 # %% [markdown]

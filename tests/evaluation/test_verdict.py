@@ -55,9 +55,9 @@ def test_dev_chooses_and_the_test_reports_though_it_would_choose_otherwise():
     )
     assert found.decision == "fine-tune" and found.approach == "contrastive"
     assert found.text.startswith("fine-tune: contrastive, chosen on dev, gains +0.060 [+0.03")
-    assert "on test (200 queries, p < 0.001) nDCG@10; LoRA has 0.590 on dev where" in found.text
+    assert "on test (200 queries, p < 0.001), in nDCG@10; LoRA has 0.590 on dev where" in found.text
     assert "with 2.7% of the trained parameters, trained in 50 s instead of 100 s" in found.text
-    assert "; bm25 has 0.400 on dev where contrastive has 0.600, untrained" in found.text
+    assert "; bm25 (untrained) has 0.400 on dev where contrastive has 0.600" in found.text
     assert "corpus" not in found.text, "what dev puts far behind is not told"
     assert [gain.approach for gain in found.gains] == ["contrastive"]
     assert found.text.endswith("one seed: of these weights, not of the method")
@@ -103,7 +103,7 @@ def test_a_model_of_which_nothing_is_known_is_not_called_untrained():
     teacher = dataclasses.replace(teacher, approach="teacher", recipe_hash=None, meta={})
     found = verdict([base(), other, teacher])
     assert found.text.startswith("take another model: teacher, chosen on dev, gains")
-    assert "bge-small has 0.585 on dev where teacher has 0.610, untrained" in found.text
+    assert "bge-small (untrained) has 0.585 on dev where teacher has 0.610" in found.text
     nearer = dataclasses.replace(other, dev={"v": 0.605})
     assert verdict([base(), nearer, teacher]).approach == "bge-small", "needs no training, for sure"
 

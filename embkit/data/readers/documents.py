@@ -112,8 +112,7 @@ def read_documents(source: str | os.PathLike[str]) -> Documents:
                         skipped.append((document.id, "empty, or hardly a word"))
                         continue
                     key = hashlib.sha1(normalise(document.text).encode()).digest()
-                    there = found.setdefault(key, document)
-                    merged += there is not document
+                    merged += found.setdefault(key, document) is not document
             except Exception as error:  # whatever one file holds, the others are read
                 why = getattr(error, "given", None) or getattr(error, "strerror", None)
                 why = why or (str(error) if isinstance(error, _Left) else type(error).__name__)

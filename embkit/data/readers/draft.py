@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...display import Table
+from ...display import Table, some_of
 from ...session import paths, shown
 from ..domain import Domain, earlier_results, normalise
 from .rows import Quarantine, Row, causes_of
@@ -177,8 +177,8 @@ def reported(domain: Domain, material: Material, file: str, **said: Any) -> Doma
         lacking[placed.get(query, split)] += len(documents)
     missing = {split: lacking[split] for split in domain.qrels if lacking[split]}
     for split, n in missing.items():
-        told = "not in the corpus: not comparable with published figures"
-        notes.append(f"{n:,} judged documents of {split} are {told}")
+        told = some_of(n, f"judged document of {split} is", f"judged documents of {split} are")
+        notes.append(f"{told} not in the corpus: not comparable with published figures")
     if own := len(domain.own):
         notes.append(
             f"{own:,} queries are documents too, under the same id: a query's own document is "

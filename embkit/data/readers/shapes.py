@@ -227,8 +227,7 @@ def label_readings(table: Table, column: str, roles: Roles) -> list[Way]:
         told = ", ".join(f"{role} where {condition}" for role, condition in said.items())
         readings.append((told, roles | {role: (text,) for role, text in said.items()}))
 
-    many = len(numbers) > kinds.FEW and len(numbers) >= len(words)
-    if table.held[column] == SCORE or many:
+    if table.held[column] == SCORE or kinds.FEW < len(numbers) >= len(words):
         for threshold in _thresholds(numbers):
             when(f">= {threshold:g}")
     elif "2" in words and {*words} <= {*"012", "-1"} and fitting(table.header, ["hypothesis"]):

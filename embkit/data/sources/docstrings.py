@@ -54,8 +54,7 @@ def load(profile: str) -> Domain:
         queries[query_id(key)] = text
         qrels["dev" if dev else where][query_id(key)] = {home: 1}
     facts: Any = {"groups": groups, "held_out": "novel", "about": _about(profile, lost)}
-    tests = ("novel", "near", "far")
-    return Domain("docstrings", profile, corpus, queries, qrels, tests, **facts)
+    return Domain("docstrings", profile, corpus, queries, qrels, ("novel", "near", "far"), **facts)
 
 
 def split_of(module: str) -> str:
