@@ -1,9 +1,9 @@
 """The course on a stick: one folder that installs without a network.
 
 ``python -m notebooks.tools.bundle FOLDER`` (``make bundle``) gathers the wheels for one platform
-and one Python, the assets, and the project's files: notebooks, data, results. Nothing bears the
-folder's name before all of it is there. ``install.sh`` or ``install.bat`` in it checks each file
-against the manifest, and installs.
+and one Python, the assets, and the project's files: notebooks, data, results. That the wheels fit
+together and fit the platform is checked here. Nothing bears the folder's name before all of it is
+there. ``install.sh`` or ``install.bat`` in it checks each file against the manifest, and installs.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ import subprocess
 import sys
 import tomllib
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import PathDistribution
 from pathlib import Path
 from typing import Any
 
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from embkit.assets import catalogue
@@ -41,6 +42,8 @@ MARKERS = {  # what pip itself would take from the machine that it runs on
     "windows": ("win32", "Windows", "nt", "AMD64"),
     "macos": ("darwin", "Darwin", "posix", "arm64"),
 }
+OLD = {"1": (2, 5), "2010": (2, 12), "2014": (2, 17)}  # manylinux names that tell no C library
+SYSTEMS = {"linux": "Linux with glibc", "windows": "Windows", "macos": "macOS"}
 CPU = "https://download.pytorch.org/whl/cpu"  # torch without a GPU's libraries, for Linux
 LEFT_OUT = ("dev",)  # extras that a participant does not need
 BUILDS = ["setuptools"]  # builds the project where it is installed
@@ -82,7 +85,7 @@ def bundle(
     try:
         (part / "wheels").mkdir(parents=True)
         said("wheels")
-        wheels(part / "wheels", platform, python, fetch or by_pip(platform, python))
+        oldest = wheels(part / "wheels", platform, python, fetch or by_pip(platform, python))
         said("the project")
         for name in _tracked(paths().root):
             _copy(paths().root / name, part / "project" / name)
@@ -93,9 +96,12 @@ def bundle(
             shutil.copytree(found, part / "assets" / found.name)
         for file in HERE.iterdir():
             if file.is_file():
-                _copy(file, part / file.name)
+                text = file.read_text(encoding="utf-8").replace("@PYTHON@", python)
+                ends = "\r\n" if file.suffix in (".bat", ".txt") else "\n"
+                (part / file.name).write_text(text, encoding="utf-8", newline=ends)
         said("the manifest")
-        made = {"python": python, "platform": platform, "extras": _extras()}
+        made: dict[str, Any] = {"python": python, "platform": platform, "extras": _extras()}
+        made |= {"machine": MARKERS[platform][3], "oldest": oldest, "longest": _longest(part)}
         files = sorted(path for path in part.rglob("*") if path.is_file())
         sums = {path.relative_to(part).as_posix(): sha256(path) for path in files}
         text = json.dumps(made | {"files": sums}, indent=1) + "\n"
@@ -148,8 +154,18 @@ def _extras() -> list[str]:
     return [name for name in _project()["optional-dependencies"] if name not in LEFT_OUT]
 
 
-def wheels(folder: Path, platform: str, python: str, fetch: Fetch) -> None:
-    """The wheels of all that the project needs on a platform, and of what these need.
+def _longest(part: Path) -> int:
+    """Characters of the longest path that a wheel unpacks to: Windows bounds whole paths."""
+    longest = 0
+    for path in (part / "wheels").glob("*.whl"):
+        with zipfile.ZipFile(path) as wheel:
+            longest = max(longest, *map(len, wheel.namelist()))
+    return longest
+
+
+def wheels(folder: Path, platform: str, python: str, fetch: Fetch) -> dict[str, str]:
+    """The wheels of all that the project needs on a platform, and of what these need; returns the
+    oldest Python and the oldest system that all of them take.
 
     pip would evaluate the conditions of requirements (``sys_platform == "win32"``) for the machine
     that it runs on; so they are read from the wheels here, and evaluated for the platform.
@@ -163,6 +179,8 @@ def wheels(folder: Path, platform: str, python: str, fetch: Fetch) -> None:
     told = _project()
     extras = (text for name in _extras() for text in told["optional-dependencies"][name])
     todo = [Requirement(text) for text in (*told["dependencies"], *extras, *BUILDS)]
+    every, by = list(todo), dict[str, str]()  # requirement -> who has it
+    at: dict[str, Path] = {}
     seen: set[tuple[str, frozenset[str]]] = set()
     while todo:
         asked = {}
@@ -181,17 +199,58 @@ def wheels(folder: Path, platform: str, python: str, fetch: Fetch) -> None:
             if key in seen:
                 continue
             seen.add(key)
-            for one in map(Requirement, requirements(at[key[0]])):
+            for one in map(Requirement, described(at[key[0]]).requires or []):
                 when, extras_of = one.marker, ("", *key[1])
                 if not when or any(when.evaluate(about | {"extra": e}) for e in extras_of):
                     found.append(one)
+                    by[str(one)] = key[0]
         todo = found
+        every += found
+    for needed in every:  # a wheel was asked for by the first who needs it: does it suit all?
+        version = parse_wheel_filename(at[canonicalize_name(needed.name)].name)[1]
+        if not needed.specifier.contains(version, prereleases=True):
+            given = f"{by.get(str(needed), 'the project')} needs {needed}, and {version} is there"
+            hint = "a version for constraints.txt that suits all who need it"
+            raise EmbkitError(given, expected="wheels that fit together", hint=hint)
+    return {"python": _oldest_python(at.values(), python), "system": _oldest_system(at, platform)}
 
 
-def requirements(wheel: Path) -> list[str]:
-    """What a wheel says that it needs."""
+def described(wheel: Path) -> PathDistribution:
+    """What a wheel says of itself."""
     folder = next(n for n in zipfile.ZipFile(wheel).namelist() if n.endswith(".dist-info/METADATA"))
-    return PathDistribution(zipfile.Path(wheel, folder.removesuffix("METADATA"))).requires or []
+    return PathDistribution(zipfile.Path(wheel, folder.removesuffix("METADATA")))
+
+
+def _oldest_python(wheels: Iterable[Path], python: str) -> str:
+    asked = [described(wheel).metadata["Requires-Python"] or "" for wheel in wheels]
+    for release in (f"{python}.{number}" for number in range(10)):
+        if all(SpecifierSet(text).contains(release) for text in asked):
+            return release
+    given, hint = f"no release of Python {python} suits all wheels", "another --python"
+    raise EmbkitError(given, expected="one that does", hint=hint)
+
+
+def _oldest_system(at: Mapping[str, Path], platform: str) -> str:
+    """The C library's version, or macOS's, from which all wheels work; empty for Windows."""
+    oldest = (0, 0)
+    for name, wheel in at.items():
+        fits = []
+        for tag in {tag.platform for tag in parse_wheel_filename(wheel.name)[3]}:
+            if tag in ("any", "win_amd64") and (tag == "any" or platform == "windows"):
+                fits.append((0, 0))
+            elif platform == "macos" and (
+                found := re.fullmatch(r"macosx_(\d+)_(\d+)_(arm64|universal2)", tag)
+            ):
+                fits.append((int(found[1]), int(found[2])))
+            elif platform == "linux" and (
+                found := re.fullmatch(r"manylinux(?:_(\d+)_(\d+)|(\d+))_x86_64", tag)
+            ):
+                fits.append(OLD[found[3]] if found[3] else (int(found[1]), int(found[2])))
+        if not fits:
+            given, hint = f"the wheel of {name} is {wheel.name}", "another version"
+            raise EmbkitError(given, expected=f"one for {platform}", hint=hint)
+        oldest = max(oldest, min(fits))
+    return ".".join(map(str, oldest)) if any(oldest) else ""
 
 
 def by_pip(platform: str, python: str) -> Fetch:
@@ -208,10 +267,13 @@ def by_pip(platform: str, python: str) -> Fetch:
                 and (done := subprocess.run([*command, *some], stderr=subprocess.PIPE)).returncode
             ):
                 _room(folder, 0.05)
-                last = (done.stderr.decode().strip().splitlines() or ["no reason given"])[-1]
+                said = done.stderr.decode().strip().splitlines() or ["no reason given"]
+                first = next((line for line in said if line.startswith("ERROR")), said[-1])
+                if any("connection broken" in line for line in said):
+                    first = f"no answer from {index[1] if index else 'the index'}. {first}"
                 expected = f"a wheel of each for {platform} and Python {python}"
                 hint = "another --python, or a network with a package index"
-                raise EmbkitError(f"pip download: {last}", expected=expected, hint=hint)
+                raise EmbkitError(f"pip download: {first}", expected=expected, hint=hint)
 
     return fetch
 
@@ -229,10 +291,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EmbkitError as error:
         say(str(error))
         return 1
-    rows = ({"what": name, "size": f"{size / 1e6:,.1f} MB"} for name, size in sizes.items())
-    total = sum(sizes.values()) / 1e9
-    say(f"{table(rows)}\nin all {total:.2f} GB, of {MOST:g}: {chosen.target}")
-    return int(total > MOST)
+    say(summary(chosen.target, sizes))
+    return int(sum(sizes.values()) / 1e9 > MOST)
+
+
+def summary(target: Path, sizes: Mapping[str, int]) -> str:
+    """What was made: for which machine, and how large it is by part."""
+    told = json.loads((target / "manifest.json").read_text(encoding="utf-8"))
+    count = sum(name.startswith("wheels/") for name in told["files"])
+    parts = {f"wheels ({count})": "wheels", "assets": "assets", "project": "project"}
+    rest = sum(size for name, size in sizes.items() if name not in parts.values())
+    shown = {name: sizes.get(part, 0) for name, part in parts.items()} | {"installer": rest}
+    rows = ({"what": name, "size": f"{size / 1e6:,.1f} MB"} for name, size in shown.items())
+    system = f"{SYSTEMS[told['platform']]} {told['oldest']['system']}".strip()
+    newer = " or newer" if told["oldest"]["system"] else ""
+    return (
+        f"{table(rows)}\nin all {sum(sizes.values()) / 1e9:.2f} GB, of {MOST:g}: {target}\n"
+        f"for {system}{newer} ({told['machine']}) and Python {told['python']} "
+        f"({told['oldest']['python']} or newer)"
+    )
 
 
 if __name__ == "__main__":

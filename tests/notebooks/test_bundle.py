@@ -1,6 +1,8 @@
 """The bundle: all that is needed, whole or not at all; an installer that names what is cut off."""
 
 import json
+import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -26,6 +28,7 @@ NEEDS = {  # a small world of packages: name -> what its wheel says that it need
     "old": [],
     "setuptools": [],
 }
+TAGS, PYTHONS = {}, {}  # name -> the end of its wheel's name; the Pythons that it takes
 
 
 @pytest.fixture
@@ -53,11 +56,16 @@ def fetch_into(asked):
         for text in wanted:
             name, _, version = text.partition("==")
             version = version or "1.0"
-            wheel = folder / f"{name.replace('-', '_')}-{version}-py3-none-any.whl"
+            tags = TAGS.get(name, "py3-none-any")
+            wheel = folder / f"{name.replace('-', '_')}-{version}-{tags}.whl"
             with zipfile.ZipFile(wheel, "w") as file:
                 told = "".join(f"Requires-Dist: {need}\n" for need in NEEDS[name])
+                told += "Provides-Extra: fast\nProvides-Extra: other\n"
+                told += f"Requires-Python: {PYTHONS[name]}\n" if name in PYTHONS else ""
                 text = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{told}"
-                file.writestr(f"{name.replace('-', '_')}-{version}.dist-info/METADATA", text)
+                at = f"{name.replace('-', '_')}-{version}.dist-info"
+                file.writestr(f"{at}/METADATA", text)
+                file.writestr(f"{at}/WHEEL", f"Wheel-Version: 1.0\nTag: {tags}\n")
 
     return fetch
 
@@ -173,3 +181,119 @@ def test_a_wheel_that_cannot_be_had_leaves_nothing(project, tmp_path, monkeypatc
     (command,) = commands
     assert bundle.CPU in command and command[-1] == "torch==2.13.0+cpu", "an index for torch alone"
     assert shutil.which("git")
+
+
+def test_the_wheels_alone_are_enough_for_pip(project, tmp_path):
+    python = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    make(out := tmp_path / "a stick für alle", python=python)
+    pip = [sys.executable, "-m", "pip", "--isolated", "install", "--dry-run", "--no-index"]
+    pip += ["--ignore-installed", "--find-links", out / "wheels", "torch>=2", "extra-one"]
+    clean = {name: text for name, text in os.environ.items() if not name.startswith("PIP_")}
+    done = subprocess.run(
+        pip, capture_output=True, text=True, env=clean | {"PIP_CONFIG_FILE": "/dev/null"}
+    )
+    assert done.returncode == 0, done.stderr
+    (last,) = [line for line in done.stdout.splitlines() if line.startswith("Would install")]
+    assert {"torch-2.13.0+cpu", "helper-1.5", "quick-1.0"} <= set(last.split())
+
+
+def test_wheels_that_do_not_fit_together_are_no_bundle(project, tmp_path, monkeypatch):
+    monkeypatch.setitem(NEEDS, "quick", ["torch", "helper<1.2"])
+    with pytest.raises(EmbkitError, match="quick needs helper<1.2, and 1.5 is there"):
+        make(tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["project"]
+
+
+def test_wheels_of_another_platform_are_no_bundle(project, tmp_path, monkeypatch):
+    monkeypatch.setitem(TAGS, "helper", "cp312-cp312-manylinux2014_x86_64")
+    with pytest.raises(EmbkitError, match="the wheel of helper is helper-1.5-cp312"):
+        make(tmp_path / "out", "windows", "3.12")
+
+
+@pytest.mark.parametrize(
+    "system, tags, python, oldest",
+    [
+        ("windows", "cp312-cp312-win_amd64", ">=3.10", {"python": "3.12.0", "system": ""}),
+        ("macos", "cp312-abi3-macosx_14_0_arm64", "", {"python": "3.12.0", "system": "14.0"}),
+        (
+            "macos",
+            "cp312-cp312-macosx_10_13_universal2",
+            ">=3.9,!=3.12.0",
+            {"python": "3.12.1", "system": "10.13"},
+        ),
+        (
+            "linux",
+            "cp312-cp312-manylinux2014_x86_64.manylinux_2_17_x86_64.manylinux_2_28_x86_64",
+            ">=3.12.5",
+            {"python": "3.12.5", "system": "2.17"},
+        ),
+    ],
+)
+def test_the_manifest_tells_the_oldest_python_and_system(
+    project, tmp_path, monkeypatch, system, tags, python, oldest
+):
+    monkeypatch.setitem(TAGS, "helper", tags)
+    monkeypatch.setitem(PYTHONS, "quick", python)
+    sizes = make(out := tmp_path / "out", system, "3.12")
+    assert json.loads((out / "manifest.json").read_text())["oldest"] == oldest
+    lines = bundle.summary(out, sizes).splitlines()
+    count = len(list((out / "wheels").iterdir()))
+    assert [line.split()[0] for line in lines[1:5]] == ["wheels", "assets", "project", "installer"]
+    assert f"wheels ({count})" in lines[1] and lines[-2].startswith("in all 0.00 GB")
+    assert lines[-1].startswith(f"for {bundle.SYSTEMS[system]}") and oldest["system"] in lines[-1]
+    assert lines[-1].endswith(f"Python 3.12 ({oldest['python']} or newer)")
+
+
+@pytest.mark.parametrize(
+    "system, changed, why",
+    [
+        ("linux", {}, ""),
+        ("linux", {"python": "3.1"}, "the folder is for Python 3.1 on linux"),
+        ("linux", {"machine": "arm64"}, "is for x86_64; the folder is for arm64"),
+        ("linux", {"oldest": {"python": "3.99.0", "system": ""}}, "3.99.0 or newer is needed"),
+        ("linux", {"oldest": {"python": "3.0.0", "system": "2.36"}}, "this Linux has glibc 2.31"),
+        ("windows", {}, ""),
+        ("windows", {"longest": 180}, "name a folder of at most 54 characters"),
+        ("macos", {"oldest": {"python": "3.0.0", "system": "15.0"}}, "this is macOS 14.5: 15.0"),
+        ("macos", {"oldest": {"python": "3.0.0", "system": "14"}}, ""),
+    ],
+)
+def test_a_machine_that_the_folder_is_not_for_is_told_why(monkeypatch, system, changed, why):
+    python = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    name, _, _, machine = bundle.MARKERS[system]
+    told = {"platform": system, "python": python, "machine": machine, "longest": 100}
+    told |= {"oldest": {"python": "3.0.0", "system": ""}} | changed
+    monkeypatch.setattr(sys, "platform", name)
+    monkeypatch.setattr(platform, "machine", lambda: machine if system == "macos" else "x86_64")
+    monkeypatch.setattr(platform, "mac_ver", lambda: ("14.5", ("", "", ""), "arm64"))
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("glibc", "2.31"))
+    monkeypatch.setattr(install.sysconfig, "get_platform", lambda: "win-amd64")
+    found = install.unfit(told, "C:\\Users\\someone with a long name\\the course on embeddings")
+    assert (why in found) if why else not found
+
+
+def test_the_starters_ask_for_the_python_of_the_wheels(project, tmp_path):
+    make(out := tmp_path / "a stick für alle", python="3.12")
+    for name in ("install.bat", "README.txt"):
+        assert (text := (out / name).read_bytes()).isascii()
+        assert text.count(b"\n") == text.count(b"\r\n") > 0, "Windows's ends of lines"
+        assert b"@PYTHON@" not in text
+    assert b'\r\npy -3.12 "%~dp0install.py" %*\r\n' in (out / "install.bat").read_bytes()
+    assert b"\r" not in (out / "install.sh").read_bytes()
+    (pythons := tmp_path / "bin").mkdir()
+    for name in ("python3.12", "python3", "own"):
+        says = f'#!/bin/sh\n[ "$1" = -c ] && exit 0\necho "{name}|$1|$2"\nexit 7\n'
+        (pythons / name).write_text(says)
+        (pythons / name).chmod(0o755)
+
+    def started(**own):
+        path = f"{pythons}{os.pathsep}{os.environ['PATH']}"
+        command = ["sh", out / "install.sh", "one folder"]
+        done = subprocess.run(command, capture_output=True, text=True, env={"PATH": path} | own)
+        assert done.returncode == 7
+        return done.stdout.strip()
+
+    assert started() == f"python3.12|{out}/install.py|one folder"
+    assert started(PYTHON="own").startswith("own|")
+    (pythons / "python3.12").write_text("#!/bin/sh\nexit 127\n")  # pyenv's, of a Python not in use
+    assert started().startswith("python3|")
