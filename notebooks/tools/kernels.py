@@ -71,6 +71,6 @@ class Forking(LocalProvisioner):
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
         kept = LocalProvisioner._scrub_kwargs(kwargs)
         self.cwd = str(kept.get("cwd") or Path.cwd())
-        self.process = Forked(cmd, dict(kept.get("env") or os.environ), self.cwd)
-        self.pid = self.process.pid  # signals go to it alone: its group is not there at once
+        forked: Any = Forked(cmd, dict(kept.get("env") or os.environ), self.cwd)
+        self.process, self.pid = forked, forked.pid  # no group yet: signals go to it alone
         return self.connection_info
