@@ -38,7 +38,8 @@ def space_maps(space: Any, by: str = "group", *, query: str = "", selected: Any 
         for axes, star, near, (points, _) in zip(panels, places, found, sides, strict=True):
             for neighbour in points[near]:
                 axes.plot(*np.array([star, neighbour]).T, color="black", lw=0.9, zorder=4)
-            axes.scatter(*star, marker="*", s=260, color="gold", edgecolors="black", zorder=5)
+            look: Any = {"marker": "*", "color": "gold", "edgecolors": "black"}
+            axes.scatter(*star, s=260, zorder=5, **look)
         figure.suptitle(draw.plain(f"★ {draw.short(query, 80)}"), fontsize=11)
         documents = list(space.domain.corpus.values())
         lists = [", ".join(draw.short(documents[i], 40) for i in near[:3]) for near in found]
@@ -107,14 +108,14 @@ def _scatter(axes: Axes, points: np.ndarray, values: np.ndarray, named: bool) ->
     for number, name in enumerate(classes(values)):
         mine, rest = points[values.astype(str) == name], name in REST
         over = 1 if rest else 2 - len(mine) / len(points)  # the rarer lies above
-        axes.scatter(*mine.T, s=size, linewidths=0, zorder=over, **_mark(number, name))
+        look = {"s": size, "linewidths": 0, "zorder": over} | _mark(number, name)
+        axes.scatter(*mine.T, **look)
         if named and not rest:  # where a quarter of them lie closest together
             some = mine[:: len(mine) // 500 + 1]
             reach = np.sort(np.linalg.norm(some[:, None] - some, axis=2))[:, len(some) // 4]
-            axes.text(
-                *some[reach.argmin()], draw.plain(name, 14), ha="center", va="center",
-                fontsize=9, fontweight="bold", zorder=3, bbox=_BOX,
-            )  # fmt: skip
+            x, y = some[reach.argmin()]
+            look = {"ha": "center", "va": "center", "fontsize": 9, "fontweight": "bold"}
+            axes.text(x, y, draw.plain(name, 14), zorder=3, bbox=_BOX, **look)
     return None
 
 
