@@ -38,8 +38,8 @@ def space_maps(space: Any, by: str = "group", *, query: str = "", selected: Any 
         for axes, star, near, (points, _) in zip(panels, places, found, sides, strict=True):
             for neighbour in points[near]:
                 axes.plot(*np.array([star, neighbour]).T, color="black", lw=0.9, zorder=4)
-            look: Any = {"marker": "*", "color": "gold", "edgecolors": "black"}
-            axes.scatter(*star, s=260, zorder=5, **look)
+            look: Any = {"marker": "*", "color": "gold", "edgecolors": "black", "zorder": 5}
+            axes.scatter(star[0], star[1], s=260, **look)
         figure.suptitle(draw.plain(f"★ {draw.short(query, 80)}"), fontsize=11)
         documents = list(space.domain.corpus.values())
         lists = [", ".join(draw.short(documents[i], 40) for i in near[:3]) for near in found]
