@@ -282,7 +282,7 @@ ek.plots.metric_bars(report)
 # Not trained here, but kept with the data: every approach with three seeds, three epochs over all
 # pairs. `make approaches` made them and makes them again. *hard negatives* are dense ones by the 5%
 # margin; *triplet* is the older loss on the same negatives; *hardness* gives near negatives of the
-# batch more weight and mines none. A row that is missing was not made yet.
+# batch more weight and mines none.
 
 # %%
 names = ("base", "bge-small, untrained", "contrastive", "hard negatives", "triplet",
@@ -294,7 +294,9 @@ whole or "nothing is kept of this domain and profile: make approaches"
 
 # %% [markdown]
 # ICD-10-CM's table, with the profile `workshop`: hard negatives gain over in-batch negatives on
-# `known`. On `lay`, a patient's words, no training on coders' phrases gains, and both untrained
+# `known`. The same negatives in *triplet*, which compares with one of them and with nothing else
+# of the batch, lose on `known` and on `lay`. *hardness* is told apart from *contrastive* on no
+# split. On `lay`, a patient's words, no training on coders' phrases gains, and both untrained
 # models are ahead of every trained one.
 #
 # ## In the batch

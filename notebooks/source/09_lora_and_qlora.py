@@ -52,8 +52,7 @@ domain = ek.load_domain()  # or: ek.load_domain("path/to/your/folder")
 #
 # Full fine-tuning (*contrastive*), LoRA and QLoRA, each at the learning rate that dev chose for
 # it, with three seeds, as `make approaches` measured them. The untrained model and a better
-# general one stand beside them. Nothing of this table was trained here; a row that is missing was
-# not made yet.
+# general one stand beside them. Nothing of this table was trained here.
 
 # %%
 kept = ek.evaluation.results(domain)

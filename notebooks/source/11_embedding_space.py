@@ -333,10 +333,11 @@ tau.rename("agreement with nDCG@10").to_frame().round(2)
 from IPython.display import Markdown
 
 one, other = space.map.trust
+of_noise = drawn["noise, 15 neighbours"]
 told = [
     f"- one map for two models; trustworthiness {one:.3f} and {other:.3f}",
     f"- two fits of the same vectors differ by {apart:.2f} of the map's spread",
-    f"- noise is drawn with a trustworthiness of {drawn['noise, 15'].trust[1]:.2f}",
+    f"- noise is drawn with a trustworthiness of {of_noise.trust[1]:.2f}",
     *(
         "- {} {:.3f} before and {:.3f} after".format(name, *measures.loc[name][:2])
         for name in ("separation", "uniformity", "hubness")

@@ -186,8 +186,7 @@ for scores in [one for one in shown if one.label != "base"]:
 pd.DataFrame.from_dict(counts, "index").rename_axis("against base").round(3)
 
 # %% [markdown]
-# Where dev gives the words no weight, *hybrid* is the general model: it wins and loses what another
-# machine rounded otherwise.
+# Where dev gives the words no weight, *hybrid* is the general model, and every query a tie.
 
 # %%
 dev = {name: np.mean(list(kept[name].dev.values())) for name in planned}

@@ -36,6 +36,7 @@ from notebooks.tools.authoring import (
     build,
     check_style,
     checks,
+    minutes,
     promise,
     read,
     texts,
@@ -113,7 +114,8 @@ def run(
         wrong: with ``both``, exercise → wrong answers as code, each of which its check must refuse.
         write_back: saves the outputs into the notebooks themselves too.
         jobs: so many at a time, each in a process of its own with its share of the cores; what two
-            of them train is trained once, and the second waits. After a failure none is begun.
+            of them train is trained once, and the second waits. The first, from whose model others
+            start, is begun first, then the longest. After a failure none is begun.
         fork: begins kernels with the libraries loaded, where ``kernels.can_fork``.
 
     Returns:
@@ -127,7 +129,10 @@ def run(
     if jobs > 1 and len(books) > 1:
         options: dict[str, Any] = {"notebooks": notebooks, "runs": runs, "solutions": solutions}
         options |= {"both": both, "wrong": wrong, "write_back": write_back, "fork": fork}
-        return _side_by_side([path.stem for path in books], options, jobs)
+        rest = sorted(
+            books[1:], key=lambda path: -minutes(read(path))
+        )  # the longest do not end alone
+        return _side_by_side([path.stem for path in (books[0], *rest)], options, jobs)
     target = runs / "course" / ("solutions" if solutions else "")
     for number, path in enumerate(books, start=1):
         label, start = f"[{number}/{len(books)}] {path.stem} … ", time.perf_counter()

@@ -15,7 +15,7 @@ from typing import Any
 
 from jupyter_client.provisioning import LocalProvisioner
 
-LIBRARIES = ["torch", "sentence_transformers", "ipykernel.kernelapp"]
+LIBRARIES = ["notebooks.tools.loaded"]
 GPUS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA's, AMD's, either in Windows' Linux
 
 
@@ -62,7 +62,7 @@ def _kernel(arguments: list[str], env: dict[str, str], cwd: str) -> None:
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
-    IPKernelApp.launch_instance(arguments)
+    IPKernelApp.launch_instance([*arguments, f"--IPKernelApp.parent_handle={os.getppid()}"])
 
 
 class Forking(LocalProvisioner):

@@ -1,0 +1,10 @@
+"""What every kernel of the course imports first; the process whose forks kernels are imports it."""
+
+import logging
+
+_quiet = logging.getLogger("bitsandbytes")
+_quiet.setLevel(logging.ERROR)  # it says at once which of its parts are not here
+import ipykernel.kernelapp  # noqa: E402, F401
+import sentence_transformers  # noqa: E402, F401
+
+_quiet.setLevel(logging.NOTSET)
