@@ -74,7 +74,7 @@ $(STAMP): pyproject.toml constraints.txt
 assets: $(STAMP)
 	@$(BIN)/python -m embkit assets
 
-run: assets ## run the course, then the leaderboard (NB=04 runs one, DOMAIN= picks another)
+run: assets ## run the course, then the leaderboard (NB=04 one, JOBS=1 one at a time, DOMAIN= on it)
 	@$(BIN)/python -m notebooks.tools.course run $(if $(NB),--only $(NB)) \
 		$(if $(filter command%,$(origin JOBS)),--jobs $(JOBS))
 
