@@ -211,8 +211,10 @@ ek.plots.before_after(base, best_scores, split)
 # Each mark is an approach that was kept, by its nDCG@10 on dev: the front is a choice, so the test
 # has no part in it. Round marks are on the Pareto front: nothing is as cheap in training and better
 # on dev. What is not on it may still be worth its price elsewhere: in bytes, in speed, in what it
-# does not forget. A student's seconds are without its teacher's. The lines are 95% intervals of
-# each alone: where they overlap much, dev hardly tells the two apart.
+# does not forget. A student's seconds are without its teacher's. The kept seconds were taken at
+# several times, mostly beside other work, and are up to three times too many: *hardness* makes the
+# very steps of *contrastive*. The lines are 95% intervals of each alone: where they overlap much,
+# dev hardly tells the two apart.
 
 # %%
 queries = list(domain.split("dev"))
