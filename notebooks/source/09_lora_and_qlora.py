@@ -439,13 +439,13 @@ print("merged into fp32, against into four bits:", merge_told)
 # %% [markdown]
 # ## What it saves, and what it does not
 #
-# One training step of each with 128 pairs, tensor by tensor: the weights, their gradients,
+# One training step of each with 32 pairs, tensor by tensor: the weights, their gradients,
 # AdamW's two moments of each trained weight, and what the forward pass keeps for the backward
 # pass, in MB.
 
 # %%
 runs = {"full": full, "LoRA": lora} | ({"QLoRA": qlora} if four_bits else {})
-recipes = {name: run.recipe.replace(batch_size=128) for name, run in runs.items()}
+recipes = {name: run.recipe.replace(batch_size=32) for name, run in runs.items()}
 memory = {n: ek.training.footprint(recipe, domain) for n, recipe in recipes.items()}
 pd.DataFrame(memory).round(1)
 
