@@ -47,7 +47,7 @@ class Paths:
         return own if own.exists() else self.data.joinpath(*parts)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Session(Shown):
     """What ``setup()`` found and fixed; shows itself as a table."""
 

@@ -1,11 +1,14 @@
 """Tables in every form, each read again by a reader that embkit has no part in."""
 
 import csv
+import importlib
 import io
+import pkgutil
 import re
 
 import pytest
 
+import embkit
 from embkit.display import BEST, Shown, Table, facts, markdown, no_formula, table, visible
 from tests.html_tables import Page
 
@@ -196,3 +199,15 @@ def test_a_wide_table_fits_a_terminal_and_loses_nothing():
         assert shown.split() == text.split(), "every word, in its order"
     assert max(map(len, made.to_text().splitlines())) <= 100
     assert made.text_rows(1000)[1].count("\n") == 0, "what fits stays on one line"
+
+
+def test_no_dataclass_that_shows_itself_as_a_table_shows_its_fields_in_a_terminal():
+    for module in pkgutil.walk_packages(embkit.__path__, "embkit."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    kinds = list(Shown.__subclasses__())
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    assert len(kinds) > 5
+    made = {kind.__name__: getattr(kind, "__dataclass_params__", None) for kind in kinds}
+    assert not [name for name, told in made.items() if told and told.repr]

@@ -77,7 +77,7 @@ class Step:
         return (room - self.weights - 2 * self.trained) / self.token
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Forecast(Shown):
     """Memory of a training by part, in MB (10^6 bytes), and its minutes; shows itself as a table.
 
