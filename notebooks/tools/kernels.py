@@ -62,7 +62,9 @@ def _kernel(arguments: list[str], env: dict[str, str], cwd: str) -> None:
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
-    IPKernelApp.launch_instance([*arguments, f"--IPKernelApp.parent_handle={os.getppid()}"])
+    told = {"parent_handle": os.getppid(), "log_level": 50}  # an interrupt is no news to a terminal
+    settings = [f"--IPKernelApp.{name}={value}" for name, value in told.items()]
+    IPKernelApp.launch_instance([*arguments, *settings])
 
 
 class Forking(LocalProvisioner):
