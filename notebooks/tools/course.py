@@ -368,7 +368,8 @@ def index(target: Path) -> Path:
         target / "index.html",
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>embkit</title>'
         "<style>body{font:16px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}"
-        "td{padding:.3em 1em .3em 0;vertical-align:top}</style></head><body>"
+        "td{padding:.3em 1em .3em 0;vertical-align:top}td:nth-child(n+3){white-space:nowrap;"
+        "text-align:right}</style></head><body>"
         f"<h1>The course, as it ran here</h1>\n<table>\n{body}\n</table>\n{board}</body></html>\n",
     )
 
