@@ -441,6 +441,8 @@ speed = seconds[0] / seconds[1]
 print(f"int8 encodes {speed:.2f} times as many texts a second as the engine")
 
 # %% [markdown]
+# Another runtime reads the same folder: `OnnxModel(folder, runtime="openvino")` keeps the
+# activations and takes eight bits for the weights alone (`pip install "embkit[openvino]"`).
 # `serve.py` in that folder is all it takes to serve. Whatever serves it in the end, check that
 # it gives the vectors that were trained: `ek.export.certify(run, onnx_folder, domain)`, or
 # `python -m embkit certify RUN http://localhost:8000/v1`. Prompts that are missing or put twice,
