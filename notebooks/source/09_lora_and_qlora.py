@@ -397,11 +397,11 @@ sizes.map("{:.3g}".format).to_frame()
 # The table of word pieces, half of this model, is no linear layer and stays in fp32; the larger a
 # model, the less that weighs. Now train the same adapter beside the four-bit weights. Its gradients
 # pass through them; they themselves never change. On a processor each step is slow, so here it is
-# 768 pairs alone, in batches of 128: enough to see it work, not to compare it with the run above.
+# 384 pairs alone, in batches of 64: enough to see it work, not to compare it with the run above.
 
 # %%
 if four_bits:
-    short = {"epochs": 1, "max_pairs": 768, "batch_size": 128}
+    short = {"epochs": 1, "max_pairs": 384, "batch_size": 64}
     qlora = ek.train(ek.preset("QLoRA", **short), domain)
     tuned["QLoRA"] = ek.evaluate(qlora, domain)
     display(ek.compare([base, tuned["QLoRA"]], baseline="base"))
