@@ -103,7 +103,7 @@ def tune(recipe: Recipe, domain: Domain, *, quiet: bool = False, **values: Seque
     recipes = [recipe.replace(**{name: value}) for value in tried]
     runs = tuple(train(r, domain, quiet=quiet) for r in recipes)
     scored = [run.record.get("dev_queries") for run in runs]
-    best = scored[max(range(len(runs)), key=lambda place: runs[place].dev_score)]
+    best = max(runs, key=lambda run: run.dev_score).record.get("dev_queries")
     codes = clusters(domain, "dev").codes(best or ())
     tests = (
         paired_test(best, one, codes) if best and one and one is not best else None

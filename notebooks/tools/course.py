@@ -129,10 +129,8 @@ def run(
     if jobs > 1 and len(books) > 1:
         options: dict[str, Any] = {"notebooks": notebooks, "runs": runs, "solutions": solutions}
         options |= {"both": both, "wrong": wrong, "write_back": write_back, "fork": fork}
-        rest = sorted(
-            books[1:], key=lambda path: -minutes(read(path))
-        )  # the longest do not end alone
-        return _side_by_side([path.stem for path in (books[0], *rest)], options, jobs)
+        books[1:] = sorted(books[1:], key=lambda path: -minutes(read(path)))  # none ends alone
+        return _side_by_side([path.stem for path in books], options, jobs)
     target = runs / "course" / ("solutions" if solutions else "")
     for number, path in enumerate(books, start=1):
         label, start = f"[{number}/{len(books)}] {path.stem} … ", time.perf_counter()
@@ -419,6 +417,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             say("\n".join(found) or "every notebook is in step and in style")
             return int(bool(found))
         start, jobs = time.perf_counter(), chosen.jobs or at_once()
+        jobs = min(jobs, len(chosen.only) or jobs)
         how = {"solutions": chosen.solutions, "write_back": chosen.write_back}
         failed = run(chosen.only, **how, jobs=jobs, fork=True)
         if not failed and not chosen.solutions:
