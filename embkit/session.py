@@ -19,8 +19,9 @@ PROFILES = ("smoke", "workshop", "full")
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # as torch calls them
 TENSOR_CORES = {"bf16": (8, 0), "fp16": (7, 0)}  # compute capability from which a GPU's take it
 NATIVE_BF16 = ("amx_bf16", "avx512_bf16", "arm_bf16", "bf16")  # as torch names what a CPU has
-# oneDNN keeps code for 1,024 shapes: half a GB, and without padding hardly a shape comes again
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
+# oneDNN keeps code for 1,024 shapes: a GB, and without padding hardly a shape comes again but in
+# the next layer
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "24")
 PACKED = Path(__file__).resolve().parent / "_data"  # where a wheel carries the clone's data/
 
 

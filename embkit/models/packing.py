@@ -31,6 +31,7 @@ ATTENTION = "embkit_packed"
 # what a network may ask of its attention, and the mask or the packing has done already
 DONE = {"position_ids", "sliding_window", "use_cache", "is_causal", "deterministic"}
 PICTURES = 256  # that are decoded at once
+CACHED = 4096  # tokens at once that a processor's cache likes
 ON_GPU = 32_768  # tokens at once, at most
 ROWS = 32  # texts that the library runs at once
 MANY = 200  # texts at once, behind which freed memory is given back
@@ -198,14 +199,20 @@ def _run(
     way: str, model: Any, stock: Any, features: Features, smallest: int = 8, **kwargs: Any
 ) -> Tensor:
     """Embeddings of a padded batch, run in one of the three ways; shape (texts, dim)."""
-    output = "sentence_embedding"
-    if way == "grouped":
-        return in_chunks(stock, features, output, smallest, **kwargs)
+    output, lengths = "sentence_embedding", features["attention_mask"].sum(dim=1)
     if way == "plain":
         return stock(features, **kwargs)[output]
-    packed, place = pack(features)
-    with attending(model[0].auto_model.config, ATTENTION):
-        return stock(packed, **kwargs)[output][place]
+    if way == "grouped":
+        return in_chunks(stock, features, output, chunks(lengths, smallest), **kwargs)
+
+    def packed(features: Features, **kwargs: Any) -> Features:
+        ends, place = pack(features)
+        with attending(model[0].auto_model.config, ATTENTION):
+            return {output: stock(ends, **kwargs)[output][place]}
+
+    parts = max(1, min(len(lengths), round(int(lengths.sum()) / CACHED)))
+    groups = list(lengths.argsort().tensor_split(parts))
+    return in_chunks(packed, features, output, groups, **kwargs)
 
 
 @contextlib.contextmanager
@@ -220,10 +227,9 @@ def attending(config: Any, way: str) -> Iterator[None]:
 
 
 def in_chunks(
-    forward: Any, features: Features, output: str, smallest: int = 8, **kwargs: Any
+    forward: Any, features: Features, output: str, groups: list[Tensor], **kwargs: Any
 ) -> Tensor:
-    """A forward pass's ``output`` for a padded batch, one row a text, run in ``chunks``."""
-    groups = chunks(features["attention_mask"].sum(dim=1), smallest=smallest)
+    """A forward pass's ``output`` for a padded batch, one row a text, run group by group."""
     found = [forward(_part(features, rows), **kwargs)[output] for rows in groups]
     return torch.cat(found)[torch.argsort(torch.cat(groups))]
 
@@ -356,7 +362,7 @@ def budget(model: SentenceTransformer, texts: list[str]) -> int:
     of the mask; where attention is not fused, a row of scores a head.
     """
     if (kind := model.device.type) == "cpu":
-        return 2048 if session.precision(kind) == "fp32" else 4096
+        return CACHED // 2 if session.precision(kind) == "fp32" else CACHED
     config = getattr(getattr(model[0], "auto_model", None), "config", None)
     width = getattr(config, "hidden_size", 1024)
     inner = getattr(config, "intermediate_size", 4 * width)

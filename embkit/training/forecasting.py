@@ -33,7 +33,7 @@ from ..display import Shown, Table, facts, table
 from ..evaluation.ranking import encode_speed
 from ..losses.corpus import CorpusSoftmaxLoss
 from ..models.loading import keep_layers, load_model
-from ..models.packing import set_dropout
+from ..models.packing import CACHED, set_dropout
 from ..models.window import tokenizer_of
 from ..pairs.pairs import collect
 from ..recipes.recipe import Recipe
@@ -51,6 +51,7 @@ NF4 = 0.5 + 4 / 64  # bytes of a weight in four bits, its block's scale among th
 # As measured (data/results.md): the C library holds so many times what a step does, and a training
 # brings so many bytes beside it.
 FREED, BESIDE = 1.2, 340e6
+SHARE = 1 / 8  # of the free memory, for a step on a processor, where mini-batches cost little time
 SHORT = 128  # tokens
 SHALLOW = (2, 4)  # layers of what is counted in place of a deep network
 GIB = 2**30
@@ -166,11 +167,12 @@ def forecast(
     columns = ["query", "document", *["document"] * recipe.hard_negatives]
     row = sum(_fullest(lengths[column], batch) for column in columns)
     most = step.tokens(room := (free - process) / FREED - corpus)
+    freely = most if session.device() != "cpu" else min(most, max(most * SHARE, CACHED))
     at_once, tokens, asked = batch, batch * row, recipe.mini_batch_size
-    if recipe.approach in IN_BATCH and (asked < batch if asked else tokens > most):
+    if recipe.approach in IN_BATCH and (asked < batch if asked else tokens > freely):
         widest = lambda texts: texts * max(_fullest(n, texts) for n in lengths.values())  # noqa: E731
         at_once = asked or 1 << (batch - 1).bit_length() - 1
-        while not asked and at_once > 1 and widest(at_once) > most:
+        while not asked and at_once > 1 and widest(at_once) > freely:
             at_once //= 2
         tokens = widest(at_once)
     fits = max(0, int(most / row))

@@ -166,6 +166,30 @@ def test_attention_that_is_made_anew_has_the_same_gradients_and_holds_less(tiny_
         assert torch.equal(one, other)
 
 
+@pytest.mark.parametrize("most", [1, 8], ids=["a text a part, long ones too", "several"])
+def test_a_batch_that_is_larger_than_the_cache_likes_is_run_in_parts(tiny_model, monkeypatch, most):
+    model = SentenceTransformer(str(tiny_model), device="cpu").train()
+    packing.set_dropout(model, 0.0)
+    features, found = model.preprocess(TEXTS), []
+    for tokens in (packing.CACHED, most):
+        monkeypatch.setattr(packing, "CACHED", tokens)
+        parts, run = [], packing.pack
+        monkeypatch.setattr(packing, "pack", lambda f, run=run: (parts.append(1), run(f))[1])
+        with packing.efficient(model):
+            vectors = model(dict(features))["sentence_embedding"]
+        monkeypatch.setattr(packing, "pack", run)
+        model.zero_grad()
+        (vectors @ vectors.T).logsumexp(dim=1).sum().backward()
+        found.append(
+            (len(parts), vectors, [p.grad for p in model.parameters() if p.grad is not None])
+        )
+    (one, whole, expected), (several, vectors, gradients) = found
+    read = int(features["attention_mask"].sum())
+    assert (one, several) == (1, min(len(TEXTS), round(read / most)))
+    torch.testing.assert_close(vectors, whole, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(gradients, expected, atol=1e-5, rtol=1e-4)
+
+
 def test_works_under_a_loss_that_wraps_the_forward_pass(model):
     inner = losses.MultipleNegativesRankingLoss(model)
     loss = losses.MatryoshkaLoss(model, inner, matryoshka_dims=[32, 16])

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from embkit.advice.advise import decide
+from embkit.advice.evidence import gather
 from embkit.auditing import audit
 from embkit.cli.main import main
 from embkit.data import Domain
@@ -136,9 +138,6 @@ def test_a_plan_with_passages_leaves_nothing_unread(long_domain, tiny_model):
 
 
 def test_advice_says_it(tiny_domain, tiny_model, monkeypatch):
-    from embkit.advice.advise import decide
-    from embkit.advice.evidence import gather
-
     monkeypatch.setattr("embkit.advice.evidence.OTHERS", ())
     enough = {"enough": lambda _: True}
     assert gather(tiny_domain, str(tiny_model), **enough).unread == ""

@@ -170,6 +170,8 @@ def test_texts_that_pass_at_once_are_counted_by_hand(tiny_domain, recipe, monkey
     assert found(recipe.replace(approach="triplet", hard_negatives=1), 117) == 8, "needs them all"
     for asked, given in ((3, 3), (6, 6), (20, 8)):
         assert found(recipe.replace(mini_batch_size=asked), 90) == given, "as it was asked for"
+    monkeypatch.setattr(forecasting, "CACHED", 8)  # an eighth of what is free, 8 tokens at least
+    assert [found(recipe, 100 + mb) for mb in (512, 511, 256, 64, 7)] == [8, 4, 4, 1, 1]
 
 
 def test_a_run_is_cut_where_the_whole_step_does_not_fit(store, tiny_domain, recipe, monkeypatch):
