@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import Any, NamedTuple
 from ..assets.catalogue import folder_fingerprint, resolve
 from ..data.domain import Domain, earlier_results
 from ..data.sources.python_code import PROBE
-from ..display import Frame, Series
+from ..display import Frame, Series, Table
 from ..errors import EmbkitError
 from ..models.encoding import weights_fingerprint
 from ..models.loading import as_model, encode_speeds
@@ -335,23 +334,20 @@ def hits(
     return list(zip(found, shown, scores, strict=False)), dict(zip(found, count(1), strict=False))
 
 
-def search_side_by_side(query: str, models: dict[str, Any], domain: Domain, k: int = 5) -> Frame:
+def search_side_by_side(query: str, models: dict[str, Any], domain: Domain, k: int = 5) -> Table:
     """One query, searched by several models side by side, one row a rank.
 
     For each model (as ``rank`` takes it) the document's id and text, of ``Passages`` the passage
-    that matches, and its score; "nothing found" and NaN where it finds fewer than k.
+    that matches, and its score; "nothing found" and a dash where it finds fewer than k.
     """
-    import pandas as pd
-
     texts = list(domain.corpus.values())
-    columns: dict[str, Sequence[Any]] = {}
+    columns = {"rank": [str(place) for place in range(1, min(k, len(texts)) + 1)]}
     for name, model in models.items():
         found, _ = hits(indexed(weighed(model, domain), texts), query, domain, k)
-        rows: list[Any] = [(f"{i}  {text}", round(score, 3)) for i, text, score in found]
-        rows += [("nothing found", math.nan)] * (min(k, len(texts)) - len(rows))
-        columns[name], columns[f"{name}: score"] = zip(*rows, strict=True)
-    table = pd.DataFrame(columns)
-    return table.set_index(pd.RangeIndex(1, len(table) + 1, name="rank"))
+        rows = [(f"{i}  {text}", f"{score:.3f}") for i, text, score in found]
+        rows += [("nothing found", "–")] * (len(columns["rank"]) - len(rows))
+        columns[name], columns[f"{name}: score"] = map(list, zip(*rows, strict=True))
+    return Table(list(columns), list(zip(*columns.values(), strict=True)))
 
 
 def rank_changes(

@@ -70,7 +70,8 @@ anchor, domain.corpus[document]
 found = {
     way: [domain.corpus[d] for d in mined.negatives[row]] for way, mined in ways.items()
 }
-pd.DataFrame(found, index=["1st", "2nd", "3rd"]).T.rename_axis("found by")
+places = pd.DataFrame(found, index=["1st", "2nd", "3rd"]).T.rename_axis("found by")
+places.style.set_properties(**{"text-align": "left"}).set_uuid("places")
 
 # %% [markdown]
 # People mark few wrong answers. Where they marked fewer than are wanted, random documents fill

@@ -48,13 +48,13 @@ general = ek.load_model("minilm")
 # ## First the result
 #
 # Three models. The teacher is two encoders as one: a run with a softmax over the whole corpus, which
-# is trained first, and `bge-small` as it is, with twice as many layers. Both students start from the
-# same general model and see a part of the pairs, once. One learns from labels alone. Of the other's
-# loss, half comes from labels and half from the teacher, which also answers queries without labels:
-# the documents' own texts.
+# is trained first, once over all pairs, and `bge-small` as it is, with twice as many layers. Both
+# students start from the same general model and see a part of the pairs, once. One learns from labels
+# alone. Of the other's loss, half comes from labels and half from the teacher, which also answers
+# queries without labels: the documents' own texts.
 
 # %%
-teachers = [ek.train(ek.Recipe(approach="corpus"), domain), "bge-small"]
+teachers = [ek.train(ek.Recipe(approach="corpus", epochs=1), domain), "bge-small"]
 teacher = ek.training.load_teacher(teachers, domain)
 few = ek.Recipe(approach="corpus", epochs=1, max_pairs=1000)
 taught_by = {"teacher": teachers, "unlabeled_texts": "documents"}
@@ -169,7 +169,7 @@ from sentence_transformers import CrossEncoder
 from embkit.assets.catalogue import resolve
 
 reader = CrossEncoder(str(resolve("reranker")))
-pairs = ek.training_pairs(ek.Recipe(hard_negatives=2, max_pairs=256), domain)
+pairs = ek.training_pairs(ek.Recipe(hard_negatives=2, max_pairs=128), domain)
 mined = pairs.mined
 listed = [domain.corpus[d] for d in (mined.positives[0], *mined.negatives[0])]
 reader.predict([(mined.anchors[0], document) for document in listed]).round(2)
@@ -324,7 +324,7 @@ from sentence_transformers import (
 
 arguments = SentenceTransformerTrainingArguments(
     output_dir=str(ek.paths().runs / "taught"), num_train_epochs=1,
-    per_device_train_batch_size=64, learning_rate=2e-5, warmup_steps=0.1, seed=42,
+    per_device_train_batch_size=32, learning_rate=2e-5, warmup_steps=0.1, seed=42,
     batch_sampler="no_duplicates", save_strategy="no", disable_tqdm=True,
     use_cpu=session.device == "cpu",
     bf16=session.precision == "bf16", fp16=session.precision == "fp16",
@@ -353,8 +353,8 @@ pupils = {
 
 # %%
 recipe = ek.Recipe(
-    approach="margin_mse", teacher="reranker", hard_negatives=2, max_pairs=256,
-    epochs=1, batch_size=64, learning_rate=2e-5,
+    approach="margin_mse", teacher="reranker", hard_negatives=2, max_pairs=128,
+    epochs=1, batch_size=32, learning_rate=2e-5,
 )
 short = ek.train(recipe, domain, quiet=True).model()
 fast = ek.train(recipe.replace(learning_rate=4e-4), domain, quiet=True).model()

@@ -348,14 +348,15 @@ service = {
     "linear": "documents stay",
     "two-sided": "a matrix product over the documents' vectors",
 }
-pd.DataFrame({
+costs = pd.DataFrame({
     kind: {"trained parameters": f"{fitted.record['trainable_params']:,}",
            "seconds": round(fitted.seconds, 1), "to serve": service[kind]}
     for kind, fitted in kinds.items()
 } | {"contrastive": {
     "trained parameters": f"{full.meta['trainable_params']:,}",
     "seconds": round(full.meta["train_seconds"], 1),
-    "to serve": "every document is encoded again"}}).T
+    "to serve": "every document is encoded again"}}).T.style.format(precision=1)
+costs.set_properties(subset=["to serve"], **{"text-align": "left"}).set_uuid("costs")
 
 # %% [markdown]
 # ## Where it gains, where it loses

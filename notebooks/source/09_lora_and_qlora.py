@@ -515,12 +515,13 @@ answers = {}
 for name in people:
     shared.set_adapter(name)  # peft's own: the other adapter rests
     found = ek.search_side_by_side(phrase, {name: shared}, domain, k=3)
-    answers[name] = found[name].tolist()
+    answers[name] = [document for _, document, _ in found.cells]
 shared.disable_adapters()  # the base model again
-found = ek.search_side_by_side(phrase, {"base": shared}, domain, k=3)
-answers["neither"] = found["base"].tolist()
+found = ek.search_side_by_side(phrase, {"neither": shared}, domain, k=3)
+answers["neither"] = [document for _, document, _ in found.cells]
 print(phrase)
-pd.DataFrame(answers, index=pd.RangeIndex(1, 4, name="rank"))
+ranked = pd.DataFrame(answers, index=[1, 2, 3]).style
+ranked.set_properties(**{"text-align": "left"}).set_uuid("ranked")
 
 # %%
 import time

@@ -353,7 +353,8 @@ def failure(query):
 
 
 columns = ["query", "ranked first", "labelled as right", "nDCG@10"]
-pd.DataFrame(map(failure, low), columns=columns).round(2)
+worst = pd.DataFrame(map(failure, low), columns=columns).style.format(precision=2)
+worst.hide().set_properties(columns[:3], **{"text-align": "left"}).set_uuid("worst")
 
 # %% [markdown]
 # All of them, with the ranked lists of both models: won, lost, tied; type a word to sift.
@@ -413,7 +414,8 @@ doubts = signs(list(pool.values()))
 doubts.insert(0, "query", [short(text, 80) for text in pool.values()])
 doubts.index = list(pool)
 doubts = doubts.sort_values(["shared of ten", "margin"])
-doubts.head(8).round(3)
+texts = {"subset": ["query", "before", "after"], "text-align": "left"}
+doubts.head(8).style.format(precision=3).set_properties(**texts).set_uuid("doubts")
 
 # %% [markdown]
 # For the most doubtful, the first answers of both models, in an order that does not tell whose they
@@ -426,7 +428,8 @@ wider = dataclasses.replace(domain, queries={**domain.queries, **pool})
 models = {"before": general, "after": tuned}
 tasks = ek.pairs.candidates(wider, list(doubts.index[:3]), models, k=3)
 shown = [(short(t.query_text, 80), short(t.document_text, 90)) for t in tasks]
-pd.DataFrame(shown, columns=["query", "is this an answer?"])
+shown = pd.DataFrame(shown, columns=["query", "is this an answer?"]).style.hide()
+shown.set_properties(**{"text-align": "left"}).set_uuid("asked")
 
 # %% [markdown]
 # The annotator shows them one by one and takes a grade with one key each: 2 right, 1 in part, 0

@@ -181,11 +181,12 @@ print(text[start - 60 : start + 160], "…")
 
 # %%
 (found,) = ek.data.passages.cut([text], 128 - added, offsets=offsets)
-pd.DataFrame([
+parts = pd.DataFrame([
     {"heading": p.heading, "pieces": pieces(p.of(text)), "begins": p.of(text)[:50],
      "answer": "here" if p.start <= start < p.end else ""}
     for p in found
 ])
+parts.style.set_properties(["heading", "begins"], **{"text-align": "left"}).set_uuid("cut")
 
 # %% [markdown]
 # Every word is in one passage. The heading is known, and stands before a passage only where

@@ -104,7 +104,7 @@ def test_hybrid_is_the_general_model_and_bm25(store, tiny_domain, minilm_by_name
     found = ek.rank("hybrid", tiny_domain, "known")
     assert found == ek.rank(Fusion("minilm", weight), tiny_domain, "known")
     both = {"hybrid": "hybrid", "words": "bm25"}
-    table = ek.search_side_by_side("ocular injury", both, tiny_domain, k=3)
+    table = ek.search_side_by_side("ocular injury", both, tiny_domain, k=3).frame()
     assert len(table) == 3 and "nothing found" not in set(table["hybrid"])
     texts = list(tiny_domain.corpus.values())
     assert ranking.indexed("hybrid", texts).weight == 0.5

@@ -170,19 +170,18 @@ def test_attention_that_is_made_anew_has_the_same_gradients_and_holds_less(tiny_
 def test_a_batch_that_is_larger_than_the_cache_likes_is_run_in_parts(tiny_model, monkeypatch, most):
     model = SentenceTransformer(str(tiny_model), device="cpu").train()
     packing.set_dropout(model, 0.0)
-    features, found = model.preprocess(TEXTS), []
+    features, found, run, parts = model.preprocess(TEXTS), [], packing.pack, []
+    monkeypatch.setattr(packing, "pack", lambda f: (parts.append(1), run(f))[1])
     for tokens in (packing.CACHED, most):
         monkeypatch.setattr(packing, "CACHED", tokens)
-        parts, run = [], packing.pack
-        monkeypatch.setattr(packing, "pack", lambda f, run=run: (parts.append(1), run(f))[1])
+        packing.engine(model)  # its trial packs, too
+        parts.clear()
         with packing.efficient(model):
             vectors = model(dict(features))["sentence_embedding"]
-        monkeypatch.setattr(packing, "pack", run)
         model.zero_grad()
         (vectors @ vectors.T).logsumexp(dim=1).sum().backward()
-        found.append(
-            (len(parts), vectors, [p.grad for p in model.parameters() if p.grad is not None])
-        )
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        found.append((len(parts), vectors, gradients))
     (one, whole, expected), (several, vectors, gradients) = found
     read = int(features["attention_mask"].sum())
     assert (one, several) == (1, min(len(TEXTS), round(read / most)))

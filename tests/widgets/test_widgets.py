@@ -126,7 +126,7 @@ def box(tiny_domain):
 def test_both_lists_are_what_look_gives(box, tiny_domain):
     found = ranking.search_side_by_side(
         box.query, {"before": lengths, "after": letters}, tiny_domain, k=box.k
-    )
+    ).frame()
     for name, hits in (("before", box.before), ("after", box.after)):
         assert [f"{hit.document}  {hit.text}" for hit in hits] == list(found[name])
         assert [hit.rank for hit in hits] == list(range(1, 9))
@@ -184,7 +184,7 @@ def test_what_words_do_not_find_is_in_no_list(tiny_domain):
     assert box.still() and box.error is None
     browser = FailureBrowser("bm25", letters, tiny_domain)
     browser.query = next(q for q, t in tiny_domain.queries.items() if t == "cardiac ache")
-    assert "best right answer: not found before, rank" in browser.reason
+    assert "best right answer: before: not found, after: rank" in browser.reason
     assert browser.cases[browser.query].before == 0 and browser.still()
 
 
@@ -409,7 +409,7 @@ def test_the_reason_names_rank_score_and_shared_words(tiny_domain):
     browser = FailureBrowser("bm25", letters, tiny_domain)
     query = next(q for q, t in tiny_domain.queries.items() if t == "cardiac injury")
     browser.query = query
-    assert browser.query == query and "before, it scores" in browser.reason
+    assert browser.query == query and "before: it scores" in browser.reason
     assert f"rank {browser.cases[query].ranks[0]} before" in browser.reason
     assert "words shared with the query: 1" in browser.reason  # "Injury of the heart"
     assert "injury" in browser.detail.value and "★" in browser.detail.value
