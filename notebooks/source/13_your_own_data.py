@@ -414,8 +414,8 @@ doubts = signs(list(pool.values()))
 doubts.insert(0, "query", [short(text, 80) for text in pool.values()])
 doubts.index = list(pool)
 doubts = doubts.sort_values(["shared of ten", "margin"])
-texts = {"subset": ["query", "before", "after"], "text-align": "left"}
-doubts.head(8).style.format(precision=3).set_properties(**texts).set_uuid("doubts")
+shown = doubts.head(8).style.format(precision=3).set_uuid("doubts")
+shown.set_properties(["query", "before", "after"], **{"text-align": "left"})
 
 # %% [markdown]
 # For the most doubtful, the first answers of both models, in an order that does not tell whose they

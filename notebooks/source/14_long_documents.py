@@ -186,7 +186,8 @@ parts = pd.DataFrame([
      "answer": "here" if p.start <= start < p.end else ""}
     for p in found
 ])
-parts.style.set_properties(["heading", "begins"], **{"text-align": "left"}).set_uuid("cut")
+prose = ["heading", "begins"]
+parts.style.set_properties(prose, **{"text-align": "left"}).set_uuid("cut")
 
 # %% [markdown]
 # Every word is in one passage. The heading is known, and stands before a passage only where

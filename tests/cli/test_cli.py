@@ -470,7 +470,9 @@ def test_search_shows_before_and_after_as_look_does(trained, folder, capsys):
     (before, rows), (after, tuned) = found.items()
     assert before.startswith("before: ") and run.path.name in after
     table = ek.search_side_by_side("cardiac ache", {"after": run.model()}, domain, k=3)
-    assert [f"{row['id']}  {row['text']}" for row in tuned] == list(table.frame()["after"])
+    assert [f"{row['id']}  {row['text']}" for row in tuned] == [
+        found for _, found, _ in table.cells
+    ]
     places = {row["id"]: row["rank"] for row in rows}
     assert all(row["before"] == places[row["id"]] for row in tuned if row["id"] in places)
     shown = printed(capsys, *arguments)

@@ -242,9 +242,10 @@ def test_wherever_a_run_is_searched_its_documents_are_cut(long_domain, run):
     query = long_domain.queries[next(iter(long_domain.qrels["known"]))]
     cut = Passages(run.model(), 18)
     models = {"run": run, "cut": cut, "both": ek.search.Fusion(run, 1.0)}
-    table = ek.evaluation.search_side_by_side(query, models, long_domain).frame()
-    assert table["run"].tolist() == table["cut"].tolist() == table["both"].tolist()
-    id_, _, shown = table["run"][0].partition("  ")
+    table = ek.evaluation.search_side_by_side(query, models, long_domain)
+    found = dict(zip(table.head, zip(*table.cells, strict=True), strict=True))
+    assert found["run"] == found["cut"] == found["both"]
+    id_, _, shown = found["run"][0].partition("  ")
     assert shown in paragraphs(long_domain.corpus[id_])
     changes = ek.evaluation.rank_changes(query, cut, run, long_domain)
     assert all(row["before"] == row["after"] for row in changes) and len(changes) == 8

@@ -29,6 +29,13 @@ def heard(monkeypatch):
     return told
 
 
+@pytest.fixture(autouse=True)
+def no_mode(monkeypatch):
+    """What a test sets WANDB_MODE to is gone behind it: transformers prints a line where it is."""
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.delenv("WANDB_MODE")
+
+
 def test_nobody_is_told_by_default(recipe, tiny_domain, heard, monkeypatch):
     monkeypatch.delenv("EMBKIT_REPORT_TO", raising=False)
     trainer.train(recipe, tiny_domain, quiet=True)
@@ -72,8 +79,6 @@ def test_files_of_tensorboard_lie_with_the_run_and_wandb_sends_nothing(monkeypat
     class Board(TrainerCallback):
         logging_dir = None
 
-    monkeypatch.setenv("WANDB_MODE", "online")  # so that it is put back as it was
-    monkeypatch.delenv("WANDB_MODE")
     for name in ("tensorboard", "wandb"):
         monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, name, Board)
     monkeypatch.setenv("EMBKIT_REPORT_TO", "tensorboard,wandb")

@@ -124,9 +124,10 @@ def box(tiny_domain):
 
 
 def test_both_lists_are_what_look_gives(box, tiny_domain):
-    found = ranking.search_side_by_side(
+    table = ranking.search_side_by_side(
         box.query, {"before": lengths, "after": letters}, tiny_domain, k=box.k
-    ).frame()
+    )
+    found = dict(zip(table.head, zip(*table.cells, strict=True), strict=True))
     for name, hits in (("before", box.before), ("after", box.after)):
         assert [f"{hit.document}  {hit.text}" for hit in hits] == list(found[name])
         assert [hit.rank for hit in hits] == list(range(1, 9))
@@ -410,7 +411,7 @@ def test_the_reason_names_rank_score_and_shared_words(tiny_domain):
     query = next(q for q, t in tiny_domain.queries.items() if t == "cardiac injury")
     browser.query = query
     assert browser.query == query and "before: it scores" in browser.reason
-    assert f"rank {browser.cases[query].ranks[0]} before" in browser.reason
+    assert f"before: rank {browser.cases[query].ranks[0]}," in browser.reason
     assert "words shared with the query: 1" in browser.reason  # "Injury of the heart"
     assert "injury" in browser.detail.value and "★" in browser.detail.value
 
