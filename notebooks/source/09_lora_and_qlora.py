@@ -184,10 +184,10 @@ cosines.agg(["mean", "min"]).T.round(4)
 # %%
 from safetensors.torch import load_file
 
-kept = load_file(lora.path / "adapter" / "adapter_model.safetensors")
+saved = load_file(lora.path / "adapter" / "adapter_model.safetensors")
 config = LoraConfig.from_pretrained(lora.path / "adapter")
-place = next(name for name in kept if "lora_A" in name)
-A, B = kept[place], kept[place.replace("lora_A", "lora_B")]
+place = next(name for name in saved if "lora_A" in name)
+A, B = saved[place], saved[place.replace("lora_A", "lora_B")]
 place, tuple(A.shape), tuple(B.shape)
 
 # %% [markdown]
