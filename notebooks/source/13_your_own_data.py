@@ -351,7 +351,7 @@ def failure(query):
     texts = (short(domain.corpus[d], 110) for d in (first, best))
     return (short(domain.queries[query], 150), *texts, after[query])
 
-
+# %%
 columns = ["query", "ranked first", "labelled as right", "nDCG@10"]
 worst = pd.DataFrame(map(failure, low), columns=columns).style.format(precision=2)
 worst.hide().set_properties(columns[:3], **{"text-align": "left"}).set_uuid("worst")
