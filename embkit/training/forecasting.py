@@ -123,7 +123,7 @@ def forecast(
     Tokens are those of the domain's own texts; elsewhere than on a processor, a batch is padded to
     its longest. Minutes come from encoding ``TIMED`` tokens here, and leave out what a teacher
     or the mining of negatives takes. Where a processor's step would take more than ``SHARE`` of the
-    free memory, or a GPU's more than there is, a batch of in-batch negatives passes in mini-batches.
+    free memory, or a GPU's more than there is, what has in-batch negatives passes in mini-batches.
 
     Args:
         memory_gb: what there is, in GiB; default: what is free now, on a GPU the GPU's.
