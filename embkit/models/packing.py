@@ -199,9 +199,10 @@ def _run(
     way: str, model: Any, stock: Any, features: Features, smallest: int = 8, **kwargs: Any
 ) -> Tensor:
     """Embeddings of a padded batch, run in one of the three ways; shape (texts, dim)."""
-    output, lengths = "sentence_embedding", features["attention_mask"].sum(dim=1)
+    output = "sentence_embedding"
     if way == "plain":
         return stock(features, **kwargs)[output]
+    lengths = features["attention_mask"].sum(dim=1)
     if way == "grouped":
         return in_chunks(stock, features, output, chunks(lengths, smallest), **kwargs)
 

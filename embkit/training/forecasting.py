@@ -168,7 +168,7 @@ def forecast(
     columns = ["query", "document", *["document"] * recipe.hard_negatives]
     row = sum(_fullest(lengths[column], batch) for column in columns)
     most = step.tokens(room := (free - process) / FREED - corpus)
-    freely = most if session.device() != "cpu" else min(most, max(most * SHARE, CACHED))
+    freely = min(most, max(most * SHARE, CACHED)) if _on_cpu() else most
     at_once, tokens, asked = batch, batch * row, recipe.mini_batch_size
     if recipe.approach in IN_BATCH and (asked < batch if asked else tokens > freely):
         widest = lambda texts: texts * max(_fullest(n, texts) for n in lengths.values())  # noqa: E731
@@ -231,8 +231,11 @@ def _some(texts: Iterable[str]) -> list[str]:
 def _fullest(lengths: np.ndarray, rows: int) -> float:
     """Tokens of a text in a batch of so many, the fullest of 50 that are drawn."""
     drawn = np.random.default_rng(0).choice(lengths, size=(50, rows))
-    on_cpu = session.device().startswith("cpu")  # which pads nothing
-    return float((drawn.mean(axis=1) if on_cpu else drawn.max(axis=1)).max())
+    return float((drawn.mean(axis=1) if _on_cpu() else drawn.max(axis=1)).max())  # it pads nothing
+
+
+def _on_cpu() -> bool:
+    return session.device().startswith("cpu")
 
 
 @contextmanager
