@@ -10,8 +10,8 @@ packed is tried. If not, it is run in groups of like length, or as sentence-tran
 import contextlib
 import functools
 import itertools
+import math
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import torch
@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import batch_to_device
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, bidirectional_mask_function
 
@@ -35,7 +34,6 @@ CACHED = 4096  # tokens at once that a processor's cache likes
 ON_GPU = 32_768  # tokens at once, at most
 ROWS = 32  # texts that the library runs at once
 MANY = 200  # texts at once, behind which freed memory is given back
-ANEW = 4096  # tokens from which on the backward pass makes attention anew, and less is held
 WASTE = 1.15  # padded tokens over tokens, in a group of like length
 Features = dict[str, Any]
 _TRIED: dict[Any, str] = {}  # what a trial has shown, of a model's make and a case
@@ -70,18 +68,8 @@ def _attend(
     asked = {name for name, value in others.items() if value is not None} - DONE
     if asked:  # such as a softcap: small in a trial, and large elsewhere
         raise NotImplementedError(f"packed attention has no {', '.join(sorted(asked))}")
-    lengths = cu_seq_lens_q.diff().tolist()
+    lengths = [end - start for start, end in itertools.pairwise(cu_seq_lens_q.tolist())]
     groups = [(len(list(same)), length) for length, same in itertools.groupby(lengths)]
-    run = partial(_attend_groups, groups=groups, mask=attention_mask, scaling=scaling, p=dropout)
-    if not query.requires_grad or query.shape[2] < ANEW:
-        return run(query, key, value), None
-    return checkpoint(run, query, key, value, use_reentrant=False), None
-
-
-def _attend_groups(
-    query: Tensor, key: Tensor, value: Tensor, *, groups: Any, mask: Any, scaling: Any, p: float
-) -> Tensor:
-    """What texts of so many and such lengths see, one group after the other, as ``query`` is."""
     # Training runs in fp32: on a processor with native bf16, the backward pass of torch's bf16
     # attention takes six times as long on texts this short (torch 2.13).
     run_in = torch.float32 if query.requires_grad else value.dtype
@@ -92,14 +80,14 @@ def _attend_groups(
     outputs, start = [], 0
     with torch.autocast(query.device.type, enabled=False):
         for group, *parts in zip(groups, *flat, strict=True):
-            seen = mask(start, group[1]) if mask else None
+            seen = attention_mask(start, group[1]) if attention_mask else None
             q, k, v = (part.unflatten(0, group).transpose(1, 2) for part in parts)
             out = F.scaled_dot_product_attention(
-                q, k, v, attn_mask=seen, dropout_p=p, scale=scaling, enable_gqa=shared
+                q, k, v, attn_mask=seen, dropout_p=dropout, scale=scaling, enable_gqa=shared
             )
             outputs.append(out.transpose(1, 2).flatten(0, 1))
             start += len(parts[0])
-    return torch.cat(outputs).unsqueeze(0).to(query.dtype)
+    return torch.cat(outputs).unsqueeze(0).to(query.dtype), None
 
 
 AttentionInterface.register(ATTENTION, _attend)
@@ -211,7 +199,7 @@ def _run(
         with attending(model[0].auto_model.config, ATTENTION):
             return {output: stock(ends, **kwargs)[output][place]}
 
-    parts = max(1, min(len(lengths), round(int(lengths.sum()) / CACHED)))
+    parts = min(len(lengths), math.ceil(int(lengths.sum()) / CACHED))
     groups = list(lengths.argsort().tensor_split(parts))
     return in_chunks(packed, features, output, groups, **kwargs)
 

@@ -13,7 +13,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,9 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
-from transformers import CONFIG_MAPPING, AutoModel
+from transformers import CONFIG_MAPPING, AttentionInterface, AutoModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from .. import session
 from ..data import Domain
@@ -33,7 +35,7 @@ from ..display import Shown, Table, facts, table
 from ..evaluation.ranking import encode_speed
 from ..losses.corpus import CorpusSoftmaxLoss
 from ..models.loading import keep_layers, load_model
-from ..models.packing import CACHED, set_dropout
+from ..models.packing import CACHED, attending, set_dropout
 from ..models.window import tokenizer_of
 from ..pairs.pairs import collect
 from ..recipes.recipe import Recipe
@@ -46,36 +48,40 @@ LARGE = Path(__file__).with_name("large_models.toml")
 ADAPTER: dict[str, Any] = {"lora_rank": 16, "lora_targets": AUTO}
 ROWS = (16, 48)  # texts of the two steps that are counted; memory is linear in the tokens between
 SAMPLE = 1_000  # texts whose tokens are counted
+DRAWN = 50  # batches, of which the fullest is taken
 TIMED = 10_000  # tokens whose encoding is timed
 NF4 = 0.5 + 4 / 64  # bytes of a weight in four bits, its block's scale among them
-# As measured (data/results.md): the C library holds so many times what a step does, and a training
-# brings so many bytes beside it.
-FREED, BESIDE = 1.2, 340e6
+# As measured (data/results.md): the C library holds so many times what the forward pass keeps, with
+# LoRA's many short-lived products more, and a training brings so many bytes beside it.
+FREED, FREED_LORA, BESIDE = 1.1, 1.55, 150e6
 SHARE = 1 / 8  # of the free memory, for a step on a processor, where mini-batches cost little time
 SHORT = 128  # tokens
 SHALLOW = (2, 4)  # layers of what is counted in place of a deep network
 GIB = 2**30
+COUNTED = "embkit_counted"
 _COUNTED: dict[str, Step] = {}
 
 
 @dataclass(frozen=True)
 class Step:
-    """Bytes of one training step of a network: ``fixed`` + ``token`` for each of its tokens."""
+    """Bytes of one training step of a network, those of its activations for each of its tokens."""
 
     weights: float
     trained: float  # of the weights; their gradients take as much, AdamW's moments twice as much
+    copies: float  # of the weights in 16 bits, which the forward pass makes and keeps
     token: float
 
-    def at(self, tokens: float) -> float:
-        """Bytes at the fullest moment: the end of the forward pass, or the update."""
-        moments = 2 * self.trained
-        return self.weights + moments + max(self.token * tokens, 2 * self.trained)
+    def at(self, tokens: float, beside: bool = False) -> float:
+        """Bytes at the fullest moment: the end of the forward pass, or the update. ``beside``: it
+        holds gradients, those of passes before or of blocks that were computed again."""
+        moments, passing = 2 * self.trained, self.copies + self.token * tokens
+        return self.weights + moments + max(passing + beside * self.trained, moments)
 
     def tokens(self, room: float) -> float:
         """How many fit in so many bytes; below 0 where not even the weights do."""
         if self.at(0) > room:
             return -1
-        return (room - self.weights - 2 * self.trained) / self.token
+        return (room - self.weights - 2 * self.trained - self.copies) / self.token
 
 
 @dataclass(frozen=True, repr=False)
@@ -101,7 +107,7 @@ class Forecast(Shown):
     @property
     def peak(self) -> float:
         """MB at the fullest moment, all parts and the process."""
-        return self.process + FREED * self.parts["step"]
+        return self.process + self.parts["step"]
 
     def table(self) -> Table:
         rows = {name: f"{mb:,.0f} MB" for name, mb in self.parts.items()}
@@ -166,26 +172,29 @@ def forecast(
 
     # a batch: its rows, the tokens of a row, and how many texts pass at once
     columns = ["query", "document", *["document"] * recipe.hard_negatives]
-    row = sum(_fullest(lengths[column], batch) for column in columns)
-    most = step.tokens(room := (free - process) / FREED - corpus)
+    passed = used * recipe.epochs
+    row = sum(_fullest(lengths[column], batch, passed) for column in columns)
+    freed = FREED_LORA if recipe.lora_rank else FREED
+    loose = replace(step, copies=freed * step.copies, token=freed * step.token)
+    most = loose.tokens(room := free - process - corpus)
     freely = min(most, max(most * SHARE, CACHED)) if _on_cpu() else most
     at_once, tokens, asked = batch, batch * row, recipe.mini_batch_size
     if recipe.approach in IN_BATCH and (asked < batch if asked else tokens > freely):
-        widest = lambda texts: texts * max(_fullest(n, texts) for n in lengths.values())  # noqa: E731
+        widest = lambda texts: texts * max(_fullest(n, texts, passed) for n in lengths.values())  # noqa: E731
         at_once = asked or 1 << (batch - 1).bit_length() - 1
         while not asked and at_once > 1 and widest(at_once) > freely:
             at_once //= 2
         tokens = widest(at_once)
-    fits = max(0, int(most / row))
+    fits, cut = max(0, int(most / row)), at_once < batch
     parts = {
         "weights": step.weights,
         "gradients": step.trained,
         "AdamW's moments": 2 * step.trained,
+        "weights in 16 bits": step.copies,
         "activations": step.token * tokens,
         "the whole corpus": corpus,
-        "step": step.at(tokens) + corpus,
+        "step": (needed := loose.at(tokens, cut or again)) + corpus,
     }
-    enough, cut = step.at(tokens) <= room, at_once < batch
 
     # minutes: tokens through the model
     work = (PASSES + cut + again) * used * row
@@ -198,9 +207,9 @@ def forecast(
         parts={name: size / 1e6 for name, size in parts.items() if size},
         process=process / 1e6,
         free=free / 1e6,
-        largest=used if cut and enough else min(used, fits),
+        largest=used if cut and needed <= room else min(used, fits),
         minutes=recipe.epochs * work / speed / 60,
-        advice=() if enough else ("it does not fit", *advice(recipe, fits, kind)),
+        advice=() if needed <= room else ("it does not fit", *advice(recipe, fits, kind)),
     )
 
 
@@ -228,10 +237,12 @@ def _some(texts: Iterable[str]) -> list[str]:
     return shuffled(set(texts))[:SAMPLE]
 
 
-def _fullest(lengths: np.ndarray, rows: int) -> float:
-    """Tokens of a text in a batch of so many, the fullest of 50 that are drawn."""
-    drawn = np.random.default_rng(0).choice(lengths, size=(50, rows))
-    return float((drawn.mean(axis=1) if _on_cpu() else drawn.max(axis=1)).max())  # it pads nothing
+def _fullest(lengths: np.ndarray, rows: int, passed: int) -> float:
+    """Tokens of a text in a batch of so many, the fullest of those that ``passed`` texts fill, or
+    of ``DRAWN``."""
+    size = (min(DRAWN, max(1, passed // rows)), rows)
+    drawn = np.random.default_rng(0).choice(lengths, size=size)
+    return float((drawn.mean(axis=1) if _on_cpu() else drawn.max(axis=1)).max())  # no padding
 
 
 def _on_cpu() -> bool:
@@ -262,6 +273,18 @@ def recompute(network: Any, **given: Any) -> None:
     getattr(network, "activation_checkpointing_enable", old)({"use_reentrant": False} | given)
 
 
+def _in_fp32(module: Any, q: Tensor, k: Tensor, v: Tensor, *given: Any, **named: Any) -> Any:
+    """Attention in training on a processor: see ``packing``."""
+    query, key, value = (t.float() for t in (q, k, v))
+    with torch.autocast("cpu", enabled=False):
+        found, _ = sdpa_attention_forward(module, query, key, value, *given, **named)
+    return found.to(q.dtype), None
+
+
+AttentionInterface.register(COUNTED, _in_fp32)
+AttentionMaskInterface.register(COUNTED, sdpa_mask)
+
+
 def count(
     config: Any,
     lora: Lora,
@@ -284,7 +307,8 @@ def count(
     config = copy.deepcopy(config)
     config.quantization_config, config._name_or_path = None, ""
     adapter = (lora_settings(lora), lora.four_bits) if lora.rank else ()
-    given = (adapter, length, dropout, bf16, checkpointed, kind, session.precision("cpu"))
+    on = (session.device(), session.precision("cpu"))
+    given = (adapter, length, dropout, bf16, checkpointed, kind, on)
     if (key := f"{given} {config!r}") in _COUNTED:
         return _COUNTED[key]
     with torch.device("meta"):
@@ -298,28 +322,32 @@ def count(
             inject_adapter_in_model(LoraConfig(**lora_settings(lora)), net)
     set_dropout(net, dropout)
 
-    def token() -> float:
-        held = {}
+    def held() -> tuple[float, float]:
+        size = []
         for rows in ROWS:
             ids = torch.zeros(rows, length, dtype=torch.long)
             half = torch.autocast("cpu", torch.bfloat16) if bf16 else session.autocast("cpu")
             with half, kept_for_backward(net) as kept:
                 net(input_ids=ids, attention_mask=torch.ones_like(ids))[0].float().mean()
-            held[rows] = sum(storage.nbytes() for storage in kept.values())
-        return (held[ROWS[1]] - held[ROWS[0]]) / (ROWS[1] - ROWS[0]) / length
+            size.append(sum(storage.nbytes() for storage in kept.values()))
+        row = (size[1] - size[0]) / (ROWS[1] - ROWS[0])
+        return size[0] - ROWS[0] * row, row / length
 
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    own = net.config._attn_implementation
+    way = COUNTED if own == "sdpa" and _on_cpu() and not bf16 else own
+    with FakeTensorMode(allow_non_fake_inputs=True), attending(net.config, way):
         net.to_empty(device="cpu")
-        held = token()
+        copies, token = held()
         if checkpointed:
             recompute(net)
-            held = token() + held / config.num_hidden_layers
+            token = held()[1] + token / config.num_hidden_layers
     sizes = [(4 * p.numel(), p.requires_grad) for p in net.parameters()]
-    saved = sum(m.in_features * m.out_features for m in linear) * (4 - NF4) * lora.four_bits
+    packed = sum(m.in_features * m.out_features for m in linear) * lora.four_bits
     _COUNTED[key] = Step(
-        weights=sum(size for size, _ in sizes) - saved,
+        weights=sum(size for size, _ in sizes) - packed * (4 - NF4),
         trained=sum(size for size, trained in sizes if trained),
-        token=held,
+        copies=max(0, copies - 2 * packed),  # what has four bits is read out anew in each pass
+        token=token,
     )
     return _COUNTED[key]
 

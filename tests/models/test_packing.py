@@ -11,7 +11,6 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer import losses
 
 from embkit.models import packing
-from embkit.training.forecasting import kept_for_backward
 
 TEXTS = [
     "iron",
@@ -145,25 +144,6 @@ def test_loss_and_every_gradient_equal_the_stock_ones(tiny_model, prepare):
     assert found["engine"][1].keys() == found["stock"][1].keys()
     for name, gradient in found["stock"][1].items():
         torch.testing.assert_close(found["engine"][1][name], gradient, atol=2e-5, rtol=1e-3)
-
-
-def test_attention_that_is_made_anew_has_the_same_gradients_and_holds_less(tiny_model, monkeypatch):
-    """To the bit, dropout included: the second pass draws what the first one drew."""
-    found, held = [], []
-    for least in (10**9, 1):  # tokens from which on it is made anew
-        monkeypatch.setattr(packing, "ANEW", least)
-        model = SentenceTransformer(str(tiny_model), device="cpu")
-        packing.set_dropout(model, 0.3)
-        model.train()
-        torch.manual_seed(0)
-        with packing.efficient(model), kept_for_backward(model) as kept:
-            vectors = model(model.preprocess(TEXTS))["sentence_embedding"]
-        held.append(sum(storage.nbytes() for storage in kept.values()))
-        vectors.square().sum(dim=1).log().sum().backward()
-        found.append([p.grad for p in model.parameters() if p.grad is not None])
-    assert packing.engine(model) == "packed" and held[1] < held[0]
-    for one, other in zip(*found, strict=True):
-        assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("most", [1, 8], ids=["a text a part, long ones too", "several"])

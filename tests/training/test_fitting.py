@@ -156,7 +156,7 @@ def test_memory_that_ran_out_is_told_from_other_errors():
 def test_texts_that_pass_at_once_are_counted_by_hand(tiny_domain, recipe, monkeypatch):
     shown = {*tiny_domain.corpus.values()}  # 6 tokens, a query 2: 8 a pair, 64 a batch
     tokens = lambda _, texts: np.full(len(texts), 6 if {*texts} <= shown else 2)  # noqa: E731
-    step = forecasting.Step(weights=100 * MB, trained=0, token=MB)
+    step = forecasting.Step(weights=96 * MB, trained=0, copies=4 * MB, token=MB)
     fixed = {"FREED": 1, "BESIDE": 0, "token_lengths": tokens, "count": lambda *_, **__: step}
     for name, value in {**fixed, "encode_speed": lambda *_: 1.0}.items():
         monkeypatch.setattr(forecasting, name, value)

@@ -29,7 +29,8 @@ def test_parts_are_those_of_a_step_that_is_taken(tiny_domain, recipe, changes):
     told, taken = forecast(recipe, tiny_domain).parts, footprint(recipe, tiny_domain)
     close = pytest.approx
     if "quantize" not in changes:  # whose forward pass keeps what no configuration tells
-        assert told["activations"] == close(taken["activations"], rel=0.15)
+        kept = told["activations"] + told.get("weights in 16 bits", 0)
+        assert kept == close(taken["activations"], rel=0.12)
         assert told["AdamW's moments"] == close(taken["optimizer"], rel=0.08)  # the pooler has none
     assert told["weights"] == close(taken["weights"], rel=0.06)
     if "lora_rank" not in changes:
@@ -77,6 +78,8 @@ def test_the_largest_batch_is_the_largest_that_fits():
         assert step.at(step.tokens(room)) == pytest.approx(room)
         assert step.at(1.01 * step.tokens(room)) > room
     assert step.tokens(step.weights) < 0
+    first, later = (step.at(9e3, beside) for beside in (False, True))
+    assert later - first == pytest.approx(step.trained), "the gradients of the passes before"
 
 
 def test_what_does_not_fit_is_said_with_what_to_change(tiny_domain, recipe):
@@ -98,9 +101,10 @@ def test_minutes_grow_with_the_epochs(tiny_domain, recipe):
 def test_a_batch_is_as_long_as_its_texts(monkeypatch):
     lengths = np.array([10] * 99 + [1000])
     monkeypatch.setenv("EMBKIT_DEVICE", "cpu")
-    assert 10 < _fullest(lengths, 64) < 200
+    one, many = (_fullest(lengths, 64, texts) for texts in (64, 64 * 50))
+    assert 10 <= one < many < 200
     monkeypatch.setattr("embkit.session.device", lambda: "cuda")  # padded to a batch's longest
-    assert _fullest(lengths, 64) == 1000
+    assert _fullest(lengths, 64, 64 * 50) == 1000
 
 
 def test_what_is_no_transformer_is_refused(tiny_domain, tmp_path):
