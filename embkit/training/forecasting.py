@@ -259,7 +259,7 @@ def kept_for_backward(model: torch.nn.Module) -> Iterator[dict[int, Any]]:
         storage = tensor.untyped_storage()
         if storage._cdata not in weights:  # a weight is counted once, as a weight
             kept[storage._cdata] = storage  # held, so that no address is given twice
-        return tensor
+        return tensor.detach()  # itself, it would hold for good what no backward pass reaches
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         yield kept

@@ -1,7 +1,6 @@
 """train(recipe, domain) -> Run: sentence-transformers' trainer, resumed, recorded, reused."""
 
 import contextlib
-import gc
 import hashlib
 import json
 import math
@@ -86,7 +85,6 @@ def train(
                 silent = quiet or not members.first
                 watch = Watch(path, recipe.label, domain.dev_name, stop, quiet=silent)
                 _train(recipe, domain, models, path, watch, callbacks)
-                gc.collect()  # a trainer and its model hold each other
                 session.give_back()
         return Run.load(path)
     except Exception as error:  # safetensors and torch.save say it in errors of their own

@@ -168,6 +168,7 @@ cosines = pd.DataFrame({
     name: (other.encode(texts, normalize_embeddings=True) * vectors[1]).sum(axis=1)
     for name, other in {"the kit's": kit, "untrained": untrained}.items()
 })
+del model, trainer, loss, beside, merged, both, kit  # each holds all weights
 cosines.agg(["mean", "min"]).T.round(4)
 
 # %% [markdown]
@@ -300,16 +301,16 @@ assert trained(5, "") < 0.01 * whole < trained(6, "")
 # %%
 plain = recipe.replace(lora_plus=1.0)
 rates = ek.tune(plain, domain, learning_rate=[full.recipe.learning_rate, 6e-3])
-arms = {"untrained": ek.load_model("minilm")}
-arms |= {f"LoRA, {r.recipe.learning_rate:g}": r.model() for r in rates.runs}
+arms = {f"LoRA, {r.recipe.learning_rate:g}": r for r in rates.runs}
 plus = f"LoRA+, A {recipe.learning_rate:g}, B {recipe.lora_plus:g} times that"
-arms[plus] = lora.model()
+arms[plus] = lora
 
 # %%
 from embkit.evaluation.ranking import ndcg
 
 sample = domain.dev_corpus(2000)
-on_dev = {name: ndcg(arm, domain, "dev", sample) for name, arm in arms.items()}
+on_dev = {"untrained": ndcg(untrained, domain, "dev", sample)}
+on_dev |= {n: ndcg(run.model(), domain, "dev", sample) for n, run in arms.items()}
 first, best = list(on_dev)[1:3]  # full fine-tuning's rate, and LoRA's
 found = {}
 for name, values in on_dev.items():
@@ -363,6 +364,7 @@ if four_bits:
     )
     read = dequantize_4bit(packed.data, packed.quant_state)
     print(packed.shape, packed.dtype, "the same codes:", packed.data.equal(other.data))
+    del by_library
 
 # %% [markdown]
 # Two codes lie in each byte. The same by hand: the first weights of the layer, divided by the
@@ -397,11 +399,11 @@ sizes.map("{:.3g}".format).to_frame()
 # The table of word pieces, half of this model, is no linear layer and stays in fp32; the larger a
 # model, the less that weighs. Now train the same adapter beside the four-bit weights. Its gradients
 # pass through them; they themselves never change. On a processor each step is slow, so here it is
-# 384 pairs alone, in batches of 64: enough to see it work, not to compare it with the run above.
+# 256 pairs alone, in batches of 32: enough to see it work, not to compare it with the run above.
 
 # %%
 if four_bits:
-    short = {"epochs": 1, "max_pairs": 384, "batch_size": 64}
+    short = {"epochs": 1, "max_pairs": 256, "batch_size": 32}
     qlora = ek.train(ek.preset("QLoRA", **short), domain)
     tuned["QLoRA"] = ek.evaluate(qlora, domain)
     display(ek.compare([base, tuned["QLoRA"]], baseline="base"))

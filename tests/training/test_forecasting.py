@@ -1,5 +1,7 @@
 """What a training will hold and take is told beforehand, as a step that is taken counts it."""
 
+import gc
+import weakref
 from dataclasses import astuple
 
 import numpy as np
@@ -12,7 +14,7 @@ from embkit.errors import EmbkitError
 from embkit.recipes.views import AUTO
 from embkit.training import footprint, forecasting
 from embkit.training.callbacks import Watch
-from embkit.training.forecasting import _fullest, count, deeper
+from embkit.training.forecasting import _fullest, count, deeper, kept_for_backward
 from tests.families import make_family
 
 LORA = {"lora_rank": 2, "lora_targets": AUTO}
@@ -91,6 +93,18 @@ def test_what_does_not_fit_is_said_with_what_to_change(tiny_domain, recipe):
     for line in short.advice[1:]:
         changed = eval(line.rsplit(":", 1)[0], {"recipe": recipe})  # noqa: S307
         assert changed != recipe
+
+
+def test_a_step_that_was_counted_is_let_go():
+    """A node's own output, kept as it is, would hold the node, and that its weights."""
+    layer, x = torch.nn.Linear(3, 3), torch.ones(2, 3)
+    weight = weakref.ref(layer.weight)
+    with kept_for_backward(layer) as kept:
+        side = layer(x).tanh()  # no backward pass comes by
+    assert sum(storage.nbytes() for storage in kept.values()) >= side.nbytes
+    del layer, side, kept
+    gc.collect()
+    assert weight() is None
 
 
 def test_minutes_grow_with_the_epochs(tiny_domain, recipe):
