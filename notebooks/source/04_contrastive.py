@@ -403,7 +403,7 @@ dev_table({name: tuned for name, tuned in control.items() if tuned is not genera
 # cosine of two different documents, and the effective rank, the number of directions in use.
 
 # %%
-some = list(domain.corpus.values())[:1000]
+some = list(domain.corpus.values())[:500]
 collapse = {}
 for name, tuned in control.items():
     model = tuned if tuned is general else tuned.model()

@@ -160,7 +160,7 @@ against(instructed, no_prefix)
 #
 # The library's trainer takes `prompts=` by column of the data set. With several data sets it takes
 # them by the data set's name and then by column, which is how one model is taught several tasks.
-# A few steps on 512 pairs:
+# A few steps on 128 pairs:
 
 # %%
 from sentence_transformers import (
@@ -168,7 +168,7 @@ from sentence_transformers import (
     SentenceTransformerTrainingArguments,
 )
 
-short = ek.preset("both prompts", epochs=1, max_pairs=512)
+short = ek.preset("both prompts", epochs=1, max_pairs=128, batch_size=32)
 data = ek.training_pairs(short, domain).dataset()
 put = {"query": "query: ", "document": "document: "}
 data

@@ -113,7 +113,7 @@ from embkit.session import precision_flags
 # %%
 start = str(resolve("minilm"))  # a folder; a name on the hub will do as well
 few = ek.Recipe(lora_rank=5, lora_targets=("query", "value"), learning_rate=6e-3,
-                batch_size=64, max_pairs=64, epochs=4)
+                batch_size=64, max_pairs=64, epochs=2)
 data = ek.training_pairs(few, domain).dataset().select_columns(["anchor", "positive"])
 data
 
@@ -125,7 +125,7 @@ model.requires_grad_(False)
 model.add_adapter(LoraConfig(r=5, lora_alpha=10, target_modules=["query", "value"]))
 folder = ek.paths().runs / "lora_by_hand"
 arguments = Arguments(
-    str(folder), num_train_epochs=4, per_device_train_batch_size=64, learning_rate=6e-3,
+    str(folder), num_train_epochs=2, per_device_train_batch_size=64, learning_rate=6e-3,
     warmup_steps=0.1, seed=few.seed, report_to="none", save_strategy="no",
     disable_tqdm=True, batch_sampler="no_duplicates",
     use_cpu=model.device.type == "cpu", **precision_flags(),

@@ -248,7 +248,7 @@ chosen.round(3).round({"train seconds": 0})
 # The models are measured in turn, on the same texts.
 
 # %%
-texts = list(domain.corpus.values())[:500]
+texts = list(domain.corpus.values())[:300]
 models = {name: ek.load_model(name) for name in ("minilm", "bge-small")}
 ek.models.encode_speeds(models | {"fine-tuned": run.model()}, texts).round(
     {"texts/s": 0, "speed": 2, "MB": 1}

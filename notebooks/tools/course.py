@@ -44,7 +44,7 @@ from notebooks.tools.authoring import (
 from notebooks.tools.ending import ending
 
 CELL_SECONDS = 1800
-KERNEL_GB = 6  # of memory, for each of several notebooks at a time
+KERNEL_GB = 3.5  # of memory, for each of several notebooks at a time
 _BAR = re.compile(r"\d+%\||\d+(it|B)? \[\d+:\d+")  # what tqdm draws
 # Around the participant's part of a notebook that holds both, so that the solutions start from the
 # names there were before the first open answer, and no check passes over a wrong one.

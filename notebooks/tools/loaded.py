@@ -6,5 +6,6 @@ _quiet = logging.getLogger("bitsandbytes")
 _quiet.setLevel(logging.ERROR)  # it says at once which of its parts are not here
 import ipykernel.kernelapp  # noqa: E402, F401
 import sentence_transformers  # noqa: E402, F401
+import simple_icd_10_cm  # noqa: E402, F401  # the course's domain: it reads a file of 10 MB
 
 _quiet.setLevel(logging.NOTSET)
