@@ -236,9 +236,8 @@ def free_memory(groups: Path = Path("/sys/fs/cgroup"), own: str = "/proc/self/cg
 
 
 def give_back(cycles: bool = True) -> None:
-    """Gives freed memory back to the system, where the C library is glibc: it would keep what a
-    training has freed, 2 to 3 GB, and the next one would come on top. ``cycles`` frees what holds
-    itself first, such as a trainer and its model; it takes 0.3 s."""
+    """Gives freed memory back to the system, where the C library is glibc: it would keep the 2 to
+    3 GB of a training. ``cycles``: what holds itself, as a trainer and its model, first (0.3 s)."""
     if cycles:
         gc.collect()
     with contextlib.suppress(OSError, AttributeError):

@@ -75,8 +75,7 @@ def _attend(
     run_in = torch.float32 if query.requires_grad else value.dtype
     shared = query.shape[1] != key.shape[1]
     sizes = [texts * length for texts, length in groups]
-    parted = (query, key, value)
-    flat = [t.to(run_in).squeeze(0).transpose(0, 1).split(sizes) for t in parted]
+    flat = [t.to(run_in)[0].transpose(0, 1).split(sizes) for t in (query, key, value)]
     outputs, start = [], 0
     with torch.autocast(query.device.type, enabled=False):
         for group, *parts in zip(groups, *flat, strict=True):

@@ -59,7 +59,7 @@ SHORT = 128  # tokens
 SHALLOW = (2, 4)  # layers of what is counted in place of a deep network
 GIB = 2**30
 COUNTED = "embkit_counted"
-_COUNTED: dict[str, Step] = {}
+_COUNTED: dict[str, tuple[Step, int]] = {}  # a step in fp32, and its weights that four bits take
 
 
 @dataclass(frozen=True)
@@ -238,9 +238,8 @@ def _some(texts: Iterable[str]) -> list[str]:
 
 
 def _fullest(lengths: np.ndarray, rows: int, passed: int) -> float:
-    """Tokens of a text in a batch of so many, the fullest of those that ``passed`` texts fill, or
-    of ``DRAWN``."""
-    size = (min(DRAWN, max(1, passed // rows)), rows)
+    """Tokens of a text in the fullest batch, of those that ``passed`` texts fill, or ``DRAWN``."""
+    size = min(DRAWN, max(1, passed // rows)), rows
     drawn = np.random.default_rng(0).choice(lengths, size=size)
     return float((drawn.mean(axis=1) if _on_cpu() else drawn.max(axis=1)).max())  # no padding
 
@@ -275,9 +274,8 @@ def recompute(network: Any, **given: Any) -> None:
 
 def _in_fp32(module: Any, q: Tensor, k: Tensor, v: Tensor, *given: Any, **named: Any) -> Any:
     """Attention in training on a processor: see ``packing``."""
-    query, key, value = (t.float() for t in (q, k, v))
     with torch.autocast("cpu", enabled=False):
-        found, _ = sdpa_attention_forward(module, query, key, value, *given, **named)
+        found, _ = sdpa_attention_forward(module, *(t.float() for t in (q, k, v)), *given, **named)
     return found.to(q.dtype), None
 
 
@@ -306,11 +304,20 @@ def count(
     """
     config = copy.deepcopy(config)
     config.quantization_config, config._name_or_path = None, ""
-    adapter = (lora_settings(lora), lora.four_bits) if lora.rank else ()
-    on = (session.device(), session.precision("cpu"))
-    given = (adapter, length, dropout, bf16, checkpointed, kind, on)
-    if (key := f"{given} {config!r}") in _COUNTED:
-        return _COUNTED[key]
+    given = (lora.rank and lora_settings(lora), length, dropout, bf16, checkpointed, kind)
+    key = f"{given} {session.device()} {session.precision('cpu')} {config!r}"
+    if key not in _COUNTED:
+        _COUNTED[key] = _count(config, lora, length, dropout, bf16, checkpointed, kind)
+    step, size = _COUNTED[key]
+    size *= lora.four_bits  # which are read out anew in each pass: no copies are kept
+    copies = max(0, step.copies - 2 * size)
+    return replace(step, weights=step.weights - size * (4 - NF4), copies=copies)
+
+
+def _count(
+    config: Any, lora: Lora, length: int, dropout: Any, bf16: bool, checkpointed: bool, kind: Any
+) -> tuple[Step, int]:
+    """The step of a network in fp32, and the numbers in its linear layers."""
     with torch.device("meta"):
         made = getattr(kind, "_from_config", AutoModel.from_config)  # as from_config calls it
         net = made(config, dtype=torch.float32).train()
@@ -342,14 +349,13 @@ def count(
             recompute(net)
             token = held()[1] + token / config.num_hidden_layers
     sizes = [(4 * p.numel(), p.requires_grad) for p in net.parameters()]
-    packed = sum(m.in_features * m.out_features for m in linear) * lora.four_bits
-    _COUNTED[key] = Step(
-        weights=sum(size for size, _ in sizes) - packed * (4 - NF4),
+    step = Step(
+        weights=sum(size for size, _ in sizes),
         trained=sum(size for size, trained in sizes if trained),
-        copies=max(0, copies - 2 * packed),  # what has four bits is read out anew in each pass
+        copies=copies,
         token=token,
     )
-    return _COUNTED[key]
+    return step, sum(m.in_features * m.out_features for m in linear)
 
 
 def large_models(

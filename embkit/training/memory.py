@@ -33,7 +33,6 @@ def footprint(recipe: Recipe, domain: Domain) -> dict[str, float]:
     """
     # a trainer and its first batch
     session.quiet()
-    session.give_back()  # of a footprint before
     pairs = training_pairs(recipe := recipe.replace(mini_batch_size=None), domain)
     with tempfile.TemporaryDirectory() as output:
         trainer = make_trainer(recipe, resolve(recipe.model), pairs, output)

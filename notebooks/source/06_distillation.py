@@ -169,7 +169,7 @@ from sentence_transformers import CrossEncoder
 from embkit.assets.catalogue import resolve
 
 reader = CrossEncoder(str(resolve("reranker")))
-pairs = ek.training_pairs(ek.Recipe(hard_negatives=2, max_pairs=128), domain)
+pairs = ek.training_pairs(ek.Recipe(hard_negatives=2, max_pairs=64), domain)
 mined = pairs.mined
 listed = [domain.corpus[d] for d in (mined.positives[0], *mined.negatives[0])]
 reader.predict([(mined.anchors[0], document) for document in listed]).round(2)
@@ -353,7 +353,7 @@ pupils = {
 
 # %%
 recipe = ek.Recipe(
-    approach="margin_mse", teacher="reranker", hard_negatives=2, max_pairs=128,
+    approach="margin_mse", teacher="reranker", hard_negatives=2, max_pairs=64,
     epochs=1, batch_size=32, learning_rate=2e-5,
 )
 short = ek.train(recipe, domain, quiet=True).model()
