@@ -31,7 +31,7 @@
 #
 # **You need** notebooks 02 and 04; what a matrix product is.
 #
-# About 3.5 minutes on two CPU cores the first time, seconds after that.
+# About 3.8 minutes on two CPU cores the first time, seconds after that.
 
 # %%
 import warnings
@@ -399,7 +399,7 @@ sizes.map("{:.3g}".format).to_frame()
 # The table of word pieces, half of this model, is no linear layer and stays in fp32; the larger a
 # model, the less that weighs. Now train the same adapter beside the four-bit weights. Its gradients
 # pass through them; they themselves never change. On a processor each step is slow, so here it is
-# 256 pairs alone, in batches of 32: enough to see it work, not to compare it with the run above.
+# 256 pairs alone, in batches of 32: enough to see it train, and too few to gain much.
 
 # %%
 if four_bits:
