@@ -491,10 +491,10 @@ ek.forecast(recipes["LoRA"], domain)
 ek.training.large_models()
 
 # %% [markdown]
-# A dash: not even the weights, their gradients and AdamW's moments fit. Full fine-tuning needs 16
-# bytes a weight for these, LoRA four, QLoRA about one. So a model of 8 billion weights, which no
-# 80 GiB can train in full, trains by LoRA there, and by QLoRA in 16. Where the model is small, or
-# the memory large, the activations decide, and neither saves any of those.
+# A dash: not even the weights, their copies in 16 bits, the gradients and AdamW's moments fit. Full
+# fine-tuning needs 18 bytes a weight for these, LoRA six, QLoRA about one. So a model of 8 billion
+# weights, which no 80 GiB can train in full, trains by LoRA there, and by QLoRA in 16. Where the
+# model is small, or the memory large, the activations decide, and neither saves any of those.
 
 # %% [markdown]
 # ## Several adapters, one model
