@@ -77,11 +77,11 @@ class Step:
         moments, passing = 2 * self.trained, self.copies + self.token * tokens
         return self.weights + moments + max(passing + beside * self.trained, moments)
 
-    def tokens(self, room: float) -> float:
+    def tokens(self, room: float, beside: bool = False) -> float:
         """How many fit in so many bytes; below 0 where not even the weights do."""
-        if self.at(0) > room:
+        if self.at(0, beside) > room:
             return -1
-        return (room - self.weights - 2 * self.trained - self.copies) / self.token
+        return (room - self.weights - (2 + beside) * self.trained - self.copies) / self.token
 
 
 @dataclass(frozen=True, repr=False)
@@ -176,10 +176,11 @@ def forecast(
     row = sum(_fullest(lengths[column], batch, passed) for column in columns)
     freed = FREED_LORA if recipe.lora_rank else FREED
     loose = replace(step, copies=freed * step.copies, token=freed * step.token)
-    most = loose.tokens(room := free - process - corpus)
+    most = loose.tokens(room := free - process - corpus, again)
     freely = min(most, max(most * SHARE, CACHED)) if _on_cpu() else most
     at_once, tokens, asked = batch, batch * row, recipe.mini_batch_size
     if recipe.approach in IN_BATCH and (asked < batch if asked else tokens > freely):
+        freely = min(freely, loose.tokens(room, beside=True))
         widest = lambda texts: texts * max(_fullest(n, texts, passed) for n in lengths.values())  # noqa: E731
         at_once = asked or 1 << (batch - 1).bit_length() - 1
         while not asked and at_once > 1 and widest(at_once) > freely:

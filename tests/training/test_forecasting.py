@@ -1,6 +1,7 @@
 """What a training will hold and take is told beforehand, as a step that is taken counts it."""
 
 import gc
+import itertools
 import weakref
 from dataclasses import astuple
 
@@ -76,9 +77,9 @@ def test_large_models_fit_where_memory_is_large(tmp_path, monkeypatch):
 
 def test_the_largest_batch_is_the_largest_that_fits():
     step = count(BertConfig(num_hidden_layers=2), Recipe().lora, 64)
-    for room in (2e9, 1e10):
-        assert step.at(step.tokens(room)) == pytest.approx(room)
-        assert step.at(1.01 * step.tokens(room)) > room
+    for room, beside in itertools.product((2e9, 1e10), (False, True)):
+        assert step.at(step.tokens(room, beside), beside) == pytest.approx(room)
+        assert step.at(1.01 * step.tokens(room, beside), beside) > room
     assert step.tokens(step.weights) < 0
     first, later = (step.at(9e3, beside) for beside in (False, True))
     assert later - first == pytest.approx(step.trained), "the gradients of the passes before"
