@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import platform
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from .errors import EmbkitError, unknown
 PROFILES = ("smoke", "workshop", "full")
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # as torch calls them
 TENSOR_CORES = {"bf16": (8, 0), "fp16": (7, 0)}  # compute capability from which a GPU's take it
+_GIVEN_BACK = {"at": 0.0}  # of a monotonic clock, in seconds
 NATIVE_BF16 = ("amx_bf16", "avx512_bf16", "arm_bf16", "bf16")  # as torch names what a CPU has
 # oneDNN keeps code for 1,024 shapes: a GB, and without padding hardly a shape comes again but in
 # the next layer
@@ -235,13 +237,17 @@ def free_memory(groups: Path = Path("/sys/fs/cgroup"), own: str = "/proc/self/cg
     return max(0, min(free))
 
 
-def give_back(cycles: bool = True) -> None:
+def give_back(cycles: bool = True, each: float = 0) -> None:
     """Gives freed memory back to the system, where the C library is glibc: it would keep the 2 to
-    3 GB of a training. ``cycles``: what holds itself, as a trainer and its model, first (0.3 s)."""
+    3 GB of a training. ``cycles``: what holds itself, as a trainer and its model, first (0.3 s).
+    Does nothing within ``each`` seconds of the last time."""
+    if time.monotonic() - _GIVEN_BACK["at"] < each:
+        return
     if cycles:
         gc.collect()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
+    _GIVEN_BACK["at"] = time.monotonic()
 
 
 def setup(seed: int = 42) -> Session:

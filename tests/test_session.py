@@ -250,3 +250,19 @@ def test_without_control_groups_it_is_what_the_machine_has(monkeypatch, tmp_path
     machine = types.SimpleNamespace(available=5 * GIB)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: machine)
     assert session.free_memory(tmp_path, str(tmp_path / "none")) == 5 * GIB
+
+
+def test_freed_memory_is_given_back_once_in_so_many_seconds(monkeypatch):
+    given, clock = [], types.SimpleNamespace(monotonic=lambda: now)
+    library = types.SimpleNamespace(malloc_trim=given.append)
+    monkeypatch.setattr(session.ctypes, "CDLL", lambda _: library)
+    monkeypatch.setattr(session, "time", clock)
+    now = 1e9
+    session.give_back(cycles=False, each=2)
+    now += 1.9
+    session.give_back(cycles=False, each=2)
+    assert len(given) == 1
+    session.give_back(cycles=False)  # asked for outright
+    now += 2
+    session.give_back(cycles=False, each=2)
+    assert len(given) == 3

@@ -5,7 +5,6 @@ Vectors are unit rows, shape (texts, dim), as ``ek.encode`` makes them. All are 
 """
 
 import numpy as np
-from scipy.spatial.distance import pdist
 from scipy.stats import entropy, skew
 
 from ..errors import refusals
@@ -31,7 +30,10 @@ def uniformity(vectors: Vectors) -> float:
     0 where all are one point; about -4 at best in many dimensions.
     Wang and Isola 2020, https://arxiv.org/abs/2005.10242
     """
-    return float(np.log(np.exp(-2 * pdist(vectors[_sample(len(vectors))], "sqeuclidean")).mean()))
+    from sklearn.metrics.pairwise import euclidean_distances
+
+    apart = euclidean_distances(vectors[_sample(len(vectors))], squared=True)
+    return float(np.log(np.exp(-2 * apart[np.triu_indices(len(apart), 1)]).mean()))
 
 
 def anisotropy(vectors: Vectors) -> float:

@@ -13,7 +13,6 @@ __getattr__, __dir__, __all__ = exports(
         "live": ["Stopped"],
         "lora": ["merge_adapter"],
         "losses": ["make_loss"],
-        "memory": ["footprint"],
-        "trainer": ["make_trainer", "train", "training_pairs"],
+        "trainer": ["footprint", "make_trainer", "train", "training_pairs"],
     },
 )

@@ -53,6 +53,11 @@ def add_lora(model: SentenceTransformer, lora: Lora) -> None:
     for weight in model.parameters():
         if weight.requires_grad:  # beside four bits, peft makes them of the dtype of products
             weight.data = weight.data.float()
+    floats = {weight.dtype for weight in model.parameters() if weight.is_floating_point()}
+    if lora.variant != "dora" and floats == {torch.float32}:
+        for module in model.modules():
+            if hasattr(module, "lora_A"):  # in 16 bits, peft would copy each input in fp32 first
+                module.cast_input_dtype_enabled = False
 
 
 def check_targets(network: Any, targets: tuple[str, ...]) -> None:

@@ -5,13 +5,15 @@ import hashlib
 import json
 import math
 import shutil
+import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from datasets import Dataset
 from sentence_transformers import SentenceTransformer
 from sentence_transformers import SentenceTransformerTrainingArguments as Arguments
@@ -35,6 +37,7 @@ from . import lora as adapters
 from .callbacks import DevScore, Watch, tracking
 from .distillation import teach, teaching_hash
 from .fitting import Trainer, checkpointed
+from .forecasting import kept_for_backward
 from .losses import make_loss
 from .passages import TrainedPassages
 from .refusals import refused
@@ -319,6 +322,40 @@ def make_trainer(
     if lora.four_bits:
         trainer._load_from_checkpoint = lambda folder: adapters.load_matrices(model, folder)
     return trainer
+
+
+def footprint(recipe: Recipe, domain: Domain) -> dict[str, float]:
+    """Takes one training step of a recipe on a domain's first batch, and says what it held, in MB
+    (10^6 bytes): the ``weights``, trained or not; the ``gradients`` and AdamW's moments
+    (``optimizer``) of the trained ones; the ``activations`` that the forward pass keeps for the
+    backward pass; and their ``total``. The batch is computed at once, whatever ``mini_batch_size``;
+    a process holds the interpreter and the libraries beside it. Fails as ``train`` does.
+    """
+    # a trainer and its first batch
+    session.quiet()
+    pairs = training_pairs(recipe := recipe.replace(mini_batch_size=None), domain)
+    with tempfile.TemporaryDirectory() as output:
+        trainer = make_trainer(recipe, resolve(recipe.model), pairs, output)
+        batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    model = trainer.model.train()
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    scales = [scale for module in model.modules() for scale in quantized.scales(module)]
+
+    # the step: forward, backward, update
+    half = session.autocast(model.device.type)
+    with packing.efficient(model), half, kept_for_backward(model) as kept:
+        loss = trainer.compute_loss(model, batch)
+    loss.backward()
+    (optimizer := trainer.create_optimizer()).step()
+    moments = [v for s in optimizer.state.values() for v in s.values() if torch.is_tensor(v)]
+    held: dict[str, Iterable[Any]] = {
+        "weights": [*model.parameters(), *model.buffers(), *scales],
+        "gradients": [weight.grad for weight in trained if weight.grad is not None],
+        "optimizer": moments,
+    }
+    found = {name: sum(tensor.nbytes for tensor in tensors) for name, tensors in held.items()}
+    found |= {"activations": sum(storage.nbytes() for storage in kept.values())}
+    return {name: size / 1e6 for name, size in (found | {"total": sum(found.values())}).items()}
 
 
 def _save_model(recipe: Recipe, model: SentenceTransformer, start: Path, path: Path) -> None:

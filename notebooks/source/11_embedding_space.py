@@ -284,14 +284,14 @@ pd.DataFrame.from_dict(drifts, "index").round(3)
 # ## Which measure tells a good model from a broken one?
 #
 # Five models: the general one; the contrastive one; the same recipe on shuffled answers, a
-# thousand pairs, at its learning rate and at a twentieth of it; and LoRA, for one epoch. Which
+# thousand pairs, at its learning rate and at a twentieth of it; and notebook 09's LoRA. Which
 # column has the order of nDCG@10?
 
 # %%
 control = recipe.replace(shuffle_labels=True, max_pairs=1024, epochs=1)
 others = {
     "contrastive": run,
-    "LoRA": ek.train(ek.preset("LoRA", epochs=1), domain),
+    "LoRA": ek.train(ek.preset("LoRA", epochs=1, max_pairs=2000), domain),
     "shuffled": ek.train(control, domain),
     "shuffled, low rate": ek.train(control.replace(learning_rate=2e-5), domain),
 }

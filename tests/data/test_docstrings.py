@@ -9,7 +9,7 @@ from embkit import session
 from embkit.data import load_domain
 from embkit.data.domain import normalise
 from embkit.data.sources import docstrings
-from embkit.data.sources.docstrings import WINDOW, WORD, behind, split_of
+from embkit.data.sources.docstrings import WINDOW, WORD, behind, split_of, standing
 from embkit.data.splits import query_id
 
 SUMMARY = "Turn one thing into another."
@@ -68,6 +68,14 @@ def test_where_an_answer_stands_by_hand():
     assert behind("one\n  two   three", "two three") == 1
     assert behind("one two", "two two") is None
     assert behind("a (b) c", "(b)") == 1, "signs are no pattern"
+
+
+@pytest.mark.parametrize("text", ["One line. More.", "One\n   line. More.", "0 One line. More."])
+@pytest.mark.parametrize("phrase", ["One line.", " One  line.\n"])
+def test_where_a_phrase_begins_and_ends(phrase, text):
+    start, end = standing(phrase, text)
+    assert text[start:end].split() == ["One", "line."]
+    assert text[:start] + "|" + text[end:] in ("| More.", "0 | More.")
 
 
 def module_for(split):

@@ -118,6 +118,39 @@ def test_lora_plus_gives_b_a_learning_rate_of_its_own(recipe, tiny_model):
         assert rates[id(weight)] == pytest.approx(0.4 if "lora_B" in name else 0.05)
 
 
+@pytest.mark.parametrize("variant", ["plain", "dora"])
+def test_no_input_of_a_branch_is_copied_in_fp32_before_its_16_bits(tiny_model, recipe, variant):
+    """The product, and its gradients, are those that peft gives, to the last bit."""
+    model = fresh(tiny_model)
+    lora.add_lora(model, recipe.replace(lora_variant=variant).lora)
+    layers = [module for module in model.modules() if hasattr(module, "lora_A")]
+    for layer in layers:
+        torch.nn.init.normal_(layer.lora_B["default"].weight)
+
+    def made():
+        x, casts = torch.randn(3, layers[0].in_features, dtype=torch.bfloat16), []
+        x.requires_grad_(True)
+        hook = lambda _, inputs: casts.append(inputs[0].dtype)  # noqa: E731
+        handle = layers[0].lora_A["default"].register_forward_pre_hook(hook)
+        with torch.autocast("cpu", torch.bfloat16):
+            y = layers[0](x)
+        y.float().square().sum().backward()
+        handle.remove()
+        kept = [y, x.grad, layers[0].lora_A["default"].weight.grad.clone()]
+        layers[0].zero_grad()
+        return set(casts), kept
+
+    torch.manual_seed(0)
+    ours = made()
+    for layer in layers:
+        layer.cast_input_dtype_enabled = True
+    torch.manual_seed(0)
+    theirs = made()
+    assert theirs[0] == {torch.float32}
+    assert ours[0] == {torch.float32 if variant == "dora" else torch.bfloat16}
+    assert all(torch.equal(a, b) for a, b in zip(ours[1], theirs[1], strict=True))
+
+
 @pytest.mark.parametrize("wanted", ["querry", ("query", "nothing"), ()])
 def test_unknown_targets_name_the_known_ones(store, tiny_domain, recipe, wanted):
     with pytest.raises(EmbkitError, match="dense, key, position_embeddings, query") as caught:

@@ -78,9 +78,9 @@ def _documented(profile: str) -> Iterator[tuple[str, str, str, str]]:
                     continue  # not for users
                 text = ast.get_docstring(node) or ""
                 query = summary(text)
-                found = standing(query, text)
-                if query and found:
-                    rest = f"{text[: found.start()].strip()}\n\n{text[found.end() :].strip()}"
+                if query and (found := standing(query, text)):
+                    start, end = found
+                    rest = f"{text[:start].strip()}\n\n{text[end:].strip()}"
                     if len(WORD.findall(rest)) >= WORDS:
                         yield name, module, query, rest.strip()
 
@@ -98,15 +98,19 @@ def _questions(corpus: dict[str, str]) -> dict[str, tuple[str, str, str | None]]
     return found
 
 
-def standing(phrase: str, text: str) -> re.Match[str] | None:
-    """Where a phrase stands in a text, however its lines are broken."""
-    return re.search(r"\s+".join(map(re.escape, phrase.split())), text)
+def standing(phrase: str, text: str) -> tuple[int, int] | None:
+    """Where a phrase begins and ends in a text, however its lines are broken."""
+    words = phrase.split()
+    if text.startswith(whole := " ".join(words)):  # as most do; a pattern takes long to compile
+        return 0, len(whole)
+    found = re.search(r"\s+".join(map(re.escape, words)), text)
+    return found and found.span()
 
 
 def behind(document: str, answer: str) -> int | None:
     """Words and marks of a document before the words that answer a question; None without them."""
     found = standing(answer, document)
-    return len(WORD.findall(document[: found.start()])) if found else None
+    return len(WORD.findall(document[: found[0]])) if found else None
 
 
 def _about(profile: str, lost: int) -> dict[str, str]:
