@@ -105,7 +105,8 @@ asked_words = re.findall(r"[^\W\d_]{5,}", " ".join(domain.queries.values()).lowe
 counts = Counter(asked_words)  # words of five letters or more
 terms = {len(pieces_of(word)): word for word, _ in reversed(counts.most_common())}
 rows = {terms[n]: " ".join(pieces_of(terms[n])) for n in sorted(terms)}
-pd.DataFrame({"pieces": rows})
+pieces = pd.DataFrame({"pieces": rows}).style
+pieces.set_properties(**{"text-align": "left"}).set_uuid("pieces")
 
 
 # %%

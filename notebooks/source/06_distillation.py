@@ -247,7 +247,9 @@ def softmax(scores):
 
 
 p, s = softmax(teacher_scores), softmax(student_scores)
-pd.DataFrame({"document": listed, "teacher": p[0], "student": s[0]}).round(3)
+lists = pd.DataFrame({"document": listed, "teacher": p[0], "student": s[0]}).style
+lists.format(precision=3).set_uuid("lists")
+lists.set_properties(["document"], **{"text-align": "left"})
 
 # %%
 from sentence_transformers.sentence_transformer.losses import DistillKLDivLoss

@@ -103,7 +103,8 @@ if len(about) < 4:  # another domain: the group with the most documents
 # %%
 four = list(about.values())[:4]
 asked, shown = ([row[name] for row in four] for name in ("anchor", "positive"))
-pd.DataFrame({"query": asked, "document": shown})
+texts = pd.DataFrame({"query": asked, "document": shown}).style.hide()
+texts.set_properties(**{"text-align": "left"}).set_uuid("four")
 
 # %%
 queries, documents = general.encode(asked), general.encode(shown)  # (4, dim) each

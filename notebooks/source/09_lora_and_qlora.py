@@ -321,7 +321,7 @@ def over(name, scored):
         if label != name:
             t = ek.paired_test(values, scored[name])
             rows[label][3:] = t.delta, t.ci_low, t.ci_high
-    return pd.DataFrame(rows, head).T.round(3)
+    return pd.DataFrame(rows, head).T.round(3).astype(object).fillna("–")
 
 
 over(first, on_dev)

@@ -221,7 +221,8 @@ for name, near in zip(space.names, space.near, strict=True):
     counts = ek.space.geometry.occurrences(near)
     top = np.argsort(-counts, kind="stable")[:5]
     columns[name] = [f"{counts[i]}: {texts[i][:60]}" for i in top]
-pd.DataFrame(columns)
+hubs = pd.DataFrame(columns).style.hide().set_uuid("hubs")
+hubs.set_properties(**{"text-align": "left"})
 
 # %% [markdown]
 # ## Drift
@@ -234,7 +235,9 @@ ek.plots.histogram({"documents": space.drift}, "drift: 1 - cosine of before and 
 # %%
 furthest = np.argsort(-space.drift)[:5]
 rows = [(texts[i][:80], space.drift[i]) for i in furthest]
-pd.DataFrame(rows, columns=["document", "drift"]).round(2)
+drifted = pd.DataFrame(rows, columns=["document", "drift"]).style.format(precision=2)
+drifted.hide().set_uuid("drifted")
+drifted.set_properties(["document"], **{"text-align": "left"})
 
 # %% [markdown]
 # How much of that does the map show? The order of the drifts beside that of the moves on the map:

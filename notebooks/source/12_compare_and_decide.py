@@ -39,7 +39,7 @@ import dataclasses
 import numpy as np
 import optuna
 import pandas as pd
-from IPython.display import Markdown, display
+from IPython.display import Markdown
 
 import embkit as ek
 
@@ -196,11 +196,12 @@ change = base.change(best_scores, split).sort_values(ascending=False)
 most = list(dict.fromkeys([*change.index[:5], *change.index[-5:]]))
 judged = domain.qrels[split]
 right = {q: [d for d, grade in judged[q].items() if grade > 0] for q in most}
-pd.DataFrame({
+changes = pd.DataFrame({
     "query": [domain.queries[q] for q in most],
     "right": ["; ".join(domain.corpus[d] for d in right[q]) for q in most],
     "base": base.values(split)[most].array, "change": change[most].array,
-}).round(2)
+}).style.hide().format(precision=2)
+changes.set_properties(["query", "right"], **{"text-align": "left"}).set_uuid("changes")
 
 # %%
 ek.plots.before_after(base, best_scores, split)
@@ -264,8 +265,8 @@ ek.models.encode_speeds(models | {"fine-tuned": run.model()}, texts).round(
 # table: the first that holds decides.
 
 # %%
-with pd.option_context("display.max_colwidth", None):  # whole sentences
-    display(ek.advice.advice_rules())
+rules = ek.advice.advice_rules().style  # whole sentences
+rules.set_properties(**{"text-align": "left"}).set_uuid("rules")
 
 # %%
 advice = ek.advise(domain, minutes=1, quiet=True)

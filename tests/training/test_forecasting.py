@@ -59,10 +59,11 @@ def test_what_a_network_holds_is_counted_by_hand():
 def test_a_deep_network_is_told_by_shallow_ones(changes):
     sizes = {"hidden_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1}
     lora = Recipe(**changes).lora
-    two, four, nine = (
-        count(Qwen3Config(**sizes, vocab_size=99, num_hidden_layers=n), lora, 16) for n in (2, 4, 9)
+    few, more, nine = (
+        count(Qwen3Config(**sizes, vocab_size=99, num_hidden_layers=n), lora, 16)
+        for n in (*forecasting.SHALLOW, 9)
     )
-    assert astuple(deeper(two, four, 9)) == pytest.approx(astuple(nine))
+    assert astuple(deeper(few, more, 9)) == pytest.approx(astuple(nine))
 
 
 def test_large_models_fit_where_memory_is_large(tmp_path, monkeypatch):
