@@ -118,6 +118,7 @@ pictures: assets ## pictures and words: trained towers and baselines
 
 notebooks: assets ## rebuild the notebooks from their sources and run them, outputs kept
 	@$(BIN)/python -m notebooks.tools.course build
+	@$(BIN)/python -m tests.notebooks.library > /dev/null  # which cell calls what, in their README
 	@EMBKIT_PROFILE=workshop $(BIN)/python -m notebooks.tools.course run --write-back $(if $(NB),--only $(NB))
 
 site: $(STAMP) ## the executed lessons as a static site: build/site/index.html

@@ -20,8 +20,8 @@ from .errors import EmbkitError, unknown
 PROFILES = ("smoke", "workshop", "full")
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # as torch calls them
 TENSOR_CORES = {"bf16": (8, 0), "fp16": (7, 0)}  # compute capability from which a GPU's take it
-_GIVEN_BACK = {"at": 0.0}  # of a monotonic clock, in seconds
 NATIVE_BF16 = ("amx_bf16", "avx512_bf16", "arm_bf16", "bf16")  # as torch names what a CPU has
+_GIVEN_BACK = {"at": 0.0}  # by a monotonic clock, in seconds
 # oneDNN keeps code for 1,024 shapes: a GB, and without padding hardly a shape comes again but in
 # the next layer
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "24")

@@ -33,7 +33,7 @@ PICTURES = 256  # that are decoded at once
 CACHED = 4096  # tokens at once that a processor's cache likes
 ON_GPU = 32_768  # tokens at once, at most
 ROWS = 32  # texts that the library runs at once
-HOLES = 4  # seconds after which freed memory is given back, at a batch's start
+HOLES = 4  # seconds of training after which freed memory is given back, at a batch's start
 MANY = 200  # texts at once, behind which freed memory is given back
 WASTE = 1.15  # padded tokens over tokens, in a group of like length
 Features = dict[str, Any]
@@ -169,7 +169,8 @@ def efficient(model: SentenceTransformer) -> Iterator[SentenceTransformer]:
         engine(model)  # tried before training begins
 
     def forward(features: Features, **kwargs: Any) -> Features:
-        session.give_back(cycles=False, each=HOLES)  # those between what is kept, or they add up
+        if torch.is_grad_enabled():  # the holes between what a training keeps add up
+            session.give_back(cycles=False, each=HOLES)
         task = kwargs.get("task", features.get("task")) if several else None
         way = engine(model, task) if _text_batch(features) else "plain"
         if way == "plain":

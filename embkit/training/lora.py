@@ -56,8 +56,8 @@ def add_lora(model: SentenceTransformer, lora: Lora) -> None:
     floats = {weight.dtype for weight in model.parameters() if weight.is_floating_point()}
     if lora.variant != "dora" and floats == {torch.float32}:
         for module in model.modules():
-            if hasattr(module, "lora_A"):  # in 16 bits, peft would copy each input in fp32 first
-                module.cast_input_dtype_enabled = False
+            if hasattr(module, "lora_A"):  # peft would copy 16-bit inputs in fp32 first
+                module.cast_input_dtype_enabled = False  # DoRA's lengths are of the input's type
 
 
 def check_targets(network: Any, targets: tuple[str, ...]) -> None:

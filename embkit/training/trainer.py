@@ -338,7 +338,7 @@ def footprint(recipe: Recipe, domain: Domain) -> dict[str, float]:
         trainer = make_trainer(recipe, resolve(recipe.model), pairs, output)
         batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
     model = trainer.model.train()
-    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    weights = list(model.parameters())
     scales = [scale for module in model.modules() for scale in quantized.scales(module)]
 
     # the step: forward, backward, update
@@ -349,8 +349,8 @@ def footprint(recipe: Recipe, domain: Domain) -> dict[str, float]:
     (optimizer := trainer.create_optimizer()).step()
     moments = [v for s in optimizer.state.values() for v in s.values() if torch.is_tensor(v)]
     held: dict[str, Iterable[Any]] = {
-        "weights": [*model.parameters(), *model.buffers(), *scales],
-        "gradients": [weight.grad for weight in trained if weight.grad is not None],
+        "weights": [*weights, *model.buffers(), *scales],
+        "gradients": [weight.grad for weight in weights if weight.grad is not None],
         "optimizer": moments,
     }
     found = {name: sum(tensor.nbytes for tensor in tensors) for name, tensors in held.items()}

@@ -519,12 +519,12 @@ for name, run in zip(people, (lora, second), strict=True):
 
 # %%
 phrase, right = domain.examples(domain.test_splits[-1])[0]
-texts = list(dict.fromkeys([right, *(domain.corpus[d] for d in sample)]))
+searched = list(dict.fromkeys([right, *(domain.corpus[d] for d in sample)]))
 
 
 def nearest(model, k=3):
-    asked, found = ek.encode(model, [phrase]), ek.encode(model, texts)
-    return [texts[i] for i in np.argsort(-(found @ asked[0]))[:k]]
+    asked, found = ek.encode(model, [phrase]), ek.encode(model, searched)
+    return [searched[i] for i in np.argsort(-(found @ asked[0]))[:k]]
 
 
 answers = {}
