@@ -29,7 +29,7 @@
 #
 # **You need** notebook 04; of 05, what a mined negative is.
 #
-# About 3.0 minutes on two CPU cores the first time, seconds after that.
+# About 3.2 minutes on two CPU cores the first time, seconds after that.
 
 # %%
 import numpy as np
