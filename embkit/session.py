@@ -250,6 +250,18 @@ def give_back(cycles: bool = True, each: float = 0) -> None:
     _GIVEN_BACK["at"] = time.monotonic()
 
 
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Pauses Python's search for cycles while many objects are made: it would go through all that
+    the libraries hold, again and again, which took half of the time of loading a domain."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        (gc.enable if was else gc.disable)()
+
+
 def setup(seed: int = 42) -> Session:
     """Fixes the seed of every generator, and returns a table of what device and precision it found.
 

@@ -66,10 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         note(error.in_shell)
         return BAD_INPUT
     except KeyboardInterrupt:
-        note(
-            "\nstopped. Finished runs, checkpoints, scores and embeddings are kept: the same "
-            "command goes on from there"
-        )
+        kept = "Finished runs, checkpoints, scores and embeddings are kept"
+        note(f"\nstopped. {kept}: the same command goes on from there")
         return INTERRUPTED
     except BrokenPipeError:  # whoever read the output, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -25,6 +25,7 @@ SOURCES: dict[str, Callable[..., Domain]] = {
 }
 
 
+@session.uncollected()
 def load_domain(
     source: Any = None,
     *,

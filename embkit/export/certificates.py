@@ -218,10 +218,11 @@ def _faults(model: Any, what: Any, texts: list[str]) -> Iterator[tuple[str, Vect
         )
     for mode, pooled in _poolings(model):
         yield f"pooling by {mode}", under(pooled)
-    window = model.max_seq_length
+    window, network = model.max_seq_length, getattr(model[0], "auto_model", None)
+    most = getattr(getattr(network, "config", None), "max_position_embeddings", None) or 0
     try:
         for size in WINDOWS:
-            if window and size != window and size <= max(window, _reads(model)):
+            if window and size != window and size <= max(window, most):
                 model.max_seq_length = size
                 yield f"texts are cut after {size} tokens, not {window}", under(own)
     finally:
@@ -251,12 +252,6 @@ def _poolings(model: Any) -> Iterator[tuple[str, Encode]]:
         changed._modules = dict(model._modules)
         changed._modules[[*model._modules][place]] = type(own)(own.embedding_dimension, mode)
         yield f"{mode}, not {own.pooling_mode}", _own(changed)
-
-
-def _reads(model: Any) -> int:
-    """Tokens that a model's positions allow."""
-    config = getattr(getattr(model[0], "auto_model", None), "config", None)
-    return int(getattr(config, "max_position_embeddings", 0) or 0)
 
 
 def _lengths(wanted: Vectors, found: Vectors) -> list[str]:

@@ -173,7 +173,7 @@ def forecast(
     # a batch: its rows, the tokens of a row, and how many texts pass at once
     columns = ["query", "document", *["document"] * recipe.hard_negatives]
     passed = used * recipe.epochs
-    row = sum(_fullest(lengths[column], batch, passed) for column in columns)
+    row = _fullest([lengths[column] for column in columns], batch, passed)
     freed = FREED_LORA if recipe.lora_rank else FREED
     loose = replace(step, copies=freed * step.copies, token=freed * step.token)
     most = loose.tokens(room := free - process - corpus, again)
@@ -181,7 +181,7 @@ def forecast(
     at_once, tokens, asked = batch, batch * row, recipe.mini_batch_size
     if recipe.approach in IN_BATCH and (asked < batch if asked else tokens > freely):
         freely = min(freely, loose.tokens(room, beside=True))
-        widest = lambda texts: texts * max(_fullest(n, texts, passed) for n in lengths.values())  # noqa: E731
+        widest = lambda texts: texts * max(_fullest([n], texts, passed) for n in lengths.values())  # noqa: E731
         at_once = asked or 1 << (batch - 1).bit_length() - 1
         while not asked and at_once > 1 and widest(at_once) > freely:
             at_once //= 2
@@ -238,11 +238,11 @@ def _some(texts: Iterable[str]) -> list[str]:
     return shuffled(set(texts))[:SAMPLE]
 
 
-def _fullest(lengths: np.ndarray, rows: int, passed: int) -> float:
-    """Tokens of a text in the fullest batch, of those that ``passed`` texts fill, or ``DRAWN``."""
-    size = min(DRAWN, max(1, passed // rows)), rows
-    drawn = np.random.default_rng(0).choice(lengths, size=size)
-    return float((drawn.mean(axis=1) if _on_cpu() else drawn.max(axis=1)).max())  # no padding
+def _fullest(columns: Iterable[np.ndarray], rows: int, passed: int) -> float:
+    """Tokens of a row in the fullest batch, of those that ``passed`` rows fill, or ``DRAWN``."""
+    size, draw = (min(DRAWN, max(1, passed // rows)), rows), np.random.default_rng(0).choice
+    drawn = (draw(lengths, size=size) for lengths in columns)  # a processor's is not padded
+    return float(max(sum(n.mean(axis=1) if _on_cpu() else n.max(axis=1) for n in drawn)))
 
 
 def _on_cpu() -> bool:

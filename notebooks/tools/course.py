@@ -18,9 +18,10 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nbformat
 from nbformat import NotebookNode
@@ -42,6 +43,9 @@ from notebooks.tools.authoring import (
     texts,
 )
 from notebooks.tools.ending import ending
+
+if TYPE_CHECKING:  # loading the libraries takes seconds
+    from embkit.data import Domain
 
 CELL_SECONDS = 1800
 KERNEL_GB = 3.5  # of memory, for each of several notebooks at a time
@@ -98,6 +102,7 @@ def run(
     write_back: bool = False,
     jobs: int = 1,
     fork: bool = False,
+    beside: Callable[[], object] | None = None,
 ) -> int:
     """Executes the notebooks in their order, up to the first that fails.
 
@@ -117,6 +122,7 @@ def run(
             of them train is trained once, and the second waits. The first, from whose model others
             start, is begun first, then the longest. After a failure none is begun.
         fork: begins kernels with the libraries loaded, where ``kernels.can_fork``.
+        beside: called while fewer than ``jobs`` run, since none is left to begin.
 
     Returns:
         0, or 1 after a failure.
@@ -130,7 +136,7 @@ def run(
         options: dict[str, Any] = {"notebooks": notebooks, "runs": runs, "solutions": solutions}
         options |= {"both": both, "wrong": wrong, "write_back": write_back, "fork": fork}
         books[1:] = sorted(books[1:], key=lambda path: -minutes(read(path)))  # none ends alone
-        return _side_by_side([path.stem for path in books], options, jobs)
+        return _side_by_side([path.stem for path in books], options, jobs, beside)
     target = runs / "course" / ("solutions" if solutions else "")
     for number, path in enumerate(books, start=1):
         label, start = f"[{number}/{len(books)}] {path.stem} … ", time.perf_counter()
@@ -155,7 +161,12 @@ def run(
     return 0
 
 
-def _side_by_side(names: Sequence[str], options: Mapping[str, Any], jobs: int) -> int:
+def _side_by_side(
+    names: Sequence[str],
+    options: Mapping[str, Any],
+    jobs: int,
+    beside: Callable[[], object] | None = None,
+) -> int:
     """Each notebook by a process of its own, so many at a time; the status, as of ``run``."""
     share = max(1, cores() // jobs)
     context, count, failed = multiprocessing.get_context("spawn"), 0, 0
@@ -170,6 +181,8 @@ def _side_by_side(names: Sequence[str], options: Mapping[str, Any], jobs: int) -
                     say(told.replace("[1/1]", f"[{count}/{len(names)}]", 1), end="")
                     failed |= status
                 running |= {*islice(begun, 0 if failed else len(done))}
+                if beside and running and len(running) < jobs:
+                    beside()
     except KeyboardInterrupt:
         say("interrupted")
         return 1
@@ -372,14 +385,20 @@ def index(target: Path) -> Path:
     )
 
 
+@cache
+def whole_domain() -> Domain:
+    """The domain of the course: what ``EMBKIT_DOMAIN`` names, else ``icd10cm``."""
+    from embkit.data import load_domain
+
+    return load_domain()
+
+
 def leaderboard(seconds: float, jobs: int = 1, runs: Path | None = None) -> None:
     """Saves everything evaluated so far on the domain in ``EMBKIT_DOMAIN``, and says the gist, with
     the seconds that the notebooks took and how many ran at a time."""
-    from embkit.data import load_domain
     from embkit.evaluation.ranking import leaderboard as everything
 
-    runs = runs or paths().runs
-    domain = load_domain(os.environ.get("EMBKIT_DOMAIN") or "icd10cm")
+    runs, domain = runs or paths().runs, whole_domain()
     try:
         report = everything(domain)
     except EmbkitError as error:  # the notebooks that ran evaluate nothing: no failure
@@ -419,7 +438,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         start, jobs = time.perf_counter(), chosen.jobs or at_once()
         jobs = min(jobs, len(chosen.only) or jobs)
         how = {"solutions": chosen.solutions, "write_back": chosen.write_back}
-        failed = run(chosen.only, **how, jobs=jobs, fork=True)
+        failed = run(chosen.only, **how, jobs=jobs, fork=True, beside=whole_domain)
         if not failed and not chosen.solutions:
             leaderboard(time.perf_counter() - start, jobs)
         return failed

@@ -1,6 +1,7 @@
 """Domains: what they hold, how they are split, and that nothing leaks from test to training."""
 
 import dataclasses
+import gc
 import json
 import pickle
 import re
@@ -8,7 +9,7 @@ import re
 import pytest
 import simple_icd_10_cm as icd
 
-from embkit.data import Domain, check_leakage, load_domain, splits
+from embkit.data import SOURCES, Domain, check_leakage, load_domain, splits
 from embkit.data import domain as base
 from embkit.data.domain import normalise
 from embkit.data.sources.icd10cm import _citation, _related, load
@@ -18,6 +19,26 @@ from embkit.errors import EmbkitError
 @pytest.fixture(scope="module")
 def smoke():
     return load_domain("icd10cm", profile="smoke")
+
+
+def test_no_cycles_are_searched_while_a_domain_is_loaded(monkeypatch):
+    """Each search goes through all that the libraries hold: half of the time of loading."""
+    seen = []
+
+    def load_nothing(profile):
+        seen.append(gc.isenabled())
+        raise EmbkitError("nothing", expected="a domain", hint="none")
+
+    monkeypatch.setitem(SOURCES, "icd10cm", load_nothing)
+    for before in (True, False):
+        (gc.enable if before else gc.disable)()
+        try:
+            with pytest.raises(EmbkitError):
+                load_domain("icd10cm", profile="full")
+            assert gc.isenabled() == before
+        finally:
+            gc.enable()
+    assert seen == [False, False]
 
 
 def split_of(domain):

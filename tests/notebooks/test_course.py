@@ -318,8 +318,11 @@ def test_two_at_a_time_share_the_cores_and_none_is_begun_after_a_failure(
     write(folder, "02_after", "# %%\nopen('after.txt', 'w').close()\n")
     write(folder, "00_one", SIDE.format(me="one", other="two", then="time.sleep(3)"))
     authoring.build(folder)
-    assert run(folder, "00_one", "01_two", "02_after", jobs=2) == 1
-    out = capsys.readouterr().out
+    beside = []
+    idle = lambda: beside.append(capsys.readouterr().out)  # noqa: E731
+    assert run(folder, "00_one", "01_two", "02_after", jobs=2, beside=idle) == 1
+    assert ["00_one" in said for said in beside] == [False], "called once, while 00_one runs"
+    out = beside[0] + capsys.readouterr().out
     assert "[1/3] 01_two … failed after" in out and "ZeroDivisionError" in out
     assert "[2/3] 00_one" in out and not (folder / "after.txt").exists()
 

@@ -117,10 +117,12 @@ def test_minutes_grow_with_the_epochs(tiny_domain, recipe):
 def test_a_batch_is_as_long_as_its_texts(monkeypatch):
     lengths = np.array([10] * 99 + [1000])
     monkeypatch.setenv("EMBKIT_DEVICE", "cpu")
-    one, many = (_fullest(lengths, 64, texts) for texts in (64, 64 * 50))
+    one, many = (_fullest([lengths], 64, texts) for texts in (64, 64 * 50))
     assert 10 <= one < many < 200
+    # two columns are seldom at their fullest in the same batch
+    assert many < _fullest([lengths, lengths], 64, 64 * 50) < 2 * many
     monkeypatch.setattr("embkit.session.device", lambda: "cuda")  # padded to a batch's longest
-    assert _fullest(lengths, 64, 64 * 50) == 1000
+    assert _fullest([lengths], 64, 64 * 50) == 1000
 
 
 def test_what_is_no_transformer_is_refused(tiny_domain, tmp_path):
