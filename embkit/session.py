@@ -238,9 +238,8 @@ def free_memory(groups: Path = Path("/sys/fs/cgroup"), own: str = "/proc/self/cg
 
 
 def give_back(cycles: bool = True, each: float = 0) -> None:
-    """Gives freed memory back to the system, where the C library is glibc: it would keep the 2 to
-    3 GB of a training. ``cycles``: what holds itself, as a trainer and its model, first (0.3 s).
-    Does nothing within ``each`` seconds of the last time."""
+    """Gives freed memory back to the system, where the C library is glibc, at most once in ``each``
+    seconds. ``cycles``: what holds itself, as a trainer and its model, first (0.3 s)."""
     if time.monotonic() - _GIVEN_BACK["at"] < each:
         return
     if cycles:

@@ -59,8 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code, one of those that ``--help`` lists."""
     chosen = parser().parse_args(arguments)
     try:
-        # libraries' notes to each other
-        with warnings.catch_warnings(action="ignore", category=FutureWarning):
+        with warnings.catch_warnings(action="ignore", category=FutureWarning):  # libraries'
             return chosen.do(chosen)
     except EmbkitError as error:
         note(error.in_shell)

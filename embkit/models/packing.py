@@ -33,7 +33,7 @@ PICTURES = 256  # that are decoded at once
 CACHED = 4096  # tokens at once that a processor's cache likes
 ON_GPU = 32_768  # tokens at once, at most
 ROWS = 32  # texts that the library runs at once
-HOLES = 4  # seconds of training after which freed memory is given back, at a batch's start
+HOLES = 1  # seconds of training after which freed memory is given back, between two layers
 MANY = 200  # texts at once, behind which freed memory is given back
 WASTE = 1.15  # padded tokens over tokens, in a group of like length
 Features = dict[str, Any]
@@ -73,7 +73,10 @@ def _attend(
     groups = [(len(list(same)), length) for length, same in itertools.groupby(lengths)]
     # Training runs in fp32: on a processor with native bf16, the backward pass of torch's bf16
     # attention takes six times as long on texts this short (torch 2.13).
-    run_in = torch.float32 if query.requires_grad else value.dtype
+    run_in = value.dtype
+    if query.requires_grad:
+        run_in = torch.float32
+        session.give_back(cycles=False, each=HOLES)
     shared = query.shape[1] != key.shape[1]
     sizes = [texts * length for texts, length in groups]
     flat = [t.to(run_in)[0].transpose(0, 1).split(sizes) for t in (query, key, value)]
