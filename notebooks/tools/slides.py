@@ -92,7 +92,8 @@ def mark(book: NotebookNode) -> None:
         if heading:
             skipping = heading[0] in LEFT_OUT
         tags = cell.metadata.get("tags", [])
-        if skipping or SOLUTION in tags or HIDE in tags or CHECK in cell.source:
+        hidden = HIDE in tags and not cell.outputs
+        if skipping or hidden or SOLUTION in tags or CHECK in cell.source:
             kind = "skip"
         elif cell.cell_type == "code":
             kind = ("-" if room else "subslide") if cell.outputs else "skip"

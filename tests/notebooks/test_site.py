@@ -202,6 +202,13 @@ def test_slides_follow_from_the_cells(small):
     slides_tool.mark(book)
     kinds = [cell.metadata.slideshow.slide_type for cell in book.cells]
     assert kinds == ["slide", "slide", "-", "slide", "skip", "skip", "skip"]
+    book.cells[2].metadata["tags"] = ["hide"]  # its code alone
+    slides_tool.mark(book)
+    assert book.cells[2].metadata.slideshow.slide_type == "-"
+    book.cells[2].outputs = []
+    slides_tool.mark(book)
+    assert book.cells[2].metadata.slideshow.slide_type == "skip"
+    book.cells[2].outputs = book.cells[4].outputs
     book.cells[1].source += " long" * 100
     slides_tool.mark(book)
     assert book.cells[2].metadata.slideshow.slide_type == "subslide"
@@ -430,11 +437,18 @@ def test_the_handout_has_the_lesson_asked_for_the_terms_and_no_solution(
 ):
     pypdf = pytest.importorskip("pypdf")
     monkeypatch.setattr(lab_driver, "chrome", lambda where: contextlib.nullcontext(chrome))
+    book = nbformat.read(small / "01_second.ipynb", 4)
+    said = nbformat.v4.new_output("display_data", {"text/markdown": "The lead is an ostrich."})
+    for source, outputs in (("told = 'badger'", [said]), ("assert 'walrus'", [])):
+        cell = nbformat.v4.new_code_cell(source, metadata={"tags": ["hide"]}, outputs=outputs)
+        book.cells.insert(2, cell)
+    nbformat.write(book, small / "01_second.ipynb")
     pdf = site_tool.handout(tmp_path / "h.pdf", ["01"], notebooks=small, runs=tmp_path)
     printed = pypdf.PdfReader(pdf)
     text = " ".join(page.extract_text() for page in printed.pages)
     assert "Title of 1" in text and "Title of 0" not in text.split("Glossary")[0]
     assert "Prose with" in text and "zebra" not in text and "Quiz" in text
+    assert "ostrich" in text and "badger" not in text and "walrus" not in text
     assert len(printed.pages) >= 3 and printed.outline, "each part on a page of its own"
 
 
