@@ -27,7 +27,7 @@ from ..errors import EmbkitError
 from ..files import made_once, read_json, replace_folder, write_atomic, write_lines
 from ..losses import batches, corpus
 from ..models import loading, packing, quantized
-from ..models.encoding import check_prompt, prompt_of
+from ..models.encoding import check_prompt, encode_as, prompt_of
 from ..pairs.pairs import TrainingPairs, batch_sampler, make_pairs, source_hash
 from ..recipes.recipe import Recipe
 from ..recipes.script import stock_script
@@ -286,13 +286,13 @@ def make_trainer(
             "per_device_train_batch_size": part.batch_size // size,
         }
 
-    # the loss; over the whole corpus, with documents that are encoded anew
+    # the loss; over the whole corpus, with documents encoded each epoch, first as the start does
     loss = make_loss(recipe.loss, model, pairs.taught.arrays if pairs.taught else None)
     if pairs.corpus_labels:
         documents = list(pairs.domain.corpus.values())
         kept = corpus.KeptDocuments(
             getattr(loss, "loss", loss),  # within MatryoshkaLoss, the inner one
-            lambda: packing.embed(model, documents, prompt=shown, task="document").clone(),
+            lambda: encode_as(model, documents, "document", cache=not trainer.state.global_step),
             every=-(-len(pairs) // part.batch_size),  # once an epoch
         )
         callbacks = [*callbacks, kept]
@@ -305,7 +305,7 @@ def make_trainer(
         arguments |= {"dataloader_num_workers": 0, "dataloader_prefetch_factor": None}
     on_cpu = model.device.type == "cpu"
     arguments |= {"output_dir": str(output), "report_to": "none", "disable_tqdm": True}
-    trainer = Trainer(
+    trainer: Trainer = Trainer(
         recipe,
         model=model,
         args=on_one_device(Arguments(**arguments, use_cpu=on_cpu), model.device),

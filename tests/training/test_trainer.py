@@ -79,6 +79,29 @@ def test_what_dev_has_encoded_last_is_not_encoded_again_by_an_evaluation(
     assert anew.mean("known") == scores.mean("known") and documents <= {*encoded}
 
 
+def test_runs_from_the_same_weights_encode_the_corpus_once_for_their_first_steps(
+    store, tiny_domain, recipe, monkeypatch
+):
+    whole, documents = [], list(tiny_domain.corpus.values())
+    fresh = encoding.fresh_vectors
+
+    def watched(model, texts, **options):
+        whole.extend([texts] * (texts == documents))
+        return fresh(model, texts, **options)
+
+    monkeypatch.setattr(encoding, "fresh_vectors", watched)
+    recipe, counted = recipe.replace(approach="corpus", epochs=2), []
+    for seed in (1, 2):
+        run = trainer.train(recipe.replace(seed=seed), tiny_domain, quiet=True)
+        counted.append(len(whole))
+    first, second = counted[0], counted[1] - counted[0]
+    assert second == first - 1 >= 1, "the second epoch's vectors are each run's own"
+    for name in ("CACHE", "RUNS"):
+        monkeypatch.setenv(f"EMBKIT_{name}", str(store / "another"))
+    alone = trainer.train(recipe.replace(seed=2), tiny_domain, quiet=True)
+    assert same(weights(run), weights(alone)) and len(whole) == counted[1] + first
+
+
 @pytest.mark.parametrize("step", [1, 3, 6])
 def test_a_stopped_run_resumes_and_ends_bitwise_as_an_uninterrupted_one(
     tmp_path, monkeypatch, tiny_domain, recipe, step
