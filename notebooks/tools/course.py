@@ -438,7 +438,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         start, jobs = time.perf_counter(), chosen.jobs or at_once()
         jobs = min(jobs, len(chosen.only) or jobs)
         how = {"solutions": chosen.solutions, "write_back": chosen.write_back}
-        failed = run(chosen.only, **how, jobs=jobs, fork=True, beside=whole_domain)
+        beside = None if chosen.solutions else whole_domain  # for the leaderboard
+        failed = run(chosen.only, **how, jobs=jobs, fork=True, beside=beside)
         if not failed and not chosen.solutions:
             leaderboard(time.perf_counter() - start, jobs)
         return failed
